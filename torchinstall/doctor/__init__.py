@@ -1,0 +1,1 @@
+"""Say what is wrong with what is installed, and what to type."""

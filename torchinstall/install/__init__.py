@@ -1,0 +1,1 @@
+"""Turn a plan into a uv command, run it, and prove that the result computes."""

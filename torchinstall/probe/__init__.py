@@ -1,0 +1,1 @@
+"""Look at the machine: one file per vendor, one door to the operating system (`system.py`)."""

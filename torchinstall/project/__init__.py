@@ -1,0 +1,1 @@
+"""Write a plan into the files that a team keeps: `pyproject.toml`, exports, bundles."""

@@ -1,0 +1,1 @@
+"""Show machines, plans and reports as text a person understands, or as JSON."""
