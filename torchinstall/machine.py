@@ -163,9 +163,7 @@ class Machine:
 
     def anonymous(self) -> Machine:
         """The same machine without anything that names it (UUIDs)."""
-        return dataclasses.replace(
-            self, gpus=tuple(dataclasses.replace(gpu, uuid=None) for gpu in self.gpus)
-        )
+        return dataclasses.replace(self, gpus=tuple(dataclasses.replace(gpu, uuid=None) for gpu in self.gpus))
 
 
 _OMIT_WHEN_NONE = {
@@ -349,7 +347,7 @@ class _Reader:
             raise self.bad(key, "a list of texts", value)
         return value
 
-    def choice(self, data: dict[str, Any], key: str, allowed: tuple[str, ...]) -> Any:  # noqa: ANN401
+    def choice(self, data: dict[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
         value = data.get(key)
         if value not in allowed:
             raise self.bad(key, "one of " + ", ".join(allowed), value)

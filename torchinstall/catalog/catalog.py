@@ -1,0 +1,348 @@
+"""Look facts up: the shipped tables with live index pages and local wheels laid over them.
+
+The planner asks this class and nothing else. It is pure once its tables are loaded: tables come from
+`catalog.load` (lazily, one file when first needed), live pages from `catalog.index`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Protocol
+
+from packaging.version import InvalidVersion, Version
+
+from torchinstall.catalog.model import (
+    Advice,
+    BackendInfo,
+    BackendKind,
+    Code,
+    CodeRule,
+    Companion,
+    Family,
+    Floor,
+    GpuFact,
+    GpuService,
+    Wheels,
+)
+from torchinstall.versions import Dotted, dotted
+
+__all__ = ["Catalog", "PageKey", "Tables", "platform_of"]
+
+PageKey = tuple[str, str]
+"""A page of the index: (package, backend)."""
+
+_GLIBC_OR_PLAIN = re.compile(r"(?:manylinux\w*?|linux)_(x86_64|aarch64)$")
+
+
+def platform_of(platform_tag: str) -> str | None:
+    """The table key of a wheel platform tag: `manylinux_2_28_x86_64` -> `linux_x86_64`.
+
+    `any` for wheels that run everywhere, None for platforms that nobody plans for (s390x, musllinux, i686).
+    """
+    if platform_tag == "any":
+        return "any"
+    if match := _GLIBC_OR_PLAIN.match(platform_tag):
+        return f"linux_{match[1]}"
+    if platform_tag in ("win_amd64", "win_arm64"):
+        return platform_tag
+    if platform_tag.startswith("macosx_"):
+        if platform_tag.endswith("_arm64"):
+            return "macos_arm64"
+        if platform_tag.endswith("_x86_64"):
+            return "macos_x86_64"
+    return None
+
+
+class Tables(Protocol):
+    """The shipped tables, each read when first asked for (see `catalog.load.ShippedTables`)."""
+
+    @property
+    def snapshot(self) -> str:
+        """Date of the newest table, `2026-11-22`."""
+
+    @property
+    def kinds(self) -> tuple[BackendKind, ...]: ...
+    @property
+    def retired(self) -> Mapping[str, str | None]:
+        """Backend name -> last torch release published for it, None while it lives (`backends.json`)."""
+
+    @property
+    def wheels(self) -> tuple[Wheels, ...]: ...
+    @property
+    def companions(self) -> tuple[Companion, ...]: ...
+    @property
+    def code(self) -> tuple[Code, ...]: ...
+    @property
+    def code_rules(self) -> tuple[CodeRule, ...]: ...
+    @property
+    def floors(self) -> tuple[Floor, ...]: ...
+    @property
+    def branch_cuda(self) -> Mapping[int, str]:
+        """NVIDIA driver branch -> newest CUDA it speaks (`driver_branches.json`)."""
+
+    @property
+    def gpu_service(self) -> tuple[GpuService, ...]: ...
+    @property
+    def families(self) -> tuple[Family, ...]: ...
+    @property
+    def advice(self) -> tuple[Advice, ...]: ...
+    def gpus(self, vendor: str) -> tuple[GpuFact, ...]:
+        """The product table of one vendor (`gpus_<vendor>.json`)."""
+
+    def sha256(self, backend: str, filename: str) -> str | None:
+        """The hash of a wheel on the stable index, where known (`hashes.json`); backend `""`: PyPI."""
+
+
+class Catalog:
+    """The tables with live pages and local wheels on top.
+
+    Args:
+        tables: the shipped tables.
+        live: pages of the index that were read; each replaces what the tables say of that page.
+        local: wheels from `--find-links` folders.
+        live_hashes: sha256 of wheels seen on live pages or in folders, by file name.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        live: Mapping[PageKey, tuple[Wheels, ...]] | None = None,
+        local: tuple[Wheels, ...] = (),
+        live_hashes: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tables = tables
+        self.live = dict(live or {})
+        self.local = local
+        self._live_hashes = dict(live_hashes or {})
+
+    def overlay(
+        self,
+        live: Mapping[PageKey, tuple[Wheels, ...]],
+        live_hashes: Mapping[str, str] | None = None,
+    ) -> Catalog:
+        """The same catalog with more live pages."""
+        return Catalog(
+            self.tables,
+            live={**self.live, **live},
+            local=self.local,
+            live_hashes={**self._live_hashes, **(live_hashes or {})},
+        )
+
+    @property
+    def snapshot(self) -> str:
+        """Date of the shipped tables."""
+        return self.tables.snapshot
+
+    @cached_property
+    def _kind_patterns(self) -> tuple[tuple[re.Pattern[str], BackendKind], ...]:
+        return tuple((re.compile(kind.pattern), kind) for kind in self.tables.kinds)
+
+    @cached_property
+    def _backends(self) -> dict[str, BackendInfo | None]:
+        return {}
+
+    def backend(self, name: str) -> BackendInfo | None:
+        """What a backend's name says, also for one that no table knows yet; None: not a backend name."""
+        if name not in self._backends:
+            self._backends[name] = self._parse_backend(name)
+        return self._backends[name]
+
+    def _parse_backend(self, name: str) -> BackendInfo | None:
+        for pattern, kind in self._kind_patterns:
+            match = pattern.fullmatch(name)
+            if match is None:
+                continue
+            parts = [part for part in match.groups() if part is not None]
+            toolkit = tuple(int(part) for part in parts) or None
+            return BackendInfo(name, kind, toolkit, self.tables.retired.get(name))
+        return None
+
+    def known_backends(self) -> tuple[str, ...]:
+        """Every backend with a build of torch here, in the order of the tables, live ones last."""
+        names = dict.fromkeys(row.backend for rows in self._by_package["torch"].values() for row in rows)
+        return tuple(names)
+
+    @cached_property
+    def _by_package(self) -> Mapping[str, dict[str, list[Wheels]]]:
+        """package -> platform key -> rows, with the live overlay applied."""
+        index: dict[str, dict[str, list[Wheels]]] = defaultdict(lambda: defaultdict(list))
+        for row in self._rows():
+            key = platform_of(row.platform_tag)
+            if key is not None:
+                index[row.package][key].append(row)
+        return index
+
+    def _rows(self) -> Iterable[Wheels]:
+        for row in self.tables.wheels:
+            if row.origin == "index" and (row.package, row.backend) in self.live:
+                continue
+            yield row
+        for rows in self.live.values():
+            yield from rows
+        yield from self.local
+
+    def wheels(self, package: str, platform: str) -> tuple[Wheels, ...]:
+        """All wheels of a package for a platform key (`linux_x86_64`), pure ones (`any`) included."""
+        rows = self._by_package.get(package)
+        if rows is None:
+            return ()
+        return (*rows.get(platform, ()), *rows.get("any", ()))
+
+    def packages(self) -> frozenset[str]:
+        """Every package with a wheel here."""
+        return frozenset(self._by_package)
+
+    @cached_property
+    def _code(self) -> dict[tuple[str, str], dict[str, Code]]:
+        """(backend, platform) -> torch minor -> row."""
+        index: dict[tuple[str, str], dict[str, Code]] = defaultdict(dict)
+        for row in self.tables.code:
+            index[row.backend, row.platform][row.torch] = row
+        return index
+
+    def code(self, torch: str, backend: BackendInfo, platform: str) -> Code | None:
+        """What a build carries; the nearest known row (and `assumed` says which) where none is exact.
+
+        A release newer than the table takes the newest row of its backend, an unknown backend the newest
+        row of its toolkit's major version. None: nothing is known that could be assumed.
+        """
+        minor = _minor(torch)
+        rows = self._code.get((backend.name, platform), {})
+        if exact := rows.get(minor):
+            return exact
+        nearest = _nearest(rows, minor) or self._code_of_major(backend, platform, minor)
+        if nearest is None:
+            return None
+        return Code(
+            torch=minor,
+            backend=backend.name,
+            platform=platform,
+            native=nearest.native,
+            ptx=nearest.ptx,
+            source=nearest.source,
+            confidence="low",
+            assumed=f"torch {nearest.torch} {nearest.backend}",
+        )
+
+    def _code_of_major(self, backend: BackendInfo, platform: str, minor: str) -> Code | None:
+        if backend.toolkit is None:
+            return None
+        relatives: list[tuple[Dotted, str, Dotted]] = []
+        for name, key_platform in self._code:
+            info = self.backend(name)
+            if (
+                key_platform == platform
+                and info is not None
+                and info.kind.kind == backend.kind.kind
+                and info.toolkit is not None
+                and info.toolkit[0] == backend.toolkit[0]
+            ):
+                relatives.append((info.toolkit, name, info.toolkit))
+        for _, name, _ in sorted(relatives, reverse=True):
+            if row := _nearest(self._code[name, platform], minor):
+                return row
+        return None
+
+    @cached_property
+    def code_rules(self) -> tuple[CodeRule, ...]:
+        """The exceptions to "code X.y runs on X.z, z >= y"."""
+        return self.tables.code_rules
+
+    @cached_property
+    def _floors(self) -> dict[tuple[str, int, int | None], Floor]:
+        return {(row.kind, row.major, row.minor): row for row in self.tables.floors}
+
+    def floor(self, backend: BackendInfo) -> Floor | None:
+        """The lowest driver for a backend; None: its toolkit asks for none, or nobody knows."""
+        if backend.toolkit is None:
+            return None
+        major, minor = backend.toolkit[0], backend.toolkit[1] if len(backend.toolkit) > 1 else None
+        kind = backend.kind.kind
+        return self._floors.get((kind, major, minor)) or self._floors.get((kind, major, None))
+
+    def cuda_of_branch(self, branch: int) -> str | None:
+        """The newest CUDA that a driver branch speaks; that of the nearest lower branch where unknown."""
+        known = [number for number in self.tables.branch_cuda if number <= branch]
+        return self.tables.branch_cuda[max(known)] if known else None
+
+    def service(self, capability: str) -> GpuService | None:
+        """Which driver branches serve a compute capability."""
+        return next((row for row in self.tables.gpu_service if row.capability == capability), None)
+
+    @cached_property
+    def _companions(self) -> dict[tuple[str, str], Companion]:
+        return {(row.torch, row.package): row for row in self.tables.companions}
+
+    def companion(self, torch: str, package: str) -> Companion | None:
+        """The version of a package that belongs to a torch release (public version, `2.9.1`)."""
+        return self._companions.get((torch, package))
+
+    @cached_property
+    def _families(self) -> dict[str, Family]:
+        return {row.package: row for row in self.tables.families}
+
+    def family(self, package: str) -> Family | None:
+        """How a package moves with torch; None: it does not."""
+        return self._families.get(package)
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Every package that moves with torch."""
+        return tuple(self._families.values())
+
+    def gpu_fact(self, vendor: str, pci_id: str | None, name: str | None) -> GpuFact | None:
+        """A product by PCI id, else by name (without the vendor's name, case and spacing apart)."""
+        rows = self.tables.gpus(vendor)
+        if pci_id is not None:
+            wanted = pci_id.lower()
+            for row in rows:
+                if row.pci_id == wanted:
+                    return row
+        if name is None:
+            return None
+        plain = _plain_name(name)
+        return next((row for row in rows if row.name is not None and _plain_name(row.name) == plain), None)
+
+    def advice(self, vendor: str, match: str, os: str) -> tuple[Advice, ...]:
+        """Indexes of a vendor that serve this gfx target or Jetson release."""
+        return tuple(
+            row
+            for row in self.tables.advice
+            if row.vendor == vendor and row.match == match and (not row.os or os in row.os)
+        )
+
+    def sha256(self, wheel: Wheels, filename: str) -> str | None:
+        """The hash of a wheel, where a page or the tables know it."""
+        if found := self._live_hashes.get(filename):
+            return found
+        if wheel.origin == "default":
+            return self.tables.sha256("", filename)
+        if wheel.origin == "index" and wheel.channel == "stable":
+            return self.tables.sha256(wheel.backend, filename)
+        return None
+
+
+def _minor(torch: str) -> str:
+    try:
+        version = Version(torch)
+    except InvalidVersion:
+        return torch
+    return f"{version.major}.{version.minor}"
+
+
+def _nearest(rows: Mapping[str, Code], minor: str) -> Code | None:
+    """The newest row not newer than `minor`, else the oldest one."""
+    if not rows:
+        return None
+    wanted = dotted(minor)
+    older = [key for key in rows if dotted(key) <= wanted]
+    return rows[max(older, key=dotted)] if older else rows[min(rows, key=dotted)]
+
+
+def _plain_name(name: str) -> str:
+    text = re.sub(r"\b(nvidia|amd|intel|geforce|corporation)\b|\(r\)|\(tm\)", " ", name.lower())
+    return re.sub(r"[^a-z0-9]+", " ", text).strip()
