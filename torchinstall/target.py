@@ -59,7 +59,7 @@ class Target:
 
     @property
     def platform(self) -> str:
-        """The key under which tables keep this platform: `linux_x86_64`, `win_amd64`, `macos_arm64` and so on."""
+        """The key under which tables keep this platform: `linux_x86_64`, `win_amd64`, `macos_arm64`."""
         return {
             ("windows", "x86_64"): "win_amd64",
             ("windows", "aarch64"): "win_arm64",

@@ -64,31 +64,49 @@ class Tables(Protocol):
         """Date of the newest table, `2026-11-22`."""
 
     @property
-    def kinds(self) -> tuple[BackendKind, ...]: ...
+    def kinds(self) -> tuple[BackendKind, ...]:
+        """Lines of backends."""
+
     @property
     def retired(self) -> Mapping[str, str | None]:
         """Backend name -> last torch release published for it, None while it lives (`backends.json`)."""
 
     @property
-    def wheels(self) -> tuple[Wheels, ...]: ...
+    def wheels(self) -> tuple[Wheels, ...]:
+        """What is published."""
+
     @property
-    def companions(self) -> tuple[Companion, ...]: ...
+    def companions(self) -> tuple[Companion, ...]:
+        """Which package version belongs to which torch."""
+
     @property
-    def code(self) -> tuple[Code, ...]: ...
+    def code(self) -> tuple[Code, ...]:
+        """What builds carry for GPUs."""
+
     @property
-    def code_rules(self) -> tuple[CodeRule, ...]: ...
+    def code_rules(self) -> tuple[CodeRule, ...]:
+        """Exceptions to who runs what."""
+
     @property
-    def floors(self) -> tuple[Floor, ...]: ...
+    def floors(self) -> tuple[Floor, ...]:
+        """Lowest drivers of toolkits."""
+
     @property
     def branch_cuda(self) -> Mapping[int, str]:
         """NVIDIA driver branch -> newest CUDA it speaks (`driver_branches.json`)."""
 
     @property
-    def gpu_service(self) -> tuple[GpuService, ...]: ...
+    def gpu_service(self) -> tuple[GpuService, ...]:
+        """Driver branches by compute capability."""
+
     @property
-    def families(self) -> tuple[Family, ...]: ...
+    def families(self) -> tuple[Family, ...]:
+        """Packages that move with torch."""
+
     @property
-    def advice(self) -> tuple[Advice, ...]: ...
+    def advice(self) -> tuple[Advice, ...]:
+        """Vendors' own indexes."""
+
     def gpus(self, vendor: str) -> tuple[GpuFact, ...]:
         """The product table of one vendor (`gpus_<vendor>.json`)."""
 
@@ -168,7 +186,7 @@ class Catalog:
 
     @cached_property
     def _by_package(self) -> Mapping[str, dict[str, list[Wheels]]]:
-        """package -> platform key -> rows, with the live overlay applied."""
+        """Rows by package and platform key, with the live overlay applied."""
         index: dict[str, dict[str, list[Wheels]]] = defaultdict(lambda: defaultdict(list))
         for row in self._rows():
             key = platform_of(row.platform_tag)
