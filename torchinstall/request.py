@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from packaging.requirements import Requirement
+if TYPE_CHECKING:  # packaging costs start-up time, and verbs need `Setting` from here before they need it
+    from packaging.requirements import Requirement
 
-from torchinstall.machine import Gpu
+    from torchinstall.machine import Gpu
 
 __all__ = ["Channel", "Request", "Setting"]
 
