@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from packaging.version import InvalidVersion, Version
 
@@ -41,7 +41,9 @@ def platform_of(platform_tag: str) -> str | None:
     """The table key of a wheel platform tag: `manylinux_2_28_x86_64` -> `linux_x86_64`.
 
     `any` for wheels that run everywhere, None for platforms that nobody plans for (s390x, musllinux, i686).
+    A compressed tag (`manylinux_2_17_aarch64.manylinux2014_aarch64`) names one platform, so its last part decides.
     """
+    platform_tag = platform_tag.rpartition(".")[2]
     if platform_tag == "any":
         return "any"
     if match := _GLIBC_OR_PLAIN.match(platform_tag):
@@ -122,6 +124,7 @@ class Catalog:
         live: pages of the index that were read; each replaces what the tables say of that page.
         local: wheels from `--find-links` folders.
         live_hashes: sha256 of wheels seen on live pages or in folders, by file name.
+        index_down: the PyTorch index cannot be used, so that only local folders and the default index serve.
     """
 
     def __init__(
@@ -131,8 +134,12 @@ class Catalog:
         live: Mapping[PageKey, tuple[Wheels, ...]] | None = None,
         local: tuple[Wheels, ...] = (),
         live_hashes: Mapping[str, str] | None = None,
+        index_down: bool = False,
     ) -> None:
         self.tables = tables
+        self.index_down = index_down
+        # Derived views that the planner keeps for the life of a catalog (a catalog never changes).
+        self.scratch: dict[tuple[object, ...], Any] = {}
         self.live = dict(live or {})
         self.local = local
         self._live_hashes = dict(live_hashes or {})
@@ -148,6 +155,13 @@ class Catalog:
             live={**self.live, **live},
             local=self.local,
             live_hashes={**self._live_hashes, **(live_hashes or {})},
+            index_down=self.index_down,
+        )
+
+    def without_index(self) -> Catalog:
+        """The same catalog when the PyTorch index cannot be used."""
+        return Catalog(
+            self.tables, live=self.live, local=self.local, live_hashes=self._live_hashes, index_down=True
         )
 
     @property
