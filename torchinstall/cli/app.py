@@ -1,0 +1,122 @@
+"""The table of verbs, and the group that imports a verb only when it is typed."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from torchinstall import __version__
+from torchinstall.cli.session import Session
+from torchinstall.cli.verb import global_flags, write_sections
+from torchinstall.errors import UsageError
+
+__all__ = ["COMMANDS", "LazyGroup", "Row", "build"]
+
+Row = tuple[str, str]
+"""Where the verb is (`module:attribute`) and its one line of help."""
+
+COMMANDS: dict[str, Row] = {
+    "auto": ("torchinstall.cli.auto:VERB", "Install the PyTorch that works on this machine, and prove it."),
+    "plan": ("torchinstall.cli.plan:VERB", "Say what auto would install, why, and why nothing else."),
+    "probe": ("torchinstall.cli.probe:VERB", "Say what this machine is; --json writes a machine file."),
+    "completion": ("torchinstall.cli.completion:VERB", "Print the completion script for a shell."),
+}
+"""Every verb: a new one is its file and one row here."""
+
+
+class LazyGroup(click.Group):
+    """A group whose verbs are rows of text until one is asked for.
+
+    Importing all verbs for `--help` would cost more than everything else it does; so the table carries
+    their help lines.
+    """
+
+    def __init__(self, name: str, table: Mapping[str, Row], **extra: Any) -> None:
+        super().__init__(name, add_help_option=False, **extra)
+        self.table = table
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The verbs in the order of the table."""
+        return list(self.table)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb; None: there is no such verb."""
+        row = self.table.get(cmd_name)
+        if row is None:
+            return None
+        module, _, attribute = row[0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb named by the first argument.
+
+        Raises:
+            UsageError: there is no such verb.
+        """
+        name = args[0]
+        if name not in self.table and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, self.table, n=3)
+            raise UsageError(
+                "unknown-verb",
+                f"{ctx.command_path} has no verb {name!r}",
+                wanted=", ".join(close or self.table),
+                found=name,
+                hints=(f"{ctx.command_path} {close[0]}" if close else f"{ctx.command_path} --help",),
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table itself: nothing is imported."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, row[1]) for name, row in self.table.items()])
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Verbs first, then the global flags."""
+        self.format_commands(ctx, formatter)
+        write_sections(self.params, ctx, formatter)
+
+
+def build() -> LazyGroup:
+    """The whole command line."""
+    version = click.Option(
+        ["-V", "--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        help="Show the version.",
+        callback=_show_version,
+    )
+    return LazyGroup(
+        "torchinstall",
+        COMMANDS,
+        params=[*global_flags(before_verb=True), version],
+        help="Install the PyTorch build that really works on this machine.",
+        epilog="Exit codes, variables and errors: docs/reference.",
+        no_args_is_help=False,
+        invoke_without_command=True,
+        callback=_no_verb,
+        subcommand_metavar="VERB [ARGS]...",
+        context_settings={"max_content_width": 80},
+    )
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        ctx.find_object(Session).console.out(f"torchinstall {__version__}")  # type: ignore[union-attr]  # main sets it
+        ctx.exit()
+
+
+@click.pass_context
+def _no_verb(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        session = ctx.find_object(Session)
+        assert session is not None  # noqa: S101  # main sets it
+        session.console.say(ctx.get_help())
+        raise UsageError("no-verb", "no verb was given", hints=("torchinstall auto", "torchinstall --help"))

@@ -1,0 +1,40 @@
+"""`torchinstall completion`: the script that makes a shell complete verbs and flags."""
+
+from __future__ import annotations
+
+from torchinstall.cli.session import Session
+from torchinstall.cli.settings import Settings
+from torchinstall.cli.verb import Argument, Verb
+
+__all__ = ["VERB"]
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def run(session: Session, settings: Settings) -> int:
+    """Print the script."""
+    from click.shell_completion import get_completion_class
+
+    from torchinstall.cli.app import build
+
+    shell = settings.values["shell"]
+    maker = get_completion_class(shell)
+    assert maker is not None  # noqa: S101  # click knows each of SHELLS
+    comp = maker(build(), {}, "torchinstall", "_TORCHINSTALL_COMPLETE")
+    session.console.out(comp.source_template % comp.source_vars())
+    return 0
+
+
+VERB = Verb(
+    "completion",
+    run,
+    summary="Print the completion script for bash, zsh or fish.",
+    arguments=(
+        Argument(name="shell", metavar="SHELL", help="bash, zsh or fish.", required=True, choices=SHELLS),
+    ),
+    examples=(
+        ('eval "$(torchinstall completion bash)"', "for this bash"),
+        ("torchinstall completion zsh > ~/.zfunc/_torchinstall", "for every zsh"),
+        ("torchinstall completion fish > ~/.config/fish/completions/torchinstall.fish", "for every fish"),
+    ),
+)

@@ -1,0 +1,128 @@
+"""What is written where: data on stdout, talk on stderr, colour by rule, and the two faces of an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import click
+
+from torchinstall.errors import TorchInstallError
+
+__all__ = ["Console", "wants_colour"]
+
+ENVELOPE_VERSION = 1
+
+
+def wants_colour(stream: TextIO, choice: str, env: Mapping[str, str]) -> bool:
+    """Whether to colour one stream.
+
+    The flag decides first, then `NO_COLOR` (https://no-color.org: any non-empty value), then `FORCE_COLOR`,
+    then whether the stream is a terminal that can show it. click knows none of the variables.
+    """
+    if choice != "auto":
+        return choice == "always"
+    if env.get("NO_COLOR"):
+        return False
+    if env.get("FORCE_COLOR"):
+        return True
+    return env.get("TERM") != "dumb" and stream.isatty()
+
+
+class Console:
+    """The two streams of one run, and how loud it is.
+
+    Attributes:
+        verbose: how often `-v` was given.
+        quiet: how often `-q` was given.
+        json: stdout carries one JSON object, also when the run fails.
+        no_config: configuration files are not read.
+        verb: what runs, `torchinstall plan`; empty before that is known.
+        partial: keys that the JSON envelope of a failure carries besides the error.
+    """
+
+    def __init__(self, stdout: TextIO, stderr: TextIO, env: Mapping[str, str]) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        self.env = env
+        self.color = "auto"
+        self.verbose = 0
+        self.quiet = 0
+        self.json = False
+        self.no_config = False
+        self.verb = ""
+        self.partial: dict[str, Any] = {}
+
+    @property
+    def stdout_colour(self) -> bool:
+        """Whether stdout is coloured."""
+        return wants_colour(self.stdout, self.color, self.env)
+
+    @property
+    def stderr_colour(self) -> bool:
+        """Whether stderr is coloured."""
+        return wants_colour(self.stderr, self.color, self.env)
+
+    def out(self, text: str) -> None:
+        """Write data to stdout."""
+        click.echo(text, file=self.stdout, color=self.stdout_colour)
+
+    def out_json(self, data: Mapping[str, Any]) -> None:
+        """Write the one JSON object of this run to stdout."""
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False), file=self.stdout)
+
+    def say(self, text: str = "") -> None:
+        """Tell a person what happens; `-q` silences it."""
+        if not self.quiet:
+            click.echo(text, file=self.stderr, color=self.stderr_colour)
+
+    def detail(self, text: str) -> None:
+        """Tell a person who asked with `-v`."""
+        if self.verbose:
+            click.echo(click.style(text, dim=True), file=self.stderr, color=self.stderr_colour)
+
+    def warn(self, slug: str, message: str) -> None:
+        """Warn on stderr; `-qq` silences it."""
+        if self.quiet < 2:
+            head = click.style(f"warning[{slug}]:", fg="yellow", bold=True)
+            click.echo(f"{head} {message}", file=self.stderr, color=self.stderr_colour)
+
+    def fail(self, error: TorchInstallError, exit_code: int | None = None) -> None:
+        """Print an error on stderr and, with `--json`, its envelope on stdout."""
+        click.echo(error_text(error), file=self.stderr, color=self.stderr_colour)
+        if self.json:
+            self.out_json(self.envelope({**error.to_json(), "exit_code": exit_code or error.exit_code}))
+
+    def flush(self) -> None:
+        """Bring out what is still buffered, so that a broken pipe shows here and not at exit."""
+        self.stdout.flush()
+        self.stderr.flush()
+
+    def envelope(self, error: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON object of a run that failed."""
+        if "candidates" in self.partial:  # the verb's data is a plan: its keys are the contract
+            return {**self.partial, "error": dict(error)}
+        return {
+            "schema_version": ENVELOPE_VERSION,
+            "status": "error",
+            **self.partial,
+            "error": dict(error),
+        }
+
+
+def error_text(error: TorchInstallError) -> str:
+    """An error for a person: what, wanted, found, and what to type."""
+    lines = [click.style(f"error[{error.slug}]:", fg="red", bold=True) + f" {error.message}"]
+    if error.wanted:
+        lines.append(f"  wanted: {_indented(error.wanted, 10)}")
+    if error.found:
+        lines.append(f"  found:  {_indented(error.found, 10)}")
+    lines.extend(
+        click.style("hint:", fg="cyan", bold=True) + f" {_indented(hint, 6)}" for hint in error.hints
+    )
+    return "\n".join(lines)
+
+
+def _indented(text: str, width: int) -> str:
+    return text.replace("\n", "\n" + " " * width)

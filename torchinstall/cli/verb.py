@@ -1,0 +1,256 @@
+"""What a verb is to the command line: its options, arguments, examples and the function that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import click
+from click.core import ParameterSource
+
+from torchinstall.cli.config import load_config
+from torchinstall.cli.options import CONFIG, DECLARED, SOURCES, Declared, Flag, config_kinds
+from torchinstall.cli.session import Session
+from torchinstall.cli.settings import Settings
+
+__all__ = ["Argument", "HelpFlag", "Verb", "global_flags", "write_sections"]
+
+Run = Callable[[Session, Settings], int]
+
+GLOBAL = (
+    Declared(
+        name="verbose",
+        decls=("-v", "--verbose"),
+        section="Output",
+        help="Say more; -vv also shows what each part took.",
+        config=False,
+    ),
+    Declared(
+        name="quiet",
+        decls=("-q", "--quiet"),
+        section="Output",
+        help="Say less; -qq silences warnings too.",
+        config=False,
+    ),
+    Declared(
+        name="color",
+        decls=("--color",),
+        choices=("auto", "always", "never"),
+        section="Output",
+        help="When to colour; NO_COLOR and FORCE_COLOR are honoured.",
+        config=False,
+    ),
+    Declared(
+        name="no_config",
+        decls=("--no-config",),
+        kind="switch",
+        section="Output",
+        help="Read no configuration file.",
+        config=False,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """A positional argument: its name in `Settings`, how help shows it, and whether it repeats."""
+
+    name: str
+    metavar: str
+    help: str
+    many: bool = False
+    required: bool = False
+    choices: tuple[str, ...] = ()
+
+
+class HelpFlag(click.Option):
+    """`-h/--help`, written where the run writes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ["-h", "--help"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            help="Show this help.",
+            callback=_show_help,
+        )
+
+
+def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        ctx.find_object(Session).console.out(ctx.get_help())  # type: ignore[union-attr]  # main sets it
+        ctx.exit()
+
+
+class GlobalFlag(Flag):
+    """A flag that is accepted before and after the verb; only the place before reads the environment."""
+
+    def __init__(self, declared: Declared, *, before_verb: bool) -> None:
+        super().__init__(declared)
+        self.before_verb = before_verb
+        self.expose_value = False
+        self.is_eager = True
+        self.callback = _set_global
+        if declared.name in ("verbose", "quiet"):
+            self.count = True
+            self.is_flag = False
+            self.type = click.IntRange(min=0)
+            self.default = 0
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """As every flag, but once per run."""
+        return super().resolve_envvar_value(ctx) if self.before_verb else None
+
+
+def _set_global(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    session = ctx.find_object(Session)
+    if session is None or not value:
+        return
+    console = session.console
+    if param.name == "verbose":
+        console.verbose += value
+    elif param.name == "quiet":
+        console.quiet += value
+    elif param.name == "color":
+        console.color = value
+        ctx.color = console.stdout_colour
+    elif param.name == "no_config":
+        console.no_config = True
+
+
+def global_flags(*, before_verb: bool) -> list[click.Parameter]:
+    """The flags that every level accepts."""
+    return [*(GlobalFlag(row, before_verb=before_verb) for row in GLOBAL), HelpFlag()]
+
+
+class Verb(click.Command):
+    """One verb.
+
+    Args:
+        name: as typed.
+        run: what it does; returns the exit code.
+        summary: its first line of help (the table of verbs repeats it).
+        options: names out of `options.DECLARED`.
+        arguments: positional arguments.
+        examples: pairs of command and what it is for, three at least.
+        passthrough: how help shows what may follow `--`; None: nothing may.
+        more: paragraphs of help below the summary.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Run,
+        *,
+        summary: str,
+        options: Sequence[str] = (),
+        arguments: Sequence[Argument] = (),
+        examples: Sequence[tuple[str, str]],
+        passthrough: str | None = None,
+        more: str = "",
+    ) -> None:
+        params: list[click.Parameter] = [_argument(row) for row in arguments]
+        params += [Flag(DECLARED[option]) for option in options]
+        params += global_flags(before_verb=False)
+        super().__init__(
+            name,
+            params=params,
+            help=summary + ("\n\n" + more if more else ""),
+            add_help_option=False,
+            options_metavar="[OPTIONS]",
+        )
+        self.run = run
+        self.arguments = tuple(arguments)
+        self.examples = tuple(examples)
+        self.passthrough = passthrough
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set aside what follows `--`, and read the configuration before any flag asks for it."""
+        rest: tuple[str, ...] = ()
+        if self.passthrough is not None and "--" in args:
+            cut = args.index("--")
+            args, rest = args[:cut], tuple(args[cut + 1 :])
+        ctx.meta["torchinstall.rest"] = rest
+        session = ctx.find_object(Session)
+        if session is not None and not ctx.resilient_parsing:
+            session.console.json = session.console.json or "--json" in args
+            if not (session.console.no_config or "--no-config" in args) and not _asks_help(args):
+                ctx.meta[CONFIG] = load_config(session.world.cwd, session.world.env, config_kinds())
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> int:
+        """Make the settings and run."""
+        session = ctx.find_object(Session)
+        assert session is not None  # noqa: S101  # main sets it
+        settings = self._settings(ctx)
+        session.console.json = settings.on("json")
+        session.console.verb = ctx.command_path
+        return self.run(session, settings)
+
+    def _settings(self, ctx: click.Context) -> Settings:
+        flags = {param.declared.name: param.declared.flag for param in self.params if _is_setting(param)}
+        sources = {name: source for name, source in ctx.meta.get(SOURCES, {}).items() if name in flags}
+        for argument in self.arguments:
+            if ctx.get_parameter_source(argument.name) is ParameterSource.COMMANDLINE:
+                sources[argument.name] = "argument"
+        return Settings(
+            values=dict(ctx.params), sources=sources, flags=flags, rest=ctx.meta["torchinstall.rest"]
+        )
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """The usage line, with what may follow `--`."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [*pieces, f"[-- {self.passthrough}]"] if self.passthrough else pieces
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Arguments, flags by section, the global ones, examples."""
+        rows = [(row.metavar, row.help) for row in self.arguments]
+        if rows:
+            with formatter.section("Arguments"):
+                formatter.write_dl(rows)
+        write_sections(self.params, ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text("Every flag also has a variable: --some-flag is TORCHINSTALL_SOME_FLAG.")
+        with formatter.section("Examples"):
+            for command, purpose in self.examples:
+                formatter.write_text(f"# {purpose}")
+                formatter.write(f"{'':>{formatter.current_indent}}{command}\n")
+
+
+def _asks_help(args: Sequence[str]) -> bool:
+    return "--help" in args or "-h" in args
+
+
+def _is_setting(param: click.Parameter) -> TypeGuard[Flag]:
+    """A flag of the verb itself, not one of the global ones."""
+    return isinstance(param, Flag) and param.expose_value
+
+
+def write_sections(
+    params: Sequence[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter
+) -> None:
+    """Write flags under their sections, in the order in which the sections first appear."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    title: str
+    for param in params:
+        record = param.get_help_record(ctx)
+        if record is not None:
+            title = (
+                param.declared.section if _is_setting(param) else "Global options"
+            )
+            sections.setdefault(title, []).append(record)
+    for title, records in sections.items():
+        with formatter.section(title):
+            formatter.write_dl(records)
+
+
+def _argument(row: Argument) -> click.Argument:
+    return click.Argument(
+        [row.name],
+        nargs=-1 if row.many else 1,
+        required=row.required,
+        metavar=row.metavar,
+        type=click.Choice(row.choices) if row.choices else None,
+    )
