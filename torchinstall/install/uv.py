@@ -1,0 +1,153 @@
+"""Find the uv that does the installing, and make sure that it runs and is new enough."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torchinstall.errors import ToolMissingError
+from torchinstall.versions import at_least, dotted, dotted_or_none
+
+__all__ = ["UV_FLOOR", "Uv", "find_uv", "uv_beside_us"]
+
+UV_FLOOR = "0.13"
+"""The oldest uv with all that we use: JSON output of `uv pip install`, flat and explicit indexes.
+
+`pyproject.toml` names the same floor; a test compares the two.
+"""
+
+_ANSWER_WITHIN = 10.0
+_WAYS_ON = ("uv pip install --upgrade 'uv>=" + UV_FLOOR + "'", "python -m pip install --upgrade uv")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uv:
+    """A uv that runs.
+
+    Attributes:
+        source: how it was found: `TORCHINSTALL_UV`, `beside torchinstall`, `PATH`.
+    """
+
+    path: str
+    version: str
+    source: str
+
+
+def uv_beside_us() -> str | None:
+    """The uv that was installed together with us (the package `uv` carries the program)."""
+    try:
+        from uv import find_uv_bin
+    except ImportError:
+        return None
+    try:
+        return str(find_uv_bin())
+    except FileNotFoundError:
+        return None
+
+
+def find_uv(
+    env: Mapping[str, str],
+    *,
+    beside: Callable[[], str | None] = uv_beside_us,
+    timeout: float = _ANSWER_WITHIN,
+) -> Uv:
+    """Find uv: the one named by `TORCHINSTALL_UV`, else beside the running interpreter, else on PATH.
+
+    One that is too old or broken is passed over where another may do, but never one that was named.
+
+    Args:
+        env: the environment (`PATH`, `TORCHINSTALL_UV`); the check runs with it too.
+        beside: finds the uv that was installed with us.
+        timeout: seconds that `uv --version` may take.
+
+    Raises:
+        ToolMissingError: `uv-not-found`, `uv-too-old` or `uv-broken`.
+    """
+    problems: list[ToolMissingError] = []
+    for path, source in _candidates(env, beside):
+        checked = _check(path, source, env, timeout)
+        if isinstance(checked, Uv):
+            return checked
+        problems.append(checked)
+    if problems:
+        raise problems[0]
+    raise ToolMissingError(
+        "uv-not-found",
+        "uv was not found beside torchinstall or on PATH",
+        wanted=f"uv {UV_FLOOR} or newer",
+        hints=_WAYS_ON,
+    )
+
+
+def _candidates(env: Mapping[str, str], beside: Callable[[], str | None]) -> Iterator[tuple[str, str]]:
+    named = env.get("TORCHINSTALL_UV")
+    if named:
+        path = shutil.which(named, path=env.get("PATH", ""))
+        if path is None:
+            raise ToolMissingError(
+                "uv-not-found",
+                "the uv that TORCHINSTALL_UV names is not there",
+                wanted="an executable file",
+                found=f"{named} (from TORCHINSTALL_UV)",
+                hints=("unset TORCHINSTALL_UV, or set it to the path of a uv",),
+            )
+        yield path, "TORCHINSTALL_UV"
+        return
+    ours = beside()
+    if ours is not None:
+        yield ours, "beside torchinstall"
+    on_path = shutil.which("uv", path=env.get("PATH", ""))
+    if on_path is not None and on_path != ours:
+        yield on_path, "PATH"
+
+
+def _check(path: str, source: str, env: Mapping[str, str], timeout: float) -> Uv | ToolMissingError:
+    """This uv, once it has shown that it runs and is new enough; else what is wrong with it."""
+    said, problem = _first_answer(path, env, timeout)
+    words = said.split()
+    version = words[1] if len(words) > 1 and words[0] == "uv" else ""
+    number = dotted_or_none(version)
+    if problem is None and number is None:
+        problem = f"`--version` said {said[:60]!r}"
+    if problem is not None or number is None:
+        return ToolMissingError(
+            "uv-broken",
+            f"uv at {path} does not run",
+            wanted="an answer to `uv --version`",
+            found=f"{problem} ({source})",
+            hints=("uv pip install --reinstall uv", "set TORCHINSTALL_UV to the path of a uv that runs"),
+        )
+    if not at_least(number, dotted(UV_FLOOR)):
+        return ToolMissingError(
+            "uv-too-old",
+            f"uv {version} is too old",
+            wanted=f"uv {UV_FLOOR} or newer",
+            found=f"uv {version} at {path} ({source})",
+            hints=_WAYS_ON,
+        )
+    return Uv(path=path, version=version, source=source)
+
+
+def _first_answer(path: str, env: Mapping[str, str], timeout: float) -> tuple[str, str | None]:
+    """What `uv --version` printed, and what went wrong."""
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            env=dict(env),
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"no answer to `--version` within {timeout:g} s"
+    except OSError as error:
+        return "", str(error)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        return "", f"exit status {done.returncode}" + (f": {said[-1]}" if said else "")
+    return done.stdout.strip(), None
