@@ -56,7 +56,7 @@ def _macos_tags(arch: str, os_version: str | None) -> tuple[str, ...]:
 
 
 def python_tags(abi: str) -> frozenset[str]:
-    """`python-abi` pairs that an interpreter with this ABI takes: `cp312` -> `cp312-cp312`, `py3-none` …"""
+    """`python-abi` pairs that an interpreter with this ABI takes: `cp312-cp312`, `py3-none` and so on."""
     match = re.fullmatch(r"cp3(\d+)(t?)m?", abi)
     if match is None:
         return frozenset()
@@ -93,7 +93,11 @@ def wheel_fits(platform_tag: str, target: Target) -> tuple[str, str, str] | None
         return None
     if target.os == "linux":
         if target.libc is not None and target.libc.family == "musl":
-            return "musl", "glibc (PyTorch publishes no wheels for musl)", f"musl {target.libc.version or ''}".strip()
+            return (
+                "musl",
+                "glibc (PyTorch publishes no wheels for musl)",
+                f"musl {target.libc.version or ''}".strip(),
+            )
         floor = glibc_floor(platform_tag)
         version = dotted_or_none(target.libc.version) if target.libc else None
         if floor is not None and version is not None and not at_least(version, floor):

@@ -1,0 +1,154 @@
+"""What the user should know about a chosen build: each assumption and each loss is a warning with a slug."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from torchinstall.planner.model import Warn
+from torchinstall.versions import at_least, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torchinstall.machine import Gpu
+    from torchinstall.planner.packages import Pick
+    from torchinstall.planner.rules import Case, Objection
+    from torchinstall.planner.situation import Situation
+
+__all__ = ["STALE_DAYS", "age_note", "chosen_notes", "vendor_advice"]
+
+STALE_DAYS = 90
+"""After this many days the shipped tables are called old."""
+
+
+def chosen_notes(
+    case: Case, picked: Iterable[Pick], overridden: Iterable[Objection], reasons: dict[Gpu, str]
+) -> list[Warn]:
+    """Warnings about the build that was chosen.
+
+    Args:
+        case: the chosen build.
+        picked: its packages.
+        overridden: hardware rules that an explicit `--backend` overrode.
+        reasons: for each GPU that no build could use, why.
+    """
+    situation, backend = case.situation, case.build.backend
+    notes = [
+        Warn(
+            slug="backend-cannot-run",
+            message=f"--backend {backend.name} is obeyed, but it cannot run here: it wants {item.wanted}, "
+            f"and there is {item.found}",
+        )
+        for item in overridden
+    ]
+    notes.extend(_gpu_notes(case, reasons, obeyed=bool(notes)))
+    notes.extend(_knowledge_notes(case, picked))
+    driver = situation.driver_of(backend)
+    if backend.toolkit is None or situation.catalog.floor(backend) is None or driver is None:
+        return notes
+    if driver.cuda is None and driver.version is None:
+        notes.append(
+            Warn(
+                slug="driver-unknown",
+                message=f"the driver of the target is not known; {backend.name} needs "
+                f"{_floor_text(case)} or newer (say --target-driver)",
+            )
+        )
+    elif driver.cuda is not None and not at_least(driver.cuda, backend.toolkit):
+        notes.append(
+            Warn(
+                slug="toolkit-newer-than-driver",
+                message=f"{backend.name} is newer than driver CUDA version {text_of(driver.cuda)}; it runs "
+                "by minor-version compatibility, only code that is compiled to PTX at run time may not",
+            )
+        )
+    return notes
+
+
+def _floor_text(case: Case) -> str:
+    floor = case.situation.catalog.floor(case.build.backend)
+    if floor is None:
+        return "no driver"
+    return "driver " + text_of(floor.windows if case.situation.column == "windows" else floor.linux)
+
+
+def _gpu_notes(case: Case, reasons: dict[Gpu, str], *, obeyed: bool) -> list[Warn]:
+    situation = case.situation
+    covered = [item.gpu for item in case.covers if item.covered]
+    notes: list[Warn] = []
+    left_out = [gpu for gpu in situation.gpus if gpu not in covered]
+    if obeyed or not left_out:
+        return notes
+    why = "; ".join(f"{gpu.label}: {reasons.get(gpu, 'another GPU won')}" for gpu in left_out)
+    if not covered:
+        notes.append(Warn(slug="gpu-not-used", message=f"torch will not use the GPU of this machine ({why})"))
+    elif any(gpu.integrated is not True for gpu in left_out):
+        notes.append(Warn(slug="gpu-left-out", message=f"no build serves all GPUs; left out: {why}"))
+    return notes
+
+
+def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
+    """Design, rule 11: an assumption is never silent."""
+    notes = [
+        Warn(
+            slug="code-list-assumed",
+            message=f"no list of the GPU code in torch {case.build.torch}+{case.build.backend.name} is "
+            f"known; that of {text} is assumed",
+        )
+        for text in dict.fromkeys(
+            item.assumed for item in case.covers if item.covered and item.by != "assumed"
+        )
+        if text is not None
+    ]
+    notes.extend(
+        Warn(
+            slug="capability-unknown",
+            message=f"{item.gpu.label}: {item.assumed}; a build that fits is assumed",
+        )
+        for item in case.covers
+        if item.covered and item.by == "assumed"
+    )
+    for pick in picked:
+        rows = pick.wheels
+        if rows is not None and rows.confidence != "high" and rows.origin == "index":
+            notes.append(
+                Warn(
+                    slug="publication-assumed",
+                    message=f"{pick.package} {rows.full_version} was not seen as a file "
+                    f"({rows.confidence} confidence: {rows.source})",
+                )
+            )
+    return notes
+
+
+def vendor_advice(situation: Situation) -> list[Warn]:
+    """Indexes of vendors that serve a GPU which PyTorch's own index does not."""
+    catalog, os = situation.catalog, situation.target.os
+    notes: list[Warn] = []
+    for gpu in situation.gpus:
+        keys = [gpu.gfx_target] if gpu.gfx_target else []
+        if situation.tegra and situation.machine.l4t:
+            keys.append("l4t" + situation.machine.l4t.split(".")[0])
+        for key in keys:
+            notes.extend(
+                Warn(slug="vendor-index", message=f"{row.text}: --index-base {row.url}")
+                for row in catalog.advice(gpu.vendor, key, os)
+            )
+    return list(dict.fromkeys(notes))
+
+
+def age_note(snapshot: str, today: date | None) -> list[Warn]:
+    """A warning when the shipped tables are old; for a plan that read nothing live."""
+    if today is None:
+        return []
+    days = (today - date.fromisoformat(snapshot)).days
+    if days < STALE_DAYS:
+        return []
+    return [
+        Warn(
+            slug="catalog-old",
+            message=f"the shipped catalog is {days} days old ({snapshot}); newer builds may exist: "
+            "let torchinstall read the index (without --offline), or upgrade torchinstall",
+        )
+    ]

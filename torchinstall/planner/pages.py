@@ -1,0 +1,103 @@
+"""Which pages of the index are worth reading: only those of backends that this machine can run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchinstall.planner.builds import Build, version_key
+from torchinstall.planner.packages import Missing
+from torchinstall.planner.plan import judge_all
+from torchinstall.planner.rank import sort_key
+from torchinstall.planner.rules import HARDWARE_RULES, Case
+from torchinstall.planner.situation import situation
+from torchinstall.planner.wants import wants
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torchinstall.catalog.catalog import Catalog, PageKey
+    from torchinstall.machine import Machine
+    from torchinstall.planner.plan import Judged
+    from torchinstall.planner.situation import Situation
+    from torchinstall.planner.wants import Wants
+    from torchinstall.request import Request
+    from torchinstall.target import Target
+
+__all__ = ["wanted_pages"]
+
+
+def wanted_pages(
+    request: Request,
+    machine: Machine,
+    target: Target,
+    catalog: Catalog,
+    *,
+    discovered: Iterable[str] = (),
+) -> tuple[PageKey, ...]:
+    """The (package, backend) pages whose content can change the plan.
+
+    That is every living backend that this machine can run, and the one that the tables would choose; none
+    on macOS (torch comes from the default index), and none when local folders serve everything.
+
+    `discovered` names backends that the index lists and that no table knows.
+    """
+    if target.os == "macos" or catalog.index_down:
+        return ()
+    where = situation(request, machine, target, catalog)
+    wanted = wants(request, target, catalog)
+    if "torch" in wanted.direct:
+        return ()
+    judged = judge_all(where, wanted)
+    accepted = [item for item in judged if item.objection is None]
+    best = max(accepted, key=lambda item: (not item.overridden, sort_key(item.case))) if accepted else None
+    if best is not None and _all_local(best):
+        return ()
+    names = _backends(judged, best, where, wanted, discovered)
+    packages = [name for name in wanted.family if (row := catalog.family(name)) is not None and row.routed]
+    keys: list[PageKey] = []
+    for name in names:
+        info = catalog.backend(name)
+        kind = info.kind.kind if info is not None else ""
+        runtime = [row.package for row in catalog.families if kind in row.runtime_of]
+        keys += [(package, name) for package in dict.fromkeys([*packages, *runtime])]
+    return tuple(keys)
+
+
+def _all_local(best: Judged) -> bool:
+    picked = best.case.picks
+    return not isinstance(picked, Missing) and all(
+        pick.wheels is None or pick.wheels.origin == "find-links" for pick in picked
+    )
+
+
+def _backends(
+    judged: tuple[Judged, ...],
+    best: Judged | None,
+    where: Situation,
+    wanted: Wants,
+    discovered: Iterable[str],
+) -> tuple[str, ...]:
+    request = where.request
+    if request.backend != "auto":
+        return (request.backend,)
+    able = [item for item in judged if _runs(item.case)]
+    living = [item.case.build.backend for item in able if item.case.build.backend.retired is None]
+    names = dict.fromkeys(backend.name for backend in living)
+    newest = max((item.case.build.torch for item in judged), key=version_key, default="0")
+    for name in discovered:
+        backend = where.catalog.backend(name)
+        if (
+            backend is not None
+            and name not in names
+            and _runs(Case(Build(newest, version_key(newest), backend, ()), where, wanted))
+        ):
+            names[name] = None
+    if best is not None:
+        names[best.case.build.backend.name] = None
+    gpu = [name for name in names if (row := where.catalog.backend(name)) is not None and row.kind.vendor]
+    return tuple(gpu or names)
+
+
+def _runs(case: Case) -> bool:
+    """Whether nothing about the hardware stands against a build."""
+    return all(rule(case) is None for _, rule in HARDWARE_RULES)

@@ -1,0 +1,85 @@
+"""The one sort key of accepted builds: design, rules 3 and 6."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchinstall.versions import Dotted, at_least
+
+if TYPE_CHECKING:
+    from torchinstall.machine import Gpu
+    from torchinstall.planner.coverage import Cover
+    from torchinstall.planner.rules import Case
+    from torchinstall.planner.situation import Situation
+
+__all__ = ["coverage_key", "power", "sort_key"]
+
+
+def sort_key(case: Case) -> tuple[object, ...]:
+    """Larger is better.
+
+    In this order: the GPU that leads (discrete before integrated, then the vendors' rank), every discrete
+    GPU of that vendor covered, the preferred or else most capable one covered, the newest torch; then for
+    the same torch the highest toolkit that the driver speaks, else the lowest one above it.
+    """
+    return (*coverage_key(case.covers, case.situation), case.build.version, *_toolkit_key(case))
+
+
+def coverage_key(covers: tuple[Cover, ...], situation: Situation) -> tuple[object, ...]:
+    """The part of the key that says how well a build uses this machine's GPUs."""
+    covered = [item.gpu for item in covers if item.covered]
+    if not covered:
+        return (False, False, -99, False, False)
+    lead = max(covered, key=lambda gpu: (gpu.integrated is not True, -_rank(gpu, situation)))
+    vendor = tuple(gpu for gpu in situation.discrete if gpu.vendor == lead.vendor) or tuple(
+        gpu for gpu in situation.gpus if gpu.vendor == lead.vendor
+    )
+    wanted = _preferred(vendor, situation)
+    return (
+        True,
+        lead.integrated is not True,
+        -_rank(lead, situation),
+        all(gpu in covered for gpu in vendor),
+        wanted in covered,
+    )
+
+
+def _preferred(gpus: tuple[Gpu, ...], situation: Situation) -> Gpu:
+    prefer = situation.request.prefer_gpu
+    for gpu in gpus:
+        if prefer is not None and gpu.index == prefer:
+            return gpu
+    return max(gpus, key=power)
+
+
+def power(gpu: Gpu) -> tuple[object, ...]:
+    """How capable a GPU is, for comparing those of one vendor; ties fall to its memory, then its place."""
+    return (
+        gpu.compute_capability or (0, 0),
+        (len(gpu.gfx_target), gpu.gfx_target) if gpu.gfx_target else (0, ""),
+        gpu.memory_bytes or 0,
+        gpu.name or "",
+        -(gpu.index or 0),
+    )
+
+
+def _rank(gpu: Gpu, situation: Situation) -> int:
+    return next((kind.rank for kind in situation.catalog.tables.kinds if kind.vendor == gpu.vendor), 50)
+
+
+def _toolkit_key(case: Case) -> tuple[object, ...]:
+    backend = case.build.backend
+    toolkit = backend.toolkit
+    if toolkit is None:
+        return (False, ())
+    driver = case.situation.driver_of(backend)
+    if case.situation.catalog.floor(backend) is None:
+        # A toolkit that asks for no driver: the newest one.
+        return (True, toolkit)
+    if driver is not None and driver.cuda is not None and at_least(driver.cuda, toolkit):
+        return (True, toolkit)
+    return (False, _negative(toolkit))
+
+
+def _negative(version: Dotted) -> Dotted:
+    return tuple(-part for part in version)

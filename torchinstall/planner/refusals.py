@@ -1,0 +1,186 @@
+"""Why there is no plan: the errors of design rules 4 and 5, and the reasons for each GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchinstall.planner.model import PlanError
+from torchinstall.planner.rank import coverage_key
+from torchinstall.planner.rules import ASKED_RULES, RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torchinstall.machine import Gpu
+    from torchinstall.planner.plan import Judged
+    from torchinstall.planner.rules import Case
+    from torchinstall.planner.situation import Situation
+
+__all__ = ["gpu_reasons", "no_build", "pins_cost_the_gpu", "required_gpu", "unreadable"]
+
+_DEPTH = {slug: depth for depth, (slug, _) in enumerate(RULES)}
+_ASKED = {slug for slug, _ in ASKED_RULES}
+_NO_COMPATIBLE_BUILD = 3
+_GPU_UNAVAILABLE = 4
+_SYSTEM_HINTS = {
+    "musl": "use an image with glibc (debian, ubuntu, fedora); PyTorch publishes nothing for musl",
+    "rosetta": "install an arm64 Python and make a new environment with it: "
+    "uv venv --python cpython-3.12-macos-aarch64-none",
+    "glibc-too-old": "use a newer distribution, or an older torch: torchinstall plan 'torch<2.7'",
+    "macos-too-old": "update macOS, or ask for an older torch: torchinstall plan 'torch<2.12'",
+}
+
+
+def unreadable(best: Case, where: Situation) -> PlanError | None:
+    """Hardware that is there and cannot be read stops the plan, unless a better GPU can be used anyway."""
+    ranks = {str(kind.vendor): kind.rank for kind in where.catalog.tables.kinds}
+    used = ranks.get(str(best.build.backend.kind.vendor), 99) if coverage_key(best.covers, where)[0] else 99
+    for finding in where.unreadable:
+        if ranks.get(finding.probe, 99) < used:
+            hints = [finding.hint] if finding.hint else []
+            hints.append("or name the build yourself: --backend cu126, or --allow-cpu for the CPU build")
+            return PlanError(
+                slug=finding.slug or "gpu-unreadable",
+                message=finding.detail,
+                wanted="hardware that can be read, or a flag that says what to do without it",
+                found=f"{finding.status} ({finding.source or finding.probe})",
+                hint="\n".join(hints),
+                exit_code=_GPU_UNAVAILABLE,
+            )
+    return None
+
+
+def pins_cost_the_gpu(judged: Iterable[Judged]) -> PlanError | None:
+    """A published torch could use the GPU, and only what the user asked for rules it out."""
+    lost = [
+        item
+        for item in judged
+        if item.objection is not None
+        and item.objection.rule in _ASKED
+        and any(cover.covered for cover in item.case.covers)
+    ]
+    if not lost:
+        return None
+    newest = max(lost, key=lambda item: item.case.build.version)
+    lowest = min(lost, key=lambda item: item.case.build.version)
+    build, objection = newest.case.build, newest.objection
+    gpus = ", ".join(cover.gpu.label for cover in newest.case.covers if cover.covered)
+    span = (
+        build.torch
+        if lowest.case.build.torch == build.torch
+        else f"{lowest.case.build.torch} to {build.torch}"
+    )
+    return PlanError(
+        slug="pins-exclude-gpu",
+        message=f"what was asked for leaves no build that can use {gpus}; torch {span} could",
+        wanted=objection.wanted if objection else None,
+        found=objection.found if objection else None,
+        hint=f"ask for torch=={build.torch} (the newest that works, {build.backend.name}); the oldest is "
+        f"torch=={lowest.case.build.torch}\nor accept the CPU build: --allow-cpu",
+        exit_code=_NO_COMPATIBLE_BUILD,
+    )
+
+
+def required_gpu(judged: Iterable[Judged], where: Situation) -> PlanError:
+    """`--require-gpu`, and no GPU build can run."""
+    if not where.gpus:
+        return PlanError(
+            slug="gpu-required",
+            message="a GPU is required, and none was found",
+            wanted="a GPU that torch can use (--require-gpu)",
+            found="no GPU",
+            hint="say which GPU it is for: --target-gpu sm_90 --target-driver 580",
+            exit_code=_GPU_UNAVAILABLE,
+        )
+    reasons = gpu_reasons(judged, where)
+    return PlanError(
+        slug="gpu-required",
+        message="a GPU is required, and no build can use the GPU that is here",
+        wanted="a build that runs on it (--require-gpu)",
+        found="; ".join(f"{gpu.label}: {reason}" for gpu, reason in reasons.items()),
+        hint="see why: torchinstall plan --allow-cpu",
+        exit_code=_GPU_UNAVAILABLE,
+    )
+
+
+def no_build(judged: tuple[Judged, ...], where: Situation) -> PlanError:
+    """Every candidate was rejected: the rule that the furthest ones met is named."""
+    target = where.target
+    if not judged:
+        return PlanError(
+            slug="platform-not-published",
+            message=f"PyTorch publishes nothing for {target.platform} on the {where.request.channel} channel",
+            wanted="a platform with builds: Linux and Windows on x86-64 or aarch64, macOS",
+            found=target.platform,
+            hint="torchinstall plan --target-gpu … --machine FILE plans for another machine",
+            exit_code=_NO_COMPATIBLE_BUILD,
+        )
+    furthest = max(judged, key=lambda item: (_depth(item), item.case.build.order))
+    objection = furthest.objection
+    if objection is None:  # somebody was accepted; then this is not called
+        raise AssertionError(furthest)
+    build = furthest.case.build
+    return PlanError(
+        slug=objection.rule,
+        message=f"no build of torch fits; the closest is {build.torch}+{build.backend.name}",
+        wanted=objection.wanted,
+        found=objection.found,
+        hint=_SYSTEM_HINTS.get(objection.rule) or _way_on(furthest, judged, where),
+        exit_code=_NO_COMPATIBLE_BUILD,
+    )
+
+
+def _way_on(furthest: Judged, judged: tuple[Judged, ...], where: Situation) -> str:
+    rule = furthest.objection.rule if furthest.objection else ""
+    if rule == "python-not-published":
+        abis = sorted(
+            {
+                tag.split("-")[1]
+                for row in furthest.case.build.wheels
+                for tag in row.tags
+                if tag.split("-")[1].startswith("cp")
+            },
+            key=lambda abi: (len(abi), abi),
+        )
+        python = next((abi for abi in reversed(abis) if not abi.endswith("t")), abis[-1] if abis else "cp312")
+        return f"make an environment with another Python: uv venv --python 3.{python.removeprefix('cp3')}"
+    if rule in _ASKED:
+        free = next((item for item in judged if item.objection and item.objection.rule in _ASKED), furthest)
+        return f"loosen the version that you asked for; torch=={free.case.build.torch} would fit"
+    if rule == "backend-not-asked":
+        return (
+            f"no build of {where.request.backend} is known here; torchinstall catalog show lists the backends"
+        )
+    return "torchinstall plan shows every build and what stands against it"
+
+
+def _depth(item: Judged) -> int:
+    rule = item.objection.rule if item.objection else ""
+    return _DEPTH.get(rule, _DEPTH["system-too-old"] if rule in _SYSTEM_HINTS else _DEPTH["no-code-for-gpu"])
+
+
+def gpu_reasons(judged: Iterable[Judged], where: Situation) -> dict[Gpu, str]:
+    """For each GPU that no build can use: the objection that came last, in one clause."""
+    reasons: dict[Gpu, str] = {}
+    items = tuple(judged)
+    for gpu in where.gpus:
+        own = [item for item in items if item.case.build.backend.kind.vendor == gpu.vendor]
+        able = [
+            item
+            for item in own
+            if any(cover.gpu == gpu and cover.covered for cover in item.case.covers)
+            and (item.objection is None or item.objection.rule in _ASKED)
+        ]
+        if able:
+            continue
+        if not own:
+            reasons[gpu] = f"PyTorch publishes nothing for it on {where.target.platform}"
+            continue
+        closest = max(own, key=lambda item: (_depth(item), item.case.build.version))
+        objection = closest.objection
+        if objection is None or objection.rule == "no-code-for-gpu":
+            cover = next((cover for cover in closest.case.covers if cover.gpu == gpu), None)
+            reasons[gpu] = cover.by if cover is not None and not cover.covered else "another GPU won"
+        else:
+            reasons[gpu] = f"needs {objection.wanted}, found {objection.found}"
+    return reasons

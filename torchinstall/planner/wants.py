@@ -1,0 +1,91 @@
+"""What the user wants of the torch family: requirements and constraints by package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+if TYPE_CHECKING:
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.request import Request
+    from torchinstall.target import Target
+
+__all__ = ["Wants", "wants"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """Requirements sorted by who serves them.
+
+    Attributes:
+        family: packages that move with torch and were asked for, in order; torch always first.
+        pins: version bounds by family package, from requirements and constraints.
+        others: requirements for everything else, as asked.
+        direct: family packages asked for by URL or path: taken as they are, never planned.
+    """
+
+    family: tuple[str, ...]
+    pins: dict[str, SpecifierSet]
+    others: tuple[Requirement, ...]
+    direct: dict[str, Requirement] = field(default_factory=dict)
+
+    def allows(self, package: str, version: str) -> bool:
+        """Whether a version (local segment included) satisfies the user's bounds."""
+        spec = self.pins.get(package)
+        return spec is None or spec.contains(version, prereleases=True)
+
+
+def wants(request: Request, target: Target, catalog: Catalog) -> Wants:
+    """Split what was asked for; requirements whose markers do not hold for the target are dropped."""
+    environment = _marker_environment(target)
+    family: dict[str, None] = {"torch": None}
+    pins: dict[str, SpecifierSet] = {}
+    others: list[Requirement] = []
+    direct: dict[str, Requirement] = {}
+    for requirement in request.requirements:
+        if requirement.marker is not None and not requirement.marker.evaluate(environment):
+            continue
+        name = canonicalize_name(requirement.name)
+        known = catalog.family(name)
+        if known is None or known.own_cuda:
+            others.append(requirement)
+            continue
+        if requirement.url is not None:
+            direct[name] = requirement
+            others.append(requirement)
+            continue
+        family[name] = None
+        pins[name] = pins.get(name, SpecifierSet()) & requirement.specifier
+    for constraint in request.constraints:
+        name = canonicalize_name(constraint.name)
+        if constraint.marker is not None and not constraint.marker.evaluate(environment):
+            continue
+        if catalog.family(name) is not None and constraint.url is None:
+            pins[name] = pins.get(name, SpecifierSet()) & constraint.specifier
+    return Wants(tuple(family), pins, tuple(others), direct)
+
+
+def _marker_environment(target: Target) -> dict[str, str]:
+    """The marker environment of the target (PEP 508), as far as requirements of a person use it."""
+    short = ".".join(target.python_version.split(".")[:2])
+    machine = {"windows": {"x86_64": "AMD64", "aarch64": "ARM64"}, "macos": {"aarch64": "arm64"}}
+    return {
+        "python_version": short,
+        "python_full_version": target.python_version
+        if target.python_version.count(".") > 1
+        else f"{short}.0",
+        "implementation_name": target.implementation,
+        "implementation_version": target.python_version,
+        "platform_python_implementation": "CPython",
+        "os_name": "nt" if target.os == "windows" else "posix",
+        "sys_platform": {"linux": "linux", "windows": "win32", "macos": "darwin"}[target.os],
+        "platform_system": {"linux": "Linux", "windows": "Windows", "macos": "Darwin"}[target.os],
+        "platform_machine": machine.get(target.os, {}).get(target.arch, target.arch),
+        "platform_release": "",
+        "platform_version": "",
+        "extra": "",
+    }
