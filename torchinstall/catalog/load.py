@@ -1,0 +1,191 @@
+"""The shipped tables, each read and checked when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchinstall.catalog.model import (
+    Advice,
+    BackendKind,
+    Code,
+    CodeRule,
+    Companion,
+    Family,
+    Floor,
+    GpuFact,
+    GpuService,
+    Wheels,
+)
+from torchinstall.catalog.schemas import GPU_VENDORS, SCHEMAS
+from torchinstall.catalog.table_file import TableFile, read_table
+from torchinstall.versions import dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torchinstall.catalog.catalog import Catalog
+
+__all__ = ["DATA", "ShippedTables", "load_catalog"]
+
+DATA = Path(__file__).parent / "data"
+"""The folder of the tables that come with torchinstall."""
+
+
+class ShippedTables:
+    """The tables of a folder (see `catalog.Tables`); every property reads its own file once.
+
+    Args:
+        directory: a folder of tables that replaces the shipped one as a whole
+            (`TORCHINSTALL_CATALOG_DIR`); None: the shipped one.
+
+    Every property raises `CatalogError`: `catalog-invalid` or `catalog-too-new`, naming file and row.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = directory or DATA
+        self._files: dict[str, TableFile] = {}
+        self._gpus: dict[str, tuple[GpuFact, ...]] = {}
+
+    def file(self, name: str) -> TableFile:
+        """One table as read, with its date and sources, by file name."""
+        if name not in self._files:
+            self._files[name] = read_table(self.directory / name, SCHEMAS[name])
+        return self._files[name]
+
+    @cached_property
+    def snapshot(self) -> str:
+        """Date of what is known to be published, `2026-11-22`."""
+        return self.file("wheels.json").as_of
+
+    @cached_property
+    def kinds(self) -> tuple[BackendKind, ...]:
+        """Lines of backends."""
+        return tuple(BackendKind(**row) for row in self.file("backend_kinds.json").rows)
+
+    @cached_property
+    def retired(self) -> Mapping[str, str | None]:
+        """Backend name -> last torch release published for it, None while it lives."""
+        return {row["backend"]: row["retired"] for row in self.file("backends.json").rows}
+
+    @cached_property
+    def wheels(self) -> tuple[Wheels, ...]:
+        """What is published."""
+        rows = self.file("wheels.json").rows
+        return tuple(
+            Wheels(
+                row["package"],
+                row["version"],
+                row["local"],
+                row["backend"],
+                row["platform_tag"],
+                frozenset(row["tags"]),
+                row["origin"],
+                row["source"],
+                row["confidence"],
+                row.get("channel", "stable"),
+            )
+            for row in rows
+        )
+
+    @cached_property
+    def companions(self) -> tuple[Companion, ...]:
+        """Which package version belongs to which torch."""
+        return tuple(Companion(**row) for row in self.file("companions.json").rows)
+
+    @cached_property
+    def code(self) -> tuple[Code, ...]:
+        """What builds carry for GPUs."""
+        return tuple(
+            Code(
+                row["torch"],
+                row["backend"],
+                row["platform"],
+                tuple(row["native"]),
+                None if row["ptx"] is None else tuple(row["ptx"]),
+                row["source"],
+                row["confidence"],
+            )
+            for row in self.file("code.json").rows
+        )
+
+    @cached_property
+    def code_rules(self) -> tuple[CodeRule, ...]:
+        """Exceptions to who runs what."""
+        return tuple(
+            CodeRule(**{**row, "until": None if row["until"] is None else dotted(row["until"])})
+            for row in self.file("code_rules.json").rows
+        )
+
+    @cached_property
+    def floors(self) -> tuple[Floor, ...]:
+        """Lowest drivers of toolkits."""
+        return tuple(
+            Floor(**{**row, "linux": dotted(row["linux"]), "windows": dotted(row["windows"])})
+            for row in self.file("driver_floors.json").rows
+        )
+
+    @cached_property
+    def branch_cuda(self) -> Mapping[int, str]:
+        """NVIDIA driver branch -> newest CUDA it speaks."""
+        return {row["branch"]: row["cuda"] for row in self.file("driver_branches.json").rows}
+
+    @cached_property
+    def gpu_service(self) -> tuple[GpuService, ...]:
+        """Driver branches by compute capability."""
+        return tuple(GpuService(**row) for row in self.file("driver_gpus.json").rows)
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """Packages that move with torch."""
+        return tuple(
+            Family(**{**row, "runtime_of": tuple(row["runtime_of"])})
+            for row in self.file("families.json").rows
+        )
+
+    @cached_property
+    def advice(self) -> tuple[Advice, ...]:
+        """Vendors' own indexes."""
+        return tuple(
+            Advice(**{**row, "os": tuple(row["os"])}) for row in self.file("vendor_indexes.json").rows
+        )
+
+    def gpus(self, vendor: str) -> tuple[GpuFact, ...]:
+        """The product table of one vendor; empty for a vendor without one."""
+        if vendor not in self._gpus:
+            self._gpus[vendor] = tuple(self._gpu_facts(vendor))
+        return self._gpus[vendor]
+
+    def _gpu_facts(self, vendor: str) -> list[GpuFact]:
+        known = next((name for name in GPU_VENDORS if name == vendor), None)
+        if known is None:
+            return []
+        return [
+            GpuFact(
+                known,
+                row["pci_id"],
+                row["name"],
+                row["code"],
+                row.get("supported"),
+                row.get("integrated"),
+                row["source"],
+                row["confidence"],
+            )
+            for row in self.file(f"gpus_{known}.json").rows
+        ]
+
+    @cached_property
+    def _hashes(self) -> dict[tuple[str, str], str]:
+        return {(row["backend"], row["file"]): row["sha256"] for row in self.file("hashes.json").rows}
+
+    def sha256(self, backend: str, filename: str) -> str | None:
+        """The hash of a wheel on the stable index, where known; backend `""`: PyPI."""
+        return self._hashes.get((backend, filename))
+
+
+def load_catalog(directory: Path | None = None) -> Catalog:
+    """A catalog of the shipped tables, or of those in `directory`. Nothing is read yet."""
+    from torchinstall.catalog.catalog import Catalog
+
+    return Catalog(ShippedTables(directory))
