@@ -13,7 +13,15 @@ from typing import Any, Literal
 
 from torchinstall.errors import UsageError
 
-__all__ = ["RESERVED_TABLES", "ConfigValue", "Kind", "load_config", "nearest_pyproject", "user_config_path"]
+__all__ = [
+    "RESERVED_TABLES",
+    "ConfigValue",
+    "Kind",
+    "load_config",
+    "nearest_pyproject",
+    "read_toml",
+    "user_config_path",
+]
 
 Kind = Literal["text", "texts", "number", "switch", "paths"]
 """What a setting holds; `paths` are texts that start at the file's own folder when relative."""
@@ -44,10 +52,10 @@ def load_config(cwd: Path, env: Mapping[str, str], kinds: Mapping[str, Kind]) ->
     merged: dict[str, ConfigValue] = {}
     user = user_config_path(env)
     if user is not None and user.is_file():
-        merged.update(_checked(_read(user), user, kinds, "top level of"))
+        merged.update(_checked(read_toml(user), user, kinds, "top level of"))
     project = nearest_pyproject(cwd)
     if project is not None:
-        tool = _read(project).get("tool")
+        tool = read_toml(project).get("tool")
         table = tool.get("torchinstall") if isinstance(tool, dict) else None
         if table is not None:
             if not isinstance(table, dict):
@@ -80,7 +88,12 @@ def user_config_path(env: Mapping[str, str]) -> Path | None:
     return Path(home) / ".config" / "torchinstall" / "torchinstall.toml" if home else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UsageError: it cannot be read or is not TOML.
+    """
     import sys
 
     if sys.version_info >= (3, 11):

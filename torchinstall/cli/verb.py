@@ -237,9 +237,7 @@ def write_sections(
     for param in params:
         record = param.get_help_record(ctx)
         if record is not None:
-            title = (
-                param.declared.section if _is_setting(param) else "Global options"
-            )
+            title = param.declared.section if _is_setting(param) else "Global options"
             sections.setdefault(title, []).append(record)
     for title, records in sections.items():
         with formatter.section(title):

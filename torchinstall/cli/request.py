@@ -1,0 +1,151 @@
+"""Settings and files made into the one value that the planner reads."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from torchinstall.errors import UsageError
+from torchinstall.request import Channel, Request
+from torchinstall.versions import dotted
+
+if TYPE_CHECKING:
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.cli.settings import Settings
+    from torchinstall.cli.world import World
+    from torchinstall.machine import Machine
+
+__all__ = ["DEFAULT_REQUIREMENTS", "Order", "order_of"]
+
+DEFAULT_REQUIREMENTS = ("torch", "torchvision")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What was asked for.
+
+    Attributes:
+        uv_args: for uv as they are: what followed `--`, editables, the user's own indexes.
+        notes: (slug, message) of what was left out on purpose.
+    """
+
+    request: Request
+    uv_args: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalog) -> Order:
+    """Make the request.
+
+    Args:
+        settings: of the verb.
+        world: where relative paths start, and the variables of visible devices.
+        machine: whose GPUs `--respect-visible-devices` counts.
+        catalog: knows backends and products.
+
+    Raises:
+        UsageError: a requirement, backend, GPU, driver version or file that is not right.
+    """
+    from torchinstall.cli.gpus import declared_gpus
+    from torchinstall.cli.requirements import Reader
+
+    base = _index_base(settings)
+    reader = Reader(world.cwd, world.env, base)
+    for text in settings.texts("reqs"):
+        reader.argument(text)
+    for name in settings.texts("requirement"):
+        reader.file(name)
+    for name in settings.texts("constraint"):
+        reader.file(name, constraints=True)
+    asked = reader.asked
+    if not asked.requirements and not settings.texts("requirement") and not asked.uv_args:
+        for text in DEFAULT_REQUIREMENTS:
+            reader.argument(text)
+    folders = [*_folders(settings, world), *asked.find_links]
+    request = Request(
+        requirements=tuple(asked.requirements),
+        constraints=tuple(asked.constraints),
+        backend=_backend(settings, catalog),
+        channel=cast("Channel", settings.text("channel") or "stable"),
+        require_gpu=settings.on("require_gpu"),
+        allow_cpu=settings.on("allow_cpu"),
+        prefer_gpu=settings.number("prefer_gpu"),
+        visible=_visible(settings, world, machine),
+        target_gpus=declared_gpus(settings.texts("target_gpu"), settings.source("target_gpu"), catalog),
+        target_driver=_version(settings, "target_driver"),
+        target_cuda=_version(settings, "target_cuda"),
+        index_base=base,
+        find_links=tuple(dict.fromkeys(folders)),
+        offline=settings.on("offline"),
+        upgrade=settings.on("upgrade"),
+        settings=settings.listing(),
+    )
+    return Order(request=request, uv_args=(*asked.uv_args, *settings.rest), notes=tuple(asked.notes))
+
+
+def _backend(settings: Settings, catalog: Catalog) -> str:
+    name = (settings.text("backend") or "auto").strip().lower()
+    if name == "auto" or catalog.backend(name) is not None:
+        return name
+    known = ("auto", *catalog.known_backends())
+    close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+    raise UsageError(
+        "unknown-backend",
+        f"no backend is called {name!r}",
+        wanted="auto, cpu, xpu, or a name such as cu128 or rocm6.4",
+        found=f"{name} ({settings.source('backend')})",
+        hints=tuple(f"--backend {item}" for item in close) or ("--backend auto",),
+    )
+
+
+def _version(settings: Settings, name: str) -> str | None:
+    text = settings.text(name)
+    if not text:
+        return text
+    try:
+        dotted(text)
+    except ValueError:
+        raise UsageError(
+            "bad-value",
+            f"{text!r} is not a version",
+            wanted="a version such as 580.95 or 12.8",
+            found=f"{text} ({settings.source(name)})",
+        ) from None
+    return text
+
+
+def _index_base(settings: Settings) -> str:
+    base = settings.text("index_base") or ""
+    if base.startswith(("https://", "http://", "file://")):
+        return base.rstrip("/")
+    raise UsageError(
+        "bad-value",
+        f"{base!r} is not the URL of an index",
+        wanted="a URL that begins with https://",
+        found=f"{base} ({settings.source('index_base')})",
+        hints=("a folder of wheels is given with --find-links DIR",),
+    )
+
+
+def _folders(settings: Settings, world: World) -> list[str]:
+    found = []
+    for text in settings.texts("find_links"):
+        folder = world.path(text)
+        if not folder.is_dir():
+            raise UsageError(
+                "bad-find-links",
+                f"there is no folder of wheels at {folder}",
+                wanted="a folder",
+                found="a file" if folder.exists() else "nothing",
+            )
+        found.append(str(folder))
+    return found
+
+
+def _visible(settings: Settings, world: World, machine: Machine) -> tuple[tuple[str, int], ...] | None:
+    if not settings.on("respect_visible_devices"):
+        return None
+    from torchinstall.cli.visible import visible_gpus
+
+    return visible_gpus(world.env, machine)
