@@ -91,6 +91,7 @@ class Wheels:
         platform_tag: `manylinux_2_28_x86_64`, `linux_x86_64`, `win_amd64`, `macosx_14_0_arm64`, `any` …
         tags: `cp312-cp312`, `py3-none` …: python and ABI tag of each file.
         channel: `stable`, `test`, `nightly`.
+        build: build tag of the file names, empty where they have none; a higher one replaces a lower one.
     """
 
     package: str
@@ -103,6 +104,7 @@ class Wheels:
     source: str
     confidence: Confidence
     channel: str = "stable"
+    build: str = ""
 
     @property
     def full_version(self) -> str:
@@ -111,7 +113,8 @@ class Wheels:
 
     def filename(self, tag: str) -> str:
         """The wheel's file name for one of its tags."""
-        return f"{self.package.replace('-', '_')}-{self.full_version}-{tag}-{self.platform_tag}.whl"
+        build = f"{self.build}-" if self.build else ""
+        return f"{self.package.replace('-', '_')}-{self.full_version}-{build}{tag}-{self.platform_tag}.whl"
 
 
 @dataclass(frozen=True, slots=True)
