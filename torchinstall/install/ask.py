@@ -22,8 +22,8 @@ __all__ = ["Answer", "ask", "backend_of"]
 
 _ANSWER_WITHIN = 20.0
 _MARKER = "@torchinstall@"
-_OLDEST_PYTHON = "3.8"
-"""Below it uv refuses to install."""
+_OLDEST_PYTHON = "3.7"
+"""Our scripts need it, and no torch that we know was published for an older one."""
 
 _ARCHES = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}
 _OSES: dict[str, Os] = {"linux": "linux", "win32": "windows", "darwin": "macos"}
