@@ -73,6 +73,10 @@ class ShippedTables:
     def wheels(self) -> tuple[Wheels, ...]:
         """What is published."""
         rows = self.file("wheels.json").rows
+        lists: dict[str, frozenset[str]] = {}
+        for row in rows:
+            if row["tags"] not in lists:
+                lists[row["tags"]] = frozenset(row["tags"].split(" "))
         return tuple(
             Wheels(
                 row["package"],
@@ -80,7 +84,7 @@ class ShippedTables:
                 row["local"],
                 row["backend"],
                 row["platform_tag"],
-                frozenset(row["tags"]),
+                lists[row["tags"]],
                 row["origin"],
                 row["source"],
                 row["confidence"],

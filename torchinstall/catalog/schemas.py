@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_args
 
 from torchinstall.catalog.model import Confidence, Origin, Strategy
@@ -18,6 +19,7 @@ GPU_VENDORS: tuple[Vendor, ...] = ("nvidia", "amd", "intel")
 _DOTTED = re.compile(r"\d+(\.\d+)*").fullmatch
 _CAPABILITY = re.compile(r"\d+\.\d+").fullmatch
 _PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}").fullmatch
+_TAG = re.compile(r"[a-z0-9.]+-[a-z0-9_.]+").fullmatch
 _SHA256 = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
@@ -43,6 +45,16 @@ def _texts(value: Any) -> bool:
 
 def _some_texts(value: Any) -> bool:
     return bool(value) and _texts(value)
+
+
+@cache
+def _tag_list(value: str) -> bool:
+    return all(_TAG(tag) for tag in value.split(" "))
+
+
+def _tags(value: Any) -> bool:
+    # Few different lists serve many rows: each is looked at once.
+    return isinstance(value, str) and _tag_list(value)
 
 
 def _one_of(*allowed: str) -> Check:
@@ -109,7 +121,7 @@ SCHEMAS: Mapping[str, Schema] = {
         _column("local", _maybe_empty, "a text, empty for no local version"),
         _column("backend", _maybe_empty, "a backend, empty where the wheel serves all"),
         _name("platform_tag"),
-        _column("tags", _some_texts, "python-abi tags"),
+        _column("tags", _tags, "python-abi tags with a space between"),
         _choice("origin", *get_args(Origin)),
         Column(
             name="channel",
