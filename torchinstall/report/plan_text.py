@@ -1,0 +1,118 @@
+"""A plan as text a person understands: what was found, what is chosen and why, and why nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from torchinstall.report.layout import columns, fields, heading
+from torchinstall.report.machine_text import machine_text
+from torchinstall.versions import dotted_or_none
+
+if TYPE_CHECKING:
+    from torchinstall.machine import Machine
+    from torchinstall.planner.model import Candidate, Plan
+
+__all__ = ["chosen_text", "plan_text", "why_not_text"]
+
+_OTHER_VENDOR = "no-gpu-of-vendor"
+
+
+def plan_text(plan: Plan, machine: Machine) -> str:
+    """The whole plan but its warnings and its error, which go to stderr."""
+    parts = [machine_text(machine), fields(_target(plan)), chosen_text(plan), why_not_text(plan)]
+    command = _command(plan)
+    if command:
+        parts.append(f"{heading('What will be run')}\n{command}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def chosen_text(plan: Plan) -> str:
+    """What will be installed, from where, and what it does with each GPU."""
+    if plan.status == "impossible":
+        return ""
+    rows = [("installs", f"{package.name} {package.version or '(uv chooses)'}") for package in plan.packages]
+    if plan.status == "satisfied":
+        rows = [("installed", value) for _, value in rows]
+    rows.append(("from", _origin(plan)))
+    for gpu in plan.gpus:
+        name = f"{'' if gpu.index is None else f'{gpu.index}: '}{gpu.name or gpu.vendor}"
+        verdict = f"runs through {gpu.by}" if gpu.covered else f"not used: {gpu.by}"
+        rows.append(("on GPU", f"{name} {click.style(verdict, fg='green' if gpu.covered else 'yellow')}"))
+    title = f"Chosen: backend {click.style(plan.backend or '?', fg='green', bold=True)}"
+    if plan.status == "satisfied":
+        title += ", already installed"
+    return f"{heading(title)}\n{fields(rows)}"
+
+
+def why_not_text(plan: Plan) -> str:
+    """One line for each other backend: what speaks against its newest release."""
+    newest: dict[str, Candidate] = {}
+    for candidate in plan.candidates:
+        newest.setdefault(candidate.backend, candidate)
+    chosen = plan.chosen
+    rows = []
+    others: dict[str, list[str]] = {}
+    for backend, candidate in newest.items():
+        if chosen is not None and backend == chosen.backend:
+            continue
+        if candidate.rule == _OTHER_VENDOR:
+            others.setdefault(f"{candidate.rule}: needs {candidate.wanted}", []).append(backend)
+        else:
+            rows.append((backend, candidate.torch, _reason(candidate, chosen)))
+    rows += [(_span(names), "", reason) for reason, names in others.items()]
+    if not rows:
+        return ""
+    return f"{heading('Why not')}\n{columns(rows)}"
+
+
+def _reason(candidate: Candidate, chosen: Candidate | None) -> str:
+    if candidate.verdict == "rejected":
+        found = f"; found {candidate.found}" if candidate.found else ""
+        return f"{candidate.rule}: needs {candidate.wanted}{found}"
+    if chosen is None:
+        return "would run"
+    mine, theirs = dotted_or_none(candidate.torch) or (), dotted_or_none(chosen.torch) or ()
+    if mine > theirs:
+        # The newest torch wins among builds that cover the same GPUs, so this one covers fewer.
+        return f"would run, but uses less of this machine than {chosen.backend}"
+    if mine < theirs:
+        return f"would run, but its newest torch is {candidate.torch}"
+    return f"would run, but {chosen.backend} fits better"
+
+
+def _span(names: list[str]) -> str:
+    return (
+        names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names)
+    )
+
+
+def _target(plan: Plan) -> list[tuple[str, str]]:
+    target = plan.target
+    where = f" in {target.prefix}" if target.prefix else ""
+    why = click.style(f" ({target.why})", dim=True) if target.why else ""
+    rows = [("target", f"Python {target.python_version}{where}{why}")]
+    rows += [
+        ("setting", f"{setting.name.replace('_', '-')} = {setting.value} ({setting.source})")
+        for setting in plan.settings
+        if setting.source != "default"
+    ]
+    live = f", {len(plan.catalog.live)} index pages read now" if plan.catalog.live else ""
+    return [*rows, ("catalog", f"of {plan.catalog.snapshot}{live}")]
+
+
+def _origin(plan: Plan) -> str:
+    from torchinstall.install.redact import redacted
+
+    if plan.index_url is not None:
+        return redacted(plan.index_url)
+    if any(package.routed for package in plan.packages):
+        return ", ".join(plan.find_links)
+    return "your default index (PyPI unless you chose another)"
+
+
+def _command(plan: Plan) -> str:
+    from torchinstall.install.command import shell
+
+    return shell(plan).rstrip() if plan.status == "ready" else ""
