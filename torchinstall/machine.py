@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from torchinstall.errors import UsageError
@@ -42,6 +43,7 @@ Capability = tuple[int, int]
 """A CUDA compute capability, `(8, 9)` for text `8.9`; never a float."""
 
 
+@lru_cache(maxsize=256)
 def capability(text: str) -> Capability:
     """Parse `8.9`.
 

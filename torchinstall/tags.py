@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from torchinstall.errors import UsageError
@@ -55,6 +56,7 @@ def _macos_tags(arch: str, os_version: str | None) -> tuple[str, ...]:
     return tuple(mac_platforms((version[0], minor), "arm64" if arch == "aarch64" else arch))
 
 
+@lru_cache(maxsize=64)
 def python_tags(abi: str) -> frozenset[str]:
     """`python-abi` pairs that an interpreter with this ABI takes: `cp312-cp312`, `py3-none` and so on."""
     match = re.fullmatch(r"cp3(\d+)(t?)m?", abi)
@@ -70,6 +72,7 @@ def python_tags(abi: str) -> frozenset[str]:
     return frozenset(tags)
 
 
+@lru_cache(maxsize=256)
 def glibc_floor(platform_tag: str) -> Dotted | None:
     """The lowest glibc of a manylinux tag; None for plain `linux_*` and other platforms."""
     if match := _MANYLINUX.match(platform_tag):
@@ -77,6 +80,7 @@ def glibc_floor(platform_tag: str) -> Dotted | None:
     return next((floor for name, floor in _LEGACY_MANYLINUX.items() if platform_tag.startswith(name)), None)
 
 
+@lru_cache(maxsize=256)
 def macos_floor(platform_tag: str) -> Dotted | None:
     """The lowest macOS of a `macosx_*` tag."""
     match = _MACOS.match(platform_tag)

@@ -7,6 +7,7 @@ Package versions (PEP 440) are `packaging.version.Version` instead.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = ["Dotted", "at_least", "dotted", "dotted_or_none", "text_of"]
 
@@ -15,6 +16,7 @@ Dotted = tuple[int, ...]
 _LEADING_NUMBERS = re.compile(r"\d+(?:\.\d+)*")
 
 
+@lru_cache(maxsize=1024)
 def dotted(text: str) -> Dotted:
     """Parse `580.95.05` as `(580, 95, 5)`; anything after the leading numbers is dropped (`6.4.0-47`).
 

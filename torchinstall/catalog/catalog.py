@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 from packaging.version import InvalidVersion, Version
@@ -174,6 +174,11 @@ class Catalog:
         return tuple((re.compile(kind.pattern), kind) for kind in self.tables.kinds)
 
     @cached_property
+    def vendor_ranks(self) -> Mapping[str, int]:
+        """Vendor -> its place among the vendors of one machine; the lowest wins."""
+        return {kind.vendor: kind.rank for kind in self.tables.kinds if kind.vendor is not None}
+
+    @cached_property
     def _backends(self) -> dict[str, BackendInfo | None]:
         return {}
 
@@ -223,6 +228,17 @@ class Catalog:
         if rows is None:
             return ()
         return (*rows.get(platform, ()), *rows.get("any", ()))
+
+    def wheels_beside(self, package: str, platform: str, backend: str) -> tuple[Wheels, ...]:
+        """Those of `wheels(package, platform)` that lie with a backend, pure ones included."""
+        key = ("beside", package, platform)
+        if key not in self.scratch:
+            grouped: dict[str, list[Wheels]] = defaultdict(list)
+            for row in self.wheels(package, platform):
+                grouped["any" if row.platform_tag == "any" else row.backend].append(row)
+            self.scratch[key] = {name: tuple(rows) for name, rows in grouped.items()}
+        grouped_rows: dict[str, tuple[Wheels, ...]] = self.scratch[key]
+        return (*grouped_rows.get(backend, ()), *grouped_rows.get("any", ()))
 
     def packages(self) -> frozenset[str]:
         """Every package with a wheel here."""
@@ -358,6 +374,7 @@ class Catalog:
         return None
 
 
+@lru_cache(maxsize=512)
 def _minor(torch: str) -> str:
     try:
         version = Version(torch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
@@ -34,6 +35,7 @@ class Build:
         return self.version, self.backend.toolkit or ()
 
 
+@lru_cache(maxsize=2048)
 def version_key(text: str) -> Version:
     """A version for ordering; what is not PEP 440 sorts before everything."""
     try:

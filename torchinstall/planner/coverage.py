@@ -68,44 +68,82 @@ def _cover_sm(
         return refused
     if code is None:
         return Cover(gpu, "nobody knows its code", "code-unknown", "a list of the build's code", "none known")
-    wanted = _same_device(gpu.compute_capability, catalog)
-    own_code_only = _own_code_only(wanted, backend, catalog)
+    targets = _targets(backend, code, catalog)
+    wanted = targets.devices.get(gpu.compute_capability, gpu.compute_capability)
+    alone = wanted in targets.alone
     runs = [
         native
-        for native in (_same_device(capability(text), catalog) for text in code.native)
+        for native in targets.native
         if native == wanted
-        or (
-            not own_code_only
-            and native[0] == wanted[0]
-            and native[1] <= wanted[1]
-            and not _own_code_only(native, backend, catalog)
-        )
+        or (not alone and native[0] == wanted[0] and native[1] <= wanted[1] and native not in targets.alone)
     ]
     if runs:
         best = max(runs)
         return Cover(gpu, f"sm_{best[0]}{best[1]}", assumed=code.assumed)
-    ptx = [] if own_code_only else [capability(text) for text in code.ptx or ()]
-    usable = [target for target in ptx if target <= wanted]
-    named = " ".join(code.native)
+    usable = () if alone else tuple(target for target in targets.ptx if target <= wanted)
     if usable and backend.toolkit is not None:
-        best = max(usable)
-        if driver is not None and driver.cuda is not None and at_least(driver.cuda, backend.toolkit):
-            return Cover(gpu, f"compute_{best[0]}{best[1]}", assumed=code.assumed)
-        spoken = text_of(driver.cuda) if driver and driver.cuda else "unknown"
-        return Cover(
-            gpu,
-            f"only PTX, and the driver speaks CUDA {spoken}",
-            "ptx-needs-newer-driver",
-            f"a driver that speaks CUDA {text_of(backend.toolkit)} to compile compute_{best[0]}{best[1]}",
-            f"driver CUDA version {spoken}",
-        )
+        return _cover_ptx(backend, code, gpu, driver, max(usable))
+    text = capability_text(gpu.compute_capability)
     return Cover(
         gpu,
-        f"no code for {capability_text(gpu.compute_capability)}",
+        f"no code for {text}",
         "no-code-for-gpu",
-        f"code for compute capability {capability_text(gpu.compute_capability)} ({gpu.label})",
-        f"code for {named}",
+        f"code for compute capability {text} ({gpu.label})",
+        f"code for {' '.join(code.native)}",
     )
+
+
+def _cover_ptx(
+    backend: BackendInfo, code: Code, gpu: Gpu, driver: DriverFacts | None, target: Capability
+) -> Cover:
+    """PTX is compiled by the driver, which must know the toolkit's PTX: minor versions count here."""
+    toolkit = backend.toolkit or ()
+    if driver is not None and driver.cuda is not None and at_least(driver.cuda, toolkit):
+        return Cover(gpu, f"compute_{target[0]}{target[1]}", assumed=code.assumed)
+    spoken = text_of(driver.cuda) if driver and driver.cuda else "unknown"
+    return Cover(
+        gpu,
+        f"only PTX, and the driver speaks CUDA {spoken}",
+        "ptx-needs-newer-driver",
+        f"a driver that speaks CUDA {text_of(toolkit)} to compile compute_{target[0]}{target[1]}",
+        f"driver CUDA version {spoken}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    """A build's SM targets as capabilities, with the exceptions that hold for its toolkit.
+
+    Attributes:
+        devices: capabilities that are another name of one and the same device.
+        alone: capabilities that run only code built for them.
+    """
+
+    native: tuple[Capability, ...]
+    ptx: tuple[Capability, ...]
+    devices: dict[Capability, Capability]
+    alone: frozenset[Capability]
+
+
+def _targets(backend: BackendInfo, code: Code, catalog: Catalog) -> _Targets:
+    key = ("sm-targets", code.torch, backend.name, code.platform)
+    if key not in catalog.scratch:
+        devices = {
+            capability(rule.capability): capability(rule.other)
+            for rule in catalog.code_rules
+            if rule.rule == "same-device" and rule.other is not None
+        }
+        alone = frozenset(
+            capability(rule.capability)
+            for rule in catalog.code_rules
+            if rule.rule == "own-code-only"
+            and (rule.until is None or backend.toolkit is None or not at_least(backend.toolkit, rule.until))
+        )
+        native = tuple(devices.get(item, item) for item in map(capability, code.native))
+        ptx = tuple(map(capability, code.ptx or ()))
+        catalog.scratch[key] = _Targets(native, ptx, devices, alone)
+    found: _Targets = catalog.scratch[key]
+    return found
 
 
 def _driver_serves(gpu: Gpu, code: Capability, driver: DriverFacts | None, catalog: Catalog) -> Cover | None:
@@ -126,22 +164,6 @@ def _driver_serves(gpu: Gpu, code: Capability, driver: DriverFacts | None, catal
         "gpu-not-served-by-driver",
         wanted,
         f"driver {text_of(driver.version)}",
-    )
-
-
-def _same_device(code: Capability, catalog: Catalog) -> Capability:
-    for rule in catalog.code_rules:
-        if rule.rule == "same-device" and rule.other is not None and capability(rule.capability) == code:
-            return capability(rule.other)
-    return code
-
-
-def _own_code_only(code: Capability, backend: BackendInfo, catalog: Catalog) -> bool:
-    return any(
-        rule.rule == "own-code-only"
-        and capability(rule.capability) == code
-        and (rule.until is None or backend.toolkit is None or not at_least(backend.toolkit, rule.until))
-        for rule in catalog.code_rules
     )
 
 

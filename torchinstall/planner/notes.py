@@ -109,16 +109,18 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
         for item in case.covers
         if item.covered and item.by == "assumed"
     )
-    for pick in picked:
-        rows = pick.wheels
-        if rows is not None and rows.confidence != "high" and rows.origin == "index":
-            notes.append(
-                Warn(
-                    slug="publication-assumed",
-                    message=f"{pick.package} {rows.full_version} was not seen as a file "
-                    f"({rows.confidence} confidence: {rows.source})",
-                )
+    unseen = [
+        f"{pick.package} {pick.wheels.full_version}"
+        for pick in picked
+        if pick.wheels is not None and pick.wheels.confidence != "high" and pick.wheels.origin == "index"
+    ]
+    if unseen:
+        notes.append(
+            Warn(
+                slug="publication-assumed",
+                message=f"{', '.join(unseen)}: published as far as the tables know, but no file was seen",
             )
+        )
     return notes
 
 

@@ -39,9 +39,8 @@ class Missing:
 
 def usable(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, ...]:
     """The rows with a file that the target can install, the best source first."""
-    return tuple(
-        row for row in fitting(rows, python_tags(target.abi)) if wheel_fits(row.platform_tag, target) is None
-    )
+    found = fitting(rows, python_tags(target.abi))
+    return tuple(row for row in found if wheel_fits(row.platform_tag, target) is None)
 
 
 def picks(build: Build, wants: Wants, catalog: Catalog, target: Target) -> tuple[Pick, ...] | Missing:
@@ -66,14 +65,17 @@ def _beside(
     package: str, build: Build, torch: Wheels, catalog: Catalog, target: Target
 ) -> tuple[Wheels, ...]:
     """Wheels of a package in the same place as torch's: same backend, same source, same channel."""
-    rows = tuple(
-        row
-        for row in catalog.wheels(package, target.platform)
-        if (row.backend == build.backend.name or row.platform_tag == "any")
-        and row.channel == torch.channel
-        and (row.origin in (torch.origin, "find-links"))
-    )
-    return usable(rows, target)
+    key = ("usable", package, build.backend.name, torch.channel, torch.origin, target.abi, target.libc)
+    key = (*key, target.platform, target.os_version)
+    if key not in catalog.scratch:
+        rows = (
+            row
+            for row in catalog.wheels_beside(package, target.platform, build.backend.name)
+            if row.channel == torch.channel and row.origin in (torch.origin, "find-links")
+        )
+        catalog.scratch[key] = usable(tuple(rows), target)
+    found: tuple[Wheels, ...] = catalog.scratch[key]
+    return found
 
 
 def _companion(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from torchinstall.planner.builds import Build, version_key
 from torchinstall.planner.packages import Missing
 from torchinstall.planner.plan import judge_all
-from torchinstall.planner.rank import sort_key
 from torchinstall.planner.rules import HARDWARE_RULES, Case
 from torchinstall.planner.situation import situation
 from torchinstall.planner.wants import wants
@@ -49,7 +48,7 @@ def wanted_pages(
         return ()
     judged = judge_all(where, wanted)
     accepted = [item for item in judged if item.objection is None]
-    best = max(accepted, key=lambda item: (not item.overridden, sort_key(item.case))) if accepted else None
+    best = max(accepted, key=lambda item: (not item.overridden, item.case.key)) if accepted else None
     if best is not None and _all_local(best):
         return ()
     names = _backends(judged, best, where, wanted, discovered)

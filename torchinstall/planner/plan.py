@@ -23,7 +23,7 @@ from torchinstall.planner.model import (
 )
 from torchinstall.planner.notes import age_note, chosen_notes, vendor_advice
 from torchinstall.planner.packages import Missing
-from torchinstall.planner.rank import coverage_key, sort_key
+from torchinstall.planner.rank import coverage_key
 from torchinstall.planner.refusals import gpu_reasons, no_build, pins_cost_the_gpu, required_gpu, unreadable
 from torchinstall.planner.rules import Case, Objection, judge
 from torchinstall.planner.situation import Situation, situation
@@ -72,7 +72,7 @@ def plan(
     if error is not None or not accepted:
         warnings += vendor_advice(where)
         return _impossible(judged, where, wanted, warnings, error or no_build(judged, where))
-    best = max(accepted, key=lambda item: (not item.overridden, sort_key(item.case)))
+    best = max(accepted, key=lambda item: (not item.overridden, item.case.key))
     kept = None if request.upgrade else satisfying(accepted, best, target, wanted)
     ready = _ready(kept or best, judged, where, wanted, warnings, today)
     if kept is None:
@@ -96,7 +96,7 @@ def _refuse(judged: tuple[Judged, ...], accepted: list[Judged], where: Situation
     request = where.request
     if not accepted:
         return None
-    best = max((item.case for item in accepted), key=sort_key)
+    best = max((item.case for item in accepted), key=lambda case: case.key)
     uses_gpu = coverage_key(best.covers, where)[0]
     if request.backend == "auto" and not request.allow_cpu:
         error = unreadable(best, where) or (None if uses_gpu else pins_cost_the_gpu(judged))
@@ -116,7 +116,8 @@ def _ready(
     case, request, catalog = chosen.case, where.request, where.catalog
     picked = case.picks
     assert not isinstance(picked, Missing), picked  # noqa: S101 - judge() accepted it
-    reasons = gpu_reasons(judged, where)
+    uncovered = len(where.gpus) > sum(item.covered for item in case.covers)
+    reasons = gpu_reasons(judged, where) if uncovered else {}
     warnings += chosen_notes(case, picked, chosen.overridden, reasons)
     if not any(item.covered for item in case.covers):
         warnings += vendor_advice(where)

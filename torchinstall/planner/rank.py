@@ -7,29 +7,33 @@ from typing import TYPE_CHECKING
 from torchinstall.versions import Dotted, at_least
 
 if TYPE_CHECKING:
+    from torchinstall.catalog.model import BackendInfo
     from torchinstall.machine import Gpu
+    from torchinstall.planner.builds import Build
     from torchinstall.planner.coverage import Cover
-    from torchinstall.planner.rules import Case
     from torchinstall.planner.situation import Situation
 
-__all__ = ["coverage_key", "power", "sort_key"]
+__all__ = ["UNRANKED", "coverage_key", "power", "sort_key"]
+
+UNRANKED = 50
+"""The rank of a vendor without backends of its own."""
 
 
-def sort_key(case: Case) -> tuple[object, ...]:
+def sort_key(build: Build, covers: tuple[Cover, ...], situation: Situation) -> tuple[object, ...]:
     """Larger is better.
 
     In this order: the GPU that leads (discrete before integrated, then the vendors' rank), every discrete
     GPU of that vendor covered, the preferred or else most capable one covered, the newest torch; then for
     the same torch the highest toolkit that the driver speaks, else the lowest one above it.
     """
-    return (*coverage_key(case.covers, case.situation), case.build.version, *_toolkit_key(case))
+    return (*coverage_key(covers, situation), build.version, *_toolkit_key(build.backend, situation))
 
 
 def coverage_key(covers: tuple[Cover, ...], situation: Situation) -> tuple[object, ...]:
     """The part of the key that says how well a build uses this machine's GPUs."""
     covered = [item.gpu for item in covers if item.covered]
     if not covered:
-        return (False, False, -99, False, False)
+        return (False, False, -UNRANKED, False, False)
     lead = max(covered, key=lambda gpu: (gpu.integrated is not True, -_rank(gpu, situation)))
     vendor = tuple(gpu for gpu in situation.discrete if gpu.vendor == lead.vendor) or tuple(
         gpu for gpu in situation.gpus if gpu.vendor == lead.vendor
@@ -64,16 +68,15 @@ def power(gpu: Gpu) -> tuple[object, ...]:
 
 
 def _rank(gpu: Gpu, situation: Situation) -> int:
-    return next((kind.rank for kind in situation.catalog.tables.kinds if kind.vendor == gpu.vendor), 50)
+    return situation.catalog.vendor_ranks.get(gpu.vendor, UNRANKED)
 
 
-def _toolkit_key(case: Case) -> tuple[object, ...]:
-    backend = case.build.backend
+def _toolkit_key(backend: BackendInfo, situation: Situation) -> tuple[object, ...]:
     toolkit = backend.toolkit
     if toolkit is None:
         return (False, ())
-    driver = case.situation.driver_of(backend)
-    if case.situation.catalog.floor(backend) is None:
+    driver = situation.driver_of(backend)
+    if situation.catalog.floor(backend) is None:
         # A toolkit that asks for no driver: the newest one.
         return (True, toolkit)
     if driver is not None and driver.cuda is not None and at_least(driver.cuda, toolkit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.model import PlanError
-from torchinstall.planner.rank import coverage_key
+from torchinstall.planner.rank import UNRANKED, coverage_key
 from torchinstall.planner.rules import ASKED_RULES, RULES
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ _SYSTEM_HINTS = {
 
 def unreadable(best: Case, where: Situation) -> PlanError | None:
     """Hardware that is there and cannot be read stops the plan, unless a better GPU can be used anyway."""
-    ranks = {str(kind.vendor): kind.rank for kind in where.catalog.tables.kinds}
-    used = ranks.get(str(best.build.backend.kind.vendor), 99) if coverage_key(best.covers, where)[0] else 99
+    ranks = where.catalog.vendor_ranks
+    vendor = best.build.backend.kind.vendor
+    used = ranks.get(vendor, UNRANKED) if vendor and coverage_key(best.covers, where)[0] else UNRANKED
     for finding in where.unreadable:
-        if ranks.get(finding.probe, 99) < used:
+        if ranks.get(finding.probe, UNRANKED) < used:
             hints = [finding.hint] if finding.hint else []
             hints.append("or name the build yourself: --backend cu126, or --allow-cpu for the CPU build")
             return PlanError(

@@ -9,6 +9,7 @@ latter would have run on this machine: that is how "only your pins rule it out" 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from torchinstall.planner.builds import fitting
 from torchinstall.planner.coverage import Cover, cover
 from torchinstall.planner.packages import Missing, Pick, picks
+from torchinstall.planner.rank import sort_key
 from torchinstall.tags import python_tags, wheel_fits
 from torchinstall.versions import at_least, text_of
 
@@ -44,6 +46,7 @@ class Case:
         self.situation = situation
         self.wants = wants
         self._covers: tuple[Cover, ...] | None = None
+        self._key: tuple[object, ...] | None = None
         self._picks: tuple[Pick, ...] | Missing | None = None
 
     @property
@@ -52,6 +55,13 @@ class Case:
         if self._covers is None:
             self._covers = _covers(self.build, self.situation)
         return self._covers
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Its place among accepted builds (`rank.sort_key`)."""
+        if self._key is None:
+            self._key = sort_key(self.build, self.covers, self.situation)
+        return self._key
 
     @property
     def picks(self) -> tuple[Pick, ...] | Missing:
@@ -66,11 +76,18 @@ def _covers(build: Build, situation: Situation) -> tuple[Cover, ...]:
     code = catalog.code(build.torch, build.backend, target.platform)
     vendor = build.backend.kind.vendor
     served = {kind.vendor for kind in catalog.tables.kinds}
-    return tuple(
-        cover(build.backend, code, gpu, situation)
-        for gpu in situation.gpus
-        if (gpu.vendor == vendor if vendor is not None else gpu.vendor not in served)
-    )
+    same: dict[tuple[object, ...], Cover] = {}
+    found: list[Cover] = []
+    for gpu in situation.gpus:
+        if gpu.vendor != vendor if vendor is not None else gpu.vendor in served:
+            continue
+        # Eight equal GPUs in one machine get one answer.
+        key = (gpu.name, gpu.compute_capability, gpu.gfx_target, gpu.pci_id, gpu.source)
+        if key not in same:
+            same[key] = cover(build.backend, code, gpu, situation)
+        answer = same[key]
+        found.append(answer if answer.gpu is gpu else dataclasses.replace(answer, gpu=gpu))
+    return tuple(found)
 
 
 def backend_not_asked(case: Case) -> tuple[str, str] | None:

@@ -227,7 +227,7 @@ def _unreadable(
             detail=f"a driver of {vendor} is loaded, but no GPU can be seen",
             source="the machine's list of drivers",
             slug="driver-without-device",
-            hint="start the container with its GPUs (docker run --gpus all), or name the target with --target-gpu",
+            hint="start the container with its GPUs (docker run --gpus all), or name them with --target-gpu",
         )
         for vendor in drivers
         if vendor in with_floor and vendor not in told and vendor not in seen

@@ -36,7 +36,7 @@ class Wants:
     def allows(self, package: str, version: str) -> bool:
         """Whether a version (local segment included) satisfies the user's bounds."""
         spec = self.pins.get(package)
-        return spec is None or spec.contains(version, prereleases=True)
+        return not spec or spec.contains(version, prereleases=True)
 
 
 def wants(request: Request, target: Target, catalog: Catalog) -> Wants:
