@@ -1,0 +1,329 @@
+"""Pages of an index (PEP 503 HTML, PEP 691 JSON) made into rows of the catalog.
+
+What trips a reader up, and what is done about it: every page of a backend also lists what lies at the root
+of its channel (dropped, but for packages that live there); hashes are missing (a link without one is fine);
+names with spaces or a version inside the build tag (skipped); links to other hosts (dropped, and said).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from torchinstall.catalog.anchors import scan
+from torchinstall.catalog.model import Wheels
+from torchinstall.catalog.urls import origin_of, redact
+
+__all__ = ["BadPageError", "Page", "PageFile", "parse_page", "parse_root"]
+
+_FILE = re.compile(r"\.(?:whl|tar\.gz|zip|tar\.bz2|egg|tgz)$")
+_SHA256 = re.compile(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)")
+_BACKEND_LIKE = re.compile(r"(?:cu\d+|rocm\d+\.\d+(?:\.\d+)?|cpu|xpu)")
+_PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
+_TAG = re.compile(r"[A-Za-z0-9_.]+")
+_BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
+_NORMALISED = re.compile(r"[-_.]+")
+
+
+class BadPageError(Exception):
+    """A page that cannot be used; `retry` where asking again may help."""
+
+    def __init__(self, slug: str, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.slug = slug
+        self.message = message
+        self.retry = retry
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """One wheel of a page: its name, where it lies (no fragment), its sha256 where the page knows it."""
+
+    filename: str
+    url: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a page says, without what cannot be used.
+
+    Attributes:
+        notes: what was left out and why, for a curious user.
+    """
+
+    wheels: tuple[Wheels, ...] = ()
+    files: tuple[PageFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def hashes(self) -> Mapping[str, str]:
+        """sha256 by file name."""
+        return {file.filename: file.sha256 for file in self.files if file.sha256 is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    filename: str
+    url: str
+    directory: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    project: str
+    version: str
+    local: str
+    build: str
+    tag: str
+    platform: str
+
+
+def parse_page(
+    text: str,
+    url: str,
+    package: str,
+    backend: str,
+    channel: str = "stable",
+    *,
+    shared: bool = False,
+) -> Page:
+    """Read a package's page.
+
+    Args:
+        text: HTML, or PEP 691 JSON.
+        url: where the page came from, after redirects; links are resolved against it and must stay on its
+            host.
+        package: normalised name; files of other packages are left out.
+        backend: whose directory the page belongs to; files of other directories are left out.
+        channel: for the rows.
+        shared: the package's wheels may lie at the root of the channel for every backend (`triton`).
+
+    Raises:
+        BadPageError: `index-garbage` (not a page of links), `index-page-cut`, `index-links-outside` (nothing
+            but links to other hosts).
+    """
+    links, notes = _links(text, url)
+    rows: dict[tuple[str, str, str, str], set[str]] = {}
+    files: dict[str, PageFile] = {}
+    skipped = elsewhere = 0
+    belongs = _directory_rule(url, backend, shared=shared)
+    for link in links:
+        name = _parse_name(link.filename)
+        if name is None:
+            skipped += link.filename.endswith(".whl")
+            continue
+        if name.project != package:
+            continue
+        if not belongs(link.directory, name.local):
+            elsewhere += 1
+            continue
+        rows.setdefault((name.version, name.local, name.build, name.platform), set()).add(name.tag)
+        files.setdefault(link.filename, PageFile(link.filename, link.url, link.sha256))
+    if skipped:
+        notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
+    if elsewhere:
+        notes.append(f"{redact(url)}: left out {elsewhere} wheels of other directories")
+    wheels = tuple(
+        Wheels(
+            package=package,
+            version=version,
+            local=local,
+            backend=backend,
+            platform_tag=platform,
+            tags=frozenset(tags),
+            origin="index",
+            source=redact(url),
+            confidence="high",
+            channel=channel,
+            build=build,
+        )
+        for (version, local, build, platform), tags in rows.items()
+    )
+    return Page(wheels=wheels, files=tuple(files.values()), notes=tuple(notes))
+
+
+def parse_root(text: str, url: str) -> tuple[str, ...]:
+    """The directories that an index's root page lists: packages and backends alike, in page order.
+
+    Raises:
+        BadPageError: as `parse_page`.
+    """
+    document = scan(text)
+    if not document.complete:
+        raise _cut(url)
+    names: dict[str, None] = {}
+    for anchor in document.anchors:
+        href = anchor.href.partition("#")[0]
+        segment = urllib.parse.unquote(href.rstrip("/").rpartition("/")[2])
+        if href.endswith("/") and _PROJECT.fullmatch(segment.replace("-", "_")):
+            names[segment] = None
+    if not names and not document.is_index:
+        raise _garbage(url)
+    return tuple(names)
+
+
+def _links(text: str, url: str) -> tuple[list[_Link], list[str]]:
+    raw = _json_links(text, url) if text.lstrip()[:1] == "{" else _html_links(text, url)
+    origin = origin_of(url)
+    allowed: dict[str, bool] = {}
+    links: list[_Link] = []
+    outside: dict[str, int] = {}
+    for filename, directory, target, sha256 in raw:
+        if directory not in allowed:
+            allowed[directory] = origin.owns(directory)
+        if allowed[directory]:
+            links.append(_Link(filename, target, urllib.parse.urlsplit(directory).path, sha256))
+        else:
+            host = urllib.parse.urlsplit(directory).netloc.rpartition("@")[2] or "no host"
+            outside[host] = outside.get(host, 0) + 1
+    notes = [f"{redact(url)}: ignored {count} links to {host}" for host, count in outside.items()]
+    if outside and not links:
+        raise BadPageError(
+            "index-links-outside",
+            f"every link of {redact(url)} leads to another host ({', '.join(outside)})",
+        )
+    return links, notes
+
+
+def _html_links(text: str, url: str) -> list[tuple[str, str, str, str | None]]:
+    document = scan(text)
+    if not document.complete:
+        raise _cut(url)
+    base = url if document.base is None else _join(url, document.base)
+    directories: dict[str, str] = {}
+    links: list[tuple[str, str, str, str | None]] = []
+    for anchor in document.anchors:
+        target, _, fragment = anchor.href.strip().partition("#")
+        target = target.partition("?")[0]
+        directory, _, segment = target.rpartition("/")
+        filename = urllib.parse.unquote(segment)
+        if not _FILE.search(filename):
+            continue
+        if directory not in directories:
+            # A name after the slash keeps "//host" and "/x" apart; only the part before it is of use.
+            joined = _join(base, f"{directory}/x" if "/" in target else "x")
+            directories[directory] = joined.rpartition("/")[0] + "/"
+        if anchor.yanked:
+            continue
+        match = _SHA256.search(fragment)
+        parent = directories[directory]
+        links.append((filename, parent, parent + segment, match[1] if match else None))
+    if not directories and not document.is_index:
+        raise _garbage(url)
+    return links
+
+
+def _json_links(text: str, url: str) -> list[tuple[str, str, str, str | None]]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _cut(url) from None
+    files = data.get("files") if isinstance(data, dict) else None
+    if not isinstance(files, list):
+        raise _garbage(url)
+    return [link for row in files if (link := _json_link(row, url)) is not None]
+
+
+def _json_link(row: Any, url: str) -> tuple[str, str, str, str | None] | None:
+    if not isinstance(row, dict) or row.get("yanked"):
+        return None
+    filename, href, hashes = row.get("filename"), row.get("url"), row.get("hashes")
+    if not isinstance(filename, str) or not isinstance(href, str):
+        return None
+    target = _join(url, href.partition("#")[0])
+    digest = hashes.get("sha256") if isinstance(hashes, dict) else None
+    valid = isinstance(digest, str) and _SHA256.search(f"sha256={digest}") is not None
+    return filename, target.rpartition("/")[0] + "/", target, digest if valid else None
+
+
+def _join(base: str, href: str) -> str:
+    try:
+        return urllib.parse.urljoin(base, href)
+    except ValueError:
+        return ""
+
+
+def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, str], bool]:
+    """Whether a file of a directory (and with this local version) belongs to the backend's page."""
+    page = urllib.parse.urlsplit(url).path.rstrip("/").rpartition("/")[0]
+    root = page.removesuffix(f"/{backend}") if page.endswith(f"/{backend}") else None
+    known: dict[str, bool | None] = {}
+
+    def of_directory(directory: str) -> bool | None:
+        segments = directory.strip("/").split("/")
+        if backend in segments:
+            return True
+        at_root = root is not None and directory.rstrip("/") == root
+        if at_root or segments in (["whl"], ["whl", "test"], ["whl", "nightly"]):
+            return shared
+        if any(_BACKEND_LIKE.fullmatch(segment) for segment in segments):
+            return False
+        return None
+
+    def belongs(directory: str, local: str) -> bool:
+        if directory not in known:
+            known[directory] = of_directory(directory)
+        verdict = known[directory]
+        if verdict is None:
+            # A mirror with a layout of its own: only the local version can tell.
+            return not local or local == backend or not _BACKEND_LIKE.fullmatch(local)
+        return verdict
+
+    return belongs
+
+
+def _parse_name(filename: str) -> _Name | None:
+    """The parts of a wheel's name; None for what is no wheel, or follows no rule.
+
+    It accepts what `packaging.utils.parse_wheel_filename` accepts and is ten times as fast on pages that
+    repeat versions; a test holds the two against each other. A build tag with a `+` is refused: the local
+    version slid into it (`torch-2.10.0-1+cu128-…`), so the name contradicts the wheel.
+    """
+    parts = filename[:-4].split("-") if filename.endswith(".whl") else []
+    if len(parts) not in (5, 6):
+        return None
+    project, build = parts[0], parts[2] if len(parts) == 6 else ""
+    python, abi, platform = parts[-3:]
+    version = _version(parts[1])
+    tags_fine = _TAG.fullmatch(python) and _TAG.fullmatch(abi) and _TAG.fullmatch(platform)
+    if version is None or not tags_fine or not _PROJECT.fullmatch(project) or "__" in project:
+        return None
+    if build and not _BUILD.fullmatch(build):
+        return None
+    return _Name(_normalise(project), *version, build, f"{python}-{abi}", platform)
+
+
+@lru_cache(maxsize=4096)
+def _version(text: str) -> tuple[str, str] | None:
+    """Public and local part as written, None where it is no version."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        Version(text)
+    except InvalidVersion:
+        return None
+    public, _, local = text.partition("+")
+    return public, local
+
+
+@lru_cache(maxsize=256)
+def _normalise(name: str) -> str:
+    return _NORMALISED.sub("-", name).lower()
+
+
+def _cut(url: str) -> BadPageError:
+    return BadPageError("index-page-cut", f"{redact(url)} ends in the middle", retry=True)
+
+
+def _garbage(url: str) -> BadPageError:
+    return BadPageError(
+        "index-garbage",
+        f"{redact(url)} is not a page of links; a login page or another service answers there",
+    )
