@@ -40,7 +40,7 @@ def chosen_notes(
             message=f"--backend {backend.name} is obeyed, but it cannot run here: it wants {item.wanted}, "
             f"and there is {item.found}",
         )
-        for item in overridden
+        for item in tuple(overridden)[:1]
     ]
     notes.extend(_gpu_notes(case, reasons, obeyed=bool(notes)))
     notes.extend(_knowledge_notes(case, picked))

@@ -65,8 +65,8 @@ def _beside(
     package: str, build: Build, torch: Wheels, catalog: Catalog, target: Target
 ) -> tuple[Wheels, ...]:
     """Wheels of a package in the same place as torch's: same backend, same source, same channel."""
-    key = ("usable", package, build.backend.name, torch.channel, torch.origin, target.abi, target.libc)
-    key = (*key, target.platform, target.os_version)
+    place = (package, build.backend.name, torch.channel, torch.origin)
+    key = ("usable", *place, target.abi, target.platform, target.libc, target.os_version)
     if key not in catalog.scratch:
         rows = (
             row

@@ -177,7 +177,8 @@ def driver_too_old(case: Case) -> tuple[str, str] | None:
 
 def no_code_for_gpu(case: Case) -> Objection | None:
     """No GPU of the vendor can run the build's code; the most capable one's reason is named."""
-    if case.build.backend.kind.vendor is None or any(item.covered for item in case.covers):
+    none_there = not case.covers or case.build.backend.kind.vendor is None
+    if none_there or any(item.covered for item in case.covers):
         return None
     worst = max(
         case.covers, key=lambda item: (item.gpu.integrated is not True, item.gpu.compute_capability or (0, 0))
