@@ -19,8 +19,8 @@ RULE_WORDS = {
     "backend-not-asked": "Another backend was asked for by name, so this one was not considered further.",
     "rosetta": "The Python here is made for Intel processors and runs translated on Apple Silicon; PyTorch "
     "stopped publishing for it, and it could never use the GPU.",
-    "python-not-published": "PyTorch publishes each build for certain Python versions only; there is no file of "
-    "this build for yours.",
+    "python-not-published": "PyTorch publishes each build for certain Python versions only; there "
+    "is no file of this build for yours.",
     "musl": "PyTorch's files are made for systems with glibc; this system (Alpine, for instance) uses musl.",
     "glibc-too-old": "The files of this build need a newer C library (glibc) than this system has.",
     "macos-too-old": "The files of this build need a newer macOS.",
@@ -32,20 +32,20 @@ RULE_WORDS = {
     "enough. A driver can be updated; the CUDA toolkit on the machine does not matter.",
     "no-code-for-gpu": "A build carries machine code for certain generations of GPUs only. This one has none "
     'for the GPU here: it would install, and then fail with "no kernel image is available".',
-    "ptx-needs-newer-driver": "For this GPU the build has only half-finished code (PTX), which the driver has "
-    "to finish; this driver is older than the code and cannot.",
+    "ptx-needs-newer-driver": "For this GPU the build has only half-finished code (PTX), which the driver "
+    "has to finish; this driver is older than the code and cannot.",
     "gpu-not-served-by-driver": "This driver does not serve this generation of GPUs any more (or not yet).",
     "gpu-code-unknown": "The GPU did not say which generation it is, and no table knows it.",
     "code-unknown": "It is not known which GPUs this build has code for.",
     "not-confirmed": "Nobody has seen this build's files; that it is published is only a guess.",
-    "companion-missing": "One of the packages that were asked for is not published for this build, and mixing "
-    "packages of different builds breaks them.",
+    "companion-missing": "One of the packages that were asked for is not published for this build, and "
+    "mixing packages of different builds breaks them.",
     "pinned-out": "The versions that were asked for exclude it.",
 }
 
 
 def explain(plan: Plan, backend: str) -> tuple[str, ...]:
-    """What became of a backend in this plan: its newest release first, then what stands against the others."""
+    """What became of a backend in this plan: taken, second best, or refused and why."""
     rows = [item for item in plan.candidates if item.backend == backend]
     if not rows:
         known = ", ".join(dict.fromkeys(item.backend for item in plan.candidates))
@@ -105,8 +105,8 @@ def _why_second(plan: Plan, accepted: Candidate) -> str:
         return f"{chosen.backend} was taken because it has a newer torch ({chosen.torch})."
     if chosen.torch == accepted.torch:
         return (
-            f"{chosen.backend} was taken because it serves this machine's GPUs better, or because its toolkit "
-            "fits this driver best (the newest that the driver itself speaks)."
+            f"{chosen.backend} was taken because it serves this machine's GPUs better, or because its "
+            "toolkit fits this driver best (the newest that the driver itself speaks)."
         )
     return f"{chosen.backend} was taken because it serves more of this machine's GPUs."
 
