@@ -8,15 +8,27 @@ filesystem and survive a uv that was killed; `manifest.json` in it says what bel
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ["KEEP_PREFIX", "Dist", "Snapshot", "distributions", "load_snapshot", "normalised", "snapshot"]
+__all__ = [
+    "KEEP_PREFIX",
+    "Dist",
+    "Snapshot",
+    "distributions",
+    "forget",
+    "kept_files",
+    "load_snapshot",
+    "normalised",
+    "snapshot",
+]
 
 KEEP_PREFIX = ".torchinstall-keep-"
 _MANIFEST = "manifest.json"
@@ -67,6 +79,7 @@ class Snapshot:
     """What was installed before.
 
     Attributes:
+        prefix: the environment.
         sites: the folders that were looked at.
         dists: every distribution, in order.
         changing: normalised names that are about to change.
@@ -74,6 +87,7 @@ class Snapshot:
         entries: what lay in each site folder.
     """
 
+    prefix: Path
     sites: tuple[Path, ...]
     dists: tuple[Dist, ...]
     changing: frozenset[str]
@@ -120,35 +134,34 @@ def snapshot(sites: Iterable[Path], prefix: Path, changing: Collection[str] | No
         (dist.name for dist in dists) if changing is None else (normalised(name) for name in changing)
     )
     before = Snapshot(
+        prefix=prefix,
         sites=folders,
         dists=dists,
         changing=names,
         links=None,
         entries=tuple(_names(folder) for folder in folders),
     )
-    return _linked(before, prefix) if before.kept else before
+    return _linked(before) if before.kept else before
 
 
-def _linked(before: Snapshot, prefix: Path) -> Snapshot:
-    from torchinstall.install.restore import forget
+def forget(before: Snapshot) -> None:
+    """Give up the links."""
+    if before.links is not None:
+        shutil.rmtree(before.links, ignore_errors=True)
 
+
+def _linked(before: Snapshot) -> Snapshot:
     store: Path | None = None
     try:
-        store = Path(tempfile.mkdtemp(prefix=KEEP_PREFIX, dir=prefix))
+        store = Path(tempfile.mkdtemp(prefix=KEEP_PREFIX, dir=before.prefix))
         for number, dist in enumerate(before.kept):
             for name in (*dist.files(), f"{dist.info}/RECORD"):
                 _link(dist.site / name, store / str(number) / _flat(name))
-        kept = Snapshot(
-            sites=before.sites,
-            dists=before.dists,
-            changing=before.changing,
-            links=store,
-            entries=before.entries,
-        )
+        kept = dataclasses.replace(before, links=store)
         (store / _MANIFEST).write_text(json.dumps(_to_json(kept)), encoding="utf-8")
     except OSError:
         if store is not None:
-            forget(Snapshot(sites=(), dists=(), changing=frozenset(), links=store, entries=()))
+            shutil.rmtree(store, ignore_errors=True)
         return before
     return kept
 
@@ -161,7 +174,7 @@ def _link(source: Path, place: Path) -> None:
 
 
 def _flat(name: str) -> str:
-    """A path of `RECORD` that stays inside the folder: scripts lie beside the site folder (`../../../bin`)."""
+    """A path of `RECORD` that stays inside the folder: scripts (`../../../bin/…`) lie beside the site."""
     return name.replace("../", "@up/")
 
 
@@ -179,6 +192,7 @@ def load_snapshot(links: Path) -> Snapshot | None:
     try:
         data = json.loads((links / _MANIFEST).read_text(encoding="utf-8"))
         return Snapshot(
+            prefix=Path(data["prefix"]),
             sites=tuple(Path(site) for site in data["sites"]),
             dists=tuple(
                 Dist(name=name, version=version, site=Path(site), info=info, url=url)
@@ -194,6 +208,7 @@ def load_snapshot(links: Path) -> Snapshot | None:
 
 def _to_json(taken: Snapshot) -> dict[str, object]:
     return {
+        "prefix": str(taken.prefix),
         "sites": [str(site) for site in taken.sites],
         "dists": [[item.name, item.version, str(item.site), item.info, item.url] for item in taken.dists],
         "changing": sorted(taken.changing),

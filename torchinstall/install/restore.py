@@ -8,19 +8,18 @@ put back from links to the very files (`keep`), or else by uv, offline, from its
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from torchinstall.errors import InstallFailedError
-from torchinstall.install.keep import Dist, Snapshot, distributions, kept_files, normalised, snapshot
+from torchinstall.install.keep import Dist, Snapshot, forget, snapshot
+from torchinstall.install.put_back import changed, clear, put_back, strays_of
 
-__all__ = ["Outcome", "Reinstall", "changed", "forget", "protected", "restore"]
+__all__ = ["Outcome", "Reinstall", "protected", "restore"]
 
 Result = TypeVar("Result")
 
@@ -61,9 +60,8 @@ class Reinstall:
         wanted = [dist.requirement for dist in dists]
         names = [item for dist in dists for item in ("--reinstall-package", dist.name)]
         mode = ["--offline"] if offline else []
-        return [
-            self.uv, "pip", "install", "--python", self.python, *mode, "--no-deps", *names, *self.places, *wanted
-        ]  # fmt: skip
+        head = [self.uv, "pip", "install", "--python", self.python]
+        return [*head, *mode, "--no-deps", *names, *self.places, *wanted]
 
 
 def protected(
@@ -112,31 +110,6 @@ def protected(
     return result
 
 
-def changed(before: Snapshot) -> tuple[Dist, ...]:
-    """The kept distributions that are not there any more as they were: other version, or files gone."""
-    now = {(dist.site, dist.info) for dist in distributions(before.sites)}
-    other = {dist.name for dist in distributions(before.sites)} - {dist.name for dist in before.dists}
-    del other
-    found = []
-    for number, dist in enumerate(before.kept):
-        if (dist.site, dist.info) not in now or not _intact(before, number, dist):
-            found.append(dist)
-    return tuple(found)
-
-
-def _intact(before: Snapshot, number: int, dist: Dist) -> bool:
-    if before.links is None:
-        return all((dist.site / name).exists() for name in dist.files() if not name.endswith(".pyc"))
-    return all(_same(dist.site / name, link) for name, link in kept_files(before.links, number))
-
-
-def _same(path: Path, link: Path) -> bool:
-    try:
-        return path.samefile(link) or path.stat().st_size == link.stat().st_size
-    except OSError:
-        return False
-
-
 def restore(before: Snapshot, reinstall: Reinstall | None = None) -> Outcome:
     """Put back what is different from before; the links are given up unless that failed.
 
@@ -144,20 +117,21 @@ def restore(before: Snapshot, reinstall: Reinstall | None = None) -> Outcome:
         before: taken before the install.
         reinstall: how uv does it where there are no links.
     """
-    if not all(site.is_dir() for site in before.sites) or not before.sites:
+    if not all(site.is_dir() for site in before.sites):
+        where = shlex.quote(str(before.prefix))
         return Outcome(
             status="broken",
             message="the environment is gone: its folder was removed during the install",
-            command=_again(before, reinstall),
+            command=f"uv venv {where} && torchinstall auto --venv {where}",
         )
     lost = changed(before)
-    strays = _strays(before)
+    strays = strays_of(before)
     if not lost and not strays:
         forget(before)
         return Outcome(status="untouched", message="the environment is as it was before")
-    problem = _put_back(before, lost) if before.links is not None else _by_uv(lost, reinstall)
+    problem = put_back(before, lost) if before.links is not None else _by_uv(lost, reinstall)
     if problem is None:
-        problem = _clear(before, strays)
+        problem = clear(before, strays)
     names = ", ".join(f"{dist.name} {dist.version}" for dist in lost)
     if problem is not None or changed(before):
         return Outcome(
@@ -173,93 +147,6 @@ def restore(before: Snapshot, reinstall: Reinstall | None = None) -> Outcome:
         if names
         else "what was half installed is removed",
     )
-
-
-def forget(before: Snapshot) -> None:
-    """Give up the links."""
-    if before.links is not None:
-        shutil.rmtree(before.links, ignore_errors=True)
-
-
-def _put_back(before: Snapshot, lost: Collection[Dist]) -> str | None:
-    """Take away what came in their place and link the files back; the problem, if there is one."""
-    assert before.links is not None  # noqa: S101  # the caller looked
-    try:
-        for dist in distributions(before.sites):
-            if dist.name in {item.name for item in lost}:
-                _remove(dist)
-        for number, dist in enumerate(before.kept):
-            if dist not in lost:
-                continue
-            wanted = dict(kept_files(before.links, number))
-            _sweep(dist, wanted, before)
-            for name, link in wanted.items():
-                place = dist.site / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.unlink(missing_ok=True)
-                os.link(link, place)
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
-
-
-def _remove(dist: Dist) -> None:
-    """Take a distribution away by its own list, then its metadata."""
-    for name in dist.files():
-        (dist.site / name).unlink(missing_ok=True)
-    shutil.rmtree(dist.site / dist.info, ignore_errors=True)
-
-
-def _sweep(dist: Dist, wanted: Collection[str], before: Snapshot) -> None:
-    """Remove files of a half-installed successor from the folders that belong to this distribution alone."""
-    others = {
-        _top(name)
-        for other in distributions(before.sites)
-        if other.name != dist.name and other.site == dist.site
-        for name in other.files()
-    }
-    for top in {_top(name) for name in wanted if not name.startswith("../")} - others:
-        folder = dist.site / top
-        for path, _, names in os.walk(folder) if folder.is_dir() else ():
-            for name in names:
-                file = Path(path, name)
-                if file.relative_to(dist.site).as_posix() not in wanted:
-                    file.unlink(missing_ok=True)
-
-
-def _top(name: str) -> str:
-    """The folder that a file belongs to; two levels below the namespace that NVIDIA's packages share."""
-    parts = PurePosixPath(name).parts
-    return "/".join(parts[:2]) if parts[0] == "nvidia" and len(parts) > 2 else parts[0]
-
-
-def _strays(before: Snapshot) -> tuple[Path, ...]:
-    """What a package that was not there before has left: its metadata and the folders of its name."""
-    there = {dist.name for dist in before.dists}
-    new = before.changing - there
-    found = []
-    for site, names in zip(before.sites, before.entries, strict=True):
-        for entry in sorted(os.scandir(site), key=lambda item: item.name):
-            stem = entry.name.removesuffix(".libs").removesuffix(".dist-info").removesuffix(".py")
-            name = normalised(stem.partition("-")[0] if entry.name.endswith(".dist-info") else stem)
-            if entry.name not in names and name in new:
-                found.append(Path(entry.path))
-    return tuple(found)
-
-
-def _clear(before: Snapshot, strays: Iterable[Path]) -> str | None:
-    for dist in distributions(before.sites):
-        if dist.site / dist.info in strays:
-            _remove(dist)
-    try:
-        for path in strays:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
 
 
 def _by_uv(lost: Collection[Dist], reinstall: Reinstall | None) -> str | None:
