@@ -73,7 +73,7 @@ def scan(text: str) -> Document:
 
 
 def _tags(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The `<a>` and `<base>` tags; what was never closed ends the page, so that no page costs quadratic time."""
+    """The `<a>` and `<base>` tags; what is never closed ends the page, so no page costs quadratic time."""
     position = 0
     while (start := _START.search(text, position)) is not None:
         if start["comment"]:

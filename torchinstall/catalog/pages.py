@@ -12,22 +12,19 @@ import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from torchinstall.catalog.anchors import scan
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.urls import origin_of, redact
+from torchinstall.catalog.wheel_names import parse_name
 
 __all__ = ["BadPageError", "Page", "PageFile", "parse_page", "parse_root"]
 
 _FILE = re.compile(r"\.(?:whl|tar\.gz|zip|tar\.bz2|egg|tgz)$")
 _SHA256 = re.compile(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)")
 _BACKEND_LIKE = re.compile(r"(?:cu\d+|rocm\d+\.\d+(?:\.\d+)?|cpu|xpu)")
-_PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
-_TAG = re.compile(r"[A-Za-z0-9_.]+")
-_BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
-_NORMALISED = re.compile(r"[-_.]+")
+_DIRECTORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class BadPageError(Exception):
@@ -75,16 +72,6 @@ class _Link:
     sha256: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Name:
-    project: str
-    version: str
-    local: str
-    build: str
-    tag: str
-    platform: str
-
-
 def parse_page(
     text: str,
     url: str,
@@ -115,7 +102,7 @@ def parse_page(
     skipped = elsewhere = 0
     belongs = _directory_rule(url, backend, shared=shared)
     for link in links:
-        name = _parse_name(link.filename)
+        name = parse_name(link.filename)
         if name is None:
             skipped += link.filename.endswith(".whl")
             continue
@@ -162,7 +149,7 @@ def parse_root(text: str, url: str) -> tuple[str, ...]:
     for anchor in document.anchors:
         href = anchor.href.partition("#")[0]
         segment = urllib.parse.unquote(href.rstrip("/").rpartition("/")[2])
-        if href.endswith("/") and _PROJECT.fullmatch(segment.replace("-", "_")):
+        if href.endswith("/") and _DIRECTORY.fullmatch(segment):
             names[segment] = None
     if not names and not document.is_index:
         raise _garbage(url)
@@ -277,45 +264,6 @@ def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, s
         return verdict
 
     return belongs
-
-
-def _parse_name(filename: str) -> _Name | None:
-    """The parts of a wheel's name; None for what is no wheel, or follows no rule.
-
-    It accepts what `packaging.utils.parse_wheel_filename` accepts and is ten times as fast on pages that
-    repeat versions; a test holds the two against each other. A build tag with a `+` is refused: the local
-    version slid into it (`torch-2.10.0-1+cu128-…`), so the name contradicts the wheel.
-    """
-    parts = filename[:-4].split("-") if filename.endswith(".whl") else []
-    if len(parts) not in (5, 6):
-        return None
-    project, build = parts[0], parts[2] if len(parts) == 6 else ""
-    python, abi, platform = parts[-3:]
-    version = _version(parts[1])
-    tags_fine = _TAG.fullmatch(python) and _TAG.fullmatch(abi) and _TAG.fullmatch(platform)
-    if version is None or not tags_fine or not _PROJECT.fullmatch(project) or "__" in project:
-        return None
-    if build and not _BUILD.fullmatch(build):
-        return None
-    return _Name(_normalise(project), *version, build, f"{python}-{abi}", platform)
-
-
-@lru_cache(maxsize=4096)
-def _version(text: str) -> tuple[str, str] | None:
-    """Public and local part as written, None where it is no version."""
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        Version(text)
-    except InvalidVersion:
-        return None
-    public, _, local = text.partition("+")
-    return public, local
-
-
-@lru_cache(maxsize=256)
-def _normalise(name: str) -> str:
-    return _NORMALISED.sub("-", name).lower()
 
 
 def _cut(url: str) -> BadPageError:

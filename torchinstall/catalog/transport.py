@@ -13,9 +13,9 @@ import urllib.parse
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from torchinstall.catalog.credentials import Credentials
+from torchinstall.catalog.network_env import NetworkEnv
 from torchinstall.catalog.pages import BadPageError
 from torchinstall.catalog.urls import (
     check_secure,
@@ -27,17 +27,16 @@ from torchinstall.catalog.urls import (
 from torchinstall.errors import UsageError
 
 if TYPE_CHECKING:
-    import ssl
+    from types import ModuleType
 
     import httpx
 
-__all__ = ["Fetcher", "Reply", "import_httpx"]
+__all__ = ["Fetcher", "Reply", "RetryLater", "load_httpx"]
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.9, application/vnd.pypi.simple.v1+html;q=0.8"
 _REDIRECTS = 5
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MISSING = frozenset({403, 404, 410})
-_TRUE = frozenset({"1", "true", "yes", "on"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,37 +63,34 @@ class RetryLater(BadPageError):  # noqa: N818  it asks for something, it is no e
         self.after = after
 
 
-def import_httpx() -> Any:
-    """httpx without its command line, which would import click, pygments and rich where they are installed."""
-    if "httpx" in sys.modules:
-        import httpx
+def load_httpx() -> None:
+    """Import httpx without its command line, which drags click, pygments and rich in where they lie around.
 
-        return httpx
-    # httpx treats a missing `httpx._main` as "no command line"; None in sys.modules means missing.
-    blocked = sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  the documented way
+    httpx takes a missing `httpx._main` for "no command line", and None in `sys.modules` means missing.
+    """
+    if "httpx" in sys.modules:
+        return
+    modules = cast("dict[str, ModuleType | None]", sys.modules)
+    modules["httpx._main"] = None
     try:
-        import httpx
+        import httpx  # noqa: F401  the import is the point
     finally:
-        if blocked is None:
-            sys.modules.pop("httpx._main", None)
-    return httpx
+        del modules["httpx._main"]
 
 
 class Fetcher:
     """Fetches pages, from several threads at once.
 
     Args:
-        env: proxies (`HTTPS_PROXY` …), certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR`, `UV_SYSTEM_CERTS`),
-            `UV_INDEX_PYTORCH_USERNAME`, `NETRC`.
+        env: proxies, certificates and credentials, see `NetworkEnv`.
         allow_insecure: hosts that may be asked over http, or whose certificate need not be right.
         max_bytes: of one page after decompression.
     """
 
     def __init__(self, env: Mapping[str, str], allow_insecure: tuple[str, ...], max_bytes: int) -> None:
-        self.env = env
         self.allow_insecure = allow_insecure
         self.max_bytes = max_bytes
-        self._credentials = Credentials(env)
+        self.env = NetworkEnv(env)
         self._clients: dict[tuple[str, bool, str | None], httpx.Client] = {}
         self._lock = threading.Lock()
 
@@ -109,6 +105,8 @@ class Fetcher:
         """Fetch one page once, redirects within the index followed.
 
         Args:
+            url: of the page; its credentials are used and never shown.
+            etag: of the copy at hand, so that an unchanged page is a 304.
             deadline: on `time.monotonic()`; reading stops there, however the bytes drip.
 
         Raises:
@@ -116,7 +114,7 @@ class Fetcher:
             UsageError: `insecure-index`, `bad-certificate-file`, `bad-proxy`.
         """
         home = origin_of(url)
-        current, auth = without_credentials(url), self._credentials.of(url)
+        current, auth = without_credentials(url), self.env.credentials(url)
         for _ in range(_REDIRECTS + 1):
             check_secure(current, self.allow_insecure)
             same = origin_of(current) == home
@@ -134,7 +132,8 @@ class Fetcher:
 
     def _once(self, url: str, etag: str | None, auth: tuple[str, str] | None, deadline: float) -> Reply | str:
         """One exchange: the reply, or where a redirect leads."""
-        httpx = import_httpx()
+        import httpx
+
         left = deadline - time.monotonic()
         if left <= 0:
             raise _timeout(url)
@@ -151,7 +150,7 @@ class Fetcher:
             raise _unreachable(url, error) from None
         except (httpx.TransportError, httpx.InvalidURL, zlib.error, ValueError) as error:
             raise RetryLater(
-                "index-page-cut", f"{redact(url)} broke off: {error or type(error).__name__}"
+                "index-page-cut", f"{redact(url)} broke off: {str(error) or type(error).__name__}"
             ) from None
 
     def _read(self, response: httpx.Response, url: str, deadline: float) -> Reply | str:
@@ -191,7 +190,7 @@ class Fetcher:
         )
 
     def _client(self, url: str) -> httpx.Client:
-        proxy = self._proxy(url)
+        proxy = self.env.proxy(url)
         trusted = names_host(self.allow_insecure, url)
         key = (urllib.parse.urlsplit(url).scheme, trusted, proxy)
         with self._lock:
@@ -200,7 +199,8 @@ class Fetcher:
             return self._clients[key]
 
     def _new_client(self, url: str, proxy: str | None, *, trusted: bool) -> httpx.Client:
-        httpx = import_httpx()
+        import httpx
+
         from torchinstall import __version__
 
         headers = {
@@ -209,8 +209,8 @@ class Fetcher:
             "User-Agent": f"torchinstall/{__version__}",
         }
         try:
-            client: httpx.Client = httpx.Client(
-                verify=self._context(url, trusted=trusted), proxy=proxy, headers=headers, trust_env=False
+            return httpx.Client(
+                verify=self.env.context(url, trusted=trusted), proxy=proxy, headers=headers, trust_env=False
             )
         except (ImportError, ValueError) as error:
             raise UsageError(
@@ -220,48 +220,6 @@ class Fetcher:
                 found=redact(proxy or ""),
                 hints=("unset HTTPS_PROXY HTTP_PROXY ALL_PROXY",),
             ) from error
-        return client
-
-    def _context(self, url: str, *, trusted: bool) -> ssl.SSLContext:
-        import ssl
-
-        if urllib.parse.urlsplit(url).scheme != "https":
-            # No certificate authority at all: costs nothing, and any https step would fail closed.
-            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        file, folder = self.env.get("SSL_CERT_FILE") or None, self.env.get("SSL_CERT_DIR") or None
-        system = any(self.env.get(name, "").lower() in _TRUE for name in ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS"))
-        if file is None and folder is None and not system:
-            import certifi
-
-            file = certifi.where()
-        try:
-            context = ssl.create_default_context(cafile=file, capath=folder)
-        except OSError as error:
-            raise UsageError(
-                "bad-certificate-file",
-                f"SSL_CERT_FILE cannot be read: {error.strerror or error}",
-                wanted="a PEM file of certificate authorities",
-                found=str(file),
-                hints=("unset SSL_CERT_FILE",),
-            ) from error
-        if trusted:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
-
-    def _proxy(self, url: str) -> str | None:
-        scheme, host = urllib.parse.urlsplit(url).scheme, origin_of(url).host
-        env = self.env
-
-        def value(name: str) -> str:
-            return env.get(name.lower()) or env.get(name.upper()) or ""
-
-        for entry in value("no_proxy").split(","):
-            name = entry.strip().lower().lstrip("*").lstrip(".").partition(":")[0]
-            if entry.strip() == "*" or (name and (host == name or host.endswith(f".{name}"))):
-                return None
-        proxy = value(f"{scheme}_proxy") or value("all_proxy")
-        return (proxy if "://" in proxy else f"http://{proxy}") if proxy else None
 
 
 def _decoded(response: httpx.Response, limit: int) -> Iterator[bytes]:
