@@ -173,7 +173,7 @@ def _changes(printed: bytes) -> tuple[tuple[Change, ...] | None, bool]:
 def _failure(plan: Plan, returncode: int, said: str) -> InstallFailedError:
     if returncode == -signal.SIGINT:
         raise KeyboardInterrupt
-    slug, hint, words = explain(said, returncode)
+    slug, hint, words = explain(said, returncode, (item.name for item in plan.packages if item.routed))
     what = f"torch {plan.torch}" if plan.torch else "the packages"
     return InstallFailedError(
         slug,
