@@ -44,6 +44,7 @@ class Request:
         index_base: base URL of the PyTorch index, or a template with `{backend}`.
         find_links: folders of wheels that are a source of builds.
         upgrade: replace a build that is right already by a newer one.
+        only: the one build (torch release, backend) that may be chosen, for machines that share it.
     """
 
     requirements: tuple[Requirement, ...]
@@ -61,4 +62,5 @@ class Request:
     find_links: tuple[str, ...] = ()
     offline: bool = False
     upgrade: bool = False
+    only: tuple[str, str] | None = None
     settings: tuple[Setting, ...] = ()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torchinstall.request import Request
     from torchinstall.target import Target
 
-__all__ = ["Judged", "judge_all", "plan"]
+__all__ = ["Judged", "acceptable", "judge_all", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,23 @@ def plan(
         return ready
     status: PlanStatus = "ready" if wanted.others else "satisfied"
     return dataclasses.replace(ready, status=status, packages=as_installed(ready.packages, target))
+
+
+def acceptable(
+    request: Request, machine: Machine, target: Target, catalog: Catalog
+) -> tuple[tuple[str, str], ...]:
+    """The builds (torch release, backend) that serve a machine's GPUs as well as its best one does."""
+    where = situation(request, machine, target, catalog)
+    judged = judge_all(where, wants(request, target, catalog))
+    accepted = [item for item in judged if item.objection is None and not item.overridden]
+    if not accepted or _refuse(judged, accepted, where) is not None:
+        return ()
+    best = max(coverage_key(item.case.covers, where) for item in accepted)
+    return tuple(
+        (item.case.build.torch, item.case.build.backend.name)
+        for item in accepted
+        if coverage_key(item.case.covers, where) == best
+    )
 
 
 def judge_all(where: Situation, wanted: Wants) -> tuple[Judged, ...]:

@@ -92,9 +92,11 @@ def _covers(build: Build, situation: Situation) -> tuple[Cover, ...]:
 
 def backend_not_asked(case: Case) -> tuple[str, str] | None:
     """The user named another backend."""
-    wanted = case.situation.request.backend
-    if wanted not in ("auto", case.build.backend.name):
-        return f"--backend {wanted}", case.build.backend.name
+    request, name = case.situation.request, case.build.backend.name
+    if request.backend not in ("auto", name):
+        return f"--backend {request.backend}", name
+    if request.only not in (None, (case.build.torch, name)):
+        return "the build that the other machines share", f"{case.build.torch}+{name}"
     return None
 
 
