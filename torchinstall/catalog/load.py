@@ -89,6 +89,7 @@ class ShippedTables:
                 row["source"],
                 row["confidence"],
                 row.get("channel", "stable"),
+                row.get("build", ""),
             )
             for row in rows
         )

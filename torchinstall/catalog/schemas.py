@@ -130,6 +130,7 @@ SCHEMAS: Mapping[str, Schema] = {
             optional=True,
             default="stable",
         ),
+        Column(name="build", check=_maybe_empty, wanted="a build tag", optional=True, default=""),
     ),
     "companions.json": _schema(
         _version("torch"), _name("package"), _name("version"), _column("exact", _flag, "true or false")

@@ -117,7 +117,16 @@ def _no_duplicates(tables: ShippedTables, _: Catalog) -> Iterator[Problem]:
         for key in _repeated(fact.pci_id for fact in facts if fact.pci_id):
             yield Problem(law="duplicate", table=f"gpus_{vendor}.json", what=f"two rows for {key}")
     files = (
-        (row.package, row.full_version, row.backend, row.platform_tag, row.origin, row.channel, tag)
+        (
+            row.package,
+            row.full_version,
+            row.backend,
+            row.platform_tag,
+            row.origin,
+            row.channel,
+            row.build,
+            tag,
+        )
         for row in tables.wheels
         for tag in row.tags
     )
@@ -207,9 +216,13 @@ def _targets_make_sense(tables: ShippedTables, _: Catalog) -> Iterator[Problem]:
 
 
 def _companions_exist(tables: ShippedTables, _: Catalog) -> Iterator[Problem]:
-    """A companion has a wheel for some backend, unless only live pages know its package at all."""
+    """A companion has a wheel for some backend, if files of its package were ever seen on the index.
+
+    Other packages need none: a live page or the user's own indexes know them.
+    """
     published = {(row.package, row.version) for row in tables.wheels}
-    packages = {package for package, _ in published}
+    packages = {row.package for row in tables.wheels if row.origin == "index" and row.confidence == "high"}
+    packages &= {family.package for family in tables.families if family.routed}
     releases = {version for package, version in published if package == "torch"}
     for row in tables.companions:
         if row.torch not in releases:
