@@ -1,63 +1,190 @@
-"""The one line of data that every verb is a prefix of: machine, target, catalog, plan, command."""
+"""The one line of data that every verb is a prefix of: machine, target, catalog, plan, command.
+
+`where` holds its beginning, `prepare` walks to the plan and its command. What a plan is then used for
+(printing, installing, exporting) is the verb's.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchinstall.errors import UsageError
+from torchinstall.errors import (
+    CatalogError,
+    GpuUnavailableError,
+    NoCompatibleBuildError,
+    TargetError,
+    TorchInstallError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.cli.request import Order
     from torchinstall.cli.settings import Settings
     from torchinstall.cli.world import World
+    from torchinstall.install.locate import Place
+    from torchinstall.install.uv import Uv
     from torchinstall.machine import Machine
+    from torchinstall.planner.model import Plan
+    from torchinstall.target import Target
 
-__all__ = ["machine_of", "probed"]
+__all__ = ["Line", "catalog_of", "prepare", "refusal"]
 
 
-def probed(world: World, settings: Settings) -> Machine:
-    """The machine of `--root`, or this one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Everything up to the plan.
 
-    Raises:
-        UsageError: the folder of `--root` is not there.
+    Attributes:
+        place: where it is installed; None for a target that is not here.
+        uv: what will install; None where nothing can be installed.
+        plan: with its command where there is one.
+        index_down: the index was needed and did not answer; the plan is from the tables.
     """
-    from torchinstall.probe import folder_system, probe_machine
 
-    root = settings.text("root")
-    if root is None:
-        return probe_machine(world.system(world.env))
-    folder = world.path(root)
-    if not folder.is_dir():
-        raise UsageError(
-            "bad-root",
-            f"there is no machine folder at {folder}",
-            wanted="a folder with etc, proc and sys below it",
-            found="no such folder",
+    machine: Machine
+    target: Target
+    catalog: Catalog
+    order: Order
+    plan: Plan
+    place: Place | None = None
+    uv: Uv | None = None
+    index_down: bool = False
+
+    @property
+    def asks_uv(self) -> bool:
+        """Whether uv has something to look at: a build to install, or packages that are no build."""
+        if self.plan.status == "impossible":
+            return False
+        planned = {package.name for package in self.plan.packages if package.version is not None}
+        others = any(
+            requirement.url is not None or requirement.extras or _canonical(requirement.name) not in planned
+            for requirement in self.order.request.requirements
         )
-    return probe_machine(folder_system(folder))
+        return self.plan.status == "ready" or others or bool(self.order.uv_args)
+
+    def command(self, env: Mapping[str, str], *, dry_run: bool = False, more: tuple[str, ...] = ()) -> Plan:
+        """The plan with its command; without one where nothing is to do or the target is not here.
+
+        Args:
+            env: of the user.
+            dry_run: uv only says what it would do.
+            more: further arguments for uv.
+        """
+        from torchinstall.install.command import check_uv_args, command
+
+        check_uv_args(self.order.uv_args)
+        if self.uv is None or self.plan.target.python is None or not self.asks_uv:
+            return self.plan
+        request = self.order.request
+        return command(
+            self.plan,
+            uv=self.uv.path,
+            env=env,
+            installed=self.target.installed,
+            constraints=self.order.constraint_files,
+            uv_args=(*more, *self.order.uv_args),
+            dry_run=dry_run,
+            offline=request.offline,
+            upgrade=request.upgrade,
+        )
 
 
-def machine_of(world: World, settings: Settings) -> Machine:
-    """The machine of `--machine FILE` (`-`: stdin), of `--root`, or this one.
+def prepare(world: World, settings: Settings, *, here: bool, detail: Callable[[str], None]) -> Line:
+    """Walk the line up to the plan; nothing on the machine is changed.
+
+    Args:
+        world: the doors.
+        settings: of the verb.
+        here: it will be installed here: the target must be here, and the index must answer if it is needed.
+        detail: told what is looked at, for `-v`.
 
     Raises:
-        UsageError: the file cannot be read or is not a machine file.
+        TorchInstallError: anything but a plan that says "impossible"; that one is returned.
     """
-    from torchinstall.machine import parse_machine
+    from torchinstall.cli.request import order_of
+    from torchinstall.fresh import fresh_plan
+    from torchinstall.where import machine_of, target_here, target_planned
 
-    name = settings.text("machine")
-    if name is None:
-        return probed(world, settings)
-    if name == "-":
-        return parse_machine(world.stdin.read(), "stdin")
-    path = world.path(name)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            "bad-machine-file",
-            f"the machine file {path} cannot be read",
-            wanted="the JSON that `torchinstall probe --json` prints",
-            found=getattr(error, "strerror", None) or str(error),
-            hints=("torchinstall probe --json > machine.json",),
-        ) from error
-    return parse_machine(text, str(path))
+    catalog = catalog_of(world)
+    machine = machine_of(world, settings)
+    order = order_of(settings, world, machine, catalog)
+    catalog = _with_folders(catalog, order, detail)
+    find = target_here if here else target_planned
+    place, uv, target = find(world, settings, machine, catalog)
+    detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
+    fresh = fresh_plan(
+        order.request,
+        machine,
+        target,
+        catalog,
+        world=world,
+        must_reach=here and not settings.on("dry_run"),
+        detail=detail,
+    )
+    line = Line(
+        machine=machine,
+        target=target,
+        catalog=fresh.catalog,
+        order=order,
+        plan=_noted(fresh.plan, order),
+        place=place,
+        uv=uv,
+        index_down=fresh.index_down,
+    )
+    return dataclasses.replace(line, plan=line.command(world.env, dry_run=settings.on("dry_run")))
+
+
+def refusal(plan: Plan) -> TorchInstallError | None:
+    """The error of a plan that says why there is none."""
+    error = plan.error
+    if error is None:
+        return None
+    classes = (NoCompatibleBuildError, GpuUnavailableError, TargetError, CatalogError, UsageError)
+    kind = next((item for item in classes if item.exit_code == error.exit_code), NoCompatibleBuildError)
+    return kind(
+        error.slug,
+        error.message,
+        wanted=error.wanted,
+        found=error.found,
+        hints=tuple(error.hint.split("\n")) if error.hint else (),
+    )
+
+
+def catalog_of(world: World) -> Catalog:
+    """The shipped tables, or those of `TORCHINSTALL_CATALOG_DIR`."""
+    from torchinstall.catalog.load import load_catalog
+
+    directory = world.env.get("TORCHINSTALL_CATALOG_DIR")
+    return load_catalog(world.path(directory) if directory else None)
+
+
+def _with_folders(catalog: Catalog, order: Order, detail: Callable[[str], None]) -> Catalog:
+    """The catalog with the wheels of `--find-links` on top."""
+    if not order.request.find_links:
+        return catalog
+    from torchinstall.catalog.find_links import local_wheels
+
+    wheels, notes = local_wheels(order.request.find_links)
+    for note in notes:
+        detail(note)
+    return type(catalog)(catalog.tables, local=wheels)
+
+
+def _noted(plan: Plan, order: Order) -> Plan:
+    """The plan with a warning for everything that was left out on purpose."""
+    from torchinstall.planner.model import Warn
+
+    notes = tuple(Warn(slug=slug, message=message) for slug, message in order.notes)
+    return dataclasses.replace(plan, warnings=(*plan.warnings, *notes)) if notes else plan
+
+
+def _canonical(name: str) -> str:
+    """A project name as plans hold it."""
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(name)

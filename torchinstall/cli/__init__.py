@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torchinstall.errors import TorchInstallError, UsageError
@@ -22,12 +22,17 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 
 
-def main(argv: Sequence[str] | None = None, world: World | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    world: World | None = None,
+    table: Mapping[str, tuple[str, str]] | None = None,
+) -> int:
     """Run the command line.
 
     Args:
         argv: arguments without the program's name; None: those of this process.
         world: the doors of the run; None: those of this process.
+        table: the verbs; None: `app.COMMANDS`.
 
     Returns:
         The exit code (`docs/reference/exit-codes.md`).
@@ -42,7 +47,7 @@ def main(argv: Sequence[str] | None = None, world: World | None = None) -> int:
     console.json = _wants_json(arguments, world.env.get("TORCHINSTALL_JSON", ""))
     try:
         try:
-            code = _dispatch(arguments, Session(world, console))
+            code = _dispatch(arguments, Session(world, console), table)
         except (KeyboardInterrupt, BrokenPipeError):
             raise
         except BaseException as error:  # noqa: BLE001  # this is the place where every error ends
@@ -57,12 +62,12 @@ def main(argv: Sequence[str] | None = None, world: World | None = None) -> int:
     return code
 
 
-def _dispatch(arguments: list[str], session: Session) -> int:
+def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[str, str]] | None) -> int:
     import click
 
     from torchinstall.cli.app import build
 
-    app = build()
+    app = build(table)
     if instruction := session.world.env.get("_TORCHINSTALL_COMPLETE"):
         from click.shell_completion import shell_complete
 

@@ -83,8 +83,8 @@ class LazyGroup(click.Group):
         write_sections(self.params, ctx, formatter)
 
 
-def build() -> LazyGroup:
-    """The whole command line."""
+def build(table: Mapping[str, Row] | None = None) -> LazyGroup:
+    """The whole command line; `table` replaces the verbs."""
     version = click.Option(
         ["-V", "--version"],
         is_flag=True,
@@ -95,7 +95,7 @@ def build() -> LazyGroup:
     )
     return LazyGroup(
         "torchinstall",
-        COMMANDS,
+        COMMANDS if table is None else table,
         params=[*global_flags(before_verb=True), version],
         help="Install the PyTorch build that really works on this machine.",
         epilog="Exit codes, variables and errors: docs/reference.",

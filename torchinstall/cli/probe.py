@@ -11,7 +11,7 @@ __all__ = ["VERB"]
 
 def run(session: Session, settings: Settings) -> int:
     """Probe and print."""
-    from torchinstall.line import probed
+    from torchinstall.where import probed
 
     machine = probed(session.world, settings)
     if settings.on("anonymous"):

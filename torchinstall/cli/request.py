@@ -27,11 +27,13 @@ class Order:
 
     Attributes:
         uv_args: for uv as they are: what followed `--`, editables, the user's own indexes.
+        constraint_files: paths, for uv.
         notes: (slug, message) of what was left out on purpose.
     """
 
     request: Request
     uv_args: tuple[str, ...] = ()
+    constraint_files: tuple[str, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
 
 
@@ -81,7 +83,12 @@ def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalo
         upgrade=settings.on("upgrade"),
         settings=settings.listing(),
     )
-    return Order(request=request, uv_args=(*asked.uv_args, *settings.rest), notes=tuple(asked.notes))
+    return Order(
+        request=request,
+        uv_args=(*asked.uv_args, *settings.rest),
+        constraint_files=tuple(asked.constraint_files),
+        notes=tuple(asked.notes),
+    )
 
 
 def _backend(settings: Settings, catalog: Catalog) -> str:
@@ -129,18 +136,8 @@ def _index_base(settings: Settings) -> str:
 
 
 def _folders(settings: Settings, world: World) -> list[str]:
-    found = []
-    for text in settings.texts("find_links"):
-        folder = world.path(text)
-        if not folder.is_dir():
-            raise UsageError(
-                "bad-find-links",
-                f"there is no folder of wheels at {folder}",
-                wanted="a folder",
-                found="a file" if folder.exists() else "nothing",
-            )
-        found.append(str(folder))
-    return found
+    # A URL is kept as it is: whoever reads the folders says that it is none.
+    return [text if "://" in text else str(world.path(text)) for text in settings.texts("find_links")]
 
 
 def _visible(settings: Settings, world: World, machine: Machine) -> tuple[tuple[str, int], ...] | None:

@@ -44,6 +44,7 @@ class Asked:
     """What the arguments and files ask for.
 
     Attributes:
+        constraint_files: paths of the files that `constraints` come from.
         uv_args: what goes to uv as it is: editables, folders, the user's own indexes.
         notes: (slug, message) of lines that were left out on purpose.
     """
@@ -52,6 +53,7 @@ class Asked:
     constraints: list[Requirement] = field(default_factory=list)
     find_links: list[str] = field(default_factory=list)
     uv_args: list[str] = field(default_factory=list)
+    constraint_files: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -96,6 +98,7 @@ class Reader:
         self.torch_index = torch_index.partition("{")[0].rstrip("/")
         self.asked = Asked()
         self._open: list[Path] = []
+        self._in_constraints = False
 
     def argument(self, text: str) -> None:
         """One requirement from the command line."""
@@ -113,11 +116,15 @@ class Reader:
             return
         if path in self._open:
             raise UsageError("bad-requirements-file", f"{path} includes itself")
+        if constraints and not self._in_constraints:
+            self.asked.constraint_files.append(str(path))
+        outer, self._in_constraints = self._in_constraints, constraints
         self._open.append(path)
         for number, line in _lines(_text(path)):
             where = f"{path.name} line {number}"
             self._line(self._expanded(line, where), where, path, constraints=constraints)
         self._open.pop()
+        self._in_constraints = outer
 
     def _pyproject(self, path: Path) -> None:
         from torchinstall.cli.config import read_toml

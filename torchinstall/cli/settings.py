@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torchinstall.install.redact import redacted
 from torchinstall.request import Setting
 
 __all__ = ["Settings"]
-
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,7 @@ class Settings:
             if name not in self.flags or value is None or value == ():
                 continue
             text = ", ".join(map(str, value)) if isinstance(value, tuple) else _text(value)
-            rows.append(Setting(name=name, value=_USERINFO.sub("***@", text), source=self.source(name)))
+            rows.append(Setting(name=name, value=redacted(text), source=self.source(name)))
         return tuple(rows)
 
 

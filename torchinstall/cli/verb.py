@@ -137,6 +137,7 @@ class Verb(click.Command):
         examples: pairs of command and what it is for, three at least.
         passthrough: how help shows what may follow `--`; None: nothing may.
         more: paragraphs of help below the summary.
+        blank: keys that the JSON envelope has even where the run fails at once.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class Verb(click.Command):
         examples: Sequence[tuple[str, str]],
         passthrough: str | None = None,
         more: str = "",
+        blank: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         params: list[click.Parameter] = [_argument(row) for row in arguments]
         params += [Flag(DECLARED[option]) for option in options]
@@ -165,6 +167,7 @@ class Verb(click.Command):
         self.arguments = tuple(arguments)
         self.examples = tuple(examples)
         self.passthrough = passthrough
+        self.blank = blank
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Set aside what follows `--`, and read the configuration before any flag asks for it."""
@@ -176,6 +179,8 @@ class Verb(click.Command):
         session = ctx.find_object(Session)
         if session is not None and not ctx.resilient_parsing:
             session.console.json = session.console.json or "--json" in args
+            if session.console.json and self.blank is not None:
+                session.console.partial.update(self.blank())
             if not (session.console.no_config or "--no-config" in args) and not _asks_help(args):
                 ctx.meta[CONFIG] = load_config(session.world.cwd, session.world.env, config_kinds())
         return super().parse_args(ctx, args)

@@ -1,0 +1,72 @@
+"""Run the command line in this process, with streams and an environment of the test's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torchinstall.cli import main
+from torchinstall.cli.world import World, real_world
+
+__all__ = ["Said", "run", "world"]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a run came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Stdout as the one JSON object that it must be."""
+        return json.loads(self.out)
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def world(
+    folder: Path, env: Mapping[str, str] | None = None, stdin: str = "", *, terminal: bool = False
+) -> World:
+    """A world whose environment, folder and streams are the test's; the rest is this process's."""
+    kind = Terminal if terminal else io.TextIOWrapper
+    return dataclasses.replace(
+        real_world(),
+        env={"HOME": str(folder), "PATH": "", **(env or {})},
+        cwd=folder,
+        stdin=io.StringIO(stdin),
+        stdout=kind(io.BytesIO(), encoding="utf-8"),
+        stderr=kind(io.BytesIO(), encoding="utf-8"),
+    )
+
+
+def run(
+    folder: Path,
+    *argv: str,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    terminal: bool = False,
+    doors: Mapping[str, Any] | None = None,
+    table: Mapping[str, tuple[str, str]] | None = None,
+) -> Said:
+    """Run the command line as typed in `folder`; `doors` replaces fields of the world."""
+    here = dataclasses.replace(world(folder, env, stdin, terminal=terminal), **dict(doors or {}))
+    code = main(argv, here, table)
+    return Said(code, _text(here.stdout), _text(here.stderr))
+
+
+def _text(stream: Any) -> str:
+    stream.flush()
+    return str(stream.buffer.getvalue().decode())

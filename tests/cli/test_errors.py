@@ -1,0 +1,135 @@
+"""Failures: one shape on stderr, one envelope on stdout, one exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import torchinstall
+from tests.cli.support import run
+from torchinstall import errors
+from torchinstall.probe.system import System
+
+
+@pytest.mark.parametrize(
+    ("argv", "slug"),
+    [
+        (("nope",), "unknown-verb"),
+        ((), "no-verb"),
+        (("--nope",), "unknown-option"),
+        (("probe", "--nope"), "unknown-option"),
+        (("probe", "--anon"), "unknown-option"),
+        (("completion",), "missing-argument"),
+        (("completion", "tcsh"), "bad-value"),
+        (("plan", "--channel", "beta"), "bad-value"),
+        (("probe", "--root"), "bad-usage"),
+        (("probe", "extra"), "bad-usage"),
+    ],
+)
+def test_bad_usage(tmp_path: Path, argv: tuple[str, ...], slug: str) -> None:
+    said = run(tmp_path, *argv)
+    assert said.code == 2
+    assert f"error[{slug}]:" in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("argv", [("nope",), ("probe", "--nope"), ("completion",)])
+def test_envelope_before_dispatch(tmp_path: Path, argv: tuple[str, ...]) -> None:
+    said = run(tmp_path, *argv, env={"TORCHINSTALL_JSON": "1"})
+    assert said.json["status"] == "error"
+    assert said.json["schema_version"] == 1
+    assert said.json["error"]["exit_code"] == 2
+    assert said.json["error"]["hint"]
+
+
+def test_json_after_two_dashes_is_not_ours(tmp_path: Path) -> None:
+    assert run(tmp_path, "nope", "--", "--json").out == ""
+
+
+def test_unknown_verb_suggests(tmp_path: Path) -> None:
+    assert "torchinstall probe" in run(tmp_path, "prob").err
+
+
+def test_unknown_option_suggests(tmp_path: Path) -> None:
+    assert "--anonymous" in run(tmp_path, "probe", "--anonymus").err
+
+
+def broken(_env: Mapping[str, str]) -> System:
+    raise ZeroDivisionError("a bug")
+
+
+def test_a_bug_is_70_and_short(tmp_path: Path) -> None:
+    said = run(tmp_path, "probe", doors={"system": broken})
+    assert said.code == 70
+    assert "error[internal-error]: torchinstall itself failed: ZeroDivisionError: a bug" in said.err
+    assert "Traceback" not in said.err
+    assert "Traceback" in run(tmp_path, "-v", "probe", doors={"system": broken}).err
+    assert "Traceback" in run(tmp_path, "probe", "-v", doors={"system": broken}).err
+
+
+def test_a_bug_speaks_json(tmp_path: Path) -> None:
+    said = run(tmp_path, "probe", "--json", doors={"system": broken})
+    assert said.json["error"]["slug"] == "internal-error"
+    assert said.json["error"]["exit_code"] == 70
+
+
+def interrupted(_env: Mapping[str, str]) -> System:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_130(tmp_path: Path) -> None:
+    said = run(tmp_path, "probe", "--json", doors={"system": interrupted})
+    assert said.code == 130
+    assert said.json["error"] == {
+        "slug": "interrupted",
+        "message": "stopped by Ctrl-C",
+        "wanted": None,
+        "found": None,
+        "hint": None,
+        "exit_code": 130,
+    }
+
+
+def classes() -> list[type[errors.TorchInstallError]]:
+    return [getattr(errors, name) for name in errors.__all__]
+
+
+@pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
+def test_each_class_ends_with_its_code(tmp_path: Path, kind: type[errors.TorchInstallError]) -> None:
+    def fails(_env: Mapping[str, str]) -> System:
+        raise kind(
+            "some-slug", "it failed", wanted="this", found="that\nand more", hints=("type a", "type b")
+        )
+
+    said = run(tmp_path, "probe", doors={"system": fails})
+    assert said.code == kind.exit_code
+    assert said.err == (
+        "error[some-slug]: it failed\n"
+        "  wanted: this\n"
+        "  found:  that\n"
+        "          and more\n"
+        "hint: type a\n"
+        "hint: type b\n"
+    )
+
+
+def test_codes_are_those_of_the_contract() -> None:
+    assert sorted(kind.exit_code for kind in classes()) == [1, 2, 3, 4, 5, 6, 7, 8, 70]
+
+
+def test_a_reader_who_leaves_early_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m torchinstall completion bash | head -c 1; echo ${{PIPESTATUS[0]}}",
+        shell=True,  # noqa: S602  # the pipe is what is tested
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(torchinstall.__file__).parents[1],
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] in ("0", "141")

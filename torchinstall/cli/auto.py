@@ -1,0 +1,120 @@
+"""`torchinstall auto`: probe, plan, install with uv, verify."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
+from torchinstall.cli.session import Session
+from torchinstall.cli.settings import Settings
+from torchinstall.cli.verb import Verb
+
+if TYPE_CHECKING:
+    from torchinstall.install.run import Result
+    from torchinstall.install.verify import Report
+    from torchinstall.line import Line
+
+__all__ = ["VERB"]
+
+
+def run(session: Session, settings: Settings) -> int:
+    """Walk the whole line; what is printed on stdout is the outcome."""
+    from torchinstall.line import prepare, refusal
+    from torchinstall.planner.model import plan_to_json
+    from torchinstall.report.plan_text import chosen_text, why_not_text
+
+    console = session.console
+    line = prepare(session.world, settings, here=True, detail=console.detail)
+    console.partial["plan"] = plan_to_json(line.plan)
+    console.say(f"target: Python {line.target.python_version} in {line.target.prefix} ({line.target.why})")
+    report_warnings(console, line.plan)
+    error = refusal(line.plan)
+    if error is not None:
+        console.say(why_not_text(line.plan))
+        raise error
+    console.say(chosen_text(line.plan))
+    console.say()
+    if settings.on("dry_run"):
+        return _finish(session, settings, line, _rehearse(session, line), None)
+    from torchinstall.install.carry_out import carry_out
+
+    done = carry_out(line, session.world, tell=console.say, warn=console.warn)
+    console.partial["plan"] = plan_to_json(done.line.plan)
+    report = _verified(session, done.line) if settings.on("verify") else None
+    return _finish(session, settings, done.line, done.result, report)
+
+
+def _rehearse(session: Session, line: Line) -> Result | None:
+    """Let uv say what it would do, where it can: the environment is there and so is the index."""
+    from torchinstall.install.run import run as run_uv
+
+    if line.place is not None and line.place.base is not None:
+        session.console.say(f"would make the environment {line.target.prefix} first")
+        return None
+    if line.index_down or not line.plan.command:
+        return None
+    world = session.world
+    return run_uv(line.plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd)
+
+
+def _verified(session: Session, line: Line) -> Report:
+    """Run the checks; a failure is the verb's error after the report was shown."""
+    from torchinstall.install.verify import failure, report_to_json, verify, wanted_of
+    from torchinstall.report.verify_text import verify_text
+
+    console, plan = session.console, line.plan
+    backend = line.catalog.backend(plan.backend) if plan.backend else None
+    console.detail("checking that torch computes")
+    report = verify(str(plan.target.python), wanted_of(plan, backend), env=session.world.env)
+    console.partial["verify"] = report_to_json(report)
+    if not report.ok:
+        console.say(verify_text(report))
+        raise failure(report)
+    return report
+
+
+def _finish(
+    session: Session, settings: Settings, line: Line, result: Result | None, report: Report | None
+) -> int:
+    from torchinstall.report.as_json import envelope
+    from torchinstall.report.outcome_text import outcome_text
+    from torchinstall.report.verify_text import verify_text
+
+    console = session.console
+    changes = result.changes if result is not None else ()
+    if settings.on("dry_run"):
+        status = "satisfied" if line.plan.status == "satisfied" and not changes else "dry-run"
+    else:
+        status = "satisfied" if changes == () else "installed"
+    if settings.on("json"):
+        console.out_json(envelope(status, **console.partial, changes=_rows(changes)))
+        return 0
+    console.out(outcome_text(status, line.plan, changes))
+    if report is not None:
+        console.out(verify_text(report))
+    return 0
+
+
+def _rows(changes: Any) -> list[dict[str, str]] | None:
+    if changes is None:
+        return None
+    return [{"name": row.name, "version": row.version, "action": row.action} for row in changes]
+
+
+VERB = Verb(
+    "auto",
+    run,
+    summary="Install the PyTorch build that works on this machine, and prove that it does.",
+    more="Without REQ: torch and torchvision. A build that is right already is left alone.",
+    arguments=(REQS,),
+    options=(*PLAN_OPTIONS, "dry_run", "verify", "json"),
+    examples=(
+        ("torchinstall auto", "the newest torch that this machine can use"),
+        (
+            "torchinstall auto 'torch==2.9.*' torchaudio -r requirements.txt --venv .venv",
+            "pins and a project",
+        ),
+        ("torchinstall auto --backend cpu --dry-run", "what would a CPU build change?"),
+    ),
+    passthrough="UV_ARGS",
+)

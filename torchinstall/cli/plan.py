@@ -1,0 +1,61 @@
+"""`torchinstall plan`: what `auto` would install, why, and why nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
+from torchinstall.cli.session import Session
+from torchinstall.cli.settings import Settings
+from torchinstall.cli.verb import Verb
+
+__all__ = ["VERB"]
+
+
+def run(session: Session, settings: Settings) -> int:
+    """Plan and print; an impossible plan is printed and then raised."""
+    from torchinstall.line import prepare, refusal
+    from torchinstall.planner.model import plan_to_json
+
+    console = session.console
+    line = prepare(session.world, settings, here=False, detail=console.detail)
+    data = plan_to_json(line.plan)
+    console.partial = data
+    error = refusal(line.plan)
+    report_warnings(console, line.plan)
+    if settings.on("json"):
+        if error is None:
+            console.out_json(data)
+    else:
+        from torchinstall.report.plan_text import plan_text
+
+        console.out(plan_text(line.plan, line.machine))
+    if error is not None:
+        raise error
+    return 0
+
+
+def _blank() -> dict[str, Any]:
+    from torchinstall.report.as_json import blank_plan
+
+    return blank_plan()
+
+
+VERB = Verb(
+    "plan",
+    run,
+    summary="Say what auto would install on this machine, why, and why nothing else.",
+    more="Nothing is changed. Without REQ: torch and torchvision.",
+    arguments=(REQS,),
+    options=(*PLAN_OPTIONS, "python_version", "root", "json"),
+    examples=(
+        ("torchinstall plan", "what would auto install here, and why?"),
+        ("torchinstall plan --target-gpu 'NVIDIA H100' --target-driver 580", "for a server without its GPU"),
+        (
+            "torchinstall plan --machine box.json --python-version 3.12 --json",
+            "for a machine that was probed",
+        ),
+    ),
+    passthrough="UV_ARGS",
+    blank=_blank,
+)

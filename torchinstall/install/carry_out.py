@@ -1,0 +1,147 @@
+"""Carry a plan out: make the environment, say what comes, install so that a failure leaves no trace."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchinstall.errors import InstallFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torchinstall.cli.world import World
+    from torchinstall.install.locate import Place
+    from torchinstall.install.run import Result
+    from torchinstall.line import Line
+
+__all__ = ["Done", "carry_out"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What was done; `line` is the one whose plan was carried out, `result` None where nothing was to do."""
+
+    line: Line
+    result: Result | None
+
+
+def carry_out(
+    line: Line, world: World, *, tell: Callable[[str], None], warn: Callable[[str, str], None]
+) -> Done:
+    """Install what the line plans.
+
+    uv is first asked what it would do: then it can be said before it happens, nothing is touched where
+    nothing is to change, and exactly the packages that change are kept until all went well.
+
+    Args:
+        line: with a plan that is not impossible.
+        world: environment, folder and stderr.
+        tell: hears what happens.
+        warn: hears (slug, message) of what is wrong and does not matter enough to stop.
+
+    Raises:
+        InstallFailedError: uv failed; the environment is as it was, or the hints say what to type.
+        TargetError: the environment could not be made.
+    """
+    if not line.asks_uv:
+        return Done(line=line, result=None)
+    if line.place is None or line.uv is None:
+        raise TypeError("a line that is carried out has a place and a uv")
+    with _made(line, line.place, world, tell) as (made, place):
+        changing = _rehearsed(made, world, tell)
+        if changing == frozenset():
+            return Done(line=made, result=None)
+        result = _installed(made, place, world, changing, tell)
+    _stored(made, world, warn)
+    return Done(line=made, result=result)
+
+
+@contextlib.contextmanager
+def _made(
+    line: Line, place: Place, world: World, tell: Callable[[str], None]
+) -> Iterator[tuple[Line, Place]]:
+    """The environment, made where it was missing and removed again if it is of no use."""
+    from torchinstall.install.locate import make
+
+    if place.base is None:
+        yield line, place
+        return
+    tell(f"making the environment {place.target.prefix} with {place.base}")
+    uv = line.uv.path if line.uv is not None else ""
+    prefix = Path(str(place.target.prefix))
+    was_there = prefix.exists()
+    try:
+        family = frozenset(row.package for row in line.catalog.families)
+        fresh = make(place, uv=uv, env=world.env, family=family)
+        yield dataclasses.replace(line, place=fresh), fresh
+    except BaseException:
+        shutil.rmtree(prefix, ignore_errors=True)
+        if was_there:
+            prefix.mkdir(exist_ok=True)
+        raise
+
+
+def _rehearsed(line: Line, world: World, tell: Callable[[str], None]) -> frozenset[str] | None:
+    """Names that will change; None where uv did not say. uv's words are shown only where it fails."""
+    from torchinstall.install.run import run
+
+    heard = io.BytesIO()
+    tell("asking uv what has to change")
+    try:
+        result = run(line.command(world.env, dry_run=True), env=world.env, sink=heard, cwd=world.cwd)
+    except InstallFailedError:
+        world.stderr_bytes.write(heard.getvalue())
+        world.stderr_bytes.flush()
+        raise
+    if result.changes is None:
+        return None
+    coming = [f"{row.name} {row.version}" for row in result.changes if row.action != "uninstalled"]
+    if coming:
+        tell(f"installing {len(coming)} packages: " + ", ".join(coming))
+    return frozenset(row.name for row in result.changes)
+
+
+def _installed(
+    line: Line, place: Place, world: World, changing: frozenset[str] | None, tell: Callable[[str], None]
+) -> Result:
+    from torchinstall.install.restore import Reinstall, protected
+    from torchinstall.install.run import child_env, run
+
+    plan = line.command(world.env)
+    uv, python = plan.command[0], str(plan.target.python)
+    places = tuple(item for folder in plan.find_links for item in ("--find-links", folder))
+    if plan.index_url is not None:
+        places += ("--index", plan.index_url)
+    return protected(
+        lambda: run(plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd),
+        sites=[Path(folder) for folder in place.answer.site_packages],
+        prefix=Path(str(place.target.prefix)),
+        changing=changing,
+        reinstall=Reinstall(uv=uv, python=python, env=child_env(plan, world.env), places=places),
+        tell=tell,
+    )
+
+
+def _stored(line: Line, world: World, warn: Callable[[str, str], None]) -> None:
+    """Keep the decision in the environment, for `doctor`."""
+    import datetime as dt
+
+    from torchinstall import __version__
+    from torchinstall.install.store import decision_of, store_decision
+
+    prefix = line.plan.target.prefix
+    if prefix is None or line.uv is None:
+        return
+    made_at = dt.datetime.fromtimestamp(world.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
+    versions = {"torchinstall": __version__, "uv": line.uv.version}
+    if (
+        store_decision(prefix, decision_of(line.plan, line.machine, made_at=made_at, versions=versions))
+        is None
+    ):
+        warn("decision-not-stored", f"{prefix} does not take the record of this decision")
