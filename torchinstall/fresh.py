@@ -83,6 +83,8 @@ def fresh_plan(
     for note in result.notes:
         detail(note)
     failure = result.error()
+    if failure is None and not result.pages:
+        return Fresh(plan=_warned(tables, result.warnings), catalog=catalog)
     if failure is None:
         live = catalog.overlay(result.pages, result.hashes)
         made = plan(request, machine, target, live, today=today)

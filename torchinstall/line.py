@@ -108,14 +108,16 @@ def prepare(world: World, settings: Settings, *, here: bool, detail: Callable[[s
     """
     from torchinstall.cli.request import order_of
     from torchinstall.fresh import fresh_plan
-    from torchinstall.where import machine_of, target_here, target_planned
+    from torchinstall.later import Later
+    from torchinstall.where import find_place, machine_of, target_here, target_planned
 
     catalog = catalog_of(world)
+    found = Later(lambda: find_place(world, settings, catalog))
     machine = machine_of(world, settings)
     order = order_of(settings, world, machine, catalog)
     catalog = _with_folders(catalog, order, detail)
     find = target_here if here else target_planned
-    place, uv, target = find(world, settings, machine, catalog)
+    place, uv, target = find(found, world, settings, machine)
     detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
     fresh = fresh_plan(
         order.request,

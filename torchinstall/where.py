@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from torchinstall.cli.world import World
     from torchinstall.install.locate import Place
     from torchinstall.install.uv import Uv
+    from torchinstall.later import Later
     from torchinstall.machine import Machine
     from torchinstall.target import Target
 
-__all__ = ["machine_of", "place_of", "probed", "target_here", "target_planned"]
+__all__ = ["find_place", "machine_of", "place_of", "probed", "target_here", "target_planned"]
 
 
 def probed(world: World, settings: Settings) -> Machine:
@@ -77,8 +78,21 @@ def place_of(world: World, settings: Settings, catalog: Catalog, uv: Uv) -> Plac
     )
 
 
+def find_place(world: World, settings: Settings, catalog: Catalog) -> tuple[Place, Uv] | None:
+    """The environment and the uv that will serve it; None where a Python was described instead.
+
+    Raises:
+        TargetError: there is none, or it is broken.
+        ToolMissingError: there is no uv.
+    """
+    if settings.text("python_version") is not None:
+        return None
+    uv = world.find_uv(world.env)
+    return place_of(world, settings, catalog, uv), uv
+
+
 def target_here(
-    world: World, settings: Settings, machine: Machine, catalog: Catalog
+    found: Later[tuple[Place, Uv] | None], world: World, settings: Settings, machine: Machine
 ) -> tuple[Place, Uv, Target]:
     """The environment that will be changed.
 
@@ -89,8 +103,10 @@ def target_here(
     """
     from torchinstall.install.locate import require_changeable
 
-    uv = world.find_uv(world.env)
-    place = place_of(world, settings, catalog, uv)
+    there = found.result()
+    if there is None:
+        raise TypeError("a Python that was only described cannot be installed into")
+    place, uv = there
     require_changeable(place, world.env, settings.rest)
     target = place.target
     if _described(settings) and (machine.os, machine.arch) != (target.os, target.arch):
@@ -105,7 +121,7 @@ def target_here(
 
 
 def target_planned(
-    world: World, settings: Settings, machine: Machine, catalog: Catalog
+    found: Later[tuple[Place, Uv] | None], world: World, settings: Settings, machine: Machine
 ) -> tuple[Place | None, Uv | None, Target]:
     """The target of a plan: a Python that was described, else the environment that `auto` would take.
 
@@ -115,21 +131,23 @@ def target_planned(
     from torchinstall.tags import foreign_target, platform_tags
 
     version = settings.text("python_version")
-    if version is not None:
-        return None, None, foreign_target(machine, version)
     try:
-        uv = world.find_uv(world.env)
-        place = place_of(world, settings, catalog, uv)
-    except TorchInstallError:
+        there = found.result()
+    except TorchInstallError as error:
         asked = any(settings.given(name) for name in ("python", "venv", "system"))
-        if asked or not _described(settings):
+        if asked or not (_described(settings) or error.slug == "no-environment"):
             raise
-        return None, None, foreign_target(machine, world.python_version)
+        why = f"the Python that runs torchinstall, for want of another: {error.message}"
+        return None, None, _foreign(machine, world.python_version, why)
+    if there is None:
+        return None, None, foreign_target(machine, version or world.python_version)
+    place, uv = there
     target = place.target
     if not _described(settings):
         return place, uv, target
     if (machine.os, machine.arch) != (target.os, target.arch):
-        return None, None, foreign_target(machine, target.python_version)
+        why = f"the Python version of {target.prefix}, for the machine that was described"
+        return None, None, _foreign(machine, target.python_version, why)
     libc, os_version = machine.libc or target.libc, machine.os_version or target.os_version
     target = dataclasses.replace(
         target,
@@ -139,6 +157,12 @@ def target_planned(
         installed=(),
     )
     return place, uv, target
+
+
+def _foreign(machine: Machine, version: str, why: str) -> Target:
+    from torchinstall.tags import foreign_target
+
+    return dataclasses.replace(foreign_target(machine, version), why=why)
 
 
 def _described(settings: Settings) -> bool:
