@@ -57,6 +57,14 @@ def _tags(value: Any) -> bool:
     return isinstance(value, str) and _tag_list(value)
 
 
+def _pattern(value: Any) -> bool:
+    try:
+        re.compile(value)
+    except (re.error, TypeError):
+        return False
+    return True
+
+
 def _one_of(*allowed: str) -> Check:
     names = frozenset(allowed)
     return lambda value: isinstance(value, str) and value in names
@@ -104,7 +112,7 @@ _GPUS = _schema(
 SCHEMAS: Mapping[str, Schema] = {
     "backend_kinds.json": _schema(
         _name("kind"),
-        _name("pattern"),
+        _column("pattern", _pattern, "a regular expression"),
         _column("vendor", _or_null(_one_of(*get_args(Vendor))), "a vendor or null"),
         _column("toolkit", _or_null(_text), "a text or null"),
         _choice("strategy", *get_args(Strategy)),

@@ -153,9 +153,7 @@ def parse_table(name: str, raw: Any, schema: Schema) -> TableFile:
         if problem is not None:
             raise invalid(name, problem, row=number)
         if row["source"] not in sources:
-            raise invalid(
-                name, f"source {row['source']!r} is not explained in the file's sources", row=number
-            )
+            raise invalid(name, f"source {row['source']!r} is not among the file's sources", row=number)
     return TableFile(name=name, as_of=as_of, sources=sources, rows=tuple(rows))
 
 
