@@ -94,6 +94,7 @@ class IndexServer:
         self.json_pages = json_pages
         self.log: list[tuple[str, str]] = []
         self.statuses: list[tuple[str, int]] = []
+        self._headers: list[tuple[str, dict[str, str]]] = []
         self.stopped = threading.Event()
         self._faults: dict[str, Fault] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -127,6 +128,15 @@ class IndexServer:
     def paths(self, method: str = "GET") -> list[str]:
         """The paths asked for, in order."""
         return [path for asked, path in self.log if asked == method]
+
+    def sent_headers(self, path: str) -> list[dict[str, str]]:
+        """The headers of each request for a path, in order."""
+        return [headers for asked, headers in self._headers if asked == path]
+
+    def record(self, method: str, path: str, headers: dict[str, str]) -> None:
+        """Remember a request."""
+        self.log.append((method, path))
+        self._headers.append((path, headers))
 
     def __enter__(self) -> IndexServer:
         self._thread.start()
@@ -196,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, *, body: bool) -> None:
         owner = self.owner
-        owner.log.append((self.command, self.path))
+        owner.record(self.command, self.path, dict(self.headers.items()))
         if owner.latency:
             time.sleep(owner.latency)
         answer = owner.answer(self.path, self.headers.get("Accept", ""))

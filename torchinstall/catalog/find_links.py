@@ -19,12 +19,19 @@ from torchinstall.catalog.wheel_names import WheelName, parse_name
 from torchinstall.errors import UsageError
 from torchinstall.versions import dotted_or_none
 
-__all__ = ["local_wheels"]
+__all__ = ["LocalWheels", "local_wheels"]
 
 _BACKEND = re.compile(r"cu\d{2,}|rocm\d+(?:\.\d+)+|cpu|xpu")
 _ASSIGNED = re.compile(r"^(cuda|hip|xpu)\b[^=\n]*=\s*(.+?)\s*$", re.MULTILINE)
 _VERSION_FILE = "torch/version.py"
 _MAX_VERSION_FILE = 100_000
+
+
+class LocalWheels(NamedTuple):
+    """Rows of the catalog, and what was left out."""
+
+    wheels: tuple[Wheels, ...]
+    notes: tuple[str, ...]
 
 
 class _Row(NamedTuple):
@@ -36,11 +43,11 @@ class _Row(NamedTuple):
     build: str
 
 
-def local_wheels(folders: Iterable[Path | str]) -> tuple[tuple[Wheels, ...], tuple[str, ...]]:
+def local_wheels(folders: Iterable[Path | str]) -> LocalWheels:
     """The wheels that lie in these folders (not below them), as `uv pip install --find-links` sees them.
 
     Returns:
-        Rows with origin `find-links`, `source` the folder; and notes about what was left out.
+        Rows with origin `find-links` and the folder as `source`. Nothing is hashed: wheels are large.
 
     Raises:
         UsageError: `find-links-not-a-folder`.
@@ -79,7 +86,7 @@ def local_wheels(folders: Iterable[Path | str]) -> tuple[tuple[Wheels, ...], tup
         )
         for (row, source, confidence), tags in rows.items()
     )
-    return wheels, tuple(notes)
+    return LocalWheels(wheels, tuple(notes))
 
 
 def _folder(folder: Path | str) -> Path:

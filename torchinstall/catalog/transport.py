@@ -121,7 +121,7 @@ class Fetcher:
             reply = self._once(current, etag, auth if same else None, deadline)
             if isinstance(reply, Reply):
                 return reply
-            target = urllib.parse.urljoin(current, reply)
+            target = _join(current, reply)
             if not home.owns(target):
                 raise BadPageError(
                     "index-redirect",
@@ -220,6 +220,13 @@ class Fetcher:
                 found=redact(proxy or ""),
                 hints=("unset HTTPS_PROXY HTTP_PROXY ALL_PROXY",),
             ) from error
+
+
+def _join(base: str, location: str) -> str:
+    try:
+        return urllib.parse.urljoin(base, location)
+    except ValueError:
+        return location
 
 
 def _decoded(response: httpx.Response, limit: int) -> Iterator[bytes]:

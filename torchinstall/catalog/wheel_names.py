@@ -30,8 +30,9 @@ def parse_name(filename: str) -> WheelName | None:
     """The parts of a wheel's name; None for what is no wheel, or follows no rule.
 
     It accepts what `packaging.utils.parse_wheel_filename` accepts (a test holds the two against each other)
-    but for a build tag with a `+`: there the local version slid into it (`torch-2.10.0-1+cu128-…`), and the
-    name contradicts the wheel.
+    but for a space in the platform tag (a download that was renamed, `…_x86_64 (1).whl`) and a `+` in the
+    build tag: there the local version slid into it (`torch-2.10.0-1+cu128-…`), so the name contradicts the
+    wheel.
     """
     parts = filename[:-4].split("-") if filename.endswith(".whl") else []
     if len(parts) not in (5, 6):
