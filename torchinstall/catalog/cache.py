@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from torchinstall import __version__
@@ -206,7 +206,7 @@ def _decode_page(data: dict[str, Any], page: PageId) -> Page:
     )
     files = []
     for number, filename, segment, sha256 in data["files"]:
-        if PurePosixPath(filename).name != filename or PureWindowsPath(filename).name != filename:
+        if "/" in filename or "\\" in filename:
             raise ValueError("a file name that is a path")
         files.append(PageFile(filename, f"{directories[number]}/{segment or _plain(filename)}", sha256))
     return Page(wheels=wheels, files=tuple(files), notes=tuple(data["notes"]))
