@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torchinstall.request import Request
     from torchinstall.target import Target
 
-__all__ = ["Fresh", "fresh_plan"]
+__all__ = ["Fresh", "fresh_plan", "live_options"]
 
 DISCOVER_AFTER_DAYS = 30
 """The age of the tables from which the index is asked for backends that they cannot know."""
@@ -48,6 +48,8 @@ def fresh_plan(
     *,
     world: World,
     must_reach: bool,
+    refresh: bool = False,
+    allow_insecure: tuple[str, ...] = (),
     detail: Callable[[str], None],
 ) -> Fresh:
     """Plan from the tables, read the pages that could change the plan, and plan again.
@@ -59,6 +61,8 @@ def fresh_plan(
         catalog: the tables and local folders.
         world: clock, environment and cache folder.
         must_reach: it will be installed, so an index that is needed must answer.
+        refresh: read pages again, however young the copies are.
+        allow_insecure: hosts that may be asked over http.
         detail: told what was read, for `-v`.
 
     Raises:
@@ -75,7 +79,15 @@ def fresh_plan(
     keys = wanted_pages(request, machine, target, catalog)
     if not keys:
         return Fresh(plan=tables, catalog=catalog)
-    options = _options(request, catalog, world)
+    options = live_options(
+        catalog,
+        world,
+        index_base=request.index_base,
+        channel=request.channel,
+        offline=request.offline,
+        refresh=refresh,
+        allow_insecure=allow_insecure,
+    )
     result = _read(
         keys, options, catalog, today, lambda names: _more(names, request, machine, target, catalog)
     )
@@ -125,16 +137,28 @@ def _read(
     return fetch_pages((*keys, *further), options) if further else result
 
 
-def _options(request: Request, catalog: Catalog, world: World) -> LiveOptions:
+def live_options(
+    catalog: Catalog,
+    world: World,
+    *,
+    index_base: str,
+    channel: str,
+    offline: bool = False,
+    refresh: bool = False,
+    allow_insecure: tuple[str, ...] = (),
+) -> LiveOptions:
+    """The doors and limits of a fetch, as this run has them."""
     from torchinstall.catalog.cache import default_cache_dir
     from torchinstall.catalog.live import LiveOptions
 
     return LiveOptions(
-        index_base=request.index_base,
-        channel=request.channel,
+        index_base=index_base,
+        channel=channel,
         cache_dir=default_cache_dir(world.env, sys.platform),
         env=world.env,
-        offline=request.offline,
+        offline=offline,
+        refresh=refresh,
+        allow_insecure=allow_insecure,
         shared=frozenset(row.package for row in catalog.families if row.runtime_of),
         now=world.now,
     )

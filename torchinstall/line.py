@@ -126,6 +126,8 @@ def prepare(world: World, settings: Settings, *, here: bool, detail: Callable[[s
         catalog,
         world=world,
         must_reach=here and not settings.on("dry_run"),
+        refresh=settings.on("refresh"),
+        allow_insecure=settings.texts("allow_insecure_host"),
         detail=detail,
     )
     line = Line(

@@ -29,7 +29,7 @@ TTY = Terminal(io.BytesIO())
         (PLAIN, "always", {"NO_COLOR": "1"}, True),
     ],
 )
-def test_rule(stream: io.TextIOWrapper, choice: str, env: dict[str, str], wanted: bool) -> None:  # noqa: FBT001
+def test_rule(stream: io.TextIOWrapper, choice: str, env: dict[str, str], wanted: bool) -> None:
     assert wants_colour(stream, choice, env) is wanted
 
 

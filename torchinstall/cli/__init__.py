@@ -99,8 +99,17 @@ def _usage_error(error: click.UsageError) -> UsageError:
     if isinstance(error, click.MissingParameter):
         return UsageError("missing-argument", message, hints=hints)
     if isinstance(error, click.BadParameter):
-        return UsageError("bad-value", message, hints=hints)
+        return UsageError("bad-value", message, found=_whose(error), hints=hints)
     return UsageError("bad-usage", message, hints=hints)
+
+
+def _whose(error: click.BadParameter) -> str | None:
+    """Who gave a value that is not right, where that was not the command line."""
+    from torchinstall.cli.options import SOURCES
+
+    name = error.param.name if error.param is not None else None
+    source: str = error.ctx.meta.get(SOURCES, {}).get(name, "") if error.ctx is not None else ""
+    return f"a value from the {source}" if source and not source.startswith("flag") else None
 
 
 def _failed(error: BaseException, console: Console) -> int:

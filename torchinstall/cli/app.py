@@ -11,7 +11,7 @@ import click
 
 from torchinstall import __version__
 from torchinstall.cli.session import Session
-from torchinstall.cli.verb import global_flags, write_sections
+from torchinstall.cli.verb import GROUP_OPTIONS, global_flags, write_sections
 from torchinstall.errors import UsageError
 
 __all__ = ["COMMANDS", "LazyGroup", "Row", "build"]
@@ -23,6 +23,7 @@ COMMANDS: dict[str, Row] = {
     "auto": ("torchinstall.cli.auto:VERB", "Install the PyTorch that works on this machine, and prove it."),
     "plan": ("torchinstall.cli.plan:VERB", "Say what auto would install, why, and why nothing else."),
     "probe": ("torchinstall.cli.probe:VERB", "Say what this machine is; --json writes a machine file."),
+    "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or verify what is known about builds."),
     "completion": ("torchinstall.cli.completion:VERB", "Print the completion script for a shell."),
 }
 """Every verb: a new one is its file and one row here."""
@@ -99,11 +100,7 @@ def build(table: Mapping[str, Row] | None = None) -> LazyGroup:
         params=[*global_flags(before_verb=True), version],
         help="Install the PyTorch build that really works on this machine.",
         epilog="Exit codes, variables and errors: docs/reference.",
-        no_args_is_help=False,
-        invoke_without_command=True,
-        callback=_no_verb,
-        subcommand_metavar="VERB [ARGS]...",
-        context_settings={"max_content_width": 80},
+        **GROUP_OPTIONS,
     )
 
 
@@ -111,12 +108,3 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     if value and not ctx.resilient_parsing:
         ctx.find_object(Session).console.out(f"torchinstall {__version__}")  # type: ignore[union-attr]  # main sets it
         ctx.exit()
-
-
-@click.pass_context
-def _no_verb(ctx: click.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        session = ctx.find_object(Session)
-        assert session is not None  # noqa: S101  # main sets it
-        session.console.say(ctx.get_help())
-        raise UsageError("no-verb", "no verb was given", hints=("torchinstall auto", "torchinstall --help"))

@@ -68,7 +68,7 @@ def _verified(session: Session, line: Line) -> Report:
     report = verify(str(plan.target.python), wanted_of(plan, backend), env=session.world.env)
     console.partial["verify"] = report_to_json(report)
     if not report.ok:
-        console.say(verify_text(report))
+        console.say(verify_text(report, full=True))
         raise failure(report)
     return report
 
@@ -91,7 +91,7 @@ def _finish(
         return 0
     console.out(outcome_text(status, line.plan, changes))
     if report is not None:
-        console.out(verify_text(report))
+        console.out(verify_text(report, full=bool(console.verbose)))
     return 0
 
 

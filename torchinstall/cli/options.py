@@ -322,6 +322,22 @@ declare(
         help="Ask no index; use the shipped catalog, folders and caches.",
     ),
     Declared(
+        name="refresh",
+        decls=("--refresh",),
+        kind="switch",
+        section="Sources",
+        config=False,
+        help="Read index pages again, however young the kept copies are.",
+    ),
+    Declared(
+        name="allow_insecure_host",
+        decls=("--allow-insecure-host",),
+        kind="texts",
+        metavar="HOST",
+        section="Sources",
+        help="Ask this host over http, or with a certificate that is not right (repeatable).",
+    ),
+    Declared(
         name="dry_run",
         decls=("-n", "--dry-run"),
         kind="switch",

@@ -32,6 +32,8 @@ PLAN_OPTIONS = (
     "index_base",
     "find_links",
     "offline",
+    "refresh",
+    "allow_insecure_host",
 )
 """The flags of a verb that makes a plan."""
 

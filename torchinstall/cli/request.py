@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torchinstall.cli.world import World
     from torchinstall.machine import Machine
 
-__all__ = ["DEFAULT_REQUIREMENTS", "Order", "order_of"]
+__all__ = ["DEFAULT_REQUIREMENTS", "Order", "index_base_of", "order_of"]
 
 DEFAULT_REQUIREMENTS = ("torch", "torchvision")
 
@@ -52,7 +52,7 @@ def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalo
     from torchinstall.cli.gpus import declared_gpus
     from torchinstall.cli.requirements import Reader
 
-    base = _index_base(settings)
+    base = index_base_of(settings)
     reader = Reader(world.cwd, world.env, base)
     for text in settings.texts("reqs"):
         reader.argument(text)
@@ -85,7 +85,7 @@ def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalo
     )
     return Order(
         request=request,
-        uv_args=(*asked.uv_args, *settings.rest),
+        uv_args=(*asked.uv_args, *_insecure(settings), *settings.rest),
         constraint_files=tuple(asked.constraint_files),
         notes=tuple(asked.notes),
     )
@@ -122,7 +122,12 @@ def _version(settings: Settings, name: str) -> str | None:
     return text
 
 
-def _index_base(settings: Settings) -> str:
+def index_base_of(settings: Settings) -> str:
+    """The base URL of the PyTorch index or of its mirror.
+
+    Raises:
+        UsageError: it is no URL.
+    """
     base = settings.text("index_base") or ""
     if base.startswith(("https://", "http://", "file://")):
         return base.rstrip("/")
@@ -138,6 +143,13 @@ def _index_base(settings: Settings) -> str:
 def _folders(settings: Settings, world: World) -> list[str]:
     # A URL is kept as it is: whoever reads the folders says that it is none.
     return [text if "://" in text else str(world.path(text)) for text in settings.texts("find_links")]
+
+
+def _insecure(settings: Settings) -> tuple[str, ...]:
+    """Hosts that our own reading of the index trusts, uv must trust too."""
+    return tuple(
+        part for host in settings.texts("allow_insecure_host") for part in ("--allow-insecure-host", host)
+    )
 
 
 def _visible(settings: Settings, world: World, machine: Machine) -> tuple[tuple[str, int], ...] | None:

@@ -13,8 +13,9 @@ from torchinstall.cli.config import load_config
 from torchinstall.cli.options import CONFIG, DECLARED, SOURCES, Declared, Flag, config_kinds
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
+from torchinstall.errors import UsageError
 
-__all__ = ["Argument", "HelpFlag", "Verb", "global_flags", "write_sections"]
+__all__ = ["GROUP_OPTIONS", "Argument", "HelpFlag", "Verb", "global_flags", "write_sections"]
 
 Run = Callable[[Session, Settings], int]
 
@@ -62,6 +63,25 @@ class Argument:
     many: bool = False
     required: bool = False
     choices: tuple[str, ...] = ()
+
+
+@click.pass_context
+def _no_verb(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        session = ctx.find_object(Session)
+        assert session is not None  # noqa: S101  # main sets it
+        session.console.say(ctx.get_help())
+        raise UsageError("no-verb", "no verb was given", hints=(f"{ctx.command_path} --help",))
+
+
+GROUP_OPTIONS: dict[str, Any] = {
+    "no_args_is_help": False,
+    "invoke_without_command": True,
+    "callback": _no_verb,
+    "subcommand_metavar": "VERB [ARGS]...",
+    "context_settings": {"max_content_width": 80},
+}
+"""How every group of verbs behaves: without a verb it shows its help and fails."""
 
 
 class HelpFlag(click.Option):

@@ -17,14 +17,17 @@ __all__ = ["outcome_text"]
 
 def outcome_text(status: str, plan: Plan, changes: tuple[Change, ...] | None) -> str:
     """One sentence for a status of `auto`: `installed`, `satisfied`, `dry-run`."""
+    builds = ", ".join(f"{row.name} {row.version or ''}".strip() for row in plan.packages)
     if status == "satisfied":
-        builds = ", ".join(f"{row.name} {row.version}" for row in plan.packages if row.version)
-        return click.style("already right:", fg="green", bold=True) + f" {builds}; nothing was changed"
-    word = "would change" if status == "dry-run" else "changed"
-    if changes is None:
-        return f"{word}: uv did not say what"
-    if status == "dry-run" and not changes:
-        names = ", ".join(f"{row.name} {row.version or ''}".strip() for row in plan.packages)
-        return wrapped(f"would install: {names}", indent=2)
-    rows = ", ".join(f"{row.name} {row.version} ({row.action})" for row in changes)
-    return wrapped(f"{click.style(f'{word}:', fg='green', bold=True)} {rows}", indent=2)
+        return _line("already right:", f"{builds}; nothing was changed")
+    if changes:
+        planned = {row.name for row in plan.packages}
+        coming = [f"{row.name} {row.version}" for row in changes if row.action != "uninstalled"]
+        builds = ", ".join([text for text in coming if text.partition(" ")[0] in planned] or coming)
+        others = len(coming) - builds.count(", ") - 1
+        builds += f", and {others} other packages" if others > 0 else ""
+    return _line("would install:" if status == "dry-run" else "installed:", builds)
+
+
+def _line(head: str, text: str) -> str:
+    return wrapped(f"{click.style(head, fg='green', bold=True)} {text}", indent=2)

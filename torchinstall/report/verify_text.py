@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchinstall.report.layout import columns, heading
+from torchinstall.report.layout import columns, heading, wrapped
 
 if TYPE_CHECKING:
     from torchinstall.install.verify import Report
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["verify_text"]
 
 
-def verify_text(report: Report) -> str:
-    """One line for each check; a failed one says what was wanted."""
+def verify_text(report: Report, *, full: bool) -> str:
+    """The names of the checks that passed; every check on a line of its own where one failed or `full`."""
+    if report.ok and not full:
+        names = ", ".join(check.name for check in report.checks)
+        return wrapped(f"{click.style('verified:', fg='green', bold=True)} {names}", indent=2)
     rows = []
     for check in report.checks:
         mark = click.style("ok", fg="green") if check.ok else click.style("FAILED", fg="red", bold=True)
