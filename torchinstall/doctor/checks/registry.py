@@ -1,0 +1,63 @@
+"""Every check, in the order in which the report shows what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torchinstall.doctor.checks import build, packages, project, system, verified
+from torchinstall.doctor.model import Diagnosis, Scene
+
+__all__ = ["CHECKS", "Row", "examine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One check and the slugs that it may report."""
+
+    run: Callable[[Scene], Iterator[Diagnosis]]
+    slugs: tuple[str, ...]
+
+
+CHECKS: tuple[Row, ...] = (
+    Row(packages.interrupted_install, ("interrupted-install",)),
+    Row(build.torch_missing, ("torch-missing",)),
+    Row(system.unreadable_hardware, ("unreadable-hardware",)),
+    Row(build.hardware_objections, ("driver-too-old", "no-code-for-gpu", "no-gpu-of-vendor")),
+    Row(build.cpu_build_on_gpu_machine, ("cpu-build-on-gpu-machine",)),
+    Row(build.partly_covered, ("some-gpus-without-code",)),
+    Row(build.mixed_backends, ("mixed-backends",)),
+    Row(build.mixed_releases, ("mixed-releases",)),
+    Row(packages.torch_twice, ("installed-twice",)),
+    Row(packages.damaged_files, ("damaged-files",)),
+    Row(packages.missing_dependencies, ("missing-dependency",)),
+    Row(packages.triton_missing, ("triton-missing",)),
+    Row(packages.built_for_other_torch, ("built-for-other-torch",)),
+    Row(system.shadowed, ("shadowed-package",)),
+    Row(system.system_cuda_first, ("system-cuda-first",)),
+    Row(system.compat_on_consumer_gpu, ("compat-on-consumer-gpu",)),
+    Row(verified.does_not_compute, ("does-not-compute",)),
+    Row(build.drifted, ("replaced-since",)),
+    Row(build.another_machine, ("decided-for-another-machine",)),
+    Row(project.project_would_undo, ("project-would-undo",)),
+    Row(project.torch_backend_ignored, ("torch-backend-ignored",)),
+    Row(project.unsafe_best_match, ("unsafe-best-match",)),
+    Row(project.index_not_explicit, ("index-not-explicit",)),
+    Row(project.source_without_dependency, ("source-without-dependency",)),
+    Row(packages.leftovers, ("leftover-folders",)),
+    Row(packages.mixed_cuda_packages, ("mixed-cuda-packages",)),
+    Row(system.wrong_interpreter, ("wrong-interpreter",)),
+    Row(system.gfx_override, ("gfx-override",)),
+    Row(system.gpus_hidden, ("gpus-hidden",)),
+    Row(system.low_disk, ("low-disk",)),
+    Row(system.low_memory, ("low-memory",)),
+    Row(system.other_filesystem, ("cache-on-another-filesystem",)),
+    Row(system.long_path, ("long-path",)),
+)
+
+
+def examine(scene: Scene) -> tuple[Diagnosis, ...]:
+    """Run every check; errors first, then warnings, then what is merely worth knowing."""
+    rank = {"error": 0, "warning": 1, "info": 2}
+    found = [item for row in CHECKS for item in row.run(scene)]
+    return tuple(sorted(found, key=lambda item: rank[item.severity]))
