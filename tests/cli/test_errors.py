@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -122,13 +123,16 @@ def test_codes_are_those_of_the_contract() -> None:
 
 
 def test_a_reader_who_leaves_early_is_no_error() -> None:
-    script = f"{sys.executable} -m torchinstall catalog show wheels | head -c 1; code=${{PIPESTATUS[0]}}; echo; echo $code"
+    command = f"{sys.executable} -m torchinstall catalog show wheels"
+    # Unbuffered, Python itself drops what a pipe did not take, and nobody hears of it.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        ["/bin/bash", "-c", script],
+        ["/bin/bash", "-c", f"{command} | head -c 1; code=${{PIPESTATUS[0]}}; echo; echo $code"],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(torchinstall.__file__).parents[1],
+        env=env,
     )
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "141"
