@@ -130,11 +130,11 @@ class Place:
         ).stdout.strip()
 
 
-def here(folder: Path, env: Mapping[str, str]) -> Place:
-    """Make a virtual environment with the interpreter that runs the tests."""
+def here(folder: Path, env: Mapping[str, str], python: str = sys.executable) -> Place:
+    """Make a virtual environment, with the interpreter that runs the tests or another one."""
     uv = uv_path()
     subprocess.run(
-        [uv, "venv", "--no-project", "--quiet", "--python", sys.executable, str(folder)],
+        [uv, "venv", "--no-project", "--quiet", "--python", python, str(folder)],
         check=True,
         env=dict(env),
     )

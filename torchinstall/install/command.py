@@ -152,8 +152,10 @@ class _Sources:
         self.places: dict[str, str] = {}
         self.of: dict[str, str] = {}
         self.routed: list[str] = []
+        direct = {_name(text) for text in plan.requirements if " @ " in text}
         for package in plan.packages:
-            if not package.routed:
+            # A requirement with a URL says itself where it comes from.
+            if not package.routed or package.name in direct:
                 continue
             self.routed.append(package.name)
             place = package.index_url or (plan.find_links[0] if len(plan.find_links) == 1 else None)
@@ -175,6 +177,13 @@ class _Sources:
     def is_flat(self, place: str, folders: tuple[str, ...]) -> bool:
         """Whether it is a folder of wheels and not an index with a page for each package."""
         return not is_url(place) or place in folders
+
+
+def _name(text: str) -> str:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(Requirement(text).name)
 
 
 def _project(plan: Plan, sources: _Sources) -> str:

@@ -1,0 +1,86 @@
+"""The table of hints: every row by words that uv or the system really says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import torchinstall.install.explain as module
+from torchinstall.install.explain import explain
+from torchinstall.install.tee import plain
+
+TABLE = json.loads(Path(module.__file__).with_name("hints.json").read_text("utf-8"))
+
+SAID = {
+    "disk-full": "error: Failed to install: torch-2.9.1.whl\n  cause: No space left on device (os error 28)",
+    "read-only": "error: Failed to create directory\n  cause: Read-only file system (os error 30)",
+    "file-in-use": "error: failed to remove file: The process cannot access the file (os error 32)",
+    "hash-mismatch": "error: Failed to download\n  cause: Hash mismatch for `torch==2.9.1`",
+    "externally-managed": "error: The interpreter at /usr is externally managed",
+    "offline": "error: Network connectivity is disabled, but the requested data wasn't found in the cache",
+    "certificate-refused": "error: Failed to fetch: x\n  cause: invalid peer certificate: UnknownIssuer",
+    "index-needs-login": "error: x\n  cause: HTTP status client error (401 Unauthorized) for url (x)",
+    "index-forbids": "error: Fetch: x\n  cause: HTTP status client error (403 Forbidden) for url (x)",
+    "download-cut": "error: Failed to download `torch`\n  cause: unexpected end of file",
+    "network-timeout": "error: Failed to fetch: x\n  cause: operation timed out",
+    "server-error": "error: x\n  cause: HTTP status server error (503 Service Unavailable) for url (x)",
+    "index-unreachable": "error: Fetch\n  cause: client error (Connect)\n  cause: tcp connect error",
+    "bad-index-page": "error: Unexpected HTML in the answer",
+    "not-found": "error: Failed to fetch: x\n  cause: HTTP status client error (404 Not Found) for url (x)",
+    "build-failed": "error: Failed to build `old==1`\n  cause: The build backend returned an error",
+    "no-wheel-for-this-python": "error: No solution found when resolving dependencies\n"
+    "  cause: Because fresh==1.0 has no wheels with a matching Python ABI tag (e.g., `cp311`)",
+    "build-not-found": "error: No solution found when resolving dependencies\n"
+    "  cause: Because there is no version of torch==2.9.1+cu126 and you require it",
+    "package-not-found": "error: No solution found when resolving dependencies\n"
+    "  cause: Because nothing was not found in the package registry and you require nothing",
+    "requirements-conflict": "error: No solution found when resolving dependencies\n"
+    "  cause: Because old depends on torch<2 and you require torch==2.9.1",
+    "permission-denied": "error: failed to create\n  cause: Permission denied (os error 13)",
+    "environment-gone": "error: No virtual environment or system Python installation found for path `x`",
+}
+
+
+@pytest.mark.parametrize(("slug", "said"), SAID.items())
+def test_each_slug_is_recognised(slug: str, said: str) -> None:
+    found, hint, words = explain(said, 1)
+
+    assert found == slug
+    assert hint
+    assert words
+    assert words in " ".join(said.split())
+
+
+def test_every_row_has_words_a_source_and_a_pattern_that_compiles() -> None:
+    for row in TABLE["rows"]:
+        assert row["slug"] in SAID
+        assert row["source"] in TABLE["sources"]
+        re.compile(row["pattern"].replace("{routed}", "torch"))
+
+
+def test_a_routed_package_that_is_missing_is_a_missing_build() -> None:
+    said = "error: No solution found\n  cause: Because torch was not found in the package registry"
+
+    assert explain(said, 1, ["torch", "torchvision"])[0] == "build-not-found"
+    assert explain(said, 1, ["torchvision"])[0] == "package-not-found"
+
+
+def test_words_that_nobody_knows_are_handed_on() -> None:
+    assert explain("Resolved 1 package\nerror: something new\n  cause: deep", 1)[0] == "uv-failed"
+    assert explain("Resolved 1 package\nerror: something new\n  cause: deep", 1)[2] == "something new"
+    assert explain("", 2)[2] == "uv said nothing"
+
+
+def test_a_signal_says_more_than_words() -> None:
+    assert explain("Downloading torch", -9)[0] == "uv-killed"
+
+
+def test_terminal_codes_and_overwritten_lines_are_gone() -> None:
+    drawn = (
+        "\x1b[2mResolving...\x1b[0m\r\x1b[2K\x1b[1mResolved\x1b[0m 2 packages\r\n\x1b[31merror\x1b[0m: no\r\n"
+    )
+
+    assert plain(drawn) == "Resolved 2 packages\nerror: no"
