@@ -38,8 +38,12 @@ def test_credentials_of_the_url_win_over_uv_over_netrc(tmp_path: Path) -> None:
     assert NetworkEnv(env).credentials(URL) == ("n", "s3cret")
     assert NetworkEnv(env).credentials("https://other.example/") is None
     assert NetworkEnv({"NETRC": str(netrc)}).credentials(URL) == ("n", "s3cret")
-    env["UV_INDEX_PYTORCH_PASSWORD"] = "token"
+    env["UV_INDEX_TORCHINSTALL_CU126_PASSWORD"] = "other"
+    assert NetworkEnv(env).credentials(URL) == ("n", "s3cret")
+    env["UV_INDEX_TORCHINSTALL_CU128_PASSWORD"] = "token"
     assert NetworkEnv(env).credentials(URL) == ("", "token")
+    rocm = {"UV_INDEX_TORCHINSTALL_ROCM6_4_USERNAME": "u"}
+    assert NetworkEnv(rocm).credentials(URL.replace("cu128", "rocm6.4")) == ("u", "")
     assert NetworkEnv(env).credentials("https://u%40x:p%2F@h/") == ("u@x", "p/")
 
 

@@ -6,6 +6,7 @@ appear in no message.
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkEnv"]
 
+_NOT_IN_NAMES = re.compile(r"[^A-Z0-9]+")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
@@ -25,21 +27,23 @@ class NetworkEnv:
     """Reads one environment.
 
     Args:
-        env: `UV_INDEX_PYTORCH_USERNAME` and `UV_INDEX_PYTORCH_PASSWORD` (what uv reads for the index that a
-            plan names `pytorch`), `NETRC`, `HOME`, `USERPROFILE`; `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`,
-            `NO_PROXY` in either case; `SSL_CERT_FILE`, `SSL_CERT_DIR`, `UV_SYSTEM_CERTS`, `UV_NATIVE_TLS`.
+        env: `UV_INDEX_TORCHINSTALL_CU128_USERNAME` and `…_PASSWORD` (what uv reads for the index that
+            `install.command` names `torchinstall-cu128`), `NETRC`, `HOME`, `USERPROFILE`; `HTTPS_PROXY`,
+            `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` in either case; `SSL_CERT_FILE`, `SSL_CERT_DIR`,
+            `UV_SYSTEM_CERTS`, `UV_NATIVE_TLS`.
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
 
     def credentials(self, url: str) -> tuple[str, str] | None:
-        """User and password for a URL, None where nobody said."""
+        """User and password for a page's URL, None where nobody said."""
         parts = urllib.parse.urlsplit(url)
         if parts.username is not None:
             return urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
-        user = self._env.get("UV_INDEX_PYTORCH_USERNAME")
-        secret = self._env.get("UV_INDEX_PYTORCH_PASSWORD")
+        index = parts.path.rstrip("/").rpartition("/")[0].rpartition("/")[2]
+        prefix = f"UV_INDEX_TORCHINSTALL_{_NOT_IN_NAMES.sub('_', index.upper())}"
+        user, secret = self._env.get(f"{prefix}_USERNAME"), self._env.get(f"{prefix}_PASSWORD")
         if user or secret:
             return user or "", secret or ""
         return self._from_netrc(origin_of(url).host)
