@@ -16,7 +16,7 @@ from torchinstall.errors import UsageError
 from torchinstall.project.bounds import excludes
 from torchinstall.project.model import Desired, Need, Warn
 from torchinstall.project.sources import merged_sources, plan_indexes
-from torchinstall.project.toml import array, inline, loads, parse, quoted, table_at, tidy, value
+from torchinstall.project.toml import add_table, array, inline, loads, parse, quoted, table_at, tidy, value
 from torchinstall.project.view import IndexRow, Place, ProjectView
 
 if TYPE_CHECKING:
@@ -35,13 +35,19 @@ class Edited:
     notes: tuple[Warn, ...] = ()
 
 
-def edit_text(text: str, make: Callable[[ProjectView], Desired], catalog: Catalog) -> Edited:
+def edit_text(
+    text: str,
+    make: Callable[[ProjectView], Desired],
+    catalog: Catalog,
+    inherited: tuple[IndexRow, ...] = (),
+) -> Edited:
     """Bring a project file to what `make` wants of it.
 
     Args:
         text: the file, line ends as they are (a byte order mark and CRLF are kept).
         make: from what the file says to the entries that it needs.
         catalog: tells which URLs are backends of PyTorch.
+        inherited: index entries of the workspace root.
 
     Raises:
         UsageError: not TOML, or it says something on purpose that stands in the way.
@@ -49,7 +55,7 @@ def edit_text(text: str, make: Callable[[ProjectView], Desired], catalog: Catalo
 
     def change(document: Any) -> tuple[Warn, ...]:
         view = ProjectView(document.unwrap())
-        return apply(document, make(view), view, catalog)
+        return apply(document, make(view), view, catalog, inherited)
 
     return edit_with(text, change)
 
@@ -118,7 +124,7 @@ def apply(
     for position, name in plan.name_at.items():
         document["tool"]["uv"]["index"][position]["name"] = name
     for name, url in plan.add:
-        _add_index(document, name, url)
+        add_table(_uv(document), "index", {"name": name, "url": url, "explicit": True})
     return tuple(dict.fromkeys(notes))
 
 
@@ -185,7 +191,8 @@ def _set_uv_lists(document: Any, desired: Desired, view: ProjectView, notes: lis
                 )
             )
     there = view.texts("required-environments") or ()
-    if missing := [item for item in desired.required if item not in there]:
+    free = view.texts("environments") in (None, desired.environments)
+    if missing := [item for item in desired.required if free and item not in there]:
         if there and isinstance(view.uv.get("required-environments"), list):
             for item in missing:
                 _uv(document)["required-environments"].append(item)
@@ -233,22 +240,3 @@ def _default_groups(document: Any, desired: Desired, view: ProjectView) -> None:
         wanted.append(mine)
     if raw is None or wanted != there:
         _uv(document)["default-groups"] = value(array(map(quoted, wanted), multiline=False))
-
-
-def _add_index(document: Any, name: str, url: str) -> None:
-    import tomlkit
-
-    uv = _uv(document)
-    row = {"name": name, "url": url, "explicit": True}
-    rows = uv.get("index")
-    if rows is not None and not isinstance(rows, tomlkit.items.AoT):
-        rows.append(value(inline(row)))
-        return
-    table = tomlkit.table()
-    table.update(row)
-    if rows is None:
-        tables = tomlkit.aot()
-        tables.append(table)
-        uv["index"] = tables
-    else:
-        rows.append(table)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from torchinstall.catalog.urls import index_url
 from torchinstall.errors import NoCompatibleBuildError, UsageError
 from torchinstall.project.bounds import cap_spec, check_listed
-from torchinstall.project.model import Desired, Layout, Route, Source, Warn
-from torchinstall.project.needs import all_needs, cells_of
+from torchinstall.project.model import Desired, Layout, Need, Route, Source, Warn
+from torchinstall.project.needs import all_needs, cells_of, home_of
 from torchinstall.project.platforms import CELLS, marker_of, partition, required_marker
 from torchinstall.project.stock import Stock
 from torchinstall.project.view import Place, ProjectView
@@ -37,7 +37,7 @@ def desired(layout: Layout, view: ProjectView, catalog: Catalog) -> Desired:
         sources=(*sources, *runtime),
         needs=needs,
         conflicts=tuple(way.select for way in ways if way.select is not None) if len(ways) > 1 else (),
-        default_group=_default_group(layout, ways),
+        default_group=_default_group(layout, ways, needs, view),
         environments=_environments(sources, ways, stock, layout),
         required=tuple(required_marker(cell) for cell in CELLS if cell in layout.required),
         notes=(*notes, *more),
@@ -47,7 +47,11 @@ def desired(layout: Layout, view: ProjectView, catalog: Catalog) -> Desired:
 def routed_packages(layout: Layout, view: ProjectView, catalog: Catalog) -> tuple[str, ...]:
     """The packages to route: torch, what was asked for, and every companion that the project lists."""
     listed = {item.package for item in view.listed}
-    family = [row.package for row in catalog.families if row.routed and row.package in listed]
+    family = [
+        row.package
+        for row in catalog.families
+        if row.routed and not row.runtime_of and row.package in listed  # runtime packages: see `needs`
+    ]
     return tuple(dict.fromkeys(("torch", *layout.packages, *family)))
 
 
@@ -151,7 +155,16 @@ def _environments(
     )
 
 
-def _default_group(layout: Layout, ways: tuple[Route, ...]) -> str | None:
-    if layout.name != "groups" or layout.default is None:
+def _default_group(
+    layout: Layout, ways: tuple[Route, ...], needs: tuple[Need, ...], view: ProjectView
+) -> str | None:
+    """The group that a bare `uv run` must take: the default backend's, or the one that torch was put into."""
+    if layout.selector is None:
+        home = home_of(view)
+        used = any(need.place == home for need in needs) and not any(
+            item.package == "torch" and item.place != home for item in view.listed
+        )
+        return home.name if home.kind == "group" and used else None
+    if layout.default is None:
         return None
     return next((way.select.name for way in ways if way.backend == layout.default and way.select), None)

@@ -12,7 +12,7 @@ from torchinstall.project.view import Place, ProjectView
 if TYPE_CHECKING:
     from torchinstall.project.stock import Stock
 
-__all__ = ["all_needs", "cells_of"]
+__all__ = ["all_needs", "cells_of", "home_of"]
 
 Sources = tuple[tuple[str, tuple[Source, ...]], ...]
 
@@ -27,11 +27,16 @@ def cells_of(package: str, way: Route, stock: Stock) -> frozenset[str]:
     return way.cells & stock.cells(package, way.backend)
 
 
+def home_of(view: ProjectView) -> Place:
+    """Where to put what is listed nowhere: the group `torch` where the project's own list is not ours."""
+    return Place() if view.project and not view.dynamic_dependencies else Place("group", "torch")
+
+
 def all_needs(
     packages: tuple[str, ...], ways: tuple[Route, ...], layout: Layout, view: ProjectView, stock: Stock
 ) -> tuple[tuple[Need, ...], Sources]:
     """The requirements, and the sources of the runtime packages among them."""
-    plain = Place() if view.project and not view.dynamic_dependencies else Place("group", "torch")
+    plain = home_of(view)
     if layout.selector is None:
         needs = _unconditional(packages, ways, layout, view, stock, plain)
         home = (_places("torch", view) or (plain,))[0]
@@ -59,14 +64,10 @@ def _unconditional(
     low = floor(ways, layout, stock)
     cap = dict(layout.caps).get(ways[0].backend) if len(ways) == 1 else None
     return [
-        _need(place, package, low, cap, stock)
+        _need(place, package, low, cap, layout, stock)
         for package in packages
-        for place in _homes(package, view, plain)
+        for place in _places(package, view) or (plain,)
     ]
-
-
-def _homes(package: str, view: ProjectView, plain: Place) -> tuple[Place, ...]:
-    return _places(package, view) or (plain,)
 
 
 def _selected(
@@ -78,16 +79,17 @@ def _selected(
     cap = dict(layout.caps).get(way.backend)
     place = way.select or Place()
     return [
-        _need(place, package, None if package in base else low, cap, stock)
+        _need(place, package, None if package in base else low, cap, layout, stock)
         for package in packages
         if package not in base or cells_of(package, way, stock)
     ]
 
 
-def _need(place: Place, package: str, low: str | None, cap: str | None, stock: Stock) -> Need:
+def _need(place: Place, package: str, low: str | None, cap: str | None, layout: Layout, stock: Stock) -> Need:
     if package == "torch":
         return Need(place=place, package=package, floor=low, cap=cap)
-    return Need(place=place, package=package, floor=companion_floor(package, low, stock))
+    asked = package in layout.packages
+    return Need(place=place, package=package, floor=companion_floor(package, low, stock) if asked else None)
 
 
 def _places(package: str, view: ProjectView) -> tuple[Place, ...]:

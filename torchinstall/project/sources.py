@@ -77,14 +77,6 @@ def plan_indexes(
                 plan.add.append((name, url))
             else:
                 plan.name_at[rows.index(found)] = name
-        if found is not None and not found.explicit:
-            plan.notes.append(
-                Warn(
-                    slug="index-not-explicit",
-                    message=f"the index {plan.names[url]} is not `explicit = true`, so other packages may "
-                    "come from it too",
-                )
-            )
     return plan
 
 

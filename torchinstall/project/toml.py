@@ -13,9 +13,9 @@ from torchinstall.errors import UsageError
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-__all__ = ["array", "inline", "loads", "parse", "quoted", "table_at", "tidy", "value"]
+__all__ = ["add_table", "array", "inline", "loads", "parse", "quoted", "table_at", "tidy", "value"]
 
-_HEADER = re.compile(r"\s*\[")
+_HEADER = re.compile(r"\[\[?\s*[A-Za-z0-9_\"'.\- ]+\s*\]\]?\s*(?:#.*)?$")
 
 
 def parse(text: str, source: str = "pyproject.toml") -> TOMLDocument:
@@ -101,24 +101,47 @@ def table_at(document: Any, *path: str) -> Any:
     for position, key in enumerate(path):
         if key not in here:
             last = position == len(path) - 1
-            here[key] = tomlkit.table(is_super_table=not last)
+            flat = isinstance(here, tomlkit.items.InlineTable)
+            here[key] = tomlkit.inline_table() if flat else tomlkit.table(is_super_table=not last)
         here = here[key]
     return here
 
 
+def add_table(parent: Any, key: str, row: Mapping[str, Any]) -> None:
+    """Append to an array of tables, in whichever of its two spellings the file has it."""
+    import tomlkit
+
+    rows = parent.get(key)
+    if rows is None and isinstance(parent, tomlkit.items.InlineTable):
+        parent[key] = value(array([inline(row)], multiline=False))
+        return
+    if rows is not None and not isinstance(rows, tomlkit.items.AoT):
+        rows.append(value(inline(row)))
+        return
+    table = tomlkit.table()
+    table.update(row)
+    if rows is None:
+        tables = tomlkit.aot()
+        tables.append(table)
+        parent[key] = tables
+    else:
+        rows.append(table)
+
+
 def tidy(before: str, after: str) -> str:
-    """Put one blank line around headers that are new, and nowhere else."""
+    """Put one blank line around headers that are new, and leave a header's own comment above it."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
-    added: set[int] = set()
+    added = [False] * len(new)
     for tag, _, _, start, end in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
         if tag in ("insert", "replace"):
-            added.update(range(start, end))
+            added[start:end] = [True] * (end - start)
+    new, added = _comments_down(new, added)
     lines: list[str] = []
     for number, line in enumerate(new):
-        edge = number in added or number - 1 in added
-        if edge and _HEADER.match(line) and number and lines and lines[-1].strip() and _opens(new, number):
+        edge = added[number] or (number > 0 and added[number - 1])
+        if edge and _opens(line) and lines and lines[-1].strip() and not _is_comment(lines[-1]):
             lines.append("\n")
-        if number in added and not line.strip() and lines and not lines[-1].strip():
+        if added[number] and not line.strip() and lines and not lines[-1].strip():
             continue
         lines.append(line)
     while lines and len(lines) > len(old) and not lines[-1].strip():
@@ -126,8 +149,38 @@ def tidy(before: str, after: str) -> str:
     return "".join(lines)
 
 
-def _opens(lines: list[str], number: int) -> bool:
-    """Whether a line that begins with a bracket is a table header, not an item of an array."""
-    return re.match(r"\s*\[\[?\s*[A-Za-z0-9_\"'.\- ]+\s*\]\]?\s*(?:#.*)?$", lines[number]) is not None and (
-        not lines[number].startswith((" ", "\t"))
-    )
+def _comments_down(lines: list[str], added: list[bool]) -> tuple[list[str], list[bool]]:
+    """Move comments that stood directly above a header back there, below what was put between them."""
+    start = 0
+    while start < len(lines):
+        if not added[start]:
+            start += 1
+            continue
+        end = start
+        while end < len(lines) and added[end]:
+            end += 1
+        first = start
+        while first and not added[first - 1] and _is_comment(lines[first - 1]):
+            first -= 1
+        header = end < len(lines) and _opens(lines[end]) and first and not lines[first - 1].strip()
+        if header and first < start:
+            comments, run = lines[first:start], lines[start:end]
+            while run and not run[-1].strip():
+                run.pop()
+            padded = [*run, "\n", *comments]
+            if not _opens(run[0]):  # keys join the table above; the blank line goes down with the comment
+                first -= 1
+            marks = [*[True] * (len(run) + 1), *[False] * len(comments)]
+            lines, added = [*lines[:first], *padded, *lines[end:]], [*added[:first], *marks, *added[end:]]
+            end = first + len(padded)
+        start = end
+    return lines, added
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
+def _opens(line: str) -> bool:
+    """Whether a line is a table header (an array's items are indented where we write them)."""
+    return _HEADER.match(line) is not None

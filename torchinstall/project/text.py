@@ -1,0 +1,74 @@
+"""The whole way from a project file's text to its configured text. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchinstall.planner.model import Warn
+from torchinstall.project.advice import advice
+from torchinstall.project.edit import Edited, edit_text
+from torchinstall.project.layouts import desired
+from torchinstall.project.legacy import Legacy, recognise, refuse_legacy
+from torchinstall.project.migrate import migrate_text
+from torchinstall.project.toml import parse
+from torchinstall.project.view import IndexRow, ProjectView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.project.model import Layout
+
+__all__ = ["configured", "view_of"]
+
+_READ_BY_OTHERS = {
+    "rye": "uv does not read [tool.rye]; `torchinstall configure --migrate` moves it to uv's tables",
+    "pdm": "uv does not read [tool.pdm]; `torchinstall configure --migrate` moves its groups and sources",
+    "poetry": "uv does not read [tool.poetry]; what it says beside [project] holds for Poetry only",
+    "find-links": "find-links pages of PyTorch serve every package, whatever the index says; "
+    "`torchinstall configure --migrate` removes them",
+}
+
+
+def view_of(text: str) -> ProjectView:
+    """What a project file says.
+
+    Raises:
+        UsageError: `bad-pyproject`.
+    """
+    return ProjectView(parse(text.removeprefix("\ufeff")).unwrap())
+
+
+def configured(
+    text: str,
+    layout_of: Callable[[ProjectView, Legacy], Layout],
+    catalog: Catalog,
+    *,
+    migrate: bool = False,
+    inherited: tuple[IndexRow, ...] = (),
+) -> Edited:
+    """A project file with a layout written into it; equal to `text` where it says all of that already.
+
+    Args:
+        text: the file.
+        layout_of: the layout for what the file says (after migration) and for what was recognised in it.
+        catalog: what is published.
+        migrate: rewrite older ways first.
+        inherited: index entries of the workspace root, which a member may name.
+
+    Raises:
+        UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.
+        NoCompatibleBuildError: its version bounds rule out every build of a backend.
+    """
+    legacy = recognise(view_of(text), catalog)
+    notes: tuple[Warn, ...] = ()
+    if migrate:
+        moved = migrate_text(text, catalog)
+        text, notes = moved.text, moved.notes
+    else:
+        refuse_legacy(legacy)
+        notes = tuple(Warn(slug=f"{kind}-project", message=_READ_BY_OTHERS[kind]) for kind in legacy.kinds)
+    layout = layout_of(view_of(text), legacy)
+    done = edit_text(text, lambda view: desired(layout, view, catalog), catalog, inherited)
+    after = advice(view_of(done.text), catalog)
+    return Edited(done.text, tuple(dict.fromkeys((*notes, *done.notes, *after))))
