@@ -79,6 +79,7 @@ class IndexTree:
         self.root = root if root is not None else ("/whl" if kind == "pytorch" else "/simple")
         self.hrefs: Hrefs = hrefs
         self.stored: dict[str, Stored] = {}
+        self._pages: dict[tuple[str, str, int], str | None] = {}
         self.missing_status = missing_status or (403 if kind == "pytorch" else 404)
         for backend, items in (wheels or {}).items():
             self.add(backend, *items)
@@ -93,6 +94,7 @@ class IndexTree:
         href: str | None = None,
     ) -> None:
         """Publish wheels in a backend's directory (`""`: at the root of the channel)."""
+        self._pages.clear()
         prefix = prefix_of(channel, self.root)
         for item in wheels:
             directory = f"{prefix}/{backend}" if backend else prefix
@@ -103,6 +105,7 @@ class IndexTree:
 
     def remove(self, filename: str) -> None:
         """Take a file off every directory."""
+        self._pages.clear()
         for path in [path for path in self.stored if path.endswith(f"/{filename}")]:
             del self.stored[path]
 
@@ -157,6 +160,12 @@ class IndexTree:
 
     def page(self, path: str, origin: str) -> str | None:
         """The HTML at `path`, which ends with a slash; None where there is no such page."""
+        key = (path, origin, len(self.stored))
+        if key not in self._pages:
+            self._pages[key] = self._made_page(path, origin)
+        return self._pages[key]
+
+    def _made_page(self, path: str, origin: str) -> str | None:
         names = self._root_page(path)
         if names is not None:
             links = "".join(f'    <a href="{name}/">{name}</a><br/>\n' for name in names)
