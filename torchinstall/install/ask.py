@@ -5,7 +5,7 @@ Nothing is imported there but the standard library, nothing is written, and torc
 
 from __future__ import annotations
 
-import json
+import ast
 import re
 import subprocess
 from collections.abc import Collection, Mapping
@@ -71,10 +71,10 @@ def ask(
         TargetError: `python-not-found`, `python-broken`, or `unsupported-python` where it is too old.
     """
     script = (Path(__file__).parent / "ask_script.py").read_text(encoding="utf-8")
-    said = _run([python, "-I", "-c", script, json.dumps(sorted(family))], python, env, timeout)
+    said = _run([python, "-I", "-c", script, ",".join(sorted(family))], python, env, timeout)
     _, marker, text = said.stdout.rpartition(_MARKER)
     if said.returncode == 0 and marker:
-        return _answer(json.loads(text), python, why, frozenset(family))
+        return _answer(ast.literal_eval(text.strip()), python, why, frozenset(family))
     version = _run([python, "-c", "import sys; sys.stdout.write(sys.version)"], python, env, timeout)
     if version.returncode == 0 and re.match(r"\d+\.\d+", version.stdout):
         _refuse_old(version.stdout.split()[0], python)
