@@ -6,7 +6,7 @@ library. It prints a marker and one Python literal; what a `sitecustomize` print
 Every plan waits for it: pathlib, json, re and platform would double its 30 ms.
 """
 
-# ruff: noqa: PTH
+# ruff: noqa: PTH112, PTH113, PTH118, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
