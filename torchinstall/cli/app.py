@@ -23,6 +23,7 @@ COMMANDS: dict[str, Row] = {
     "auto": ("torchinstall.cli.auto:VERB", "Install the PyTorch that works on this machine, and prove it."),
     "plan": ("torchinstall.cli.plan:VERB", "Say what auto would install, why, and why nothing else."),
     "probe": ("torchinstall.cli.probe:VERB", "Say what this machine is; --json writes a machine file."),
+    "doctor": ("torchinstall.cli.doctor:VERB", "Say whether what is installed is right and computes."),
     "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or verify what is known about builds."),
     "completion": ("torchinstall.cli.completion:VERB", "Print the completion script for a shell."),
 }

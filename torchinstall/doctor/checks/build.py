@@ -164,8 +164,9 @@ def drifted(scene: Scene) -> Iterator[Diagnosis]:
             severity="warning",
             message="what torchinstall put here was replaced since by another install",
             evidence=(*changes, f"decided on {scene.decision.made_at}"),
-            remedies=(auto(scene, *(() if "--backend" in scene.flags else named), *pins),),
-            advice="install other packages in the same command, or with the constraint torch==VERSION+BACKEND",
+            # Not for --fix: whoever replaced it may have meant to.
+            remedies=(by_hand(auto(scene, *(() if "--backend" in scene.flags else named), *pins).command),),
+            advice="install other packages in the same command, or with the constraint torch==VERSION",
         )
 
 

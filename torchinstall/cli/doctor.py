@@ -1,0 +1,185 @@
+"""`torchinstall doctor`: is what is installed right for this machine, and does it compute?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torchinstall.cli.options import Declared, declare
+from torchinstall.cli.session import Session
+from torchinstall.cli.settings import Settings
+from torchinstall.cli.verb import Verb
+
+if TYPE_CHECKING:
+    from torchinstall.doctor.model import Diagnosis, Scene
+
+__all__ = ["VERB"]
+
+declare(
+    Declared(
+        name="explain_text",
+        decls=("--explain",),
+        metavar="TEXT",
+        section="How",
+        config=False,
+        help="Say what an error text means and what to type; - reads it from stdin.",
+    ),
+    Declared(
+        name="fix",
+        decls=("--fix",),
+        kind="switch",
+        section="How",
+        config=False,
+        help="Do what is safe to do, after showing it, and look again.",
+    ),
+)
+
+
+def run(session: Session, settings: Settings) -> int:
+    """Examine and report; a fault is the verb's error after the report was shown."""
+    from torchinstall.doctor.checks.registry import examine
+    from torchinstall.doctor.visit import visit
+
+    console = session.console
+    text = _text_to_explain(session, settings)
+    if text is not None:
+        return _explain(session, settings, text)
+    scene = visit(session.world, settings, detail=console.detail)
+    found = examine(scene)
+    if settings.on("fix") and _mend(session, found):
+        scene = visit(session.world, settings, detail=console.detail)
+        found = examine(scene)
+    return _report(session, settings, scene, found)
+
+
+def _text_to_explain(session: Session, settings: Settings) -> str | None:
+    """The text of `--explain`; without the flag, what is piped in, if there is anything."""
+    from torchinstall.doctor.pasted import piped
+
+    text = settings.text("explain_text")
+    if text == "-":
+        return session.world.stdin.read()
+    return text if text is not None else piped(session.world.stdin)
+
+
+def _explain(session: Session, settings: Settings, text: str) -> int:
+    import dataclasses
+
+    from torchinstall.doctor.symptoms import explain
+    from torchinstall.errors import UsageError
+    from torchinstall.line import catalog_of
+    from torchinstall.report.as_json import envelope
+    from torchinstall.report.doctor_text import explained_text
+
+    matches = explain(text, catalog_of(session.world))
+    if settings.on("json"):
+        rows = [{**dataclasses.asdict(match), "values": dict(match.values)} for match in matches]
+        session.console.out_json(envelope("explained" if matches else "unknown", matches=rows))
+        return 0
+    if not matches:
+        raise UsageError(
+            "nothing-recognised",
+            "no known fault was recognised in this text",
+            wanted="an error text about torch, its GPU, its wheels or their installation",
+            found=f"{len(text.split())} words" if text.strip() else "nothing",
+            hints=("torchinstall doctor looks at the environment itself", "paste the whole traceback"),
+        )
+    session.console.out(explained_text(matches))
+    return 0
+
+
+def _mend(session: Session, found: tuple[Diagnosis, ...]) -> bool:
+    """Show and do what is safe; whether anything was done."""
+    from torchinstall.doctor.fix import carry_out, safe_remedies
+
+    console, world = session.console, session.world
+    remedies = safe_remedies(found)
+    for remedy in remedies:
+        console.say(f"> {remedy.command}")
+        good = carry_out(remedy, env=world.env, cwd=world.cwd, talk=world.stderr, tell=console.say)
+        if not good:
+            console.warn("fix-failed", f"this did not go well: {remedy.command}")
+    if not remedies:
+        console.say("there is nothing that --fix can safely do")
+    return bool(remedies)
+
+
+def _report(session: Session, settings: Settings, scene: Scene, found: tuple[Diagnosis, ...]) -> int:
+    from torchinstall.errors import VerifyFailedError
+    from torchinstall.report.as_json import envelope
+    from torchinstall.report.doctor_text import doctor_text
+
+    console = session.console
+    faults = [item for item in found if item.severity == "error"]
+    console.partial.update(status="faults" if faults else "healthy", **_data(scene, found))
+    if not settings.on("json"):
+        console.out(doctor_text(scene, found))
+    elif not faults:
+        console.out_json(envelope(**console.partial))
+    if not faults:
+        return 0
+    first = next((remedy for item in faults for remedy in item.remedies), None)
+    raise VerifyFailedError(
+        "faults-found",
+        f"the doctor found {len(faults)} fault{'' if len(faults) == 1 else 's'}: "
+        + ", ".join(dict.fromkeys(item.slug for item in faults)),
+        hints=(first.command,) if first is not None else (),
+    )
+
+
+def _data(scene: Scene, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
+    import dataclasses
+
+    from torchinstall.doctor.model import diagnosis_to_json
+    from torchinstall.install.verify import report_to_json
+    from torchinstall.machine import machine_to_json
+
+    choice = scene.choice
+    return {
+        "target": {
+            "prefix": scene.target.prefix,
+            "python": scene.target.python,
+            "python_version": scene.target.python_version,
+            "why": scene.target.why,
+        },
+        "installed": [dataclasses.asdict(item) for item in scene.target.installed],
+        "choice": None
+        if choice is None
+        else {"status": choice.status, "backend": choice.backend, "torch": choice.torch},
+        "machine": machine_to_json(scene.machine.anonymous()),
+        "verify": None if scene.report is None else report_to_json(scene.report),
+        "findings": [diagnosis_to_json(item) for item in found],
+    }
+
+
+VERB = Verb(
+    "doctor",
+    run,
+    summary="Say whether what is installed is right for this machine and computes; if not, what to type.",
+    more="Nothing is changed without --fix, and nothing is fetched. Exit 0: healthy, 7: a fault was found.",
+    options=(
+        "explain_text",
+        "fix",
+        "python",
+        "venv",
+        "system",
+        "backend",
+        "channel",
+        "allow_cpu",
+        "prefer_gpu",
+        "machine",
+        "root",
+        "target_driver",
+        "target_cuda",
+        "target_gpu",
+        "index_base",
+        "find_links",
+        "offline",
+        "verify",
+        "json",
+    ),
+    examples=(
+        ("torchinstall doctor", "is this environment all right?"),
+        ("torchinstall doctor --fix", "mend what can safely be mended"),
+        ("python train.py 2>&1 | torchinstall doctor --explain -", "what does this traceback mean?"),
+    ),
+)
