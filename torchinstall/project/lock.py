@@ -53,11 +53,6 @@ class Lockfile:
         self.packages: list[Mapping[str, Any]] = list(data.get("package", []))
         self.name = canonicalize_name(name)
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Every package in the lock."""
-        return frozenset(str(row["name"]) for row in self.packages)
-
     def _root(self) -> Mapping[str, Any] | None:
         local = ("virtual", "editable", "directory")
         mine = [row for row in self.packages if any(key in row.get("source", {}) for key in local)]
@@ -67,6 +62,18 @@ class Lockfile:
         """Packages that the project itself requires, in any list."""
         root = self._root()
         return frozenset(str(edge["name"]) for edge in _all_edges(root)) if root is not None else frozenset()
+
+    def reachable(self) -> frozenset[str]:
+        """Everything that the project may need anywhere, with any extra or group, by name."""
+        root = self._root()
+        todo = list(_all_edges(root)) if root is not None else []
+        found: set[str] = set()
+        while todo:
+            name = str(todo.pop()["name"])
+            if name not in found:
+                found.add(name)
+                todo += [edge for row in self.packages if row["name"] == name for edge in _all_edges(row)]
+        return frozenset(found)
 
     def tree(self, cell: str, python: str, select: tuple[Place, ...] = ()) -> dict[str, Locked]:
         """What is installed on a platform with these extras and groups, by name.
@@ -130,7 +137,7 @@ def _edges(root: Mapping[str, Any], select: tuple[Place, ...]) -> Iterator[Mappi
 
 
 def _encoded(package: str, place: Place) -> str:
-    """How uv writes a conflicting extra or group into markers: `extra-4-name-cu128`, with the name's length."""
+    """How uv writes a conflicting extra or group into markers: `extra-4-name-cu128`, 4 for `name`."""
     return f"{place.kind}-{len(package)}-{package}-{canonicalize_name(place.name)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.model import Warn
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.project.model import Layout
+    from torchinstall.project.model import Desired, Layout
 
 __all__ = ["configured", "view_of"]
 
@@ -46,6 +47,7 @@ def configured(
     *,
     migrate: bool = False,
     inherited: tuple[IndexRow, ...] = (),
+    member: bool = False,
 ) -> Edited:
     """A project file with a layout written into it; equal to `text` where it says all of that already.
 
@@ -55,6 +57,7 @@ def configured(
         catalog: what is published.
         migrate: rewrite older ways first.
         inherited: index entries of the workspace root, which a member may name.
+        member: of a workspace: keys that uv reads only at its root are left out.
 
     Raises:
         UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.
@@ -69,6 +72,11 @@ def configured(
         refuse_legacy(legacy)
         notes = tuple(Warn(slug=f"{kind}-project", message=_READ_BY_OTHERS[kind]) for kind in legacy.kinds)
     layout = layout_of(view_of(text), legacy)
-    done = edit_text(text, lambda view: desired(layout, view, catalog), catalog, inherited)
+
+    def entries(view: ProjectView) -> Desired:
+        wanted = desired(layout, view, catalog)
+        return replace(wanted, environments=(), required=()) if member else wanted
+
+    done = edit_text(text, entries, catalog, inherited)
     after = advice(view_of(done.text), catalog)
     return Edited(done.text, tuple(dict.fromkeys((*notes, *done.notes, *after))))
