@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torchinstall.catalog.catalog import Catalog, PageKey
-    from torchinstall.catalog.live import LiveOptions, LiveResult, Trouble
+    from torchinstall.catalog.live import LiveOptions, Trouble
     from torchinstall.cli.world import World
+    from torchinstall.errors import CatalogError
     from torchinstall.machine import Machine
     from torchinstall.planner.model import Plan
     from torchinstall.request import Request
@@ -29,6 +30,12 @@ __all__ = ["Fresh", "fresh_plan", "live_options"]
 
 DISCOVER_AFTER_DAYS = 30
 """The age of the tables from which the index is asked for backends that they cannot know."""
+
+MOST_TURNS = 6
+"""How often pages are read for one plan; each turn is bounded in time."""
+
+NOT_THERE = frozenset({"index-forbidden", "index-not-found"})
+"""Slugs that say that the index answered and has no such page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +79,11 @@ def fresh_plan(
     from torchinstall.planner.pages import wanted_pages
     from torchinstall.planner.plan import plan
 
-    today = world.today()
-    tables = plan(request, machine, target, catalog, today=today)
-    if tables.status == "satisfied":
-        return Fresh(plan=tables, catalog=catalog)
-    keys = wanted_pages(request, machine, target, catalog)
-    if not keys:
+    def decide(known: Catalog) -> Plan:
+        return plan(request, machine, target, known, today=world.today())
+
+    tables = decide(catalog)
+    if tables.status == "satisfied" or not wanted_pages(request, machine, target, catalog):
         return Fresh(plan=tables, catalog=catalog)
     options = live_options(
         catalog,
@@ -88,53 +94,104 @@ def fresh_plan(
         refresh=refresh,
         allow_insecure=allow_insecure,
     )
-    result = _read(
-        keys, options, catalog, today, lambda names: _more(names, request, machine, target, catalog)
-    )
-    detail(_story(result))
-    for note in result.notes:
-        detail(note)
-    failure = result.error()
-    if failure is None and not result.pages:
-        return Fresh(plan=_warned(tables, result.warnings), catalog=catalog)
-    if failure is None:
-        live = catalog.overlay(result.pages, result.hashes)
-        made = plan(request, machine, target, live, today=today)
-        return Fresh(plan=_warned(made, result.warnings), catalog=live)
-    if must_reach:
-        offline = catalog.without_index()
-        made = plan(request, machine, target, offline, today=today)
+    age = (world.today() - date.fromisoformat(catalog.snapshot)).days
+    reading = _Reading(options, catalog, tables, discover=age > DISCOVER_AFTER_DAYS, detail=detail)
+    while keys := reading.unread(
+        lambda known, names: wanted_pages(request, machine, target, known, discovered=names)
+    ):
+        failure = reading.read(keys, decide)
+        if failure is None:
+            continue
+        if not must_reach:
+            return Fresh(plan=_warned(tables, reading.warnings), catalog=catalog, index_down=True)
+        without = catalog.without_index()
+        made = decide(without)
         if not _as_good(made, tables, request):
             raise failure
-        return Fresh(plan=_warned(made, result.warnings), catalog=offline)
-    return Fresh(plan=_warned(tables, result.warnings), catalog=catalog, index_down=True)
+        return Fresh(plan=_warned(made, reading.warnings), catalog=without)
+    return Fresh(plan=_warned(reading.plan, reading.warnings), catalog=reading.catalog)
 
 
-def _more(
-    names: Iterable[str], request: Request, machine: Machine, target: Target, catalog: Catalog
-) -> tuple[PageKey, ...]:
-    from torchinstall.planner.pages import wanted_pages
+class _Reading:
+    """Reads pages until the plan rests on pages that were read.
 
-    unknown = [name for name in names if catalog.backend(name) is not None]
-    return wanted_pages(request, machine, target, catalog, discovered=unknown)
+    The pages that the tables think worth reading nearly always settle it in one turn. Where the index has
+    less than the tables say (a mirror), the next best build may lie on a page that nobody asked for yet.
+    """
 
+    def __init__(
+        self,
+        options: LiveOptions,
+        catalog: Catalog,
+        tables: Plan,
+        *,
+        discover: bool,
+        detail: Callable[[str], None],
+    ) -> None:
+        self.options = options
+        self.catalog = catalog
+        self.plan = tables
+        self.warnings: list[Trouble] = []
+        self._tables = tables
+        self._discover = discover
+        self._detail = detail
+        self._names: tuple[str, ...] = ()
+        self._asked: set[PageKey] = set()
+        self._turns = 0
 
-def _read(
-    keys: tuple[PageKey, ...],
-    options: LiveOptions,
-    catalog: Catalog,
-    today: date,
-    more: Callable[[Iterable[str]], tuple[PageKey, ...]],
-) -> LiveResult:
-    """The pages, and those of backends that the index lists and tables of that age cannot know."""
-    from torchinstall.catalog.live import fetch_pages
+    def unread(
+        self, wanted: Callable[[Catalog, tuple[str, ...]], tuple[PageKey, ...]]
+    ) -> tuple[PageKey, ...]:
+        """The pages to read next; none when the plan is settled."""
+        if self._turns == MOST_TURNS:
+            return ()
+        keys = dict.fromkeys(wanted(self.catalog, self._names))
+        if self.plan.chosen != self._tables.chosen:
+            packages = dict.fromkeys(package for package, _ in keys)
+            keys |= dict.fromkeys((package, name) for name in self._alternatives() for package in packages)
+        return tuple(key for key in keys if key not in self._asked)
 
-    discover = (today - date.fromisoformat(catalog.snapshot)).days > DISCOVER_AFTER_DAYS
-    result = fetch_pages(keys, options, discover=discover)
-    if not result.backends:
-        return result
-    further = tuple(key for key in more(result.backends) if key not in keys)
-    return fetch_pages((*keys, *further), options) if further else result
+    def _alternatives(self) -> tuple[str, ...]:
+        """Backends of the chosen one's maker that could serve too."""
+        chosen = self.catalog.backend(self.plan.backend) if self.plan.backend else None
+        names = dict.fromkeys(item.backend for item in self.plan.candidates if item.verdict != "rejected")
+        return tuple(
+            name
+            for name in names
+            if chosen is not None
+            and (info := self.catalog.backend(name)) is not None
+            and info.kind.vendor == chosen.kind.vendor
+        )
+
+    def read(self, keys: tuple[PageKey, ...], decide: Callable[[Catalog], Plan]) -> CatalogError | None:
+        """Read pages and plan again; the error where the index did not answer at all."""
+        from torchinstall.catalog.live import fetch_pages
+
+        first = not self._asked
+        result = fetch_pages(keys, self.options, discover=self._discover and first)
+        self._turns += 1
+        self._asked |= set(keys)
+        self._detail(
+            f"{result.index_base}: {len(result.live)} pages read, {len(result.cached)} from the cache, "
+            f"{len(result.failures)} failed"
+        )
+        for note in result.notes:
+            self._detail(note)
+        failure = result.error()
+        if first and failure is not None:
+            self.warnings += result.warnings
+            return failure
+        pages = dict(result.pages)
+        if failure is None or first:
+            self.warnings += result.warnings
+        else:
+            # The index answered before, so "not one page of torch is there" only says what it does not have.
+            pages.update({key: () for key, trouble in result.failures.items() if trouble.slug in NOT_THERE})
+        if pages:
+            self.catalog = self.catalog.overlay(pages, result.hashes)
+            self.plan = decide(self.catalog)
+        self._names += tuple(name for name in result.backends or () if self.catalog.backend(name) is not None)
+        return None
 
 
 def live_options(
@@ -182,10 +239,3 @@ def _covered(plan: Plan) -> list[bool]:
 def _warned(plan: Plan, troubles: Iterable[Trouble]) -> Plan:
     warnings = tuple(Warn(slug=trouble.slug, message=trouble.message) for trouble in troubles)
     return dataclasses.replace(plan, warnings=(*warnings, *plan.warnings))
-
-
-def _story(result: LiveResult) -> str:
-    return (
-        f"{result.index_base}: {len(result.live)} pages read, {len(result.cached)} from the cache, "
-        f"{len(result.failures)} failed"
-    )

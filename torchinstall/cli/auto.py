@@ -33,6 +33,7 @@ def run(session: Session, settings: Settings) -> int:
         console.say(why_not_text(line.plan))
         raise error
     console.say(chosen_text(line.plan))
+    console.detail(why_not_text(line.plan))
     console.say()
     if settings.on("dry_run"):
         return _finish(session, settings, line, _rehearse(session, line), None)

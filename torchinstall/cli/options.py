@@ -292,6 +292,22 @@ declare(
         help="Plan for this GPU instead of those found (repeatable).",
     ),
     Declared(
+        name="explain",
+        decls=("--explain",),
+        metavar="BACKEND",
+        section="Output",
+        config=False,
+        help="Say in plain words what became of one backend.",
+    ),
+    Declared(
+        name="why_not",
+        decls=("--why-not",),
+        metavar="BACKEND",
+        section="Output",
+        config=False,
+        help="Say in plain words why one backend was not taken.",
+    ),
+    Declared(
         name="anonymous",
         decls=("--anonymous",),
         kind="switch",

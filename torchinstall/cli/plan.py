@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
 from torchinstall.cli.verb import Verb
+
+if TYPE_CHECKING:
+    from torchinstall.planner.model import Plan
 
 __all__ = ["VERB"]
 
@@ -23,9 +26,16 @@ def run(session: Session, settings: Settings) -> int:
     console.partial = data
     error = refusal(line.plan)
     report_warnings(console, line.plan)
+    said = _words(line.plan, settings)
     if settings.on("json"):
+        if said is not None:
+            console.partial["explanation"] = list(said)
         if error is None:
-            console.out_json(data)
+            console.out_json(console.partial)
+    elif said is not None:
+        from torchinstall.report.layout import wrapped
+
+        console.out("\n".join(wrapped(sentence) for sentence in said))
     else:
         from torchinstall.report.plan_text import plan_text
 
@@ -33,6 +43,17 @@ def run(session: Session, settings: Settings) -> int:
     if error is not None:
         raise error
     return 0
+
+
+def _words(plan: Plan, settings: Settings) -> tuple[str, ...] | None:
+    """What `--explain` or `--why-not` asks for."""
+    from torchinstall.planner.explain import explain, why_not
+
+    if (backend := settings.text("explain")) is not None:
+        return explain(plan, backend)
+    if (backend := settings.text("why_not")) is not None:
+        return why_not(plan, backend)
+    return None
 
 
 def _blank() -> dict[str, Any]:
@@ -47,7 +68,7 @@ VERB = Verb(
     summary="Say what auto would install on this machine, why, and why nothing else.",
     more="Nothing is changed. Without REQ: torch and torchvision.",
     arguments=(REQS,),
-    options=(*PLAN_OPTIONS, "python_version", "root", "json"),
+    options=(*PLAN_OPTIONS, "python_version", "root", "explain", "why_not", "json"),
     examples=(
         ("torchinstall plan", "what would auto install here, and why?"),
         ("torchinstall plan --target-gpu 'NVIDIA H100' --target-driver 580", "for a server without its GPU"),
