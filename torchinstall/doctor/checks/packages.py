@@ -216,7 +216,7 @@ def _foreign(scene: Scene, dist: Dist, wanted: str, torch: str) -> Diagnosis:
         message=f"{dist.name} {dist.version} is {wanted}, and torch {torch} is installed"
         if wanted.startswith("built")
         else f"{dist.name} {dist.version} {wanted}, and torch {torch} is installed",
-        evidence=tuple(f"{key}: {value}" for key, value in dist.built_for.items()),
+        evidence=(f"torch {torch}", *(f"{key}: {value}" for key, value in dist.built_for.items())),
         remedies=(auto(scene, first, dist.name, "--", "--upgrade-package", dist.name),),
         advice="or take the torch that it was made for; ask for both in one command",
     )

@@ -46,7 +46,11 @@ def unreadable_hardware(scene: Scene) -> Iterator[Diagnosis]:
             slug="unreadable-hardware",
             severity="error",
             message=finding.detail,
-            evidence=tuple(text for text in (finding.slug, finding.source) if text),
+            evidence=tuple(
+                text
+                for text in (f"{finding.probe}: {finding.slug or finding.status}", finding.source)
+                if text
+            ),
             remedies=(by_hand(finding.hint),) if finding.hint else (by_hand("torchinstall probe"),),
         )
 

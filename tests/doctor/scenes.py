@@ -1,0 +1,111 @@
+"""Scenes for the doctor's checks: a healthy one, and what breaks it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from tests.support.planning import linux, nvidia, shipped
+from torchinstall.doctor.model import Dist, Inventory, Scene, Surroundings
+from torchinstall.machine import Machine
+from torchinstall.planner.plan import plan
+from torchinstall.request import Request
+from torchinstall.tags import foreign_target
+from torchinstall.target import Installed, Target
+
+__all__ = ["ADA", "MARKERS", "dist", "healthy", "project", "scene", "target_with"]
+
+ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95.05", memory_bytes=64 * 2**30)
+
+MARKERS = {
+    "implementation_name": "cpython",
+    "os_name": "posix",
+    "platform_machine": "x86_64",
+    "platform_python_implementation": "CPython",
+    "platform_system": "Linux",
+    "python_full_version": "3.12.4",
+    "python_version": "3.12",
+    "sys_platform": "linux",
+}
+
+TORCH_NEEDS = (
+    "filelock",
+    "nvidia-cublas-cu12==12.8.4.1; platform_system == 'Linux' and platform_machine == 'x86_64'",
+    "triton==3.5.1; platform_system == 'Linux' and platform_machine == 'x86_64'",
+    "opt-einsum>=3.3; extra == 'opt-einsum'",
+    "pyreadline3; sys_platform == 'win32'",
+)
+
+
+def dist(name: str, version: str, *requires: str, **more: Any) -> Dist:
+    """An installed distribution."""
+    return Dist(
+        name=name, version=version, requires=requires, site="/venv/lib/python3.12/site-packages", **more
+    )
+
+
+def target_with(machine: Machine, *installed: tuple[str, str, str | None]) -> Target:
+    """An environment with these packages: (name, version, backend)."""
+    return dataclasses.replace(
+        foreign_target(machine, "3.12"),
+        python="/venv/bin/python",
+        prefix="/venv",
+        why="the active environment (VIRTUAL_ENV)",
+        installed=tuple(
+            Installed(name=name, version=version, backend=backend) for name, version, backend in installed
+        ),
+    )
+
+
+def scene(
+    machine: Machine = ADA,
+    installed: tuple[tuple[str, str, str | None], ...] = (
+        ("torch", "2.9.1+cu128", "cu128"),
+        ("torchvision", "0.24.1+cu128", "cu128"),
+    ),
+    dists: tuple[Dist, ...] | None = None,
+    **more: Any,
+) -> Scene:
+    """A scene; its plans are the planner's own, for what is installed."""
+    target = target_with(machine, *installed)
+    there = dists if dists is not None else tuple(dist(name, version) for name, version, _ in installed)
+    torch = next((version for name, version, _ in installed if name == "torch"), None)
+    names = [name for name, _, _ in installed if name in ("torchvision", "torchaudio")]
+
+    def planned(*requirements: str, upgrade: bool = False) -> Any:
+        asked = tuple(Requirement(text) for text in requirements)
+        return plan(Request(requirements=asked, upgrade=upgrade), machine, target, shipped())
+
+    values: dict[str, Any] = {
+        "inventory": Inventory(python="/venv/bin/python", prefix="/venv", dists=there, markers=MARKERS),
+        "surroundings": Surroundings(cwd="/home/me"),
+        "choice": None if torch is None else planned(f"torch=={torch.partition('+')[0]}", *names),
+        "free": planned("torch", upgrade=True),
+        **more,
+    }
+    return Scene(machine=machine, target=target, catalog=shipped(), **values)
+
+
+def healthy(*more_dists: Dist, **more: Any) -> Scene:
+    """A right build with all that it needs, and what is added to it."""
+    return scene(
+        dists=(
+            dist("torch", "2.9.1+cu128", *TORCH_NEEDS),
+            dist("torchvision", "0.24.1+cu128", "torch==2.9.1", "numpy"),
+            dist("filelock", "3.20.0"),
+            dist("numpy", "2.3.0"),
+            dist("nvidia-cublas-cu12", "12.8.4.1"),
+            dist("triton", "3.5.1"),
+            *more_dists,
+        ),
+        **more,
+    )
+
+
+def project(**files: str) -> Any:
+    """The project's files by stem, `pyproject=…`, `uv=…`."""
+    from torchinstall.doctor.model import Project
+
+    return Project(root="/home/me", files={f"{name}.toml": text for name, text in files.items()})

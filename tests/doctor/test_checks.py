@@ -1,0 +1,519 @@
+"""Each check finds its fault, says what to type, and is silent where all is well."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doctor.scenes import ADA, dist, healthy, project, scene
+from tests.support.planning import amd, decide, linux, nvidia, windows
+from torchinstall.doctor.checks.registry import CHECKS, examine
+from torchinstall.doctor.model import Diagnosis, Disk, Inventory, Project, Scene, Surroundings
+from torchinstall.install.store import decision_of
+from torchinstall.install.verify import Check, Report
+from torchinstall.machine import Finding
+
+GIB = 2**30
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "doctor.md"
+
+
+def around(**values: Any) -> Surroundings:
+    return Surroundings(**{"cwd": "/home/me", **values})
+
+
+def with_inventory(base: Scene, **values: Any) -> Scene:
+    return dataclasses.replace(base, inventory=dataclasses.replace(base.inventory, **values))
+
+
+def torch_only(version: str, backend: str) -> tuple[tuple[str, str, str | None], ...]:
+    return (("torch", version, backend),)
+
+
+def stored(*packages: tuple[str, str], machine: Any = ADA, backend: str | None = None) -> Any:
+    plan = decide(machine, "torch", **({} if backend is None else {"backend": backend}))
+    made = decision_of(plan, machine, made_at="2026-11-01T10:00:00+00:00", versions={})
+    return dataclasses.replace(made, packages=dict(packages))
+
+
+def failed(name: str, found: str, detail: str = "") -> Report:
+    return Report(
+        ok=False, checks=(Check(name=name, ok=False, wanted="it works", found=found, detail=detail),)
+    )
+
+
+OLD_DRIVER = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="535.129.03")
+PASCAL = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")
+TWO = linux(
+    nvidia("NVIDIA GeForce RTX 5090", "12.0", 0),
+    nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1", 1),
+    driver="580.95.05",
+)
+CHANGES = (
+    ("torch", "2.9.1+cu128", "uninstalled"),
+    ("torch", "2.9.1", "installed"),
+    ("six", "1.0", "installed"),
+)
+
+FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
+    # slug, severity, scene, part of the command
+    ("torch-missing", "error", lambda: scene(installed=()), "torchinstall auto"),
+    (
+        "cpu-build-on-gpu-machine",
+        "error",
+        lambda: scene(installed=torch_only("2.9.1+cpu", "cpu")),
+        "torchinstall auto torch==2.9.1",
+    ),
+    (
+        "cpu-build-on-gpu-machine",
+        "info",
+        lambda: scene(
+            installed=torch_only("2.9.1+cpu", "cpu"), decision=stored(("torch", "2.9.1+cpu"), backend="cpu")
+        ),
+        "torchinstall auto",
+    ),
+    (
+        "driver-too-old",
+        "error",
+        lambda: scene(OLD_DRIVER, torch_only("2.14.0+cu132", "cu132")),
+        "torchinstall auto torch==2.14.0",
+    ),
+    (
+        "no-code-for-gpu",
+        "error",
+        lambda: scene(PASCAL, torch_only("2.9.1+cu128", "cu128")),
+        "torchinstall auto torch==2.9.1",
+    ),
+    (
+        "no-gpu-of-vendor",
+        "info",
+        lambda: scene(linux(), torch_only("2.9.1+cu128", "cu128")),
+        "torchinstall auto",
+    ),
+    (
+        "some-gpus-without-code",
+        "warning",
+        lambda: scene(TWO, torch_only("2.9.1+cu128", "cu128")),
+        "torchinstall plan",
+    ),
+    (
+        "mixed-backends",
+        "error",
+        lambda: scene(installed=(("torch", "2.9.1+cu128", "cu128"), ("torchvision", "0.24.1+cpu", "cpu"))),
+        "torchinstall auto torch==2.9.1 torchvision",
+    ),
+    (
+        "mixed-releases",
+        "error",
+        lambda: scene(
+            installed=(("torch", "2.9.1+cu128", "cu128"), ("torchvision", "0.23.0+cu128", "cu128"))
+        ),
+        "torchinstall auto torch==2.9.1 torchvision",
+    ),
+    (
+        "replaced-since",
+        "warning",
+        lambda: healthy(decision=stored(("torch", "2.8.0+cu126"))),
+        "torch==2.8.0",
+    ),
+    (
+        "decided-for-another-machine",
+        "info",
+        lambda: healthy(decision=stored(("torch", "2.9.1+cu128"), machine=PASCAL)),
+        "torchinstall auto",
+    ),
+    (
+        "interrupted-install",
+        "error",
+        lambda: with_inventory(healthy(), kept=("/venv/.torchinstall-keep-ab",)),
+        "torchinstall doctor --fix",
+    ),
+    (
+        "installed-twice",
+        "error",
+        lambda: healthy(dist("torch", "2.8.0+cpu")),
+        "uv pip uninstall --python /venv/bin/python torch",
+    ),
+    (
+        "installed-twice",
+        "warning",
+        lambda: with_inventory(healthy(), user_torch="/home/me/.local/lib/python3.12/site-packages/torch"),
+        "pip uninstall torch",
+    ),
+    (
+        "damaged-files",
+        "error",
+        lambda: scene(dists=(dist("torch", "2.9.1+cu128", missing=("torch/lib/libtorch_cuda.so",)),)),
+        "torchinstall auto torch==2.9.1 torchvision -- --reinstall-package torch",
+    ),
+    (
+        "damaged-files",
+        "error",
+        lambda: healthy(dist("nvidia-cudnn-cu12", "9.10.2.21", altered=("nvidia/cudnn/lib/libcudnn.so.9",))),
+        "--reinstall-package nvidia-cudnn-cu12 --no-deps nvidia-cudnn-cu12==9.10.2.21",
+    ),
+    (
+        "missing-dependency",
+        "error",
+        lambda: scene(
+            installed=torch_only("2.9.1+cu128", "cu128"),
+            dists=(dist("torch", "2.9.1+cu128", "nvidia-cublas-cu12==12.8.4.1; sys_platform == 'linux'"),),
+        ),
+        "uv pip install --python /venv/bin/python nvidia-cublas-cu12==12.8.4.1",
+    ),
+    (
+        "triton-missing",
+        "warning",
+        lambda: scene(
+            installed=torch_only("2.9.1+cu128", "cu128"),
+            dists=(dist("torch", "2.9.1+cu128", "triton==3.5.1"),),
+        ),
+        "triton==3.5.1",
+    ),
+    (
+        "triton-missing",
+        "info",
+        lambda: scene(
+            windows(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95"),
+            torch_only("2.9.1+cu128", "cu128"),
+        ),
+        "triton-windows",
+    ),
+    (
+        "built-for-other-torch",
+        "error",
+        lambda: healthy(dist("xformers", "0.0.32", built_for={"torch": "2.8.0+cu128", "cuda": "1208"})),
+        "xformers",
+    ),
+    (
+        "built-for-other-torch",
+        "error",
+        lambda: healthy(dist("flash-attn", "2.8.3+cu12torch2.8cxx11abiTRUE", built_for={"torch": "2.8"})),
+        "flash-attn",
+    ),
+    (
+        "built-for-other-torch",
+        "error",
+        lambda: healthy(dist("bitsandbytes", "0.45.0", built_for={"cuda": "118,121,124"})),
+        "bitsandbytes",
+    ),
+    (
+        "built-for-other-torch",
+        "error",
+        lambda: healthy(dist("some-kernels", "1.0", "torch<2.8")),
+        "some-kernels",
+    ),
+    (
+        "shadowed-package",
+        "error",
+        lambda: healthy(surroundings=around(shadows=("/home/me/torch.py",))),
+        "mv /home/me/torch.py /home/me/my_torch.py",
+    ),
+    (
+        "system-cuda-first",
+        "error",
+        lambda: healthy(surroundings=around(libraries=(("/usr/local/cuda/lib64", ("libnvJitLink.so.12",)),))),
+        "unset LD_LIBRARY_PATH",
+    ),
+    (
+        "compat-on-consumer-gpu",
+        "error",
+        lambda: healthy(surroundings=around(compat=("/usr/local/cuda/compat",))),
+        "unset LD_LIBRARY_PATH",
+    ),
+    (
+        "unreadable-hardware",
+        "error",
+        lambda: scene(
+            linux(
+                findings=(
+                    Finding(
+                        probe="nvidia",
+                        status="broken",
+                        detail="the driver and its library have different versions",
+                        slug="driver-library-mismatch",
+                        hint="sudo reboot",
+                    ),
+                )
+            ),
+            torch_only("2.9.1+cpu", "cpu"),
+        ),
+        "sudo reboot",
+    ),
+    (
+        "unreadable-hardware",
+        "error",
+        lambda: scene(
+            linux(
+                amd("gfx1100"),
+                findings=(
+                    Finding(
+                        probe="amd",
+                        status="denied",
+                        detail="/dev/kfd may not be opened",
+                        hint="sudo usermod -aG render $USER",
+                    ),
+                ),
+            ),
+            torch_only("2.9.1+cpu", "cpu"),
+        ),
+        "usermod -aG render",
+    ),
+    (
+        "does-not-compute",
+        "error",
+        lambda: healthy(
+            report=failed("import-torch", "ImportError: libfoo.so: cannot open shared object file")
+        ),
+        "torchinstall auto torch==2.9.1 torchvision -- --reinstall-package torch",
+    ),
+    (
+        "project-would-undo",
+        "error",
+        lambda: healthy(surroundings=around(project=Project(root="/home/me", changes=CHANGES))),
+        "torchinstall configure",
+    ),
+    (
+        "project-would-undo",
+        "warning",
+        lambda: healthy(surroundings=around(project=Project(root="/home/me", changes=CHANGES[:1]))),
+        "torchinstall configure",
+    ),
+    (
+        "torch-backend-ignored",
+        "warning",
+        lambda: healthy(
+            surroundings=around(
+                project=project(pyproject="[project]\nname='x'\n[tool.uv.pip]\ntorch-backend='auto'")
+            )
+        ),
+        "torchinstall configure",
+    ),
+    (
+        "unsafe-best-match",
+        "warning",
+        lambda: healthy(surroundings=around(project=project(uv="index-strategy = 'unsafe-best-match'"))),
+        "torchinstall configure",
+    ),
+    (
+        "index-not-explicit",
+        "warning",
+        lambda: healthy(
+            surroundings=around(
+                project=project(
+                    pyproject="[[tool.uv.index]]\nname='pt'\nurl='https://mirror.example/whl/cu128'\n"
+                    "[[tool.uv.index]]\nname='ok'\nurl='https://download.pytorch.org/whl/cpu'\nexplicit=true"
+                )
+            )
+        ),
+        "torchinstall configure",
+    ),
+    (
+        "source-without-dependency",
+        "warning",
+        lambda: healthy(
+            surroundings=around(
+                project=project(
+                    pyproject="[project]\nname='x'\nversion='1'\ndependencies=['transformers']\n"
+                    "[tool.uv.sources]\ntorch={index='pt'}"
+                )
+            )
+        ),
+        "uv add torch",
+    ),
+    (
+        "leftover-folders",
+        "warning",
+        lambda: with_inventory(healthy(), leftovers=("/venv/lib/python3.12/site-packages/~orch",)),
+        "rm -r '/venv/lib/python3.12/site-packages/~orch'",
+    ),
+    (
+        "mixed-cuda-packages",
+        "warning",
+        lambda: healthy(dist("nvidia-cublas-cu13", "13.0.0")),
+        "uv pip uninstall --python /venv/bin/python nvidia-cublas-cu13",
+    ),
+    (
+        "wrong-interpreter",
+        "warning",
+        lambda: healthy(surroundings=around(env={"VIRTUAL_ENV": "/venv"}, path_python="/usr/bin/python")),
+        "source /venv/bin/activate",
+    ),
+    (
+        "gfx-override",
+        "warning",
+        lambda: healthy(surroundings=around(env={"HSA_OVERRIDE_GFX_VERSION": "10.3.0"})),
+        "unset HSA_OVERRIDE_GFX_VERSION",
+    ),
+    (
+        "gpus-hidden",
+        "info",
+        lambda: healthy(surroundings=around(env={"CUDA_VISIBLE_DEVICES": "-1"})),
+        "unset CUDA_VISIBLE_DEVICES",
+    ),
+    (
+        "low-disk",
+        "warning",
+        lambda: healthy(
+            surroundings=around(disks=(Disk(what="environment", path="/venv", device=1, free=GIB // 10),))
+        ),
+        "uv cache prune",
+    ),
+    (
+        "low-memory",
+        "warning",
+        lambda: scene(dataclasses.replace(ADA, memory_bytes=GIB)),
+        "--backend cpu",
+    ),
+    (
+        "cache-on-another-filesystem",
+        "info",
+        lambda: healthy(
+            surroundings=around(
+                disks=(
+                    Disk(what="environment", path="/venv", device=1, free=99 * GIB),
+                    Disk(what="uv cache", path="/cache", device=2, free=99 * GIB),
+                )
+            )
+        ),
+        "UV_LINK_MODE=copy",
+    ),
+    (
+        "long-path",
+        "warning",
+        lambda: _deep_windows(),
+        "uv venv",
+    ),
+]
+
+
+def _deep_windows() -> Scene:
+    base = scene(windows(), torch_only("2.9.1+cpu", "cpu"))
+    return dataclasses.replace(
+        base, target=dataclasses.replace(base.target, prefix="C:\\Users\\" + "deep\\" * 20)
+    )
+
+
+def of_slug(found: tuple[Diagnosis, ...], slug: str) -> Diagnosis:
+    hits = [item for item in found if item.slug == slug]
+    assert hits, f"{slug} was not found, only {[item.slug for item in found]}"
+    return hits[0]
+
+
+@pytest.mark.parametrize(
+    ("slug", "severity", "make", "command"), FAULTY, ids=[f"{i}-{row[0]}" for i, row in enumerate(FAULTY)]
+)
+def test_names_the_fault_and_what_to_type(
+    slug: str, severity: str, make: Callable[[], Scene], command: str
+) -> None:
+    item = of_slug(examine(make()), slug)
+    assert item.severity == severity
+    assert command in " ; ".join(remedy.command for remedy in item.remedies)
+    assert item.evidence
+    assert not item.message.endswith(".")
+    assert "\n" not in item.message
+
+
+def test_nothing_is_wrong_with_a_healthy_environment() -> None:
+    assert examine(healthy()) == ()
+
+
+def test_healthy_with_everything_around_it() -> None:
+    """Files, variables and packages that are all as they should be."""
+    good = healthy(
+        dist("xformers", "0.0.33", "torch==2.9.1", built_for={"torch": "2.9.1+cu128"}),
+        dist("flash-attn", "2.8.3+cu12torch2.9cxx11abiTRUE", built_for={"torch": "2.9", "cuda": "12"}),
+        dist("bitsandbytes", "0.48", built_for={"cuda": "118,126,128,129"}),
+        surroundings=around(
+            env={"VIRTUAL_ENV": "/venv", "CUDA_VISIBLE_DEVICES": "0"},
+            path_python="/venv/bin/python",
+            disks=(
+                Disk(what="environment", path="/venv", device=1, free=500 * GIB),
+                Disk(what="uv cache", path="/cache", device=1, free=500 * GIB),
+            ),
+            project=Project(
+                root="/home/me",
+                files={
+                    "pyproject.toml": "[project]\nname='x'\ndependencies=['torch']\n"
+                    "[tool.uv.sources]\ntorch={index='pt'}\n[[tool.uv.index]]\nname='pt'\n"
+                    "url='https://download.pytorch.org/whl/cu128'\nexplicit=true\n",
+                    "requirements.txt": "--index-url https://pypi.example/simple\nsix\n",
+                },
+                changes=(("six", "1.17.0", "installed"),),
+            ),
+        ),
+        decision=stored(("torch", "2.9.1+cu128"), ("torchvision", "0.24.1+cu128")),
+        report=Report(ok=True, checks=(Check(name="import-torch", ok=True, wanted="x", found="x"),)),
+    )
+    assert examine(good) == ()
+
+
+def test_each_row_reports_only_its_own_slugs() -> None:
+    for _, _, make, _ in FAULTY:
+        made = make()
+        for row in CHECKS:
+            assert {item.slug for item in row.run(made)} <= set(row.slugs)
+
+
+def test_every_slug_is_shown_by_a_scene_and_explained_in_the_reference() -> None:
+    slugs = {slug for row in CHECKS for slug in row.slugs}
+    assert slugs == {row[0] for row in FAULTY}
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", slug) for slug in slugs)
+    explained = set(re.findall(r"^\| `([a-z-]+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    assert explained == slugs
+
+
+def test_errors_come_first() -> None:
+    found = examine(
+        with_inventory(scene(installed=torch_only("2.9.1+cpu", "cpu")), leftovers=("/venv/~orch",), kept=())
+    )
+    assert [item.severity for item in found] == ["error", "warning"]
+
+
+def test_no_build_of_the_pinned_release_asks_for_torch_by_name() -> None:
+    """Torch 2.15 has no build for Pascal: pinning it again would end in exit 3."""
+    old = scene(PASCAL, torch_only("2.15.0+cu130", "cu130"))
+    item = of_slug(examine(old), "no-code-for-gpu")
+    assert item.remedies[0].command == "torchinstall auto torch"
+
+
+def test_commands_repeat_where_the_doctor_looked() -> None:
+    item = of_slug(examine(scene(installed=(), flags=("--venv", "/my env"))), "torch-missing")
+    assert item.remedies[0].command == "torchinstall auto --venv '/my env'"
+    assert item.remedies[0].argv == ("torchinstall", "auto", "--venv", "/my env")
+
+
+def test_failure_with_known_words_names_the_cause() -> None:
+    text = "undefined symbol: __nvJitLinkComplete_12_4, version libnvJitLink.so.12"
+    item = of_slug(
+        examine(healthy(report=failed("import-torch", f"ImportError: {text}"))), "does-not-compute"
+    )
+    assert "LD_LIBRARY_PATH" in item.message
+    assert item.remedies[0].command == "unset LD_LIBRARY_PATH"
+
+
+def test_libraries_that_something_asks_for_are_not_removed() -> None:
+    found = examine(healthy(dist("nvidia-cublas-cu13", "13.0"), dist("vllm", "1.0", "nvidia-cublas-cu13")))
+    item = of_slug(found, "mixed-cuda-packages")
+    assert item.severity == "info"
+    assert item.remedies == ()
+
+
+def test_replacing_what_someone_replaced_is_not_done_by_itself() -> None:
+    item = of_slug(examine(healthy(decision=stored(("torch", "2.8.0+cu126")))), "replaced-since")
+    assert not any(remedy.safe for remedy in item.remedies)
+
+
+def test_unknown_build_is_left_alone() -> None:
+    """A torch that somebody built has no backend that the tables know."""
+    own = scene(installed=(("torch", "2.9.0a0+gitabc", None),))
+    assert [item.slug for item in examine(own) if item.severity == "error"] == []
+
+
+def test_empty_inventory_does_no_harm() -> None:
+    bare = dataclasses.replace(scene(installed=()), inventory=Inventory(python="p", prefix="/venv"))
+    assert [item.slug for item in examine(bare)] == ["torch-missing"]
