@@ -91,10 +91,9 @@ def _oneapi(value: str, count: int) -> list[int]:
     for entry in value.split(";"):
         take_away = entry.strip().startswith("!")
         backend, _, devices = entry.strip().lstrip("!").partition(":")
-        if backend.lower() not in ("level_zero", "opencl", "*"):
-            continue
         found: set[int] = set()
-        for device in devices.split(","):
+        ours = backend.lower() in ("level_zero", "opencl", "*")
+        for device in devices.split(",") if ours else ():
             number = device.strip().partition(".")[0]
             if number.lower() in ("*", "gpu"):
                 found |= set(range(count))
