@@ -196,7 +196,9 @@ def test_macs() -> None:
     translated = decide(mac(rosetta=True))
     assert translated.error is not None
     assert translated.error.slug == "rosetta"
-    assert decide(mac("13.6")).torch == "2.11.0"
+    # MPS of torch 2.11 needs macOS 14: the GPU is worth more than the newest release.
+    assert decide(mac("13.6")).torch == "2.10.0"
+    assert decide(mac("13.6")).gpus[0].by == "mps"
 
 
 def test_wsl_counts_with_windows_driver_numbers() -> None:
@@ -273,3 +275,30 @@ def test_an_unknown_gpu_of_a_known_product_takes_its_code_from_the_table() -> No
     plan = decide(machine)
     assert plan.backend == "cu126"
     assert "gpu-code-from-table" in {item.slug for item in plan.warnings}
+
+
+def test_windows_driver_numbers_belong_to_branches() -> None:
+    assert decide(windows(GTX_1080_TI, driver="581.42")).torch == "2.14.1+cu126"
+    assert decide(windows(nvidia("Tesla K80", "3.7"), driver="475.14"), python="3.11").torch == "2.7.1+cu118"
+
+
+def test_a_driver_older_than_the_gpu() -> None:
+    ada = Gpu(vendor="nvidia", index=0, compute_capability=(8, 9), source="--target-gpu")
+    plan = decide(linux(), target_gpus=(ada,), target_driver="470.256.02")
+    assert plan.backend == "cpu"
+    assert "gpu-not-served-by-driver" in {item.rule for item in plan.candidates}
+
+
+def test_a_jetson_without_nvml_is_not_a_missing_driver() -> None:
+    nano = Gpu(vendor="nvidia", index=0, name="Jetson Nano", compute_capability=(5, 3), integrated=True)
+    plan = decide(linux(nano, arch="aarch64", glibc="2.27", l4t="32.7.4"), python="3.8")
+    assert plan.error is None
+    assert plan.backend == "cpu"
+    assert "vendor-index" in {item.slug for item in plan.warnings}
+
+
+def test_a_guessed_list_of_code_is_named() -> None:
+    ampere = nvidia("NVIDIA GeForce RTX 3090", "8.6")
+    plan = decide(windows(ampere, driver="581.42"), "torch==2.8.0")
+    assert plan.backend == "cu129"
+    assert "code-list-assumed" in {item.slug for item in plan.warnings}

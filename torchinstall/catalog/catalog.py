@@ -314,8 +314,15 @@ class Catalog:
 
     def cuda_of_branch(self, branch: int) -> str | None:
         """The newest CUDA that a driver branch speaks; that of the nearest lower branch where unknown."""
-        known = [number for number in self.tables.branch_cuda if number <= branch]
-        return self.tables.branch_cuda[max(known)] if known else None
+        known = self.branch_of(branch)
+        return None if known is None else self.tables.branch_cuda[known]
+
+    def branch_of(self, major: int) -> int | None:
+        """The known driver branch that a driver's first number belongs to.
+
+        On Linux the two are the same; Windows counts its releases on (472 is of branch R470, 581 of R580).
+        """
+        return max((number for number in self.tables.branch_cuda if number <= major), default=None)
 
     def service(self, capability: str) -> GpuService | None:
         """Which driver branches serve a compute capability."""

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchinstall.machine import Capability, capability, capability_text
-from torchinstall.versions import at_least, text_of
+from torchinstall.versions import at_least, dotted_or_none, text_of
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import BackendInfo, Code
     from torchinstall.machine import Gpu
     from torchinstall.planner.situation import DriverFacts, Situation
+    from torchinstall.target import Target
 
 __all__ = ["Cover", "cover"]
 
@@ -55,7 +56,7 @@ def cover(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situatio
     if backend.kind.strategy == "device":
         return _cover_device(backend, gpu, situation.catalog)
     if code is not None and code.native:
-        return Cover(gpu, code.native[0])
+        return _cover_system(code, gpu, situation.target)
     return Cover(gpu, "CPU only", "no-code-for-gpu", "a build for this GPU", backend.name)
 
 
@@ -79,7 +80,7 @@ def _cover_sm(
     ]
     if runs:
         best = max(runs)
-        return Cover(gpu, f"sm_{best[0]}{best[1]}", assumed=code.assumed)
+        return Cover(gpu, f"sm_{best[0]}{best[1]}", assumed=_doubt(code))
     usable = () if alone else tuple(target for target in targets.ptx if target <= wanted)
     if usable and backend.toolkit is not None:
         return _cover_ptx(backend, code, gpu, driver, max(usable))
@@ -93,13 +94,20 @@ def _cover_sm(
     )
 
 
+def _doubt(code: Code) -> str | None:
+    """What had to be assumed about a list of code; a guessed list is no better than a neighbour's."""
+    if code.assumed is None and code.confidence == "low":
+        return f"a guess ({code.source})"
+    return code.assumed and f"that of {code.assumed}"
+
+
 def _cover_ptx(
     backend: BackendInfo, code: Code, gpu: Gpu, driver: DriverFacts | None, target: Capability
 ) -> Cover:
     """PTX is compiled by the driver, which must know the toolkit's PTX: minor versions count here."""
     toolkit = backend.toolkit or ()
     if driver is not None and driver.cuda is not None and at_least(driver.cuda, toolkit):
-        return Cover(gpu, f"compute_{target[0]}{target[1]}", assumed=code.assumed)
+        return Cover(gpu, f"compute_{target[0]}{target[1]}", assumed=_doubt(code))
     spoken = text_of(driver.cuda) if driver and driver.cuda else "unknown"
     return Cover(
         gpu,
@@ -151,10 +159,12 @@ def _driver_serves(gpu: Gpu, code: Capability, driver: DriverFacts | None, catal
     service = catalog.service(capability_text(code))
     if service is None or driver is None or driver.version is None:
         return None
-    branch = driver.version[0]
+    branch = catalog.branch_of(driver.version[0])
+    if branch is None:
+        return None
     if service.last_branch is not None and branch > service.last_branch:
         wanted = f"a driver of branch R{service.last_branch} or older ({service.architecture})"
-    elif service.first_branch is not None and branch < service.first_branch and gpu.source != "nvml":
+    elif service.first_branch is not None and branch < service.first_branch:
         wanted = f"a driver of branch R{service.first_branch} or newer ({service.architecture})"
     else:
         return None
@@ -164,6 +174,22 @@ def _driver_serves(gpu: Gpu, code: Capability, driver: DriverFacts | None, catal
         "gpu-not-served-by-driver",
         wanted,
         f"driver {text_of(driver.version)}",
+    )
+
+
+def _cover_system(code: Code, gpu: Gpu, target: Target) -> Cover:
+    """Code that asks for a system instead of a driver: `mps14.0` runs from macOS 14.0 on."""
+    name = code.native[0].rstrip("0123456789.")
+    floor = dotted_or_none(code.native[0].removeprefix(name))
+    version = dotted_or_none(target.os_version)
+    if floor is None or version is None or at_least(version, floor):
+        return Cover(gpu, name)
+    return Cover(
+        gpu,
+        f"{name} of torch {code.torch} needs {target.os} {text_of(floor)}",
+        "system-too-old",
+        f"{target.os} {text_of(floor)} or newer for {name}",
+        f"{target.os} {text_of(version)}",
     )
 
 
@@ -179,7 +205,7 @@ def _cover_gfx(code: Code | None, gpu: Gpu) -> Cover:
     if code is None:
         return Cover(gpu, "nobody knows its code", "code-unknown", "a list of the build's code", "none known")
     if gpu.gfx_target in code.native:
-        return Cover(gpu, gpu.gfx_target, assumed=code.assumed)
+        return Cover(gpu, gpu.gfx_target, assumed=_doubt(code))
     return Cover(
         gpu,
         f"no code for {gpu.gfx_target}",

@@ -94,7 +94,7 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
         Warn(
             slug="code-list-assumed",
             message=f"no list of the GPU code in torch {case.build.torch}+{case.build.backend.name} is "
-            f"known; that of {text} is assumed",
+            f"certain; {text} is assumed",
         )
         for text in dict.fromkeys(
             item.assumed for item in case.covers if item.covered and item.by != "assumed"
