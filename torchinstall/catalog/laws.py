@@ -38,7 +38,7 @@ class Problem:
 Law = Callable[["ShippedTables", Catalog], Iterator[Problem]]
 """A law yields what breaks it."""
 
-_TARGET = re.compile(r"\d+\.\d|gfx[0-9a-f]{3,4}|mps").fullmatch
+_TARGET = re.compile(r"\d+\.\d|gfx[0-9a-f]{3,4}|mps\d+\.\d+").fullmatch
 _VENDOR_MATCH = re.compile(r"gfx[0-9a-f]{3,4}|l4t\d+").fullmatch
 
 

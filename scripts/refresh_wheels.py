@@ -1,0 +1,159 @@
+"""Rebuild wheels.json, hashes.json and backends.json from the pages of the PyTorch index.
+
+    python -m scripts.refresh_wheels --index https://download.pytorch.org/whl
+    python -m scripts.refresh_wheels --index https://download.pytorch.org/whl --backend cu134 --write
+
+Every page that was read replaces what the table says of it: rows that were only derived become certain or go.
+What PyPI has is left alone (`scripts.refresh_pypi`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container, Iterator, Mapping
+
+from scripts.refreshing import (
+    Row,
+    arguments,
+    backend_order,
+    finish,
+    fold,
+    hash_order,
+    parser,
+    version_of,
+    wheel_order,
+)
+from torchinstall.catalog.catalog import Catalog, PageKey, platform_of
+from torchinstall.catalog.live import LiveOptions, LiveResult, discover_backends, fetch_pages
+from torchinstall.catalog.load import ShippedTables
+from torchinstall.catalog.model import Wheels
+from torchinstall.catalog.table_file import TableFile
+from torchinstall.catalog.wheel_names import parse_name
+from torchinstall.errors import TorchInstallError
+
+SOURCE = "index-page"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the refresher; returns its exit code."""
+    options = parser(__doc__ or "")
+    options.add_argument("--index", required=True, help="base of the index, https://download.pytorch.org/whl")
+    options.add_argument("--backend", action="append", default=[], help="only this backend (repeatable)")
+    options.add_argument("--package", action="append", default=[], help="only this package (repeatable)")
+    args = arguments(options, argv)
+    tables = ShippedTables(args.data)
+    runtime = frozenset(family.package for family in tables.families if family.runtime_of)
+    live = LiveOptions(index_base=args.index, shared=runtime, budget=900.0, refresh=True)
+    try:
+        backends = args.backend or sorted({*_listed(tables, live), *tables.retired})
+        packages = args.package or [family.package for family in tables.families if family.routed]
+        result = fetch_pages([(package, backend) for backend in backends for package in packages], live)
+    except TorchInstallError as error:
+        raise SystemExit(f"error[{error.slug}]: {error.message}") from error
+    for trouble in result.warnings:
+        print(f"warning[{trouble.slug}]: {trouble.message}", file=sys.stderr)
+    if fault := result.error():
+        raise SystemExit(f"error[{fault.slug}]: {fault.message}")
+    return finish(tables, refreshed(tables, result, args.as_of), write=args.write)
+
+
+def _listed(tables: ShippedTables, live: LiveOptions) -> tuple[str, ...]:
+    catalog = Catalog(tables)
+    return discover_backends(live, lambda name: catalog.backend(name) is not None)
+
+
+def refreshed(tables: ShippedTables, result: LiveResult, as_of: str) -> tuple[TableFile, ...]:
+    """The three tables with the pages of `result` in the place of what they said of these pages."""
+    source = {SOURCE: f"Pages of the PyTorch index, read on {as_of}"}
+    wheels = [
+        *(row for row in tables.file("wheels.json").rows if not _on_page(row, result.pages)),
+        *_rows(tables, result.pages),
+    ]
+    wheels.sort(key=wheel_order(tables))
+    known = {(row["backend"], name) for row in wheels if row["origin"] == "index" for name in _names(row)}
+    known |= {("", name) for row in wheels if row["origin"] == "default" for name in _names(row)}
+    hashes = sorted(_hashes(tables, result, known), key=hash_order(tables))
+    backends = sorted(_backends(tables, wheels), key=backend_order(tables))
+    return (
+        fold(tables.file("wheels.json"), wheels, source, as_of),
+        fold(tables.file("hashes.json"), hashes, source, as_of),
+        fold(tables.file("backends.json"), backends, source, as_of),
+    )
+
+
+def _on_page(row: Row, pages: Container[PageKey]) -> bool:
+    stable = row.get("channel", "stable") == "stable"
+    return row["origin"] == "index" and stable and (row["package"], row["backend"]) in pages
+
+
+def _rows(tables: ShippedTables, pages: Mapping[PageKey, tuple[Wheels, ...]]) -> Iterator[Row]:
+    oldest: dict[str, str] = {}
+    for row in tables.wheels:
+        if row.package not in oldest or version_of(row.version) < version_of(oldest[row.package]):
+            oldest[row.package] = row.version
+    for wheels in pages.values():
+        for wheel in wheels:
+            platform = platform_of(wheel.platform_tag)
+            too_old = version_of(wheel.version) < version_of(oldest.get(wheel.package, "0"))
+            if platform is None or platform.startswith("macos") or too_old:
+                continue
+            yield {
+                "package": wheel.package,
+                "version": wheel.version,
+                "local": wheel.local,
+                "backend": wheel.backend,
+                "platform_tag": wheel.platform_tag,
+                "tags": " ".join(sorted(wheel.tags, key=_tag_order)),
+                "origin": "index",
+                "build": wheel.build,
+                "confidence": "high",
+                "source": SOURCE,
+            }
+
+
+def _tag_order(tag: str) -> tuple[int, str]:
+    digits = tag.split("-")[0].lstrip("cpy")
+    return int(digits) if digits.isdigit() else 0, tag
+
+
+def _names(row: Row) -> Iterator[str]:
+    local = f"+{row['local']}" if row["local"] else ""
+    build = f"{row['build']}-" if row.get("build") else ""
+    package = row["package"].replace("-", "_")
+    for tag in row["tags"].split(" "):
+        yield f"{package}-{row['version']}{local}-{build}{tag}-{row['platform_tag']}.whl"
+
+
+def _hashes(tables: ShippedTables, result: LiveResult, known: set[tuple[str, str]]) -> Iterator[Row]:
+    """Hashes of the pages, and old ones of files that are still there: a release's bytes never change."""
+    fresh: dict[tuple[str, str], str] = {}
+    for (_, backend), files in result.files.items():
+        for file in files:
+            if file.sha256 is not None and (backend, file.filename) in known:
+                fresh[backend, file.filename] = file.sha256
+    for row in tables.file("hashes.json").rows:
+        key = row["backend"], row["file"]
+        if key in known and fresh.get(key, row["sha256"]) == row["sha256"]:
+            fresh.pop(key, None)
+            yield row
+    for (backend, name), sha256 in fresh.items():
+        if parse_name(name) is not None:
+            yield {"backend": backend, "file": name, "sha256": sha256, "confidence": "high", "source": SOURCE}
+
+
+def _backends(tables: ShippedTables, wheels: list[Row]) -> Iterator[Row]:
+    """Rows of backends that still have a torch, and of new ones; which has ended is for people to say."""
+    first: dict[str, str] = {}
+    for row in wheels:
+        if row["package"] == "torch" and row.get("channel", "stable") == "stable":
+            first.setdefault(row["backend"], row["version"])
+    for row in tables.file("backends.json").rows:
+        if row["backend"] in first:
+            first.pop(row["backend"])
+            yield row
+    for backend, version in first.items():
+        yield {"backend": backend, "first": version, "retired": None, "confidence": "high", "source": SOURCE}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
