@@ -164,9 +164,10 @@ def test_what_uv_cannot_resolve_is_put_back(place: Place) -> None:
 
 def test_a_lock_with_another_build_is_refused_and_put_back(place: Place) -> None:
     """The entries are right and uv was told to ignore them: only the lock shows it."""
-    text = PLAIN + "\n[tool.uv]\nno-sources = true\n"
+    text = PLAIN
+    deaf = dataclasses.replace(place, env={**place.env, "UV_NO_SOURCES": "1"})
     with pytest.raises(TorchInstallError) as caught:
-        run(place, text, Layout(name="this-machine", backends=("cu128",)))
+        run(deaf, text, Layout(name="this-machine", backends=("cu128",)))
     assert caught.value.slug == "lock-wrong-build"
     assert "torch on linux_x86_64: 2.11.0 from" in str(caught.value.found)
     assert (place.folder / "demo" / "pyproject.toml").read_text("utf-8") == text
