@@ -19,8 +19,19 @@ from urllib.parse import unquote, urljoin
 
 from packaging.requirements import Requirement
 
-from scripts.refreshing import Row, arguments, finish, fold, hash_order, parser, read_source, version_of
-from scripts.refreshing import wheel_order as order_of_wheels
+from scripts.refreshing import (
+    Row,
+    arguments,
+    backend_rows,
+    file_names,
+    finish,
+    fold,
+    hash_order,
+    parser,
+    read_source,
+    version_of,
+    wheel_order,
+)
 from torchinstall.catalog.anchors import scan
 from torchinstall.catalog.catalog import platform_of
 from torchinstall.catalog.load import ShippedTables
@@ -116,7 +127,7 @@ def backend_of(found: list[Requirement], platform: str) -> str:
 
 
 def refreshed(tables: ShippedTables, files: dict[str, tuple[File, ...]], as_of: str) -> tuple[TableFile, ...]:
-    """wheels.json, hashes.json and companions.json with what PyPI has now."""
+    """wheels.json, hashes.json, companions.json and backends.json with what PyPI has now."""
     sources = {
         SOURCE: f"PyPI's file list of {as_of}; the backend is that of the torch wheel of the same release",
         METADATA: f"Requires-Dist of the wheels on PyPI, {as_of}",
@@ -126,16 +137,18 @@ def refreshed(tables: ShippedTables, files: dict[str, tuple[File, ...]], as_of: 
     paired = {(row["package"], row["version"]): row["torch"] for row in companions}
     wheels = [row for row in tables.file("wheels.json").rows if row["origin"] != "default"]
     wheels += _default_rows(tables, files, paired)
-    wheels.sort(key=order_of_wheels(tables))
+    wheels.sort(key=wheel_order(tables))
     kept = tables.file("hashes.json").rows
     known = {(row["backend"], row["file"]) for row in kept}
-    hashes = [*kept, *_new_hashes(tables, files, known)]
+    usable = {name for row in wheels if row["origin"] == "default" for name in file_names(row)}
+    hashes = [*kept, *_new_hashes(files, known, usable)]
     hashes.sort(key=hash_order(tables))
     companions.sort(key=lambda row: version_of(row["torch"]))
     return (
         fold(tables.file("wheels.json"), wheels, sources, as_of),
         fold(tables.file("hashes.json"), hashes, sources, as_of),
         fold(tables.file("companions.json"), companions, sources, as_of),
+        fold(tables.file("backends.json"), backend_rows(tables, wheels, SOURCE), sources, as_of),
     )
 
 
@@ -212,14 +225,11 @@ def _new_companions(tables: ShippedTables, files: dict[str, tuple[File, ...]]) -
 
 
 def _new_hashes(
-    tables: ShippedTables, files: dict[str, tuple[File, ...]], known: set[tuple[str, str]]
+    files: dict[str, tuple[File, ...]], known: set[tuple[str, str]], usable: set[str]
 ) -> Iterator[Row]:
-    for package, listing in files.items():
-        oldest = version_of(_oldest(tables, package))
+    for listing in files.values():
         for file in listing:
-            version = version_of(file.name.version)
-            usable = file.platform is not None and version >= oldest and not version.is_prerelease
-            if usable and file.sha256 is not None and ("", file.filename) not in known:
+            if file.filename in usable and file.sha256 is not None and ("", file.filename) not in known:
                 yield {
                     "backend": "",
                     "file": file.filename,

@@ -15,7 +15,8 @@ from collections.abc import Container, Iterator, Mapping
 from scripts.refreshing import (
     Row,
     arguments,
-    backend_order,
+    backend_rows,
+    file_names,
     finish,
     fold,
     hash_order,
@@ -70,10 +71,10 @@ def refreshed(tables: ShippedTables, result: LiveResult, as_of: str) -> tuple[Ta
         *_rows(tables, result.pages),
     ]
     wheels.sort(key=wheel_order(tables))
-    known = {(row["backend"], name) for row in wheels if row["origin"] == "index" for name in _names(row)}
-    known |= {("", name) for row in wheels if row["origin"] == "default" for name in _names(row)}
+    known = {(row["backend"], name) for row in wheels if row["origin"] == "index" for name in file_names(row)}
+    known |= {("", name) for row in wheels if row["origin"] == "default" for name in file_names(row)}
     hashes = sorted(_hashes(tables, result, known), key=hash_order(tables))
-    backends = sorted(_backends(tables, wheels), key=backend_order(tables))
+    backends = backend_rows(tables, wheels, SOURCE)
     return (
         fold(tables.file("wheels.json"), wheels, source, as_of),
         fold(tables.file("hashes.json"), hashes, source, as_of),
@@ -116,14 +117,6 @@ def _tag_order(tag: str) -> tuple[int, str]:
     return int(digits) if digits.isdigit() else 0, tag
 
 
-def _names(row: Row) -> Iterator[str]:
-    local = f"+{row['local']}" if row["local"] else ""
-    build = f"{row['build']}-" if row.get("build") else ""
-    package = row["package"].replace("-", "_")
-    for tag in row["tags"].split(" "):
-        yield f"{package}-{row['version']}{local}-{build}{tag}-{row['platform_tag']}.whl"
-
-
 def _hashes(tables: ShippedTables, result: LiveResult, known: set[tuple[str, str]]) -> Iterator[Row]:
     """Hashes of the pages, and old ones of files that are still there: a release's bytes never change."""
     fresh: dict[tuple[str, str], str] = {}
@@ -139,20 +132,6 @@ def _hashes(tables: ShippedTables, result: LiveResult, known: set[tuple[str, str
     for (backend, name), sha256 in fresh.items():
         if parse_name(name) is not None:
             yield {"backend": backend, "file": name, "sha256": sha256, "confidence": "high", "source": SOURCE}
-
-
-def _backends(tables: ShippedTables, wheels: list[Row]) -> Iterator[Row]:
-    """Rows of backends that still have a torch, and of new ones; which has ended is for people to say."""
-    first: dict[str, str] = {}
-    for row in wheels:
-        if row["package"] == "torch" and row.get("channel", "stable") == "stable":
-            first.setdefault(row["backend"], row["version"])
-    for row in tables.file("backends.json").rows:
-        if row["backend"] in first:
-            first.pop(row["backend"])
-            yield row
-    for backend, version in first.items():
-        yield {"backend": backend, "first": version, "retired": None, "confidence": "high", "source": SOURCE}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import difflib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ __all__ = [
     "Row",
     "arguments",
     "backend_order",
+    "backend_rows",
     "code_order",
+    "file_names",
     "finish",
     "fold",
     "hash_order",
@@ -156,6 +158,30 @@ def hash_order(tables: ShippedTables) -> Callable[[Row], tuple[Any, ...]]:
         )
 
     return order
+
+
+def file_names(row: Row) -> Iterator[str]:
+    """The file names of a row of `wheels.json`."""
+    local = f"+{row['local']}" if row["local"] else ""
+    build = f"{row['build']}-" if row.get("build") else ""
+    package = row["package"].replace("-", "_")
+    for tag in row["tags"].split(" "):
+        yield f"{package}-{row['version']}{local}-{build}{tag}-{row['platform_tag']}.whl"
+
+
+def backend_rows(tables: ShippedTables, wheels: list[Row], source: str) -> list[Row]:
+    """Rows of `backends.json` for these wheels, old ones as they are; people say which has ended."""
+    first: dict[str, str] = {}
+    for row in wheels:
+        if row["package"] == "torch" and row.get("channel", "stable") == "stable":
+            first.setdefault(row["backend"], row["version"])
+    rows = [row for row in tables.file("backends.json").rows if row["backend"] in first]
+    known = {row["backend"] for row in rows}
+    for backend, version in first.items():
+        if backend not in known:
+            new = {"backend": backend, "first": version, "retired": None}
+            rows.append({**new, "confidence": "high", "source": source})
+    return sorted(rows, key=backend_order(tables))
 
 
 def fold(table: TableFile, rows: Iterable[Row], sources: dict[str, str], as_of: str) -> TableFile:

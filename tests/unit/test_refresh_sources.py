@@ -1,0 +1,258 @@
+"""The refreshers that read PyPI, PyTorch's build scripts, CUDA's release notes and pci.ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from scripts import refresh_code, refresh_drivers, refresh_gpus, refresh_pypi
+from tests.support.index_server import IndexServer
+from tests.support.index_tree import IndexTree
+from tests.support.tables import copied, row_of
+from tests.support.wheelhouse import TinyWheel
+from torchinstall.catalog.load import ShippedTables
+from torchinstall.catalog.verify import verify
+
+LINUX = """
+TORCH_CUDA_ARCH_LIST_TABLE: dict[str, dict[str, set[int]]] = {
+    "13.0": {"x86_64": {80, 75, 120}, "aarch64": {80, 110}},
+}
+def _is_release_build() -> bool: ...
+"""
+
+LINUX_OLD = """
+case ${CUDA_VERSION} in
+    #a comment
+    12.8)
+        TORCH_CUDA_ARCH_LIST="7.0;12.0"
+        ;;
+    12.9)
+        TORCH_CUDA_ARCH_LIST="7.0;12.0+PTX"
+        ;;
+esac
+export TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST}
+"""
+
+WINDOWS = """
+if "%CUDA_VER%"=="126" (
+    set "CUDA_DOTTED_VERSION=12.6"
+    set "CUDA_ARCH_LIST=5.0;6.1"
+) else if "%CUDA_VER%"=="130" (
+    set "CUDA_ARCH_LIST=7.5;12.0"
+)
+"""
+
+ROCM = """
+        PYTORCH_ROCM_ARCH="gfx908;gfx1103"
+            PYTORCH_ROCM_ARCH="gfx900;${PYTORCH_ROCM_ARCH}"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return copied(tmp_path)
+
+
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / name).read_text(encoding="utf-8"))["rows"]
+    return found
+
+
+def test_build_scripts_are_read() -> None:
+    assert refresh_code.linux(LINUX) == {
+        ("cu130", "linux_x86_64"): (["7.5", "8.0", "12.0"], []),
+        ("cu130", "linux_aarch64"): (["8.0", "11.0"], []),
+    }
+    assert (
+        refresh_code.linux(LINUX.replace("_is_release_build", "other"))["cu130", "linux_aarch64"][1] is None
+    )
+    assert refresh_code.linux_old(LINUX_OLD) == {
+        ("cu128", "linux_x86_64"): (["7.0", "12.0"], []),
+        ("cu129", "linux_x86_64"): (["7.0", "12.0"], ["12.0"]),
+    }
+    assert refresh_code.windows(WINDOWS) == {
+        ("cu126", "win_amd64"): (["5.0", "6.1"], []),
+        ("cu130", "win_amd64"): (["7.5", "12.0"], []),
+    }
+    assert refresh_code.rocm(ROCM) == {
+        ("rocm", "linux_x86_64"): (["gfx908", "gfx1103"], []),
+        ("rocm-legacy", "linux_x86_64"): (["gfx900", "gfx908", "gfx1103"], []),
+    }
+    assert refresh_code.rocm("nothing of the kind") == {}
+
+
+def checkout(folder: Path) -> Path:
+    for name, text in (
+        (refresh_code.LINUX, LINUX),
+        (refresh_code.WINDOWS, WINDOWS),
+        (refresh_code.ROCM, ROCM),
+    ):
+        path = folder / "pytorch" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder / "pytorch"
+
+
+def code(folder: Path, tmp_path: Path, *more: str) -> int:
+    source = ["--torch", "2.14", "--pytorch", str(checkout(tmp_path))]
+    return refresh_code.main([*source, "--data", str(folder), "--as-of", "2027-01-02", *more])
+
+
+def test_scripts_replace_weaker_evidence_and_not_measured_wheels(folder: Path, tmp_path: Path) -> None:
+    measured = row_of(rows(folder, "code.json"), torch="2.14", backend="cu130", platform="linux_x86_64")
+    assert code(folder, tmp_path, "--write") == 0
+    after = rows(folder, "code.json")
+    assert row_of(after, torch="2.14", backend="cu130", platform="linux_x86_64") == measured
+    windows = row_of(after, torch="2.14", backend="cu126", platform="win_amd64")
+    assert windows["native"] == ["5.0", "6.1"]
+    assert windows["confidence"] == "medium"
+    rocm = row_of(after, torch="2.14", backend="rocm7.14", platform="linux_x86_64")
+    assert rocm["native"] == ["gfx908", "gfx1103"]
+    assert verify(ShippedTables(folder)) == ()
+
+
+def test_code_is_only_shown_without_write(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (folder / "code.json").read_text(encoding="utf-8")
+    assert code(folder, tmp_path) == 0
+    assert (folder / "code.json").read_text(encoding="utf-8") == before
+    out, err = capsys.readouterr()
+    assert "+++ b/code.json" in out
+    assert ".ci/manywheel/build_cuda.sh: not there" in err
+
+
+def test_a_checkout_without_build_scripts_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="none of the build scripts"):
+        refresh_code.main(["--torch", "2.14", "--pytorch", str(tmp_path), "--data", str(folder)])
+
+
+NOTES = """
+<table><caption>Minimum Required Driver Version for CUDA Minor Version Compatibility</caption>
+<tr><td>CUDA 13.x</td><td>&gt;=580</td><td>N/A</td></tr></table>
+<table><tr><td><p>CUDA 13.5 Update 1</p></td><td><p>&gt;=620.40.02</p></td><td>N/A</td></tr>
+<tr><td><p>CUDA 13.5 GA</p></td><td><p>&gt;=620.31.01</p></td><td>N/A</td></tr>
+<tr><td>CUDA 12.4 GA</td><td>≥550.54.14</td><td>≥551.61</td></tr></table>
+"""
+
+
+def test_driver_branches_come_from_release_notes(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "notes.html"
+    page.write_text(NOTES, encoding="utf-8")
+    assert refresh_drivers.paired(NOTES) == {620: "13.5", 550: "12.4"}
+    known = row_of(rows(folder, "driver_branches.json"), branch=550)
+    assert refresh_drivers.main(["--release-notes", str(page), "--data", str(folder), "--write"]) == 0
+    tables = ShippedTables(folder)
+    assert tables.branch_cuda[620] == "13.5"
+    assert row_of(rows(folder, "driver_branches.json"), branch=550) == known
+    assert verify(tables) == ()
+
+
+def test_a_page_that_would_make_a_later_branch_speak_less_is_not_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "notes.html"
+    page.write_text("CUDA 11.9 GA >=620.31.01", encoding="utf-8")
+    assert refresh_drivers.main(["--release-notes", str(page), "--data", str(folder), "--write"]) == 1
+    assert "branch-steps-back" in capsys.readouterr().out
+
+
+def test_a_page_without_the_table_is_refused(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "notes.html"
+    page.write_text("<h1>Not found</h1>", encoding="utf-8")
+    with pytest.raises(SystemExit, match="has no row"):
+        refresh_drivers.main(["--release-notes", str(page), "--data", str(folder)])
+    with pytest.raises(SystemExit, match=r"missing\.html"):
+        refresh_drivers.main(["--release-notes", str(tmp_path / "missing.html"), "--data", str(folder)])
+
+
+PCI_IDS = """
+#	a comment
+1002  Advanced Micro Devices, Inc. [AMD/ATI]
+	744c  Navi 31 [Radeon RX 7900 XT/7900 XTX/7900 GRE/7900M]
+	7ffe  Navi 31 [Radeon RX 7950 XTX]
+		1002 0e3b  a subsystem
+	7fff  Navi 99 [Radeon RX 10000]
+10de  NVIDIA Corporation
+	2684  AD102 [GeForce RTX 4090]
+	2fff  AD102GL [RTX 6001 Ada Generation]
+	3ffe  GX100 [Unheard of]
+	0040  NV40 [GeForce 6800 Ultra]
+10df  Emulex Corporation
+	2ffe  AD102 [of another vendor]
+"""
+
+
+def test_new_products_of_known_chips_are_added(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "pci.ids"
+    source.write_text(PCI_IDS, encoding="utf-8")
+    assert refresh_gpus.main(["--pci-ids", str(source), "--data", str(folder), "--write"]) == 0
+    err = capsys.readouterr().err
+    assert "nvidia: no capability known for GX100" in err
+    assert "amd: no capability known for Navi 99" in err
+    nvidia = row_of(rows(folder, "gpus_nvidia.json"), pci_id="10de:2fff")
+    assert (nvidia["code"], nvidia["name"]) == ("8.9", "RTX 6001 Ada Generation")
+    amd = row_of(rows(folder, "gpus_amd.json"), pci_id="1002:7ffe")
+    assert (amd["code"], amd["integrated"]) == ("gfx1100", False)
+    ids = {row["pci_id"] for row in rows(folder, "gpus_nvidia.json")}
+    assert not {"10de:3ffe", "10de:0040", "10de:2ffe"} & ids
+    assert verify(ShippedTables(folder)) == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "platform", "backend"),
+    [
+        (["cuda-toolkit[cudart]==13.2.2; platform_system == 'Linux'"], "linux_x86_64", "cu132"),
+        (["cuda-toolkit[cudart]==13.2.2; platform_system == 'Linux'"], "macos_arm64", "cpu"),
+        (["nvidia-cuda-runtime-cu12==12.8.90; platform_machine == 'x86_64'"], "linux_x86_64", "cu128"),
+        (["nvidia-cuda-runtime-cu12==12.8.90; platform_machine == 'x86_64'"], "linux_aarch64", "cpu"),
+        (["filelock", "triton==3.5.0"], "linux_x86_64", "cpu"),
+    ],
+)
+def test_the_backend_of_a_pypi_wheel_follows_from_its_requirements(
+    lines: list[str], platform: str, backend: str
+) -> None:
+    assert refresh_pypi.backend_of([Requirement(line) for line in lines], platform) == backend
+
+
+def wheel(name: str, version: str, tag: str, *requires: str) -> TinyWheel:
+    return TinyWheel(name=name, version=version, tag=tag, requires=requires)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_new_release_on_pypi_brings_rows_hashes_and_companions(folder: Path, as_json: bool) -> None:
+    linux, mac = "cp313-cp313-manylinux_2_28_x86_64", "cp313-cp313-macosx_14_0_arm64"
+    toolkit = "cuda-toolkit==13.4.1; platform_system == 'Linux'"
+    index = IndexTree(kind="pypi")
+    index.add(
+        "",
+        wheel("torch", "2.16.0", linux, toolkit),
+        wheel("torch", "2.16.0", mac, toolkit),
+        wheel("torch", "2.17.0rc1", linux),
+        wheel("torchvision", "0.30.0", "py3-none-manylinux_2_28_x86_64", "torch>=2.16.0"),
+        wheel("torchvision", "0.31.0", "py3-none-manylinux_2_28_x86_64", "torch>=2.17.0"),
+        wheel("torchaudio", "2.11.0", linux),
+    )
+    with IndexServer(default=index, json_pages=as_json) as server:
+        arguments = ["--index", server.default_index, "--data", str(folder), "--as-of", "2027-01-02"]
+        assert refresh_pypi.main([*arguments, "--write"]) == 0
+    tables = ShippedTables(folder)
+    assert verify(tables) == ()
+    new = {(row.package, row.platform_tag): row for row in tables.wheels if row.source == "pypi-files"}
+    assert new["torch", "manylinux_2_28_x86_64"].backend == "cu134"
+    assert new["torch", "macosx_14_0_arm64"].backend == "cpu"
+    assert new["torchvision", "manylinux_2_28_x86_64"].backend == "cu134"
+    assert {row.version for row in new.values()} == {"2.16.0", "0.30.0"}
+    companions = {(row.torch, row.package): row for row in tables.companions}
+    assert (companions["2.16.0", "torchvision"].version, companions["2.16.0", "torchvision"].exact) == (
+        "0.30.0",
+        False,
+    )
+    assert companions["2.16.0", "torchaudio"].version == "2.11.0"
+    assert tables.sha256("", f"torch-2.16.0-{linux}.whl") is not None
