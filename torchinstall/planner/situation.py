@@ -92,9 +92,9 @@ def situation(request: Request, machine: Machine, target: Target, catalog: Catal
     declared_for = _declared_vendors(request, machine, catalog)
     for vendor in declared_for:
         drivers[vendor] = _declared_driver(request, drivers.get(vendor), catalog)
-    if not gpus and request.target_driver:
+    if not gpus and (request.target_driver or request.target_cuda):
         # A declared driver says that there will be a GPU, though not which one.
-        gpus = tuple(Gpu(vendor=kind, index=0, source="--target-driver") for kind in declared_for)
+        gpus = tuple(Gpu(vendor=vendor, index=0, source="declared") for vendor in declared_for)
     if request.target_cuda == "":
         # CONDA_OVERRIDE_CUDA="" means: there is no CUDA here.
         gpus = tuple(gpu for gpu in gpus if gpu.vendor not in declared_for)
