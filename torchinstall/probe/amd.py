@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from torchinstall.machine import Driver, Finding, Gpu
 from torchinstall.probe import amd_faults as faults
-from torchinstall.probe import pci
+from torchinstall.probe import pci, tables
 from torchinstall.probe.adapters import display_adapters
 from torchinstall.probe.facts import Fact, clean, version_number
 from torchinstall.probe.kfd import KfdNode, kfd_nodes
@@ -40,8 +40,9 @@ def probe_amd(system: System) -> Iterator[Fact]:
             source="sysfs",
         )
     readable = [node for node in nodes if not node.denied]
-    fault = faults.out_of_reach(system, readable) if nodes else None
-    if fault is not None:
+    fault = faults.out_of_reach(system, readable) if readable else None
+    # A small integrated GPU that no build serves is not worth stopping for.
+    if fault is not None and any(tables.served_gfx(node.gfx_target or "") for node in readable):
         yield fault
         return
     yield from faults.denied_nodes(nodes)
@@ -71,11 +72,27 @@ def _gpu(system: System, node: KfdNode, place: int) -> Gpu:
 
 
 def _not_in_kfd(system: System, left: Sequence[pci.PciDevice], first: int) -> Iterator[Fact]:
-    """GPUs that the bus shows and KFD does not; the catalog knows them by their PCI id."""
-    for place, device in enumerate(left):
-        yield Gpu(vendor="amd", index=first + place, pci_id=device.pci_id, source="pci")
+    """GPUs that the bus shows and KFD does not; the catalog knows them by their PCI id.
+
+    One that some build could serve is out of reach; one that none serves is merely listed.
+    """
     for device in left:
-        yield faults.outside_kfd(device, system)
+        if device.driver in pci.PASSED_THROUGH:
+            yield faults.passed_through(device)
+            continue
+        served = _served(device)
+        if not served:
+            yield Gpu(vendor="amd", index=first, pci_id=device.pci_id, source="pci")
+            first += 1
+        yield faults.outside_kfd(device, system, served=served)
+
+
+def _served(device: pci.PciDevice) -> bool:
+    """Whether some build may carry code for it; an id that no table knows may be a new product."""
+    if device.driver == "radeon":
+        return False  # the old driver's GPUs are older than everything that ROCm served
+    fact = tables.product("amd", device.pci_id)
+    return fact is None or fact.code is None or tables.served_gfx(fact.code)
 
 
 def _rocm_version(system: System) -> str | None:

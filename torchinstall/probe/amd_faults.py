@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torchinstall.machine import Finding
+from torchinstall.machine import Finding, Status
 from torchinstall.probe.containers import engine
 from torchinstall.probe.kfd import KfdNode
 from torchinstall.probe.pci import PciDevice
+from torchinstall.probe.permissions import joinable_group
 from torchinstall.probe.system import System
 
-__all__ = ["denied_nodes", "nothing", "out_of_reach", "outside_kfd", "windows", "wsl"]
+__all__ = ["denied_nodes", "nothing", "out_of_reach", "outside_kfd", "passed_through", "windows", "wsl"]
 
 KFD = "/dev/kfd"
 _DEVICES = "docker run --device /dev/kfd --device /dev/dri --group-add video --group-add render"
@@ -42,16 +43,15 @@ def out_of_reach(system: System, nodes: Sequence[KfdNode]) -> Finding | None:
     barred = [path for path in (KFD, *renders) if system.access(path) is False]
     if KFD not in barred and len(barred) < len(renders):
         return None
-    groups = list(
-        dict.fromkeys(name for path in barred if (name := system.group(path)) not in (None, "root", "0"))
-    )
+    owners = (joinable_group(system, path) for path in barred)
+    groups = list(dict.fromkeys(name for name in owners if name is not None))
     return Finding(
         probe="amd",
         status="denied",
         slug="kfd-permission" if KFD in barred else "render-permission",
         detail=f"{targets} is there, but this user may not open {barred[0]}",
         source=barred[0],
-        hint=_way_in(system, [name for name in groups if name] or ["render", "video"]),
+        hint=_way_in(system, groups or ["render", "video"]),
     )
 
 
@@ -75,42 +75,40 @@ def denied_nodes(nodes: Sequence[KfdNode]) -> Iterator[Finding]:
             )
 
 
-def outside_kfd(device: PciDevice, system: System) -> Finding:
-    """A GPU on the bus that KFD does not serve."""
+def passed_through(device: PciDevice) -> Finding:
+    """A GPU that a virtual machine has."""
+    return Finding(
+        probe="amd",
+        status="found",
+        slug="gpu-passed-through",
+        detail=f"{device.pci_id} at {device.address} is kept for a virtual machine ({device.driver})",
+        source="PCI bus",
+    )
+
+
+def outside_kfd(device: PciDevice, system: System, *, served: bool) -> Finding:
+    """A GPU on the bus that KFD does not offer; `served` says whether any build could use it."""
     where = f"{device.pci_id} at {device.address}"
-    if device.driver in ("vfio-pci", "pci-stub", "xen-pciback"):
+    status: Status = "broken" if served else "absent"
+    if device.driver in ("amdgpu", "radeon"):
         return Finding(
             probe="amd",
-            status="found",
-            slug="gpu-passed-through",
-            detail=f"{where} is kept for a virtual machine ({device.driver})",
-            source="PCI bus",
-        )
-    if device.driver == "amdgpu":
-        return Finding(
-            probe="amd",
-            status="broken",
+            status=status,
             slug="gpu-not-in-kfd",
-            detail=f"{where} is driven by amdgpu, but KFD does not offer it for computing",
+            detail=f"{where} is driven by {device.driver}, but KFD does not offer it for computing",
             source="/sys/class/kfd/kfd/topology",
-            hint="sudo dmesg | grep -i kfd: a newer kernel, or a slot with PCIe atomics, may help",
-        )
-    if device.driver == "radeon":
-        return Finding(
-            probe="amd",
-            status="absent",
-            slug="gpu-too-old",
-            detail=f"{where} is run by the old radeon driver; no build of torch serves it",
-            source="PCI bus",
+            hint="sudo dmesg | grep -i kfd: a newer kernel, or a slot with PCIe atomics, may help"
+            if served
+            else None,
         )
     inside = " on the host" if engine(system) else ""
     return Finding(
         probe="amd",
-        status="broken",
+        status=status,
         slug="driver-missing",
         detail=f"no amdgpu driver for {where}",
         source="PCI bus",
-        hint=f"install linux-firmware and a kernel with amdgpu{inside}, then reboot",
+        hint=f"install linux-firmware and a kernel with amdgpu{inside}, then reboot" if served else None,
     )
 
 

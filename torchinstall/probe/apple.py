@@ -41,7 +41,7 @@ def probe_apple(system: System) -> Iterator[Fact]:
             slug="rosetta",
             detail="Rosetta translates this x86-64 Python; it gets neither current builds nor MPS",
             source="sysctl sysctl.proc_translated",
-            hint="make one with an arm64 Python: uv venv --python cpython-3.12-macos-aarch64-none",
+            hint="make an environment with an arm64 Python: uv venv --python cpython-3.12-macos-aarch64-none",
         )
 
 

@@ -197,7 +197,7 @@ class FolderSystem:
         del timeout
         row = self._table("answers").get(question)
         if not isinstance(row, dict):
-            return LibraryAnswer(problem="unavailable: not recorded")
+            return LibraryAnswer(rows=({"what": "library", "problem": "not recorded"},))
         rows = row.get("rows")
         return LibraryAnswer(
             rows=tuple(item for item in rows if isinstance(item, dict)) if isinstance(rows, list) else (),

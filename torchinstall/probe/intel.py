@@ -9,6 +9,7 @@ from torchinstall.probe import pci, tables
 from torchinstall.probe.adapters import display_adapters
 from torchinstall.probe.containers import engine
 from torchinstall.probe.facts import Fact, version_number
+from torchinstall.probe.permissions import joinable_group
 from torchinstall.probe.system import System
 
 __all__ = ["probe_intel"]
@@ -97,8 +98,7 @@ def _out_of_reach(system: System, served: Sequence[pci.PciDevice]) -> Finding | 
         )
     if any(system.access(path) for path in renders):
         return None
-    group = system.group(renders[0])
-    name = group if group not in (None, "root", "0") else "render"
+    name = joinable_group(system, renders[0]) or "render"
     way = f"start the container with --group-add {name}"
     return Finding(
         probe="intel",

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torchinstall.machine import Driver, Finding, Gpu
-from torchinstall.probe import nvidia_bus, nvidia_smi, pci
+from torchinstall.probe import nvidia_bus, nvidia_nothing, nvidia_smi, pci
 from torchinstall.probe import nvidia_faults as faults
 from torchinstall.probe.adapters import DisplayAdapter, display_adapters, nvidia_number
+from torchinstall.probe.containers import engine
 from torchinstall.probe.facts import Fact, HostFact, Word
 from torchinstall.probe.jetson import Tegra, tegra
 from torchinstall.probe.libraries import NVML_VARIABLE
@@ -76,7 +77,7 @@ def probe_nvidia(system: System) -> Iterator[Fact]:
         if scene.tegra.l4t is not None:
             yield HostFact("l4t", scene.tegra.l4t)
     if not scene.signs:
-        yield faults.nothing(scene.wsl)
+        yield nvidia_nothing.nothing(scene.wsl)
         return
     nvml = read_answer(system.ask("nvidia", NVML_TIMEOUT_S))
     if nvml.init == 0 and (nvml.gpus or nvml.problem is None):
@@ -108,7 +109,7 @@ def _answered(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
     yield from faults.partial(nvml, scene.system)
     yield from nvidia_bus.unlisted(scene.bus, nvml, version)
     if not usable and not nvml.gpus and not scene.bus:
-        yield faults.no_gpu(scene.system)
+        yield nvidia_nothing.no_gpu(scene.system)
 
 
 def _refused(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
@@ -155,7 +156,7 @@ def _silent(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
             yield dataclasses.replace(gpu, integrated=True) if scene.tegra else gpu
         return
     if scene.tegra is not None and kernel.version is None:
-        yield from _tegra_gpu(scene.tegra, nvml)
+        yield from _tegra_gpu(scene.tegra, nvml, system)
         return
     if kernel.version is not None and (fault := faults.out_of_reach(kernel, scene.bus, system)) is not None:
         yield Driver(vendor="nvidia", version=kernel.version, source=kernel.source)
@@ -179,26 +180,29 @@ def _by_command(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
         yield from _adapter_gpus(scene.adapters)
     elif scene.kernel.version is not None:
         yield Driver(vendor="nvidia", version=scene.kernel.version, source=scene.kernel.source)
-        yield faults.driver_alone(scene.kernel, smi.problem if smi else None)
+        yield nvidia_nothing.driver_alone(scene.kernel, smi.problem if smi else None)
     elif scene.bus:
         yield from _pci_gpus(scene)
         yield from nvidia_bus.without_driver(scene.bus, None, scene.system, library=None)
     elif scene.wsl:
-        yield faults.nothing(wsl=True)
+        yield nvidia_nothing.nothing(wsl=True)
     else:
-        yield faults.leftovers(nvml, scene.kernel, smi.problem if smi else None)
+        yield nvidia_nothing.leftovers(nvml, scene.kernel, smi.problem if smi else None)
 
 
 def _pci_gpus(scene: Scene) -> Iterator[Gpu]:
     names = named_gpus(scene.system)
-    devices = [device for device in scene.bus if device.driver not in nvidia_bus.PASSED_THROUGH]
+    devices = [device for device in scene.bus if device.driver not in pci.PASSED_THROUGH]
     for index, device in enumerate(devices):
         name, uuid = names.get(device.address, (None, None))
         yield Gpu(vendor="nvidia", index=index, name=name, pci_id=device.pci_id, uuid=uuid, source="pci")
 
 
-def _tegra_gpu(board: Tegra, nvml: Nvml) -> Iterator[Fact]:
+def _tegra_gpu(board: Tegra, nvml: Nvml, system: System) -> Iterator[Fact]:
     """JetPack 5 and older has neither NVML nor nvidia-smi; the board itself says that there is a GPU."""
+    if engine(system):
+        yield nvidia_nothing.jetson_container()
+        return
     yield Driver(vendor="nvidia", cuda_version=cuda_text(nvml.libcuda_cuda), source=board.source)
     name = board.model or (f"NVIDIA {board.chip}" if board.chip else "Jetson")
     yield Gpu(vendor="nvidia", index=0, name=name, integrated=True, source="device-tree")
@@ -214,4 +218,4 @@ def _adapter_gpus(adapters: tuple[DisplayAdapter, ...]) -> Iterator[Fact]:
         name = None if adapter.basic else adapter.name
         yield Gpu(vendor="nvidia", index=index, name=name, pci_id=adapter.pci_id, source="display-adapter")
     if version is None:
-        yield faults.windows_driver_missing(adapters)
+        yield nvidia_nothing.windows_driver_missing(adapters)

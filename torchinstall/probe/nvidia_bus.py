@@ -10,14 +10,11 @@ from torchinstall.probe.containers import engine
 from torchinstall.probe.libraries import NVML_VARIABLE
 from torchinstall.probe.nvidia_faults import fault, listed
 from torchinstall.probe.nvml import Nvml
-from torchinstall.probe.pci import PciDevice, has_bus
+from torchinstall.probe.pci import PASSED_THROUGH, PciDevice, has_bus
 from torchinstall.probe.system import System
 from torchinstall.versions import dotted
 
-__all__ = ["PASSED_THROUGH", "unlisted", "without_driver"]
-
-PASSED_THROUGH = ("vfio-pci", "pci-stub", "xen-pciback")
-"""Kernel drivers that keep a device for a virtual machine."""
+__all__ = ["unlisted", "without_driver"]
 
 
 def unlisted(bus: Sequence[PciDevice], nvml: Nvml, version: str | None) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from torchinstall.probe.libraries import NVML_VARIABLE
 from torchinstall.probe.nvidia_kernel import CONTROL, Kernel
 from torchinstall.probe.nvml import Nvml, cuda_text, driver_number
 from torchinstall.probe.pci import PciDevice
+from torchinstall.probe.permissions import joinable_group
 from torchinstall.probe.system import System
 from torchinstall.versions import dotted
 
@@ -23,7 +24,10 @@ NO_PERMISSION, INSUFFICIENT_POWER, DRIVER_NOT_LOADED, IRQ_ISSUE = 4, 8, 9, 11
 LIBRARY_NOT_FOUND, GPU_IS_LOST, OPERATING_SYSTEM, VERSION_MISMATCH = 12, 15, 17, 18
 """NVML's return codes (nvml.h) that name a fault a person can mend."""
 
-_REINSTALL = "reinstall the NVIDIA driver, then reboot"
+_FIRST_BRANCH = 100
+"""WSL and Jetson call their library `libcuda.so.1.1`, which is no driver version."""
+
+REINSTALL = "reinstall the NVIDIA driver, then reboot"
 
 
 def fault(status: Status, slug: str, detail: str, source: str, hint: str | None = None) -> Finding:
@@ -34,34 +38,12 @@ def listed(bus: Sequence[PciDevice]) -> str:
     return ", ".join(f"{device.pci_id} at {device.address}" for device in bus)
 
 
-def nothing(wsl: bool) -> Finding:
-    """No sign of NVIDIA."""
-    if wsl:
-        return fault(
-            "absent",
-            "wsl-no-nvidia-library",
-            "WSL passes a GPU through (/dev/dxg), but Windows has put no NVIDIA library into it",
-            "/usr/lib/wsl/lib",
-            "for an NVIDIA GPU install its Windows driver, then run `wsl --shutdown` in Windows",
-        )
-    return Finding(
-        probe="nvidia",
-        status="absent",
-        detail="no NVIDIA device, driver or library",
-        source="PCI bus, /proc/driver/nvidia, /dev/nvidiactl, libnvidia-ml.so.1, libcuda.so.1",
-    )
-
-
-def no_gpu(system: System) -> Finding:
-    """The driver works and has no GPU."""
-    hint = "start the container with its GPUs: docker run --gpus all" if engine(system) else None
-    return fault("absent", "driver-without-gpu", "the NVIDIA driver answers, but lists no GPU", "nvml", hint)
-
-
 def compat(nvml: Nvml, version: str | None) -> Finding | None:
     """A forward-compatibility libcuda ahead of the driver's own: NVML then reports that library's CUDA."""
     path = nvml.libcuda or ""
     own = driver_number(path.rpartition(".so.")[2]) if ".so." in path else None
+    if own is not None and dotted(own)[0] < _FIRST_BRANCH:
+        own = None
     differs = own is not None and version is not None and dotted(own)[:2] != dotted(version)[:2]
     if "/compat/" not in path and not differs:
         return None
@@ -104,9 +86,9 @@ def partial(nvml: Nvml, system: System) -> Iterator[Finding]:
         yield fault(
             "broken",
             "implausible-cuda-version",
-            f"NVML gives {nvml.cuda} as the driver CUDA version, which cannot be; the driver's branch counts",
+            f"NVML gives {nvml.cuda} as the driver CUDA version, which cannot be and is ignored",
             "nvml",
-            _REINSTALL,
+            REINSTALL,
         )
     if nvml.count is not None and len(nvml.gpus) >= nvml.count and nvml.problem:
         yield fault(
@@ -114,7 +96,7 @@ def partial(nvml: Nvml, system: System) -> Iterator[Finding]:
             "libcuda-unusable",
             f"NVML answers, but loading libcuda ended with {nvml.problem}",
             "libcuda",
-            _REINSTALL,
+            REINSTALL,
         )
     elif nvml.problem:
         yield _ended_badly(nvml.problem)
@@ -140,12 +122,12 @@ def _one_gpu(index: int, code: int, text: str | None, system: System) -> Finding
 
 
 def _denied(detail: str, system: System) -> Finding:
-    group = system.group(CONTROL)
+    group = joinable_group(system, CONTROL)
     if system.env.get("SLURM_JOB_ID"):
         hint = "ask Slurm for a GPU: srun --gres=gpu:1"
     elif engine(system):
         hint = "start the container with its GPUs: docker run --gpus all"
-    elif system.access(CONTROL) is False and group not in (None, "root", "0"):
+    elif system.access(CONTROL) is False and group is not None:
         hint = f"sudo usermod -aG {group} $USER, then log in again"
     else:
         hint = "ls -l /dev/nvidia* shows who may open the devices; ask the administrator"
@@ -172,7 +154,7 @@ def refused(nvml: Nvml, kernel: Kernel, bus: Sequence[PciDevice], system: System
     if beyond := out_of_reach(kernel, bus, system):
         return beyond
     return fault(
-        "broken", "nvml-refused", f"NVML could not start: {said}", "nvml", "nvidia-smi; " + _REINSTALL
+        "broken", "nvml-refused", f"NVML could not start: {said}", "nvml", "nvidia-smi; " + REINSTALL
     )
 
 
@@ -224,7 +206,7 @@ def _ended_badly(problem: str) -> Finding:
             "nvidia-smi shows whether the driver hangs; sudo nvidia-smi -pm 1 keeps the GPUs awake",
         )
     if problem.startswith("crash"):
-        return fault("broken", "nvml-crash", f"NVML took its process down ({problem})", "nvml", _REINSTALL)
+        return fault("broken", "nvml-crash", f"NVML took its process down ({problem})", "nvml", REINSTALL)
     return Finding(
         probe="nvidia",
         status="absent",
@@ -232,39 +214,4 @@ def _ended_badly(problem: str) -> Finding:
         detail=f"NVML could not be asked ({problem})",
         source="nvml",
         hint="uv pip install nvidia-ml-py",
-    )
-
-
-def driver_alone(kernel: Kernel, smi_problem: str | None) -> Finding:
-    """A driver is loaded; neither NVML, the bus nor nvidia-smi names a GPU."""
-    tail = f"; nvidia-smi: {smi_problem}" if smi_problem else ""
-    return fault(
-        "broken",
-        "driver-without-gpu",
-        f"the NVIDIA driver {kernel.version} is loaded, but no GPU can be read{tail}",
-        kernel.source or "kernel",
-        "nvidia-smi; " + _REINSTALL,
-    )
-
-
-def leftovers(nvml: Nvml, kernel: Kernel, smi_problem: str | None) -> Finding:
-    """Libraries or device nodes without anything behind them."""
-    what = "device nodes" if kernel.nodes else "libraries"
-    tail = f" ({smi_problem})" if smi_problem and smi_problem != "not found" else ""
-    return Finding(
-        probe="nvidia",
-        status="absent",
-        detail=f"NVIDIA {what} are here, but neither a driver nor a GPU answers{tail}",
-        source=nvml.library or nvml.libcuda or CONTROL,
-    )
-
-
-def windows_driver_missing(adapters: Sequence[object]) -> Finding:
-    """Windows runs the GPU with its own basic driver."""
-    return fault(
-        "broken",
-        "driver-missing",
-        f"Windows lists NVIDIA adapters without NVIDIA's driver ({len(adapters)})",
-        "display adapters",
-        "install NVIDIA's driver",
     )

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from torchinstall.probe.system import System
 
-__all__ = ["AMD", "INTEL", "NVIDIA", "PciDevice", "bus_address", "displays", "has_bus"]
+__all__ = ["AMD", "INTEL", "NVIDIA", "PASSED_THROUGH", "PciDevice", "bus_address", "displays", "has_bus"]
 
 NVIDIA, AMD, INTEL = 0x10DE, 0x1002, 0x8086
+
+PASSED_THROUGH = ("vfio-pci", "pci-stub", "xen-pciback")
+"""Kernel drivers that keep a device for a virtual machine."""
 
 _DEVICES = "/sys/bus/pci/devices"
 _DISPLAY, _ACCELERATOR = 0x03, 0x1200

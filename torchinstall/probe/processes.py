@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from torchinstall.probe.system import CommandResult, LibraryAnswer
 __all__ = ["answer_of", "run"]
 
 _MOST_CHARACTERS = 1 << 20
+_LAST_WORDS_S = 0.1
 
 
 def run(argv: Sequence[str], timeout: float, env: Mapping[str, str]) -> CommandResult:
@@ -36,17 +38,19 @@ def run(argv: Sequence[str], timeout: float, env: Mapping[str, str]) -> CommandR
     try:
         out, err = process.communicate(timeout=timeout)
         problem = None
-    except subprocess.TimeoutExpired as expired:
+    except subprocess.TimeoutExpired:
         process.kill()
         problem = "timeout"
         try:
-            out, err = process.communicate(timeout=0.2)
-        except subprocess.TimeoutExpired:
-            # Stuck inside the kernel, or a grandchild holds the pipe: leave it behind.
+            out, err = process.communicate(timeout=_LAST_WORDS_S)
+        except subprocess.TimeoutExpired as expired:
+            # A grandchild holds the pipe, or the process is stuck inside the kernel: leave it behind.
             out, err = expired.output or b"", expired.stderr or b""
             for pipe in (process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_LAST_WORDS_S)
     return CommandResult(
         returncode=None if problem else process.returncode,
         stdout=_text(out),
