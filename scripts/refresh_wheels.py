@@ -9,6 +9,7 @@ What PyPI has is left alone (`scripts.refresh_pypi`).
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Container, Iterator, Mapping
 
@@ -55,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"warning[{trouble.slug}]: {trouble.message}", file=sys.stderr)
     if fault := result.error():
         raise SystemExit(f"error[{fault.slug}]: {fault.message}")
-    return finish(tables, refreshed(tables, result, args.as_of), write=args.write)
+    complete = not (args.backend or args.package or result.failures)
+    return finish(tables, refreshed(tables, result, args.as_of, complete=complete), write=args.write)
 
 
 def _listed(tables: ShippedTables, live: LiveOptions) -> tuple[str, ...]:
@@ -63,8 +65,13 @@ def _listed(tables: ShippedTables, live: LiveOptions) -> tuple[str, ...]:
     return discover_backends(live, lambda name: catalog.backend(name) is not None)
 
 
-def refreshed(tables: ShippedTables, result: LiveResult, as_of: str) -> tuple[TableFile, ...]:
-    """The three tables with the pages of `result` in the place of what they said of these pages."""
+def refreshed(
+    tables: ShippedTables, result: LiveResult, as_of: str, *, complete: bool = False
+) -> tuple[TableFile, ...]:
+    """The three tables with the pages of `result` in the place of what they said of these pages.
+
+    `complete`: every page was read, so that wheels.json is as new as the index even if nothing changed.
+    """
     source = {SOURCE: f"Pages of the PyTorch index, read on {as_of}"}
     wheels = [
         *(row for row in tables.file("wheels.json").rows if not _on_page(row, result.pages)),
@@ -75,8 +82,9 @@ def refreshed(tables: ShippedTables, result: LiveResult, as_of: str) -> tuple[Ta
     known |= {("", name) for row in wheels if row["origin"] == "default" for name in file_names(row)}
     hashes = sorted(_hashes(tables, result, known), key=hash_order(tables))
     backends = backend_rows(tables, wheels, SOURCE)
+    published = fold(tables.file("wheels.json"), wheels, source, as_of)
     return (
-        fold(tables.file("wheels.json"), wheels, source, as_of),
+        dataclasses.replace(published, as_of=as_of) if complete else published,
         fold(tables.file("hashes.json"), hashes, source, as_of),
         fold(tables.file("backends.json"), backends, source, as_of),
     )

@@ -15,6 +15,7 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.tables import copied
 from tests.support.wheelhouse import wheel_of_name
+from torchinstall.catalog.live import LiveResult
 from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.verify import verify
 
@@ -106,6 +107,28 @@ def test_a_second_run_changes_nothing(folder: Path, capsys: pytest.CaptureFixtur
         assert run(server, folder, "--backend", "cu134", "--package", "torch", "--write") == 0
     assert snapshot(folder) == once
     assert capsys.readouterr().out == "nothing changed\n"
+
+
+def test_reading_every_page_renews_the_date_even_if_nothing_changed(folder: Path) -> None:
+    """A plan says when its facts are old; facts that were looked at today are not."""
+    tables = ShippedTables(folder)
+    result = LiveResult(
+        index_base="",
+        pages={},
+        files={},
+        failures={},
+        warnings=(),
+        live=(),
+        cached=(),
+        backends=None,
+        notes=(),
+    )
+    partly = refresh_wheels.refreshed(tables, result, "2027-01-02")
+    wholly = refresh_wheels.refreshed(tables, result, "2027-01-02", complete=True)
+    assert partly[0] == tables.file("wheels.json")
+    assert wholly[0].as_of == "2027-01-02"
+    assert wholly[0].rows == partly[0].rows
+    assert wholly[1:] == partly[1:]
 
 
 def test_backends_are_discovered_on_the_root_page(folder: Path) -> None:
