@@ -24,7 +24,7 @@ GLOBAL = (
         name="verbose",
         decls=("-v", "--verbose"),
         section="Output",
-        help="Say more; -vv also shows what each part took.",
+        help="Say more; -vv also shows tracebacks.",
         config=False,
     ),
     Declared(
@@ -259,7 +259,10 @@ def write_sections(
     """Write flags under their sections, in the order in which the sections first appear."""
     sections: dict[str, list[tuple[str, str]]] = {}
     title: str
-    for param in params:
+    ordered = [param for param in params if _is_setting(param)] + [
+        param for param in params if not (_is_setting(param) or isinstance(param, click.Argument))
+    ]
+    for param in ordered:
         record = param.get_help_record(ctx)
         if record is not None:
             title = param.declared.section if _is_setting(param) else "Global options"
