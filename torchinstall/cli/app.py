@@ -24,6 +24,12 @@ COMMANDS: dict[str, Row] = {
     "plan": ("torchinstall.cli.plan:VERB", "Say what auto would install, why, and why nothing else."),
     "probe": ("torchinstall.cli.probe:VERB", "Say what this machine is; --json writes a machine file."),
     "doctor": ("torchinstall.cli.doctor:VERB", "Say whether what is installed is right and computes."),
+    "configure": (
+        "torchinstall.cli.configure:VERB",
+        "Write PyTorch's index and a choice of builds into a project.",
+    ),
+    "sync": ("torchinstall.cli.sync:VERB", "uv sync with the extra or group that fits this machine."),
+    "run": ("torchinstall.cli.run_:VERB", "uv run with the extra or group that fits this machine."),
     "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or verify what is known about builds."),
     "completion": ("torchinstall.cli.completion:VERB", "Print the completion script for a shell."),
 }

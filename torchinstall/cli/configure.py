@@ -1,0 +1,308 @@
+"""`torchinstall configure`: write index, sources and extras or groups into a project, and check the lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torchinstall.cli.options import Declared, declare
+from torchinstall.cli.projecting import MACHINE_OPTIONS, project_folder, project_plan, project_python
+from torchinstall.cli.session import Session
+from torchinstall.cli.settings import Settings
+from torchinstall.cli.verb import Argument, Verb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.planner.model import Plan
+    from torchinstall.project.configure import Configured, LayoutOf, Locker
+    from torchinstall.project.legacy import Legacy
+    from torchinstall.project.view import ProjectView
+
+__all__ = ["VERB"]
+
+_NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run-drops-extra"})
+"""Notes that are no warnings: what was done, and what holds from now on."""
+
+declare(
+    Declared(
+        name="layout",
+        decls=("--layout",),
+        choices=("this-machine", "markers", "extras", "groups"),
+        section="What to install",
+        config=False,
+        help="How the project chooses a build; else the one it has, else this-machine.",
+    ),
+    Declared(
+        name="with",
+        decls=("--with",),
+        kind="texts",
+        metavar="BACKEND",
+        section="What to install",
+        config=False,
+        help="A backend to offer as extra or group (repeatable; else cpu and this machine's).",
+    ),
+    Declared(
+        name="on",
+        decls=("--on",),
+        kind="texts",
+        metavar="PLATFORM=BACKEND",
+        section="What to install",
+        config=False,
+        help="Layout markers: the backend of one platform, or default (repeatable).",
+    ),
+    Declared(
+        name="default_backend",
+        decls=("--default",),
+        metavar="BACKEND",
+        section="What to install",
+        config=False,
+        help="Layout groups: the backend that a bare uv run takes.",
+    ),
+    Declared(
+        name="require_platform",
+        decls=("--require-platform",),
+        kind="texts",
+        metavar="PLATFORM",
+        section="What to install",
+        config=False,
+        help="A platform that the lock must serve (repeatable; none: leave the key alone).",
+    ),
+    Declared(
+        name="migrate",
+        decls=("--migrate",),
+        kind="switch",
+        section="How",
+        config=False,
+        help="Rewrite pins by local version, find-links, Rye, Poetry and PDM tables first.",
+    ),
+    Declared(
+        name="lock",
+        decls=("--lock/--no-lock",),
+        kind="switch",
+        default=True,
+        section="How",
+        config=False,
+        help="Let uv lock afterwards and check every platform (default: yes).",
+    ),
+)
+
+
+def run(session: Session, settings: Settings) -> int:
+    """Plan, edit, lock, check; stdout says what each platform gets, or shows the diff."""
+    from torchinstall.project.configure import configure
+    from torchinstall.project.text import view_of
+    from torchinstall.project.write import read_text
+
+    folder = project_folder(session, settings)
+    view = view_of(read_text(folder / "pyproject.toml"))
+    python = project_python(folder, view, settings, session.world.python_version)
+    made = project_plan(session, settings, python, _requirements(view))
+    dry = settings.on("dry_run")
+    done = configure(
+        folder,
+        _layout_of(settings, made.plan, made.catalog),
+        made.catalog,
+        migrate=settings.on("migrate"),
+        dry_run=dry,
+        lock=_locker(session, settings) if settings.on("lock") and not dry else None,
+    )
+    _report(session, settings, done, made.plan, folder)
+    return 0
+
+
+def _requirements(view: ProjectView) -> tuple[Any, ...]:
+    """Torch's own bounds in the project, so that the plan keeps to them; pins of a build are left out."""
+    from packaging.requirements import Requirement
+
+    kept = [
+        str(item.requirement.specifier)
+        for item in view.listed
+        if item.package == "torch"
+        and not item.requirement.url
+        and item.requirement.marker is None
+        and item.place.kind == "dependencies"
+        and "+" not in str(item.requirement.specifier)
+    ]
+    return (Requirement(f"torch{','.join(item for item in kept if item)}"),)
+
+
+def _layout_of(settings: Settings, plan: Plan, catalog: Catalog) -> LayoutOf:
+    from torchinstall.project.choose import held_layout
+    from torchinstall.project.from_plan import Wish, layout_from_plan, parse_on
+    from torchinstall.project.model import Layout, LayoutName
+
+    def make(view: ProjectView, legacy: Legacy) -> Layout:
+        held = held_layout(view, catalog)
+        named: LayoutName | None = settings.text("layout")  # type: ignore[assignment]  # click checked the choice
+        backends = settings.texts("with")
+        on = tuple(parse_on(text) for text in settings.texts("on"))
+        default = settings.text("default_backend")
+        explicit = plan.backend if settings.given("backend") else None
+        if named is None and held is not None and explicit is None:
+            named = held.layout
+            backends = backends or held.backends
+            default = default or held.default
+            on = on or held.on
+        if on or (named is None and legacy.backends and not backends and explicit is None):
+            named = named or "markers"
+            on = on or legacy.backends
+        return layout_from_plan(
+            Wish(
+                layout=named or _guess(backends),
+                backends=backends,
+                on=on,
+                default=default,
+                packages=_packages(settings),
+                required=_platforms(settings),
+                index_base=str(settings.text("index_base")),
+            ),
+            plan,
+            catalog,
+        )
+
+    return make
+
+
+def _guess(backends: tuple[str, ...]) -> Any:
+    return "groups" if len(backends) > 1 else "this-machine"
+
+
+def _packages(settings: Settings) -> tuple[str, ...]:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    from torchinstall.errors import UsageError
+
+    found = []
+    for text in settings.texts("reqs"):
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            requirement = None
+        if requirement is None or str(requirement) != requirement.name:
+            raise UsageError(
+                "bad-package",
+                f"{text!r} is not the plain name of a package",
+                wanted="a name such as torchvision",
+                found=text,
+                hints=(f"uv add {text!r}", "then: torchinstall configure"),
+            )
+        found.append(str(canonicalize_name(requirement.name)))
+    return tuple(found)
+
+
+def _platforms(settings: Settings) -> tuple[str, ...] | None:
+    from torchinstall.errors import UsageError
+    from torchinstall.project.platforms import CELLS
+
+    names = settings.texts("require_platform")
+    if names == ("none",):
+        return ()
+    for name in names:
+        if name not in CELLS:
+            raise UsageError(
+                "bad-platform",
+                f"{name!r} is not a platform",
+                wanted=", ".join(CELLS),
+                found=name,
+                hints=("--require-platform linux_x86_64", "--require-platform none"),
+            )
+    return names or None
+
+
+def _locker(session: Session, settings: Settings) -> Locker:
+    from torchinstall.project.uvlock import lock_project
+
+    uv = session.world.find_uv(session.world.env)
+
+    def lock(folder: Path) -> None:
+        session.console.say("uv lock")
+        lock_project(uv.path, folder, session.world.env, offline=settings.on("offline"))
+
+    return lock
+
+
+def _report(session: Session, settings: Settings, done: Configured, plan: Plan, folder: Path) -> None:
+    from torchinstall.project.write import unified_diff
+    from torchinstall.report.as_json import envelope
+    from torchinstall.report.project_text import builds_rows, configured_text
+
+    console = session.console
+    for note in done.notes:
+        if note.slug in _NEWS:
+            console.say(f"note: {note.message}")
+        else:
+            console.warn(note.slug, note.message)
+    names = {edit.path: _name(edit.path, folder) for edit in done.edits}
+    diffs = {names[edit.path]: unified_diff(edit.before, edit.after, names[edit.path]) for edit in done.edits}
+    dry = settings.on("dry_run")
+    status = "unchanged" if not done.changed else "dry-run" if dry else "configured"
+    if settings.on("json"):
+        console.out_json(
+            envelope(
+                status,
+                layout=done.layout.name,
+                backends=list(done.layout.backends),
+                packages=list(done.layout.packages),
+                files=[{"path": name, "diff": diff} for name, diff in diffs.items()],
+                builds=builds_rows(done.builds),
+                warnings=[{"slug": note.slug, "message": note.message} for note in done.notes],
+                planned=plan.backend,
+            )
+        )
+        return
+    if dry:
+        console.out("".join(diffs.values()).rstrip("\n") or "nothing to change")
+        return
+    console.out(configured_text(status, done, tuple(names.values())))
+
+
+def _name(path: Path, folder: Path) -> str:
+    try:
+        return path.relative_to(folder).as_posix()
+    except ValueError:
+        return str(path)
+
+
+VERB = Verb(
+    "configure",
+    run,
+    summary="Write the index, sources and extras or groups for PyTorch into a project, and check uv's lock.",
+    more="Nothing that you wrote is undone: what stands in the way is an error that says so.",
+    arguments=(
+        Argument(
+            name="reqs",
+            metavar="[PACKAGE]...",
+            help="Packages to route and require besides torch and those that the project has.",
+            many=True,
+        ),
+    ),
+    options=(
+        "project",
+        "layout",
+        "with",
+        "on",
+        "default_backend",
+        "require_platform",
+        "migrate",
+        "lock",
+        *MACHINE_OPTIONS,
+        "python_version",
+        "channel",
+        "index_base",
+        "refresh",
+        "allow_insecure_host",
+        "offline",
+        "dry_run",
+        "json",
+    ),
+    examples=(
+        ("torchinstall configure", "the build for this machine, in this project"),
+        (
+            "torchinstall configure --layout groups --with cpu --with cu130",
+            "CPU on CI, CUDA on workstations, one lock",
+        ),
+        ("torchinstall configure --on linux=cu130 --on windows=cu126 --dry-run", "a backend per platform"),
+    ),
+)

@@ -1,0 +1,156 @@
+"""What the project verbs have in common: which project, its Python, and a plan for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchinstall.cli.options import Declared, declare
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.cli.session import Session
+    from torchinstall.cli.settings import Settings
+    from torchinstall.machine import Machine
+    from torchinstall.planner.model import Plan
+    from torchinstall.project.view import ProjectView
+
+__all__ = ["MACHINE_OPTIONS", "ProjectPlan", "project_folder", "project_plan", "project_python"]
+
+MACHINE_OPTIONS = (
+    "backend",
+    "require_gpu",
+    "allow_cpu",
+    "prefer_gpu",
+    "respect_visible_devices",
+    "machine",
+    "root",
+    "target_driver",
+    "target_cuda",
+    "target_gpu",
+)
+
+declare(
+    Declared(
+        name="project",
+        decls=("--project",),
+        metavar="DIR",
+        section="Where",
+        config=False,
+        help="The project's folder; else the nearest one with a pyproject.toml.",
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectPlan:
+    """A plan for a project's Python on a machine, and what it was made from."""
+
+    plan: Plan
+    machine: Machine
+    catalog: Catalog
+
+
+def project_folder(session: Session, settings: Settings) -> Path:
+    """The folder of `--project`, else the nearest with a `pyproject.toml`, else here."""
+    world = session.world
+    named = settings.text("project")
+    if named is not None:
+        return world.path(named)
+    for folder in (world.cwd, *world.cwd.parents):
+        if (folder / "pyproject.toml").is_file():
+            return folder
+    return world.cwd
+
+
+def project_plan(
+    session: Session,
+    settings: Settings,
+    python: str,
+    requirements: tuple[Requirement, ...],
+    *,
+    offline: bool = False,
+) -> ProjectPlan:
+    """Plan for a project.
+
+    Args:
+        session: of the run.
+        settings: of the verb.
+        python: the project's Python, `3.12`.
+        requirements: of the torch family.
+        offline: ask no index, whatever the settings say.
+
+    Raises:
+        TorchInstallError: as planning does; a plan that says "impossible" is returned.
+    """
+    from torchinstall.cli.request import order_of
+    from torchinstall.fresh import fresh_plan
+    from torchinstall.line import catalog_of
+    from torchinstall.tags import foreign_target
+    from torchinstall.where import machine_of
+
+    world, detail = session.world, session.console.detail
+    catalog = catalog_of(world)
+    machine = machine_of(world, settings)
+    order = order_of(_without_requirements(settings), world, machine, catalog)
+    request = dataclasses.replace(
+        order.request, requirements=requirements, offline=order.request.offline or offline
+    )
+    target = foreign_target(machine, python)
+    detail(f"target: Python {python} on {target.platform}")
+    fresh = fresh_plan(
+        request,
+        machine,
+        target,
+        catalog,
+        world=world,
+        must_reach=False,
+        refresh=settings.on("refresh"),
+        allow_insecure=settings.texts("allow_insecure_host"),
+        detail=detail,
+    )
+    return ProjectPlan(plan=fresh.plan, machine=machine, catalog=fresh.catalog)
+
+
+def _without_requirements(settings: Settings) -> Settings:
+    """The arguments of these verbs are no requirements to install, and what follows `--` is no flag of uv."""
+    values = {name: value for name, value in settings.values.items() if name != "reqs"}
+    values.setdefault("index_base", "https://download.pytorch.org/whl")
+    return dataclasses.replace(settings, values=values, rest=())
+
+
+def project_python(folder: Path, view: ProjectView, settings: Settings, here: str) -> str:
+    """The Python that uv will most likely take for the project, as `3.12`.
+
+    In this order: `--python-version`, `.python-version`, the environment in `.venv`, the interpreter that
+    runs torchinstall where the project allows it, else the oldest one that the project allows.
+    """
+    named = settings.text("python_version")
+    if named is not None:
+        return named
+    allowed = view.requires_python
+    for text in (_first_line(folder / ".python-version"), _of_venv(folder / ".venv" / "pyvenv.cfg"), here):
+        match = re.search(r"\b3\.\d+", text)
+        if match and allowed.contains(f"{match.group()}.99", prereleases=True):
+            return match.group()
+    return next(iter(view.pythons), "3.12")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _of_venv(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    match = re.search(r"^version(?:_info)?\s*=\s*(\S+)", text, re.MULTILINE)
+    return match[1] if match else ""

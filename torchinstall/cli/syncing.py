@@ -1,0 +1,56 @@
+"""What `sync` and `run` have in common: choose the extra or group, say so in one line, hand over to uv."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from torchinstall.cli.projecting import project_folder, project_plan, project_python
+
+if TYPE_CHECKING:
+    from torchinstall.cli.session import Session
+    from torchinstall.cli.settings import Settings
+
+__all__ = ["uv_with_choice"]
+
+
+def uv_with_choice(session: Session, settings: Settings, verb: str) -> int:
+    """Run uv's verb with what fits this machine; its exit status.
+
+    Raises:
+        TorchInstallError: no project, nothing that it offers fits, or hardware that cannot be read.
+    """
+    from packaging.requirements import Requirement
+
+    from torchinstall.line import refusal
+    from torchinstall.project.choose import choose
+    from torchinstall.project.from_plan import cell_of
+    from torchinstall.project.sync import hand_over, locked_versions, sync_argv
+    from torchinstall.project.text import view_of
+    from torchinstall.project.write import read_text
+
+    world, console = session.world, session.console
+    folder = project_folder(session, settings)
+    view = view_of(read_text(folder / "pyproject.toml"))
+    python = project_python(folder, view, settings, world.python_version)
+    made = project_plan(session, settings, python, (Requirement("torch"),), offline=True)
+    if (error := refusal(made.plan)) is not None:
+        raise error
+    locked = locked_versions(folder, view, made.catalog, cell_of(made.plan), python)
+    choice = choose(view, made.plan, made.catalog, locked=locked, require_gpu=settings.on("require_gpu"))
+    for note in choice.notes:
+        console.warn(note.slug, note.message)
+    rest = settings.rest
+    backend = choice.offer.backend if choice.offer else "default index"
+    shown = shlex.join(sync_argv("uv", verb, choice.flags, rest, offline=settings.on("offline")))
+    console.say(f"{backend} ({choice.why}): {shown}")
+    if settings.on("dry_run"):
+        console.out(shown)
+        return 0
+    uv = world.find_uv(world.env)
+    argv = sync_argv(uv.path, verb, choice.flags, rest, offline=settings.on("offline"))
+    # A command runs where it was typed; uv finds the project from there, or is told.
+    if verb == "run":
+        where = () if folder in (world.cwd, *world.cwd.parents) else ("--project", str(folder))
+        return hand_over((argv[0], argv[1], *where, *argv[2:]), world.cwd, world.env)
+    return hand_over(argv, folder, world.env)

@@ -1,0 +1,260 @@
+"""Which extra or group of a project fits a machine, and what of a layout a file already holds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.markers import InvalidMarker, Marker
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from torchinstall.errors import GpuUnavailableError, NoCompatibleBuildError
+from torchinstall.planner.model import Warn
+from torchinstall.project.model import LayoutName
+from torchinstall.project.platforms import CELLS, marker_environment
+from torchinstall.project.sources import backend_of_url
+from torchinstall.project.view import Place, ProjectView
+
+if TYPE_CHECKING:
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.planner.model import Candidate, Plan
+
+__all__ = ["Choice", "Held", "Offer", "choose", "held_layout", "offers", "uv_flags"]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A backend and the extra or group that asks for it; `place` None: it is not a choice."""
+
+    backend: str
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The layout that a file holds already."""
+
+    layout: LayoutName
+    backends: tuple[str, ...]
+    on: tuple[tuple[str, str], ...] = ()
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What to ask of uv.
+
+    Attributes:
+        offer: None: the project offers no choice.
+        flags: for `uv sync` and `uv run`.
+        why: one clause for the line that is printed.
+    """
+
+    offer: Offer | None
+    flags: tuple[str, ...]
+    why: str
+    notes: tuple[Warn, ...] = ()
+
+
+def offers(view: ProjectView, catalog: Catalog) -> tuple[Offer, ...]:
+    """The backends that torch's sources name, in their order."""
+    urls = {row.name: row.url for row in view.indexes if row.name is not None}
+    found = []
+    for row in view.sources.get("torch", []):
+        backend = backend_of_url(urls.get(str(row.get("index")), ""), catalog)
+        if backend is None:
+            continue
+        place = None
+        if "extra" in row:
+            place = Place("extra", str(row["extra"]))
+        elif "group" in row:
+            place = Place("group", str(row["group"]))
+        found.append(Offer(backend, place))
+    return tuple(dict.fromkeys(found))
+
+
+def held_layout(view: ProjectView, catalog: Catalog) -> Held | None:
+    """The layout in the file; None where torch comes from no index of PyTorch."""
+    there = offers(view, catalog)
+    if not there:
+        return None
+    backends = tuple(dict.fromkeys(offer.backend for offer in there))
+    kinds = {offer.place.kind for offer in there if offer.place is not None}
+    if "extra" in kinds:
+        return Held("extras", backends)
+    if "group" in kinds:
+        defaults = {canonicalize_name(name) for name in view.texts("default-groups") or ()}
+        chosen = (item for item in there if item.place and canonicalize_name(item.place.name) in defaults)
+        first = next(chosen, None)
+        return Held("groups", backends, default=first.backend if first else None)
+    if len(backends) == 1:
+        return Held("this-machine", backends)
+    return Held("markers", backends, on=_on(view, catalog))
+
+
+def _on(view: ProjectView, catalog: Catalog) -> tuple[tuple[str, str], ...]:
+    urls = {row.name: row.url for row in view.indexes if row.name is not None}
+    found = []
+    for cell in CELLS:
+        for row in view.sources.get("torch", []):
+            backend = backend_of_url(urls.get(str(row.get("index")), ""), catalog)
+            if backend is not None and _holds(str(row.get("marker", "")), cell):
+                found.append((cell, backend))
+                break
+    return tuple(found)
+
+
+def _holds(marker: str, cell: str) -> bool:
+    try:
+        return not marker or Marker(marker).evaluate(dict(marker_environment(cell, "3.12")))
+    except InvalidMarker:
+        return False
+
+
+def choose(
+    view: ProjectView,
+    plan: Plan,
+    catalog: Catalog,
+    *,
+    locked: Mapping[str, str] | None = None,
+    require_gpu: bool = False,
+) -> Choice:
+    """The offer that fits the machine of a plan best.
+
+    Args:
+        view: the project.
+        plan: for this machine and `torch` without bounds; its candidates are the judgement on every build.
+        catalog: knows backends.
+        locked: backend -> the torch version that the project's lock holds for it on this platform.
+        require_gpu: rather fail than take an offer without a GPU.
+
+    Raises:
+        NoCompatibleBuildError: nothing that the project offers runs here.
+        GpuUnavailableError: `require_gpu`, and only a CPU build fits.
+    """
+    there = tuple(offer for offer in offers(view, catalog) if offer.place is not None)
+    fixed = tuple(offer for offer in offers(view, catalog) if offer.place is None)
+    if not there:
+        return _fixed(fixed, plan, locked or {})
+    fitting = [offer for offer in there if _accepted(offer.backend, plan, locked or {})]
+    if not fitting:
+        raise _nothing_fits(there, plan)
+    best = max(fitting, key=lambda offer: _rank(offer, plan, catalog))
+    notes: list[Warn] = []
+    if _vendor(best.backend, catalog) is None and plan.backend and _vendor(plan.backend, catalog) is not None:
+        lost = f"this machine could use {plan.backend}, and the project offers only " + ", ".join(
+            offer.backend for offer in there
+        )
+        if require_gpu:
+            raise GpuUnavailableError(
+                "gpu-not-offered",
+                lost,
+                wanted=f"an extra or group for {plan.backend}",
+                found=", ".join(f"{offer.backend}: {_reason(offer.backend, plan)}" for offer in there),
+                hints=(_add_hint(there, plan.backend),),
+            )
+        notes.append(Warn(slug="gpu-not-offered", message=f"{lost}; {_add_hint(there, plan.backend)}"))
+    gpu = next((item.name or item.vendor for item in plan.gpus if item.covered), None)
+    why = f"for {gpu}" if gpu and _vendor(best.backend, catalog) else "no GPU build of the project fits here"
+    if not plan.gpus:
+        why = "no GPU here"
+    return Choice(offer=best, flags=uv_flags(best, view), why=why, notes=tuple(notes))
+
+
+def _add_hint(there: tuple[Offer, ...], backend: str) -> str:
+    kind = there[0].place.kind if there[0].place else "group"
+    names = " ".join(
+        f"--with {item}" for item in dict.fromkeys((*(offer.backend for offer in there), backend))
+    )
+    return f"torchinstall configure --layout {kind}s {names}"
+
+
+def _fixed(fixed: tuple[Offer, ...], plan: Plan, locked: Mapping[str, str]) -> Choice:
+    """A project with one build a platform: nothing to choose, but something to say where it does not fit."""
+    notes: tuple[Warn, ...] = ()
+    if fixed and plan.backend and not any(_accepted(offer.backend, plan, locked) for offer in fixed):
+        notes = (
+            Warn(
+                slug="project-for-another-machine",
+                message=f"the project takes {', '.join(offer.backend for offer in fixed)}, and here "
+                + "; ".join(dict.fromkeys(_reason(offer.backend, plan) for offer in fixed))
+                + "; torchinstall configure --layout groups --with cpu "
+                + " ".join(f"--with {name}" for name in dict.fromkeys((fixed[0].backend, plan.backend))),
+            ),
+        )
+    return Choice(
+        offer=fixed[0] if fixed else None, flags=(), why="the project offers no choice", notes=notes
+    )
+
+
+def uv_flags(offer: Offer, view: ProjectView) -> tuple[str, ...]:
+    """The flags that make uv take one offer and none of those that conflict with it."""
+    place = offer.place
+    if place is None:
+        return ()
+    if place.kind == "extra":
+        return ("--extra", place.name)
+    defaults = view.texts("default-groups") or ()
+    mine = canonicalize_name(place.name)
+    rivals = {
+        name for row in view.conflicts if ("group", mine) in row for kind, name in row if kind == "group"
+    } - {mine}
+    out = [flag for name in defaults if canonicalize_name(name) in rivals for flag in ("--no-group", name)]
+    own = () if mine in map(canonicalize_name, defaults) else ("--group", place.name)
+    return (*out, *own)
+
+
+def _vendor(backend: str, catalog: Catalog) -> str | None:
+    info = catalog.backend(backend)
+    return info.kind.vendor if info is not None else None
+
+
+def _candidates(backend: str, plan: Plan) -> list[Candidate]:
+    return [candidate for candidate in plan.candidates if candidate.backend == backend]
+
+
+def _accepted(backend: str, plan: Plan, locked: Mapping[str, str]) -> bool:
+    """Whether the locked build runs here; where that is not known, whether any build of the backend does."""
+    mine = _candidates(backend, plan)
+    version = locked.get(backend)
+    exact = [item for item in mine if version is not None and item.torch == version.partition("+")[0]]
+    return any(item.verdict != "rejected" for item in exact or mine)
+
+
+def _reason(backend: str, plan: Plan) -> str:
+    rejected = next((item for item in _candidates(backend, plan) if item.verdict == "rejected"), None)
+    if rejected is None:
+        return f"{backend} is not published for this platform and Python"
+    return f"{backend} needs {rejected.wanted}, found {rejected.found}"
+
+
+def _rank(offer: Offer, plan: Plan, catalog: Catalog) -> tuple[bool, bool, Version, tuple[int, ...]]:
+    """The planned backend, then one with a GPU, then the newest torch, then the newest toolkit."""
+    info = catalog.backend(offer.backend)
+    accepted = [item for item in _candidates(offer.backend, plan) if item.verdict != "rejected"]
+    return (
+        offer.backend == plan.backend,
+        info is not None and info.kind.vendor is not None,
+        max((_version(item.torch) for item in accepted), default=Version("0")),
+        (info.toolkit or ()) if info is not None else (),
+    )
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return Version("0")
+
+
+def _nothing_fits(there: tuple[Offer, ...], plan: Plan) -> NoCompatibleBuildError:
+    names = ", ".join(offer.backend for offer in there)
+    return NoCompatibleBuildError(
+        "nothing-offered-fits",
+        f"none of the builds that the project offers ({names}) runs on this machine",
+        wanted=f"an extra or group for {plan.backend or 'cpu'}",
+        found="\n".join(dict.fromkeys(_reason(offer.backend, plan) for offer in there)),
+        hints=(_add_hint(there, plan.backend or "cpu"),),
+    )
