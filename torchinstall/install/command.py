@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torchinstall.planner.model import Package, Plan
     from torchinstall.target import Installed
 
-__all__ = ["PROJECT_FILE", "check_uv_args", "command", "shell"]
+__all__ = ["PROJECT_FILE", "check_uv_args", "command", "project_text", "shell"]
 
 PROJECT_FILE = "torchinstall-request/pyproject.toml"
 """What the command calls the project file; `run` writes it to a private folder instead.
@@ -184,6 +184,11 @@ def _name(text: str) -> str:
     from packaging.utils import canonicalize_name
 
     return canonicalize_name(Requirement(text).name)
+
+
+def project_text(plan: Plan) -> str:
+    """The project file of a plan, also of one for a Python that is not here."""
+    return _project(plan, _Sources(plan))
 
 
 def _project(plan: Plan, sources: _Sources) -> str:
