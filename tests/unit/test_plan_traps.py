@@ -302,3 +302,9 @@ def test_a_guessed_list_of_code_is_named() -> None:
     plan = decide(windows(ampere, driver="581.42"), "torch==2.8.0")
     assert plan.backend == "cu129"
     assert "code-list-assumed" in {item.slug for item in plan.warnings}
+
+
+def test_intel_data_centre_gpus_are_for_linux_only() -> None:
+    ponte_vecchio = intel("8086:0bdb", integrated=False)
+    assert decide(linux(ponte_vecchio)).backend == "xpu"
+    assert decide(windows(ponte_vecchio)).backend == "cpu"

@@ -176,6 +176,7 @@ class ShippedTables:
                 row.get("integrated"),
                 row["source"],
                 row["confidence"],
+                tuple(row.get("os") or ()),
             )
             for row in self.file(f"gpus_{known}.json").rows
         ]

@@ -205,6 +205,7 @@ class GpuFact:
         code: `8.9`, `gfx1100`, or for Intel the platform (`BMG`).
         supported: Intel only: whether PyTorch's XPU builds name it as supported; None: unknown.
         integrated: None where the source does not say.
+        os: operating systems on which `supported` holds; empty: on all.
     """
 
     vendor: Vendor
@@ -215,6 +216,7 @@ class GpuFact:
     integrated: bool | None
     source: str
     confidence: Confidence
+    os: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ _GPUS = _schema(
     _column("code", _or_null(_text), "a text or null"),
     Column(name="supported", check=_or_null(_flag), wanted="true, false or null", optional=True),
     Column(name="integrated", check=_or_null(_flag), wanted="true, false or null", optional=True),
+    Column(name="os", check=_some_texts, wanted="operating systems", optional=True, default=None),
 )
 
 SCHEMAS: Mapping[str, Schema] = {

@@ -54,7 +54,7 @@ def cover(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situatio
     if backend.kind.strategy == "gfx":
         return _cover_gfx(code, gpu)
     if backend.kind.strategy == "device":
-        return _cover_device(backend, gpu, situation.catalog)
+        return _cover_device(backend, gpu, situation)
     if code is not None and code.native:
         return _cover_system(code, gpu, situation.target)
     return Cover(gpu, "CPU only", "no-code-for-gpu", "a build for this GPU", backend.name)
@@ -215,11 +215,13 @@ def _cover_gfx(code: Code | None, gpu: Gpu) -> Cover:
     )
 
 
-def _cover_device(backend: BackendInfo, gpu: Gpu, catalog: Catalog) -> Cover:
-    fact = catalog.gpu_fact(gpu.vendor, gpu.pci_id, gpu.name)
-    if fact is not None and fact.supported:
+def _cover_device(backend: BackendInfo, gpu: Gpu, situation: Situation) -> Cover:
+    fact = situation.catalog.gpu_fact(gpu.vendor, gpu.pci_id, gpu.name)
+    if fact is not None and fact.supported and (not fact.os or situation.target.os in fact.os):
         return Cover(gpu, f"{backend.name} ({fact.code})" if fact.code else backend.name)
     what = "is not on PyTorch's list" if fact is not None else "is not a GPU that the tables know"
+    if fact is not None and fact.supported:
+        what = f"is on PyTorch's list for {' and '.join(fact.os)} only"
     return Cover(
         gpu,
         f"{gpu.label} {what}",
