@@ -216,9 +216,11 @@ def test_products_by_pci_id(catalog: Catalog, vendor: str, pci_id: str, code: st
         ("nvidia", "NVIDIA H100 80GB HBM3", "9.0"),
         ("nvidia", "GeForce RTX 5090", "12.0"),
         ("nvidia", "NVIDIA GeForce GTX 1080 Ti", "6.1"),
+        ("nvidia", "NVIDIA GeForce RTX 3060 12GB", "8.6"),
         ("nvidia", "Jetson AGX Orin", "8.7"),
         ("amd", "Radeon RX 7900 XTX", "gfx1100"),
         ("amd", "AMD Instinct MI300X", "gfx942"),
+        ("amd", "MI250X", "gfx90a"),
         ("intel", "Intel Arc B580 Graphics", "BMG"),
     ],
 )

@@ -41,7 +41,7 @@ def platform_of(platform_tag: str) -> str | None:
     """The table key of a wheel platform tag: `manylinux_2_28_x86_64` -> `linux_x86_64`.
 
     `any` for wheels that run everywhere, None for platforms that nobody plans for (s390x, musllinux, i686).
-    A compressed tag (`manylinux_2_17_aarch64.manylinux2014_aarch64`) names one platform, so its last part decides.
+    A compressed tag (`manylinux_2_17_aarch64.manylinux2014_aarch64`) is one platform, that of its last part.
     """
     platform_tag = platform_tag.rpartition(".")[2]
     if platform_tag == "any":
@@ -350,17 +350,33 @@ class Catalog:
         return tuple(self._families.values())
 
     def gpu_fact(self, vendor: str, pci_id: str | None, name: str | None) -> GpuFact | None:
-        """A product by PCI id, else by name (without the vendor's name, case and spacing apart)."""
-        rows = self.tables.gpus(vendor)
-        if pci_id is not None:
-            wanted = pci_id.lower()
-            for row in rows:
-                if row.pci_id == wanted:
-                    return row
+        """A product by PCI id, else by name (without the vendor's name, case and spacing apart).
+
+        Where the name is not known as it is, one without its memory size or `Laptop GPU` is looked for:
+        `NVIDIA GeForce RTX 3060 12GB`.
+        """
+        by_id, by_name = self._gpus(vendor)
+        if pci_id is not None and (row := by_id.get(pci_id.lower())):
+            return row
         if name is None:
             return None
         plain = _plain_name(name)
-        return next((row for row in rows if row.name is not None and _plain_name(row.name) == plain), None)
+        return by_name.get(plain) or by_name.get(_AFTER_NAME.sub("", plain))
+
+    def _gpus(self, vendor: str) -> tuple[dict[str, GpuFact], dict[str, GpuFact]]:
+        """The product table of a vendor by PCI id and by plain name; the first of several rows counts."""
+        key = ("gpus", vendor)
+        if key not in self.scratch:
+            by_id: dict[str, GpuFact] = {}
+            by_name: dict[str, GpuFact] = {}
+            for row in self.tables.gpus(vendor):
+                if row.pci_id is not None:
+                    by_id.setdefault(row.pci_id, row)
+                if row.name is not None:
+                    by_name.setdefault(_plain_name(row.name), row)
+            self.scratch[key] = by_id, by_name
+        found: tuple[dict[str, GpuFact], dict[str, GpuFact]] = self.scratch[key]
+        return found
 
     def advice(self, vendor: str, match: str, os: str) -> tuple[Advice, ...]:
         """Indexes of a vendor that serve this gfx target or Jetson release."""
@@ -397,6 +413,10 @@ def _nearest(rows: Mapping[str, Code], minor: str) -> Code | None:
     wanted = dotted(minor)
     older = [key for key in rows if dotted(key) <= wanted]
     return rows[max(older, key=dotted)] if older else rows[min(rows, key=dotted)]
+
+
+_AFTER_NAME = re.compile(r"( laptop gpu| \d+ ?gb)+$")
+"""What may follow a product's name without changing the chip."""
 
 
 def _plain_name(name: str) -> str:
