@@ -99,17 +99,17 @@ def fresh_plan(
     while keys := reading.unread(
         lambda known, names: wanted_pages(request, machine, target, known, discovered=names)
     ):
-        failure = reading.read(keys, decide)
-        if failure is None:
-            continue
-        if not must_reach:
-            return Fresh(plan=_warned(tables, reading.warnings), catalog=catalog, index_down=True)
-        without = catalog.without_index()
-        made = decide(without)
-        if not _as_good(made, tables, request):
-            raise failure
-        return Fresh(plan=_warned(made, reading.warnings), catalog=without)
-    return Fresh(plan=_warned(reading.plan, reading.warnings), catalog=reading.catalog)
+        reading.read(keys, decide)
+    if reading.failure is None:
+        return Fresh(plan=_warned(reading.plan, reading.warnings), catalog=reading.catalog)
+    if not must_reach:
+        note = Warn(slug=reading.failure.slug, message=reading.failure.message)
+        return Fresh(plan=_warned(tables, reading.warnings or [note]), catalog=catalog, index_down=True)
+    without = catalog.without_index()
+    made = decide(without)
+    if not _as_good(made, tables, request):
+        raise reading.failure
+    return Fresh(plan=_warned(made, reading.warnings), catalog=without)
 
 
 class _Reading:
@@ -117,6 +117,9 @@ class _Reading:
 
     The pages that the tables think worth reading nearly always settle it in one turn. Where the index has
     less than the tables say (a mirror), the next best build may lie on a page that nobody asked for yet.
+
+    Attributes:
+        failure: set when the index did not answer, or has not one page of torch of those asked for.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class _Reading:
         self.catalog = catalog
         self.plan = tables
         self.warnings: list[Trouble] = []
+        self.failure: CatalogError | None = None
         self._tables = tables
         self._discover = discover
         self._detail = detail
@@ -143,7 +147,8 @@ class _Reading:
         self, wanted: Callable[[Catalog, tuple[str, ...]], tuple[PageKey, ...]]
     ) -> tuple[PageKey, ...]:
         """The pages to read next; none when the plan is settled."""
-        if self._turns == MOST_TURNS:
+        down = self.failure is not None and self.failure.slug not in NOT_THERE
+        if self._turns == MOST_TURNS or down:
             return ()
         keys = dict.fromkeys(wanted(self.catalog, self._names))
         if self.plan.chosen != self._tables.chosen:
@@ -163,8 +168,8 @@ class _Reading:
             and info.kind.vendor == chosen.kind.vendor
         )
 
-    def read(self, keys: tuple[PageKey, ...], decide: Callable[[Catalog], Plan]) -> CatalogError | None:
-        """Read pages and plan again; the error where the index did not answer at all."""
+    def read(self, keys: tuple[PageKey, ...], decide: Callable[[Catalog], Plan]) -> None:
+        """Read pages and plan again."""
         from torchinstall.catalog.live import fetch_pages
 
         first = not self._asked
@@ -178,20 +183,20 @@ class _Reading:
         for note in result.notes:
             self._detail(note)
         failure = result.error()
-        if first and failure is not None:
-            self.warnings += result.warnings
-            return failure
         pages = dict(result.pages)
-        if failure is None or first:
+        # "Not one page of torch is there" may only mean that the index lacks these backends: others may do.
+        absent = {key: () for key, trouble in result.failures.items() if trouble.slug in NOT_THERE}
+        if any(package == "torch" and rows for (package, _), rows in pages.items()):
+            self.failure = None
+        elif first:
+            self.failure = failure
+        if not absent:
             self.warnings += result.warnings
-        else:
-            # The index answered before, so "not one page of torch is there" only says what it does not have.
-            pages.update({key: () for key, trouble in result.failures.items() if trouble.slug in NOT_THERE})
+        pages.update(absent)
         if pages:
             self.catalog = self.catalog.overlay(pages, result.hashes)
             self.plan = decide(self.catalog)
         self._names += tuple(name for name in result.backends or () if self.catalog.backend(name) is not None)
-        return None
 
 
 def live_options(
@@ -236,6 +241,6 @@ def _covered(plan: Plan) -> list[bool]:
     return [gpu.covered for gpu in plan.gpus]
 
 
-def _warned(plan: Plan, troubles: Iterable[Trouble]) -> Plan:
+def _warned(plan: Plan, troubles: Iterable[Trouble | Warn]) -> Plan:
     warnings = tuple(Warn(slug=trouble.slug, message=trouble.message) for trouble in troubles)
     return dataclasses.replace(plan, warnings=(*warnings, *plan.warnings))

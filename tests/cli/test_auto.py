@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import torchinstall
 from tests.cli.support import Said, run
 from tests.support import faults
 from tests.support.index_server import IndexServer
@@ -302,3 +306,49 @@ def test_install_that_does_not_compute_is_exit_7(place: Place, server: IndexServ
     assert said.json["error"]["slug"] == "import-failed"
     assert said.json["verify"]["ok"] is False
     assert said.json["plan"]["backend"] == "cpu"
+
+
+def test_a_mirror_that_has_less_than_the_tables_say(place: Place, server: IndexServer) -> None:
+    """The tables know newer builds on backends that this mirror does not have; what it has is taken."""
+    for backend in ("cu126", "cu130"):
+        server.tree.remove(a_torch(f"2.9.1+{backend}").filename)
+    said = auto(place, "torch", at(server), "--no-verify", machine=RTX_4090)
+    assert said.code == 0, said.err
+    assert place.versions()["torch"] == "2.9.1+cu128"
+
+
+def test_quiet_says_nothing_but_the_outcome(place: Place, server: IndexServer) -> None:
+    said = auto(place, "torch", at(server), "--no-verify", "-qq")
+    assert said.code == 0
+    assert said.err == ""
+    assert said.out.startswith("installed: torch 2.9.1+cpu")
+
+
+def interrupted(place: Place, server: IndexServer, path: str) -> tuple[int, str]:
+    """Run `auto` as a process of its own, and press Ctrl-C while the index keeps `path` to itself."""
+    server.fault(path, faults.never(30))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torchinstall", "auto", "torch", at(server), "--venv", str(place.folder)],
+        env={**place.env, "PYTHONPATH": str(Path(torchinstall.__file__).parents[1])},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=place.folder.parent,
+        start_new_session=True,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while path not in server.paths() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert path in server.paths(), server.paths()
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=15)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("path", ["/whl/cpu/torch/", "/simple/filelock/"], ids=["our-reading", "uv"])
+def test_ctrl_c_is_130_and_leaves_no_trace(place: Place, server: IndexServer, path: str) -> None:
+    code, said = interrupted(place, server, path)
+    assert code == 130, said
+    assert "error[interrupted]" in said
+    assert "Traceback" not in said
+    assert place.versions() == {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from torchinstall.cli.app import build
 from torchinstall.cli.config import Kind, load_config
 from torchinstall.cli.options import DECLARED, config_kinds
 from torchinstall.errors import UsageError
@@ -77,3 +78,12 @@ def test_unknown_key_names_the_close_one(tmp_path: Path) -> None:
 def test_every_setting_of_a_file_is_a_flag() -> None:
     assert set(config_kinds()) <= set(DECLARED)
     assert "json" not in config_kinds()
+
+
+def test_which_keys_a_file_may_hold_does_not_depend_on_the_verb() -> None:
+    """A verb's own flags cannot be held by files: another verb would refuse the file."""
+    before = config_kinds()
+    app = build()
+    for name in app.table:
+        app.get_command(None, name)  # type: ignore[arg-type]  # no context is needed
+    assert config_kinds() == before

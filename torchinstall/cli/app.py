@@ -111,7 +111,23 @@ def build(table: Mapping[str, Row] | None = None) -> LazyGroup:
     )
 
 
+def _catalog_date() -> str:
+    """When the shipped tables were made, from the head of the largest; reading it whole would cost more."""
+    import re
+    from pathlib import Path
+
+    table = Path(__file__).parents[1] / "catalog" / "data" / "wheels.json"
+    try:
+        with table.open(encoding="utf-8") as file:
+            match = re.search(r'"as_of": "([\d-]+)"', file.read(200))
+    except OSError:
+        return ""
+    return f" (catalog of {match[1]})" if match else ""
+
+
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        ctx.find_object(Session).console.out(f"torchinstall {__version__}")  # type: ignore[union-attr]  # main sets it
+        session = ctx.find_object(Session)
+        assert session is not None  # noqa: S101  # main sets it
+        session.console.out(f"torchinstall {__version__}{_catalog_date()}")
         ctx.exit()

@@ -10,6 +10,7 @@ from torchinstall.cli.settings import Settings
 from torchinstall.cli.verb import Verb
 
 if TYPE_CHECKING:
+    from torchinstall.cli.console import Console
     from torchinstall.install.run import Result
     from torchinstall.install.verify import Report
     from torchinstall.line import Line
@@ -39,10 +40,17 @@ def run(session: Session, settings: Settings) -> int:
         return _finish(session, settings, line, _rehearse(session, line), None)
     from torchinstall.install.carry_out import carry_out
 
-    done = carry_out(line, session.world, tell=console.say, warn=console.warn)
+    done = carry_out(line, session.world, tell=console.say, warn=console.warn, uv_talk=_uv_talk(console))
     console.partial["plan"] = plan_to_json(done.line.plan)
     report = _verified(session, done.line) if settings.on("verify") else None
     return _finish(session, settings, done.line, done.result, report)
+
+
+def _uv_talk(console: Console) -> tuple[str, ...]:
+    """How loud and how coloured uv is: as loud and as coloured as we are."""
+    colour = ("--color", console.color) if console.color != "auto" else ()
+    loud = ("--quiet",) if console.quiet else ("--verbose",) if console.verbose > 1 else ()
+    return (*colour, *loud)
 
 
 def _rehearse(session: Session, line: Line) -> Result | None:

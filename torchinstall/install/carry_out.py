@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torchinstall.install.locate import Place
     from torchinstall.install.run import Result
     from torchinstall.line import Line
+    from torchinstall.planner.model import Plan
 
 __all__ = ["Done", "carry_out"]
 
@@ -32,7 +33,12 @@ class Done:
 
 
 def carry_out(
-    line: Line, world: World, *, tell: Callable[[str], None], warn: Callable[[str, str], None]
+    line: Line,
+    world: World,
+    *,
+    tell: Callable[[str], None],
+    warn: Callable[[str, str], None],
+    uv_talk: tuple[str, ...] = (),
 ) -> Done:
     """Install what the line plans.
 
@@ -44,6 +50,7 @@ def carry_out(
         world: environment, folder and stderr.
         tell: hears what happens.
         warn: hears (slug, message) of what is wrong and does not matter enough to stop.
+        uv_talk: arguments that say how loud and how coloured uv is.
 
     Raises:
         InstallFailedError: uv failed; the environment is as it was, or the hints say what to type.
@@ -57,7 +64,7 @@ def carry_out(
         changing = _rehearsed(made, world, tell)
         if changing == frozenset():
             return Done(line=made, result=None)
-        result = _installed(made, place, world, changing, tell)
+        result = _installed(made.command(world.env, more=uv_talk), place, world, changing, tell)
     _stored(made, world, warn)
     return Done(line=made, result=result)
 
@@ -108,12 +115,11 @@ def _rehearsed(line: Line, world: World, tell: Callable[[str], None]) -> frozens
 
 
 def _installed(
-    line: Line, place: Place, world: World, changing: frozenset[str] | None, tell: Callable[[str], None]
+    plan: Plan, place: Place, world: World, changing: frozenset[str] | None, tell: Callable[[str], None]
 ) -> Result:
     from torchinstall.install.restore import Reinstall, protected
     from torchinstall.install.run import child_env, run
 
-    plan = line.command(world.env)
     uv, python = plan.command[0], str(plan.target.python)
     places = tuple(item for folder in plan.find_links for item in ("--find-links", folder))
     if plan.index_url is not None:
