@@ -72,6 +72,13 @@ def test_a_wrong_table_names_file_row_and_fault(raw: object, said: str) -> None:
     assert caught.value.hints
 
 
+def test_a_number_beside_a_truth_value_is_still_noticed() -> None:
+    rows = [GOOD["rows"][0], {**GOOD["rows"][0], "exact": 1}]
+    with pytest.raises(CatalogError) as caught:
+        parse_table("companions.json", {**GOOD, "rows": rows}, COMPANIONS)
+    assert "row 2: exact is 1" in (caught.value.found or "")
+
+
 def test_a_later_schema_is_too_new() -> None:
     with pytest.raises(CatalogError) as caught:
         parse_table("companions.json", {**GOOD, "schema_version": 2}, COMPANIONS)
@@ -127,6 +134,31 @@ def test_a_default_is_not_written() -> None:
 
 
 TEXTS = st.text(min_size=1, max_size=20)
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(max_size=3),
+    st.lists(st.text()),
+)
+
+
+@given(
+    rows=st.lists(
+        st.dictionaries(st.sampled_from(["torch", "package", "exact", "colour"]), JUNK).map(
+            lambda junk: {**GOOD["rows"][0], **junk}
+        ),
+        max_size=4,
+    ),
+    drop=st.sampled_from(["", "torch", "source"]),
+)
+def test_the_quick_look_and_the_slow_one_agree(rows: list[dict[str, Any]], drop: str) -> None:
+    for row in rows[:1]:
+        row.pop(drop, None)
+    assert COMPANIONS.fits(rows) is all(COMPANIONS.problem(row) is None for row in rows)
 
 
 @given(

@@ -60,6 +60,13 @@ class Schema:
 
     columns: tuple[Column, ...]
 
+    def fits(self, rows: list[Any]) -> bool:
+        """Whether no row has a problem; quick, since a value that many rows share is looked at once."""
+        names = frozenset(column.name for column in self.columns)
+        if not all(isinstance(row, dict) and row.keys() <= names for row in rows):
+            return False
+        return all(_column_fits(column, rows) for column in self.columns)
+
     def problem(self, row: Any) -> str | None:
         """What is wrong with a row, None where nothing is."""
         if not isinstance(row, dict):
@@ -77,6 +84,24 @@ class Schema:
             known = {column.name for column in self.columns}
             return f"{min(set(row) - known)!r} is not a column"
         return None
+
+
+def _column_fits(column: Column, rows: list[dict[str, Any]]) -> bool:
+    name = column.name
+    try:
+        values = (
+            [row[name] for row in rows if name in row] if column.optional else [row[name] for row in rows]
+        )
+    except KeyError:
+        return False
+    try:
+        distinct = set(values)
+    except TypeError:  # lists
+        return all(map(column.check, values))
+    if any(not isinstance(value, str) and value is not None for value in distinct):
+        # 1, 1.0 and True are one member of a set, and not the same to a check.
+        return all(map(column.check, values))
+    return all(map(column.check, distinct))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,13 +173,19 @@ def parse_table(name: str, raw: Any, schema: Schema) -> TableFile:
         raise invalid(name, "sources is not an object of texts")
     if not isinstance(rows, list):
         raise invalid(name, "rows is not a list")
+    if not schema.fits(rows) or not {row["source"] for row in rows} <= sources.keys():
+        raise _first_problem(name, rows, sources, schema)
+    return TableFile(name=name, as_of=as_of, sources=sources, rows=tuple(rows))
+
+
+def _first_problem(name: str, rows: list[Any], sources: Row, schema: Schema) -> CatalogError:
     for number, row in enumerate(rows, 1):
         problem = schema.problem(row)
+        if problem is None and row["source"] not in sources:
+            problem = f"source {row['source']!r} is not among the file's sources"
         if problem is not None:
-            raise invalid(name, problem, row=number)
-        if row["source"] not in sources:
-            raise invalid(name, f"source {row['source']!r} is not among the file's sources", row=number)
-    return TableFile(name=name, as_of=as_of, sources=sources, rows=tuple(rows))
+            return invalid(name, problem, row=number)
+    return invalid(name, "a row breaks the schema")
 
 
 def render(table: TableFile, schema: Schema) -> str:
