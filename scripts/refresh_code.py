@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scripts.refreshing import Row, arguments, code_order, finish, fold, parser, read_source
-from torchinstall.catalog.catalog import platform_of
 from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.table_file import TableFile
+from torchinstall.catalog.tables import platform_of
 from torchinstall.versions import dotted
 
 LINUX = ".ci/wheel/linux/build_env_setup.py"

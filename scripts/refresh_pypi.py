@@ -33,9 +33,9 @@ from scripts.refreshing import (
     wheel_order,
 )
 from torchinstall.catalog.anchors import scan
-from torchinstall.catalog.catalog import platform_of
 from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.table_file import TableFile
+from torchinstall.catalog.tables import platform_of
 from torchinstall.catalog.wheel_names import WheelName, parse_name
 
 SOURCE = "pypi-files"

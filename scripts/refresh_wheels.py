@@ -25,11 +25,12 @@ from scripts.refreshing import (
     version_of,
     wheel_order,
 )
-from torchinstall.catalog.catalog import Catalog, PageKey, platform_of
+from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.live import LiveOptions, LiveResult, discover_backends, fetch_pages
 from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.table_file import TableFile
+from torchinstall.catalog.tables import PageKey, platform_of
 from torchinstall.catalog.wheel_names import parse_name
 from torchinstall.errors import TorchInstallError
 

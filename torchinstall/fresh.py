@@ -17,8 +17,9 @@ from torchinstall.planner.model import Warn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from torchinstall.catalog.catalog import Catalog, PageKey
+    from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.live import LiveOptions, Trouble
+    from torchinstall.catalog.tables import PageKey
     from torchinstall.cli.world import World
     from torchinstall.errors import CatalogError
     from torchinstall.machine import Machine

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cached_property, lru_cache
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
-from packaging.version import InvalidVersion, Version
-
+from torchinstall.catalog.codes import CodeIndex
 from torchinstall.catalog.model import (
     Advice,
     BackendInfo,
@@ -27,93 +26,9 @@ from torchinstall.catalog.model import (
     GpuService,
     Wheels,
 )
-from torchinstall.versions import Dotted, dotted
+from torchinstall.catalog.tables import PageKey, Tables, platform_of
 
-__all__ = ["Catalog", "PageKey", "Tables", "platform_of"]
-
-PageKey = tuple[str, str]
-"""A page of the index: (package, backend)."""
-
-_GLIBC_OR_PLAIN = re.compile(r"(?:manylinux\w*?|linux)_(x86_64|aarch64)$")
-
-
-def platform_of(platform_tag: str) -> str | None:
-    """The table key of a wheel platform tag: `manylinux_2_28_x86_64` -> `linux_x86_64`.
-
-    `any` for wheels that run everywhere, None for platforms that nobody plans for (s390x, musllinux, i686).
-    A compressed tag (`manylinux_2_17_aarch64.manylinux2014_aarch64`) is one platform, that of its last part.
-    """
-    platform_tag = platform_tag.rpartition(".")[2]
-    if platform_tag == "any":
-        return "any"
-    if match := _GLIBC_OR_PLAIN.match(platform_tag):
-        return f"linux_{match[1]}"
-    if platform_tag in ("win_amd64", "win_arm64"):
-        return platform_tag
-    if platform_tag.startswith("macosx_"):
-        if platform_tag.endswith("_arm64"):
-            return "macos_arm64"
-        if platform_tag.endswith("_x86_64"):
-            return "macos_x86_64"
-    return None
-
-
-class Tables(Protocol):
-    """The shipped tables, each read when first asked for (see `catalog.load.ShippedTables`)."""
-
-    @property
-    def snapshot(self) -> str:
-        """Date of the newest table, `2026-11-22`."""
-
-    @property
-    def kinds(self) -> tuple[BackendKind, ...]:
-        """Lines of backends."""
-
-    @property
-    def retired(self) -> Mapping[str, str | None]:
-        """Backend name -> last torch release published for it, None while it lives (`backends.json`)."""
-
-    @property
-    def wheels(self) -> tuple[Wheels, ...]:
-        """What is published."""
-
-    @property
-    def companions(self) -> tuple[Companion, ...]:
-        """Which package version belongs to which torch."""
-
-    @property
-    def code(self) -> tuple[Code, ...]:
-        """What builds carry for GPUs."""
-
-    @property
-    def code_rules(self) -> tuple[CodeRule, ...]:
-        """Exceptions to who runs what."""
-
-    @property
-    def floors(self) -> tuple[Floor, ...]:
-        """Lowest drivers of toolkits."""
-
-    @property
-    def branch_cuda(self) -> Mapping[int, str]:
-        """NVIDIA driver branch -> newest CUDA it speaks (`driver_branches.json`)."""
-
-    @property
-    def gpu_service(self) -> tuple[GpuService, ...]:
-        """Driver branches by compute capability."""
-
-    @property
-    def families(self) -> tuple[Family, ...]:
-        """Packages that move with torch."""
-
-    @property
-    def advice(self) -> tuple[Advice, ...]:
-        """Vendors' own indexes."""
-
-    def gpus(self, vendor: str) -> tuple[GpuFact, ...]:
-        """The product table of one vendor (`gpus_<vendor>.json`)."""
-
-    def sha256(self, backend: str, filename: str) -> str | None:
-        """The hash of a wheel on the stable index, where known (`hashes.json`); backend `""`: PyPI."""
+__all__ = ["Catalog"]
 
 
 class Catalog:
@@ -245,55 +160,12 @@ class Catalog:
         return frozenset(self._by_package)
 
     @cached_property
-    def _code(self) -> dict[tuple[str, str], dict[str, Code]]:
-        """(backend, platform) -> torch minor -> row."""
-        index: dict[tuple[str, str], dict[str, Code]] = defaultdict(dict)
-        for row in self.tables.code:
-            index[row.backend, row.platform][row.torch] = row
-        return index
+    def _codes(self) -> CodeIndex:
+        return CodeIndex(self.tables.code, self.backend)
 
     def code(self, torch: str, backend: BackendInfo, platform: str) -> Code | None:
-        """What a build carries; the nearest known row (and `assumed` says which) where none is exact.
-
-        A release newer than the table takes the newest row of its backend, an unknown backend the newest
-        row of its toolkit's major version. None: nothing is known that could be assumed.
-        """
-        minor = _minor(torch)
-        rows = self._code.get((backend.name, platform), {})
-        if exact := rows.get(minor):
-            return exact
-        nearest = _nearest(rows, minor) or self._code_of_major(backend, platform, minor)
-        if nearest is None:
-            return None
-        return Code(
-            torch=minor,
-            backend=backend.name,
-            platform=platform,
-            native=nearest.native,
-            ptx=nearest.ptx,
-            source=nearest.source,
-            confidence="low",
-            assumed=f"torch {nearest.torch} {nearest.backend}",
-        )
-
-    def _code_of_major(self, backend: BackendInfo, platform: str, minor: str) -> Code | None:
-        if backend.toolkit is None:
-            return None
-        relatives: list[tuple[Dotted, str, Dotted]] = []
-        for name, key_platform in self._code:
-            info = self.backend(name)
-            if (
-                key_platform == platform
-                and info is not None
-                and info.kind.kind == backend.kind.kind
-                and info.toolkit is not None
-                and info.toolkit[0] == backend.toolkit[0]
-            ):
-                relatives.append((info.toolkit, name, info.toolkit))
-        for _, name, _ in sorted(relatives, reverse=True):
-            if row := _nearest(self._code[name, platform], minor):
-                return row
-        return None
+        """What a build carries for GPUs (`codes.CodeIndex.find`)."""
+        return self._codes.find(torch, backend, platform)
 
     @cached_property
     def code_rules(self) -> tuple[CodeRule, ...]:
@@ -395,24 +267,6 @@ class Catalog:
         if wheel.origin == "index" and wheel.channel == "stable":
             return self.tables.sha256(wheel.backend, filename)
         return None
-
-
-@lru_cache(maxsize=512)
-def _minor(torch: str) -> str:
-    try:
-        version = Version(torch)
-    except InvalidVersion:
-        return torch
-    return f"{version.major}.{version.minor}"
-
-
-def _nearest(rows: Mapping[str, Code], minor: str) -> Code | None:
-    """The newest row not newer than `minor`, else the oldest one."""
-    if not rows:
-        return None
-    wanted = dotted(minor)
-    older = [key for key in rows if dotted(key) <= wanted]
-    return rows[max(older, key=dotted)] if older else rows[min(rows, key=dotted)]
 
 
 _AFTER_NAME = re.compile(r"( laptop gpu| \d+ ?gb)+$")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from torchinstall.catalog.catalog import Catalog, platform_of
+from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.schemas import GPU_VENDORS, SCHEMAS
 from torchinstall.catalog.table_file import render
+from torchinstall.catalog.tables import platform_of
 from torchinstall.versions import dotted
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from torchinstall.catalog.urls import (
 )
 
 if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import PageKey
+    from torchinstall.catalog.tables import PageKey
 
 __all__ = ["FRESH_SECONDS", "LiveOptions", "LiveResult", "Trouble", "discover_backends", "fetch_pages"]
 

@@ -13,7 +13,7 @@ from torchinstall.catalog.pages import BadPageError, PageFile
 from torchinstall.errors import CatalogError
 
 if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import PageKey
+    from torchinstall.catalog.tables import PageKey
 
 __all__ = ["FRESH_SECONDS", "ROOT", "LiveResult", "Trouble", "merge"]
 

@@ -19,8 +19,8 @@ from torchinstall.catalog.transport import Fetcher, Reply, RetryLater, load_http
 from torchinstall.catalog.urls import redact
 
 if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import PageKey
     from torchinstall.catalog.live import LiveOptions
+    from torchinstall.catalog.tables import PageKey
 
 __all__ = ["Job", "run_jobs"]
 

@@ -14,7 +14,8 @@ from torchinstall.planner.wants import wants
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torchinstall.catalog.catalog import Catalog, PageKey
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.catalog.tables import PageKey
     from torchinstall.machine import Machine
     from torchinstall.planner.plan import Judged
     from torchinstall.planner.situation import Situation

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from torchinstall.errors import NoCompatibleBuildError, UsageError
+from torchinstall.errors import UsageError
 from torchinstall.project.model import Layout, LayoutName
 from torchinstall.project.platforms import CELLS
 from torchinstall.project.stock import Stock
@@ -69,7 +69,7 @@ def parse_on(text: str) -> tuple[str, str]:
 
 def cell_of(plan: Plan) -> str | None:
     """The platform key of the plan's target; None where it has none."""
-    from torchinstall.catalog.catalog import platform_of
+    from torchinstall.catalog.tables import platform_of
 
     cells = {platform_of(tag) for tag in plan.target.platform_tags}
     cells = {"win_amd64" if cell == "win_arm64" else cell for cell in cells}
@@ -111,19 +111,15 @@ def layout_from_plan(wish: Wish, plan: Plan, catalog: Catalog) -> Layout:
     """The layout that a plan and the user's wishes come down to.
 
     Raises:
-        NoCompatibleBuildError: there is no plan to take the backend from.
+        TorchInstallError: there is no plan to take the backend from; the plan's own error.
         UsageError: `backends-missing`: a choice between backends needs two.
     """
+    from torchinstall.line import refusal
+
     cell = cell_of(plan)
     planned = None if cell is None or cell.startswith("macos") else plan.backend
-    if plan.error is not None and not (wish.backends or wish.on):
-        raise NoCompatibleBuildError(
-            plan.error.slug,
-            plan.error.message,
-            wanted=plan.error.wanted,
-            found=plan.error.found,
-            hints=(*((plan.error.hint,) if plan.error.hint else ()), "torchinstall configure --backend cpu"),
-        )
+    if not (wish.backends or wish.on) and (error := refusal(plan)) is not None:
+        raise error
     on: tuple[tuple[str, str], ...] = ()
     if wish.layout == "this-machine":
         backends = wish.backends[:1] or ((planned,) if planned else ())

@@ -10,7 +10,7 @@ from typing import Any
 from packaging.markers import InvalidMarker, Marker
 from packaging.utils import canonicalize_name
 
-from torchinstall.catalog.catalog import platform_of
+from torchinstall.catalog.tables import platform_of
 from torchinstall.project.platforms import marker_environment
 from torchinstall.project.toml import loads
 from torchinstall.project.view import Place
