@@ -46,8 +46,10 @@ def probe_amd(system: System) -> Iterator[Fact]:
         yield fault
         return
     yield from faults.denied_nodes(nodes)
-    gpus = [_gpu(system, node, place) for place, node in enumerate(readable)]
+    given = [node for node in readable if fault or node.render is None or system.access(node.render)]
+    gpus = [_gpu(system, node, place) for place, node in enumerate(given)]
     yield from gpus
+    yield from (faults.withheld(node) for node in readable if node not in given)
     if gpus:
         targets = ", ".join(gpu.gfx_target or "unknown" for gpu in gpus)
         yield Finding(probe="amd", status="found", detail=f"{targets} through KFD", source="kfd")
@@ -55,6 +57,8 @@ def probe_amd(system: System) -> Iterator[Fact]:
     if not any(node.denied for node in nodes):
         left = [device for device in bus if device.address not in seen]
         yield from _not_in_kfd(system, left, len(gpus))
+    if gpus and (override := clean(system.env.get("HSA_OVERRIDE_GFX_VERSION"))):
+        yield faults.override(override)
 
 
 def _gpu(system: System, node: KfdNode, place: int) -> Gpu:
@@ -84,7 +88,15 @@ def _not_in_kfd(system: System, left: Sequence[pci.PciDevice], first: int) -> It
         if not served:
             yield Gpu(vendor="amd", index=first, pci_id=device.pci_id, source="pci")
             first += 1
-        yield faults.outside_kfd(device, system, served=served)
+        yield faults.outside_kfd(device, system, served=served, said=_enumerator(system) if served else None)
+
+
+def _enumerator(system: System) -> str | None:
+    """What ROCm's own tool makes of the machine: a confirmation, never the source of a GPU."""
+    result = system.run(("rocm_agent_enumerator",), _TOOL_TIMEOUT_S)
+    names = [line.strip() for line in result.stdout.splitlines()]
+    found = [name for name in names if re.fullmatch(r"gfx[0-9a-f]{3,5}", name) and name != "gfx000"]
+    return ", ".join(dict.fromkeys(found)) or None
 
 
 def _served(device: pci.PciDevice) -> bool:

@@ -11,7 +11,16 @@ from torchinstall.probe.pci import PciDevice
 from torchinstall.probe.permissions import joinable_group
 from torchinstall.probe.system import System
 
-__all__ = ["denied_nodes", "nothing", "out_of_reach", "outside_kfd", "passed_through", "windows", "wsl"]
+__all__ = [
+    "denied_nodes",
+    "nothing",
+    "out_of_reach",
+    "outside_kfd",
+    "passed_through",
+    "windows",
+    "withheld",
+    "wsl",
+]
 
 KFD = "/dev/kfd"
 _DEVICES = "docker run --device /dev/kfd --device /dev/dri --group-add video --group-add render"
@@ -28,7 +37,7 @@ def out_of_reach(system: System, nodes: Sequence[KfdNode]) -> Finding | None:
     """KFD's tree in `/sys` is visible to everyone; programs need `/dev/kfd` and a render node."""
     targets = ", ".join(node.gfx_target or "a GPU" for node in nodes) or "a GPU"
     access = system.access(KFD)
-    renders = [f"/dev/dri/{name}" for name in system.listdir("/dev/dri") if name.startswith("renderD")]
+    renders = _render_nodes(system, nodes)
     if access is None or not renders:
         missing = KFD if access is None else "/dev/dri/renderD*"
         hint = f"start the container with its GPUs: {_DEVICES}" if engine(system) else "sudo modprobe amdgpu"
@@ -55,10 +64,29 @@ def out_of_reach(system: System, nodes: Sequence[KfdNode]) -> Finding | None:
     )
 
 
+def _render_nodes(system: System, nodes: Sequence[KfdNode]) -> list[str]:
+    """Those of the nodes that are there; every one in `/dev/dri` where the nodes do not say."""
+    own = [node.render for node in nodes if node.render is not None]
+    if own:
+        return [path for path in own if system.exists(path)]
+    return [f"/dev/dri/{name}" for name in system.listdir("/dev/dri") if name.startswith("renderD")]
+
+
 def _way_in(system: System, groups: Sequence[str]) -> str:
     if engine(system):
         return " ".join(["start the container with", *(f"--group-add {name}" for name in groups)])
     return f"sudo usermod -aG {','.join(groups)} $USER, then log in again"
+
+
+def withheld(node: KfdNode) -> Finding:
+    """A GPU of the host whose render node this container or user does not have, beside others that it has."""
+    return Finding(
+        probe="amd",
+        status="found",
+        slug="gpu-withheld",
+        detail=f"{node.gfx_target} is on this host too, but {node.render} is not for this container or user",
+        source=node.render,
+    )
 
 
 def denied_nodes(nodes: Sequence[KfdNode]) -> Iterator[Finding]:
@@ -86,9 +114,16 @@ def passed_through(device: PciDevice) -> Finding:
     )
 
 
-def outside_kfd(device: PciDevice, system: System, *, served: bool) -> Finding:
-    """A GPU on the bus that KFD does not offer; `served` says whether any build could use it."""
-    where = f"{device.pci_id} at {device.address}"
+def outside_kfd(device: PciDevice, system: System, *, served: bool, said: str | None) -> Finding:
+    """A GPU on the bus that KFD does not offer.
+
+    Args:
+        device: that GPU.
+        system: the door.
+        served: whether any build could use it.
+        said: gfx targets that ROCm's own tool names.
+    """
+    where = f"{device.pci_id} at {device.address}" + (f" ({said} by rocm_agent_enumerator)" if said else "")
     status: Status = "broken" if served else "absent"
     if device.driver in ("amdgpu", "radeon"):
         return Finding(
@@ -109,6 +144,18 @@ def outside_kfd(device: PciDevice, system: System, *, served: bool) -> Finding:
         detail=f"no amdgpu driver for {where}",
         source="PCI bus",
         hint=f"install linux-firmware and a kernel with amdgpu{inside}, then reboot" if served else None,
+    )
+
+
+def override(value: str) -> Finding:
+    """A variable that makes ROCm take the GPU for another one."""
+    return Finding(
+        probe="amd",
+        status="overridden",
+        slug="hsa-override",
+        detail=f"HSA_OVERRIDE_GFX_VERSION={value} makes ROCm take the GPU for another one; KFD's word counts",
+        source="environment",
+        hint="unset HSA_OVERRIDE_GFX_VERSION unless a build without code for this GPU needs it",
     )
 
 

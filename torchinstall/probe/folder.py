@@ -28,6 +28,7 @@ from typing import Any
 from torchinstall.errors import UsageError
 from torchinstall.machine import Finding
 from torchinstall.probe import libraries
+from torchinstall.probe.meminfo import meminfo_total
 from torchinstall.probe.system import Adapter, CommandResult, Disk, DiskRole, LibraryAnswer
 
 __all__ = ["RECORD", "FolderSystem", "stored_path"]
@@ -217,11 +218,7 @@ class FolderSystem:
         value = self._record.get("memory_bytes")
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-        for line in (self.read_text("/proc/meminfo") or "").splitlines():
-            words = line.split()
-            if len(words) == 3 and words[0] == "MemTotal:" and words[1].isdecimal() and len(words[1]) < 19:
-                return int(words[1]) * 1024
-        return None
+        return meminfo_total(self.read_text("/proc/meminfo"))
 
     def glibc(self) -> str | None:
         """As recorded."""

@@ -22,6 +22,7 @@ class KfdNode:
         pci_id: `1002:744c`.
         address: on the PCI bus, `0000:03:00.0`.
         memory_bytes: its own memory (the carved-out part of an APU's); None where the node does not say.
+        render: its render node, `/dev/dri/renderD128`; None where the node does not say.
         integrated: True for a node that is processor and GPU in one; None: the node does not say.
         denied: it is there, but a device control group bars it.
     """
@@ -31,6 +32,7 @@ class KfdNode:
     pci_id: str | None = None
     address: str | None = None
     memory_bytes: int | None = None
+    render: str | None = None
     integrated: bool | None = None
     denied: bool = False
 
@@ -70,6 +72,9 @@ def _node(system: System, name: str) -> KfdNode | None:
         pci_id=None if device is None else f"{vendor & 0xFFFF:04x}:{device & 0xFFFF:04x}",
         address=_address(values),
         memory_bytes=_memory(system, folder),
+        render=f"/dev/dri/renderD{minor}"
+        if 0 < (minor := values.get("drm_render_minor", 0)) < 1024
+        else None,
         integrated=True if values.get("cpu_cores_count", 0) > 0 else None,
     )
 

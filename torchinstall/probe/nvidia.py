@@ -7,6 +7,7 @@ this user could open it; hardware that is there but out of reach is a finding in
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,12 +23,13 @@ from torchinstall.probe.nvidia_kernel import Kernel, kernel_driver, named_gpus
 from torchinstall.probe.nvml import Nvml, cuda_text, driver_number, read_answer
 from torchinstall.probe.system import System
 
-__all__ = ["NVML_TIMEOUT_S", "SMI_TIMEOUT_S", "probe_nvidia"]
+__all__ = ["ALL_TIMEOUT_S", "NVML_TIMEOUT_S", "probe_nvidia"]
 
-NVML_TIMEOUT_S = 1.9
-SMI_TIMEOUT_S = 0.7
-"""Together below the runner's budget. A GPU without persistence mode may take longer to answer NVML; the
-kernel's files name it then."""
+NVML_TIMEOUT_S = 2.0
+"""A GPU without persistence mode may take longer to answer; the kernel's files name it then."""
+
+ALL_TIMEOUT_S = 2.6
+"""What nvidia-smi is given of what NVML left over; below the runner's budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,12 @@ class Scene:
     adapters: tuple[DisplayAdapter, ...]
     kernel: Kernel
     tegra: Tegra | None
+    end: float
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until everything must be said."""
+        return max(0.2, self.end - time.monotonic())
 
     @property
     def wsl(self) -> bool:
@@ -71,6 +79,7 @@ def probe_nvidia(system: System) -> Iterator[Fact]:
         adapters=display_adapters(system, pci.NVIDIA),
         kernel=kernel_driver(system),
         tegra=tegra(system),
+        end=time.monotonic() + ALL_TIMEOUT_S,
     )
     if scene.tegra is not None:
         yield Word("jetson")
@@ -107,7 +116,7 @@ def _answered(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
     if compat is not None:
         yield compat
     yield from faults.partial(nvml, scene.system)
-    yield from nvidia_bus.unlisted(scene.bus, nvml, version)
+    yield from nvidia_bus.unlisted(scene.bus, nvml, version, scene.system)
     if not usable and not nvml.gpus and not scene.bus:
         yield nvidia_nothing.no_gpu(scene.system)
 
@@ -116,15 +125,17 @@ def _refused(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
     """NVML was loaded and could not start: say why, and which driver is there."""
     system, kernel = scene.system, scene.kernel
     version, source = kernel.version, kernel.source
+    if scene.adapters:
+        version, source = _adapter_version(scene.adapters), "display-adapter"
     if nvml.init == faults.VERSION_MISMATCH:
         # What will run after a reboot is the driver that the library belongs to.
         version = nvml.driver or driver_number((nvml.library or "").rpartition(".so.")[2])
-        version = version or nvidia_smi.library_version(system, SMI_TIMEOUT_S)
+        version = version or nvidia_smi.library_version(system, scene.time_left)
         source = "nvml library" if version else kernel.source
         yield Driver(vendor="nvidia", version=version or kernel.version, source=source)
         yield faults.mismatch(version, kernel)
         return
-    if nvml.init == faults.DRIVER_NOT_LOADED and version is None:
+    if nvml.init == faults.DRIVER_NOT_LOADED and version is None and system.platform == "linux":
         yield from _no_module(scene, nvml)
         return
     if version is not None:
@@ -171,7 +182,7 @@ def _silent(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
 
 def _by_command(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
     """The last rung, and what remains when it does not answer either."""
-    smi = None if nvml.problem == "timeout" else nvidia_smi.query(scene.system, SMI_TIMEOUT_S)
+    smi = None if nvml.problem == "timeout" else nvidia_smi.query(scene.system, scene.time_left)
     if smi is not None and smi.gpus:
         yield Driver(vendor="nvidia", version=smi.driver, source="nvidia-smi")
         yield from smi.gpus
@@ -208,10 +219,14 @@ def _tegra_gpu(board: Tegra, nvml: Nvml, system: System) -> Iterator[Fact]:
     yield Gpu(vendor="nvidia", index=0, name=name, integrated=True, source="device-tree")
 
 
+def _adapter_version(adapters: tuple[DisplayAdapter, ...]) -> str | None:
+    numbers = [nvidia_number(adapter.driver_version) for adapter in adapters if not adapter.basic]
+    return next((number for number in numbers if number), None)
+
+
 def _adapter_gpus(adapters: tuple[DisplayAdapter, ...]) -> Iterator[Fact]:
     """Windows lists adapters with names and driver versions, also where NVML does not answer."""
-    numbers = [nvidia_number(adapter.driver_version) for adapter in adapters if not adapter.basic]
-    version = next((number for number in numbers if number), None)
+    version = _adapter_version(adapters)
     if version is not None:
         yield Driver(vendor="nvidia", version=version, source="display-adapter")
     for index, adapter in enumerate(adapters):

@@ -17,13 +17,22 @@ from torchinstall.versions import dotted
 __all__ = ["unlisted", "without_driver"]
 
 
-def unlisted(bus: Sequence[PciDevice], nvml: Nvml, version: str | None) -> Iterator[Finding]:
+def unlisted(bus: Sequence[PciDevice], nvml: Nvml, version: str | None, system: System) -> Iterator[Finding]:
     """GPUs on the bus that a working driver does not list."""
     if any(row.gpu is None or row.bus is None for row in nvml.gpus):
         return  # a lost GPU is still on the bus, and an unplaced one cannot be matched
     listed = {row.bus for row in nvml.gpus}
     left = [device for device in bus if device.address not in listed]
-    if left and (nvml.count is not None or not nvml.gpus):
+    if left and nvml.gpus and (engine(system) or system.env.get("SLURM_JOB_ID")):
+        # The bus in /sys is the host's: a container or job sees GPUs there that it was not given.
+        yield Finding(
+            probe="nvidia",
+            status="found",
+            slug="gpu-withheld",
+            detail=f"GPUs of this host that were not given to this container or job: {len(left)}",
+            source="PCI bus, nvml",
+        )
+    elif left:
         yield from without_driver(left, version, None, library=nvml.library)
 
 
@@ -110,7 +119,7 @@ def _plainly_missing(
 def _library_alone(system: System, library: str | None) -> Finding:
     """NVML says that no driver is loaded, and no GPU can be seen."""
     where = library or "nvml"
-    if has_bus(system) and not system.env.get(NVML_VARIABLE):
+    if has_bus(system) and not (system.env.get(NVML_VARIABLE) or system.exists("/dev/dxg")):
         return fault(
             "absent", "driver-not-loaded", "NVIDIA's library is installed, but there is no NVIDIA GPU", where
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torchinstall.machine import Finding
 from torchinstall.probe import libraries, processes
+from torchinstall.probe.meminfo import meminfo_total
 from torchinstall.probe.system import Adapter, CommandResult, Disk, DiskRole, LibraryAnswer
 
 __all__ = ["RealSystem", "disk_paths"]
@@ -139,6 +140,8 @@ class RealSystem:
             folder = folder.parent
         script = str(Path(__file__).with_name("ask_nvidia.py"))
         named = self.env.get(libraries.NVML_VARIABLE)
+        if named and os.path.dirname(named):  # noqa: PTH120 - a bare name is the loader's to find
+            named = os.path.abspath(named)  # noqa: PTH100 - the child runs elsewhere; links must stay
         nvml = (named,) if named else libraries.nvml_names(self)
         argv = [sys.executable, "-I", "-S", script, str(folder), *nvml, "--", *libraries.cuda_names(self)]
         # NVML ignores these; libcuda does not, and an installation serves the machine, not one process.
@@ -159,7 +162,9 @@ class RealSystem:
             return b""
 
     def memory_bytes(self) -> int | None:
-        """Physical memory, through psutil."""
+        """Physical memory; on Linux from the file that psutil would read, which saves importing it."""
+        if (known := meminfo_total(self.read_text("/proc/meminfo"))) is not None:
+            return known
         import psutil
 
         return int(psutil.virtual_memory().total)
@@ -176,13 +181,10 @@ class RealSystem:
 
     def disk(self, role: DiskRole) -> Disk | None:
         """The file system of the nearest existing folder of that role."""
-        import shutil
-
         for path in disk_paths(role, self.env, sys.prefix):
             for folder in (path, *path.parents):
                 if folder.exists():
-                    free = shutil.disk_usage(folder).free
-                    return Disk(free_bytes=free, device=folder.stat().st_dev)
+                    return Disk(free_bytes=_free_bytes(folder), device=folder.stat().st_dev)
         return None
 
     def adapters(self) -> tuple[Adapter, ...]:
@@ -201,6 +203,16 @@ class RealSystem:
             value = windows_door.registry(key, name)
             return value if isinstance(value, str | int) else None
         return None
+
+
+def _free_bytes(folder: Path) -> int:
+    """Bytes that this user may still write; `shutil` would import compression modules on the way."""
+    if sys.platform == "win32":
+        import shutil
+
+        return shutil.disk_usage(folder).free
+    volume = os.statvfs(folder)
+    return volume.f_bavail * volume.f_frsize
 
 
 def disk_paths(role: DiskRole, env: Mapping[str, str], prefix: str) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ from torchinstall.probe.system import Adapter, CommandResult, Disk, DiskRole, Li
 
 __all__ = ["RecordingSystem", "scrub"]
 
-_SHOWN_VARIABLES = ("CI", "SystemRoot", "ProgramFiles")
+_SHOWN_VARIABLES = ("CI", "HSA_OVERRIDE_GFX_VERSION", "SystemRoot", "ProgramFiles")
 """Of all other variables only the fact that they are set is kept."""
 
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
