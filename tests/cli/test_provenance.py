@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.support import run
 from torchinstall.cli.app import LazyGroup, build
-from torchinstall.cli.options import DECLARED
+from torchinstall.cli.options import DECLARED, Flag
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
 from torchinstall.cli.verb import Argument, Verb
@@ -27,7 +27,7 @@ VERB = Verb(
     "spy",
     remember,
     summary="Remember the settings.",
-    options=tuple(DECLARED),
+    options=tuple({row.flag: row.name for row in DECLARED.values()}.values()),
     arguments=(Argument(name="reqs", metavar="[REQ]...", help="Requirements.", many=True),),
     examples=(("spy", "a"), ("spy", "b"), ("spy", "c")),
     passthrough="UV_ARGS",
@@ -64,7 +64,10 @@ def test_order(settings_of: Parse, tmp_path: Path) -> None:
     assert (flag.text("backend"), flag.source("backend")) == ("cpu", "flag --backend")
 
 
-@pytest.mark.parametrize("name", sorted(DECLARED))
+@pytest.mark.parametrize(
+    "name",
+    sorted(param.name or "" for param in VERB.params if isinstance(param, Flag) and param.expose_value),
+)
 def test_every_flag_has_a_variable_and_empty_says_nothing(settings_of: Parse, name: str) -> None:
     row = DECLARED[name]
     plain = settings_of("spy")
