@@ -13,6 +13,8 @@ from torchinstall.cli.verb import Argument, Verb
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from packaging.requirements import Requirement
+
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.planner.model import Plan
     from torchinstall.project.configure import Configured, LayoutOf, Locker
@@ -90,6 +92,7 @@ declare(
 
 def run(session: Session, settings: Settings) -> int:
     """Plan, edit, lock, check; stdout says what each platform gets, or shows the diff."""
+    from torchinstall.line import catalog_of
     from torchinstall.project.configure import configure
     from torchinstall.project.text import view_of
     from torchinstall.project.write import read_text
@@ -97,7 +100,7 @@ def run(session: Session, settings: Settings) -> int:
     folder = project_folder(session, settings)
     view = view_of(read_text(folder / "pyproject.toml"))
     python = project_python(folder, view, settings, session.world.python_version)
-    made = project_plan(session, settings, python, _requirements(view))
+    made = project_plan(session, settings, python, _requirements(view, catalog_of(session.world)))
     dry = settings.on("dry_run")
     done = configure(
         folder,
@@ -111,20 +114,22 @@ def run(session: Session, settings: Settings) -> int:
     return 0
 
 
-def _requirements(view: ProjectView) -> tuple[Any, ...]:
-    """Torch's own bounds in the project, so that the plan keeps to them; pins of a build are left out."""
+def _requirements(view: ProjectView, catalog: Catalog) -> tuple[Requirement, ...]:
+    """What the plan must keep to: torch and its companions with the project's own bounds.
+
+    Pins that name a build are left out: they say what is to be replaced.
+    """
     from packaging.requirements import Requirement
 
-    kept = [
-        str(item.requirement.specifier)
-        for item in view.listed
-        if item.package == "torch"
-        and not item.requirement.url
-        and item.requirement.marker is None
-        and item.place.kind == "dependencies"
-        and "+" not in str(item.requirement.specifier)
-    ]
-    return (Requirement(f"torch{','.join(item for item in kept if item)}"),)
+    found = {"torch": Requirement("torch")}
+    for item in view.listed:
+        family = catalog.family(item.package)
+        plain = item.requirement.marker is None and not item.requirement.url
+        if family is None or not family.routed or family.runtime_of or not plain:
+            continue
+        if item.place.kind == "dependencies" and "+" not in str(item.requirement.specifier):
+            found[item.package] = Requirement(f"{item.package}{item.requirement.specifier}")
+    return tuple(found.values())
 
 
 def _layout_of(settings: Settings, plan: Plan, catalog: Catalog) -> LayoutOf:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from torchinstall.errors import NoCompatibleBuildError
+from torchinstall.errors import NoCompatibleBuildError, UsageError
 from torchinstall.project.model import Layout, Route, Warn
 from torchinstall.project.platforms import CELLS, marker_environment
 from torchinstall.project.view import Listed, Place, ProjectView
@@ -66,11 +66,14 @@ def check_listed(ways: tuple[Route, ...], view: ProjectView, stock: Stock) -> tu
 
     Raises:
         NoCompatibleBuildError: `local-version-pinned` or `bounds-unsatisfiable`.
+        UsageError: `torch-from-url`.
     """
     notes: list[Warn | None] = []
     for item in view.listed:
-        if item.package != "torch" or item.requirement.url:
+        if item.package != "torch":
             continue
+        if item.requirement.url:
+            raise _from_url(item)
         for way in (*ways, None):
             if way is not None and not _meets(item.place, way.select):
                 continue
@@ -78,6 +81,16 @@ def check_listed(ways: tuple[Route, ...], view: ProjectView, stock: Stock) -> tu
             cells = sorted(way.cells) if way is not None else others
             notes += [_check(item, way, cell, stock) for cell in cells]
     return tuple(dict.fromkeys(note for note in notes if note is not None))
+
+
+def _from_url(item: Listed) -> UsageError:
+    return UsageError(
+        "torch-from-url",
+        f"{item.place.text} takes torch from one file, and nothing that you wrote is undone",
+        wanted="torch by name and version: the index chooses the build",
+        found=item.text,
+        hints=("write torch without its URL, then run configure again", "uv sync works with it as it is"),
+    )
 
 
 def _meets(place: Place, select: Place | None) -> bool:

@@ -200,7 +200,11 @@ def _checked(plan: Configured, root: Path, catalog: Catalog) -> Configured:
     found = builds(lock, ways, wanted, view)
     if wrong := wrong_builds(found):
         raise _wrong(wrong, ways)
-    family = frozenset(row.package for row in catalog.families if row.routed and not row.runtime_of)
+    family = frozenset(
+        row.package
+        for row in catalog.families
+        if row.routed and not row.runtime_of and row.pairing == "table"
+    )
     notes = later_changes(ways, view, frozenset(wanted), family)
     return replace(plan, builds=found, notes=(*plan.notes, *notes))
 

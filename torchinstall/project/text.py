@@ -23,11 +23,23 @@ if TYPE_CHECKING:
 __all__ = ["configured", "view_of"]
 
 _READ_BY_OTHERS = {
-    "rye": "uv does not read [tool.rye]; `torchinstall configure --migrate` moves it to uv's tables",
-    "pdm": "uv does not read [tool.pdm]; `torchinstall configure --migrate` moves its groups and sources",
-    "poetry": "uv does not read [tool.poetry]; what it says beside [project] holds for Poetry only",
-    "find-links": "find-links pages of PyTorch serve every package, whatever the index says; "
-    "`torchinstall configure --migrate` removes them",
+    "rye": Warn(
+        slug="rye-project",
+        message="uv does not read [tool.rye]; `torchinstall configure --migrate` moves it to uv's tables",
+    ),
+    "pdm": Warn(
+        slug="pdm-project",
+        message="uv does not read [tool.pdm]; `torchinstall configure --migrate` moves what uv can use",
+    ),
+    "poetry": Warn(
+        slug="poetry-project",
+        message="uv does not read [tool.poetry]; what it says beside [project] holds for Poetry only",
+    ),
+    "find-links": Warn(
+        slug="find-links-project",
+        message="find-links pages of PyTorch serve every package, whatever the index says; "
+        "`torchinstall configure --migrate` removes them",
+    ),
 }
 
 
@@ -70,7 +82,7 @@ def configured(
         text, notes = moved.text, moved.notes
     else:
         refuse_legacy(legacy)
-        notes = tuple(Warn(slug=f"{kind}-project", message=_READ_BY_OTHERS[kind]) for kind in legacy.kinds)
+        notes = tuple(_READ_BY_OTHERS[kind] for kind in legacy.kinds)
     layout = layout_of(view_of(text), legacy)
 
     def entries(view: ProjectView) -> Desired:

@@ -1,0 +1,276 @@
+"""The pure parts: markers, bounds, Poetry's constraints, choices, plans made into layouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packaging.markers import Marker
+from packaging.specifiers import SpecifierSet
+
+from tests.project.small import small_catalog
+from tests.support.planning import decide, linux, mac, nvidia, windows
+from torchinstall.errors import TorchInstallError
+from torchinstall.planner.model import Plan
+from torchinstall.project.bounds import excludes
+from torchinstall.project.choose import choose, held_layout, offers, uv_flags
+from torchinstall.project.from_plan import Wish, caps_of, cell_of, layout_from_plan, parse_on
+from torchinstall.project.model import Layout
+from torchinstall.project.platforms import CELLS, complement, marker_environment, marker_of, partition
+from torchinstall.project.poetry import specifier
+from torchinstall.project.text import configured, view_of
+from torchinstall.project.toml import loads
+from torchinstall.project.view import ProjectView, same_url
+
+sets_of_cells = st.frozensets(st.sampled_from(CELLS), min_size=1)
+
+
+def holds(marker: str | None, cell: str) -> bool:
+    return marker is None or Marker(marker).evaluate(dict(marker_environment(cell, "3.12")))
+
+
+@given(sets_of_cells)
+def test_a_marker_holds_exactly_on_its_platforms(cells: frozenset[str]) -> None:
+    assert {cell for cell in CELLS if holds(marker_of(cells), cell)} == cells
+
+
+@given(sets_of_cells)
+def test_the_complement_holds_exactly_elsewhere(cells: frozenset[str]) -> None:
+    if cells != frozenset(CELLS):
+        assert {cell for cell in CELLS if holds(complement(cells), cell)} == set(CELLS) - cells
+
+
+@given(st.lists(sets_of_cells, min_size=1, max_size=4))
+def test_a_partition_covers_each_platform_once_and_cuts_no_route(served: list[frozenset[str]]) -> None:
+    markers = partition(served)
+    for cell in CELLS:
+        assert not markers or sum(holds(marker, cell) for marker in markers) == 1
+    for cells in served:
+        for marker in markers:
+            inside = {cell for cell in CELLS if holds(marker, cell)}
+            assert inside <= cells or not inside & cells
+
+
+def test_a_marker_for_no_platform_is_a_bug() -> None:
+    with pytest.raises(ValueError, match="no platform"):
+        marker_of(())
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("^2.1", ">=2.1,<3.0"),
+        ("^0.2.3", ">=0.2.3,<0.3.0"),
+        ("^0.0.3", ">=0.0.3,<0.0.4"),
+        ("^0.0", ">=0.0,<0.1"),
+        ("~1.2", ">=1.2,<1.3"),
+        ("~1.2.3", ">=1.2.3,<1.3.0"),
+        ("~1", ">=1,<2"),
+        ("*", ""),
+        ("1.4.2", "==1.4.2"),
+        ("2.*", "==2.*"),
+        (">=1.2 <2", ">=1.2,<2"),
+        (">=1.2,<2", ">=1.2,<2"),
+        ("~=1.4", "~=1.4"),
+        ("^1.2 || ^2.0", None),
+        ("^x", None),
+        ("latest", None),
+    ],
+)
+def test_poetry_constraints(text: str, wanted: str | None) -> None:
+    found = specifier(text)
+    assert (found is None) == (wanted is None)
+    if found is not None and wanted is not None:
+        assert SpecifierSet(found) == SpecifierSet(wanted)
+
+
+@pytest.mark.parametrize(
+    ("spec", "cap", "wanted"),
+    [
+        ("<2.10", "2.11", True),
+        ("==2.9.*", "2.11", True),
+        (">=2.9", "2.11", False),
+        ("~=2.9", "2.11", False),
+        ("", "2", False),
+    ],
+)
+def test_bounds_that_are_there_already(spec: str, cap: str, wanted: bool) -> None:
+    assert excludes(SpecifierSet(spec), cap) is wanted
+
+
+def test_urls_of_one_index() -> None:
+    assert same_url("https://Mirror.example/whl/cu128/", "https://mirror.example/whl/cu128")
+    assert same_url("https://user:secret@mirror.example/whl/cu128", "https://mirror.example/whl/cu128")
+    assert not same_url("https://mirror.example/whl/cu128", "https://mirror.example/whl/cu130")
+    assert not same_url("https://mirror.example/WHL/cu128", "https://mirror.example/whl/cu128")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("linux=cu130", ("linux_x86_64", "cu130")),
+        ("linux-aarch64=cu130", ("linux_aarch64", "cu130")),
+        ("windows=default", ("win_amd64", "default")),
+        ("macos=default", ("macos_arm64", "default")),
+    ],
+)
+def test_platforms_as_typed(text: str, wanted: tuple[str, str]) -> None:
+    assert parse_on(text) == wanted
+
+
+HEAD = '[project]\nname = "demo"\nversion = "1"\nrequires-python = ">=3.11"\n'
+ADA = nvidia("NVIDIA GeForce RTX 4090", "8.9")
+VOLTA = nvidia("Tesla V100", "7.0")
+
+
+def layout(plan: Plan, **wish: Any) -> Layout:
+    return layout_from_plan(Wish(**wish), plan, small_catalog())
+
+
+def test_a_plan_becomes_a_layout() -> None:
+    plan = decide(linux(ADA, driver="580.95"), "torch", backend="cu128")
+    assert cell_of(plan) == "linux_x86_64"
+    made = layout(plan, layout="this-machine")
+    assert made.backends == ("cu128",)
+    assert made.required == ("linux_x86_64",)
+    made = layout(plan, layout="groups")
+    assert (made.backends, made.default, made.required) == (("cpu", "cu128"), "cu128", CELLS)
+    made = layout(plan, layout="markers", on=(("win_amd64", "cu126"), ("linux_aarch64", "default")))
+    assert made.on == (("linux_x86_64", "cu128"), ("win_amd64", "cu126"))
+
+
+def test_a_lock_must_not_move_past_what_the_gpu_runs() -> None:
+    """The last build with code for Volta is capped: a newer torch in the same index would not run."""
+    plan = decide(linux(VOLTA, driver="580.95"), "torch", backend="cu128")
+    assert plan.torch == "2.10.0+cu128"
+    assert caps_of(plan) == (("cu128", "2.11"),)
+    free = decide(linux(ADA, driver="580.95"), "torch", backend="cu128")
+    assert caps_of(free) == ()
+
+
+def test_a_mac_routes_nothing() -> None:
+    plan = decide(mac(), "torch")
+    assert layout(plan, layout="this-machine").backends == ()
+    with pytest.raises(TorchInstallError) as caught:
+        layout(plan, layout="groups")
+    assert caught.value.slug == "backends-missing"
+    assert layout(plan, layout="groups", backends=("cpu", "cu130")).default == "cu130"
+
+
+def test_windows_keeps_its_platform() -> None:
+    plan = decide(windows(ADA, driver="581.29"), "torch")
+    assert cell_of(plan) == "win_amd64"
+
+
+def test_no_plan_is_no_layout_unless_backends_are_named() -> None:
+    broken = decide(mac(rosetta=True), "torch")
+    with pytest.raises(TorchInstallError) as caught:
+        layout(broken, layout="this-machine")
+    assert caught.value.slug == "rosetta"
+    assert layout(broken, layout="groups", backends=("cpu", "cu130")).backends == ("cpu", "cu130")
+
+
+def with_layout(text: str, wanted: Layout) -> ProjectView:
+    return view_of(configured(text, lambda _view, _legacy: wanted, small_catalog()).text)
+
+
+EXTRAS = Layout(name="extras", backends=("cpu", "cu126", "cu130"))
+GROUPS = Layout(name="groups", backends=("cpu", "cu126", "cu130"), default="cu130")
+MARKERS = Layout(
+    name="markers", backends=("cu130", "cpu"), on=(("linux_x86_64", "cu130"), ("win_amd64", "cpu"))
+)
+
+
+@pytest.mark.parametrize(
+    "wanted", [EXTRAS, GROUPS, MARKERS, Layout(name="this-machine", backends=("cu128",))]
+)
+def test_the_layout_in_a_file_is_read_back(wanted: Layout) -> None:
+    held = held_layout(with_layout(HEAD + 'dependencies = ["torch"]\n', wanted), small_catalog())
+    assert held is not None
+    assert (held.layout, held.backends, held.default) == (wanted.name, wanted.backends, wanted.default)
+    assert held.on == wanted.on
+
+
+def test_no_layout_in_a_plain_file() -> None:
+    view = view_of(HEAD + 'dependencies = ["torch"]\n')
+    assert held_layout(view, small_catalog()) is None
+    assert offers(view, small_catalog()) == ()
+
+
+@pytest.mark.parametrize(
+    ("driver", "wanted"),
+    [("580.95", ("--extra", "cu130")), ("550.54", ("--extra", "cu126")), (None, ("--extra", "cpu"))],
+)
+def test_the_extra_that_fits(driver: str | None, wanted: tuple[str, ...]) -> None:
+    machine = linux(ADA, driver=driver) if driver else linux()
+    view = with_layout(HEAD + "dependencies = []\n", EXTRAS)
+    assert choose(view, decide(machine, "torch"), small_catalog()).flags == wanted
+
+
+def test_the_group_that_fits_and_its_rivals() -> None:
+    view = with_layout(HEAD + "dependencies = []\n", GROUPS)
+    there = {offer.backend: uv_flags(offer, view) for offer in offers(view, small_catalog())}
+    assert there == {
+        "cu130": (),
+        "cu126": ("--no-group", "cu130", "--group", "cu126"),
+        "cpu": ("--no-group", "cu130", "--group", "cpu"),
+    }
+
+
+def test_the_lock_decides_which_build_is_judged() -> None:
+    """An offer is refused when the locked version does not run here, though an older one would."""
+    plan = decide(linux(VOLTA, driver="580.95"), "torch")
+    rejected = {
+        item.torch for item in plan.candidates if item.backend == "cu128" and item.rule == "no-code-for-gpu"
+    }
+    view = with_layout(HEAD + "dependencies = []\n", Layout(name="extras", backends=("cpu", "cu128")))
+    assert choose(view, plan, small_catalog(), locked={"cu128": "2.10.0+cu128"}).flags == ("--extra", "cu128")
+    assert "2.11.0" in rejected
+    newer = choose(view, plan, small_catalog(), locked={"cu128": "2.11.0+cu128"})
+    assert newer.flags == ("--extra", "cpu")
+    assert [note.slug for note in newer.notes] == ["gpu-not-offered"]
+
+
+def test_nothing_that_is_offered_fits() -> None:
+    view = with_layout(HEAD + "dependencies = []\n", Layout(name="extras", backends=("cu126", "cu130")))
+    with pytest.raises(TorchInstallError) as caught:
+        choose(view, decide(linux(), "torch"), small_catalog())
+    assert caught.value.slug == "nothing-offered-fits"
+    assert "--with cpu" in caught.value.hints[0]
+
+
+BLOCKS = (
+    HEAD.replace('"demo"', '"demo"  # n') + 'dependencies = ["torch>=2.8"]\n',
+    "# groups\n[dependency-groups]\ndev = ['pytest']\n",
+    "[tool.uv]\npackage = false # p\n",
+    '[tool.uv.sources]\nmylib = { path = "../mylib" }\n# end of sources\n',
+    '[[tool.uv.index]]\nname = "corp"\nurl = "https://corp.example/simple"\n',
+    "[tool.ruff]\nline-length = 100\n\n# rules\n[tool.ruff.lint]\nselect = ['E']\n",
+    '[project.scripts]\ndemo = "demo:main"\n',
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.permutations(BLOCKS),
+    st.sampled_from(["\n", "", "\n\n"]),
+    st.sampled_from([EXTRAS, GROUPS, MARKERS, Layout(name="this-machine", backends=("cu128",))]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_any_order_of_tables(blocks: list[str], gap: str, wanted: Layout, end: str) -> None:
+    """Whatever the order: nothing is lost, comments stay, twice is once."""
+    text = gap.join(blocks).replace("\n", end)
+    once = configured(text, lambda _view, _legacy: wanted, small_catalog()).text
+    again = configured(once, lambda _view, _legacy: wanted, small_catalog()).text
+    assert again == once
+    before, after = loads(text), loads(once)
+    assert before is not None
+    assert after is not None
+    assert after["tool"]["ruff"] == before["tool"]["ruff"]
+    assert after["tool"]["uv"]["sources"]["mylib"] == {"path": "../mylib"}
+    assert after["tool"]["uv"]["index"][0]["name"] == "corp"
+    assert ("\r\n" in once) == (end == "\r\n")
+    for line in text.splitlines():
+        assert line in once.splitlines() or "dev" in line
