@@ -1,0 +1,208 @@
+"""`torchinstall export`: the plan for pip, Poetry, a Dockerfile and so on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from torchinstall.cli.options import Declared, declare
+from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
+from torchinstall.cli.projecting import project_folder
+from torchinstall.cli.session import Session
+from torchinstall.cli.settings import Settings
+from torchinstall.cli.verb import Verb
+from torchinstall.errors import UsageError
+from torchinstall.project.exports import FORMATS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchinstall.cli.world import World
+    from torchinstall.line import Line
+    from torchinstall.project.exports.given import Locked
+
+__all__ = ["EXPORT_OPTIONS", "OUTPUT", "VERB", "afresh"]
+
+OUTPUT = Declared(
+    name="output",
+    decls=("-o", "--output"),
+    metavar="PATH",
+    section="Output",
+    config=False,
+    help="The file (of a bundle: the folder) to write.",
+)
+
+declare(
+    Declared(
+        name="format",
+        decls=("--format",),
+        choices=tuple(FORMATS),
+        section="Output",
+        config=False,
+        help="What to write the plan for.",
+    ),
+    OUTPUT,
+)
+
+EXPORT_OPTIONS = tuple(name for name in PLAN_OPTIONS if name != "upgrade")
+"""A file is for machines on which nothing is installed yet."""
+
+
+def run(session: Session, settings: Settings) -> int:
+    """Plan and write; a plan that says "impossible" is the error."""
+    from torchinstall.line import prepare, refusal
+    from torchinstall.project.exports import render
+    from torchinstall.project.exports.build import given_of
+    from torchinstall.project.exports.resolve import resolve
+
+    console = session.console
+    name = settings.text("format")
+    if name is None:
+        raise UsageError(
+            "no-format",
+            "no format was named",
+            wanted="--format " + "|".join(FORMATS),
+            found="nothing",
+            hints=("torchinstall export --format requirements",),
+        )
+    kind = FORMATS[name]
+    world, asked = session.world, afresh(settings)
+    folder = _locked_project(session, settings) if kind.locked and not _asks(settings) else None
+    if folder is not None:
+        asked = _for_project(world, asked, folder)
+    if kind.container:
+        world, asked = _in_container(world, asked)
+    line = prepare(world, asked, here=False, detail=console.detail)
+    report_warnings(console, line.plan)
+    error = refusal(line.plan)
+    if error is not None:
+        raise error
+    uv = line.uv or world.find_uv(world.env)
+    given = given_of(
+        line,
+        resolve=lambda: resolve(line, uv.path, world.env, world.cwd),
+        uv=uv.version,
+        lock=_lock(session, line, folder) if folder is not None else None,
+        base=folder or world.cwd,
+    )
+    text = render(name, given)
+    output = settings.text("output")
+    if output is None:
+        console.out(text.removesuffix("\n"))
+        return 0
+    from torchinstall.project.write import write_atomically
+
+    path = world.path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+    console.say(f"wrote {path}: {given.title}")
+    return 0
+
+
+def afresh(settings: Settings) -> Settings:
+    """The settings of a plan that does not look at what is installed here."""
+    return dataclasses.replace(settings, values={**settings.values, "upgrade": True})
+
+
+def _asks(settings: Settings) -> bool:
+    """Whether something else than the project is asked for."""
+    return bool(settings.texts("reqs") or settings.texts("requirement"))
+
+
+def _locked_project(session: Session, settings: Settings) -> Path | None:
+    """The folder of the project at hand, where it has a lock of its own.
+
+    Raises:
+        UsageError: `no-lock`: a project that requires torch has no lock to install from.
+    """
+    folder = project_folder(session, settings)
+    if not (folder / "pyproject.toml").is_file():
+        return None
+    if (folder / "uv.lock").is_file():
+        return folder
+    from torchinstall.project.text import view_of
+    from torchinstall.project.write import read_text
+
+    view = view_of(read_text(folder / "pyproject.toml"))
+    if not any(item.package == "torch" for item in view.listed):
+        return None
+    raise UsageError(
+        "no-lock",
+        f"the project in {folder} has no uv.lock to install from",
+        wanted="a lock, so that dependencies are written down once",
+        found="pyproject.toml alone",
+        hints=("torchinstall configure", "uv lock", "name what to install: torchinstall export … torch"),
+    )
+
+
+def _for_project(world: World, settings: Settings, folder: Path) -> Settings:
+    """The settings of a plan for torch in the project's Python."""
+    from torchinstall.cli.projecting import project_python
+    from torchinstall.project.text import view_of
+    from torchinstall.project.write import read_text
+
+    view = view_of(read_text(folder / "pyproject.toml"))
+    version = project_python(folder, view, settings, world.python_version)
+    return dataclasses.replace(
+        settings, values={**settings.values, "reqs": ("torch",), "python_version": version}
+    )
+
+
+def _in_container(world: World, settings: Settings) -> tuple[World, Settings]:
+    """The world and settings of a plan for a Linux container on this machine (or the one described)."""
+    import io
+    import json
+
+    from torchinstall.machine import machine_to_json
+    from torchinstall.project.exports.containers import container_on
+    from torchinstall.where import machine_of
+
+    machine = container_on(machine_of(world, settings))
+    stdin = io.StringIO(json.dumps(machine_to_json(machine)))
+    values = {**settings.values, "machine": "-", "root": None}
+    return dataclasses.replace(world, stdin=stdin), dataclasses.replace(settings, values=values)
+
+
+def _lock(session: Session, line: Line, folder: Path) -> Locked:
+    """What of the project's lock fits the plan.
+
+    Raises:
+        NoCompatibleBuildError: nothing that the project offers runs there.
+    """
+    from torchinstall.project.choose import choose
+    from torchinstall.project.exports.given import Locked
+    from torchinstall.project.from_plan import cell_of
+    from torchinstall.project.sync import locked_versions
+    from torchinstall.project.text import view_of
+    from torchinstall.project.write import read_text
+
+    view = view_of(read_text(folder / "pyproject.toml"))
+    python = ".".join(line.target.python_version.split(".")[:2])
+    locked = locked_versions(folder, view, line.catalog, cell_of(line.plan), python)
+    choice = choose(view, line.plan, line.catalog, locked=locked)
+    for note in choice.notes:
+        session.console.warn(note.slug, note.message)
+    return Locked(
+        flags=choice.flags,
+        backend=choice.offer.backend if choice.offer is not None else None,
+        package="build-system" in view.data and view.uv.get("package") is not False,
+    )
+
+
+VERB = Verb(
+    "export",
+    run,
+    summary="Write the plan down for another tool: pip, uv, Poetry, PDM, pixi, conda, Docker, CI.",
+    more="It goes to stdout, or to a file with -o. Where no REQ is named, dockerfile, devcontainer and "
+    "github-actions install from the lock of the project at hand.",
+    arguments=(REQS,),
+    options=("format", "output", *EXPORT_OPTIONS, "python_version", "root", "project"),
+    examples=(
+        ("torchinstall export --format constraints -o constraints.txt", "no later install swaps the build"),
+        (
+            "torchinstall export --format dockerfile --target-gpu sm_90 --target-driver 580",
+            "an image for a server, built without its GPU",
+        ),
+        ("torchinstall export --format pylock torch einops -o pylock.toml", "every file with its hash"),
+    ),
+)
