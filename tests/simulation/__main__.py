@@ -14,7 +14,7 @@ from tests.simulation.run import Answer, reduced, simulate
 def main(argv: list[str] | None = None) -> int:
     """Run the simulation; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--count", type=int, default=24_000, help="questions: the slices, then sampled ones")
+    parser.add_argument("--count", type=int, default=20_500, help="questions: the slices, then sampled ones")
     parser.add_argument("--pick", type=int, help="judge only about this many of them, from every group")
     parser.add_argument("--seed", type=int, default=20261122, help="of the sample (default: %(default)s)")
     parser.add_argument("--group", action="append", help="only this group (repeatable)")

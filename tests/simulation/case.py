@@ -88,6 +88,7 @@ class Case:
             driver=self.driver,
             cuda=self.speaks,
             windows_driver=self.system.wsl or self.system.os == "windows",
+            macos=self.system.macos,
             l4t=int(self.l4t.split(".")[0]) if self.l4t else None,
             declared=self.declared and self.driver is None,
         )

@@ -123,8 +123,6 @@ def _runs(case: Case, plan: Plan, chosen: Option) -> Iterator[Failure]:
         index = counts.get(part.vendor, 0)
         counts[part.vendor] = index + 1
         gpu = shown.get((part.vendor, index))
-        if part.vendor == "apple":
-            continue
         if gpu is None:
             yield "names GPUs", f"{part.name} is not in the plan"
             continue
@@ -165,14 +163,14 @@ def _better(case: Case, plan: Plan, chosen: Option) -> Iterator[Failure]:
                 "traded away",
                 f"only the pins keep {case.parts[wider].name} from use, and the plan is ready",
             )
-        if chosen.backend == "cpu" and case.require_gpu:
+        if case.require_gpu and not any(trust for trust, _ in used(chosen, case)):
             yield "required", "--require-gpu was given and the plan is a CPU build"
         rivals = [option for option in bound if option.backend == "cpu"]
-        if chosen.backend == "cpu":
+        if chosen.backend == "cpu" and not any(trust for trust, _ in used(chosen, case)):
             yield from _newer(plan, chosen, rivals)
         return
     mine = _key(chosen, case, best)
-    if chosen.backend == "cpu":
+    if chosen.backend == "cpu" and not mine[1]:
         yield "traded away", f"{case.parts[best].name} could be used, and a CPU build is chosen"
         return
     sure = [option for option in bound if option.trust == PROVEN and _proven(option, case, best)]

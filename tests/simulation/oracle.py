@@ -35,6 +35,7 @@ class Box:
         cuda: newest CUDA that the driver speaks; None: unknown.
         windows_driver: Windows and WSL.
         l4t: major version of Jetson Linux, None elsewhere.
+        macos: product version, None elsewhere.
         declared: nothing is known of the driver because only a GPU was declared: any driver is meant.
     """
 
@@ -43,6 +44,7 @@ class Box:
     cuda: str | None = None
     windows_driver: bool = False
     l4t: int | None = None
+    macos: str | None = None
     declared: bool = False
 
 
@@ -124,7 +126,16 @@ def runs(backend: str, minor: tuple[int, ...], device: Device, box: Box) -> tupl
         if known[2] == PROVEN and known[1] == "PVC" and box.platform == "win_amd64":
             return GUESS, "not among the targets of the Windows builds"
         return known[2], known[1]
+    if device.vendor == "apple" and box.platform == "macos_arm64" and box.macos is not None:
+        return _runs_metal(minor, numbers(box.macos))
     return NO, "a CPU build"
+
+
+def _runs_metal(minor: tuple[int, ...], macos: tuple[int, ...]) -> tuple[Trust, str]:
+    """Every macOS build for Apple Silicon holds MPS code; which macOS it asked for rose some time before 2.11."""
+    if macos >= (14,):
+        return PROVEN, "mps"
+    return (GUESS, "mps") if macos >= (12, 3) and minor < (2, 11) else (NO, "macOS too old for MPS")
 
 
 def _runs_cuda(backend: str, minor: tuple[int, ...], device: Device, box: Box) -> tuple[Trust, str]:
