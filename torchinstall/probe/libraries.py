@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torchinstall.probe.system import System
 
-__all__ = ["FOLDERS", "NVML_VARIABLE", "cuda_names", "find", "nvml_names"]
+__all__ = ["FOLDERS", "NVML_VARIABLE", "cuda_names", "find", "nvml_names", "windows_variable"]
 
 NVML_VARIABLE = "TORCHINSTALL_NVML_LIBRARY"
 
@@ -48,9 +48,14 @@ def find(system: System, names: Sequence[str], loader_cache: bytes = b"") -> str
 
 
 def _windows_folders(system: System) -> tuple[str, ...]:
-    root = system.env.get("SystemRoot", "C:\\Windows").replace("\\", "/")
-    programs = system.env.get("ProgramFiles", "C:\\Program Files").replace("\\", "/")
+    root = windows_variable(system.env, "SystemRoot", "C:\\Windows").replace("\\", "/")
+    programs = windows_variable(system.env, "ProgramFiles", "C:\\Program Files").replace("\\", "/")
     return (f"{root}/System32", f"{programs}/NVIDIA Corporation/NVSMI")
+
+
+def windows_variable(env: Mapping[str, str], name: str, otherwise: str) -> str:
+    """A variable of Windows, whose names know no case until they are copied into a mapping."""
+    return env.get(name) or env.get(name.upper()) or otherwise
 
 
 def nvml_names(system: System) -> tuple[str, ...]:

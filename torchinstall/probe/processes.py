@@ -23,7 +23,7 @@ def run(argv: Sequence[str], timeout: float, env: Mapping[str, str]) -> CommandR
     """
     import subprocess
 
-    root = env.get("SystemRoot", "C:\\") if os.name == "nt" else "/"
+    root = os.path.abspath(os.sep)  # noqa: PTH100 - `/`, or the drive that Windows calls current
     try:
         process = subprocess.Popen(
             list(argv),

@@ -116,7 +116,7 @@ class RealSystem:
             if Path(folder).is_absolute() and os.path.realpath(folder) != here
         ]
         if sys.platform == "win32":
-            windows = self.env.get("SystemRoot", r"C:\Windows")
+            windows = libraries.windows_variable(self.env, "SystemRoot", r"C:\Windows")
             own.insert(0, str(Path(windows) / "System32"))
         for folder in (*_FIXED_PATH, *own):
             for ending in (".exe", "") if sys.platform == "win32" else ("",):

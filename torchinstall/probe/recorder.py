@@ -18,7 +18,14 @@ from torchinstall.probe.system import Adapter, CommandResult, Disk, DiskRole, Li
 
 __all__ = ["RecordingSystem", "scrub"]
 
-_SHOWN_VARIABLES = ("CI", "HSA_OVERRIDE_GFX_VERSION", "SystemRoot", "ProgramFiles")
+_SHOWN_VARIABLES = (
+    "CI",
+    "HSA_OVERRIDE_GFX_VERSION",
+    "ProgramFiles",
+    "PROGRAMFILES",
+    "SystemRoot",
+    "SYSTEMROOT",
+)
 """Of all other variables only the fact that they are set is kept."""
 
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
