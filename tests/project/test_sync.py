@@ -161,7 +161,8 @@ def test_configure_again_keeps_the_layout(place: Place) -> None:
 def test_what_uv_add_takes_from_elsewhere_is_routed_next_time(place: Place) -> None:
     folder = place.project(PROJECT)
     said = configure(place, folder, "--backend", "cu128", *GPU)
-    assert "a later `uv add` of torchaudio, torchcodec" in said.err
+    assert "a later `uv add` of" in said.err
+    assert "torchaudio" in said.err
     uv(place, folder, "add", "torchaudio", "--no-sync")
     assert "torchaudio = [" not in (folder / "pyproject.toml").read_text("utf-8")
     said = configure(place, folder, *GPU)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torchinstall.errors import TorchInstallError, VerifyFailedError
 from torchinstall.planner.model import Warn
 from torchinstall.project.edit import apply, edit_with
-from torchinstall.project.expect import Build, builds, later_changes, wrong_builds
+from torchinstall.project.expect import Build, builds, later_changes, later_family, wrong_builds
 from torchinstall.project.layouts import desired, routed_packages, routes
 from torchinstall.project.lock import Lockfile, read_lock
 from torchinstall.project.model import Desired, Layout
@@ -200,12 +200,7 @@ def _checked(plan: Configured, root: Path, catalog: Catalog) -> Configured:
     found = builds(lock, ways, wanted, view)
     if wrong := wrong_builds(found):
         raise _wrong(wrong, ways)
-    family = frozenset(
-        row.package
-        for row in catalog.families
-        if row.routed and not row.runtime_of and row.pairing == "table"
-    )
-    notes = later_changes(ways, view, frozenset(wanted), family)
+    notes = later_changes(ways, view, frozenset(wanted), later_family(found, catalog))
     return replace(plan, builds=found, notes=(*plan.notes, *notes))
 
 

@@ -12,10 +12,11 @@ from torchinstall.project.platforms import CELLS
 from torchinstall.project.view import Place, ProjectView, same_url
 
 if TYPE_CHECKING:
+    from torchinstall.catalog.catalog import Catalog
     from torchinstall.project.lock import Locked, Lockfile
     from torchinstall.project.model import Route
 
-__all__ = ["Build", "builds", "later_changes", "wrong_builds"]
+__all__ = ["Build", "active_places", "builds", "later_changes", "later_family", "wrong_builds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,22 @@ def _pythons(view: ProjectView) -> tuple[str, ...]:
 def wrong_builds(found: tuple[Build, ...]) -> tuple[Build, ...]:
     """Those that are not what was meant."""
     return tuple(build for build in found if not build.right)
+
+
+def later_family(found: tuple[Build, ...], catalog: Catalog) -> frozenset[str]:
+    """The packages that go with the torch versions of the lock and come from the PyTorch index."""
+    releases = {
+        build.locked.version.partition("+")[0]
+        for build in found
+        if build.package == "torch" and build.locked is not None
+    }
+    return frozenset(
+        row.package
+        for row in catalog.families
+        if row.routed
+        and not row.runtime_of
+        and any(catalog.companion(release, row.package) for release in releases)
+    )
 
 
 def later_changes(
