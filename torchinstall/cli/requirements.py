@@ -7,12 +7,12 @@ it would install something else than the file asks for.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchinstall.cli.requirement_lines import URL, is_path, lines, read_text, split_option, wheel_name
 from torchinstall.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Reader", "parse_requirement"]
 
-_COMMENT = re.compile(r"(^|\s)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-_URL = re.compile(r"(?:[a-z]+\+)?[a-z]+://", re.IGNORECASE)
 
 _TO_UV = {
     "-i": "--default-index",
@@ -120,7 +118,7 @@ class Reader:
             self.asked.constraint_files.append(str(path))
         outer, self._in_constraints = self._in_constraints, constraints
         self._open.append(path)
-        for number, line in _lines(_text(path)):
+        for number, line in lines(read_text(path)):
             where = f"{path.name} line {number}"
             self._line(self._expanded(line, where), where, path, constraints=constraints)
         self._open.pop()
@@ -130,7 +128,7 @@ class Reader:
         from torchinstall.cli.config import read_toml
 
         if not path.is_file():
-            _text(path)
+            read_text(path)
         project = read_toml(path).get("project")
         rows = project.get("dependencies", []) if isinstance(project, dict) else []
         if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
@@ -156,8 +154,8 @@ class Reader:
 
     def _line(self, line: str, where: str, path: Path, *, constraints: bool) -> None:
         if line.startswith("-"):
-            option, value = _option(line)
-            self._option(option, value, where, path, constraints=constraints)
+            name, value = split_option(line)
+            self._option(name, value, where, path, constraints=constraints)
             return
         if re.search(r"\s--(hash|config-settings|global-option)\b", line):
             raise UsageError(
@@ -207,7 +205,7 @@ class Reader:
     def _find_links(self, value: str, where: str, base: Path) -> None:
         if self._is_torch_index(value):
             self._left_out(value, where)
-        elif _URL.match(value):
+        elif URL.match(value):
             self.asked.uv_args += ["--find-links", value]
         else:
             self.asked.find_links.append(self._local(value, base))
@@ -221,77 +219,18 @@ class Reader:
         return url.startswith((self.torch_index, "https://download.pytorch.org/"))
 
     def _requirement(self, text: str, where: str, base: Path) -> None:
-        if _URL.match(text) or _is_path(text):
-            place = text if _URL.match(text) else self._local(text, base)
-            name = _wheel_name(place)
+        if URL.match(text) or is_path(text):
+            place = text if URL.match(text) else self._local(text, base)
+            name = wheel_name(place)
             if name is None:
                 self.asked.uv_args.append(place)
                 return
-            text = f"{name} @ {place if _URL.match(place) else Path(place).as_uri()}"
+            text = f"{name} @ {place if URL.match(place) else Path(place).as_uri()}"
         self.asked.requirements.append(parse_requirement(text, where))
 
     def _local(self, value: str, base: Path) -> str:
         """A path or URL; relative paths start at the file's folder, else where the command was typed."""
-        if _URL.match(value):
+        if URL.match(value):
             return value
         beside = base / Path(value).expanduser()
         return str((beside if beside.exists() else self.cwd / Path(value).expanduser()).resolve())
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            "bad-requirements-file",
-            f"the requirements file {path} cannot be read",
-            wanted="a text file in UTF-8",
-            found=getattr(error, "strerror", None) or str(error),
-        ) from error
-
-
-def _lines(text: str) -> list[tuple[int, str]]:
-    """Logical lines with the number of their first physical line: continued ones joined, comments gone."""
-    found: list[tuple[int, str]] = []
-    joined, start = "", 0
-    for number, physical in enumerate(text.splitlines(), 1):
-        start = start or number
-        if physical.endswith("\\") and not physical.lstrip().startswith("#"):
-            joined += physical[:-1] + " "
-            continue
-        line = _COMMENT.sub("", joined + physical).strip()
-        if line:
-            found.append((start, line))
-        joined, start = "", 0
-    if joined.strip():
-        found.append((start, joined.strip()))
-    return found
-
-
-def _option(line: str) -> tuple[str, str]:
-    """`--index-url=URL`, `--index-url URL`, `-rfile` and `-r file` as (option, value)."""
-    first, *rest = shlex.split(line)
-    if first.startswith("--"):
-        option, equals, value = first.partition("=")
-        return option, value if equals else " ".join(rest)
-    return first[:2], first[2:].lstrip("=") or " ".join(rest)
-
-
-def _is_path(text: str) -> bool:
-    return (
-        text.startswith((".", "/", "~"))
-        or text.endswith(".whl")
-        or re.match(r"[A-Za-z]:[\\/]", text) is not None
-    )
-
-
-def _wheel_name(place: str) -> str | None:
-    from urllib.parse import unquote, urlsplit
-
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
-    file = unquote(urlsplit(place).path if _URL.match(place) else place).replace("\\", "/").rpartition("/")[2]
-    try:
-        return parse_wheel_filename(file)[0] if file.endswith(".whl") else None
-    except InvalidWheelFilename:
-        return None
