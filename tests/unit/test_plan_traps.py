@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from tests.support.planning import amd, decide, intel, linux, mac, nvidia, rejection, windows
+from tests.support.planning import amd, decide, intel, linux, mac, nvidia, rejection, shipped, windows
 from torchinstall.machine import Driver, Finding, Gpu, Libc
 
 GTX_1080_TI = nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1")
@@ -308,3 +308,25 @@ def test_intel_data_centre_gpus_are_for_linux_only() -> None:
     ponte_vecchio = intel("8086:0bdb", integrated=False)
     assert decide(linux(ponte_vecchio)).backend == "xpu"
     assert decide(windows(ponte_vecchio)).backend == "cpu"
+
+
+def test_a_package_that_ended_is_not_paired_with_a_newer_torch() -> None:
+    plan = decide(linux(), "torch", "torchtext", python="3.10")
+    assert plan.torch == "2.3.1+cpu"
+    assert {package.name: package.version for package in plan.packages}["torchtext"] == "0.18.0"
+    assert rejection(plan, "cpu", "2.14.1").rule == "companion-missing"
+
+
+def test_a_package_bound_to_one_torch_decides_which() -> None:
+    plan = decide(linux(RTX_4090, driver="580.95.05"), "torch", "xformers")
+    assert plan.status == "ready"
+    versions = {package.name: package.version for package in plan.packages}
+    pairs = {item.torch: item.version for item in shipped().companions_of("xformers")}
+    assert (versions["xformers"] or "").startswith(pairs[(versions["torch"] or "").partition("+")[0]])
+
+
+def test_rocm_with_its_runtime_beside_it_routes_it() -> None:
+    plan = decide(linux(amd("gfx1100")), "torch==2.14.1")
+    routed = {package.name for package in plan.packages if package.routed}
+    assert {"torch", "triton-rocm", "rocm", "rocm-sdk-core", "rocm-sdk-device-gfx1100"} <= routed
+    assert "runtime-assumed" in {item.slug for item in plan.warnings}

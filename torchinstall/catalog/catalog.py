@@ -209,6 +209,17 @@ class Catalog:
         return self._companions.get((torch, package))
 
     @cached_property
+    def _companions_of(self) -> Mapping[str, tuple[Companion, ...]]:
+        grouped: dict[str, list[Companion]] = defaultdict(list)
+        for row in self.tables.companions:
+            grouped[row.package].append(row)
+        return {package: tuple(rows) for package, rows in grouped.items()}
+
+    def companions_of(self, package: str) -> tuple[Companion, ...]:
+        """Every torch release that a package is known to go with."""
+        return self._companions_of.get(package, ())
+
+    @cached_property
     def _families(self) -> dict[str, Family]:
         return {row.package: row for row in self.tables.families}
 

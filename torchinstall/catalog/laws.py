@@ -206,14 +206,15 @@ def _companions_exist(tables: ShippedTables, _: Catalog) -> Iterator[Problem]:
             yield Problem(law="companion-unpublished", table="companions.json", what=what)
 
 
-def _families_complete(tables: ShippedTables, _: Catalog) -> Iterator[Problem]:
+def _families_complete(tables: ShippedTables, catalog: Catalog) -> Iterator[Problem]:
     families = {row.package for row in tables.families}
     kinds = {row.kind for row in tables.kinds}
     packages = {row.package for row in tables.wheels} | {row.package for row in tables.companions}
     for package in sorted(packages - families):
         yield Problem(law="no-family", table="families.json", what=f"{package} has no row")
     for family in tables.families:
-        for kind in sorted(set(family.runtime_of) - kinds):
+        named = {entry for entry in family.runtime_of if catalog.backend(entry) is not None}
+        for kind in sorted({entry.partition("@")[0] for entry in family.runtime_of} - named - kinds):
             what = f"{family.package}: {kind!r} is no kind of backend"
             yield Problem(law="no-kind", table="families.json", what=what)
 

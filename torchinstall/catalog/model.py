@@ -227,8 +227,10 @@ class Family:
         package: normalised name.
         routed: it is taken from the PyTorch index; otherwise from the user's indexes.
         pairing: `table` (`companions.json` decides), `torch` (same version as torch), `free` (uv chooses).
-        runtime_of: kinds of backends for which torch itself depends on it and only the PyTorch index has
-            it, so that it is routed although nobody asked (`triton-rocm` for `rocm`).
+        runtime_of: where torch itself depends on it and only the PyTorch index has it, so that it is routed
+            although nobody asked: a kind of backends (`rocm` for `triton-rocm`), one backend (`rocm7.14`),
+            or a kind on one channel (`cuda@nightly`).
+        ended: nothing of it goes with a torch newer than those in `companions.json`.
         own_cuda: it carries its own CUDA, so that it is not tied to torch's backend (vllm, flash-attn).
     """
 
@@ -239,6 +241,7 @@ class Family:
     own_cuda: bool
     source: str
     confidence: Confidence
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,8 +178,9 @@ SCHEMAS: Mapping[str, Schema] = {
         _name("package"),
         _column("routed", _flag, "true or false"),
         _choice("pairing", "table", "torch", "free"),
-        _column("runtime_of", _texts, "backend kinds"),
+        _column("runtime_of", _texts, "backend kinds, backends or kind@channel"),
         _column("own_cuda", _flag, "true or false"),
+        Column(name="ended", check=_flag, wanted="true or false", optional=True, default=False),
     ),
     "hashes.json": _schema(
         _column("backend", _maybe_empty, "a backend, empty for PyPI"),

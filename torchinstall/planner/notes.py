@@ -114,6 +114,15 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
         for pick in picked
         if pick.wheels is not None and pick.wheels.confidence != "high" and pick.wheels.origin == "index"
     ]
+    linked = [pick.package for pick in picked if pick.routed and pick.wheels is None and not pick.asked]
+    if linked:
+        notes.append(
+            Warn(
+                slug="runtime-assumed",
+                message=f"torch of {case.build.backend.name} takes its runtime from packages of its own, by "
+                f"what is documented: {', '.join(linked)}",
+            )
+        )
     if unseen:
         notes.append(
             Warn(

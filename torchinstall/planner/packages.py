@@ -9,22 +9,33 @@ from torchinstall.planner.builds import fitting, version_key
 from torchinstall.tags import python_tags, wheel_fits
 
 if TYPE_CHECKING:
+    from packaging.version import Version
+
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.catalog.model import Family, Wheels
+    from torchinstall.catalog.model import BackendInfo, Family, Wheels
     from torchinstall.planner.builds import Build
     from torchinstall.planner.wants import Wants
     from torchinstall.target import Target
 
-__all__ = ["Missing", "Pick", "picks", "usable"]
+__all__ = ["Missing", "Pick", "picks", "runtime_entry", "usable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """The wheels chosen for one package; None: it comes from the user's own indexes, uv chooses."""
+    """What is taken of one package.
+
+    Attributes:
+        wheels: None where no file is known: uv chooses.
+        asked: somebody asked for it; otherwise torch itself depends on it.
+        version: pinned although no file is known (a package from the user's own indexes).
+        routed: it comes from where torch comes from.
+    """
 
     package: str
     wheels: Wheels | None
     asked: bool = True
+    version: str | None = None
+    routed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +93,24 @@ def _companion(
     family: Family, build: Build, torch: Wheels, wants: Wants, catalog: Catalog, target: Target
 ) -> Pick | Missing:
     package = family.package
+    beside = f"beside torch {build.torch}+{build.backend.name}"
+    pairing = _pairing(family, build, catalog)
+    if pairing.nothing:
+        return Missing(package, f"{package} {beside}", f"no {package} goes with torch {build.torch}")
     if not family.routed:
-        return Pick(package, None)
-    rows = _beside(package, build, torch, catalog, target)
-    version = _paired_version(family, build, catalog)
-    if version is not None:
-        rows = tuple(row for row in rows if row.version == version)
-        if not rows:
-            return Missing(
-                package,
-                f"{package} {version} beside torch {build.torch}+{build.backend.name}",
-                "not published there",
-            )
-    elif not rows:
+        version = pairing.version
+        if version is not None and not wants.allows(package, version):
+            return Missing(package, f"{package}{wants.pins[package]}", f"{package} {version}", pinned=True)
+        return Pick(package, None, version=version)
+    rows = tuple(
+        row for row in _beside(package, build, torch, catalog, target) if pairing.allows(row.version)
+    )
+    if not rows:
         if family.pairing == "free" or torch.origin == "find-links":
             # Neither the index nor a folder has it: uv looks for it where everything else comes from.
             return Pick(package, None)
         return Missing(
-            package, f"{package} beside torch {build.torch}+{build.backend.name}", "not published there"
+            package, f"{package} {pairing.version or ''}".rstrip() + f" {beside}", "not published there"
         )
     allowed = tuple(row for row in rows if wants.allows(package, row.full_version))
     if not allowed:
@@ -111,11 +122,43 @@ def _companion(
     return Pick(package, next(row for row in allowed if version_key(row.version) == newest))
 
 
-def _paired_version(family: Family, build: Build, catalog: Catalog) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Pairing:
+    """Which versions of a package go with a torch release.
+
+    Attributes:
+        version: exactly this one.
+        taken: otherwise none of these, which other torch releases pin,
+        since: and none older than this one, which goes with the newest torch that is known.
+        nothing: none at all.
+    """
+
+    version: str | None = None
+    taken: frozenset[str] = frozenset()
+    since: Version | None = None
+    nothing: bool = False
+
+    def allows(self, version: str) -> bool:
+        if self.version is not None:
+            return version == self.version
+        return version not in self.taken and (self.since is None or version_key(version) >= self.since)
+
+
+def _pairing(family: Family, build: Build, catalog: Catalog) -> _Pairing:
     if family.pairing == "torch":
-        return build.torch
+        return _Pairing(version=build.torch)
+    if family.pairing == "free":
+        return _Pairing()
     companion = catalog.companion(build.torch, family.package)
-    return companion.version if companion is not None else None
+    if companion is not None:
+        return _Pairing(version=companion.version)
+    rows = catalog.companions_of(family.package)
+    if any(version_key(row.torch) >= build.version for row in rows):
+        # The package is known for this torch's time, and nothing of it goes with this torch.
+        return _Pairing(nothing=True)
+    taken = frozenset(row.version for row in rows if row.exact)
+    since = max((version_key(row.version) for row in rows), default=None)
+    return _Pairing(taken=taken, since=since, nothing=family.ended)
 
 
 def _runtime(build: Build, torch: Wheels, wants: Wants, catalog: Catalog, target: Target) -> list[Pick]:
@@ -124,17 +167,28 @@ def _runtime(build: Build, torch: Wheels, wants: Wants, catalog: Catalog, target
         return []
     found: list[Pick] = []
     for family in catalog.families:
-        if build.backend.kind.kind not in family.runtime_of or family.package in wants.family:
+        if family.package in wants.family:
+            continue
+        entry = runtime_entry(family, build.backend, torch.channel)
+        if entry is None:
+            continue
+        if entry == build.backend.name != build.backend.kind.kind:
+            # Its files lie elsewhere and are only linked from the index: uv finds the version.
+            found.append(Pick(family.package, None, asked=False, routed=True))
             continue
         companion = catalog.companion(build.torch, family.package)
-        if companion is None:
-            continue
-        rows = tuple(
-            row
-            for row in catalog.wheels(family.package, target.platform)
-            if row.origin == torch.origin and row.version == companion.version
-        )
-        fits = usable(rows, target)
-        if fits:
-            found.append(Pick(family.package, fits[0], asked=False))
+        beside = _beside(family.package, build, torch, catalog, target)
+        if torch.channel != "stable" and beside:
+            # torch of this channel pins one of many versions that only its metadata names.
+            found.append(Pick(family.package, None, asked=False, routed=True))
+        elif companion is not None:
+            fits = tuple(row for row in beside if row.version == companion.version)
+            found.extend(Pick(family.package, row, asked=False) for row in fits[:1])
     return found
+
+
+def runtime_entry(family: Family, backend: BackendInfo, channel: str) -> str | None:
+    """The entry of `runtime_of` that makes torch of a backend depend on a package; None: it does not."""
+    kind = backend.kind.kind
+    wanted = (backend.name, f"{kind}@{channel}", kind)
+    return next((entry for entry in wanted if entry in family.runtime_of), None)

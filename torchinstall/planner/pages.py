@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.builds import Build, version_key
-from torchinstall.planner.packages import Missing
+from torchinstall.planner.packages import Missing, runtime_entry
 from torchinstall.planner.plan import judge_all
 from torchinstall.planner.rules import HARDWARE_RULES, Case
 from torchinstall.planner.situation import situation
@@ -57,8 +57,11 @@ def wanted_pages(
     keys: list[PageKey] = []
     for name in names:
         info = catalog.backend(name)
-        kind = info.kind.kind if info is not None else ""
-        runtime = [row.package for row in catalog.families if kind in row.runtime_of]
+        runtime = [
+            row.package
+            for row in catalog.families
+            if info is not None and runtime_entry(row, info, request.channel) not in (None, name)
+        ]
         keys += [(package, name) for package in dict.fromkeys([*packages, *runtime])]
     return tuple(keys)
 

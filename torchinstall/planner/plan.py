@@ -216,7 +216,12 @@ def _requirements(where: Situation, wanted: Wants) -> tuple[str, ...]:
 def _package(pick: Pick, url: str, where: Situation) -> Package:
     rows = pick.wheels
     if rows is None:
-        return Package(name=pick.package, version=None, routed=False)
+        return Package(
+            name=pick.package,
+            version=pick.version,
+            index_url=url if pick.routed else None,
+            routed=pick.routed,
+        )
     tags = sorted(python_tags(where.target.abi) & rows.tags)
     wheel = rows.filename(next((tag for tag in tags if tag.startswith("cp")), tags[0]))
     return Package(

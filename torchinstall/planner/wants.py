@@ -11,10 +11,11 @@ from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
+    from torchinstall.catalog.model import Wheels
     from torchinstall.request import Request
     from torchinstall.target import Target
 
-__all__ = ["Wants", "wants"]
+__all__ = ["Wants", "of_url", "wants"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Wants:
         family: packages that move with torch and were asked for, in order; torch always first.
         pins: version bounds by family package, from requirements and constraints.
         others: requirements for everything else, as asked.
-        direct: family packages asked for by URL or path: taken as they are, never planned.
+        direct: family packages asked for by URL or path: that file is taken, and the plan goes around it.
     """
 
     family: tuple[str, ...]
@@ -67,6 +68,14 @@ def wants(request: Request, target: Target, catalog: Catalog) -> Wants:
         if catalog.family(name) is not None and constraint.url is None:
             pins[name] = pins.get(name, SpecifierSet()) & constraint.specifier
     return Wants(tuple(family), pins, tuple(others), direct)
+
+
+def of_url(package: str, wanted: Wants, catalog: Catalog) -> tuple[Wheels, ...]:
+    """What is known of the file by whose URL a package was asked for; empty: nothing, or it was not."""
+    asked = wanted.direct.get(package)
+    if asked is None:
+        return ()
+    return tuple(row for row in catalog.local if row.package == package and row.source == asked.url)
 
 
 def _marker_environment(target: Target) -> dict[str, str]:
