@@ -168,15 +168,18 @@ def catalog_of(world: World) -> Catalog:
 
 
 def _with_folders(catalog: Catalog, order: Order, detail: Callable[[str], None]) -> Catalog:
-    """The catalog with the wheels of `--find-links` on top."""
-    if not order.request.find_links:
+    """The catalog with the wheels of `--find-links`, and those asked for by path or URL, on top."""
+    asked = order.request.requirements
+    named = [item.url for item in asked if item.url and catalog.family(_canonical(item.name)) is not None]
+    if not (order.request.find_links or named):
         return catalog
-    from torchinstall.catalog.find_links import local_wheels
+    from torchinstall.catalog.find_links import local_wheels, named_wheels
 
-    wheels, notes = local_wheels(order.request.find_links)
-    for note in notes:
-        detail(note)
-    return type(catalog)(catalog.tables, local=wheels)
+    found = (local_wheels(order.request.find_links), named_wheels(named))
+    for part in found:
+        for note in part.notes:
+            detail(note)
+    return type(catalog)(catalog.tables, local=tuple(row for part in found for row in part.wheels))
 
 
 def _noted(plan: Plan, order: Order) -> Plan:

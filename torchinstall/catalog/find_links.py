@@ -10,16 +10,18 @@ from __future__ import annotations
 import ast
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 from torchinstall.catalog.model import Confidence, Wheels
 from torchinstall.catalog.wheel_names import WheelName, parse_name
 from torchinstall.errors import UsageError
 from torchinstall.versions import dotted_or_none
 
-__all__ = ["LocalWheels", "local_wheels"]
+__all__ = ["LocalWheels", "local_wheels", "named_wheels"]
 
 _BACKEND = re.compile(r"cu\d{2,}|rocm\d+(?:\.\d+)+|cpu|xpu")
 _ASSIGNED = re.compile(r"^(cuda|hip|xpu)\b[^=\n]*=\s*(.+?)\s*$", re.MULTILINE)
@@ -71,7 +73,45 @@ def local_wheels(folders: Iterable[Path | str]) -> LocalWheels:
             for backend in sorted(backends):
                 row = _Row(name.project, name.version, name.local, backend, name.platform, name.build)
                 rows.setdefault((row, str(path), confidence), set()).add(name.tag)
-    wheels = tuple(
+    return LocalWheels(_wheels(rows), tuple(notes))
+
+
+def named_wheels(urls: Iterable[str]) -> LocalWheels:
+    """What the wheels at these URLs are (`torch @ file:…`), with the URL as `source`.
+
+    A file that lies here is looked into; of a file elsewhere only the name is known, so one whose local version
+    names no backend gives no row.
+
+    Raises:
+        UsageError: `wheel-not-found`.
+    """
+    rows: dict[tuple[_Row, str, Confidence], set[str]] = {}
+    notes: list[str] = []
+    for url in urls:
+        parts = urlsplit(url)
+        path = Path(url2pathname(parts.path))
+        name = parse_name(unquote(parts.path).rpartition("/")[2])
+        if name is None:
+            continue  # a source archive, a repository: nobody knows before it is built
+        backend = _of_local(name.local)
+        if parts.scheme == "file":
+            if not path.is_file():
+                raise UsageError(
+                    "wheel-not-found",
+                    f"the wheel {path} is not there",
+                    wanted="a file that exists",
+                    found=url,
+                    hints=(f"ls {path.parent}",),
+                )
+            backend = backend or _torch_backends([(path, name)], notes).get(path) or "cpu"
+        if backend is not None:
+            row = _Row(name.project, name.version, name.local, backend, name.platform, name.build)
+            rows.setdefault((row, url, "high"), set()).add(name.tag)
+    return LocalWheels(_wheels(rows), tuple(notes))
+
+
+def _wheels(rows: Mapping[tuple[_Row, str, Confidence], set[str]]) -> tuple[Wheels, ...]:
+    return tuple(
         Wheels(
             package=row.package,
             version=row.version,
@@ -86,7 +126,6 @@ def local_wheels(folders: Iterable[Path | str]) -> LocalWheels:
         )
         for (row, source, confidence), tags in rows.items()
     )
-    return LocalWheels(wheels, tuple(notes))
 
 
 def _folder(folder: Path | str) -> Path:
