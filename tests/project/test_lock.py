@@ -131,6 +131,16 @@ def test_groups(place: Place, text: str) -> None:
     assert "default-group" in {note.slug for note in done.notes}
 
 
+def test_a_cap_of_one_backend_holds_for_every_platform_of_one_list(place: Place) -> None:
+    on = (("linux_x86_64", "cu128"), ("win_amd64", "cu126"))
+    layout = Layout(
+        name="markers", backends=("cu128", "cu126"), on=on, caps=(("cu128", "2.10"),), torch="2.9.1"
+    )
+    run(place, HEAD + "dependencies = []\n", layout)
+    assert '"torch>=2.9.1,<2.10"' in (place.folder / "demo" / "pyproject.toml").read_text("utf-8")
+    assert versions(place.folder / "demo", "torch")["linux_x86_64"] == "2.9.1+cu128"
+
+
 def test_only_transitive_packages_become_direct(place: Place) -> None:
     """Sources of what only others require are ignored by uv; the lock shows what that concerns."""
     text = HEAD + 'dependencies = ["timm"]\n'

@@ -33,8 +33,8 @@ NO_GPU = json.dumps(
     }
 )
 
-if sys.platform != "linux" or sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)):
-    pytest.skip("the small index has wheels for CPython 3.11 to 3.13 on Linux", allow_module_level=True)
+if sys.platform != "linux" or sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13), (3, 14)):
+    pytest.skip("the small index has wheels for CPython 3.11 to 3.14 on Linux", allow_module_level=True)
 
 
 def typed(place: Place, folder: Path, *argv: str) -> Said:

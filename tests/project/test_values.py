@@ -15,8 +15,9 @@ from tests.support.planning import decide, linux, mac, nvidia, windows
 from torchinstall.errors import TorchInstallError
 from torchinstall.planner.model import Plan
 from torchinstall.project.bounds import excludes
-from torchinstall.project.choose import choose, held_layout, offers, uv_flags
+from torchinstall.project.choose import choose, uv_flags
 from torchinstall.project.from_plan import Wish, caps_of, cell_of, layout_from_plan, parse_on
+from torchinstall.project.held import held_layout, offers
 from torchinstall.project.model import Layout
 from torchinstall.project.platforms import CELLS, complement, marker_environment, marker_of, partition
 from torchinstall.project.poetry import specifier

@@ -133,8 +133,8 @@ def _requirements(view: ProjectView, catalog: Catalog) -> tuple[Requirement, ...
 
 
 def _layout_of(settings: Settings, plan: Plan, catalog: Catalog) -> LayoutOf:
-    from torchinstall.project.choose import held_layout
     from torchinstall.project.from_plan import Wish, layout_from_plan, parse_on
+    from torchinstall.project.held import held_layout
     from torchinstall.project.model import Layout, LayoutName
 
     def make(view: ProjectView, legacy: Legacy) -> Layout:

@@ -1,4 +1,4 @@
-"""Which extra or group of a project fits a machine, and what of a layout a file already holds. Pure."""
+"""Which extra or group of a project fits a machine. Pure."""
 
 from __future__ import annotations
 
@@ -6,40 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packaging.markers import InvalidMarker, Marker
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.errors import GpuUnavailableError, NoCompatibleBuildError
 from torchinstall.planner.model import Warn
-from torchinstall.project.model import LayoutName
-from torchinstall.project.platforms import CELLS, marker_environment
-from torchinstall.project.sources import backend_of_url
-from torchinstall.project.view import Place, ProjectView
+from torchinstall.project.held import Offer, offers
+from torchinstall.project.view import ProjectView
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.planner.model import Candidate, Plan
 
-__all__ = ["Choice", "Held", "Offer", "choose", "held_layout", "offers", "uv_flags"]
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A backend and the extra or group that asks for it; `place` None: it is not a choice."""
-
-    backend: str
-    place: Place | None
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The layout that a file holds already."""
-
-    layout: LayoutName
-    backends: tuple[str, ...]
-    on: tuple[tuple[str, str], ...] = ()
-    default: str | None = None
+__all__ = ["Choice", "choose", "uv_flags"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,61 +35,6 @@ class Choice:
     flags: tuple[str, ...]
     why: str
     notes: tuple[Warn, ...] = ()
-
-
-def offers(view: ProjectView, catalog: Catalog) -> tuple[Offer, ...]:
-    """The backends that torch's sources name, in their order."""
-    urls = {row.name: row.url for row in view.indexes if row.name is not None}
-    found = []
-    for row in view.sources.get("torch", []):
-        backend = backend_of_url(urls.get(str(row.get("index")), ""), catalog)
-        if backend is None:
-            continue
-        place = None
-        if "extra" in row:
-            place = Place("extra", str(row["extra"]))
-        elif "group" in row:
-            place = Place("group", str(row["group"]))
-        found.append(Offer(backend, place))
-    return tuple(dict.fromkeys(found))
-
-
-def held_layout(view: ProjectView, catalog: Catalog) -> Held | None:
-    """The layout in the file; None where torch comes from no index of PyTorch."""
-    there = offers(view, catalog)
-    if not there:
-        return None
-    backends = tuple(dict.fromkeys(offer.backend for offer in there))
-    kinds = {offer.place.kind for offer in there if offer.place is not None}
-    if "extra" in kinds:
-        return Held("extras", backends)
-    if "group" in kinds:
-        defaults = {canonicalize_name(name) for name in view.texts("default-groups") or ()}
-        chosen = (item for item in there if item.place and canonicalize_name(item.place.name) in defaults)
-        first = next(chosen, None)
-        return Held("groups", backends, default=first.backend if first else None)
-    if len(backends) == 1:
-        return Held("this-machine", backends)
-    return Held("markers", backends, on=_on(view, catalog))
-
-
-def _on(view: ProjectView, catalog: Catalog) -> tuple[tuple[str, str], ...]:
-    urls = {row.name: row.url for row in view.indexes if row.name is not None}
-    found = []
-    for cell in CELLS:
-        for row in view.sources.get("torch", []):
-            backend = backend_of_url(urls.get(str(row.get("index")), ""), catalog)
-            if backend is not None and _holds(str(row.get("marker", "")), cell):
-                found.append((cell, backend))
-                break
-    return tuple(found)
-
-
-def _holds(marker: str, cell: str) -> bool:
-    try:
-        return not marker or Marker(marker).evaluate(dict(marker_environment(cell, "3.12")))
-    except InvalidMarker:
-        return False
 
 
 def choose(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import SpecifierSet
+
 from torchinstall.catalog.urls import index_url
 from torchinstall.errors import NoCompatibleBuildError, UsageError
 from torchinstall.project.bounds import cap_spec, check_listed
@@ -72,7 +74,10 @@ def routes(layout: Layout, view: ProjectView, stock: Stock) -> tuple[Route, ...]
                 found=backend,
                 hints=("torchinstall catalog show",),
             )
-        cells = stock.cells("torch", backend, cap_spec(layout, backend))
+        select = None
+        if layout.selector is not None:
+            select = view.place(layout.selector, backend) or Place(layout.selector, backend)
+        cells = _cells(backend, select, layout, view, stock)
         if not cells:
             raise NoCompatibleBuildError(
                 "backend-not-published",
@@ -84,12 +89,25 @@ def routes(layout: Layout, view: ProjectView, stock: Stock) -> tuple[Route, ...]
         if layout.name == "markers":
             cells = frozenset(cell for cell, chosen in layout.on if chosen == backend)
             _served(backend, cells, stock)
-        select = None
-        if layout.selector is not None:
-            select = view.place(layout.selector, backend) or Place(layout.selector, backend)
         url = index_url(layout.index_base, layout.channel, backend)
         found.append(Route(backend=backend, url=url, cells=cells, select=select))
     return tuple(found)
+
+
+def _cells(
+    backend: str, select: Place | None, layout: Layout, view: ProjectView, stock: Stock
+) -> frozenset[str]:
+    """The platforms for which the backend has a torch within the project's bounds.
+
+    Where it has none anywhere, those bounds are left out: holding them against the builds says why.
+    """
+    cap = cap_spec(layout, backend)
+    bounds = SpecifierSet()
+    for item in view.listed:
+        if item.package == "torch" and item.requirement.marker is None and item.place in (Place(), select):
+            bounds &= item.requirement.specifier
+    narrowed = stock.cells("torch", backend, bounds & cap if cap is not None else bounds)
+    return narrowed or stock.cells("torch", backend, cap)
 
 
 def _served(backend: str, cells: frozenset[str], stock: Stock) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from torchinstall.project.bounds import cap_spec, companion_floor, floor
 from torchinstall.project.model import Layout, Need, Route, Source
 from torchinstall.project.platforms import marker_of
@@ -62,7 +64,8 @@ def _unconditional(
 ) -> list[Need]:
     """Wherever they are listed already, else beside the project's other dependencies."""
     low = floor(ways, layout, stock)
-    cap = dict(layout.caps).get(ways[0].backend) if len(ways) == 1 else None
+    caps = [cap for backend, cap in layout.caps if any(way.backend == backend for way in ways)]
+    cap = min(caps, key=Version, default=None)  # one list serves every platform
     return [
         _need(place, package, low, cap, layout, stock)
         for package in packages

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchinstall.errors import ToolMissingError
-from torchinstall.project.choose import offers
+from torchinstall.project.held import offers
 from torchinstall.project.lock import read_lock
 from torchinstall.project.uvlock import child_env
 from torchinstall.project.workspace import workspace_root
