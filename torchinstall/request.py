@@ -44,6 +44,7 @@ class Request:
         index_base: base URL of the PyTorch index, or a template with `{backend}`.
         find_links: folders of wheels that are a source of builds.
         upgrade: replace a build that is right already by a newer one.
+        failed: builds (torch release, backend) that were installed here and did not compute.
         only: the one build (torch release, backend) that may be chosen, for machines that share it.
     """
 
@@ -63,4 +64,5 @@ class Request:
     offline: bool = False
     upgrade: bool = False
     only: tuple[str, str] | None = None
+    failed: tuple[tuple[str, str], ...] = ()
     settings: tuple[Setting, ...] = ()

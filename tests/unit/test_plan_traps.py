@@ -330,3 +330,12 @@ def test_rocm_with_its_runtime_beside_it_routes_it() -> None:
     routed = {package.name for package in plan.packages if package.routed}
     assert {"torch", "triton-rocm", "rocm", "rocm-sdk-core", "rocm-sdk-device-gfx1100"} <= routed
     assert "runtime-assumed" in {item.slug for item in plan.warnings}
+
+
+def test_a_build_that_did_not_compute_is_not_taken_again() -> None:
+    machine = linux(RTX_4090, driver="550.54.14")
+    first = decide(machine, "torch")
+    again = decide(machine, "torch", failed=(("2.14.1", "cu126"),))
+    assert first.torch == "2.14.1+cu126"
+    assert again.torch == "2.14.0+cu126"
+    assert rejection(again, "cu126", "2.14.1").rule == "did-not-compute"

@@ -17,6 +17,7 @@ __all__ = ["RULE_WORDS", "explain", "why_not"]
 
 RULE_WORDS = {
     "backend-not-asked": "Another backend was asked for by name, so this one was not considered further.",
+    "did-not-compute": "It was installed here, and the check afterwards showed that it does not compute.",
     "rosetta": "The Python here is made for Intel processors and runs translated on Apple Silicon; PyTorch "
     "stopped publishing for it, and it could never use the GPU.",
     "python-not-published": "PyTorch publishes each build for certain Python versions only; there "

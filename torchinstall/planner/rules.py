@@ -100,6 +100,14 @@ def backend_not_asked(case: Case) -> tuple[str, str] | None:
     return None
 
 
+def did_not_compute(case: Case) -> tuple[str, str] | None:
+    """It was installed here a moment ago, and the check afterwards failed on the device."""
+    build = (case.build.torch, case.build.backend.name)
+    if build in case.situation.request.failed:
+        return "a build that computes on this machine", "it was tried, and it did not"
+    return None
+
+
 def no_gpu_of_vendor(case: Case) -> tuple[str, str] | None:
     """There is no GPU of the backend's vendor."""
     vendor = case.build.backend.kind.vendor
@@ -233,6 +241,7 @@ ASKED_RULES: tuple[tuple[str, Rule], ...] = (
 
 RULES: tuple[tuple[str, Rule], ...] = (
     ("backend-not-asked", backend_not_asked),
+    ("did-not-compute", did_not_compute),
     ("rosetta", rosetta),
     ("python-not-published", python_not_published),
     ("system-too-old", system_too_old),
