@@ -36,10 +36,11 @@ declare(
     Declared(
         name="format",
         decls=("--format",),
+        metavar="FORMAT",
         choices=tuple(FORMATS),
         section="Output",
         config=False,
-        help="What to write the plan for.",
+        help=f"What to write the plan for: {', '.join(FORMATS)}.",
     ),
     OUTPUT,
 )
