@@ -217,3 +217,14 @@ def test_bad_words(place: Place) -> None:
         assert said.code == 2, argv
         assert f"error[{slug}]" in said.err
         assert (folder / "pyproject.toml").read_text("utf-8") == PROJECT
+
+
+def test_a_backend_that_is_asked_for_and_not_offered(place: Place) -> None:
+    folder = place.project(PROJECT)
+    assert configure(place, folder, "--layout", "groups", "--with", "cpu", "--with", "cu128", *GPU).code == 0
+    said = typed(place, folder, "sync", "--dry-run", "--backend", "cpu", *GPU)
+    assert said.out.strip() == "uv sync --no-group cu128 --group cpu"
+    said = typed(place, folder, "sync", "--dry-run", "--backend", "cu130", *GPU)
+    assert said.code == 3
+    assert "error[nothing-offered-fits]" in said.err
+    assert "--with cu130" in said.err
