@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
@@ -42,7 +43,7 @@ def run(session: Session, settings: Settings) -> int:
 
     done = carry_out(line, session.world, tell=console.say, warn=console.warn, uv_talk=_uv_talk(console))
     console.partial["plan"] = plan_to_json(done.line.plan)
-    report = _verified(session, done.line) if settings.on("verify") else None
+    report = _verified(session, settings, done.line) if settings.on("verify") else None
     return _finish(session, settings, done.line, done.result, report)
 
 
@@ -66,7 +67,7 @@ def _rehearse(session: Session, line: Line) -> Result | None:
     return run_uv(line.plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd)
 
 
-def _verified(session: Session, line: Line) -> Report:
+def _verified(session: Session, settings: Settings, line: Line) -> Report:
     """Run the checks; a failure is the verb's error after the report was shown."""
     from torchinstall.install.verify import failure, report_to_json, verify, wanted_of
     from torchinstall.report.verify_text import verify_text
@@ -74,7 +75,11 @@ def _verified(session: Session, line: Line) -> Report:
     console, plan = session.console, line.plan
     backend = line.catalog.backend(plan.backend) if plan.backend else None
     console.detail("checking that torch computes")
-    report = verify(str(plan.target.python), wanted_of(plan, backend), env=session.world.env)
+    wanted = wanted_of(plan, backend)
+    if any(settings.given(name) for name in ("machine", "target_gpu", "target_driver", "target_cuda")):
+        # The GPU that was described need not be here.
+        wanted = dataclasses.replace(wanted, device=None)
+    report = verify(str(plan.target.python), wanted, env=session.world.env)
     console.partial["verify"] = report_to_json(report)
     if not report.ok:
         console.say(verify_text(report, full=True))
