@@ -79,8 +79,8 @@ def local_wheels(folders: Iterable[Path | str]) -> LocalWheels:
 def named_wheels(urls: Iterable[str]) -> LocalWheels:
     """What the wheels at these URLs are (`torch @ file:…`), with the URL as `source`.
 
-    A file that lies here is looked into; of a file elsewhere only the name is known, so one whose local version
-    names no backend gives no row.
+    A file that lies here is looked into; of a file elsewhere only the name is known, so one whose local
+    version names no backend gives no row.
 
     Raises:
         UsageError: `wheel-not-found`.
