@@ -31,6 +31,7 @@ COMMANDS: dict[str, Row] = {
     "sync": ("torchinstall.cli.sync:VERB", "uv sync with the extra or group that fits this machine."),
     "run": ("torchinstall.cli.run_:VERB", "uv run with the extra or group that fits this machine."),
     "export": ("torchinstall.cli.export:VERB", "Write the plan down for pip, Poetry, Docker and others."),
+    "bundle": ("torchinstall.cli.bundle:VERB", "Fetch all that a machine without a network needs."),
     "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or verify what is known about builds."),
     "completion": ("torchinstall.cli.completion:VERB", "Print the completion script for a shell."),
 }

@@ -97,7 +97,7 @@ def check_args(uv_args: tuple[str, ...]) -> None:
 
 def pins_and_others(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
     """Packages whose build is decided, and the requirements that are left to the tool."""
-    packages = {package.name: package for package in plan.packages if package.version is not None}
+    packages = {item.name: item for item in plan.packages if item.version is not None or item.index_url}
     lines = (loads(project_text(plan)) or {})["project"]["dependencies"]
     pins: list[Pin] = []
     others: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torchinstall.project.exports.given import Given
+from torchinstall.project.exports.resolve import decided
 
 __all__ = ["render"]
 
@@ -10,5 +11,5 @@ __all__ = ["render"]
 def render(given: Given) -> str:
     """A constraints file. The local version in a pin is what keeps another build of the same release out."""
     how = "Give it to every later install: -c constraints.txt"
-    lines = [pin.exact if pin.version is not None else pin.by_file for pin in given.pins]
+    lines = [pin.exact if pin.version is not None else pin.by_file for pin in decided(given)]
     return "\n".join([*given.head(how), *lines]) + "\n"

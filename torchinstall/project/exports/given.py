@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torchinstall.planner.model import Plan
     from torchinstall.target import Target
 
-__all__ = ["Given", "Locked", "Pin", "no_way_to_say"]
+__all__ = ["Given", "Locked", "Pin", "no_way_to_say", "title_of"]
 
 _SYSTEMS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
 
@@ -131,17 +131,23 @@ class Given:
     @property
     def title(self) -> str:
         """What it is for, in one line."""
-        build = f"torch {self.plan.torch}" if self.plan.torch else "torch"
-        if self.backend is not None and self.backend.name not in build:
-            build += f" ({self.backend.name})"
-        where = f"CPython {self.python} on {_SYSTEMS[self.target.os]} {self.target.arch}"
-        gpus = dict.fromkeys(gpu.name or f"{gpu.vendor} {gpu.by}" for gpu in self.plan.gpus if gpu.covered)
-        return f"{build} for {where}" + (f", {', '.join(gpus)}" if gpus else "")
+        return title_of(self.plan, self.target)
 
     def head(self, how: str = "") -> list[str]:
         """The comment at the head of a file: what it is for, who wrote it, how it is used."""
         made = f"# Written by {self.tool} from tables of {self.plan.catalog.snapshot}."
         return [f"# {self.title}.", made, *([f"# {how}"] if how else [])]
+
+
+def title_of(plan: Plan, target: Target) -> str:
+    """What a plan is for, in one line without a full stop."""
+    build = f"torch {plan.torch}" if plan.torch else "torch"
+    if plan.backend is not None and plan.backend not in build:
+        build += f" ({plan.backend})"
+    version = ".".join(target.python_version.split(".")[:2])
+    where = f"CPython {version} on {_SYSTEMS[target.os]} {target.arch}"
+    gpus = dict.fromkeys(gpu.name or f"{gpu.vendor} {gpu.by}" for gpu in plan.gpus if gpu.covered)
+    return f"{build} for {where}" + (f", {', '.join(gpus)}" if gpus else "")
 
 
 def no_way_to_say(what: str, name: str, *hints: str) -> UsageError:

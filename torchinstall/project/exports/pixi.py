@@ -70,7 +70,7 @@ def _pinned(pin: Pin) -> str:
 
             return f"{{ path = {quoted(unquote(pin.url.removeprefix('file://')))} }}"
         return f"{{ url = {quoted(pin.url)} }}"
-    parts = [f"version = {quoted(f'=={pin.version}')}"]
+    parts = [f"version = {quoted('*' if pin.version is None else f'=={pin.version}')}"]
     if extras := sorted(Requirement(pin.line).extras):
         parts.append(f"extras = {array(map(quoted, extras), multiline=False)}")
     if pin.index is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,10 @@ from torchinstall.versions import dotted_or_none
 
 if TYPE_CHECKING:
     from torchinstall.line import Line
+    from torchinstall.project.exports.given import Given, Pin
     from torchinstall.target import Target
 
-__all__ = ["File", "compile_argv", "files_of", "platform_name", "resolve"]
+__all__ = ["File", "compile_argv", "decided", "files_of", "platform_name", "resolve"]
 
 _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """The minor versions of glibc that uv has a platform name for (`uv pip compile --help`)."""
@@ -163,6 +165,23 @@ def files_of(text: str, target: Target) -> tuple[File, ...]:
     rank = {tag: place for place, tag in enumerate(_tags(target))}
     rows: Iterable[dict[str, Any]] = (loads(text) or {}).get("packages", ())
     return tuple(_file(row, rank, target) for row in rows)
+
+
+def decided(given: Given) -> tuple[Pin, ...]:
+    """The pins, each with its version: of a package that torch itself pins, only the resolver knows it.
+
+    Raises:
+        InstallFailedError: uv was needed, and it cannot resolve.
+    """
+    if all(pin.version is not None or pin.index is None for pin in given.pins):
+        return given.pins
+    versions = {file.name: file.version for file in files_of(given.resolve(), given.target)}
+    return tuple(
+        dataclasses.replace(pin, version=version, line=f"{pin.line}=={version}")
+        if pin.version is None and pin.index is not None and (version := versions.get(pin.name))
+        else pin
+        for pin in given.pins
+    )
 
 
 def _file(row: dict[str, Any], rank: Mapping[str, int], target: Target) -> File:

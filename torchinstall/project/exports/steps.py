@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torchinstall.project.exports.given import Given, Pin, no_way_to_say
+from torchinstall.project.exports.resolve import decided
 
 __all__ = ["Step", "joined", "steps", "words"]
 
@@ -47,7 +48,8 @@ def steps(given: Given, place: Callable[[str], str] = str) -> tuple[Step, ...]:
     """
     found: list[Step] = []
     groups: dict[tuple[str | None, tuple[str, ...], bool], list[str]] = {}
-    for pin in given.pins:
+    pins = decided(given)
+    for pin in pins:
         if pin.version is None:
             continue
         file = pin.url if pin.index is None else None
@@ -57,7 +59,7 @@ def steps(given: Given, place: Callable[[str], str] = str) -> tuple[Step, ...]:
         groups.setdefault(key, []).append(pin.exact if file is None else f"{pin.name} @ {place(file)}")
     for (index, folders, _), what in groups.items():
         found.append(Step(tuple(what), index, tuple(map(place, folders))))
-    last = (_again(pin, place) for pin in given.pins)
+    last = (_again(pin, place) for pin in pins)
     return (*found, Step((*last, *given.others), alone=False))
 
 

@@ -1,0 +1,143 @@
+"""`torchinstall bundle`: everything to install on a machine without a network."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from torchinstall.cli.export import EXPORT_OPTIONS, afresh
+from torchinstall.cli.planning import REQS, report_warnings
+from torchinstall.cli.session import Session
+from torchinstall.cli.settings import Settings
+from torchinstall.cli.verb import Verb
+from torchinstall.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torchinstall.line import Line
+    from torchinstall.project.bundle import Bundle
+    from torchinstall.project.exports.resolve import File
+
+__all__ = ["VERB"]
+
+_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+
+
+def run(session: Session, settings: Settings) -> int:
+    """Plan, resolve, download; a plan that says "impossible" is the error."""
+    from torchinstall.line import prepare, refusal
+    from torchinstall.project.exports.build import check_args
+    from torchinstall.project.exports.resolve import files_of, resolve
+
+    console, world = session.console, session.world
+    output = settings.text("output")
+    if output is None:
+        raise UsageError(
+            "no-output",
+            "no folder was named for the bundle",
+            wanted="-o DIR",
+            found="nothing",
+            hints=("torchinstall bundle --machine host.json --python-version 3.12 -o bundle",),
+        )
+    line = prepare(world, afresh(settings), here=False, detail=console.detail)
+    report_warnings(console, line.plan)
+    error = refusal(line.plan)
+    if error is not None:
+        raise error
+    check_args(line.order.uv_args)
+    uv = line.uv or world.find_uv(world.env)
+    console.say(f"resolving what torch {line.plan.torch or ''} needs".replace("  ", " "))
+    text = resolve(line, uv.path, world.env, world.cwd, only_wheels=True)
+    bundle = _write(session, settings, line, files_of(text, line.target), world.path(output))
+    _report(session, settings, line, bundle)
+    return 0
+
+
+def _write(session: Session, settings: Settings, line: Line, files: tuple[File, ...], folder: Path) -> Bundle:
+    from torchinstall import __version__
+    from torchinstall.project.bundle import check_room, strangers, write_bundle
+    from torchinstall.project.bundle_download import Downloader
+    from torchinstall.project.exports.given import title_of
+
+    console, world = session.console, session.world
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            "cannot-write",
+            f"the folder {folder} cannot be made: {error.strerror or error}",
+            wanted="a folder that this user may write",
+            found=str(error),
+            hints=("name another folder with -o",),
+        ) from error
+    check_room(files, folder)
+    for name in strangers(files, folder):
+        console.warn("stranger-in-bundle", f"{name} lies in {folder} and is not part of this bundle")
+    downloader = Downloader(
+        world.env,
+        folder,
+        known_urls=(
+            *(package.index_url or "" for package in line.plan.packages),
+            *line.order.uv_args,
+            *(part for name in _INDEXES for part in world.env.get(name, "").split()),
+        ),
+        allow_insecure=settings.texts("allow_insecure_host"),
+        tell=console.say,
+    )
+    return write_bundle(
+        folder,
+        files,
+        line.plan,
+        line.target,
+        title=title_of(line.plan, line.target),
+        made_by=f"torchinstall {__version__}",
+        made_at=dt.datetime.fromtimestamp(world.now(), tz=dt.timezone.utc).isoformat(timespec="seconds"),
+        fetch=downloader.fetch_all,
+    )
+
+
+def _report(session: Session, settings: Settings, line: Line, bundle: Bundle) -> None:
+    from torchinstall.report.as_json import envelope
+
+    console = session.console
+    if settings.on("json"):
+        console.out_json(
+            envelope(
+                "bundled",
+                folder=str(bundle.folder),
+                backend=line.plan.backend,
+                torch=line.plan.torch,
+                bytes=bundle.bytes,
+                files=list(bundle.rows),
+                warnings=[{"slug": row.slug, "message": row.message} for row in line.plan.warnings],
+            )
+        )
+        return
+    console.out(str(bundle.folder))
+    console.say(
+        f"{len(bundle.rows)} wheels, {bundle.bytes / 1e6:.0f} MB; there, in the environment to change:"
+    )
+    installer = "install.cmd" if line.target.os == "windows" else "sh install.sh"
+    console.say(f"  {installer}, or: torchinstall auto --offline --find-links {bundle.folder.name}")
+
+
+VERB = Verb(
+    "bundle",
+    run,
+    summary="Fetch wheels, hashes, pins and an installer for a machine without a network.",
+    more="On that machine: torchinstall probe --json > host.json. What broke off goes on when run again.",
+    arguments=(REQS,),
+    options=("output", *EXPORT_OPTIONS, "python_version", "root", "json"),
+    examples=(
+        (
+            "torchinstall bundle --machine host.json --python-version 3.12 -o bundle",
+            "for a machine that was probed",
+        ),
+        (
+            "torchinstall bundle --target-gpu sm_90 --target-driver 580 -o bundle torch vllm",
+            "with other packages",
+        ),
+        ("torchinstall auto --offline --find-links bundle", "on the machine without a network"),
+    ),
+)
