@@ -94,7 +94,14 @@ class Line:
         )
 
 
-def prepare(world: World, settings: Settings, *, here: bool, detail: Callable[[str], None]) -> Line:
+def prepare(
+    world: World,
+    settings: Settings,
+    *,
+    here: bool,
+    detail: Callable[[str], None],
+    failed: tuple[tuple[str, str], ...] = (),
+) -> Line:
     """Walk the line up to the plan; nothing on the machine is changed.
 
     Args:
@@ -102,6 +109,7 @@ def prepare(world: World, settings: Settings, *, here: bool, detail: Callable[[s
         settings: of the verb.
         here: it will be installed here: the target must be here, and the index must answer if it is needed.
         detail: told what is looked at, for `-v`.
+        failed: builds (torch release, backend) that were tried and did not compute.
 
     Raises:
         TorchInstallError: anything but a plan that says "impossible"; that one is returned.
@@ -115,6 +123,7 @@ def prepare(world: World, settings: Settings, *, here: bool, detail: Callable[[s
     found = Later(lambda: find_place(world, settings, catalog))
     machine = machine_of(world, settings)
     order = order_of(settings, world, machine, catalog)
+    order = dataclasses.replace(order, request=dataclasses.replace(order.request, failed=failed))
     catalog = _with_folders(catalog, order, detail)
     find = target_here if here else target_planned
     place, uv, target = find(found, world, settings, machine)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchinstall.machine import Machine
     from torchinstall.target import Target
 
-__all__ = ["find_place", "machine_of", "place_of", "probed", "target_here", "target_planned"]
+__all__ = ["find_place", "machine_of", "place_of", "probed", "read_machine", "target_here", "target_planned"]
 
 
 def probed(world: World, settings: Settings) -> Machine:
@@ -36,13 +36,28 @@ def machine_of(world: World, settings: Settings) -> Machine:
     """The machine of `--machine FILE` (`-`: stdin), of `--root`, or this one.
 
     Raises:
+        UsageError: the file cannot be read or is not a machine file, or there is more than one.
+    """
+    names = settings.texts("machine")
+    if len(names) > 1:
+        raise UsageError(
+            "several-machines",
+            "this needs one machine",
+            wanted="--machine once",
+            found=f"{len(names)} machine files",
+            hints=("torchinstall plan --machine A --machine B plans for several",),
+        )
+    return read_machine(world, names[0]) if names else probed(world, settings)
+
+
+def read_machine(world: World, name: str) -> Machine:
+    """The machine in a file (`-`: stdin).
+
+    Raises:
         UsageError: the file cannot be read or is not a machine file.
     """
     from torchinstall.machine import parse_machine
 
-    name = settings.text("machine")
-    if name is None:
-        return probed(world, settings)
     if name == "-":
         return parse_machine(world.stdin.read(), "stdin")
     path = world.path(name)
@@ -166,4 +181,4 @@ def _foreign(machine: Machine, version: str, why: str) -> Target:
 
 
 def _described(settings: Settings) -> bool:
-    return settings.text("machine") is not None or settings.text("root") is not None
+    return bool(settings.texts("machine")) or settings.text("root") is not None

@@ -12,6 +12,7 @@ from torchinstall.cli.verb import Verb
 
 if TYPE_CHECKING:
     from torchinstall.cli.console import Console
+    from torchinstall.install.carry_out import Done
     from torchinstall.install.run import Result
     from torchinstall.install.verify import Report
     from torchinstall.line import Line
@@ -39,12 +40,55 @@ def run(session: Session, settings: Settings) -> int:
     console.say()
     if settings.on("dry_run"):
         return _finish(session, settings, line, _rehearse(session, line), None)
-    from torchinstall.install.carry_out import carry_out
+    done, report = _carried_out(session, settings, line, again=True)
+    return _finish(session, settings, done.line, done.result, report)
 
+
+def _carried_out(
+    session: Session, settings: Settings, line: Line, *, again: bool
+) -> tuple[Done, Report | None]:
+    """Install and prove; a build that does not compute on the device gives way to the next, once.
+
+    Raises:
+        VerifyFailedError: what is installed does not compute.
+        TorchInstallError: it could not be installed.
+    """
+    from torchinstall.install.carry_out import carry_out
+    from torchinstall.install.verify import failure
+    from torchinstall.planner.model import plan_to_json
+    from torchinstall.report.verify_text import verify_text
+
+    console = session.console
     done = carry_out(line, session.world, tell=console.say, warn=console.warn, uv_talk=_uv_talk(console))
     console.partial["plan"] = plan_to_json(done.line.plan)
-    report = _verified(session, settings, done.line) if settings.on("verify") else None
-    return _finish(session, settings, done.line, done.result, report)
+    if not settings.on("verify"):
+        return done, None
+    report = _proof(session, settings, done.line)
+    if report.ok:
+        return done, report
+    console.say(verify_text(report, full=True))
+    other = _without(session, settings, done.line) if again and report.blames_build else None
+    if other is None:
+        raise failure(report)
+    return _carried_out(session, settings, other, again=False)
+
+
+def _without(session: Session, settings: Settings, line: Line) -> Line | None:
+    """The line without the build that did not compute; None where the user named it or nothing is left."""
+    from torchinstall.line import prepare
+
+    console, chosen = session.console, line.plan.chosen
+    if chosen is None or line.order.request.backend != "auto":
+        return None
+    build = (chosen.torch, chosen.backend)
+    other = prepare(session.world, settings, here=True, detail=console.detail, failed=(build,))
+    if other.plan.status == "impossible" or other.plan.backend is None:
+        return None
+    console.warn(
+        "did-not-compute",
+        f"torch {build[0]}+{build[1]} does not compute on this machine; trying {other.plan.torch} instead",
+    )
+    return other
 
 
 def _uv_talk(console: Console) -> tuple[str, ...]:
@@ -67,23 +111,21 @@ def _rehearse(session: Session, line: Line) -> Result | None:
     return run_uv(line.plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd)
 
 
-def _verified(session: Session, settings: Settings, line: Line) -> Report:
-    """Run the checks; a failure is the verb's error after the report was shown."""
-    from torchinstall.install.verify import failure, report_to_json, verify, wanted_of
-    from torchinstall.report.verify_text import verify_text
+def _proof(session: Session, settings: Settings, line: Line) -> Report:
+    """Run the checks on what is installed."""
+    from torchinstall.install.verify import report_to_json, verify, wanted_of
 
     console, plan = session.console, line.plan
     backend = line.catalog.backend(plan.backend) if plan.backend else None
     console.detail("checking that torch computes")
     wanted = wanted_of(plan, backend)
-    if any(settings.given(name) for name in ("machine", "target_gpu", "target_driver", "target_cuda")):
+    request = line.order.request
+    declared = request.target_gpus or request.target_driver or request.target_cuda is not None
+    if declared or settings.given("machine"):
         # The GPU that was described need not be here.
         wanted = dataclasses.replace(wanted, device=None)
     report = verify(str(plan.target.python), wanted, env=session.world.env)
     console.partial["verify"] = report_to_json(report)
-    if not report.ok:
-        console.say(verify_text(report, full=True))
-        raise failure(report)
     return report
 
 

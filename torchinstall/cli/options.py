@@ -109,10 +109,11 @@ declare(
     Declared(
         name="machine",
         decls=("--machine",),
+        kind="texts",
         metavar="FILE",
         section="The machine",
         config=False,
-        help="Plan for the machine in this file; - is stdin.",
+        help="Plan for the machine in this file; - is stdin (plan: repeatable).",
     ),
     Declared(
         name="root",

@@ -20,6 +20,10 @@ def run(session: Session, settings: Settings) -> int:
     from torchinstall.line import prepare, refusal
     from torchinstall.planner.model import plan_to_json
 
+    if len(settings.texts("machine")) > 1:
+        from torchinstall.cli.fleet import run_fleet
+
+        return run_fleet(session, settings)
     console = session.console
     line = prepare(session.world, settings, here=False, detail=console.detail)
     data = plan_to_json(line.plan)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.cli.settings import Settings
     from torchinstall.cli.world import World
+    from torchinstall.image_hint import ImageHint
     from torchinstall.machine import Machine
 
 __all__ = ["DEFAULT_REQUIREMENTS", "Order", "index_base_of", "order_of"]
@@ -65,6 +66,9 @@ def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalo
         for text in DEFAULT_REQUIREMENTS:
             reader.argument(text)
     folders = [*_folders(settings, world), *asked.find_links]
+    hint = _hint(settings, world, machine)
+    if hint is not None:
+        asked.notes.append(_hint_note(hint))
     request = Request(
         requirements=tuple(asked.requirements),
         constraints=tuple(asked.constraints),
@@ -76,7 +80,7 @@ def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalo
         visible=_visible(settings, world, machine),
         target_gpus=declared_gpus(settings.texts("target_gpu"), settings.source("target_gpu"), catalog),
         target_driver=_version(settings, "target_driver"),
-        target_cuda=_version(settings, "target_cuda"),
+        target_cuda=_version(settings, "target_cuda") if hint is None else hint.cuda,
         index_base=base,
         find_links=tuple(dict.fromkeys(folders)),
         offline=settings.on("offline"),
@@ -89,6 +93,38 @@ def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalo
         constraint_files=tuple(asked.constraint_files),
         notes=tuple(asked.notes),
     )
+
+
+_SAYS_WHAT_FOR = (
+    "target_cuda",
+    "target_driver",
+    "target_gpu",
+    "machine",
+    "root",
+    "allow_cpu",
+    "respect_visible_devices",
+)
+
+
+def _hint(settings: Settings, world: World, machine: Machine) -> ImageHint | None:
+    """What the image says about its machines, in a container build where nothing else says what it is for."""
+    from torchinstall.image_hint import image_hint
+
+    told = any(settings.given(name) for name in _SAYS_WHAT_FOR) or settings.text("backend") not in (
+        None,
+        "auto",
+    )
+    if told or machine.gpus or "container" not in machine.environment:
+        return None
+    return image_hint(world.env)
+
+
+def _hint_note(hint: ImageHint) -> tuple[str, str]:
+    message = (
+        f"no GPU is visible in this container; its image counts on CUDA {hint.cuda} ({hint.variable}), so "
+        "the build is chosen for that; say --target-driver and --target-gpu to be exact, or --backend cpu"
+    )
+    return "target-from-image", message
 
 
 def _backend(settings: Settings, catalog: Catalog) -> str:

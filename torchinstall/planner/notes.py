@@ -120,7 +120,7 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
             Warn(
                 slug="runtime-assumed",
                 message=f"torch of {case.build.backend.name} takes its runtime from packages of its own, by "
-                f"what is documented: {', '.join(linked)}",
+                f"what is documented: {_some(linked)}",
             )
         )
     if unseen:
@@ -131,6 +131,13 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
             )
         )
     return notes
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    """The first names of a long list, and how many there are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def vendor_advice(situation: Situation) -> list[Warn]:

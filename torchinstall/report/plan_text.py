@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torchinstall.machine import Machine
     from torchinstall.planner.model import Candidate, Plan
 
-__all__ = ["chosen_text", "plan_text", "why_not_text"]
+__all__ = ["chosen_text", "package_texts", "plan_text", "why_not_text"]
 
 _OTHER_VENDOR = "no-gpu-of-vendor"
 
@@ -32,7 +32,7 @@ def chosen_text(plan: Plan) -> str:
     """What will be installed, from where, and what it does with each GPU."""
     if plan.status == "impossible":
         return ""
-    rows = [("installs", f"{package.name} {package.version or '(uv chooses)'}") for package in plan.packages]
+    rows = [("installs", text) for text in package_texts(plan)]
     if plan.status == "satisfied":
         rows = [("installed", value) for _, value in rows]
     rows.append(("from", _origin(plan)))
@@ -44,6 +44,19 @@ def chosen_text(plan: Plan) -> str:
     if plan.status == "satisfied":
         title += ", already installed"
     return f"{heading(title)}\n{fields(rows)}"
+
+
+def package_texts(plan: Plan) -> list[str]:
+    """One text a package; those whose version only torch's own metadata names are counted in one."""
+    open_ones = [package for package in plan.packages if package.routed and package.version is None]
+    texts = [
+        f"{package.name} {package.version or '(uv chooses)'}"
+        for package in plan.packages
+        if package not in open_ones or len(open_ones) == 1
+    ]
+    if len(open_ones) > 1:
+        texts.append(f"{open_ones[0].name} and {len(open_ones) - 1} more of torch's runtime (uv chooses)")
+    return texts
 
 
 def why_not_text(plan: Plan) -> str:

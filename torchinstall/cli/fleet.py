@@ -1,0 +1,88 @@
+"""`torchinstall plan` for several machines: one build for all of them, or the fewest that serve them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.cli.session import Session
+    from torchinstall.cli.settings import Settings
+    from torchinstall.planner.fleet import Fleet, Member
+    from torchinstall.request import Request
+
+__all__ = ["run_fleet"]
+
+
+def run_fleet(session: Session, settings: Settings) -> int:
+    """Plan for every `--machine` and print who gets which build.
+
+    Raises:
+        TorchInstallError: a file is not right, or nothing can be installed on one of the machines.
+    """
+    from torchinstall.cli.request import order_of
+    from torchinstall.line import catalog_of, refusal
+    from torchinstall.planner.fleet import Member, plan_fleet
+    from torchinstall.report.fleet_text import fleet_text, fleet_to_json
+    from torchinstall.tags import foreign_target
+    from torchinstall.where import read_machine
+
+    world, console = session.world, session.console
+    catalog = catalog_of(world)
+    version = settings.text("python_version") or world.python_version
+    members = []
+    for name in settings.texts("machine"):
+        machine = read_machine(world, name)
+        members.append(Member(name, machine, foreign_target(machine, version)))
+    request = order_of(settings, world, members[0].machine, catalog).request
+    fresh = _with_pages(session, settings, request, tuple(members), catalog)
+    fleet = plan_fleet(request, tuple(members), fresh, today=world.today())
+    for slug, message in _warnings(fleet):
+        console.warn(slug, message)
+    data = fleet_to_json(fleet)
+    console.partial = data
+    if not settings.on("json"):
+        console.out(fleet_text(fleet))
+    for _, plan in fleet.impossible:
+        error = refusal(plan)
+        if error is not None:
+            raise error
+    if settings.on("json"):
+        console.out_json(data)
+    return 0
+
+
+def _with_pages(
+    session: Session, settings: Settings, request: Request, members: tuple[Member, ...], catalog: Catalog
+) -> Catalog:
+    """The catalog with every page that could change the plan of one of the machines."""
+    from torchinstall.catalog.live import fetch_pages
+    from torchinstall.fresh import live_options
+    from torchinstall.planner.pages import wanted_pages
+
+    keys = dict.fromkeys(
+        key for member in members for key in wanted_pages(request, member.machine, member.target, catalog)
+    )
+    if not keys:
+        return catalog
+    options = live_options(
+        catalog,
+        session.world,
+        index_base=request.index_base,
+        channel=request.channel,
+        offline=request.offline,
+        refresh=settings.on("refresh"),
+        allow_insecure=settings.texts("allow_insecure_host"),
+    )
+    result = fetch_pages(tuple(keys), options)
+    for trouble in result.warnings:
+        session.console.warn(trouble.slug, trouble.message)
+    return catalog.overlay(result.pages, result.hashes)
+
+
+def _warnings(fleet: Fleet) -> dict[tuple[str, str], None]:
+    """Each warning once, with the machine's name where it is about one machine."""
+    plans = [*(pair for group in fleet.groups for pair in group.plans), *fleet.impossible]
+    return dict.fromkeys(
+        (warning.slug, f"{name}: {warning.message}") for name, plan in plans for warning in plan.warnings
+    )
