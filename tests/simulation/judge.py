@@ -17,6 +17,7 @@ from tests.simulation.options import (
     best_device,
     build_offers,
     closeness,
+    coverage,
     options,
     used,
 )
@@ -140,18 +141,6 @@ def _runs(case: Case, plan: Plan, chosen: Option) -> Iterator[Failure]:
         yield "runs", f"{plan.torch} uses no GPU here"
 
 
-def _key(option: Option, case: Case, best: int) -> tuple[bool, bool]:
-    """What comes before the newest torch: all discrete GPUs of the winning vendor, then the best GPU."""
-    verdicts = used(option, case)
-    vendor = case.parts[best].vendor
-    rivals = [
-        trust
-        for part, (trust, _) in zip(case.parts, verdicts, strict=True)
-        if part.vendor == vendor and part.discrete == case.parts[best].discrete
-    ]
-    return all(rivals) and bool(rivals), bool(verdicts[best][0])
-
-
 def _better(case: Case, plan: Plan, chosen: Option) -> Iterator[Failure]:
     """No build would have been better: no GPU is traded away, no newer torch would have run too."""
     free, bound = options(case, pins=False), options(case)
@@ -169,16 +158,16 @@ def _better(case: Case, plan: Plan, chosen: Option) -> Iterator[Failure]:
         if chosen.backend == "cpu" and not any(trust for trust, _ in used(chosen, case)):
             yield from _newer(plan, chosen, rivals)
         return
-    mine = _key(chosen, case, best)
+    mine = coverage(chosen, case, best)
     if chosen.backend == "cpu" and not mine[1]:
         yield "traded away", f"{case.parts[best].name} could be used, and a CPU build is chosen"
         return
     sure = [option for option in bound if option.trust == PROVEN and _proven(option, case, best)]
     for option in sure:
-        if _key(option, case, best) > mine:
+        if coverage(option, case, best) > mine:
             yield "covers more", f"{option.torch}+{option.backend} covers more than {plan.torch}"
             return
-    rivals = [option for option in sure if _key(option, case, best) >= mine]
+    rivals = [option for option in sure if coverage(option, case, best) >= mine]
     yield from _newer(plan, chosen, rivals)
     for option in rivals if case.speaks or chosen.backend.startswith("rocm") else ():
         if option.version == chosen.version and closeness(option.backend, case.speaks) > closeness(

@@ -20,7 +20,7 @@ from tests.simulation.hardware import (
 )
 from tests.simulation.oracle import branch_of
 
-__all__ = ["PINS", "PYTHONS", "SETS", "all_cases", "sampled", "slices"]
+__all__ = ["PINS", "PYTHONS", "SETS", "all_cases", "driver_knows", "sampled", "slices"]
 
 LINUX = System("linux", glibc="2.35")
 ARM = System("linux", arch="aarch64", glibc="2.39")
@@ -65,7 +65,7 @@ PINS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def _knows(part: Part, driver: str) -> bool:
+def driver_knows(part: Part, driver: str) -> bool:
     """Whether that driver would show that GPU at all."""
     first, last = facts().served.get(
         (int(part.code.split(".")[0]), int(part.code.split(".")[1])), (None, 390)
@@ -95,7 +95,7 @@ def _drivers() -> Iterator[Case]:
             if system is WSL and (packages != SETS[1] or not part.name.startswith("NVIDIA GeForce")):
                 continue
             for driver in drivers:
-                if _knows(part, driver):
+                if driver_knows(part, driver):
                     yield Case("drivers", system, (part,), driver=driver, packages=packages)
 
 
@@ -105,7 +105,7 @@ _USUAL = {"linux": ("470.256.02", "550.163.01", "580.126.09"), "windows": ("472.
 
 def _pythons_and_pins() -> Iterator[Case]:
     for part, system in product(_ONE_OF_EACH, (LINUX, WINDOWS)):
-        known = [driver for driver in _USUAL[system.os] if _knows(part, driver)]
+        known = [driver for driver in _USUAL[system.os] if driver_knows(part, driver)]
         for driver, python in product(known, PYTHONS):
             yield Case("pythons", system, (part,), python, driver)
         if known:
@@ -126,7 +126,7 @@ def _glibc() -> Iterator[Case]:
         yield Case("glibc", System("linux", arch="aarch64", glibc=glibc), (), python)
         for part in parts:
             for driver in _USUAL["linux"]:
-                if _knows(part, driver):
+                if driver_knows(part, driver):
                     yield Case("glibc", system, (part,), python, driver)
         for amd in AMD[::4]:
             yield Case("glibc", system, (amd,), python)
@@ -171,7 +171,7 @@ def _macs() -> Iterator[Case]:
 
 def _arm() -> Iterator[Case]:
     for part, driver, packages in product(NVIDIA_ARM, LINUX_DRIVERS, (SETS[1], SETS[3])):
-        if _knows(part, driver):
+        if driver_knows(part, driver):
             yield Case("arm servers", ARM, (part,), driver=driver, packages=packages)
     for part, python in product(NVIDIA_ARM, PYTHONS):
         yield Case("arm servers", ARM, (part,), python, "580.126.09")
@@ -194,12 +194,12 @@ def _mixed() -> Iterator[Case]:
     for (left, right), system in product(pairs, (LINUX, WINDOWS)):
         for shown in LINUX_DRIVERS if system is LINUX else WINDOWS_DRIVERS:
             parts = (by_code[left], by_code[right])
-            if not all(_knows(part, shown) for part in parts):
+            if not all(driver_knows(part, shown) for part in parts):
                 continue
             for prefer in (None, 0, 1):
                 yield Case("mixed nvidia", system, parts, "3.11", shown, prefer_gpu=prefer)
-            for pins in (("torch==2.8.0",), ("torch==2.5.1",)):
-                yield Case("mixed nvidia", system, parts, "3.11", shown, pins=pins)
+            for pin in ("torch==2.8.0", "torch==2.5.1"):
+                yield Case("mixed nvidia", system, parts, "3.11", shown, pins=(pin,))
     uhd = next(part for part in INTEL if part.code == "8086:4680")
     arc = next(part for part in INTEL if part.code == "8086:e20b")
     vendors = [(uhd, "8.6"), (arc, "8.6"), (uhd, "gfx1100"), (arc, "gfx1100"), (arc, "3.0"), (arc, "gfx803")]
@@ -209,7 +209,7 @@ def _mixed() -> Iterator[Case]:
         part = by_code[second]
         driver: str | None = None
         if part.vendor == "nvidia":
-            driver = next(item for item in reversed(_USUAL[system.os]) if _knows(part, item))
+            driver = next(item for item in reversed(_USUAL[system.os]) if driver_knows(part, item))
         for pins in ((), ("torch==2.5.1",), ("torch==2.8.0",)):
             yield Case("mixed vendors", system, (first, part), python, driver, pins=pins)
 
@@ -219,7 +219,7 @@ def _asked() -> Iterator[Case]:
     for part, backend, system in product((*_ONE_OF_EACH[::3], *AMD[::6]), backends, (LINUX, WINDOWS)):
         driver: str | None = None
         if part.vendor == "nvidia":
-            known = [item for item in _USUAL[system.os] if _knows(part, item)]
+            known = [item for item in _USUAL[system.os] if driver_knows(part, item)]
             if not known:
                 continue
             driver = known[-1]
@@ -229,7 +229,7 @@ def _asked() -> Iterator[Case]:
         yield Case("declared", system, (part,), python, declared=True)
         if part.vendor == "nvidia":
             for shown in (LINUX_DRIVERS if system is LINUX else WINDOWS_DRIVERS)[::3]:
-                if _knows(part, shown):
+                if driver_knows(part, shown):
                     yield Case("declared", system, (part,), python, shown, declared=True)
 
 
@@ -241,7 +241,7 @@ def _odd() -> Iterator[Case]:
         for cuda in ("11.4", "12.2", "12.8", "13.0", "13.2"):
             yield Case("driver by cuda", system, (part,), cuda=cuda)
         for driver in drivers[::4]:
-            if _knows(part, driver):
+            if driver_knows(part, driver):
                 if part.pci_id:
                     yield Case("by pci id", system, (part,), "3.11", driver, bare=True)
                 yield Case("gpu required", system, (part,), "3.14", driver, require_gpu=True)
@@ -262,7 +262,9 @@ def sampled(seed: int) -> Iterator[Case]:
         driver = None
         if any(part.vendor == "nvidia" for part in parts):
             drivers = LINUX_DRIVERS if system.os == "linux" and not system.wsl else WINDOWS_DRIVERS
-            shown = [item for item in drivers if all(_knows(p, item) for p in parts if p.vendor == "nvidia")]
+            shown = [
+                item for item in drivers if all(driver_knows(p, item) for p in parts if p.vendor == "nvidia")
+            ]
             if not shown:
                 continue
             driver = chance.choice(shown)

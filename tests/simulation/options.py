@@ -14,7 +14,17 @@ from tests.simulation.facts import NO, PROVEN, Trust, facts
 from tests.simulation.oracle import runs, toolkit_of
 from tests.simulation.published import PYPI, companions_of, fits, offers
 
-__all__ = ["Option", "abi_of", "best_device", "build_offers", "options", "rank_of_device", "used"]
+__all__ = [
+    "Option",
+    "abi_of",
+    "best_device",
+    "build_offers",
+    "closeness",
+    "coverage",
+    "options",
+    "rank_of_device",
+    "used",
+]
 
 
 Files = tuple[str, str, str | None, str | None]
@@ -129,6 +139,18 @@ def best_device(case: Case, choices: tuple[Option, ...]) -> int | None:
         if trust == PROVEN
     }
     return max(usable, key=lambda position: rank_of_device(case, position), default=None)
+
+
+def coverage(option: Option, case: Case, best: int) -> tuple[bool, bool]:
+    """What comes before the newest torch: all discrete GPUs of the winning vendor, then the best GPU."""
+    verdicts = used(option, case)
+    vendor = case.parts[best].vendor
+    rivals = [
+        trust
+        for part, (trust, _) in zip(case.parts, verdicts, strict=True)
+        if part.vendor == vendor and part.discrete == case.parts[best].discrete
+    ]
+    return all(rivals) and bool(rivals), bool(verdicts[best][0])
 
 
 def closeness(backend: str, speaks: str | None) -> tuple[int, ...]:

@@ -132,7 +132,7 @@ def runs(backend: str, minor: tuple[int, ...], device: Device, box: Box) -> tupl
 
 
 def _runs_metal(minor: tuple[int, ...], macos: tuple[int, ...]) -> tuple[Trust, str]:
-    """Every macOS build for Apple Silicon holds MPS code; which macOS it asked for rose some time before 2.11."""
+    """Every build for Apple Silicon holds MPS code; the macOS that it asks for rose some time before 2.11."""
     if macos >= (14,):
         return PROVEN, "mps"
     return (GUESS, "mps") if macos >= (12, 3) and minor < (2, 11) else (NO, "macOS too old for MPS")

@@ -1,0 +1,180 @@
+"""The real uv, asked on loopback what it would choose on a described machine.
+
+download.pytorch.org and the default index are a test server with a throw-away certificate, reached through a
+CONNECT proxy; uv is told the machine in its own words (UV_CUDA_DRIVER_VERSION, UV_AMD_GPU_ARCHITECTURE,
+`--python-platform`, `--python-version`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.simulation.field import Choice
+from tests.simulation.published import companions_of, release_of
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.index_server import IndexServer, TestAuthority
+from tests.support.index_tree import IndexTree
+from tests.support.wheelhouse import TinyWheel
+
+if TYPE_CHECKING:
+    from tests.simulation.case import Case
+    from torchinstall.catalog.catalog import Catalog
+
+__all__ = ["RealUv", "trees"]
+
+_PACKAGES = ("torch", "torchvision", "torchaudio")
+_LINE = re.compile(r"^torch==([^\s+]+)(?:\+(\S+))?\s*$", re.MULTILINE)
+_FROM = re.compile(r"^torch==\S+\s*\n(?:\s+#.*\n)*?\s+# from (\S+)", re.MULTILINE)
+
+
+def trees(catalog: Catalog) -> tuple[IndexTree, IndexTree]:
+    """The PyTorch index and the default index with every file that the catalog does not merely guess."""
+    pytorch, default = IndexTree(hrefs="relative"), IndexTree(kind="pypi")
+    for row in catalog.tables.wheels:
+        if row.package not in _PACKAGES or row.confidence == "low" or row.channel != "stable":
+            continue
+        wheels = [
+            TinyWheel(
+                name=row.package,
+                version=row.full_version,
+                tag=f"{tag}-{row.platform_tag}",
+                build=row.build,
+                requires=_requires(row.package, row.version),
+            )
+            for tag in row.tags
+        ]
+        if row.origin == "index":
+            pytorch.add(row.backend, *wheels, hashed=False)
+        elif row.origin == "default":
+            default.add("", *wheels, hashed=False)
+            if row.platform_tag.startswith("macosx"):  # the index has the same names in `cpu`
+                pytorch.add("cpu", *wheels, hashed=False)
+    return pytorch, default
+
+
+def _requires(package: str, version: str) -> tuple[str, ...]:
+    """The pin on torch in a companion's metadata, as it was published."""
+    if package == "torch" or (package, version) == ("torchaudio", "2.11.0"):
+        return ()
+    if package == "torchvision" and version in ("0.29.1", "0.29.2"):
+        return ("torch>=2.14.0",)
+    owner = next((torch for torch in _torches() if version in companions_of(torch, package)[:1]), None)
+    return (f"torch=={owner}",) if owner else ()
+
+
+def _torches() -> Iterator[str]:
+    from tests.simulation.facts import facts
+
+    return (release.torch for release in facts().releases)
+
+
+@dataclass(frozen=True, slots=True)
+class RealUv:
+    """uv, its environment on loopback, and a folder for its cache."""
+
+    path: str
+    environment: dict[str, str]
+    folder: Path
+
+    @classmethod
+    @contextmanager
+    def serving(cls, path: str, catalog: Catalog) -> Iterator[RealUv]:
+        """Serve the indexes for as long as the `with` block lasts."""
+        pytorch, default = trees(catalog)
+        with tempfile.TemporaryDirectory(prefix="compare-with-uv-") as name:
+            folder = Path(name)
+            authority = TestAuthority(folder)
+            with (
+                IndexServer(pytorch, default=default, authority=authority) as server,
+                ConnectProxy(server.port) as proxy,
+            ):
+                keep = {key: os.environ[key] for key in ("HOME", "SystemRoot") if key in os.environ}
+                yield cls(
+                    path,
+                    {
+                        **keep,
+                        "HTTPS_PROXY": proxy.url,
+                        "NO_PROXY": "127.0.0.1",
+                        "SSL_CERT_FILE": str(authority.bundle),
+                        "UV_DEFAULT_INDEX": server.default_index,
+                        "UV_CACHE_DIR": str(folder / "cache"),
+                        "UV_PYTHON_DOWNLOADS": "never",
+                        "UV_NO_CONFIG": "1",
+                        "UV_NO_PROGRESS": "1",
+                    },
+                    folder,
+                )
+
+    def version(self) -> str:
+        """`0.13.9`."""
+        text = subprocess.run([self.path, "--version"], capture_output=True, text=True, check=True).stdout
+        return text.split()[1]
+
+    def choose(self, case: Case) -> tuple[Choice | None, str]:
+        """What `uv pip compile --torch-backend=auto` chooses, and what it said."""
+        environment = dict(self.environment)
+        if case.driver:
+            environment["UV_CUDA_DRIVER_VERSION"] = case.driver
+        amd = [part.code for part in case.parts if part.vendor == "amd"]
+        if amd and case.system.os == "linux":  # nowhere else does uv look for one
+            environment["UV_AMD_GPU_ARCHITECTURE"] = amd[0]
+        if case.system.macos:
+            environment["MACOSX_DEPLOYMENT_TARGET"] = case.system.macos
+        done = self._compile(case, environment)
+        if done.returncode != 0 and "Unknown AMD GPU architecture" in done.stderr:
+            # Where uv asks the system instead of the variable, it passes over names that it does not know.
+            del environment["UV_AMD_GPU_ARCHITECTURE"]
+            done = self._compile(case, environment)
+        if done.returncode != 0:
+            return None, done.stderr
+        return _choice(done.stdout, case), done.stdout
+
+    def _compile(self, case: Case, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                *(self.path, "pip", "compile", "-", "--no-header", "--emit-index-annotation"),
+                *("--torch-backend=auto", "--python", sys.executable),
+                *("--python-version", case.python, "--python-platform", _platform(case)),
+            ],
+            input="".join(f"{name}\n" for name in case.packages),
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+def _platform(case: Case) -> str:
+    system = case.system
+    if system.os == "windows":
+        return "x86_64-pc-windows-msvc" if system.arch == "x86_64" else "aarch64-pc-windows-msvc"
+    if system.os == "macos":
+        return "aarch64-apple-darwin" if system.arch == "aarch64" else "x86_64-apple-darwin"
+    minor = int((system.glibc or "2.28").split(".")[1])
+    # uv knows these only: the highest that is not above the machine's own.
+    known = [28, *range(31, 41)]
+    return f"{system.arch}-manylinux_2_{max((item for item in known if item <= minor), default=17)}"
+
+
+def _choice(text: str, case: Case) -> Choice | None:
+    found = _LINE.search(text)
+    if found is None:
+        return None
+    version, local = found[1], found[2]
+    if local:
+        return Choice(version, local)
+    source = _FROM.search(text)
+    if source and (match := re.search(r"/whl/([^/\s]+)", source[1])):
+        return Choice(version, match[1])
+    release = release_of(version)
+    return Choice(version, (release.pypi.get(case.system.platform) if release else None) or "cpu")
