@@ -20,7 +20,7 @@ from torchinstall.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.cli.request import Order
@@ -67,6 +67,23 @@ class Line:
         )
         return self.plan.status == "ready" or others or bool(self.order.uv_args)
 
+    def strays(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Packages among these that move with torch and that nobody planned.
+
+        Something that was asked for depends on them. Left to uv they would come from the default index,
+        where they are built for another backend.
+        """
+        planned = {package.name for package in self.plan.packages}
+        direct = {
+            _canonical(requirement.name) for requirement in self.order.request.requirements if requirement.url
+        }
+        found = []
+        for name in sorted(set(names) - planned - direct):
+            family = self.catalog.family(name)
+            if family is not None and family.routed and not family.runtime_of:
+                found.append(name)
+        return tuple(found)
+
     def command(self, env: Mapping[str, str], *, dry_run: bool = False, more: tuple[str, ...] = ()) -> Plan:
         """The plan with its command; without one where nothing is to do or the target is not here.
 
@@ -101,6 +118,7 @@ def prepare(
     here: bool,
     detail: Callable[[str], None],
     failed: tuple[tuple[str, str], ...] = (),
+    also: tuple[str, ...] = (),
 ) -> Line:
     """Walk the line up to the plan; nothing on the machine is changed.
 
@@ -110,6 +128,7 @@ def prepare(
         here: it will be installed here: the target must be here, and the index must answer if it is needed.
         detail: told what is looked at, for `-v`.
         failed: builds (torch release, backend) that were tried and did not compute.
+        also: packages to plan beside those that were asked for.
 
     Raises:
         TorchInstallError: anything but a plan that says "impossible"; that one is returned.
@@ -123,7 +142,7 @@ def prepare(
     found = Later(lambda: find_place(world, settings, catalog))
     machine = machine_of(world, settings)
     order = order_of(settings, world, machine, catalog)
-    order = dataclasses.replace(order, request=dataclasses.replace(order.request, failed=failed))
+    order = _further(order, failed, also)
     catalog = _with_folders(catalog, order, detail)
     find = target_here if here else target_planned
     place, uv, target = find(found, world, settings, machine)
@@ -150,6 +169,19 @@ def prepare(
         index_down=fresh.index_down,
     )
     return dataclasses.replace(line, plan=line.command(world.env, dry_run=settings.on("dry_run")))
+
+
+def _further(order: Order, failed: tuple[tuple[str, str], ...], also: tuple[str, ...]) -> Order:
+    """The order with what was learnt on the way."""
+    if not failed and not also:
+        return order
+    from packaging.requirements import Requirement
+
+    request = order.request
+    wanted = (*request.requirements, *(Requirement(name) for name in also))
+    return dataclasses.replace(
+        order, request=dataclasses.replace(request, requirements=wanted, failed=failed)
+    )
 
 
 def refusal(plan: Plan) -> TorchInstallError | None:

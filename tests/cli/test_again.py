@@ -14,7 +14,7 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux
-from tests.support.wheelhouse import torch_wheel
+from tests.support.wheelhouse import torch_wheel, wheel
 from torchinstall.machine import machine_to_json
 from torchinstall.probe import folder_system
 
@@ -50,6 +50,25 @@ def test_a_build_that_does_not_see_the_gpu_gives_way_once(place: Place, server: 
     assert "trying 2.9.1+cu128 instead" in said.err
     assert said.err.count("did-not-compute") == 1
     assert place.versions() == {"torch": "2.9.1+cu128"}
+
+
+@pytest.mark.e2e
+def test_a_companion_that_only_another_package_needs_comes_from_the_same_index(tmp_path: Path) -> None:
+    """Left to the default index it would be built for another backend."""
+    builds = {
+        name: [torch_wheel(f"2.9.1+{name}", TAG), wheel("torchvision", f"0.24.1+{name}", TAG)]
+        for name in ("cpu", "cu126")
+    }
+    default = IndexTree(
+        {"": [wheel("detector", "1.0", requires=("torchvision",)), wheel("torchvision", "0.29.2")]},
+        kind="pypi",
+    )
+    with IndexServer(IndexTree(builds), default=default) as server:
+        place = here(tmp_path / ".venv", an_environment(tmp_path, server))
+        said = auto(place, server, "detector", "--no-verify", machine="linux-ubuntu2204-rtx4090")
+        assert said.code == 0, said.err
+    assert place.versions() == {"torch": "2.9.1+cu126", "torchvision": "0.24.1+cu126", "detector": "1.0"}
+    assert "needed too: torchvision" in said.err
 
 
 @pytest.mark.e2e

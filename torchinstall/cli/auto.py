@@ -39,7 +39,7 @@ def run(session: Session, settings: Settings) -> int:
     console.detail(why_not_text(line.plan))
     console.say()
     if settings.on("dry_run"):
-        return _finish(session, settings, line, _rehearse(session, line), None)
+        return _finish(session, settings, line, _rehearse(session, settings, line), None)
     done, report = _carried_out(session, settings, line, again=True)
     return _finish(session, settings, done.line, done.result, report)
 
@@ -59,7 +59,14 @@ def _carried_out(
     from torchinstall.report.verify_text import verify_text
 
     console = session.console
-    done = carry_out(line, session.world, tell=console.say, warn=console.warn, uv_talk=_uv_talk(console))
+    done = carry_out(
+        line,
+        session.world,
+        tell=console.say,
+        warn=console.warn,
+        widen=lambda before, names: _widened(session, settings, before, names),
+        uv_talk=_uv_talk(console),
+    )
     console.partial["plan"] = plan_to_json(done.line.plan)
     if not settings.on("verify"):
         return done, None
@@ -71,6 +78,23 @@ def _carried_out(
     if other is None:
         raise failure(report)
     return _carried_out(session, settings, other, again=False)
+
+
+def _widened(session: Session, settings: Settings, line: Line, names: tuple[str, ...]) -> Line:
+    """The line with packages of the torch family that something else turned out to need.
+
+    Raises:
+        TorchInstallError: no build has them all.
+    """
+    from torchinstall.line import prepare, refusal
+
+    console = session.console
+    console.say(f"planning again, since this is needed too: {', '.join(names)}")
+    failed = line.order.request.failed
+    wider = prepare(session.world, settings, here=True, detail=console.detail, failed=failed, also=names)
+    if error := refusal(wider.plan):
+        raise error
+    return wider
 
 
 def _without(session: Session, settings: Settings, line: Line) -> Line | None:
@@ -98,7 +122,7 @@ def _uv_talk(console: Console) -> tuple[str, ...]:
     return (*colour, *loud)
 
 
-def _rehearse(session: Session, line: Line) -> Result | None:
+def _rehearse(session: Session, settings: Settings, line: Line) -> Result | None:
     """Let uv say what it would do, where it can: the environment is there and so is the index."""
     from torchinstall.install.run import run as run_uv
 
@@ -108,7 +132,12 @@ def _rehearse(session: Session, line: Line) -> Result | None:
     if line.index_down or not line.plan.command:
         return None
     world = session.world
-    return run_uv(line.plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd)
+    result = run_uv(line.plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd)
+    strays = line.strays(row.name for row in result.changes or ())
+    if not strays:
+        return result
+    wider = _widened(session, settings, line, strays)
+    return run_uv(wider.plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd)
 
 
 def _proof(session: Session, settings: Settings, line: Line) -> Report:

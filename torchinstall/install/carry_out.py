@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torchinstall.cli.world import World
     from torchinstall.install.locate import Place
-    from torchinstall.install.run import Result
+    from torchinstall.install.run import Change, Result
     from torchinstall.line import Line
     from torchinstall.planner.model import Plan
 
@@ -38,6 +38,7 @@ def carry_out(
     *,
     tell: Callable[[str], None],
     warn: Callable[[str, str], None],
+    widen: Callable[[Line, tuple[str, ...]], Line],
     uv_talk: tuple[str, ...] = (),
 ) -> Done:
     """Install what the line plans.
@@ -50,6 +51,7 @@ def carry_out(
         world: environment, folder and stderr.
         tell: hears what happens.
         warn: hears (slug, message) of what is wrong and does not matter enough to stop.
+        widen: plans a line again with packages that turned out to be needed too.
         uv_talk: arguments that say how loud and how coloured uv is.
 
     Raises:
@@ -61,9 +63,14 @@ def carry_out(
     if line.place is None or line.uv is None:
         raise TypeError("a line that is carried out has a place and a uv")
     with _made(line, line.place, world, tell) as (made, place):
-        changing = _rehearsed(made, world, tell)
-        if changing == frozenset():
+        changes = _rehearsed(made, world, tell)
+        if strays := made.strays(_names(changes)):
+            made = dataclasses.replace(widen(made, strays), place=place)
+            changes = _rehearsed(made, world, tell)
+        _announce(changes, tell)
+        if changes == ():
             return Done(line=made, result=None)
+        changing = None if changes is None else _names(changes)
         result = _installed(made.command(world.env, more=uv_talk), place, world, changing, tell)
     _stored(made, world, warn)
     return Done(line=made, result=result)
@@ -94,24 +101,28 @@ def _made(
         raise
 
 
-def _rehearsed(line: Line, world: World, tell: Callable[[str], None]) -> frozenset[str] | None:
-    """Names that will change; None where uv did not say. uv's words are shown only where it fails."""
+def _rehearsed(line: Line, world: World, tell: Callable[[str], None]) -> tuple[Change, ...] | None:
+    """What will change; None where uv did not say. uv's words are shown only where it fails."""
     from torchinstall.install.run import run
 
     heard = io.BytesIO()
     tell("asking uv what has to change")
     try:
-        result = run(line.command(world.env, dry_run=True), env=world.env, sink=heard, cwd=world.cwd)
+        return run(line.command(world.env, dry_run=True), env=world.env, sink=heard, cwd=world.cwd).changes
     except InstallFailedError:
         world.stderr_bytes.write(heard.getvalue())
         world.stderr_bytes.flush()
         raise
-    if result.changes is None:
-        return None
-    coming = [f"{row.name} {row.version}" for row in result.changes if row.action != "uninstalled"]
+
+
+def _names(changes: tuple[Change, ...] | None) -> frozenset[str]:
+    return frozenset(row.name for row in changes or ())
+
+
+def _announce(changes: tuple[Change, ...] | None, tell: Callable[[str], None]) -> None:
+    coming = [f"{row.name} {row.version}" for row in changes or () if row.action != "uninstalled"]
     if coming:
         tell(f"installing {len(coming)} packages: " + ", ".join(coming))
-    return frozenset(row.name for row in result.changes)
 
 
 def _installed(
