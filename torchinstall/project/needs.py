@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from torchinstall.planner.packages import runtime_entry
 from torchinstall.project.bounds import cap_spec, companion_floor, floor
 from torchinstall.project.model import Layout, Need, Route, Source
 from torchinstall.project.platforms import marker_of
@@ -26,6 +27,8 @@ def cells_of(package: str, way: Route, stock: Stock) -> frozenset[str]:
     family = stock.catalog.family(package)
     if family is None or not family.routed:
         return frozenset()
+    if way.backend in family.runtime_of:
+        return way.cells
     return way.cells & stock.cells(package, way.backend)
 
 
@@ -111,7 +114,12 @@ def _runtime(way: Route, layout: Layout, stock: Stock) -> list[tuple[str, frozen
     }
     found = []
     for family in stock.catalog.families:
-        if info is None or info.kind.kind not in family.runtime_of:
+        entry = None if info is None else runtime_entry(family, info, "stable")
+        if info is None or entry is None:
+            continue
+        if entry == info.name != info.kind.kind:
+            # Its files are only linked from the index: no table of wheels lists them.
+            found.append((family.package, way.cells))
             continue
         if any(version and stock.catalog.companion(str(version), family.package) for version in versions):
             cells = way.cells & (stock.cells(family.package, way.backend) or way.cells)
