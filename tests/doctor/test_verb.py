@@ -1,0 +1,288 @@
+"""`torchinstall doctor` from the arguments to its report: real environments, tiny wheels, the real uv."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import Said, run
+from tests.support.index_server import IndexServer
+from tests.support.index_tree import IndexTree
+from tests.support.installing import Place, an_environment, here, uv_path
+from tests.support.planning import linux, nvidia
+from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
+from torchinstall.doctor.inventory import take_inventory
+from torchinstall.doctor.pasted import piped
+from torchinstall.doctor.surroundings import look_around
+from torchinstall.errors import TargetError
+from torchinstall.machine import Machine, machine_to_json
+
+ROOT = Path(__file__).parents[2]
+PYTHON = f"cp3{sys.version_info[1]}"
+TAG = f"{PYTHON}-{PYTHON}-manylinux_2_17_x86_64"
+ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95.05")
+TOO_OLD = "RuntimeError: The NVIDIA driver on your system is too old (found version 12080)."
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    made = here(tmp_path / ".venv", an_environment(tmp_path))
+    put(
+        made,
+        torch_wheel("2.9.1+cpu", TAG),
+        wheel("torchvision", "0.24.1+cpu", TAG, requires=("torch==2.9.1",)),
+    )
+    return made
+
+
+def put(place: Place, *wheels: TinyWheel) -> None:
+    house = place.folder.parent / "house"
+    write_wheels(house, wheels)
+    pins = [f"{item.normalised}=={item.version}" for item in wheels]
+    where = ["--python", place.python, "--no-index", "--no-deps", "--find-links", str(house)]
+    subprocess.run([place.uv, "pip", "install", "-q", *where, *pins], env=place.env, check=True)
+
+
+def doctor(place: Place, *argv: str, machine: Machine | None = None) -> Said:
+    folder = place.folder.parent
+    described = () if machine is None else ("--machine", "machine.json")
+    if machine is not None:
+        (folder / "machine.json").write_text(json.dumps(machine_to_json(machine)), encoding="utf-8")
+    return run(folder, "doctor", *described, *argv, env=place.env)
+
+
+@pytest.mark.e2e
+def test_a_healthy_environment(place: Place) -> None:
+    said = doctor(place, machine=linux())
+    assert said.code == 0, said.err
+    assert "right: the planner would choose the same" in said.out
+    assert "computes     yes" in said.out
+    assert "nothing is wrong" in said.out
+    assert "error" not in said.err
+
+
+@pytest.mark.e2e
+def test_a_fault_is_exit_7_in_text_and_json(place: Place) -> None:
+    text = doctor(place, "--no-verify", machine=ADA)
+    assert text.code == 7
+    assert "error[cpu-build-on-gpu-machine]: this is a CPU build" in text.out
+    assert "type: torchinstall auto --machine machine.json torch==2.9.1 torchvision" in text.out
+    assert "error[faults-found]: the doctor found 1 fault: cpu-build-on-gpu-machine" in text.err
+
+    data = doctor(place, "--no-verify", "--json", machine=ADA).json
+    assert data["status"] == "faults"
+    assert data["error"]["exit_code"] == 7
+    assert data["choice"]["backend"] == "cu130"
+    assert data["verify"] is None
+    (finding,) = data["findings"]
+    assert finding["slug"] == "cpu-build-on-gpu-machine"
+    assert finding["severity"] == "error"
+    assert finding["fixable"] is True
+    assert finding["commands"] == [data["error"]["hint"]]
+
+
+@pytest.mark.e2e
+def test_json_of_a_healthy_environment_is_one_envelope(place: Place) -> None:
+    data = doctor(place, "--json", machine=linux()).json
+    assert data["status"] == "healthy"
+    assert data["error"] is None
+    assert data["findings"] == []
+    assert data["verify"]["ok"] is True
+    assert data["installed"][0] == {"name": "torch", "version": "2.9.1+cpu", "backend": "cpu"}
+    assert data["target"]["prefix"] == str(place.folder)
+
+
+@pytest.mark.e2e
+def test_nothing_is_changed_without_fix(place: Place) -> None:
+    (site,) = place.folder.glob("lib/python3*/site-packages")
+    (site / "~orch").mkdir()
+    assert doctor(place, "--no-verify", machine=linux()).code == 0
+    assert (site / "~orch").is_dir()
+
+    said = doctor(place, "--no-verify", "--fix", machine=linux())
+    assert said.code == 0
+    assert f"> rm -r '{site}/~orch'" in said.err
+    assert not (site / "~orch").exists()
+    assert "nothing is wrong" in said.out
+
+    again = doctor(place, "--no-verify", "--fix", machine=linux())
+    assert "there is nothing that --fix can safely do" in again.err
+
+
+@pytest.mark.e2e
+def test_fix_says_what_did_not_go_well(place: Place) -> None:
+    """The index cannot be reached: the fault stays, and so does exit 7."""
+    place.env["PYTHONPATH"] = str(ROOT)
+    base = "--index-base=http://127.0.0.1:9/whl"
+    said = doctor(place, "--no-verify", "--fix", base, machine=ADA)
+    assert said.code == 7
+    assert "warning[fix-failed]" in said.err
+    assert base.partition("=")[2] in said.err
+
+
+def test_no_environment(tmp_path: Path) -> None:
+    said = run(tmp_path, "doctor", "--venv", "missing/../file", env={"PATH": "/usr/bin:/bin"})
+    assert said.code == 6
+
+
+def test_explain_a_text(tmp_path: Path) -> None:
+    said = run(tmp_path, "doctor", "--explain", TOO_OLD)
+    assert said.code == 0
+    assert "the NVIDIA driver speaks CUDA 12.8" in said.out.replace("\n  ", " ")
+    assert "type: torchinstall auto" in said.out
+    assert "pytorch/pytorch#162531" in said.out
+
+
+def test_explain_as_json(tmp_path: Path) -> None:
+    data = run(tmp_path, "doctor", "--explain", "-", "--json", stdin=TOO_OLD).json
+    assert data["status"] == "explained"
+    (match,) = data["matches"]
+    assert match["slug"] == "driver-too-old"
+    assert match["values"]["driver_cuda"] == "12.8"
+    assert match["commands"] == ["torchinstall auto"]
+
+
+@pytest.mark.parametrize("text", ["KeyError: 'price'", ""])
+def test_a_text_that_nobody_knows(tmp_path: Path, text: str) -> None:
+    said = run(tmp_path, "doctor", "--explain", text)
+    assert said.code == 2
+    assert "error[nothing-recognised]" in said.err
+    data = run(tmp_path, "doctor", "--explain", text, "--json").json
+    assert (data["status"], data["matches"]) == ("unknown", [])
+
+
+def test_piped_text_is_explained(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torchinstall", "doctor"],
+        input=TOO_OLD,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("driver-too-old")
+
+
+@pytest.mark.parametrize("kind", ["dev-null", "closed-pipe", "empty-file"])
+def test_a_stdin_that_says_nothing_is_no_question(tmp_path: Path, kind: str) -> None:
+    if kind == "closed-pipe":
+        reader, writer = os.pipe()
+        os.close(writer)
+        stream = os.fdopen(reader)
+    else:
+        path = Path(os.devnull) if kind == "dev-null" else tmp_path / "empty"
+        path.touch()
+        stream = path.open(encoding="utf-8")
+    with stream:
+        assert piped(stream) is None
+
+
+def test_a_file_is_a_question(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(TOO_OLD)
+    with path.open(encoding="utf-8") as stream:
+        assert piped(stream) == TOO_OLD
+
+
+@pytest.mark.e2e
+def test_what_extensions_were_built_for_is_read_from_their_files(place: Place) -> None:
+    said = json.dumps({"version": {"torch": "2.8.0+cu128", "cuda": 1208, "python": "3.12.1"}})
+    put(
+        place,
+        wheel("xformers", "0.0.32", files={"xformers/cpp_lib.json": said}),
+        wheel(
+            "bitsandbytes",
+            "0.45.0",
+            files={f"bitsandbytes/libbitsandbytes_cuda{n}.so": "" for n in (118, 124)},
+        ),
+        wheel("flash-attn", "2.8.3+cu12torch2.8cxx11abitrue"),
+    )
+    found = take_inventory(place.python, ["torch"], env=place.env)
+    built = {item.name: dict(item.built_for) for item in found.dists if item.built_for}
+    assert built == {
+        "xformers": {"torch": "2.8.0+cu128", "cuda": "1208"},
+        "bitsandbytes": {"cuda": "118,124"},
+        "flash-attn": {"torch": "2.8", "cuda": "12"},
+    }
+    slugs = [
+        item["slug"] for item in doctor(place, "--no-verify", "--json", machine=linux()).json["findings"]
+    ]
+    assert slugs.count("built-for-other-torch") == 2  # a CPU build has no CUDA that bitsandbytes could lack
+
+
+@pytest.mark.e2e
+def test_an_interpreter_that_does_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(TargetError) as caught:
+        take_inventory("/bin/false", ["torch"], env={})
+    assert caught.value.slug == "environment-unreadable"
+    with pytest.raises(TargetError):
+        take_inventory(str(tmp_path / "none"), ["torch"], env={})
+
+
+def test_what_lies_around_is_read(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").touch()
+    (tmp_path / "lib/torchvision").mkdir(parents=True)
+    (tmp_path / "lib/torchvision/__init__.py").touch()
+    cuda, compat = tmp_path / "cuda/lib64", tmp_path / "cuda/compat"
+    for folder, name in ((cuda, "libcublas.so.12"), (compat, "libcuda.so.1")):
+        folder.mkdir(parents=True)
+        (folder / name).touch()
+    (tmp_path / "requirements.txt").write_text("torch\n")
+    env = {
+        "PATH": "",
+        "PYTHONPATH": str(tmp_path / "lib"),
+        "LD_LIBRARY_PATH": f"{cuda}:{compat}:",
+        "SECRET_TOKEN": "x",
+    }
+    seen = look_around(
+        env=env, cwd=tmp_path, prefix=str(tmp_path), uv="/none", packages=["torch", "torchvision"]
+    )
+    assert seen.shadows == (str(tmp_path / "torch.py"), str(tmp_path / "lib/torchvision/__init__.py"))
+    assert seen.libraries == ((str(cuda), ("libcublas.so.12",)),)
+    assert str(compat) in seen.compat
+    assert {disk.what for disk in seen.disks} == {"environment", "temporary files"}
+    assert seen.project is not None
+    assert seen.project.files == {"requirements.txt": "torch\n"}
+    assert "SECRET_TOKEN" not in seen.env
+
+
+@pytest.fixture
+def server() -> Iterator[IndexServer]:
+    rows = [torch_wheel("2.9.1", TAG), torch_wheel("2.9.1+cpu", TAG)]
+    with IndexServer(default=IndexTree({"": rows}, kind="pypi")) as running:
+        yield running
+
+
+@pytest.mark.e2e
+def test_a_project_that_would_undo_what_is_installed(tmp_path: Path, server: IndexServer) -> None:
+    """The lock asks for the build of the default index; uv itself says what it would do about that."""
+    env = an_environment(tmp_path, server)
+    place = here(tmp_path / ".venv", env)
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    (tmp_path / "pyproject.toml").write_text(
+        f'[project]\nname = "demo"\nversion = "1"\nrequires-python = "=={python}.*"\n'
+        'dependencies = ["torch==2.9.1"]\n[tool.uv]\nenvironments = ["sys_platform == \'linux\'"]\n'
+        "[tool.uv.pip]\ntorch-backend = 'auto'\n"
+    )
+    subprocess.run([uv_path(), "sync", "-q", "--python", place.python], env=env, cwd=tmp_path, check=True)
+    assert "project-would-undo" not in slugs_of(doctor(place, "--no-verify", "--json", machine=linux()))
+
+    put(place, torch_wheel("2.8.0+cpu", TAG))
+
+    said = doctor(place, "--no-verify", "--json", machine=linux())
+    assert {"project-would-undo", "torch-backend-ignored"} <= slugs_of(said)
+    (undo,) = [item for item in said.json["findings"] if item["slug"] == "project-would-undo"]
+    assert "torch 2.8.0+cpu -> 2.9.1" in undo["message"]
+    assert undo["commands"] == ["torchinstall configure"]
+
+
+def slugs_of(said: Said) -> set[str]:
+    return {item["slug"] for item in said.json["findings"]}
