@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,24 +54,41 @@ def _share(hits: int, total: int) -> str:
     return f"{100 * hits / total:.0f} % ({hits})"
 
 
-def _table(pairs: list[Pair]) -> str:
+def _generation(case: Case) -> str | None:
+    """Of the newest NVIDIA GPU in a machine."""
+    majors = [int(part.code.split(".")[0]) for part in case.parts if part.vendor == "nvidia"]
+    if not majors:
+        return None
+    names = {(2, 3): "Kepler and older", (5, 6): "Maxwell, Pascal", (10, 11, 12): "Blackwell"}
+    turing = any(part.code == "7.5" for part in case.parts)
+    for numbers, name in names.items():
+        if max(majors) in numbers:
+            return name
+    return "Volta" if max(majors) == 7 and not turing else "Turing to Hopper"
+
+
+def _table(pairs: list[Pair], group_of: Callable[[Case], str | None], *, total: bool = True) -> str:
     groups: dict[str, list[Pair]] = {}
     for pair in pairs:
-        groups.setdefault(pair.case.group, []).append(pair)
+        if name := group_of(pair.case):
+            groups.setdefault(name, []).append(pair)
+    rows = list(groups.items())
+    if total:
+        rows.append(("**all**", pairs))
     lines = [
         "| machines | number | uv: runs | uv: newest | torchinstall: runs | torchinstall: newest |",
         "|---|--:|--:|--:|--:|--:|",
     ]
-    for name, items in [*groups.items(), ("**all**", pairs)]:
+    for name, items in rows:
         both = [pair.verdicts() for pair in items]
-        total = len(items)
+        number = len(items)
         cells = [
             name,
-            str(total),
-            _share(sum(theirs.runs for _, theirs in both), total),
-            _share(sum(theirs.newest for _, theirs in both), total),
-            _share(sum(ours.runs for ours, _ in both), total),
-            _share(sum(ours.newest for ours, _ in both), total),
+            str(number),
+            _share(sum(theirs.runs for _, theirs in both), number),
+            _share(sum(theirs.newest for _, theirs in both), number),
+            _share(sum(ours.runs for ours, _ in both), number),
+            _share(sum(ours.newest for ours, _ in both), number),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -128,7 +146,9 @@ def main(argv: list[str] | None = None) -> int:
         arguments.details.write_text("\n".join(lines) + "\n", encoding="utf-8")
     today = dt.datetime.now(tz=dt.timezone.utc).date()
     print(f"uv {version} with `--torch-backend=auto`, {len(pairs)} described machines, {today}:\n")
-    print(_table(pairs))
+    print(_table(pairs, lambda case: case.group))
+    print("\nThe same machines by the generation of their newest NVIDIA GPU:\n")
+    print(_table(pairs, _generation, total=False))
     print(f"\n{_reasons(pairs)}")
     return 0 if all(pair.verdicts()[0].runs for pair in pairs) else 1
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.simulation.case import Case
     from torchinstall.catalog.catalog import Catalog
 
-__all__ = ["RealUv", "trees"]
+__all__ = ["RealUv", "choice_in", "trees"]
 
 _PACKAGES = ("torch", "torchvision", "torchaudio")
 _LINE = re.compile(r"^torch==([^\s+]+)(?:\+(\S+))?\s*$", re.MULTILINE)
@@ -136,7 +136,7 @@ class RealUv:
             done = self._compile(case, environment)
         if done.returncode != 0:
             return None, done.stderr
-        return _choice(done.stdout, case), done.stdout
+        return choice_in(done.stdout, case), done.stdout
 
     def _compile(self, case: Case, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -166,7 +166,8 @@ def _platform(case: Case) -> str:
     return f"{system.arch}-manylinux_2_{max((item for item in known if item <= minor), default=17)}"
 
 
-def _choice(text: str, case: Case) -> Choice | None:
+def choice_in(text: str, case: Case) -> Choice | None:
+    """The torch that uv names; its backend is its local version, else that of the index it is from."""
     found = _LINE.search(text)
     if found is None:
         return None
