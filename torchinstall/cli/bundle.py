@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from torchinstall.cli.export import EXPORT_OPTIONS, afresh
+from torchinstall.cli.export import EXPORT_OPTIONS, afresh, make_folder
 from torchinstall.cli.planning import REQS, report_warnings
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
@@ -61,16 +61,7 @@ def _write(session: Session, settings: Settings, line: Line, files: tuple[File, 
     from torchinstall.project.exports.given import title_of
 
     console, world = session.console, session.world
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            "cannot-write",
-            f"the folder {folder} cannot be made: {error.strerror or error}",
-            wanted="a folder that this user may write",
-            found=str(error),
-            hints=("name another folder with -o",),
-        ) from error
+    make_folder(folder)
     check_room(files, folder)
     for name in strangers(files, folder):
         console.warn("stranger-in-bundle", f"{name} lies in {folder} and is not part of this bundle")

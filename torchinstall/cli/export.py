@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torchinstall.line import Line
     from torchinstall.project.exports.given import Locked
 
-__all__ = ["EXPORT_OPTIONS", "OUTPUT", "VERB", "afresh"]
+__all__ = ["EXPORT_OPTIONS", "OUTPUT", "VERB", "afresh", "make_folder"]
 
 OUTPUT = Declared(
     name="output",
@@ -94,7 +94,7 @@ def run(session: Session, settings: Settings) -> int:
     from torchinstall.project.write import write_atomically
 
     path = world.path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomically(path, text)
     console.say(f"wrote {path}: {given.title}")
     return 0
@@ -103,6 +103,24 @@ def run(session: Session, settings: Settings) -> int:
 def afresh(settings: Settings) -> Settings:
     """The settings of a plan that does not look at what is installed here."""
     return dataclasses.replace(settings, values={**settings.values, "upgrade": True})
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where it is missing.
+
+    Raises:
+        UsageError: `cannot-write`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            "cannot-write",
+            f"the folder {folder} cannot be made: {error.strerror or error}",
+            wanted="a folder that this user may write",
+            found=str(error),
+            hints=("name another place with -o",),
+        ) from error
 
 
 def _asks(settings: Settings) -> bool:

@@ -9,7 +9,7 @@ __all__ = ["render"]
 
 
 def render(given: Given) -> str:
-    """PDM asks a source with `include_packages` for those alone, and no other source for them."""
+    """PDM asks no other source for what `include_packages` names, and this one for nothing else."""
     lines = [
         *given.head("pdm install"),
         "[project]",
@@ -25,4 +25,5 @@ def render(given: Given) -> str:
         packages = [quoted(pin.name) for pin in given.pins if given.index_name(pin) == name]
         lines += ["", "[[tool.pdm.source]]", f"name = {quoted(name)}", f"url = {quoted(url)}"]
         lines.append(f"include_packages = {array(packages, multiline=False)}")
+        lines.append('exclude_packages = ["*"]')
     return "\n".join(lines) + "\n"

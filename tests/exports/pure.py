@@ -1,0 +1,55 @@
+"""Exports of plans for machines that are only described: no index, no uv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from tests.support.planning import shipped
+from torchinstall.cli.request import Order
+from torchinstall.line import Line
+from torchinstall.machine import Machine
+from torchinstall.planner.plan import plan
+from torchinstall.project.exports import FORMATS, render
+from torchinstall.project.exports.build import given_of
+from torchinstall.project.exports.containers import container_on
+from torchinstall.project.exports.given import Given, Locked
+from torchinstall.request import Request
+from torchinstall.tags import foreign_target
+
+__all__ = ["given", "rendered"]
+
+
+def given(
+    machine: Machine,
+    *requirements: str,
+    python: str = "3.12",
+    lock: Locked | None = None,
+    uv_args: tuple[str, ...] = (),
+    constraint_files: tuple[str, ...] = (),
+    base: Path = Path("/project"),
+    pylock: str | None = None,
+    **more: Any,
+) -> Given:
+    """What formats are made from, for a machine in values; `pylock` is what uv would answer."""
+    request = Request(requirements=tuple(map(Requirement, requirements or ("torch", "torchvision"))), **more)
+    target = foreign_target(machine, python)
+    catalog = shipped()
+    order = Order(request=request, uv_args=uv_args, constraint_files=constraint_files)
+    made = plan(request, machine, target, catalog)
+    assert made.error is None, made.error
+    line = Line(machine=machine, target=target, catalog=catalog, order=order, plan=made)
+
+    def resolve() -> str:
+        assert pylock is not None, "this format was not to ask uv"
+        return pylock
+
+    return given_of(line, resolve=resolve, uv="0.13.9", lock=lock, base=base)
+
+
+def rendered(name: str, machine: Machine, *requirements: str, **more: Any) -> str:
+    """The text of one format."""
+    there = container_on(machine) if FORMATS[name].container else machine
+    return render(name, given(there, *requirements, **more))
