@@ -339,3 +339,11 @@ def test_a_build_that_did_not_compute_is_not_taken_again() -> None:
     assert first.torch == "2.14.1+cu126"
     assert again.torch == "2.14.0+cu126"
     assert rejection(again, "cu126", "2.14.1").rule == "did-not-compute"
+
+
+def test_a_backend_without_a_build_is_said_to_have_none() -> None:
+    plan = decide(linux(), backend="cu1234")
+    assert plan.error is not None
+    assert (plan.error.slug, plan.error.exit_code) == ("backend-not-published", 3)
+    assert "cu126" in (plan.error.found or "")
+    assert decide(windows(), backend="rocm7.2").error is not None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
+
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog

@@ -6,10 +6,10 @@ compatibility documents); the strategies here only say how such rows are compare
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchinstall.machine import Capability, capability, capability_text
+from torchinstall.values import dataclass
 from torchinstall.versions import at_least, dotted_or_none, text_of
 
 if TYPE_CHECKING:

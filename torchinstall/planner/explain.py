@@ -45,6 +45,10 @@ RULE_WORDS = {
 }
 
 
+_ELSEWHERE = ("no-gpu-of-vendor", "backend-not-asked")
+"""Rules that say nothing about this machine's own line of backends."""
+
+
 def explain(plan: Plan, backend: str) -> tuple[str, ...]:
     """What became of a backend in this plan: taken, second best, or refused and why."""
     rows = [item for item in plan.candidates if item.backend == backend]
@@ -91,8 +95,9 @@ def _why_chosen(plan: Plan, chosen: Candidate) -> list[str]:
             sentences.append(f"It does not use {name}: {gpu.by}.")
     newer = [item for item in plan.candidates if Version(item.torch) > Version(chosen.torch)]
     if newer:
-        reasons = dict.fromkeys(item.rule for item in newer if item.rule)
-        sentences.append(f"Newer releases were refused ({', '.join(reasons)}).")
+        reasons = dict.fromkeys(item.rule for item in newer if item.rule not in (None, *_ELSEWHERE))
+        refused = ", ".join(f"{reason}" for reason in reasons) or "for this machine"
+        sentences.append(f"Newer releases were refused ({refused}).")
     else:
         sentences.append("There is no newer release of torch.")
     return sentences

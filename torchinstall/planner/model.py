@@ -6,10 +6,10 @@ The JSON keys are a contract (`docs/reference/plan.md`); more may be added, none
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from torchinstall.request import Channel, Setting
+from torchinstall.values import dataclass
 
 __all__ = [
     "SCHEMA_VERSION",

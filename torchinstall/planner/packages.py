@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.builds import fitting, version_key
 from torchinstall.tags import python_tags, wheel_fits
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from packaging.version import Version

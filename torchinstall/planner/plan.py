@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchinstall.catalog.urls import index_url
@@ -29,6 +28,7 @@ from torchinstall.planner.rules import Case, Objection, judge
 from torchinstall.planner.situation import Situation, situation
 from torchinstall.planner.wants import Wants, wants
 from torchinstall.tags import python_tags
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from datetime import date

@@ -116,6 +116,8 @@ def no_build(judged: tuple[Judged, ...], where: Situation) -> PlanError:
             hint="torchinstall plan --target-gpu … --machine FILE plans for another machine",
             exit_code=_NO_COMPATIBLE_BUILD,
         )
+    if where.request.backend != "auto" and all(_not_asked(item) for item in judged):
+        return _unknown_backend(judged, where)
     furthest = max(judged, key=lambda item: (_depth(item), item.case.build.order))
     objection = furthest.objection
     if objection is None:  # somebody was accepted; then this is not called
@@ -126,12 +128,35 @@ def no_build(judged: tuple[Judged, ...], where: Situation) -> PlanError:
         message=f"no build of torch fits; the closest is {build.torch}+{build.backend.name}",
         wanted=objection.wanted,
         found=objection.found,
-        hint=_SYSTEM_HINTS.get(objection.rule) or _way_on(furthest, judged, where),
+        hint=_SYSTEM_HINTS.get(objection.rule) or _way_on(furthest, judged),
         exit_code=_NO_COMPATIBLE_BUILD,
     )
 
 
-def _way_on(furthest: Judged, judged: tuple[Judged, ...], where: Situation) -> str:
+def _not_asked(item: Judged) -> bool:
+    return item.objection is not None and item.objection.rule == "backend-not-asked"
+
+
+def _unknown_backend(judged: tuple[Judged, ...], where: Situation) -> PlanError:
+    """The backend that was named has no build for this platform: those of its kind that have are named."""
+    wanted = where.catalog.backend(where.request.backend)
+    names = dict.fromkeys(
+        item.case.build.backend.name
+        for item in judged
+        if wanted is None or item.case.build.backend.kind.kind == wanted.kind.kind
+    )
+    known = ", ".join(names) or ", ".join(dict.fromkeys(item.case.build.backend.name for item in judged))
+    return PlanError(
+        slug="backend-not-published",
+        message=f"no build of {where.request.backend} is known for {where.target.platform}",
+        wanted=f"a build of {where.request.backend} (--backend)",
+        found=known,
+        hint="leave --backend out to have one chosen, or name one of those found",
+        exit_code=_NO_COMPATIBLE_BUILD,
+    )
+
+
+def _way_on(furthest: Judged, judged: tuple[Judged, ...]) -> str:
     rule = furthest.objection.rule if furthest.objection else ""
     if rule == "python-not-published":
         abis = sorted(
@@ -148,10 +173,6 @@ def _way_on(furthest: Judged, judged: tuple[Judged, ...], where: Situation) -> s
     if rule in _ASKED:
         free = next((item for item in judged if item.objection and item.objection.rule in _ASKED), furthest)
         return f"loosen the version that you asked for; torch=={free.case.build.torch} would fit"
-    if rule == "backend-not-asked":
-        return (
-            f"no build of {where.request.backend} is known here; torchinstall catalog show lists the backends"
-        )
     return "torchinstall plan shows every build and what stands against it"
 
 

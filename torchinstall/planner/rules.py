@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.builds import fitting
@@ -19,6 +18,7 @@ from torchinstall.planner.coverage import Cover, cover
 from torchinstall.planner.packages import Missing, Pick, picks
 from torchinstall.planner.rank import sort_key
 from torchinstall.tags import python_tags, wheel_fits
+from torchinstall.values import dataclass
 from torchinstall.versions import at_least, text_of
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from torchinstall.machine import Finding, Gpu, capability
 from torchinstall.planner.model import Warn
+from torchinstall.values import dataclass
 from torchinstall.versions import Dotted, dotted_or_none
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["chosen_text", "package_texts", "plan_text", "why_not_text"]
 
-_OTHER_VENDOR = "no-gpu-of-vendor"
+_OF_MANY = ("no-gpu-of-vendor", "python-not-published", "backend-not-asked")
+"""Rules that say the same of many backends, which then share a line."""
 
 
 def plan_text(plan: Plan, machine: Machine) -> str:
@@ -70,7 +71,7 @@ def why_not_text(plan: Plan) -> str:
     for backend, candidate in newest.items():
         if chosen is not None and backend == chosen.backend:
             continue
-        if candidate.rule == _OTHER_VENDOR:
+        if candidate.rule in _OF_MANY:
             others.setdefault(f"{candidate.rule}: needs {candidate.wanted}", []).append(backend)
         else:
             rows.append((backend, candidate.torch, _reason(candidate, chosen)))
