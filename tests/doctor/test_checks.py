@@ -508,6 +508,22 @@ def test_replacing_what_someone_replaced_is_not_done_by_itself() -> None:
     assert not any(remedy.safe for remedy in item.remedies)
 
 
+def test_a_compatibility_library_that_the_probe_found_counts_too() -> None:
+    seen = Finding(
+        probe="nvidia", status="overridden", detail="compat", source="/opt/compat", slug="cuda-compat"
+    )
+    item = of_slug(examine(scene(dataclasses.replace(ADA, findings=(seen,)))), "compat-on-consumer-gpu")
+    assert item.evidence == ("/opt/compat",)
+
+
+def test_one_lost_gpu_beside_others_that_work_is_a_warning() -> None:
+    lost = Finding(
+        probe="nvidia", status="broken", detail="GPU 1 is lost", slug="gpu-lost", hint="sudo reboot"
+    )
+    item = of_slug(examine(scene(dataclasses.replace(ADA, findings=(lost,)))), "unreadable-hardware")
+    assert item.severity == "warning"
+
+
 def test_unknown_build_is_left_alone() -> None:
     """A torch that somebody built has no backend that the tables know."""
     own = scene(installed=(("torch", "2.9.0a0+gitabc", None),))

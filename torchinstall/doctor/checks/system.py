@@ -37,21 +37,24 @@ _DEEPEST = 171
 
 
 def unreadable_hardware(scene: Scene) -> Iterator[Diagnosis]:
-    """Hardware is there and cannot be read: driver and library differ, no permission, no driver."""
+    """Hardware is there and cannot be read: driver and library differ, no permission, no driver.
+
+    Beside GPUs of the same vendor that work it is a warning: one lost GPU among four.
+    """
     served = {kind.vendor for kind in scene.catalog.tables.kinds}
     for finding in scene.machine.findings:
-        if finding.status not in ("denied", "broken") or finding.probe not in served:
+        vendor = finding.probe
+        if finding.status not in ("denied", "broken") or vendor not in served:
             continue
+        works = scene.machine.driver(vendor) and any(gpu.vendor == vendor for gpu in scene.machine.gpus)
         yield Diagnosis(
             slug="unreadable-hardware",
-            severity="error",
+            severity="warning" if works else "error",
             message=finding.detail,
             evidence=tuple(
-                text
-                for text in (f"{finding.probe}: {finding.slug or finding.status}", finding.source)
-                if text
+                text for text in (f"{vendor}: {finding.slug or finding.status}", finding.source) if text
             ),
-            remedies=(by_hand(finding.hint),) if finding.hint else (by_hand("torchinstall probe"),),
+            remedies=(by_hand(finding.hint or "torchinstall probe"),),
         )
 
 
@@ -79,12 +82,14 @@ def compat_on_consumer_gpu(scene: Scene) -> Iterator[Diagnosis]:
         for gpu in scene.machine.gpus
         if gpu.vendor == "nvidia" and re.search(r"GeForce|TITAN", gpu.name or "")
     ]
-    if scene.surroundings.compat and consumer:
+    probed = [item.source or item.detail for item in scene.machine.findings if item.slug == "cuda-compat"]
+    places = (*scene.surroundings.compat, *probed)
+    if places and consumer:
         yield Diagnosis(
             slug="compat-on-consumer-gpu",
             severity="error",
             message=f"a cuda-compat library would be loaded, and it does not serve {consumer[0]} (error 804)",
-            evidence=scene.surroundings.compat,
+            evidence=places,
             remedies=(by_hand("unset LD_LIBRARY_PATH"),),
             advice="remove the package cuda-compat from the image, or update the driver of the host",
         )
