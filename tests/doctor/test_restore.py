@@ -15,6 +15,7 @@ import pytest
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.errors import InstallFailedError
 from torchinstall.install.keep import KEEP_PREFIX, load_snapshot, snapshot
+from torchinstall.install.put_back import finished
 from torchinstall.install.restore import Outcome, Reinstall, protected, restore
 from torchinstall.install.uv import uv_beside_us
 
@@ -277,6 +278,16 @@ def test_a_killed_run_can_be_undone_later(venv: Venv) -> None:
     assert again is not None
     assert restore(again).status == "restored"
     assert venv.listing() == before
+
+
+@pytest.mark.e2e
+def test_a_run_killed_after_its_end_is_not_undone(venv: Venv) -> None:
+    taken = snapshot([venv.site], venv.prefix, names(*NEW))
+    assert not finished(taken), "nothing was done yet"
+    venv.install(*NEW)
+    assert finished(taken)
+    (venv.site / "torch/lib/libtorch_cpu.so").unlink()
+    assert not finished(taken), "a successor is not whole"
 
 
 def test_fresh_environment_has_nothing_to_keep(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from torchinstall.doctor.inventory import take_inventory
 from torchinstall.doctor.pasted import piped
 from torchinstall.doctor.surroundings import look_around
 from torchinstall.errors import TargetError
+from torchinstall.install.keep import snapshot
 from torchinstall.machine import Machine, machine_to_json
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +125,18 @@ def test_fix_says_what_did_not_go_well(place: Place) -> None:
     assert said.code == 7
     assert "warning[fix-failed]" in said.err
     assert base.partition("=")[2] in said.err
+
+
+@pytest.mark.e2e
+def test_what_a_finished_install_kept_is_removed(place: Place) -> None:
+    (site,) = place.folder.glob("lib/python3*/site-packages")
+    taken = snapshot([site], place.folder, ["torch"])
+    put(place, torch_wheel("2.9.0+cpu", TAG))
+    assert taken.links is not None
+    said = doctor(place, "--no-verify", "--fix", machine=linux())
+    assert "had come to its end" in said.err
+    assert not taken.links.exists()
+    assert place.versions()["torch"] == "2.9.0+cpu"
 
 
 def test_no_environment(tmp_path: Path) -> None:

@@ -76,13 +76,18 @@ def _run(argv: tuple[str, ...], env: Mapping[str, str], cwd: Path, talk: TextIO)
 
 
 def _restore(folder: Path, tell: Callable[[str], None]) -> bool:
-    from torchinstall.install.keep import load_snapshot
+    from torchinstall.install.keep import forget, load_snapshot
+    from torchinstall.install.put_back import finished
     from torchinstall.install.restore import restore
 
     taken = load_snapshot(folder)
     if taken is None:
         shutil.rmtree(folder, ignore_errors=True)
         tell("what was kept is not complete, so it is removed")
+        return True
+    if finished(taken):
+        forget(taken)
+        tell("that installation had come to its end, so what was kept is removed")
         return True
     outcome = restore(taken)
     tell(outcome.message)

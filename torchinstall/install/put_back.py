@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from torchinstall.install.keep import Dist, Snapshot, distributions, kept_files, normalised
 
-__all__ = ["changed", "clear", "put_back", "strays_of"]
+__all__ = ["changed", "clear", "finished", "put_back", "strays_of"]
 
 
 def changed(before: Snapshot) -> tuple[Dist, ...]:
@@ -22,6 +22,28 @@ def changed(before: Snapshot) -> tuple[Dist, ...]:
         for number, dist in enumerate(before.kept)
         if (dist.site, dist.info) not in now or dist.name in successors or not _intact(before, number, dist)
     )
+
+
+def finished(before: Snapshot) -> bool:
+    """Whether the install had come to its end: each kept distribution has a whole successor.
+
+    For a run that was killed after uv was done and before the links were given up.
+    """
+    was = {(dist.site, dist.info) for dist in before.dists}
+    successors = {
+        dist.name: dist for dist in distributions(before.sites) if (dist.site, dist.info) not in was
+    }
+    gone = [dist for dist in before.kept if not (dist.site / dist.info).is_dir()]
+    return bool(gone) and all(
+        dist.name in successors and _whole(successors[dist.name])
+        for dist in before.kept
+        if dist in gone or dist.name in successors
+    )
+
+
+def _whole(dist: Dist) -> bool:
+    names = [name for name in dist.files() if not name.endswith(".pyc")]
+    return bool(names) and all((dist.site / name).exists() for name in names)
 
 
 def _intact(before: Snapshot, number: int, dist: Dist) -> bool:
