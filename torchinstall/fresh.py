@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.model import Warn
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

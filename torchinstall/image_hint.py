@@ -8,8 +8,9 @@ visible, so these are all that is known about where the image will run.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

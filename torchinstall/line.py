@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchinstall.errors import (
@@ -18,6 +17,7 @@ from torchinstall.errors import (
     TorchInstallError,
     UsageError,
 )
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from torchinstall.errors import UsageError
+from torchinstall.values import dataclass
 from torchinstall.versions import dotted
 
 __all__ = [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:  # packaging costs start-up time, and verbs need `Setting` from here before they need it
     from packaging.requirements import Requirement

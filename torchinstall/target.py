@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torchinstall.machine import Libc, Os
+from torchinstall.values import dataclass
 
 __all__ = ["Installed", "Target"]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from torchinstall.values import dataclass
 
 __all__ = ["Anchor", "Document", "scan"]
 

@@ -13,7 +13,6 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torchinstall import __version__
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.pages import Page, PageFile
 from torchinstall.catalog.urls import origin_of, redact
+from torchinstall.values import dataclass
 
 __all__ = ["CachedPage", "PageCache", "PageId", "default_cache_dir"]
 

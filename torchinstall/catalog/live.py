@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from torchinstall.catalog.urls import (
     root_url,
     without_credentials,
 )
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from torchinstall.catalog.tables import PageKey

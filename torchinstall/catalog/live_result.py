@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchinstall.catalog.cache import CachedPage, PageCache, PageId
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.pages import BadPageError, PageFile
 from torchinstall.errors import CatalogError
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from torchinstall.catalog.tables import PageKey

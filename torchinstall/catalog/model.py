@@ -13,10 +13,10 @@ documentation) or `low` (a guess: kept so that it can be named, never chosen in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from torchinstall.machine import Vendor
+from torchinstall.values import dataclass
 from torchinstall.versions import Dotted
 
 __all__ = [

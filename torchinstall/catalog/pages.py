@@ -11,13 +11,13 @@ import json
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torchinstall.catalog.anchors import scan
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.urls import origin_of, redact
 from torchinstall.catalog.wheel_names import parse_name
+from torchinstall.values import dataclass
 
 __all__ = ["BadPageError", "Page", "PageFile", "parse_page", "parse_root"]
 

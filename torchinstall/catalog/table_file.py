@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torchinstall.errors import CatalogError
+from torchinstall.values import dataclass
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from dataclasses import dataclass
 
 from torchinstall.errors import UsageError
+from torchinstall.values import dataclass
 
 __all__ = [
     "DEFAULT_INDEX_BASE",

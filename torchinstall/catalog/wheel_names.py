@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+from torchinstall.values import dataclass
 
 __all__ = ["WheelName", "parse_name"]
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from torchinstall.errors import UsageError
+from torchinstall.values import dataclass
 
 __all__ = [
     "RESERVED_TABLES",

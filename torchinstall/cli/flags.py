@@ -7,7 +7,6 @@ that mean the same), else from a configuration file, else from its default. An e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import click
@@ -15,6 +14,7 @@ from click.core import ParameterSource
 
 from torchinstall.cli.config import ConfigValue, Kind
 from torchinstall.cli.session import Session
+from torchinstall.values import dataclass
 
 __all__ = ["DECLARED", "SOURCES", "Declared", "Flag", "config_kinds", "declare"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from torchinstall.errors import UsageError
 from torchinstall.request import Channel, Request
+from torchinstall.values import dataclass
 from torchinstall.versions import dotted
 
 if TYPE_CHECKING:

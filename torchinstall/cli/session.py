@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torchinstall.cli.console import Console
 from torchinstall.cli.world import World
+from torchinstall.values import dataclass
 
 __all__ = ["Session"]
 

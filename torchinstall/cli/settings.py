@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from torchinstall.install.redact import redacted
 from torchinstall.request import Setting
+from torchinstall.values import dataclass
 
 __all__ = ["Settings"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import click
@@ -14,6 +13,7 @@ from torchinstall.cli.everywhere import GLOBAL, GROUP_OPTIONS, HelpFlag, global_
 from torchinstall.cli.options import CONFIG, DECLARED, SOURCES, Flag, config_kinds
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
+from torchinstall.values import dataclass
 
 __all__ = ["GLOBAL", "GROUP_OPTIONS", "Argument", "HelpFlag", "Verb", "global_flags", "write_sections"]
 

@@ -9,9 +9,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
+
+from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from datetime import date

@@ -9,13 +9,13 @@ import ast
 import re
 import subprocess
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torchinstall.errors import TargetError
 from torchinstall.machine import Libc, Os
 from torchinstall.target import Installed, Target
+from torchinstall.values import dataclass
 from torchinstall.versions import dotted
 
 __all__ = ["Answer", "ask", "backend_of"]

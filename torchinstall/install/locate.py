@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torchinstall.errors import TargetError
 from torchinstall.install.ask import Answer, ask
 from torchinstall.install.pythons import find_python, make_venv
 from torchinstall.target import Target
+from torchinstall.values import dataclass
 
 __all__ = ["Place", "Running", "locate", "make", "require_changeable"]
 

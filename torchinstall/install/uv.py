@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from torchinstall.errors import ToolMissingError
+from torchinstall.values import dataclass
 from torchinstall.versions import at_least, dotted, dotted_or_none
 
 __all__ = ["UV_FLOOR", "Uv", "find_uv", "uv_beside_us"]

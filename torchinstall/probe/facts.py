@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from torchinstall.machine import Driver, Finding, Gpu, Libc
 from torchinstall.probe.system import System
+from torchinstall.values import dataclass
 
 __all__ = ["Fact", "HostFact", "Probe", "Word", "clean", "version_number"]
 

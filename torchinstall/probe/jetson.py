@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from torchinstall.probe.facts import clean
 from torchinstall.probe.system import System
+from torchinstall.values import dataclass
 
 __all__ = ["Tegra", "tegra"]
 

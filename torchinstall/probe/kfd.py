@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from torchinstall.probe.system import System
+from torchinstall.values import dataclass
 
 __all__ = ["KfdNode", "decode_gfx", "kfd_nodes"]
 

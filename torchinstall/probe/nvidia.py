@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from torchinstall.machine import Driver, Finding, Gpu
 from torchinstall.probe import nvidia_bus, nvidia_nothing, nvidia_smi, pci
@@ -22,6 +21,7 @@ from torchinstall.probe.libraries import NVML_VARIABLE
 from torchinstall.probe.nvidia_kernel import Kernel, kernel_driver, named_gpus
 from torchinstall.probe.nvml import Nvml, cuda_text, driver_number, read_answer
 from torchinstall.probe.system import System
+from torchinstall.values import dataclass
 
 __all__ = ["ALL_TIMEOUT_S", "NVML_TIMEOUT_S", "probe_nvidia"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from torchinstall.probe.facts import clean
 from torchinstall.probe.nvml import driver_number
 from torchinstall.probe.system import System
+from torchinstall.values import dataclass
 
 __all__ = ["CONTROL", "Kernel", "kernel_driver", "named_gpus"]
 

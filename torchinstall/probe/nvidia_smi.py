@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass
 
 from torchinstall.machine import Capability, Gpu
 from torchinstall.probe.facts import clean
 from torchinstall.probe.nvml import driver_number
 from torchinstall.probe.system import System
+from torchinstall.values import dataclass
 
 __all__ = ["Smi", "library_version", "query"]
 

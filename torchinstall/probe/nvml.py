@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from torchinstall.machine import Capability, Gpu
 from torchinstall.probe.facts import clean
 from torchinstall.probe.pci import bus_address
 from torchinstall.probe.system import LibraryAnswer
+from torchinstall.values import dataclass
 
 __all__ = ["Nvml", "NvmlGpu", "cuda_text", "driver_number", "read_answer"]
 
@@ -34,7 +36,7 @@ class NvmlGpu:
     mig: bool = False
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class Nvml:
     """The answer, with None for whatever was not said.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from torchinstall.probe.system import System
+from torchinstall.values import dataclass
 
 __all__ = ["AMD", "INTEL", "NVIDIA", "PASSED_THROUGH", "PciDevice", "bus_address", "displays", "has_bus"]
 

@@ -7,10 +7,10 @@ this machine. No method raises for what is merely not there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from torchinstall.machine import Finding
+from torchinstall.values import dataclass
 
 __all__ = ["Adapter", "CommandResult", "Disk", "DiskRole", "LibraryAnswer", "System"]
 
