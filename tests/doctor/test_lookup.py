@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.doctor.test_symptoms import ERRORS
 from torchinstall.catalog.catalog import Catalog
@@ -94,3 +96,28 @@ def test_without_a_catalog_the_general_words_are_used() -> None:
     match = explain(text_of("arch-not-supported sm=61"))[0]
     assert match.commands == ("torchinstall auto",)
     assert "6.1" in match.cause
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.text(max_size=40),
+        st.builds(
+            lambda text, start, length: text[start % (len(text) or 1) :][:length],
+            st.sampled_from([text for _, text in ERRORS]),
+            st.integers(0, 2000),
+            st.integers(0, 400),
+        ),
+    ),
+    max_size=8,
+)
+
+
+@given(PIECES)
+@settings(max_examples=150, deadline=None)
+def test_any_text_is_explained_or_left_alone(pieces: list[str]) -> None:
+    """Pasted texts are cut anywhere; every match has a cause and something to type, all values filled in."""
+    for match in explain("".join(pieces), catalog()):
+        assert match.cause
+        assert match.commands
+        assert "{" not in match.cause + "".join(match.commands)
+        assert "unknown" not in " ".join(match.commands)
