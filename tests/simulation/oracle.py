@@ -132,10 +132,9 @@ def runs(backend: str, minor: tuple[int, ...], device: Device, box: Box) -> tupl
 
 
 def _runs_metal(minor: tuple[int, ...], macos: tuple[int, ...]) -> tuple[Trust, str]:
-    """Every build for Apple Silicon holds MPS code; the macOS that it asks for rose some time before 2.11."""
-    if macos >= (14,):
-        return PROVEN, "mps"
-    return (GUESS, "mps") if macos >= (12, 3) and minor < (2, 11) else (NO, "macOS too old for MPS")
+    """Every build for Apple Silicon holds MPS code: for macOS 12.3 at first, for macOS 14 from 2.11 on."""
+    floor = (14,) if minor >= (2, 11) else (12, 3)
+    return (PROVEN, "mps") if macos >= floor else (NO, "macOS too old for MPS")
 
 
 def _runs_cuda(backend: str, minor: tuple[int, ...], device: Device, box: Box) -> tuple[Trust, str]:

@@ -30,7 +30,7 @@ class Answer:
     """What came out for one case.
 
     Attributes:
-        outcome: `GPU`, `CPU`, or `exit 3`, `exit 4`.
+        outcome: `GPU`, `CPU`, `exit 3`, `exit 4`, or `crash`.
         chosen: `2.14.1+cu126`, or the slug of the refusal.
         milliseconds: that `plan()` took.
     """
@@ -101,7 +101,10 @@ def answer(case: Case) -> Answer:
     """Plan and judge one case."""
     request, machine, target, catalog = case.request(), case.machine(), case.target(), _catalog()
     start = time.perf_counter()
-    found = plan(request, machine, target, catalog)
+    try:
+        found = plan(request, machine, target, catalog)
+    except Exception as error:  # noqa: BLE001  a planner that breaks is a finding, with its machine beside it
+        return Answer(case, "crash", type(error).__name__, 0.0, (("crash", f"plan() raised {error!r}"),))
     milliseconds = (time.perf_counter() - start) * 1000
     failures = tuple(judge(case, found))
     if found.error is not None:
