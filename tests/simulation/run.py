@@ -30,9 +30,9 @@ class Answer:
     """What came out for one case.
 
     Attributes:
-        outcome: `GPU`, `CPU`, `exit 3`, `exit 4`, or `crash`.
+        outcome: `GPU` (the plan uses one), `CPU`, `exit 3`, `exit 4`, or `crash`.
         chosen: `2.14.1+cu126`, or the slug of the refusal.
-        milliseconds: that `plan()` took.
+        milliseconds: of processor time that `plan()` took.
     """
 
     case: Case
@@ -70,7 +70,7 @@ class Totals:
             groups.setdefault(item.case.group, []).append(item)
         outcomes = ("GPU", "CPU", "exit 3", "exit 4")
         lines = [
-            "| group | questions | GPU build | CPU build | refused (3) | refused (4) | wrong |",
+            "| group | questions | uses a GPU | CPU only | refused (3) | refused (4) | wrong |",
             "|---|--:|--:|--:|--:|--:|--:|",
         ]
         for name, items in [*sorted(groups.items()), ("**all**", self.answers)]:
@@ -84,7 +84,7 @@ class Totals:
         """How long `plan()` took."""
         times = sorted(item.milliseconds for item in self.answers)
         high = times[int(len(times) * 0.99)]
-        return f"plan(): median {statistics.median(times):.1f} ms, 99 of 100 within {high:.1f} ms"
+        return f"plan(): median {statistics.median(times):.1f} ms of processor time, 99 of 100 within {high:.1f} ms"
 
 
 @cache
@@ -100,17 +100,18 @@ def plan_for(case: Case) -> Plan:
 def answer(case: Case) -> Answer:
     """Plan and judge one case."""
     request, machine, target, catalog = case.request(), case.machine(), case.target(), _catalog()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         found = plan(request, machine, target, catalog)
     except Exception as error:  # noqa: BLE001  a planner that breaks is a finding, with its machine beside it
         return Answer(case, "crash", type(error).__name__, 0.0, (("crash", f"plan() raised {error!r}"),))
-    milliseconds = (time.perf_counter() - start) * 1000
+    milliseconds = (time.process_time() - start) * 1000
     failures = tuple(judge(case, found))
     if found.error is not None:
         outcome, chosen = f"exit {found.error.exit_code}", found.error.slug
     else:
-        outcome, chosen = "CPU" if found.backend == "cpu" else "GPU", found.torch or "?"
+        outcome = "GPU" if any(gpu.covered for gpu in found.gpus) else "CPU"
+        chosen = found.torch or "?"
     return Answer(case, outcome, chosen, milliseconds, failures)
 
 
