@@ -485,6 +485,9 @@ def test_commands_repeat_where_the_doctor_looked() -> None:
     item = of_slug(examine(scene(installed=(), flags=("--venv", "/my env"))), "torch-missing")
     assert item.remedies[0].command == "torchinstall auto --venv '/my env'"
     assert item.remedies[0].argv == ("torchinstall", "auto", "--venv", "/my env")
+    killed = with_inventory(healthy(flags=("--venv", "/my env")), kept=("/my env/.torchinstall-keep-x",))
+    item = of_slug(examine(killed), "interrupted-install")
+    assert item.remedies[0].command == "torchinstall doctor --venv '/my env' --fix"
 
 
 def test_failure_with_known_words_names_the_cause() -> None:

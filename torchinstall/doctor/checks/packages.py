@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -34,7 +35,9 @@ def interrupted_install(scene: Scene) -> Iterator[Diagnosis]:
             severity="error",
             message="an installation was killed in the middle; the files from before it are still kept",
             evidence=(folder,),
-            remedies=(Remedy(command="torchinstall doctor --fix", restore=folder),),
+            remedies=(
+                Remedy(command=shlex.join(["torchinstall", "doctor", *scene.flags, "--fix"]), restore=folder),
+            ),
         )
 
 
