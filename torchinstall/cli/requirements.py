@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Reader", "parse_requirement"]
 
+_NAMED = re.compile(r"([A-Za-z0-9][\w.-]*(?:\[[^\]]*\])?)\s*@\s*(\S+?)(\s+;.*)?")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
 _TO_UV = {
@@ -219,7 +220,9 @@ class Reader:
         return url.startswith((self.torch_index, "https://download.pytorch.org/"))
 
     def _requirement(self, text: str, where: str, base: Path) -> None:
-        if URL.match(text) or is_path(text):
+        if (named := _NAMED.fullmatch(text)) is not None:
+            text = f"{named[1]} @ {self._file_url(named[2], base)}{named[3] or ''}"
+        elif URL.match(text) or is_path(text):
             place = text if URL.match(text) else self._local(text, base)
             name = wheel_name(place)
             if name is None:
@@ -227,6 +230,14 @@ class Reader:
                 return
             text = f"{name} @ {place if URL.match(place) else Path(place).as_uri()}"
         self.asked.requirements.append(parse_requirement(text, where))
+
+    def _file_url(self, place: str, base: Path) -> str:
+        """What follows `name @`: a URL as it is, a path (also after `file:`) as an absolute one."""
+        if place.startswith("file:") and not place.startswith("file://"):
+            from urllib.request import url2pathname
+
+            place = url2pathname(place.removeprefix("file:"))
+        return place if URL.match(place) else Path(self._local(place, base)).as_uri()
 
     def _local(self, value: str, base: Path) -> str:
         """A path or URL; relative paths start at the file's folder, else where the command was typed."""
