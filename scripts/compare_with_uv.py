@@ -54,17 +54,16 @@ def _share(hits: int, total: int) -> str:
     return f"{100 * hits / total:.0f} % ({hits})"
 
 
+_GENERATIONS = ("Kepler and older", "Maxwell, Pascal", "Volta", "Turing to Hopper", "Blackwell")
+
+
 def _generation(case: Case) -> str | None:
     """Of the newest NVIDIA GPU in a machine."""
-    majors = [int(part.code.split(".")[0]) for part in case.parts if part.vendor == "nvidia"]
-    if not majors:
+    codes = [tuple(map(int, part.code.split("."))) for part in case.parts if part.vendor == "nvidia"]
+    if not codes:
         return None
-    names = {(2, 3): "Kepler and older", (5, 6): "Maxwell, Pascal", (10, 11, 12): "Blackwell"}
-    turing = any(part.code == "7.5" for part in case.parts)
-    for numbers, name in names.items():
-        if max(majors) in numbers:
-            return name
-    return "Volta" if max(majors) == 7 and not turing else "Turing to Hopper"
+    first_of_later = ((5, 0), (7, 0), (7, 5), (10, 0))
+    return _GENERATIONS[sum(max(codes) >= code for code in first_of_later)]
 
 
 def _table(pairs: list[Pair], group_of: Callable[[Case], str | None], *, total: bool = True) -> str:
@@ -73,6 +72,8 @@ def _table(pairs: list[Pair], group_of: Callable[[Case], str | None], *, total: 
         if name := group_of(pair.case):
             groups.setdefault(name, []).append(pair)
     rows = list(groups.items())
+    if group_of is _generation:
+        rows.sort(key=lambda row: _GENERATIONS.index(row[0]))
     if total:
         rows.append(("**all**", pairs))
     lines = [

@@ -19,7 +19,7 @@ __all__ = ["Choice", "Verdict", "field", "verdict"]
 
 _GLIBCS = ("2.28", "2.31", "2.34", "2.35", "2.39")
 _PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-_MACS = ("13.6", "14.5", "15.3", "26.1")
+_MACS = ("14.5", "15.3", "26.1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ Failure = tuple[str, str]
 
 _SAYS_SO = {
     "publication-assumed",
+    "glibc-assumed",
     "code-list-assumed",
     "capability-unknown",
     "gpu-code-from-table",

@@ -84,7 +84,8 @@ class Totals:
         """How long `plan()` took."""
         times = sorted(item.milliseconds for item in self.answers)
         high = times[int(len(times) * 0.99)]
-        return f"plan(): median {statistics.median(times):.1f} ms of processor time, 99 of 100 within {high:.1f} ms"
+        middle = statistics.median(times)
+        return f"plan(): median {middle:.1f} ms of processor time, 99 of 100 within {high:.1f} ms"
 
 
 @cache
