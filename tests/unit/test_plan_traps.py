@@ -347,3 +347,11 @@ def test_a_backend_without_a_build_is_said_to_have_none() -> None:
     assert (plan.error.slug, plan.error.exit_code) == ("backend-not-published", 3)
     assert "cu126" in (plan.error.found or "")
     assert decide(windows(), backend="rocm7.2").error is not None
+
+
+def test_a_plain_wheel_below_the_glibc_of_its_release_is_doubted() -> None:
+    plan = decide(linux(glibc="2.27", arch="aarch64"), "torch==2.10.0", python="3.10")
+    assert "linux_aarch64" in (plan.packages[0].wheel or "")
+    assert "glibc-assumed" in {item.slug for item in plan.warnings}
+    fine = decide(linux(glibc="2.17"), "torch==2.6.0", python="3.10")
+    assert "glibc-assumed" not in {item.slug for item in fine.warnings}

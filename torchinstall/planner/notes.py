@@ -6,7 +6,8 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.model import Warn
-from torchinstall.versions import at_least, text_of
+from torchinstall.tags import glibc_floor
+from torchinstall.versions import at_least, dotted_or_none, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,7 @@ def chosen_notes(
     notes = [
         Warn(
             slug="backend-cannot-run",
-            message=f"--backend {backend.name} is obeyed, but it cannot run here: it wants {item.wanted}, "
+            message=f"{_named(case)} is obeyed, but it cannot run here: it wants {item.wanted}, "
             f"and there is {item.found}",
         )
         for item in tuple(overridden)[:1]
@@ -64,6 +65,13 @@ def chosen_notes(
             )
         )
     return notes
+
+
+def _named(case: Case) -> str:
+    """How the build was named that is obeyed."""
+    asked = case.wants.direct.get("torch")
+    backend = case.build.backend.name
+    return f"--backend {backend}" if asked is None else f"the {backend} build in {asked.url}"
 
 
 def _floor_text(case: Case) -> str:
@@ -114,6 +122,7 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
         for pick in picked
         if pick.wheels is not None and pick.wheels.confidence != "high" and pick.wheels.origin == "index"
     ]
+    notes.extend(_glibc_note(pick, case) for pick in picked if _glibc_unknown(pick, case))
     linked = [pick.package for pick in picked if pick.routed and pick.wheels is None and not pick.asked]
     if linked:
         notes.append(
@@ -131,6 +140,32 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
             )
         )
     return notes
+
+
+def _glibc_unknown(pick: Pick, case: Case) -> bool:
+    """Whether a plain `linux_*` wheel is taken below the glibc that every other wheel of its release names.
+
+    A plain tag says nothing about glibc; the wheels of one release are built on one system.
+    """
+    where = case.situation
+    have = dotted_or_none(where.target.libc.version) if where.target.libc else None
+    if pick.wheels is None or have is None or not pick.wheels.platform_tag.startswith("linux_"):
+        return False
+    floors = [
+        floor
+        for row in where.catalog.wheels(pick.package, where.target.platform)
+        if row.version == pick.wheels.version and (floor := glibc_floor(row.platform_tag)) is not None
+    ]
+    return bool(floors) and not at_least(have, min(floors))
+
+
+def _glibc_note(pick: Pick, case: Case) -> Warn:
+    libc = case.situation.target.libc
+    return Warn(
+        slug="glibc-assumed",
+        message=f"the wheel of {pick.package} names no lowest glibc, and others of the same release need a "
+        f"newer one than {libc.version if libc else 'this'}; it may not load",
+    )
 
 
 def _some(names: list[str], most: int = 3) -> str:
