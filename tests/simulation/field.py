@@ -12,8 +12,8 @@ from packaging.version import Version
 from tests.simulation.case import Case, System
 from tests.simulation.facts import PROVEN
 from tests.simulation.hardware import AMD, JETSON, LINUX_DRIVERS, NVIDIA, NVIDIA_ARM, WINDOWS_DRIVERS, Part
-from tests.simulation.machines import SETS, driver_knows
 from tests.simulation.options import Option, best_device, coverage, options, used
+from tests.simulation.questions import SETS, driver_knows
 
 __all__ = ["Choice", "Verdict", "field", "verdict"]
 

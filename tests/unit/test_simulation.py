@@ -11,10 +11,12 @@ from tests.simulation.case import Case, System
 from tests.simulation.facts import GUESS, NO, PROVEN
 from tests.simulation.hardware import AMD, INTEL, NVIDIA, NVIDIA_ARM, Part
 from tests.simulation.judge import judge
-from tests.simulation.machines import ARM, LINUX, WINDOWS, all_cases, slices
+from tests.simulation.machines import all_cases
 from tests.simulation.oracle import Box, Device, runs
 from tests.simulation.published import companions_of, offers
+from tests.simulation.questions import ARM, LINUX, WINDOWS
 from tests.simulation.run import plan_for
+from tests.simulation.slices import slices
 from torchinstall.planner.model import Plan
 
 _DESKTOP = {"3.5", "3.7", "5.0", "5.2", "6.0", "6.1", "7.0", "7.5", "8.0", "8.6", "8.9"}

@@ -12,7 +12,7 @@ from scripts.compare_with_uv import main
 from tests.simulation.case import Case
 from tests.simulation.field import Choice, field, verdict
 from tests.simulation.hardware import AMD, INTEL, NVIDIA, NVIDIA_ARM
-from tests.simulation.machines import ARM, LINUX, WINDOWS
+from tests.simulation.questions import ARM, LINUX, WINDOWS
 from tests.simulation.real_uv import RealUv, choice_in, trees
 from torchinstall.catalog.load import load_catalog
 
