@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from torchinstall.catalog.load import DATA
 from torchinstall.catalog.schemas import SCHEMAS
-from torchinstall.catalog.table_file import TableFile, parse_table, read_table, render
+from torchinstall.catalog.table_file import TableFile, find_rows, parse_table, read_table, render
 from torchinstall.errors import CatalogError
 
 COMPANIONS = SCHEMAS["companions.json"]
@@ -183,3 +183,30 @@ def test_any_table_survives_writing_and_reading(
     again = parse_table("companions.json", json.loads(text), COMPANIONS)
     assert again == table
     assert render(again, COMPANIONS) == text
+
+
+HASHES = SCHEMAS["hashes.json"]
+
+
+@pytest.mark.parametrize("indent", [None, 1], ids=["a row a line", "written otherwise"])
+def test_single_rows_are_found_as_reading_everything_finds_them(tmp_path: Path, indent: int | None) -> None:
+    path = tmp_path / "hashes.json"
+    path.write_bytes((DATA / "hashes.json").read_bytes())
+    rows = read_table(path, HASHES).rows
+    if indent is not None:
+        path.write_text(json.dumps(json.loads(path.read_bytes()), indent=indent), encoding="utf-8")
+    for row in (rows[0], rows[len(rows) // 2], rows[-1]):
+        wanted = tuple(item for item in rows if item["file"] == row["file"])
+        assert find_rows(path, HASHES, row["file"]) == wanted
+    assert find_rows(path, HASHES, "torch-9.whl") == ()
+
+
+def test_a_single_row_is_checked_too(tmp_path: Path) -> None:
+    path = tmp_path / "hashes.json"
+    path.write_text('{"rows": [\n{"backend": "cpu", "file": "a.whl", "sha256": "no"}\n]}\n', encoding="utf-8")
+    with pytest.raises(CatalogError) as caught:
+        find_rows(path, HASHES, "a.whl")
+    assert caught.value.slug == "catalog-invalid"
+    assert "sha256" in (caught.value.found or "")
+    with pytest.raises(CatalogError):
+        find_rows(tmp_path / "none.json", HASHES, "a.whl")

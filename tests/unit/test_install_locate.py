@@ -231,6 +231,22 @@ def test_the_answer_describes_the_interpreter(environments: dict[str, Path], tmp
     assert target.installed == ()
 
 
+def test_the_interpreter_that_runs_us_answers_without_a_child() -> None:
+    env = {"PATH": "/nowhere"}
+    at_once = ask(sys.executable, env=env, family=FAMILY, why="test")
+
+    assert at_once == ask(sys.executable, env=env, family=FAMILY, why="test", running="")
+    assert at_once.distributions
+
+
+def test_another_environment_of_the_same_python_is_asked_itself(environments: dict[str, Path]) -> None:
+    python = environments["active"] / "bin" / "python"
+
+    answer = ask(str(python), env={"PATH": "/nowhere"}, family=FAMILY)
+
+    assert answer.target.prefix == str(environments["active"])
+
+
 def test_installed_packages_are_read_without_importing_them(tmp_path: Path) -> None:
     place = here(tmp_path / "env", an_environment(tmp_path))
     site = Path(place.ask().site_packages[0])

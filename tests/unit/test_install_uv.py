@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from torchinstall.errors import ToolMissingError
-from torchinstall.install.uv import UV_FLOOR, find_uv, uv_beside_us
+from torchinstall.install.uv import UV_FLOOR, find_uv, recorded_version, uv_beside_us
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +45,16 @@ def test_the_real_uv_lies_beside_us_and_answers() -> None:
 
     assert found.source == "beside torchinstall"
     assert found.path == uv_beside_us()
+
+
+def test_our_packages_uv_is_known_by_its_metadata(tmp_path: Path) -> None:
+    path = uv_beside_us()
+    assert path is not None
+    version = recorded_version(path)
+    answered = find_uv({"PATH": "", "TORCHINSTALL_UV": path})
+
+    assert version == answered.version
+    assert recorded_version(a_uv(tmp_path, "echo uv 0.99.1")) is None
 
 
 def test_beside_us_wins_over_path(tmp_path: Path) -> None:

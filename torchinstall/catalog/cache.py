@@ -8,10 +8,8 @@ several processes may share a folder. A folder that cannot be written is no faul
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,11 +95,15 @@ class PageCache:
         """The file of a page."""
         if self._folder is None:
             return None
+        import hashlib
+
         parts = (__version__, page.url, page.package, page.backend, page.channel, str(page.shared))
         return self._folder / f"{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:40]}.json"
 
     def load(self, page: PageId) -> CachedPage | None:
         """The stored page, None where there is none that can be trusted."""
+        if self._folder is None or not self._folder.is_dir():
+            return None
         path = self.path(page)
         if path is None:
             return None
@@ -122,6 +124,8 @@ class PageCache:
         path = self.path(page)
         if path is None:
             return
+        import tempfile
+
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=".page-", dir=path.parent)
@@ -135,6 +139,13 @@ class PageCache:
                 raise
         except OSError as error:
             self.problem = f"{path.parent}: {error.strerror or error}"
+
+
+def _head(body: bytes) -> bytes:
+    """The first line of a file: what it is, and a digest that a torn file does not have."""
+    import hashlib
+
+    return _MAGIC + hashlib.sha256(body).hexdigest().encode()
 
 
 def _encode(page: PageId, cached: CachedPage) -> bytes:
@@ -162,12 +173,12 @@ def _encode(page: PageId, cached: CachedPage) -> bytes:
             for row in cached.page.wheels
         ]
     body = json.dumps(data, separators=(",", ":")).encode()
-    return _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    return _head(body) + b"\n" + body
 
 
 def _decode(content: bytes, page: PageId) -> CachedPage:
     head, _, body = content.partition(b"\n")
-    if head != _MAGIC + hashlib.sha256(body).hexdigest().encode():
+    if head != _head(body):
         raise ValueError("torn")
     data = json.loads(body)
     if data["url"] != page.url:

@@ -13,7 +13,6 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torchinstall.catalog.anchors import scan
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.urls import origin_of, redact
 from torchinstall.catalog.wheel_names import parse_name
@@ -142,6 +141,8 @@ def parse_root(text: str, url: str) -> tuple[str, ...]:
     Raises:
         BadPageError: as `parse_page`.
     """
+    from torchinstall.catalog.anchors import scan  # a page that is cached needs no reader of HTML
+
     document = scan(text)
     if not document.complete:
         raise _cut(url)
@@ -180,6 +181,8 @@ def _links(text: str, url: str) -> tuple[list[_Link], list[str]]:
 
 
 def _html_links(text: str, url: str) -> list[tuple[str, str, str, str | None]]:
+    from torchinstall.catalog.anchors import scan  # a page that is cached needs no reader of HTML
+
     document = scan(text)
     if not document.complete:
         raise _cut(url)

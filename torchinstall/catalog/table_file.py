@@ -28,6 +28,7 @@ __all__ = [
     "Column",
     "Schema",
     "TableFile",
+    "find_rows",
     "invalid",
     "parse_table",
     "read_table",
@@ -149,6 +150,35 @@ def read_table(path: Path, schema: Schema) -> TableFile:
     except ValueError as error:
         raise invalid(path.name, f"not JSON: {error}") from error
     return parse_table(path.name, raw, schema)
+
+
+def find_rows(path: Path, schema: Schema, text: str) -> tuple[dict[str, Any], ...]:
+    """The rows that hold this text in any column, checked; the others are neither parsed nor checked.
+
+    For a long table of which little is wanted. One that is not written one row a line is read as a whole.
+
+    Raises:
+        CatalogError: as `read_table`.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise invalid(path.name, f"cannot be read: {error.strerror or error}") from error
+    needle = json.dumps(text, ensure_ascii=False).encode()
+    rows: list[dict[str, Any]] = []
+    at = content.find(needle)
+    while at >= 0:
+        start, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
+        end = len(content) if end < 0 else end
+        try:
+            row = json.loads(content[start:end].rstrip(b","))
+        except ValueError:
+            return tuple(row for row in read_table(path, schema).rows if text in row.values())
+        if (problem := schema.problem(row)) is not None:
+            raise invalid(path.name, problem)
+        rows.append(row)
+        at = content.find(needle, end)
+    return tuple(rows)
 
 
 def parse_table(name: str, raw: Any, schema: Schema) -> TableFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -72,6 +71,8 @@ class LazyGroup(click.Group):
         """
         name = args[0]
         if name not in self.table and not ctx.resilient_parsing:
+            import difflib
+
             close = difflib.get_close_matches(name, self.table, n=3)
             raise UsageError(
                 "unknown-verb",

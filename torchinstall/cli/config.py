@@ -5,7 +5,6 @@ Strict: a key that no flag knows is an error, since a setting that is silently i
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -128,6 +127,8 @@ def _checked(
             continue
         name = known.get(key)
         if name is None:
+            import difflib
+
             close = difflib.get_close_matches(key, known, n=3)
             raise UsageError(
                 "bad-config",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -72,6 +71,8 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
     }
     words = set(re.findall(r"[a-z0-9]+", text.lower())) - {"nvidia", "amd", "intel", "geforce", "radeon"}
     close = [name for key, name in names.items() if words and words <= set(re.findall(r"[a-z0-9]+", key))]
+    import difflib
+
     close = close or [names[key] for key in difflib.get_close_matches(text.lower(), names, n=4, cutoff=0.6)]
     return UsageError(
         "unknown-gpu",

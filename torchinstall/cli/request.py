@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, cast
 
 from torchinstall.errors import UsageError
@@ -132,6 +131,8 @@ def _backend(settings: Settings, catalog: Catalog) -> str:
     if name == "auto" or catalog.backend(name) is not None:
         return name
     known = ("auto", *catalog.known_backends())
+    import difflib
+
     close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
     raise UsageError(
         "unknown-backend",

@@ -5,18 +5,21 @@ Nothing is imported there but the standard library, nothing is written, and torc
 
 from __future__ import annotations
 
-import ast
+import os
 import re
-import subprocess
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torchinstall.errors import TargetError
 from torchinstall.machine import Libc, Os
 from torchinstall.target import Installed, Target
 from torchinstall.values import dataclass
 from torchinstall.versions import dotted
+
+if TYPE_CHECKING:
+    import subprocess
 
 __all__ = ["Answer", "ask", "backend_of"]
 
@@ -57,8 +60,9 @@ def ask(
     family: Collection[str],
     why: str = "",
     timeout: float = _ANSWER_WITHIN,
+    running: str = sys.executable,
 ) -> Answer:
-    """Run the script in `python` and read its answer.
+    """Run the script in `python` and read its answer; the interpreter that runs us needs no child for it.
 
     Args:
         python: path of an interpreter.
@@ -66,14 +70,21 @@ def ask(
         family: normalised names of the packages that move with torch; they become `Target.installed`.
         why: how this interpreter was chosen, for `Target.why`.
         timeout: seconds it may take.
+        running: path of the interpreter that runs us; empty: always start a child.
 
     Raises:
         TargetError: `python-not-found`, `python-broken`, or `unsupported-python` where it is too old.
     """
+    if _is_running(python, running):
+        from torchinstall.install.ask_script import answer
+
+        return _answer(answer(sorted(family)), python, why, frozenset(family))
     script = (Path(__file__).parent / "ask_script.py").read_text(encoding="utf-8")
     said = _run([python, "-I", "-c", script, ",".join(sorted(family))], python, env, timeout)
     _, marker, text = said.stdout.rpartition(_MARKER)
     if said.returncode == 0 and marker:
+        import ast
+
         return _answer(ast.literal_eval(text.strip()), python, why, frozenset(family))
     version = _run([python, "-c", "import sys; sys.stdout.write(sys.version)"], python, env, timeout)
     if version.returncode == 0 and re.match(r"\d+\.\d+", version.stdout):
@@ -82,9 +93,26 @@ def ask(
     raise _broken(python, f"exit status {said.returncode}" + (f": {last[-1]}" if last else ""))
 
 
+def _is_running(python: str, running: str) -> bool:
+    """Whether it is the interpreter that runs us, under this name or another in the same folder.
+
+    Not where the process was started in a way that a child would not be, and not on macOS, whose version
+    depends on a variable that only a child can be given.
+    """
+    if not running or sys.platform == "darwin" or os.environ.get("PYTHONHOME"):
+        return False
+    path, ours = Path(python), Path(running)
+    try:
+        return path.parent == ours.parent and path.samefile(ours)
+    except OSError:
+        return False
+
+
 def _run(
     argv: list[str], python: str, env: Mapping[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
+    import subprocess
+
     try:
         return subprocess.run(
             argv,

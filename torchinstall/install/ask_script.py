@@ -2,6 +2,7 @@
 
 It is sent as text with `python -I -c`, so it must work on Python 3.7 and import nothing but the standard
 library. It prints a marker and one Python literal; what a `sitecustomize` prints before does no harm.
+The interpreter that runs torchinstall imports it instead.
 
 Every plan waits for it: pathlib, json, re and platform would double its 30 ms.
 """
@@ -100,15 +101,15 @@ def writable(folder: str) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def main() -> None:
-    """Print everything at once."""
-    folders = []
+def answer(wanted: list[str]) -> dict[str, object]:
+    """Everything that is asked; `wanted` names the packages that are looked into."""
+    folders: list[str] = []
     for key in ("purelib", "platlib"):
         folder = sysconfig.get_path(key)
         if folder not in folders:
             folders.append(folder)
     marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
-    answer = {
+    return {
         "version": sys.version.split()[0].rstrip("+"),
         "implementation": sys.implementation.name,
         "abi": abi(),
@@ -123,9 +124,13 @@ def main() -> None:
         "site_packages": folders,
         "writable": all(writable(folder) for folder in folders),
         "externally_managed": marker if sys.prefix == sys.base_prefix and os.path.isfile(marker) else None,
-        "distributions": distributions(folders, sys.argv[1].split(",")),
+        "distributions": distributions(folders, wanted),
     }
-    sys.stdout.write(f"\n@torchinstall@{answer!a}\n")
+
+
+def main() -> None:
+    """Print everything at once."""
+    sys.stdout.write(f"\n@torchinstall@{answer(sys.argv[1].split(','))!a}\n")
 
 
 if __name__ == "__main__":

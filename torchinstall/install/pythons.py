@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchinstall.errors import TargetError
+
+if TYPE_CHECKING:
+    import subprocess
 
 __all__ = ["find_python", "make_venv"]
 
@@ -70,6 +73,8 @@ def make_venv(path: str, *, base: str, uv: str, env: Mapping[str, str]) -> None:
 def _uv(
     argv: list[str], env: Mapping[str, str], cwd: Path, timeout: float
 ) -> subprocess.CompletedProcess[str]:
+    import subprocess
+
     try:
         return subprocess.run(
             argv,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from torchinstall.errors import ToolMissingError
 from torchinstall.values import dataclass
@@ -19,12 +19,13 @@ UV_FLOOR = "0.13"
 """
 
 _ANSWER_WITHIN = 10.0
+_BESIDE = "beside torchinstall"
 _WAYS_ON = ("uv pip install --upgrade 'uv>=" + UV_FLOOR + "'", "python -m pip install --upgrade uv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uv:
-    """A uv that runs.
+    """A uv that runs, or that lies where its package put it, unchanged.
 
     Attributes:
         source: how it was found: `TORCHINSTALL_UV`, `beside torchinstall`, `PATH`.
@@ -47,6 +48,31 @@ def uv_beside_us() -> str | None:
         return None
 
 
+def recorded_version(path: str) -> str | None:
+    """The version of the uv that was installed together with us, as its package's metadata has it.
+
+    None where `path` is not that package's program, or not as long as the package says: such a uv must show
+    that it runs, which costs a process.
+    """
+    try:
+        import uv
+    except ImportError:
+        return None
+    site = Path(uv.__file__).parents[1]
+    for folder in site.glob("uv-*.dist-info"):
+        try:
+            record = (folder / "RECORD").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        for line in record.splitlines():
+            name, _, rest = line.partition(",")
+            if name.endswith(("/uv", "/uv.exe")) and os.path.normpath(site / name) == path:
+                size = rest.rpartition(",")[2]
+                right = size == str(Path(path).stat().st_size) and os.access(path, os.X_OK)
+                return folder.name[len("uv-") : -len(".dist-info")] if right else None
+    return None
+
+
 def find_uv(
     env: Mapping[str, str],
     *,
@@ -67,7 +93,7 @@ def find_uv(
     """
     problems: list[ToolMissingError] = []
     for path, source in _candidates(env, beside):
-        checked = _check(path, source, env, timeout)
+        checked = _checked(path, source, env, timeout)
         if isinstance(checked, Uv):
             return checked
         problems.append(checked)
@@ -84,7 +110,7 @@ def find_uv(
 def _candidates(env: Mapping[str, str], beside: Callable[[], str | None]) -> Iterator[tuple[str, str]]:
     named = env.get("TORCHINSTALL_UV")
     if named:
-        path = shutil.which(named, path=env.get("PATH", ""))
+        path = _which(named, env)
         if path is None:
             raise ToolMissingError(
                 "uv-not-found",
@@ -97,17 +123,26 @@ def _candidates(env: Mapping[str, str], beside: Callable[[], str | None]) -> Ite
         return
     ours = beside()
     if ours is not None:
-        yield ours, "beside torchinstall"
-    on_path = shutil.which("uv", path=env.get("PATH", ""))
+        yield ours, _BESIDE
+    on_path = _which("uv", env)
     if on_path is not None and on_path != ours:
         yield on_path, "PATH"
 
 
-def _check(path: str, source: str, env: Mapping[str, str], timeout: float) -> Uv | ToolMissingError:
-    """This uv, once it has shown that it runs and is new enough; else what is wrong with it."""
-    said, problem = _first_answer(path, env, timeout)
-    words = said.split()
-    version = words[1] if len(words) > 1 and words[0] == "uv" else ""
+def _which(name: str, env: Mapping[str, str]) -> str | None:
+    import shutil  # it brings every compression module with it
+
+    return shutil.which(name, path=env.get("PATH", ""))
+
+
+def _checked(path: str, source: str, env: Mapping[str, str], timeout: float) -> Uv | ToolMissingError:
+    """This uv, once it is known to run and to be new enough; else what is wrong with it."""
+    said, problem = "", None
+    version = recorded_version(path) if source == _BESIDE else None
+    if version is None:
+        said, problem = _first_answer(path, env, timeout)
+        words = said.split()
+        version = words[1] if len(words) > 1 and words[0] == "uv" else ""
     number = dotted_or_none(version)
     if problem is None and number is None:
         problem = f"`--version` said {said[:60]!r}"
@@ -132,6 +167,8 @@ def _check(path: str, source: str, env: Mapping[str, str], timeout: float) -> Uv
 
 def _first_answer(path: str, env: Mapping[str, str], timeout: float) -> tuple[str, str | None]:
     """What `uv --version` printed, and what went wrong."""
+    import subprocess
+
     try:
         done = subprocess.run(
             [path, "--version"],
