@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from torchinstall.planner.packages import Pick
     from torchinstall.planner.rules import Case, Objection
     from torchinstall.planner.situation import Situation
+    from torchinstall.planner.wants import Wants
 
-__all__ = ["STALE_DAYS", "age_note", "chosen_notes", "vendor_advice"]
+__all__ = ["STALE_DAYS", "age_note", "chosen_notes", "unread_note", "vendor_advice"]
 
 STALE_DAYS = 90
 """After this many days the shipped tables are called old."""
@@ -173,6 +174,15 @@ def _some(names: list[str], most: int = 3) -> str:
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def unread_note(wanted: Wants) -> Warn:
+    """The warning for a torch that was asked for by a URL which does not say what it was built for."""
+    return Warn(
+        slug="named-build-unknown",
+        message=f"what {wanted.direct['torch'].url} was built for is not known before it is installed, so "
+        "nothing is promised about this machine's GPU",
+    )
 
 
 def vendor_advice(situation: Situation) -> list[Warn]:

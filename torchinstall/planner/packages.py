@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.builds import fitting, version_key
+from torchinstall.planner.wants import of_url
 from torchinstall.tags import python_tags, wheel_fits
 from torchinstall.values import dataclass
 
@@ -57,6 +58,9 @@ def usable(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, ...]:
 def picks(build: Build, wants: Wants, catalog: Catalog, target: Target) -> tuple[Pick, ...] | Missing:
     """All wanted packages for a build whose torch wheel fits, or the first that is missing."""
     torch = usable(build.wheels, target)[0]
+    misfit = _misfit(build, wants, catalog)
+    if misfit is not None:
+        return misfit
     found = [Pick("torch", torch)]
     for package in wants.family:
         if package == "torch":
@@ -72,17 +76,38 @@ def picks(build: Build, wants: Wants, catalog: Catalog, target: Target) -> tuple
     return tuple(found)
 
 
+def _misfit(build: Build, wants: Wants, catalog: Catalog) -> Missing | None:
+    """A companion that was asked for by URL and goes with another torch."""
+    for package, asked in wants.direct.items():
+        family, rows = catalog.family(package), of_url(package, wants, catalog)
+        if package == "torch" or family is None or not rows:
+            continue
+        row, version = rows[0], _pairing(family, build, catalog).version
+        other_backend = bool(row.local) and row.backend != build.backend.name
+        if other_backend or version not in (None, row.version):
+            what = f"{package} {version or ''}".rstrip()
+            wanted = f"{what} beside torch {build.torch}+{build.backend.name}"
+            return Missing(package, wanted, str(asked.url), pinned=True)
+    return None
+
+
+def _origins(torch: Wheels, wants: Wants, catalog: Catalog) -> tuple[str, ...]:
+    """Where packages that go with this torch may lie: beside one that was named by URL, on the index too."""
+    named = torch in of_url("torch", wants, catalog)
+    return (torch.origin, "find-links", *(("index",) if named else ()))
+
+
 def _beside(
-    package: str, build: Build, torch: Wheels, catalog: Catalog, target: Target
+    package: str, build: Build, torch: Wheels, origins: tuple[str, ...], catalog: Catalog, target: Target
 ) -> tuple[Wheels, ...]:
     """Wheels of a package in the same place as torch's: same backend, same source, same channel."""
-    place = (package, build.backend.name, torch.channel, torch.origin)
+    place = (package, build.backend.name, torch.channel, origins)
     key = ("usable", *place, target.abi, target.platform, target.libc, target.os_version)
     if key not in catalog.scratch:
         rows = (
             row
             for row in catalog.wheels_beside(package, target.platform, build.backend.name)
-            if row.channel == torch.channel and row.origin in (torch.origin, "find-links")
+            if row.channel == torch.channel and row.origin in origins
         )
         catalog.scratch[key] = usable(tuple(rows), target)
     found: tuple[Wheels, ...] = catalog.scratch[key]
@@ -94,6 +119,11 @@ def _companion(
 ) -> Pick | Missing:
     package = family.package
     beside = f"beside torch {build.torch}+{build.backend.name}"
+    origins = _origins(torch, wants, catalog)
+    of_its_own = torch.origin == "find-links" and catalog.companion(build.torch, package) is None
+    if of_its_own and "index" in origins and family.pairing == "table":
+        # A torch that somebody built: only the package's own metadata says what goes with it.
+        return Pick(package, None)
     pairing = _pairing(family, build, catalog)
     if pairing.nothing:
         return Missing(package, f"{package} {beside}", f"no {package} goes with torch {build.torch}")
@@ -103,7 +133,7 @@ def _companion(
             return Missing(package, f"{package}{wants.pins[package]}", f"{package} {version}", pinned=True)
         return Pick(package, None, version=version)
     rows = tuple(
-        row for row in _beside(package, build, torch, catalog, target) if pairing.allows(row.version)
+        row for row in _beside(package, build, torch, origins, catalog, target) if pairing.allows(row.version)
     )
     if not rows:
         if family.pairing == "free" or torch.origin == "find-links":
@@ -177,7 +207,8 @@ def _runtime(build: Build, torch: Wheels, wants: Wants, catalog: Catalog, target
             found.append(Pick(family.package, None, asked=False, routed=True))
             continue
         companion = catalog.companion(build.torch, family.package)
-        beside = _beside(family.package, build, torch, catalog, target)
+        origins = _origins(torch, wants, catalog)
+        beside = _beside(family.package, build, torch, origins, catalog, target)
         if torch.channel != "stable" and beside:
             # torch of this channel pins one of many versions that only its metadata names.
             found.append(Pick(family.package, None, asked=False, routed=True))

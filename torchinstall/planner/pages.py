@@ -9,7 +9,7 @@ from torchinstall.planner.packages import Missing, runtime_entry
 from torchinstall.planner.plan import judge_all
 from torchinstall.planner.rules import HARDWARE_RULES, Case
 from torchinstall.planner.situation import situation
-from torchinstall.planner.wants import wants
+from torchinstall.planner.wants import of_url, wants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +45,7 @@ def wanted_pages(
         return ()
     where = situation(request, machine, target, catalog)
     wanted = wants(request, target, catalog)
-    if "torch" in wanted.direct:
+    if "torch" in wanted.direct and not (of_url("torch", wanted, catalog) and len(wanted.family) > 1):
         return ()
     judged = judge_all(where, wanted)
     accepted = [item for item in judged if item.objection is None]

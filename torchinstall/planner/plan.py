@@ -20,13 +20,13 @@ from torchinstall.planner.model import (
     Verdict,
     Warn,
 )
-from torchinstall.planner.notes import age_note, chosen_notes, vendor_advice
+from torchinstall.planner.notes import age_note, chosen_notes, unread_note, vendor_advice
 from torchinstall.planner.packages import Missing
 from torchinstall.planner.rank import coverage_key
 from torchinstall.planner.refusals import gpu_reasons, no_build, pins_cost_the_gpu, required_gpu, unreadable
 from torchinstall.planner.rules import Case, Objection, judge
 from torchinstall.planner.situation import Situation, situation
-from torchinstall.planner.wants import Wants, wants
+from torchinstall.planner.wants import Wants, of_url, wants
 from torchinstall.tags import python_tags
 from torchinstall.values import dataclass
 
@@ -67,7 +67,7 @@ def plan(
     wanted = wants(request, target, catalog)
     judged = judge_all(where, wanted)
     accepted = [item for item in judged if item.objection is None]
-    error = _refuse(judged, accepted, where)
+    error = _refuse(judged, accepted, where, obey=_obeyed(where, wanted))
     warnings = list(where.assumptions)
     if error is not None or not accepted:
         warnings += vendor_advice(where)
@@ -88,7 +88,7 @@ def acceptable(
     where = situation(request, machine, target, catalog)
     judged = judge_all(where, wants(request, target, catalog))
     accepted = [item for item in judged if item.objection is None and not item.overridden]
-    if not accepted or _refuse(judged, accepted, where) is not None:
+    if not accepted or _refuse(judged, accepted, where, obey=request.backend != "auto") is not None:
         return ()
     best = max(coverage_key(item.case.covers, where) for item in accepted)
     return tuple(
@@ -100,22 +100,32 @@ def acceptable(
 
 def judge_all(where: Situation, wanted: Wants) -> tuple[Judged, ...]:
     """Every build for the platform, newest first, with the rule that objects to it."""
-    obey = where.request.backend != "auto"
+    obey = _obeyed(where, wanted)
+    named = of_url("torch", wanted, where.catalog)
     found = []
     for build in builds(where.catalog, where.target, where.request.channel):
-        case = Case(build, where, wanted)
+        if named and (build.torch, build.backend.name) != (named[0].version, named[0].backend):
+            continue
+        case = Case(dataclasses.replace(build, wheels=named) if named else build, where, wanted)
         found.append(Judged(case, *judge(case, obey=obey)))
     return tuple(found)
 
 
-def _refuse(judged: tuple[Judged, ...], accepted: list[Judged], where: Situation) -> PlanError | None:
+def _obeyed(where: Situation, wanted: Wants) -> bool:
+    """Whether the build was named, by its backend or by its file, so that hardware rules only warn."""
+    return where.request.backend != "auto" or bool(of_url("torch", wanted, where.catalog))
+
+
+def _refuse(
+    judged: tuple[Judged, ...], accepted: list[Judged], where: Situation, *, obey: bool
+) -> PlanError | None:
     """Reasons to stop although a build could be installed (design, rules 4 and 5)."""
     request = where.request
     if not accepted:
         return None
     best = max((item.case for item in accepted), key=lambda case: case.key)
     uses_gpu = coverage_key(best.covers, where)[0]
-    if request.backend == "auto" and not request.allow_cpu:
+    if not obey and not request.allow_cpu:
         error = unreadable(best, where) or (None if uses_gpu else pins_cost_the_gpu(judged))
         if error is not None:
             return error
@@ -151,6 +161,9 @@ def _ready(
         warnings += age_note(catalog.snapshot, today)
     url = index_url(request.index_base, request.channel, case.build.backend.name)
     packages = tuple(_package(pick, url, where) for pick in picked)
+    if "torch" in wanted.direct and not of_url("torch", wanted, catalog):
+        packages = (Package(name="torch", version=None, routed=False), *packages[1:])
+        warnings.append(unread_note(wanted))
     from_index = any(package.index_url is not None for package in packages)
     return Plan(
         status="ready",
