@@ -106,7 +106,7 @@ def pins_and_others(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
         name = canonicalize_name(requirement.name)
         package = packages.get(name)
         if requirement.url is not None:
-            known = package.version if package is not None else _version_in(requirement.url)
+            known = _version_in(requirement.url) or (package.version if package is not None else None)
             pins.append(Pin(name=name, line=line, version=known, url=without_credentials(requirement.url)))
         elif package is not None:
             pins.append(_pin(package, line, plan.find_links))
