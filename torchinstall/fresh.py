@@ -83,6 +83,12 @@ def fresh_plan(
     def decide(known: Catalog) -> Plan:
         return plan(request, machine, target, known, today=world.today())
 
+    if request.offline and request.find_links and any(row.package == "torch" for row in catalog.local):
+        # Without a network a folder is all there is: what the tables know of an index cannot be had.
+        folders = catalog.only_folders()
+        made = decide(folders)
+        if made.error is None:
+            return Fresh(plan=made, catalog=folders)
     tables = decide(catalog)
     if tables.status == "satisfied" or not wanted_pages(request, machine, target, catalog):
         return Fresh(plan=tables, catalog=catalog)

@@ -40,6 +40,7 @@ class Catalog:
         local: wheels from `--find-links` folders.
         live_hashes: sha256 of wheels seen on live pages or in folders, by file name.
         index_down: the PyTorch index cannot be used, so that only local folders and the default index serve.
+        folders_only: no index at all can be used.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class Catalog:
         local: tuple[Wheels, ...] = (),
         live_hashes: Mapping[str, str] | None = None,
         index_down: bool = False,
+        folders_only: bool = False,
     ) -> None:
         self.tables = tables
         self.index_down = index_down
+        self.folders_only = folders_only
         # Derived views that the planner keeps for the life of a catalog (a catalog never changes).
         self.scratch: dict[tuple[object, ...], Any] = {}
         self.live = dict(live or {})
@@ -77,6 +80,12 @@ class Catalog:
         """The same catalog when the PyTorch index cannot be used."""
         return Catalog(
             self.tables, live=self.live, local=self.local, live_hashes=self._live_hashes, index_down=True
+        )
+
+    def only_folders(self) -> Catalog:
+        """The same catalog when nothing but local folders can be used."""
+        return Catalog(
+            self.tables, local=self.local, live_hashes=self._live_hashes, index_down=True, folders_only=True
         )
 
     @property
@@ -129,7 +138,7 @@ class Catalog:
         return index
 
     def _rows(self) -> Iterable[Wheels]:
-        for row in self.tables.wheels:
+        for row in () if self.folders_only else self.tables.wheels:
             if row.origin == "index" and (row.package, row.backend) in self.live:
                 continue
             yield row
