@@ -22,6 +22,7 @@ from torchinstall.install.uv import find_uv, uv_beside_us
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.xdist_group("bare-root"),  # the root is made once
     pytest.mark.skipif(
         not sys.platform.startswith("linux") or os.getuid() != 0, reason="chroot needs Linux and root"
     ),

@@ -126,7 +126,7 @@ VERB = Verb(
             "for a machine that was probed",
         ),
         (
-            "torchinstall bundle --target-gpu sm_90 --target-driver 580 -o bundle torch vllm",
+            "torchinstall bundle --target-gpu sm_90 --target-driver 580 -o b torch vllm",
             "with other packages",
         ),
         ("torchinstall auto --offline --find-links bundle", "on the machine without a network"),

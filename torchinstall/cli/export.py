@@ -53,7 +53,7 @@ def run(session: Session, settings: Settings) -> int:
     """Plan and write; a plan that says "impossible" is the error."""
     from torchinstall.line import prepare, refusal
     from torchinstall.project.exports import render
-    from torchinstall.project.exports.build import given_of
+    from torchinstall.project.exports.build import given_of, holds_credentials
     from torchinstall.project.exports.resolve import resolve
 
     console = session.console
@@ -78,6 +78,12 @@ def run(session: Session, settings: Settings) -> int:
     error = refusal(line.plan)
     if error is not None:
         raise error
+    if holds_credentials(line):
+        console.warn(
+            "credentials-left-out",
+            "the URL of an index holds a password, which is not written down: give it to the reader in its "
+            "own way (netrc, a keyring, or variables such as UV_INDEX_<NAME>_PASSWORD)",
+        )
     uv = line.uv or world.find_uv(world.env)
     given = given_of(
         line,

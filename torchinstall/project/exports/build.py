@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torchinstall.line import Line
     from torchinstall.planner.model import Package, Plan
 
-__all__ = ["check_args", "given_of", "pins_and_others"]
+__all__ = ["check_args", "given_of", "holds_credentials", "pins_and_others"]
 
 _HELD = (
     "--default-index",
@@ -66,11 +66,18 @@ def given_of(
         tool=f"torchinstall {__version__}",
         resolve=resolve,
         uv=uv,
-        uv_args=line.order.uv_args,
+        uv_args=tuple(without_credentials(item) for item in line.order.uv_args),
         constraint_files=line.order.constraint_files,
         lock=lock,
         base=str(base),
     )
+
+
+def holds_credentials(line: Line) -> bool:
+    """Whether a URL that will be written down has user and password, which are then left out."""
+    plan = line.plan
+    texts = (*(item.index_url or "" for item in plan.packages), *plan.requirements, *line.order.uv_args)
+    return any(without_credentials(text) != text for text in texts)
 
 
 def check_args(uv_args: tuple[str, ...]) -> None:
@@ -111,7 +118,7 @@ def pins_and_others(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
         elif package is not None:
             pins.append(_pin(package, line, plan.find_links))
         else:
-            others.append(line)
+            others.append(without_credentials(line))
     return tuple(pins), tuple(others)
 
 

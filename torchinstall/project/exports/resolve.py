@@ -176,12 +176,13 @@ def decided(given: Given) -> tuple[Pin, ...]:
     if all(pin.version is not None or pin.index is None for pin in given.pins):
         return given.pins
     versions = {file.name: file.version for file in files_of(given.resolve(), given.target)}
-    return tuple(
-        dataclasses.replace(pin, version=version, line=f"{pin.line}=={version}")
-        if pin.version is None and pin.index is not None and (version := versions.get(pin.name))
-        else pin
-        for pin in given.pins
-    )
+    found = []
+    for pin in given.pins:
+        if pin.version is not None or pin.index is None:
+            found.append(pin)
+        elif (version := versions.get(pin.name)) is not None:
+            found.append(dataclasses.replace(pin, version=version, line=f"{pin.line}=={version}"))
+    return tuple(found)
 
 
 def _file(row: dict[str, Any], rank: Mapping[str, int], target: Target) -> File:
