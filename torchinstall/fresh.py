@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.model import Warn
@@ -89,8 +90,13 @@ def fresh_plan(
         made = decide(folders)
         if made.error is None:
             return Fresh(plan=made, catalog=folders)
+
+    @lru_cache(maxsize=1)  # asked again after every reading, also after one that brought nothing
+    def wanted(known: Catalog, discovered: tuple[str, ...]) -> tuple[PageKey, ...]:
+        return wanted_pages(request, machine, target, known, discovered=discovered)
+
     tables = decide(catalog)
-    if tables.status == "satisfied" or not wanted_pages(request, machine, target, catalog):
+    if tables.status == "satisfied" or not wanted(catalog, ()):
         return Fresh(plan=tables, catalog=catalog)
     options = live_options(
         catalog,
@@ -103,9 +109,7 @@ def fresh_plan(
     )
     age = (world.today() - date.fromisoformat(catalog.snapshot)).days
     reading = _Reading(options, catalog, tables, discover=age > DISCOVER_AFTER_DAYS, detail=detail)
-    while keys := reading.unread(
-        lambda known, names: wanted_pages(request, machine, target, known, discovered=names)
-    ):
+    while keys := reading.unread(wanted):
         reading.read(keys, decide)
     if reading.failure is None:
         return Fresh(plan=_warned(reading.plan, reading.warnings), catalog=reading.catalog)

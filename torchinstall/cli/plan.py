@@ -26,8 +26,8 @@ def run(session: Session, settings: Settings) -> int:
         return run_fleet(session, settings)
     console = session.console
     line = prepare(session.world, settings, here=False, detail=console.detail)
-    data = plan_to_json(line.plan)
-    console.partial = data
+    if settings.on("json"):
+        console.partial = plan_to_json(line.plan)
     error = refusal(line.plan)
     report_warnings(console, line.plan)
     said = _words(line.plan, settings)
