@@ -40,6 +40,10 @@ class Cover:
     found: str | None = None
     assumed: str | None = None
 
+    def of(self, gpu: Gpu) -> Cover:
+        """The same verdict for an equal GPU."""
+        return Cover(gpu, self.by, self.rule, self.wanted, self.found, self.assumed)
+
     @property
     def covered(self) -> bool:
         """Whether the build runs on the GPU."""

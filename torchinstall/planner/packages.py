@@ -195,12 +195,13 @@ def _runtime(build: Build, torch: Wheels, wants: Wants, catalog: Catalog, target
     """Packages that torch depends on and that only the PyTorch index has: they must be routed too."""
     if torch.origin not in ("index", "find-links"):
         return []
+    key = ("runtime", build.backend.name, torch.channel)
+    if key not in catalog.scratch:
+        entries = ((row, runtime_entry(row, build.backend, torch.channel)) for row in catalog.families)
+        catalog.scratch[key] = tuple((row, entry) for row, entry in entries if entry is not None)
     found: list[Pick] = []
-    for family in catalog.families:
+    for family, entry in catalog.scratch[key]:
         if family.package in wants.family:
-            continue
-        entry = runtime_entry(family, build.backend, torch.channel)
-        if entry is None:
             continue
         if entry == build.backend.name != build.backend.kind.kind:
             # Its files lie elsewhere and are only linked from the index: uv finds the version.

@@ -31,6 +31,15 @@ def sort_key(build: Build, covers: tuple[Cover, ...], situation: Situation) -> t
 
 def coverage_key(covers: tuple[Cover, ...], situation: Situation) -> tuple[object, ...]:
     """The part of the key that says how well a build uses this machine's GPUs."""
+    key = ("coverage", id(covers))
+    if key not in situation.memo:
+        # The tuple is kept beside its answer, so that its identity stays its own.
+        situation.memo[key] = covers, _coverage_key(covers, situation)
+    answer: tuple[object, ...] = situation.memo[key][1]
+    return answer
+
+
+def _coverage_key(covers: tuple[Cover, ...], situation: Situation) -> tuple[object, ...]:
     covered = [item.gpu for item in covers if item.covered]
     if not covered:
         return (False, False, -UNRANKED, False, False)
@@ -39,12 +48,14 @@ def coverage_key(covers: tuple[Cover, ...], situation: Situation) -> tuple[objec
         gpu for gpu in situation.gpus if gpu.vendor == lead.vendor
     )
     wanted = _preferred(vendor, situation)
+    # By identity: the covers hold the situation's own GPUs, and equal ones need not be compared.
+    ids = {id(gpu) for gpu in covered}
     return (
         True,
         lead.integrated is not True,
         -_rank(lead, situation),
-        all(gpu in covered for gpu in vendor),
-        wanted in covered,
+        all(id(gpu) in ids for gpu in vendor),
+        id(wanted) in ids,
     )
 
 

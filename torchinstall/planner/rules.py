@@ -9,7 +9,6 @@ latter would have run on this machine: that is how "only your pins rule it out" 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from torchinstall.values import dataclass
 from torchinstall.versions import at_least, text_of
 
 if TYPE_CHECKING:
+    from torchinstall.catalog.model import Code, Wheels
     from torchinstall.planner.builds import Build
     from torchinstall.planner.situation import Situation
     from torchinstall.planner.wants import Wants
@@ -46,6 +46,7 @@ class Case:
         self.situation = situation
         self.wants = wants
         self._covers: tuple[Cover, ...] | None = None
+        self._fits: tuple[Wheels, ...] | None = None
         self._key: tuple[object, ...] | None = None
         self._picks: tuple[Pick, ...] | Missing | None = None
 
@@ -55,6 +56,13 @@ class Case:
         if self._covers is None:
             self._covers = _covers(self.build, self.situation)
         return self._covers
+
+    @property
+    def fits(self) -> tuple[Wheels, ...]:
+        """Its wheels for the target's Python and ABI, whatever system they ask for."""
+        if self._fits is None:
+            self._fits = fitting(self.build.wheels, python_tags(self.situation.target.abi))
+        return self._fits
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -74,8 +82,17 @@ class Case:
 def _covers(build: Build, situation: Situation) -> tuple[Cover, ...]:
     catalog, target = situation.catalog, situation.target
     code = catalog.code(build.torch, build.backend, target.platform)
+    # Patch releases share their minor's list of code, and so its verdicts.
+    memo_key = ("covers", build.backend.name, code and (code.torch, code.assumed))
+    if memo_key not in situation.memo:
+        situation.memo[memo_key] = _judged_covers(build, code, situation)
+    covers: tuple[Cover, ...] = situation.memo[memo_key]
+    return covers
+
+
+def _judged_covers(build: Build, code: Code | None, situation: Situation) -> tuple[Cover, ...]:
     vendor = build.backend.kind.vendor
-    served = {kind.vendor for kind in catalog.tables.kinds}
+    served = {kind.vendor for kind in situation.catalog.tables.kinds}
     same: dict[tuple[object, ...], Cover] = {}
     found: list[Cover] = []
     for gpu in situation.gpus:
@@ -86,7 +103,7 @@ def _covers(build: Build, situation: Situation) -> tuple[Cover, ...]:
         if key not in same:
             same[key] = cover(build.backend, code, gpu, situation)
         answer = same[key]
-        found.append(answer if answer.gpu is gpu else dataclasses.replace(answer, gpu=gpu))
+        found.append(answer if answer.gpu is gpu else answer.of(gpu))
     return tuple(found)
 
 
@@ -128,8 +145,7 @@ def python_not_published(case: Case) -> tuple[str, str] | None:
     """No file for the target's Python version and ABI."""
     if case.situation.target.implementation != "cpython":
         return "CPython", case.situation.target.implementation
-    tags = python_tags(case.situation.target.abi)
-    if fitting(case.build.wheels, tags):
+    if case.fits:
         return None
     published = sorted(
         {
@@ -144,10 +160,7 @@ def python_not_published(case: Case) -> tuple[str, str] | None:
 
 def system_too_old(case: Case) -> Objection | None:
     """Every file for this Python asks for a newer libc or macOS, or there is none for musl."""
-    misfits = [
-        wheel_fits(row.platform_tag, case.situation.target)
-        for row in fitting(case.build.wheels, python_tags(case.situation.target.abi))
-    ]
+    misfits = [wheel_fits(row.platform_tag, case.situation.target) for row in case.fits]
     if not misfits or None in misfits:
         return None
     first = next(item for item in misfits if item is not None)
@@ -198,7 +211,7 @@ def no_code_for_gpu(case: Case) -> Objection | None:
 
 def not_confirmed(case: Case) -> tuple[str, str] | None:
     """Nobody has seen this build: it is only guessed that it is published."""
-    rows = fitting(case.build.wheels, python_tags(case.situation.target.abi))
+    rows = case.fits
     if rows and all(row.confidence == "low" for row in rows):
         return "evidence that this build is published", f"a guess ({rows[0].source})"
     return None
@@ -213,7 +226,7 @@ def companion_missing(case: Case) -> tuple[str, str] | None:
 
 def pinned_out(case: Case) -> tuple[str, str] | None:
     """The user's version bounds exclude it."""
-    for row in fitting(case.build.wheels, python_tags(case.situation.target.abi)):
+    for row in case.fits:
         if case.wants.allows("torch", row.full_version):
             break
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torchinstall.machine import Finding, Gpu, capability
 from torchinstall.planner.model import Warn
@@ -45,6 +45,7 @@ class Situation:
         column: which operating system's driver numbers count (WSL runs on the Windows driver).
         unreadable: findings of vendors whose hardware is there and cannot be read.
         assumptions: warnings about what had to be assumed so far.
+        memo: verdicts that several builds share, kept for the life of one plan.
     """
 
     request: Request
@@ -56,6 +57,7 @@ class Situation:
     column: Literal["linux", "windows"]
     unreadable: tuple[Finding, ...]
     assumptions: tuple[Warn, ...]
+    memo: dict[tuple[object, ...], Any]
 
     @property
     def discrete(self) -> tuple[Gpu, ...]:
@@ -110,6 +112,7 @@ def situation(request: Request, machine: Machine, target: Target, catalog: Catal
         column="windows" if target.os == "windows" or wsl else "linux",
         unreadable=_unreadable(request, machine, resolved, drivers, catalog),
         assumptions=tuple(warnings),
+        memo={},
     )
 
 
