@@ -97,12 +97,15 @@ def test_uv_takes_the_machine_from_its_variables() -> None:
             driver: real.choose(Case("", LINUX, (_BY_CODE["8.6"],), driver=driver))[0]
             for driver in ("470.256.02", "615.36.02")
         }
+        pascal, _ = real.choose(_PASCAL)
         mi300, said = real.choose(Case("", LINUX, (_BY_CODE["gfx942"],)))
         unknown, _ = real.choose(Case("", LINUX, (_BY_CODE["gfx1035"],)))
         spark, _ = real.choose(Case("", ARM, (NVIDIA_ARM[3],), driver="580.126.09"))
     assert chosen["470.256.02"] == Choice("2.7.1", "cu118")
     assert chosen["615.36.02"] is not None
     assert chosen["615.36.02"].backend == "cu132"
+    assert pascal is not None
+    assert pascal.backend == "cu130"  # as the README says: no code for it
     assert mi300 is not None, said
     assert mi300.backend.startswith("rocm")
     assert unknown is not None
