@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,10 +32,8 @@ def place(tmp_path: Path, env: dict[str, str]) -> Place:
 
 @pytest.fixture(scope="session")
 def pip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Python that has pip (those of the tests need not)."""
-    folder = tmp_path_factory.mktemp("pip") / "env"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    return str(folder / "bin" / "python")
+    """A Python that has a pip of today (those of the tests need not)."""
+    return str(tool_environment(tmp_path_factory.mktemp("pip") / "env", "pip>=26.3,<28") / "python")
 
 
 @pytest.fixture(scope="session")

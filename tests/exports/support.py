@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -110,9 +109,3 @@ def tool_environment(folder: Path, *packages: str) -> Path:
         [uv, "pip", "install", "--quiet", "--python", str(folder), *packages], env, folder.parent, timeout=300
     )
     return folder / "bin"
-
-
-def free_copy(source: Path, target: Path) -> Path:
-    """A copy of a folder that a test may change."""
-    shutil.copytree(source, target)
-    return target

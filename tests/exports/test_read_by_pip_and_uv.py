@@ -136,19 +136,20 @@ def test_project_file_is_locked_and_synced_by_uv(
     assert {row["version"] for row in lock["package"] if row["name"] == "torch"} == {RIGHT["torch"]}
 
 
-def test_pylock_is_synced_by_uv_without_an_index(
-    tmp_path: Path, server: IndexServer, env: dict[str, str], place: Place
+@pytest.mark.parametrize("reader", ["pip", "uv"])
+def test_pylock_is_installed_without_an_index(
+    tmp_path: Path, server: IndexServer, env: dict[str, str], place: Place, pip: str, reader: str
 ) -> None:
     path = written(tmp_path, server, env, "pylock", "pylock.toml", "-p", place.python)
     data = loads(path.read_text(encoding="utf-8")) or {}
     assert data["lock-version"] == "1.0"
     assert all(file["hashes"]["sha256"] for row in data["packages"] for file in row["wheels"])
     without = {name: value for name, value in env.items() if name != "UV_DEFAULT_INDEX"}
-    call(
-        [uv_path(), "pip", "sync", "--no-index", "--python", place.python, str(path)],
-        without,
-        tmp_path,
-    )
+    if reader == "pip":
+        argv = [pip, "-m", "pip", "--python", place.python, "install", "--no-index", "-r", str(path)]
+    else:
+        argv = [uv_path(), "pip", "sync", "--no-index", "--python", place.python, str(path)]
+    call(argv, without, tmp_path)
     assert place.versions() == RIGHT
 
 

@@ -9,5 +9,5 @@ __all__ = ["render"]
 
 def render(given: Given) -> str:
     """A `pylock.toml`; its reader needs no index configured, since every file has its URL."""
-    how = "uv pip sync pylock.toml, or: pip install -r pylock.toml (pip 26.1 or newer)"
+    how = "uv pip sync pylock.toml; pip 26.3 reads it too: pip install -r pylock.toml"
     return "\n".join([*given.head(how), given.resolve()])
