@@ -17,6 +17,7 @@ from torchinstall.errors import (
     TorchInstallError,
     UsageError,
 )
+from torchinstall.requirement import canonical_name, requirement
 from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class Line:
             return False
         planned = {package.name for package in self.plan.packages if package.version is not None}
         others = any(
-            requirement.url is not None or requirement.extras or _canonical(requirement.name) not in planned
-            for requirement in self.order.request.requirements
+            asked.url is not None or asked.extras or canonical_name(asked.name) not in planned
+            for asked in self.order.request.requirements
         )
         return self.plan.status == "ready" or others or bool(self.order.uv_args)
 
@@ -74,9 +75,7 @@ class Line:
         where they are built for another backend.
         """
         planned = {package.name for package in self.plan.packages}
-        direct = {
-            _canonical(requirement.name) for requirement in self.order.request.requirements if requirement.url
-        }
+        direct = {canonical_name(asked.name) for asked in self.order.request.requirements if asked.url}
         found = []
         for name in sorted(set(names) - planned - direct):
             family = self.catalog.family(name)
@@ -175,10 +174,8 @@ def _further(order: Order, failed: tuple[tuple[str, str], ...], also: tuple[str,
     """The order with what was learnt on the way."""
     if not failed and not also:
         return order
-    from packaging.requirements import Requirement
-
     request = order.request
-    wanted = (*request.requirements, *(Requirement(name) for name in also))
+    wanted = (*request.requirements, *(requirement(name) for name in also))
     return dataclasses.replace(
         order, request=dataclasses.replace(request, requirements=wanted, failed=failed)
     )
@@ -211,7 +208,7 @@ def catalog_of(world: World) -> Catalog:
 def _with_folders(catalog: Catalog, order: Order, detail: Callable[[str], None]) -> Catalog:
     """The catalog with the wheels of `--find-links`, and those asked for by path or URL, on top."""
     asked = order.request.requirements
-    named = [item.url for item in asked if item.url and catalog.family(_canonical(item.name)) is not None]
+    named = [item.url for item in asked if item.url and catalog.family(canonical_name(item.name)) is not None]
     if not (order.request.find_links or named):
         return catalog
     from torchinstall.catalog.find_links import local_wheels, named_wheels
@@ -229,10 +226,3 @@ def _noted(plan: Plan, order: Order) -> Plan:
 
     notes = tuple(Warn(slug=slug, message=message) for slug, message in order.notes)
     return dataclasses.replace(plan, warnings=(*plan.warnings, *notes)) if notes else plan
-
-
-def _canonical(name: str) -> str:
-    """A project name as plans hold it."""
-    from packaging.utils import canonicalize_name
-
-    return canonicalize_name(name)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from torchinstall.values import dataclass
 
-if TYPE_CHECKING:  # packaging costs start-up time, and verbs need `Setting` from here before they need it
-    from packaging.requirements import Requirement
-
+if TYPE_CHECKING:
     from torchinstall.machine import Gpu
+    from torchinstall.requirement import Wanted
 
 __all__ = ["Channel", "Request", "Setting"]
 
@@ -49,8 +48,8 @@ class Request:
         only: the one build (torch release, backend) that may be chosen, for machines that share it.
     """
 
-    requirements: tuple[Requirement, ...]
-    constraints: tuple[Requirement, ...] = ()
+    requirements: tuple[Wanted, ...]
+    constraints: tuple[Wanted, ...] = ()
     backend: str = "auto"
     channel: Channel = "stable"
     require_gpu: bool = False

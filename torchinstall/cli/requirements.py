@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from torchinstall.cli.requirement_lines import URL, is_path, lines, read_text, split_option, wheel_name
 from torchinstall.errors import UsageError
+from torchinstall.requirement import requirement
 
 if TYPE_CHECKING:
-    from packaging.requirements import Requirement
+    from torchinstall.requirement import Wanted
 
 __all__ = ["Asked", "Reader", "parse_requirement"]
 
@@ -48,15 +49,15 @@ class Asked:
         notes: (slug, message) of lines that were left out on purpose.
     """
 
-    requirements: list[Requirement] = field(default_factory=list)
-    constraints: list[Requirement] = field(default_factory=list)
+    requirements: list[Wanted] = field(default_factory=list)
+    constraints: list[Wanted] = field(default_factory=list)
     find_links: list[str] = field(default_factory=list)
     uv_args: list[str] = field(default_factory=list)
     constraint_files: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
-def parse_requirement(text: str, where: str) -> Requirement:
+def parse_requirement(text: str, where: str) -> Wanted:
     """Parse one requirement.
 
     Args:
@@ -66,11 +67,9 @@ def parse_requirement(text: str, where: str) -> Requirement:
     Raises:
         UsageError: it does not parse.
     """
-    from packaging.requirements import InvalidRequirement, Requirement
-
     try:
-        return Requirement(text)
-    except InvalidRequirement as error:
+        return requirement(text)
+    except ValueError as error:  # packaging's InvalidRequirement is one
         why = str(error).splitlines()[0].rstrip(".")
         raise UsageError(
             "bad-requirement",

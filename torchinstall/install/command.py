@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from torchinstall.errors import UsageError
 from torchinstall.install.redact import is_url, redacted
+from torchinstall.requirement import BareName, canonical_name, requirement
 
 if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
     from torchinstall.planner.model import Package, Plan
+    from torchinstall.requirement import Wanted
     from torchinstall.target import Installed
 
 __all__ = ["PROJECT_FILE", "check_uv_args", "command", "project_text", "shell"]
@@ -180,10 +180,7 @@ class _Sources:
 
 
 def _name(text: str) -> str:
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    return canonicalize_name(Requirement(text).name)
+    return canonical_name(requirement(text).name)
 
 
 def project_text(plan: Plan) -> str:
@@ -207,17 +204,14 @@ def _project(plan: Plan, sources: _Sources) -> str:
 
 def _dependencies(plan: Plan) -> list[str]:
     """Every requirement as asked, the packages of the plan pinned; a package nobody asked for is added."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    packages = {canonicalize_name(package.name): package for package in plan.packages}
+    packages = {canonical_name(package.name): package for package in plan.packages}
     out: list[str] = []
     seen: set[str] = set()
     for text in plan.requirements:
-        requirement = Requirement(text)
-        name = canonicalize_name(requirement.name)
+        asked = requirement(text)
+        name = canonical_name(asked.name)
         package = packages.get(name)
-        line = text if package is None or requirement.url else _pin(package, requirement)
+        line = text if package is None or asked.url else _pin(package, asked)
         seen.add(name)
         if line not in out:
             out.append(line)
@@ -225,13 +219,13 @@ def _dependencies(plan: Plan) -> list[str]:
     return out
 
 
-def _pin(package: Package, requirement: Requirement | None) -> str:
+def _pin(package: Package, asked: Wanted | None) -> str:
     """`torch[opt]==2.9.1+cu128 ; marker`: extras and marker as asked, the version as planned."""
     name, marker, specifier = package.name, "", ""
-    if requirement is not None:
-        name += f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-        marker = f" ; {requirement.marker}" if requirement.marker else ""
-        specifier = str(requirement.specifier)
+    if asked is not None:
+        name += f"[{','.join(sorted(asked.extras))}]" if asked.extras else ""
+        marker = f" ; {asked.marker}" if asked.marker else ""
+        specifier = "" if isinstance(asked, BareName) else str(asked.specifier)
     return name + (f"=={package.version}" if package.version is not None else specifier) + marker
 
 

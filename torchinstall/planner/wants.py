@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
-
+from torchinstall.requirement import BareName, canonical_name
 from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import Wheels
     from torchinstall.request import Request
+    from torchinstall.requirement import Wanted
     from torchinstall.target import Target
 
 __all__ = ["Wants", "of_url", "wants"]
@@ -33,7 +34,7 @@ class Wants:
 
     family: tuple[str, ...]
     pins: dict[str, SpecifierSet]
-    others: tuple[Requirement, ...]
+    others: tuple[Wanted, ...]
     direct: dict[str, Requirement] = field(default_factory=dict)
 
     def allows(self, package: str, version: str) -> bool:
@@ -47,29 +48,39 @@ def wants(request: Request, target: Target, catalog: Catalog) -> Wants:
     environment = _marker_environment(target)
     family: dict[str, None] = {"torch": None}
     pins: dict[str, SpecifierSet] = {}
-    others: list[Requirement] = []
+    others: list[Wanted] = []
     direct: dict[str, Requirement] = {}
     for requirement in request.requirements:
         if requirement.marker is not None and not requirement.marker.evaluate(environment):
             continue
-        name = canonicalize_name(requirement.name)
+        name = canonical_name(requirement.name)
         known = catalog.family(name)
         if known is None or known.own_cuda:
             others.append(requirement)
+            continue
+        if isinstance(requirement, BareName):
+            family[name] = None
             continue
         if requirement.url is not None:
             direct[name] = requirement
             others.append(requirement)
             continue
         family[name] = None
-        pins[name] = pins.get(name, SpecifierSet()) & requirement.specifier
+        _bound(pins, name, requirement)
     for constraint in request.constraints:
-        name = canonicalize_name(constraint.name)
+        name = canonical_name(constraint.name)
+        if isinstance(constraint, BareName):
+            continue
         if constraint.marker is not None and not constraint.marker.evaluate(environment):
             continue
         if catalog.family(name) is not None and constraint.url is None:
-            pins[name] = pins.get(name, SpecifierSet()) & constraint.specifier
+            _bound(pins, name, constraint)
     return Wants(tuple(family), pins, tuple(others), direct)
+
+
+def _bound(pins: dict[str, SpecifierSet], name: str, requirement: Requirement) -> None:
+    there = pins.get(name)
+    pins[name] = requirement.specifier if there is None else there & requirement.specifier
 
 
 def of_url(package: str, wanted: Wants, catalog: Catalog) -> tuple[Wheels, ...]:
