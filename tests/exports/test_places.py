@@ -15,6 +15,7 @@ from tests.support.planning import amd, intel, linux, mac, nvidia, windows
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
 from torchinstall.errors import TorchInstallError
 from torchinstall.project.exports import FORMATS, render
+from torchinstall.project.exports.given import Locked
 from torchinstall.project.toml import loads
 
 H100_HERE = linux(nvidia("NVIDIA H100", "9.0"), driver="580.95.05")
@@ -159,3 +160,22 @@ def test_the_steps_of_a_workflow_run(
     script = "set -e\n" + steps
     done = call(["bash", "-c", script], uv_env(env, UV_PYTHON=MINOR), tmp_path)
     assert done.stdout.strip().splitlines()[-1] == f"2.9.1+{BACKEND}"
+
+
+@pytest.mark.parametrize("name", ["dockerfile", "devcontainer", "github-actions"])
+def test_a_locked_project_is_synced_and_nothing_is_named_again(name: str) -> None:
+    lock = Locked(flags=("--extra", "cpu"), backend="cpu")
+    text = rendered(name, linux(), "torch==2.9.1", "einops", lock=lock)
+    assert "uv sync --frozen" in text
+    assert "--extra cpu" in text
+    assert "einops" not in text
+    assert "torch==" not in text
+
+
+def test_a_project_with_a_build_backend_is_installed_and_not_copied() -> None:
+    app = rendered("dockerfile", linux(), "torch", lock=Locked())
+    package = rendered("dockerfile", linux(), "torch", lock=Locked(package=True))
+    first, last = package.split("\nFROM ")
+    assert "uv sync --frozen --no-dev --no-editable" in first
+    assert "COPY --chown=app:app . ." not in last
+    assert "COPY --chown=app:app . ." in app.split("\nFROM ")[1]
