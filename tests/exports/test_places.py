@@ -175,7 +175,7 @@ def test_a_locked_project_is_synced_and_nothing_is_named_again(name: str) -> Non
 def test_a_project_with_a_build_backend_is_installed_and_not_copied() -> None:
     app = rendered("dockerfile", linux(), "torch", lock=Locked())
     package = rendered("dockerfile", linux(), "torch", lock=Locked(package=True))
-    first, last = package.split("\nFROM ")
+    first, _, last = package.rpartition("\nFROM ")
     assert "uv sync --frozen --no-dev --no-editable" in first
     assert "COPY --chown=app:app . ." not in last
-    assert "COPY --chown=app:app . ." in app.split("\nFROM ")[1]
+    assert "COPY --chown=app:app . ." in app.rpartition("\nFROM ")[2]
