@@ -9,8 +9,8 @@ from torchinstall.planner.packages import Missing
 from torchinstall.planner.rank import coverage_key
 
 if TYPE_CHECKING:
+    from torchinstall.planner.judged import Judged
     from torchinstall.planner.model import Package
-    from torchinstall.planner.plan import Judged
     from torchinstall.planner.wants import Wants
     from torchinstall.target import Installed, Target
 

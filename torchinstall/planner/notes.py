@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torchinstall.planner.situation import Situation
     from torchinstall.planner.wants import Wants
 
-__all__ = ["STALE_DAYS", "age_note", "chosen_notes", "unread_note", "vendor_advice"]
+__all__ = ["STALE_DAYS", "age_note", "chosen_notes", "no_gpu_note", "unread_note", "vendor_advice"]
 
 STALE_DAYS = 90
 """After this many days the shipped tables are called old."""
@@ -199,6 +199,21 @@ def vendor_advice(situation: Situation) -> list[Warn]:
                 for row in catalog.advice(gpu.vendor, key, os)
             )
     return list(dict.fromkeys(notes))
+
+
+def no_gpu_note(where: Situation) -> list[Warn]:
+    """A CPU build because nothing else is visible: loud where a GPU may be elsewhere."""
+    places = {"container": "this container", "ci": "this CI run"}
+    place = next((text for word, text in places.items() if word in where.machine.environment), None)
+    if place is None:
+        return [Warn(slug="no-gpu", message="no GPU was found on this machine, so the CPU build is taken")]
+    return [
+        Warn(
+            slug="no-gpu-here",
+            message=f"no GPU is visible in {place}, so the CPU build is taken; if it will run on a GPU "
+            "elsewhere, say so: --target-driver 580 --target-gpu sm_90",
+        )
+    ]
 
 
 def age_note(snapshot: str, today: date | None) -> list[Warn]:

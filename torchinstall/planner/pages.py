@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.builds import Build, version_key
+from torchinstall.planner.judged import judge_all
 from torchinstall.planner.packages import Missing, runtime_entry
-from torchinstall.planner.plan import judge_all
 from torchinstall.planner.rules import HARDWARE_RULES, Case
 from torchinstall.planner.situation import situation
 from torchinstall.planner.wants import of_url, wants
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.tables import PageKey
     from torchinstall.machine import Machine
-    from torchinstall.planner.plan import Judged
+    from torchinstall.planner.judged import Judged
     from torchinstall.planner.situation import Situation
     from torchinstall.planner.wants import Wants
     from torchinstall.request import Request

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torchinstall.machine import Gpu
-    from torchinstall.planner.plan import Judged
+    from torchinstall.planner.judged import Judged
     from torchinstall.planner.rules import Case
     from torchinstall.planner.situation import Situation
 
