@@ -125,6 +125,7 @@ def _bare_situation(catalog: Catalog, platform: str, gpu: Gpu) -> Situation:
         column="windows" if windows else "linux",
         unreadable=(),
         assumptions=(),
+        memo={},
     )
 
 
