@@ -108,7 +108,9 @@ def fresh_plan(
         allow_insecure=allow_insecure,
     )
     age = (world.today() - date.fromisoformat(catalog.snapshot)).days
-    reading = _Reading(options, catalog, tables, discover=age > DISCOVER_AFTER_DAYS, detail=detail)
+    # The tables hold the stable channel only: what another one has, it must say itself.
+    discover = age > DISCOVER_AFTER_DAYS or request.channel != "stable"
+    reading = _Reading(options, catalog, tables, discover=discover, detail=detail)
     while keys := reading.unread(wanted):
         reading.read(keys, decide)
     if reading.failure is None:

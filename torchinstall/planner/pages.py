@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.builds import Build, version_key
@@ -52,7 +53,7 @@ def wanted_pages(
     best = max(accepted, key=lambda item: (not item.overridden, item.case.key)) if accepted else None
     if best is not None and _all_local(best):
         return ()
-    names = _backends(judged, best, where, wanted, discovered)
+    names = _backends(_stable(judged, where, wanted), best, where, wanted, discovered)
     packages = [name for name in wanted.family if (row := catalog.family(name)) is not None and row.routed]
     keys: list[PageKey] = []
     for name in names:
@@ -64,6 +65,15 @@ def wanted_pages(
         ]
         keys += [(package, name) for package in dict.fromkeys([*packages, *runtime])]
     return tuple(keys)
+
+
+def _stable(judged: tuple[Judged, ...], where: Situation, wanted: Wants) -> tuple[Judged, ...]:
+    """The builds that say which backends this machine runs: the tables know those of the stable channel."""
+    request = where.request
+    if request.channel == "stable":
+        return judged
+    stable = dataclasses.replace(where, request=dataclasses.replace(request, channel="stable"))
+    return (*judged, *judge_all(stable, wanted))
 
 
 def _all_local(best: Judged) -> bool:

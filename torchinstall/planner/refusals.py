@@ -107,6 +107,16 @@ def required_gpu(judged: Iterable[Judged], where: Situation) -> PlanError:
 def no_build(judged: tuple[Judged, ...], where: Situation) -> PlanError:
     """Every candidate was rejected: the rule that the furthest ones met is named."""
     target = where.target
+    if not judged and where.request.channel != "stable":
+        return PlanError(
+            slug="channel-not-read",
+            message=f"nothing is known of the {where.request.channel} channel: its index was not read, or it "
+            f"has nothing for {target.platform}",
+            wanted=f"pages of the {where.request.channel} index",
+            found="the shipped tables, which hold the stable channel",
+            hint="leave --offline out, and check --index-base",
+            exit_code=_NO_COMPATIBLE_BUILD,
+        )
     if not judged:
         return PlanError(
             slug="platform-not-published",
