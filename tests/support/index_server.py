@@ -72,6 +72,8 @@ class IndexServer:
         latency: seconds before each answer.
         authority: serve https with a certificate of it, for `tls_names`.
         json_pages: answer PEP 691 JSON to clients that ask for it.
+        dated: files carry `Last-Modified`, as those of download.pytorch.org do; clients may then keep them
+            for a while.
 
     Attributes:
         log: (method, path) of every request so far, query and all, in order of arrival.
@@ -87,11 +89,13 @@ class IndexServer:
         authority: TestAuthority | None = None,
         tls_names: tuple[str, ...] = ("127.0.0.1", "localhost", "download.pytorch.org"),
         json_pages: bool = False,
+        dated: bool = False,
     ) -> None:
         self.tree = tree if tree is not None else IndexTree()
         self.default = default if default is not None else IndexTree(kind="pypi")
         self.latency = latency
         self.json_pages = json_pages
+        self.dated = dated
         self.log: list[tuple[str, str]] = []
         self.statuses: list[tuple[str, int]] = []
         self._headers: list[tuple[str, dict[str, str]]] = []
@@ -161,7 +165,10 @@ class IndexServer:
         tree = self.default if path.startswith((f"{self.default.root}/", "/packages/")) else self.tree
         if (content := tree.file(path)) is not None:
             kind = "text/plain" if path.endswith(".metadata") else "binary/octet-stream"
-            return Answer(headers={"Content-Type": kind, "Accept-Ranges": "bytes"}, body=content)
+            headers = {"Content-Type": kind, "Accept-Ranges": "bytes"}
+            if self.dated:
+                headers["Last-Modified"] = "Sun, 01 Nov 2026 00:00:00 GMT"
+            return Answer(headers=headers, body=content)
         page_path = path.removesuffix("index.html")
         if page_path.endswith("/"):
             if self.json_pages and "application/vnd.pypi.simple.v1+json" in accept:

@@ -1,0 +1,171 @@
+"""Time `torchinstall auto --dry-run` beside `uv pip install --torch-backend=auto --dry-run`; print Markdown.
+
+    python -m scripts.bench --torchinstall .venv/bin/torchinstall --pairs 10
+
+Both plan torch and torchvision for one described CUDA machine, on a loopback copy of download.pytorch.org and
+of the default index that waits 80 ms before each answer. They take turns, so that a machine whose speed
+drifts treats both alike; medians and the median of the ratios of the pairs are printed. Cold: neither has a
+cache. Warm: both have run a moment ago.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.simulation.real_uv import trees
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.index_server import IndexServer, TestAuthority
+from torchinstall.catalog.load import load_catalog
+
+DRIVER = "570.124.06"
+MACHINE = {
+    "schema_version": 1,
+    "os": "linux",
+    "os_version": "24.04",
+    "arch": "x86_64",
+    "libc": {"family": "glibc", "version": "2.39"},
+    "environment": [],
+    "memory_bytes": 1 << 36,
+    "drivers": [{"vendor": "nvidia", "version": DRIVER, "cuda_version": "12.8", "source": "nvml"}],
+    "gpus": [{"vendor": "nvidia", "index": 0, "name": "NVIDIA H100", "compute_capability": "9.0"}],
+    "findings": [],
+}
+PACKAGES = ("torch", "torchvision")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A command and the environment it runs in."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    caches: tuple[Path, ...]
+
+    def run(self, cwd: Path, *, cold: bool) -> tuple[float, str]:
+        """Wall seconds, and what it printed."""
+        for cache in self.caches if cold else ():
+            shutil.rmtree(cache, ignore_errors=True)
+        begin = time.perf_counter()
+        done = subprocess.run(self.argv, env=self.env, cwd=cwd, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - begin
+        if done.returncode != 0:
+            raise SystemExit(f"{self.name} failed:\n{done.stdout}{done.stderr}")
+        return seconds, done.stdout + done.stderr
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Wall seconds of both tools, turn by turn, and the requests of the last turn."""
+
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...]
+    requests: tuple[tuple[str, ...], tuple[str, ...]]
+
+    @property
+    def ratio(self) -> float:
+        """Median of the ratios of the pairs."""
+        return statistics.median(a / b for a, b in zip(self.ours, self.theirs, strict=True))
+
+
+def compare(tools: tuple[Tool, Tool], server: IndexServer, cwd: Path, pairs: int, *, cold: bool) -> Pairs:
+    """Let both run in turn."""
+    for tool in tools:
+        tool.run(cwd, cold=cold)
+    times: tuple[list[float], list[float]] = ([], [])
+    requests: list[tuple[str, ...]] = [(), ()]
+    for _ in range(pairs):
+        for number, tool in enumerate(tools):
+            server.log.clear()
+            times[number].append(tool.run(cwd, cold=cold)[0])
+            requests[number] = tuple(path for _, path in server.log)
+    return Pairs(tuple(times[0]), tuple(times[1]), (requests[0], requests[1]))
+
+
+def _chosen(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if "torch" in line and "+cu" in line), "?")
+
+
+def _tools(args: argparse.Namespace, folder: Path, env: dict[str, str]) -> tuple[Tool, Tool]:
+    machine = folder / "machine.json"
+    machine.write_text(json.dumps(MACHINE), encoding="utf-8")
+    mine, theirs = folder / "cache-ours", folder / "cache-uv"
+    ours_env = {**env, "UV_CACHE_DIR": str(mine / "uv"), "TORCHINSTALL_CACHE_DIR": str(mine / "pages")}
+    uv_env = {**env, "UV_CACHE_DIR": str(theirs), "UV_CUDA_DRIVER_VERSION": DRIVER}
+    ours = (*args.torchinstall, "auto", *PACKAGES, "--dry-run", "--machine", str(machine))
+    uv = (args.uv, "pip", "install", *PACKAGES, "--torch-backend=auto", "--dry-run")
+    return Tool("torchinstall", ours, ours_env, (mine,)), Tool("uv", uv, uv_env, (theirs,))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare; returns 1 where a budget of the design is missed."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
+    parser.add_argument(
+        "--torchinstall",
+        nargs="+",
+        default=[sys.executable, "-m", "torchinstall"],
+        help="command of an installed, compiled copy (default: this Python's)",
+    )
+    parser.add_argument("--uv", help="uv to compare with (default: beside torchinstall, or on PATH)")
+    parser.add_argument("--pairs", type=int, default=10, help="turns of each kind (default: %(default)s)")
+    parser.add_argument("--latency", type=float, default=0.08, help="seconds before an answer")
+    parser.add_argument("--requests", action="store_true", help="print what each asked for")
+    args = parser.parse_args(argv)
+    beside = Path(args.torchinstall[0]).with_name("uv")
+    args.uv = args.uv or (str(beside) if beside.exists() else shutil.which("uv"))
+
+    pytorch, default = trees(load_catalog())
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        authority = TestAuthority(folder)
+        with (
+            IndexServer(
+                pytorch, default=default, latency=args.latency, authority=authority, dated=True
+            ) as server,
+            ConnectProxy(server.port) as proxy,
+        ):
+            venv = folder / "venv"
+            subprocess.run([args.uv, "venv", "-q", "--python", sys.executable, str(venv)], check=True)
+            env = {
+                "HOME": str(folder),
+                "PATH": "/usr/bin:/bin",
+                "VIRTUAL_ENV": str(venv),
+                "HTTPS_PROXY": proxy.url,
+                "NO_PROXY": "127.0.0.1",
+                "SSL_CERT_FILE": str(authority.bundle),
+                "UV_DEFAULT_INDEX": server.default_index,
+                "UV_PYTHON_DOWNLOADS": "never",
+                "UV_NO_PROGRESS": "1",
+            }
+            tools = _tools(args, folder, env)
+            found = {
+                "cold": compare(tools, server, folder, args.pairs, cold=True),
+                "warm": compare(tools, server, folder, args.pairs, cold=False),
+            }
+            chosen = [_chosen(tool.run(folder, cold=False)[1]) for tool in tools]
+    print(f"torchinstall: {chosen[0]}; uv: {chosen[1]}; {args.pairs} pairs, {args.latency * 1000:.0f} ms\n")
+    print("| caches | torchinstall, ms | uv, ms | ratio | requests | requests of uv |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for kind, row in found.items():
+        ours, theirs = (statistics.median(times) * 1000 for times in (row.ours, row.theirs))
+        counts = " | ".join(str(len(asked)) for asked in row.requests)
+        print(f"| {kind} | {ours:.0f} | {theirs:.0f} | {row.ratio:.2f} | {counts} |")
+    if args.requests:
+        for kind, row in found.items():
+            for tool, asked in zip(tools, row.requests, strict=True):
+                print(f"\n{tool.name}, {kind}:\n" + "\n".join(f"  {path}" for path in asked))
+    return 0 if found["warm"].ratio <= 0.8 and found["cold"].ratio <= 1.0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
