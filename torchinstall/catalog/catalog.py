@@ -27,6 +27,7 @@ from torchinstall.catalog.model import (
     Wheels,
 )
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
+from torchinstall.versions import Dotted, at_least
 
 __all__ = ["Catalog"]
 
@@ -192,6 +193,11 @@ class Catalog:
         major, minor = backend.toolkit[0], backend.toolkit[1] if len(backend.toolkit) > 1 else None
         kind = backend.kind.kind
         return self._floors.get((kind, major, minor)) or self._floors.get((kind, major, None))
+
+    def runs_generic_builds(self, l4t: Dotted) -> bool:
+        """Whether a Jetson Linux release runs the builds for ordinary Arm servers, not only its own."""
+        floor = self._floors.get(("l4t", 0, None))
+        return floor is not None and at_least(l4t, floor.linux)
 
     def cuda_of_branch(self, branch: int) -> str | None:
         """The newest CUDA that a driver branch speaks; that of the nearest lower branch where unknown."""

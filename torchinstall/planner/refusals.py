@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torchinstall.planner.judged import Judged
     from torchinstall.planner.rules import Case
     from torchinstall.planner.situation import Situation
+    from torchinstall.target import Target
 
 __all__ = ["gpu_reasons", "no_build", "pins_cost_the_gpu", "required_gpu", "unreadable"]
 
@@ -25,9 +26,9 @@ _GPU_UNAVAILABLE = 4
 _SYSTEM_HINTS = {
     "musl": "use an image with glibc (debian, ubuntu, fedora); PyTorch publishes nothing for musl",
     "rosetta": "install an arm64 Python and make a new environment with it: "
-    "uv venv --python cpython-3.12-macos-aarch64-none",
-    "glibc-too-old": "use a newer distribution, or an older torch: torchinstall plan 'torch<2.7'",
-    "macos-too-old": "update macOS, or ask for an older torch: torchinstall plan 'torch<2.12'",
+    "uv venv --python cpython-{python}-macos-aarch64-none",
+    "glibc-too-old": "use a newer distribution, or an older Python, for which older releases were published",
+    "macos-too-old": "update macOS, or use an older Python, for which older releases were published",
 }
 
 
@@ -138,9 +139,14 @@ def no_build(judged: tuple[Judged, ...], where: Situation) -> PlanError:
         message=f"no build of torch fits; the closest is {build.torch}+{build.backend.name}",
         wanted=objection.wanted,
         found=objection.found,
-        hint=_SYSTEM_HINTS.get(objection.rule) or _way_on(furthest, judged),
+        hint=_system_hint(objection.rule, target) or _way_on(furthest, judged),
         exit_code=_NO_COMPATIBLE_BUILD,
     )
+
+
+def _system_hint(rule: str, target: Target) -> str | None:
+    hint = _SYSTEM_HINTS.get(rule)
+    return hint and hint.format(python=".".join(target.python_version.split(".")[:2]))
 
 
 def _not_asked(item: Judged) -> bool:

@@ -73,17 +73,13 @@ class Situation:
     @property
     def tegra(self) -> bool:
         """A Jetson whose driver cannot run generic aarch64 CUDA builds (Jetson Linux 32 to 36)."""
-        return is_tegra(self.machine)
+        return is_tegra(self.machine, self.catalog)
 
 
-FIRST_SBSA_L4T = 38
-"""Jetson Linux 38 (JetPack 7) is the first whose driver runs ordinary aarch64 builds (design, rule 10)."""
-
-
-def is_tegra(machine: Machine) -> bool:
-    """Whether a machine is such a Jetson."""
+def is_tegra(machine: Machine, catalog: Catalog) -> bool:
+    """Whether a machine is a Jetson whose driver runs only builds made for it (design, rule 10)."""
     release = dotted_or_none(machine.l4t)
-    return release is not None and release[0] < FIRST_SBSA_L4T
+    return release is not None and not catalog.runs_generic_builds(release)
 
 
 def situation(request: Request, machine: Machine, target: Target, catalog: Catalog) -> Situation:
@@ -214,7 +210,7 @@ def _unreadable(
     ]
     told = {finding.probe for finding in findings}
     # A Jetson's driver is part of its system and answers nobody: it is not missing (design, rule 10).
-    tegra = is_tegra(machine)
+    tegra = is_tegra(machine, catalog)
     for vendor in dict.fromkeys(gpu.vendor for gpu in gpus):
         if vendor not in readable and vendor not in told and not tegra:
             names = ", ".join(gpu.label for gpu in gpus if gpu.vendor == vendor)
