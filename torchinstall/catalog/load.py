@@ -1,4 +1,8 @@
-"""The shipped tables, each read and checked when it is first asked for."""
+"""The tables, each read when it is first asked for.
+
+Tables of a folder that the user names are checked row by row. Those that came with torchinstall were checked
+when they were made (`verify.verify`, a test), and only their heads are looked at again.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,6 @@ from torchinstall.catalog.model import (
     GpuService,
     Wheels,
 )
-from torchinstall.catalog.schemas import GPU_VENDORS, SCHEMAS
 from torchinstall.catalog.table_file import TableFile, find_rows, read_table
 from torchinstall.versions import dotted
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torchinstall.catalog.catalog import Catalog
+    from torchinstall.catalog.table_file import Schema
 
 __all__ = ["DATA", "ShippedTables", "load_catalog"]
 
@@ -48,10 +52,17 @@ class ShippedTables:
         self._files: dict[str, TableFile] = {}
         self._gpus: dict[str, tuple[GpuFact, ...]] = {}
 
+    def _schema(self, name: str) -> Schema | None:
+        if self.directory == DATA:
+            return None
+        from torchinstall.catalog.schemas import SCHEMAS
+
+        return SCHEMAS[name]
+
     def file(self, name: str) -> TableFile:
         """One table as read, with its date and sources, by file name."""
         if name not in self._files:
-            self._files[name] = read_table(self.directory / name, SCHEMAS[name])
+            self._files[name] = read_table(self.directory / name, self._schema(name))
         return self._files[name]
 
     @cached_property
@@ -163,6 +174,8 @@ class ShippedTables:
         return self._gpus[vendor]
 
     def _gpu_facts(self, vendor: str) -> list[GpuFact]:
+        from torchinstall.catalog.schemas import GPU_VENDORS
+
         known = next((name for name in GPU_VENDORS if name == vendor), None)
         if known is None:
             return []
@@ -184,7 +197,8 @@ class ShippedTables:
     def sha256(self, backend: str, filename: str) -> str | None:
         """The hash of a wheel on the stable index, where known; backend `""`: PyPI."""
         # Two of some thousand rows are wanted for a plan; reading them all costs a tenth of it.
-        rows = find_rows(self.directory / "hashes.json", SCHEMAS["hashes.json"], filename)
+        name = "hashes.json"
+        rows = find_rows(self.directory / name, self._schema(name), filename)
         return next((row["sha256"] for row in rows if row["backend"] == backend), None)
 
 

@@ -136,8 +136,12 @@ def invalid(name: str, what: str, *, row: int | None = None) -> CatalogError:
     )
 
 
-def read_table(path: Path, schema: Schema) -> TableFile:
+def read_table(path: Path, schema: Schema | None) -> TableFile:
     """Read and check one table.
+
+    Args:
+        path: of the file.
+        schema: of its rows; None: they were checked when the table was made, and need not be again.
 
     Raises:
         CatalogError: `catalog-invalid` (unreadable, not JSON, a row that breaks the schema),
@@ -152,7 +156,7 @@ def read_table(path: Path, schema: Schema) -> TableFile:
     return parse_table(path.name, raw, schema)
 
 
-def find_rows(path: Path, schema: Schema, text: str) -> tuple[dict[str, Any], ...]:
+def find_rows(path: Path, schema: Schema | None, text: str) -> tuple[dict[str, Any], ...]:
     """The rows that hold this text in any column, checked; the others are neither parsed nor checked.
 
     For a long table of which little is wanted. One that is not written one row a line is read as a whole.
@@ -174,14 +178,14 @@ def find_rows(path: Path, schema: Schema, text: str) -> tuple[dict[str, Any], ..
             row = json.loads(content[start:end].rstrip(b","))
         except ValueError:
             return tuple(row for row in read_table(path, schema).rows if text in row.values())
-        if (problem := schema.problem(row)) is not None:
+        if schema is not None and (problem := schema.problem(row)) is not None:
             raise invalid(path.name, problem)
         rows.append(row)
         at = content.find(needle, end)
     return tuple(rows)
 
 
-def parse_table(name: str, raw: Any, schema: Schema) -> TableFile:
+def parse_table(name: str, raw: Any, schema: Schema | None) -> TableFile:
     """Check the object of a table file, see `read_table`."""
     if not isinstance(raw, dict):
         raise invalid(name, "not a JSON object")
@@ -203,9 +207,13 @@ def parse_table(name: str, raw: Any, schema: Schema) -> TableFile:
         raise invalid(name, "sources is not an object of texts")
     if not isinstance(rows, list):
         raise invalid(name, "rows is not a list")
-    if not schema.fits(rows) or not {row["source"] for row in rows} <= sources.keys():
+    if schema is not None and not _fits(rows, sources, schema):
         raise _first_problem(name, rows, sources, schema)
     return TableFile(name=name, as_of=as_of, sources=sources, rows=tuple(rows))
+
+
+def _fits(rows: list[Any], sources: Row, schema: Schema) -> bool:
+    return schema.fits(rows) and {row["source"] for row in rows} <= sources.keys()
 
 
 def _first_problem(name: str, rows: list[Any], sources: Row, schema: Schema) -> CatalogError:

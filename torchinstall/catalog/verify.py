@@ -1,6 +1,6 @@
 """Check the catalog's tables against their laws: what `torchinstall catalog verify` does.
 
-Loading a table checks its shape; the laws say what tables must say together. They are too slow for a start of
+Reading a table checks its shape; the laws say what tables must say together. They are too slow for a start of
 the program and are run by the verb, by the scripts that rebuild tables, and by the tests.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.laws import LAWS, Problem
 from torchinstall.catalog.schemas import SCHEMAS
+from torchinstall.catalog.table_file import read_table
 from torchinstall.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _unreadable(tables: ShippedTables) -> Iterator[Problem]:
 
 def _fault(tables: ShippedTables, name: str) -> CatalogError | None:
     try:
-        tables.file(name)
+        read_table(tables.directory / name, SCHEMAS[name])
     except CatalogError as error:
         return error
     return None

@@ -28,7 +28,8 @@ def run(session: Session, settings: Settings) -> int:
 
     console = session.console
     line = prepare(session.world, settings, here=True, detail=console.detail)
-    console.partial["plan"] = plan_to_json(line.plan)
+    if console.json:
+        console.partial["plan"] = plan_to_json(line.plan)
     console.say(f"target: Python {line.target.python_version} in {line.target.prefix} ({line.target.why})")
     report_warnings(console, line.plan)
     error = refusal(line.plan)
