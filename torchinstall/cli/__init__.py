@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,10 @@ def main(
     from torchinstall.cli.world import real_world
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    world = world or real_world()
+    if world is None:
+        # The process is ours and ends soon: looking for cycles of garbage costs more than they do.
+        gc.disable()
+        world = real_world()
     console = Console(world.stdout, world.stderr, world.env)
     console.json = _wants_json(arguments, world.env.get("TORCHINSTALL_JSON", ""))
     try:
