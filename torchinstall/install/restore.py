@@ -8,6 +8,7 @@ put back from links to the very files (`keep`), or else by uv, offline, from its
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -122,7 +123,7 @@ def restore(before: Snapshot, reinstall: Reinstall | None = None) -> Outcome:
         return Outcome(
             status="broken",
             message="the environment is gone: its folder was removed during the install",
-            command=f"uv venv {where} && torchinstall auto --venv {where}",
+            command=f"uv venv{_same_python(before)} {where} && torchinstall auto --venv {where}",
         )
     lost = changed(before)
     strays = strays_of(before)
@@ -147,6 +148,14 @@ def restore(before: Snapshot, reinstall: Reinstall | None = None) -> Outcome:
         if names
         else "what was half installed is removed",
     )
+
+
+def _same_python(before: Snapshot) -> str:
+    """The flag for the Python that the environment had, where its folders tell (not on Windows)."""
+    for site in before.sites:
+        if match := re.fullmatch(r"python(3\.\d+)t?", site.parent.name):
+            return f" --python {match[1]}"
+    return ""
 
 
 def _by_uv(lost: Collection[Dist], reinstall: Reinstall | None) -> str | None:
