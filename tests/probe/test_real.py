@@ -50,7 +50,9 @@ def test_a_probe_of_nothing_starts_no_process(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip() == ""
+    # The standard library's own `platform` brings subprocess along before Python 3.11.
+    brought = {"subprocess"} if sys.version_info < (3, 11) else set()
+    assert set(done.stdout.split()) <= brought
 
 
 def test_a_command_in_the_current_folder_is_never_run(tmp_path: Path) -> None:
