@@ -32,7 +32,8 @@ seen = {"open": [], "process": [], "socket": []}
 def hook(event, args):
     if event == "open" and isinstance(args[0], str):
         seen["open"].append(args[0])
-    elif event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "os.system"):
+    # Not os.posix_spawn and os.fork: Popen uses the one or the other, by the version of Python.
+    elif event in ("subprocess.Popen", "os.exec", "os.system"):
         seen["process"].append([str(part) for part in args[1]] if len(args) > 1 else [event])
     elif event in ("socket.connect", "socket.getaddrinfo"):
         seen["socket"].append(event)

@@ -10,7 +10,8 @@ from torchinstall.values import dataclass
 __all__ = ["WheelName", "parse_name"]
 
 _PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
-_TAG = re.compile(r"[A-Za-z0-9_.]+")
+_TAG = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
+_PYTHON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
 _NORMALISED = re.compile(r"[-_.]+")
 
@@ -41,7 +42,7 @@ def parse_name(filename: str) -> WheelName | None:
     project, build = parts[0], parts[2] if len(parts) == 6 else ""
     python, abi, platform = parts[-3:]
     version = _version(parts[1])
-    tags_fine = _TAG.fullmatch(python) and _TAG.fullmatch(abi) and _TAG.fullmatch(platform)
+    tags_fine = _PYTHON.fullmatch(python) and _TAG.fullmatch(abi) and _TAG.fullmatch(platform)
     if version is None or not tags_fine or not _PROJECT.fullmatch(project) or "__" in project:
         return None
     if build and not _BUILD.fullmatch(build):

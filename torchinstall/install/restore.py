@@ -8,7 +8,6 @@ put back from links to the very files (`keep`), or else by uv, offline, from its
 
 from __future__ import annotations
 
-import re
 import shlex
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -92,10 +91,11 @@ def protected(
         BaseException: whatever else `work` raised (Ctrl-C), after putting things back.
     """
     before = snapshot(sites, prefix, changing)
+    base = _base_python(prefix)
     try:
         result = work()
     except InstallFailedError as error:
-        outcome = restore(before, reinstall)
+        outcome = restore(before, reinstall, base=base)
         tell(outcome.message)
         hints = (
             f"{outcome.message}: {outcome.command}" if outcome.command else outcome.message,
@@ -111,19 +111,21 @@ def protected(
     return result
 
 
-def restore(before: Snapshot, reinstall: Reinstall | None = None) -> Outcome:
+def restore(before: Snapshot, reinstall: Reinstall | None = None, *, base: str | None = None) -> Outcome:
     """Put back what is different from before; the links are given up unless that failed.
 
     Args:
         before: taken before the install.
         reinstall: how uv does it where there are no links.
+        base: the Python that the environment was made with, for making it anew.
     """
     if not all(site.is_dir() for site in before.sites):
         where = shlex.quote(str(before.prefix))
+        python = f"--python {shlex.quote(base)} " if base else ""
         return Outcome(
             status="broken",
             message="the environment is gone: its folder was removed during the install",
-            command=f"uv venv{_same_python(before)} {where} && torchinstall auto --venv {where}",
+            command=f"uv venv {python}{where} && torchinstall auto --venv {where}",
         )
     lost = changed(before)
     strays = strays_of(before)
@@ -150,12 +152,19 @@ def restore(before: Snapshot, reinstall: Reinstall | None = None) -> Outcome:
     )
 
 
-def _same_python(before: Snapshot) -> str:
-    """The flag for the Python that the environment had, where its folders tell (not on Windows)."""
-    for site in before.sites:
-        if match := re.fullmatch(r"python(3\.\d+)t?", site.parent.name):
-            return f" --python {match[1]}"
-    return ""
+def _base_python(prefix: Path) -> str | None:
+    """The interpreter that an environment was made with, as its `pyvenv.cfg` tells."""
+    try:
+        lines = (prefix / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    pairs = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
+    version = pairs.get("version_info") or pairs.get("version") or ""
+    home, short = pairs.get("home"), ".".join(version.split(".")[:2])
+    if not home:
+        return short or None
+    named = (Path(home) / name for name in (f"python{short}", "python3", "python", "python.exe"))
+    return next((str(path) for path in named if path.exists()), short or None)
 
 
 def _by_uv(lost: Collection[Dist], reinstall: Reinstall | None) -> str | None:
