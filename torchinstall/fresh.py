@@ -12,6 +12,7 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from torchinstall.catalog.cache_dir import default_cache_dir
 from torchinstall.planner.model import Warn
 from torchinstall.values import dataclass
 
@@ -96,7 +97,9 @@ def fresh_plan(
         return wanted_pages(request, machine, target, known, discovered=discovered)
 
     tables = decide(catalog)
-    if tables.status == "satisfied" or not wanted(catalog, ()):
+    folder = default_cache_dir(world.env, sys.platform)
+    unread = request.offline and (folder is None or not folder.is_dir())
+    if tables.status == "satisfied" or unread or not wanted(catalog, ()):
         return Fresh(plan=tables, catalog=catalog)
     options = live_options(
         catalog,
@@ -223,7 +226,6 @@ def live_options(
     allow_insecure: tuple[str, ...] = (),
 ) -> LiveOptions:
     """The doors and limits of a fetch, as this run has them."""
-    from torchinstall.catalog.cache import default_cache_dir
     from torchinstall.catalog.live import LiveOptions
 
     return LiveOptions(

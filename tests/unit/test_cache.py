@@ -14,7 +14,8 @@ from tests.support.faults import garbage, unavailable
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree, real_tree
 from tests.support.wheelhouse import torch_wheel
-from torchinstall.catalog.cache import CachedPage, PageCache, PageId, default_cache_dir
+from torchinstall.catalog.cache import CachedPage, PageCache, PageId
+from torchinstall.catalog.cache_dir import default_cache_dir
 from torchinstall.catalog.live import LiveOptions, LiveResult, fetch_pages
 from torchinstall.catalog.pages import Page, parse_page
 

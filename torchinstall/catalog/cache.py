@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torchinstall.catalog.pages import Page, PageFile
 from torchinstall.catalog.urls import origin_of, redact
 from torchinstall.values import dataclass
 
-__all__ = ["CachedPage", "PageCache", "PageId", "default_cache_dir"]
+__all__ = ["CachedPage", "PageCache", "PageId"]
 
 _MAGIC = b"torchinstall-page-1 "
 _MAX_BYTES = 64_000_000
@@ -52,29 +51,6 @@ class CachedPage:
     missing: int | None = None
     page: Page | None = None
     names: tuple[str, ...] | None = None
-
-
-def default_cache_dir(env: Mapping[str, str], platform: str) -> Path | None:
-    """Where pages are kept: `TORCHINSTALL_CACHE_DIR`, else the platform's folder for caches.
-
-    Args:
-        env: the environment.
-        platform: as `sys.platform`.
-
-    Returns:
-        None where nothing names a home.
-    """
-    if explicit := env.get("TORCHINSTALL_CACHE_DIR"):
-        return Path(explicit)
-    if platform == "win32":
-        local = env.get("LOCALAPPDATA")
-        return Path(local) / "torchinstall" / "cache" if local else None
-    home = env.get("HOME")
-    if platform == "darwin":
-        return Path(home) / "Library" / "Caches" / "torchinstall" if home else None
-    if (xdg := env.get("XDG_CACHE_HOME", "")).startswith("/"):
-        return Path(xdg) / "torchinstall"
-    return Path(home) / ".cache" / "torchinstall" if home else None
 
 
 class PageCache:

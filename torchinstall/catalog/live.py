@@ -36,7 +36,7 @@ class LiveOptions:
 
     Attributes:
         index_base: URL or template, see `urls.index_url`; may carry credentials.
-        cache_dir: folder for pages, see `cache.default_cache_dir`; None: nothing is kept.
+        cache_dir: folder for pages, see `cache_dir.default_cache_dir`; None: nothing is kept.
         env: proxies, certificates, netrc, `UV_INSECURE_HOST`, `UV_HTTP_RETRIES`.
         offline: only the cache is asked, whatever its age.
         refresh: the age of a cached page does not count.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from typing import TYPE_CHECKING
 
 from torchinstall.planner.builds import builds
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Judged", "is_obeyed", "judge_all"]
 
+_LAST = ("judged",)
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -27,7 +30,21 @@ class Judged:
 
 
 def judge_all(where: Situation, wanted: Wants) -> tuple[Judged, ...]:
-    """Every build for the platform, newest first, with the rule that objects to it."""
+    """Every build for the platform, newest first, with the rule that objects to it.
+
+    The last answer is kept: what to read of an index and what to choose are asked in turn.
+    """
+    question = (where.request, where.machine, where.target)
+    asked, answer = where.catalog.scratch.get(_LAST, ((), ()))
+    if len(asked) == len(question) and all(map(operator.is_, asked, question)):
+        kept: tuple[Judged, ...] = answer
+        return kept
+    judged = _judged(where, wanted)
+    where.catalog.scratch[_LAST] = question, judged
+    return judged
+
+
+def _judged(where: Situation, wanted: Wants) -> tuple[Judged, ...]:
     obey = is_obeyed(where, wanted)
     named = of_url("torch", wanted, where.catalog)
     found = []
