@@ -24,7 +24,10 @@ _USER = 10001
 _ENVIRONMENT = "/opt/venv"
 """Not below the folder of the project, so that copying the project never covers it."""
 
-_CACHE = "--mount=type=cache,target=/root/.cache"
+_CACHE_FOLDER = "/var/cache/build"
+_CACHE = f"--mount=type=cache,target={_CACHE_FOLDER}"
+"""pip and uv both keep their caches below XDG_CACHE_HOME."""
+
 _SMOKE = "import torch; print(torch.__version__)"
 
 _VENDOR_ENV = {
@@ -61,6 +64,7 @@ def render(given: Given) -> str:
         *given.head(f"docker build -t IMAGE . && {_VENDOR_RUN.get(vendor or '', 'docker run IMAGE')}"),
         *(("# Keep the project's own .venv out of the image: echo .venv >> .dockerignore",) if lock else ()),
         f"FROM {image} AS build",
+        f"ENV XDG_CACHE_HOME={_CACHE_FOLDER}",
         f"RUN {_CACHE} pip install --root-user-action=ignore uv=={given.uv}",
         "# A volume of another file system cannot be linked to; bytecode makes the first start fast.",
         "ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never",
