@@ -17,7 +17,7 @@ import socket
 import sys
 from pathlib import Path
 
-from torchinstall.machine import machine_to_json
+from torchinstall.machine_json import machine_to_json
 from torchinstall.probe import probe_machine, real_system
 from torchinstall.probe.recorder import RecordingSystem
 

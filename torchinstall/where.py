@@ -56,7 +56,7 @@ def read_machine(world: World, name: str) -> Machine:
     Raises:
         UsageError: the file cannot be read or is not a machine file.
     """
-    from torchinstall.machine import parse_machine
+    from torchinstall.machine_json import parse_machine
 
     if name == "-":
         return parse_machine(world.stdin.read(), "stdin")

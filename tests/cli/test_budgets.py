@@ -22,7 +22,7 @@ from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import torch_wheel, wheel
 from torchinstall.catalog.load import DATA
-from torchinstall.machine import machine_to_json
+from torchinstall.machine_json import machine_to_json
 
 ROOT = Path(torchinstall.__file__).parents[1]
 

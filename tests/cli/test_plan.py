@@ -11,7 +11,8 @@ import pytest
 
 from tests.cli.support import Said, run
 from tests.support.planning import linux, mac, nvidia, windows
-from torchinstall.machine import Machine, machine_to_json, parse_machine
+from torchinstall.machine import Machine
+from torchinstall.machine_json import machine_to_json, parse_machine
 from torchinstall.planner.model import Plan, plan_from_json, plan_to_json
 
 GTX_1080_TI = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")

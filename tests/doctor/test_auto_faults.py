@@ -23,7 +23,7 @@ from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.install.keep import KEEP_PREFIX
-from torchinstall.machine import machine_to_json
+from torchinstall.machine_json import machine_to_json
 
 pytestmark = pytest.mark.e2e
 

@@ -22,7 +22,8 @@ from torchinstall.doctor.pasted import piped
 from torchinstall.doctor.surroundings import look_around
 from torchinstall.errors import TargetError
 from torchinstall.install.keep import snapshot
-from torchinstall.machine import Machine, machine_to_json
+from torchinstall.machine import Machine
+from torchinstall.machine_json import machine_to_json
 
 ROOT = Path(__file__).parents[2]
 PYTHON = f"cp3{sys.version_info[1]}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.planning import decide
-from torchinstall.machine import parse_machine
+from torchinstall.machine_json import parse_machine
 
 if TYPE_CHECKING:
     from torchinstall.planner.model import Plan

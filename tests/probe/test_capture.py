@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.machine_folder import MachineFolder, nvml_gpu, nvml_rows
 from tests.support.nvml import FakeGpu, fake_nvml_env
-from torchinstall.machine import parse_machine
+from torchinstall.machine_json import parse_machine
 from torchinstall.probe import folder_system, probe_machine
 from torchinstall.probe.recorder import RecordingSystem, scrub
 

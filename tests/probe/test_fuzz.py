@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.machines.golden import GOLDEN, MACHINES
-from torchinstall.machine import machine_from_json, machine_to_json
+from torchinstall.machine_json import machine_from_json, machine_to_json
 from torchinstall.probe import folder_system, probe_machine
 from torchinstall.probe.folder import RECORD
 

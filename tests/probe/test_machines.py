@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.machines.golden import GOLDEN, MACHINES, seen
-from torchinstall.machine import machine_from_json, machine_to_json, parse_machine
+from torchinstall.machine_json import machine_from_json, machine_to_json, parse_machine
 from torchinstall.probe import folder_system, probe_machine
 from torchinstall.probe.folder import RECORD
 from torchinstall.probe.look import PROBES

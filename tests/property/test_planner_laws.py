@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.planning import amd, decide, intel, linux, nvidia, shipped, windows
-from torchinstall.machine import machine_from_json, machine_to_json
+from torchinstall.machine_json import machine_from_json, machine_to_json
 from torchinstall.planner.model import plan_from_json, plan_to_json
 from torchinstall.planner.rules import RULES
 from torchinstall.versions import dotted

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from tests.simulation.oracle import Box, cuda_of_driver
-from torchinstall.machine import Driver, Finding, Gpu, Libc, Machine, Os, machine_to_json
+from torchinstall.machine import Driver, Finding, Gpu, Libc, Machine, Os
+from torchinstall.machine_json import machine_to_json
 from torchinstall.request import Request
 from torchinstall.tags import foreign_target
 

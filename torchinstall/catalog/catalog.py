@@ -26,6 +26,7 @@ from torchinstall.catalog.model import (
     GpuService,
     Wheels,
 )
+from torchinstall.catalog.products import Products
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
 from torchinstall.versions import Dotted, at_least
 
@@ -248,33 +249,12 @@ class Catalog:
         return tuple(self._families.values())
 
     def gpu_fact(self, vendor: str, pci_id: str | None, name: str | None) -> GpuFact | None:
-        """A product by PCI id, else by name (without the vendor's name, case and spacing apart).
-
-        Where the name is not known as it is, one without its memory size or `Laptop GPU` is looked for:
-        `NVIDIA GeForce RTX 3060 12GB`.
-        """
-        by_id, by_name = self._gpus(vendor)
-        if pci_id is not None and (row := by_id.get(pci_id.lower())):
-            return row
-        if name is None:
-            return None
-        plain = _plain_name(name)
-        return by_name.get(plain) or by_name.get(_AFTER_NAME.sub("", plain))
-
-    def _gpus(self, vendor: str) -> tuple[dict[str, GpuFact], dict[str, GpuFact]]:
-        """The product table of a vendor by PCI id and by plain name; the first of several rows counts."""
-        key = ("gpus", vendor)
+        """A product by PCI id, else by name (`products.Products.find`)."""
+        key = ("products", vendor)
         if key not in self.scratch:
-            by_id: dict[str, GpuFact] = {}
-            by_name: dict[str, GpuFact] = {}
-            for row in self.tables.gpus(vendor):
-                if row.pci_id is not None:
-                    by_id.setdefault(row.pci_id, row)
-                if row.name is not None:
-                    by_name.setdefault(_plain_name(row.name), row)
-            self.scratch[key] = by_id, by_name
-        found: tuple[dict[str, GpuFact], dict[str, GpuFact]] = self.scratch[key]
-        return found
+            self.scratch[key] = Products(self.tables.gpus(vendor))
+        products: Products = self.scratch[key]
+        return products.find(pci_id, name)
 
     def advice(self, vendor: str, match: str, os: str) -> tuple[Advice, ...]:
         """Indexes of a vendor that serve this gfx target or Jetson release."""
@@ -293,12 +273,3 @@ class Catalog:
         if wheel.origin == "index" and wheel.channel == "stable":
             return self.tables.sha256(wheel.backend, filename)
         return None
-
-
-_AFTER_NAME = re.compile(r"( laptop gpu| \d+ ?gb)+$")
-"""What may follow a product's name without changing the chip."""
-
-
-def _plain_name(name: str) -> str:
-    text = re.sub(r"\b(nvidia|amd|intel|geforce|corporation)\b|\(r\)|\(tm\)", " ", name.lower())
-    return re.sub(r"[^a-z0-9]+", " ", text).strip()

@@ -131,7 +131,7 @@ def _data(scene: Scene, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
 
     from torchinstall.doctor.model import diagnosis_to_json
     from torchinstall.install.verify import report_to_json
-    from torchinstall.machine import machine_to_json
+    from torchinstall.machine_json import machine_to_json
 
     choice = scene.choice
     return {

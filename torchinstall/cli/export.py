@@ -178,7 +178,7 @@ def _in_container(world: World, settings: Settings) -> tuple[World, Settings]:
     import io
     import json
 
-    from torchinstall.machine import machine_to_json
+    from torchinstall.machine_json import machine_to_json
     from torchinstall.project.exports.containers import container_on
     from torchinstall.where import machine_of
 

@@ -17,7 +17,7 @@ def run(session: Session, settings: Settings) -> int:
     if settings.on("anonymous"):
         machine = machine.anonymous()
     if settings.on("json"):
-        from torchinstall.machine import machine_to_json
+        from torchinstall.machine_json import machine_to_json
 
         session.console.out_json(machine_to_json(machine))
     else:
