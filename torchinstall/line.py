@@ -198,11 +198,11 @@ def refusal(plan: Plan) -> TorchInstallError | None:
 
 
 def catalog_of(world: World) -> Catalog:
-    """The shipped tables, or those of `TORCHINSTALL_CATALOG_DIR`."""
+    """The shipped tables, or those of `TORCHINSTALL_CATALOG_DIR`, with the packages of configuration files."""
     from torchinstall.catalog.load import load_catalog
 
     directory = world.env.get("TORCHINSTALL_CATALOG_DIR")
-    return load_catalog(world.path(directory) if directory else None)
+    return load_catalog(world.path(directory) if directory else None, families=world.families)
 
 
 def _with_folders(catalog: Catalog, order: Order, detail: Callable[[str], None]) -> Catalog:

@@ -43,12 +43,14 @@ class ShippedTables:
     Args:
         directory: a folder of tables that replaces the shipped one as a whole
             (`TORCHINSTALL_CATALOG_DIR`); None: the shipped one.
+        added: packages that move with torch by configuration; they replace rows of the same name.
 
     Every property raises `CatalogError`: `catalog-invalid` or `catalog-too-new`, naming file and row.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, *, added: tuple[Family, ...] = ()) -> None:
         self.directory = directory or DATA
+        self.added = added
         self._files: dict[str, TableFile] = {}
         self._gpus: dict[str, tuple[GpuFact, ...]] = {}
 
@@ -154,11 +156,13 @@ class ShippedTables:
 
     @cached_property
     def families(self) -> tuple[Family, ...]:
-        """Packages that move with torch."""
-        return tuple(
+        """Packages that move with torch; those of configuration files last, in place of shipped ones."""
+        shipped = (
             Family(**{**row, "runtime_of": tuple(row["runtime_of"])})
             for row in self.file("families.json").rows
         )
+        names = {row.package for row in self.added}
+        return (*(row for row in shipped if row.package not in names), *self.added)
 
     @cached_property
     def advice(self) -> tuple[Advice, ...]:
@@ -202,8 +206,11 @@ class ShippedTables:
         return next((row["sha256"] for row in rows if row["backend"] == backend), None)
 
 
-def load_catalog(directory: Path | None = None) -> Catalog:
-    """A catalog of the shipped tables, or of those in `directory`. Nothing is read yet."""
+def load_catalog(directory: Path | None = None, *, families: tuple[Family, ...] = ()) -> Catalog:
+    """A catalog of the shipped tables, or of those in `directory`. Nothing is read yet.
+
+    `families` are packages that a configuration file adds.
+    """
     from torchinstall.catalog.catalog import Catalog
 
-    return Catalog(ShippedTables(directory))
+    return Catalog(ShippedTables(directory, added=families))

@@ -16,6 +16,7 @@ __all__ = [
     "RESERVED_TABLES",
     "ConfigValue",
     "Kind",
+    "config_tables",
     "load_config",
     "nearest_pyproject",
     "read_toml",
@@ -25,7 +26,7 @@ __all__ = [
 Kind = Literal["text", "texts", "number", "switch", "paths"]
 """What a setting holds; `paths` are texts that start at the file's own folder when relative."""
 
-RESERVED_TABLES: frozenset[str] = frozenset()
+RESERVED_TABLES: frozenset[str] = frozenset({"families"})
 """Tables below `[tool.torchinstall]` that verbs read themselves; they are not settings."""
 
 
@@ -49,22 +50,34 @@ def load_config(cwd: Path, env: Mapping[str, str], kinds: Mapping[str, Kind]) ->
         UsageError: a file that is not TOML, an unknown key, or a value of the wrong type.
     """
     merged: dict[str, ConfigValue] = {}
+    for path, table, where in config_tables(cwd, env):
+        merged.update(_checked(table, path, kinds, where))
+    return merged
+
+
+def config_tables(cwd: Path, env: Mapping[str, str]) -> tuple[tuple[Path, dict[str, Any], str], ...]:
+    """The user's table and then the project's, with their files and how a message names the place.
+
+    Raises:
+        UsageError: a file that is not TOML, or `tool.torchinstall` that is no table.
+    """
+    found: list[tuple[Path, dict[str, Any], str]] = []
     user = user_config_path(env)
     if user is not None and user.is_file():
-        merged.update(_checked(read_toml(user), user, kinds, "top level of"))
+        found.append((user, read_toml(user), "top level of"))
     project = nearest_pyproject(cwd)
     if project is not None:
         tool = read_toml(project).get("tool")
         table = tool.get("torchinstall") if isinstance(tool, dict) else None
+        if table is not None and not isinstance(table, dict):
+            raise UsageError(
+                "bad-config",
+                f"tool.torchinstall in {project} is not a table",
+                wanted="[tool.torchinstall]",
+            )
         if table is not None:
-            if not isinstance(table, dict):
-                raise UsageError(
-                    "bad-config",
-                    f"tool.torchinstall in {project} is not a table",
-                    wanted="[tool.torchinstall]",
-                )
-            merged.update(_checked(table, project, kinds, "[tool.torchinstall] in"))
-    return merged
+            found.append((project, table, "[tool.torchinstall] in"))
+    return tuple(found)
 
 
 def nearest_pyproject(cwd: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
@@ -14,6 +15,9 @@ from torchinstall.cli.options import CONFIG, DECLARED, SOURCES, Flag, config_kin
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
 from torchinstall.values import dataclass
+
+FAMILIES = "torchinstall.families"
+"""Set in click's meta when configuration files are read."""
 
 __all__ = ["GLOBAL", "GROUP_OPTIONS", "Argument", "HelpFlag", "Verb", "global_flags", "write_sections"]
 
@@ -90,6 +94,7 @@ class Verb(click.Command):
                 session.console.partial.update(self.blank())
             if not (session.console.no_config or "--no-config" in args) and not _asks_help(args):
                 ctx.meta[CONFIG] = load_config(session.world.cwd, session.world.env, config_kinds())
+                ctx.meta[FAMILIES] = True
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> int:
@@ -99,6 +104,8 @@ class Verb(click.Command):
         settings = self._settings(ctx)
         session.console.json = settings.on("json")
         session.console.verb = ctx.command_path
+        if ctx.meta.get(FAMILIES):
+            session = _with_families(session)
         return self.run(session, settings)
 
     def _settings(self, ctx: click.Context) -> Settings:
@@ -129,6 +136,16 @@ class Verb(click.Command):
             for command, purpose in self.examples:
                 formatter.write_text(f"# {purpose}")
                 formatter.write(f"{'':>{formatter.current_indent}}{command}\n")
+
+
+def _with_families(session: Session) -> Session:
+    """The session whose catalog knows the packages that configuration files name."""
+    from torchinstall.cli.families import load_families
+
+    families = load_families(session.world.cwd, session.world.env)
+    if not families:
+        return session
+    return dataclasses.replace(session, world=dataclasses.replace(session.world, families=families))
 
 
 def _asks_help(args: Sequence[str]) -> bool:

@@ -17,6 +17,7 @@ from torchinstall.values import dataclass
 if TYPE_CHECKING:
     from datetime import date
 
+    from torchinstall.catalog.model import Family
     from torchinstall.install.uv import Uv
     from torchinstall.probe.system import System
 
@@ -34,6 +35,7 @@ class World:
         find_uv: finds the uv that installs.
         now: seconds since 1970, for the age of what is known.
         python_version: of the interpreter that runs torchinstall, where no other is named.
+        families: packages that move with torch by configuration.
     """
 
     env: Mapping[str, str]
@@ -45,6 +47,7 @@ class World:
     find_uv: Callable[[Mapping[str, str]], Uv]
     now: Callable[[], float]
     python_version: str
+    families: tuple[Family, ...] = ()
 
     @property
     def stderr_bytes(self) -> BinaryIO:
