@@ -198,7 +198,7 @@ def refusal(plan: Plan) -> TorchInstallError | None:
 
 
 def catalog_of(world: World) -> Catalog:
-    """The shipped tables, or those of `TORCHINSTALL_CATALOG_DIR`, with the packages of configuration files."""
+    """The tables (shipped, or of `TORCHINSTALL_CATALOG_DIR`) and the packages of configuration files."""
     from torchinstall.catalog.load import load_catalog
 
     directory = world.env.get("TORCHINSTALL_CATALOG_DIR")
