@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def in_a_box(text: str) -> str:
 
 @pytest.mark.parametrize("dress", [as_printed, with_crlf, with_colours, in_a_box])
 @pytest.mark.parametrize(("heading", "text"), ERRORS, ids=[f"{i}-{h}" for i, (h, _) in enumerate(ERRORS)])
-def test_recognised_from_the_original_text(heading: str, text: str, dress) -> None:  # type: ignore[no-untyped-def]
+def test_recognised_from_the_original_text(heading: str, text: str, dress: Callable[[str], str]) -> None:
     slug, _, rest = heading.partition(" ")
     expected = dict(re.findall(r"(\w+)=(.*?)(?= \w+=|$)", rest))
 

@@ -14,17 +14,22 @@ from torchinstall.values import dataclass
 
 __all__ = [
     "RESERVED_TABLES",
+    "ConfigTables",
     "ConfigValue",
     "Kind",
     "config_tables",
     "load_config",
     "nearest_pyproject",
     "read_toml",
+    "settings_in",
     "user_config_path",
 ]
 
 Kind = Literal["text", "texts", "number", "switch", "paths"]
 """What a setting holds; `paths` are texts that start at the file's own folder when relative."""
+
+ConfigTables = tuple[tuple[Path, dict[str, Any], str], ...]
+"""File, its table, and how a message names the place; the one that wins comes last."""
 
 RESERVED_TABLES: frozenset[str] = frozenset({"families"})
 """Tables below `[tool.torchinstall]` that verbs read themselves; they are not settings."""
@@ -49,13 +54,18 @@ def load_config(cwd: Path, env: Mapping[str, str], kinds: Mapping[str, Kind]) ->
     Raises:
         UsageError: a file that is not TOML, an unknown key, or a value of the wrong type.
     """
+    return settings_in(config_tables(cwd, env), kinds)
+
+
+def settings_in(tables: ConfigTables, kinds: Mapping[str, Kind]) -> dict[str, ConfigValue]:
+    """As `load_config`, from tables that were read already."""
     merged: dict[str, ConfigValue] = {}
-    for path, table, where in config_tables(cwd, env):
+    for path, table, where in tables:
         merged.update(_checked(table, path, kinds, where))
     return merged
 
 
-def config_tables(cwd: Path, env: Mapping[str, str]) -> tuple[tuple[Path, dict[str, Any], str], ...]:
+def config_tables(cwd: Path, env: Mapping[str, str]) -> ConfigTables:
     """The user's table and then the project's, with their files and how a message names the place.
 
     Raises:

@@ -13,27 +13,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torchinstall.catalog.model import Family
-from torchinstall.cli.config import config_tables
 from torchinstall.errors import UsageError
 from torchinstall.requirement import canonical_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["load_families"]
+    from torchinstall.cli.config import ConfigTables
+
+__all__ = ["families_in"]
 
 _KEYS = {"routed": (True, False), "pairing": ("free", "torch"), "own-cuda": (True, False)}
 
 
-def load_families(cwd: Path, env: Mapping[str, str]) -> tuple[Family, ...]:
+def families_in(tables: ConfigTables) -> tuple[Family, ...]:
     """The packages of both files; the project's rows win over the user's.
 
     Raises:
         UsageError: a table that is not right.
     """
     found: dict[str, Family] = {}
-    for path, table, _ in config_tables(cwd, env):
+    for path, table, _ in tables:
         rows = table.get("families", {})
         if not isinstance(rows, dict):
             raise _bad(path, "families", "a table of packages", rows)

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import click
 from click.core import ParameterSource
 
-from torchinstall.cli.config import load_config
+from torchinstall.cli.config import ConfigTables, config_tables, settings_in
 from torchinstall.cli.everywhere import GLOBAL, GROUP_OPTIONS, HelpFlag, global_flags
 from torchinstall.cli.options import CONFIG, DECLARED, SOURCES, Flag, config_kinds
 from torchinstall.cli.session import Session
@@ -17,7 +17,7 @@ from torchinstall.cli.settings import Settings
 from torchinstall.values import dataclass
 
 FAMILIES = "torchinstall.families"
-"""Set in click's meta when configuration files are read."""
+"""In click's meta: the configuration tables that name packages of their own."""
 
 __all__ = ["GLOBAL", "GROUP_OPTIONS", "Argument", "HelpFlag", "Verb", "global_flags", "write_sections"]
 
@@ -93,8 +93,9 @@ class Verb(click.Command):
             if session.console.json and self.blank is not None:
                 session.console.partial.update(self.blank())
             if not (session.console.no_config or "--no-config" in args) and not _asks_help(args):
-                ctx.meta[CONFIG] = load_config(session.world.cwd, session.world.env, config_kinds())
-                ctx.meta[FAMILIES] = True
+                tables = config_tables(session.world.cwd, session.world.env)
+                ctx.meta[CONFIG] = settings_in(tables, config_kinds())
+                ctx.meta[FAMILIES] = tuple(row for row in tables if "families" in row[1])
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> int:
@@ -104,8 +105,8 @@ class Verb(click.Command):
         settings = self._settings(ctx)
         session.console.json = settings.on("json")
         session.console.verb = ctx.command_path
-        if ctx.meta.get(FAMILIES):
-            session = _with_families(session)
+        if tables := ctx.meta.get(FAMILIES):
+            session = _with_families(session, tables)
         return self.run(session, settings)
 
     def _settings(self, ctx: click.Context) -> Settings:
@@ -138,13 +139,11 @@ class Verb(click.Command):
                 formatter.write(f"{'':>{formatter.current_indent}}{command}\n")
 
 
-def _with_families(session: Session) -> Session:
+def _with_families(session: Session, tables: ConfigTables) -> Session:
     """The session whose catalog knows the packages that configuration files name."""
-    from torchinstall.cli.families import load_families
+    from torchinstall.cli.families import families_in
 
-    families = load_families(session.world.cwd, session.world.env)
-    if not families:
-        return session
+    families = families_in(tables)
     return dataclasses.replace(session, world=dataclasses.replace(session.world, families=families))
 
 

@@ -231,7 +231,9 @@ def _pin(package: Package, asked: Wanted | None) -> str:
 
 def _absolute(place: str) -> str:
     """Paths in a project file count from its folder, so they are made absolute; URLs stay."""
-    return place if is_url(place) else os.path.abspath(os.path.expanduser(place))  # noqa: PTH100, PTH111
+    if is_url(place):
+        return place
+    return os.path.abspath(os.path.expanduser(place))  # noqa: PTH100, PTH111  links stay as they were named
 
 
 _ESCAPED = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
