@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from torchinstall.cli.app import build
-from torchinstall.cli.config import Kind, load_config
+from torchinstall.cli.config import ConfigValue, Kind, config_tables, settings_in
 from torchinstall.cli.options import DECLARED, config_kinds
 from torchinstall.errors import UsageError
 
@@ -20,6 +20,10 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def settings(cwd: Path, env: dict[str, str]) -> dict[str, ConfigValue]:
+    return settings_in(config_tables(cwd, env), KINDS)
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -28,7 +32,7 @@ def write(path: Path, text: str) -> None:
 def test_project_wins_over_user(tmp_path: Path) -> None:
     write(tmp_path / "xdg/torchinstall/torchinstall.toml", 'backend = "cpu"\noffline = true\n')
     write(tmp_path / "project/pyproject.toml", '[tool.torchinstall]\nbackend = "cu128"\n')
-    found = load_config(tmp_path / "project", {"XDG_CONFIG_HOME": str(tmp_path / "xdg")}, KINDS)
+    found = settings(tmp_path / "project", {"XDG_CONFIG_HOME": str(tmp_path / "xdg")})
     assert {name: (row.value, row.source) for name, row in found.items()} == {
         "backend": ("cu128", "config pyproject.toml"),
         "offline": (True, "config torchinstall.toml"),
@@ -38,13 +42,13 @@ def test_project_wins_over_user(tmp_path: Path) -> None:
 def test_nearest_pyproject_decides_even_without_a_table(tmp_path: Path) -> None:
     write(tmp_path / "pyproject.toml", '[tool.torchinstall]\nbackend = "cu128"\n')
     write(tmp_path / "inner/pyproject.toml", "[project]\nname = 'x'\n")
-    assert load_config(tmp_path / "inner" / "deep", {}, KINDS) == {}
+    assert settings(tmp_path / "inner" / "deep", {}) == {}
 
 
 def test_relative_folders_start_at_the_file(tmp_path: Path) -> None:
     write(tmp_path / "pyproject.toml", '[tool.torchinstall]\nfind-links = ["wheels"]\n')
     (tmp_path / "deep").mkdir()
-    found = load_config(tmp_path / "deep", {}, KINDS)
+    found = settings(tmp_path / "deep", {})
     assert found["find_links"].value == (str(tmp_path / "wheels"),)
 
 
@@ -64,14 +68,14 @@ def test_relative_folders_start_at_the_file(tmp_path: Path) -> None:
 def test_refused(tmp_path: Path, text: str, message: str) -> None:
     write(tmp_path / "pyproject.toml", text)
     with pytest.raises(UsageError, match=message) as caught:
-        load_config(tmp_path, {}, KINDS)
+        settings(tmp_path, {})
     assert caught.value.slug == "bad-config"
 
 
 def test_unknown_key_names_the_close_one(tmp_path: Path) -> None:
     write(tmp_path / "pyproject.toml", "[tool.torchinstall]\nbackand = 'cpu'\n")
     with pytest.raises(UsageError) as caught:
-        load_config(tmp_path, {}, KINDS)
+        settings(tmp_path, {})
     assert caught.value.wanted == "backend"
 
 

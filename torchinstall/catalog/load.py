@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torchinstall.catalog.model import (
     Advice,
@@ -53,6 +53,7 @@ class ShippedTables:
         self.added = added
         self._files: dict[str, TableFile] = {}
         self._gpus: dict[str, tuple[GpuFact, ...]] = {}
+        self._hashes: dict[str, tuple[dict[str, Any], ...]] = {}
 
     def _schema(self, name: str) -> Schema | None:
         if self.directory == DATA:
@@ -201,8 +202,10 @@ class ShippedTables:
     def sha256(self, backend: str, filename: str) -> str | None:
         """The hash of a wheel on the stable index, where known; backend `""`: PyPI."""
         # Two of some thousand rows are wanted for a plan; reading them all costs a tenth of it.
-        name = "hashes.json"
-        rows = find_rows(self.directory / name, self._schema(name), filename)
+        if filename not in self._hashes:
+            name = "hashes.json"
+            self._hashes[filename] = find_rows(self.directory / name, self._schema(name), filename)
+        rows = self._hashes[filename]
         return next((row["sha256"] for row in rows if row["backend"] == backend), None)
 
 

@@ -18,7 +18,6 @@ __all__ = [
     "ConfigValue",
     "Kind",
     "config_tables",
-    "load_config",
     "nearest_pyproject",
     "read_toml",
     "settings_in",
@@ -43,22 +42,16 @@ class ConfigValue:
     source: str
 
 
-def load_config(cwd: Path, env: Mapping[str, str], kinds: Mapping[str, Kind]) -> dict[str, ConfigValue]:
+def settings_in(tables: ConfigTables, kinds: Mapping[str, Kind]) -> dict[str, ConfigValue]:
     """The settings of both files by setting name (`index_base`); the project's win over the user's.
 
     Args:
-        cwd: where the search for `pyproject.toml` starts.
-        env: the environment, for the user's configuration folder.
+        tables: of `config_tables`.
         kinds: every setting that a file may hold.
 
     Raises:
-        UsageError: a file that is not TOML, an unknown key, or a value of the wrong type.
+        UsageError: an unknown key, or a value of the wrong type.
     """
-    return settings_in(config_tables(cwd, env), kinds)
-
-
-def settings_in(tables: ConfigTables, kinds: Mapping[str, Kind]) -> dict[str, ConfigValue]:
-    """As `load_config`, from tables that were read already."""
     merged: dict[str, ConfigValue] = {}
     for path, table, where in tables:
         merged.update(_checked(table, path, kinds, where))
@@ -67,6 +60,10 @@ def settings_in(tables: ConfigTables, kinds: Mapping[str, Kind]) -> dict[str, Co
 
 def config_tables(cwd: Path, env: Mapping[str, str]) -> ConfigTables:
     """The user's table and then the project's, with their files and how a message names the place.
+
+    Args:
+        cwd: where the search for `pyproject.toml` starts.
+        env: the environment, for the user's configuration folder.
 
     Raises:
         UsageError: a file that is not TOML, or `tool.torchinstall` that is no table.
