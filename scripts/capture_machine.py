@@ -17,9 +17,9 @@ import socket
 import sys
 from pathlib import Path
 
-from torchinstall.machine_json import machine_to_json
+from torchinstall.core.machine import machine_to_json
 from torchinstall.probe import probe_machine, real_system
-from torchinstall.probe.recorder import RecordingSystem
+from torchinstall.probe.record import RecordingSystem
 
 
 def _own_names() -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from tests.simulation.field import Choice, Verdict, field, verdict
 from tests.simulation.real_uv import RealUv
 from tests.simulation.run import plan_for
 from torchinstall.catalog.load import load_catalog
-from torchinstall.errors import ToolMissingError
+from torchinstall.core.errors import ToolMissingError
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from scripts.refreshing import Row, arguments, code_order, finish, fold, parser,
 from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.table_file import TableFile
 from torchinstall.catalog.tables import platform_of
-from torchinstall.versions import dotted
+from torchinstall.core.versions import dotted
 
 LINUX = ".ci/wheel/linux/build_env_setup.py"
 LINUX_OLD = ".ci/manywheel/build_cuda.sh"

@@ -16,7 +16,7 @@ import sys
 from scripts.refreshing import Row, arguments, finish, fold, parser, read_source
 from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.table_file import TableFile
-from torchinstall.versions import dotted
+from torchinstall.core.versions import dotted
 
 SOURCE = "release-notes-page"
 

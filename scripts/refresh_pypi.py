@@ -32,11 +32,11 @@ from scripts.refreshing import (
     version_of,
     wheel_order,
 )
-from torchinstall.catalog.anchors import scan
 from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.table_file import TableFile
 from torchinstall.catalog.tables import platform_of
-from torchinstall.catalog.wheel_names import WheelName, parse_name
+from torchinstall.index.pages import scan
+from torchinstall.index.wheel_names import WheelName, parse_name
 
 SOURCE = "pypi-files"
 METADATA = "pypi-metadata"

@@ -9,9 +9,10 @@ What PyPI has is left alone (`scripts.refresh_pypi`).
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Container, Iterator, Mapping
+
+from msgspec import structs
 
 from scripts.refreshing import (
     Row,
@@ -26,13 +27,13 @@ from scripts.refreshing import (
     wheel_order,
 )
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.live import LiveOptions, LiveResult, discover_backends, fetch_pages
 from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.table_file import TableFile
 from torchinstall.catalog.tables import PageKey, platform_of
-from torchinstall.catalog.wheel_names import parse_name
-from torchinstall.errors import TorchInstallError
+from torchinstall.core.errors import TorchInstallError
+from torchinstall.index.fetch import LiveOptions, LiveResult, discover_backends, fetch_pages
+from torchinstall.index.wheel_names import parse_name
 
 SOURCE = "index-page"
 
@@ -85,7 +86,7 @@ def refreshed(
     backends = backend_rows(tables, wheels, SOURCE)
     published = fold(tables.file("wheels.json"), wheels, source, as_of)
     return (
-        dataclasses.replace(published, as_of=as_of) if complete else published,
+        structs.replace(published, as_of=as_of) if complete else published,
         fold(tables.file("hashes.json"), hashes, source, as_of),
         fold(tables.file("backends.json"), backends, source, as_of),
     )

@@ -1,13 +1,12 @@
 """What the refreshers share: sources, the order of rows, the diff, and writing only what keeps the laws.
 
 A refresher makes new tables from a source of truth and hands them to `finish`, which prints a unified diff
-and writes the files only with `--write`, and only if `torchinstall.catalog.verify` has nothing against them.
+and writes the files only with `--write`, and only if `torchinstall.catalog.laws` has nothing against them.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime as dt
 import difflib
 import re
@@ -17,14 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.laws import verify
 from torchinstall.catalog.load import DATA, ShippedTables
 from torchinstall.catalog.schemas import SCHEMAS
 from torchinstall.catalog.table_file import TableFile, render
-from torchinstall.catalog.verify import verify
-from torchinstall.versions import dotted
+from torchinstall.core.versions import dotted
 
 __all__ = [
     "Row",
@@ -189,10 +189,10 @@ def fold(table: TableFile, rows: Iterable[Row], sources: dict[str, str], as_of: 
     listed = tuple(rows)
     cited = {row["source"] for row in listed}
     known = {**table.sources, **sources}
-    changed = dataclasses.replace(
+    changed = structs.replace(
         table, rows=listed, sources={key: text for key, text in known.items() if key in cited}
     )
-    return changed if changed == table else dataclasses.replace(changed, as_of=as_of)
+    return changed if changed == table else structs.replace(changed, as_of=as_of)
 
 
 def finish(tables: ShippedTables, changed: Iterable[TableFile], *, write: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 from collections.abc import Mapping
@@ -10,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from torchinstall.cli import main
-from torchinstall.cli.world import World, real_world
+from torchinstall.planning.context import World, real_world
 
 __all__ = ["Said", "run", "world"]
 
@@ -42,7 +43,7 @@ def world(
 ) -> World:
     """A world whose environment, folder and streams are the test's; the rest is this process's."""
     kind = Terminal if terminal else io.TextIOWrapper
-    return dataclasses.replace(
+    return structs.replace(
         real_world(),
         env={"HOME": str(folder), "PATH": "", **(env or {})},
         cwd=folder,
@@ -62,7 +63,7 @@ def run(
     table: Mapping[str, tuple[str, str]] | None = None,
 ) -> Said:
     """Run the command line as typed in `folder`; `doors` replaces fields of the world."""
-    here = dataclasses.replace(world(folder, env, stdin, terminal=terminal), **dict(doors or {}))
+    here = structs.replace(world(folder, env, stdin, terminal=terminal), **dict(doors or {}))
     code = main(argv, here, table)
     return Said(code, _text(here.stdout), _text(here.stderr))
 

@@ -22,8 +22,7 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
-from torchinstall.machine import Machine
-from torchinstall.machine_json import machine_to_json
+from torchinstall.core.machine import Machine, machine_to_json
 
 pytestmark = pytest.mark.e2e
 

@@ -9,7 +9,7 @@ import pytest
 from torchinstall.cli.app import build
 from torchinstall.cli.config import ConfigValue, Kind, config_tables, settings_in
 from torchinstall.cli.options import DECLARED, config_kinds
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
 
 KINDS: dict[str, Kind] = {
     "backend": "text",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec import structs
 
 from tests.support.planning import amd, intel, linux, nvidia, shipped
-from torchinstall.cli.gpus import declared_gpus
-from torchinstall.cli.visible import visible_gpus
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
+from torchinstall.planning.gpus import declared_gpus, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -60,7 +58,7 @@ def test_part_of_a_name_suggests_the_whole_ones() -> None:
 
 FOUR = linux(
     *(
-        dataclasses.replace(nvidia(f"GPU {index}", "8.0", index=index), uuid=f"GPU-{index}{index}aa-bb")
+        structs.replace(nvidia(f"GPU {index}", "8.0", index=index), uuid=f"GPU-{index}{index}aa-bb")
         for index in range(4)
     )
 )
@@ -120,9 +118,7 @@ def test_amd_variables_build_on_each_other(env: dict[str, str], left: list[int])
     ],
 )
 def test_oneapi_device_selector(value: str, left: list[int]) -> None:
-    machine = linux(
-        *(dataclasses.replace(intel("8086:e20b", integrated=False), index=index) for index in (0, 1))
-    )
+    machine = linux(*(structs.replace(intel("8086:e20b", integrated=False), index=index) for index in (0, 1)))
     assert visible_gpus({"ONEAPI_DEVICE_SELECTOR": value}, machine) == tuple(
         ("intel", index) for index in left
     )

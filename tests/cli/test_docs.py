@@ -12,10 +12,10 @@ import pytest
 
 import torchinstall
 from scripts.render_cli_docs import PAGES
-from torchinstall import errors
 from torchinstall.cli.app import LazyGroup, build
 from torchinstall.cli.options import DECLARED
 from torchinstall.cli.verb import Verb
+from torchinstall.core import errors
 from torchinstall.planner.explain import RULE_WORDS
 
 SOURCE = Path(torchinstall.__file__).parent

@@ -12,7 +12,7 @@ import pytest
 
 import torchinstall
 from tests.cli.support import run
-from torchinstall import errors
+from torchinstall.core import errors
 from torchinstall.probe.system import System
 
 

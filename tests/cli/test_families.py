@@ -12,7 +12,7 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import torch_wheel, wheel
-from torchinstall.machine_json import machine_to_json
+from torchinstall.core.machine import machine_to_json
 
 ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="550.54.14")
 TAG = "cp312-cp312-manylinux_2_28_x86_64"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import click
 import pytest
+from msgspec import structs
 
 from tests.cli.support import Said, run
 from tests.support.planning import linux, mac, nvidia, windows
-from torchinstall.machine import Machine
-from torchinstall.machine_json import machine_to_json, parse_machine
-from torchinstall.planner.model import Plan, plan_from_json, plan_to_json
+from torchinstall.core.machine import Machine, machine_to_json, parse_machine
+from torchinstall.core.plan import Plan, plan_from_json, plan_to_json
 
 GTX_1080_TI = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")
 RTX_4090 = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="550.54.14")
@@ -152,7 +151,7 @@ def test_settings_say_who_won(tmp_path: Path) -> None:
 
 
 def test_visible_devices_count_only_when_asked_for(tmp_path: Path) -> None:
-    both = dataclasses.replace(RTX_4090, gpus=(nvidia("Old", "6.1", index=0), nvidia("New", "8.9", index=1)))
+    both = structs.replace(RTX_4090, gpus=(nvidia("Old", "6.1", index=0), nvidia("New", "8.9", index=1)))
     ignored = plan(tmp_path, both, "--json", CUDA_VISIBLE_DEVICES="0").json
     assert {gpu["name"] for gpu in ignored["gpus"]} == {"Old", "New"}
     heeded = plan(tmp_path, both, "--json", "--respect-visible-devices", CUDA_VISIBLE_DEVICES="0").json

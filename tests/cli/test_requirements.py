@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from torchinstall.cli.requirements import Asked, Reader
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
+from torchinstall.planning.requirements import Asked, Reader
 
 BASE = "https://mirror.example/whl"
 

@@ -17,8 +17,7 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import an_environment, here
 from tests.support.planning import amd, linux, nvidia, shipped
 from tests.support.wheelhouse import torch_wheel, wheel
-from torchinstall.machine import Machine
-from torchinstall.machine_json import machine_to_json
+from torchinstall.core.machine import Machine, machine_to_json
 
 ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="615.36.02")
 RADEON = linux(amd("gfx1100"))

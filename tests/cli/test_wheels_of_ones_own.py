@@ -11,8 +11,7 @@ import pytest
 from tests.cli.support import Said, run
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
-from torchinstall.machine import Machine
-from torchinstall.machine_json import machine_to_json
+from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.project.toml import loads
 
 TAG = "cp312-cp312-manylinux_2_28_x86_64"

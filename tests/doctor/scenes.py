@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+from msgspec import structs
 from packaging.requirements import Requirement
 
 from tests.support.planning import linux, nvidia, shipped
+from torchinstall.core.machine import Machine
+from torchinstall.core.request import Request
+from torchinstall.core.tags import foreign_target
+from torchinstall.core.target import Installed, Target
 from torchinstall.doctor.model import Dist, Inventory, Scene, Surroundings
-from torchinstall.machine import Machine
-from torchinstall.planner.plan import plan
-from torchinstall.request import Request
-from torchinstall.tags import foreign_target
-from torchinstall.target import Installed, Target
+from torchinstall.planner.selection import plan
 
 __all__ = ["ADA", "MARKERS", "dist", "healthy", "project", "scene", "target_with"]
 
@@ -48,7 +48,7 @@ def dist(name: str, version: str, *requires: str, **more: Any) -> Dist:
 
 def target_with(machine: Machine, *installed: tuple[str, str, str | None]) -> Target:
     """An environment with these packages: (name, version, backend)."""
-    return dataclasses.replace(
+    return structs.replace(
         foreign_target(machine, "3.12"),
         python="/venv/bin/python",
         prefix="/venv",

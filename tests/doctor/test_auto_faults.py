@@ -22,8 +22,8 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
-from torchinstall.install.keep import KEEP_PREFIX
-from torchinstall.machine_json import machine_to_json
+from torchinstall.core.machine import machine_to_json
+from torchinstall.install.backup import KEEP_PREFIX
 
 pytestmark = pytest.mark.e2e
 

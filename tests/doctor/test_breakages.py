@@ -18,9 +18,8 @@ from tests.cli.support import Said, run
 from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
-from torchinstall.install.keep import KEEP_PREFIX, snapshot
-from torchinstall.machine import Machine
-from torchinstall.machine_json import machine_to_json
+from torchinstall.core.machine import Machine, machine_to_json
+from torchinstall.install.backup import KEEP_PREFIX, snapshot
 
 pytestmark = [
     pytest.mark.e2e,

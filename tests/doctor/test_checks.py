@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.doctor.scenes import ADA, dist, healthy, project, scene
 from tests.support.planning import amd, decide, linux, nvidia, windows
+from torchinstall.core.machine import Finding
 from torchinstall.doctor.checks.registry import CHECKS, examine
 from torchinstall.doctor.model import Diagnosis, Disk, Inventory, Project, Scene, Surroundings
-from torchinstall.install.store import decision_of
+from torchinstall.install.record import decision_of
 from torchinstall.install.verify import Check, Report
-from torchinstall.machine import Finding
 
 GIB = 2**30
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "doctor.md"
@@ -27,7 +27,7 @@ def around(**values: Any) -> Surroundings:
 
 
 def with_inventory(base: Scene, **values: Any) -> Scene:
-    return dataclasses.replace(base, inventory=dataclasses.replace(base.inventory, **values))
+    return structs.replace(base, inventory=structs.replace(base.inventory, **values))
 
 
 def torch_only(version: str, backend: str) -> tuple[tuple[str, str, str | None], ...]:
@@ -37,7 +37,7 @@ def torch_only(version: str, backend: str) -> tuple[tuple[str, str, str | None],
 def stored(*packages: tuple[str, str], machine: Any = ADA, backend: str | None = None) -> Any:
     plan = decide(machine, "torch", **({} if backend is None else {"backend": backend}))
     made = decision_of(plan, machine, made_at="2026-11-01T10:00:00+00:00", versions={})
-    return dataclasses.replace(made, packages=dict(packages))
+    return structs.replace(made, packages=dict(packages))
 
 
 def failed(name: str, found: str, detail: str = "") -> Report:
@@ -366,7 +366,7 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
     (
         "low-memory",
         "warning",
-        lambda: scene(dataclasses.replace(ADA, memory_bytes=GIB)),
+        lambda: scene(structs.replace(ADA, memory_bytes=GIB)),
         "--backend cpu",
     ),
     (
@@ -393,9 +393,7 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
 
 def _deep_windows() -> Scene:
     base = scene(windows(), torch_only("2.9.1+cpu", "cpu"))
-    return dataclasses.replace(
-        base, target=dataclasses.replace(base.target, prefix="C:\\Users\\" + "deep\\" * 20)
-    )
+    return structs.replace(base, target=structs.replace(base.target, prefix="C:\\Users\\" + "deep\\" * 20))
 
 
 def of_slug(found: tuple[Diagnosis, ...], slug: str) -> Diagnosis:
@@ -515,7 +513,7 @@ def test_a_compatibility_library_that_the_probe_found_counts_too() -> None:
     seen = Finding(
         probe="nvidia", status="overridden", detail="compat", source="/opt/compat", slug="cuda-compat"
     )
-    item = of_slug(examine(scene(dataclasses.replace(ADA, findings=(seen,)))), "compat-on-consumer-gpu")
+    item = of_slug(examine(scene(structs.replace(ADA, findings=(seen,)))), "compat-on-consumer-gpu")
     assert item.evidence == ("/opt/compat",)
 
 
@@ -523,7 +521,7 @@ def test_one_lost_gpu_beside_others_that_work_is_a_warning() -> None:
     lost = Finding(
         probe="nvidia", status="broken", detail="GPU 1 is lost", slug="gpu-lost", hint="sudo reboot"
     )
-    item = of_slug(examine(scene(dataclasses.replace(ADA, findings=(lost,)))), "unreadable-hardware")
+    item = of_slug(examine(scene(structs.replace(ADA, findings=(lost,)))), "unreadable-hardware")
     assert item.severity == "warning"
 
 
@@ -534,5 +532,5 @@ def test_unknown_build_is_left_alone() -> None:
 
 
 def test_empty_inventory_does_no_harm() -> None:
-    bare = dataclasses.replace(scene(installed=()), inventory=Inventory(python="p", prefix="/venv"))
+    bare = structs.replace(scene(installed=()), inventory=Inventory(python="p", prefix="/venv"))
     assert [item.slug for item in examine(bare)] == ["torch-missing"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.doctor.test_symptoms import ERRORS
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.load import load_catalog
+from torchinstall.core.versions import dotted
 from torchinstall.doctor.symptoms import Match, explain
-from torchinstall.versions import dotted
 
 
 @cache

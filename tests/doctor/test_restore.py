@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
-from torchinstall.errors import InstallFailedError
-from torchinstall.install.keep import KEEP_PREFIX, load_snapshot, snapshot
-from torchinstall.install.put_back import finished
-from torchinstall.install.restore import Outcome, Reinstall, protected, restore
+from torchinstall.core.errors import InstallFailedError
+from torchinstall.install.backup import KEEP_PREFIX, load_snapshot, snapshot
+from torchinstall.install.rollback import Outcome, Reinstall, finished, protected, restore
 from torchinstall.install.uv import uv_beside_us
 
 UV = uv_beside_us() or "uv"
@@ -235,7 +234,8 @@ def test_without_links_uv_puts_it_back_from_its_cache(venv: Venv) -> None:
     with_links = snapshot([venv.site], venv.prefix, ["torch"])
     shutil.rmtree(with_links.links or Path())
     bare = type(with_links)(
-        **{name: getattr(with_links, name) for name in with_links.__slots__ if name != "links"}, links=None
+        **{name: getattr(with_links, name) for name in with_links.__struct_fields__ if name != "links"},
+        links=None,
     )
     all_of_torch_gone(venv)
     outcome = restore(bare, venv.reinstall)

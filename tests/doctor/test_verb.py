@@ -17,13 +17,12 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
-from torchinstall.doctor.inventory import take_inventory
+from torchinstall.core.errors import TargetError
+from torchinstall.core.machine import Machine, machine_to_json
+from torchinstall.doctor.collect import take_inventory
 from torchinstall.doctor.pasted import piped
 from torchinstall.doctor.surroundings import look_around
-from torchinstall.errors import TargetError
-from torchinstall.install.keep import snapshot
-from torchinstall.machine import Machine
-from torchinstall.machine_json import machine_to_json
+from torchinstall.install.backup import snapshot
 
 ROOT = Path(__file__).parents[2]
 PYTHON = f"cp3{sys.version_info[1]}"

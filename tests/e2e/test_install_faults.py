@@ -18,10 +18,10 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, pin
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
-from torchinstall.errors import InstallFailedError, TargetError, ToolMissingError
+from torchinstall.core.errors import InstallFailedError, TargetError, ToolMissingError
 from torchinstall.install.command import command
-from torchinstall.install.locate import locate, require_changeable
-from torchinstall.install.run import run
+from torchinstall.install.environment import locate, require_changeable
+from torchinstall.install.execute import run
 
 pytestmark = pytest.mark.e2e
 

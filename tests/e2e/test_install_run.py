@@ -12,8 +12,8 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, pin
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
-from torchinstall.errors import InstallFailedError
-from torchinstall.install.run import Change
+from torchinstall.core.errors import InstallFailedError
+from torchinstall.install.execute import Change
 
 pytestmark = pytest.mark.e2e
 

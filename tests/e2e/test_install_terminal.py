@@ -12,9 +12,9 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import an_environment, here, pin
 from tests.support.wheelhouse import torch_wheel
-from torchinstall.errors import InstallFailedError
+from torchinstall.core.errors import InstallFailedError
 from torchinstall.install.command import command
-from torchinstall.install.run import run
+from torchinstall.install.execute import run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import decide, linux, nvidia
+from torchinstall.core.machine import Machine
 from torchinstall.install.uv import find_uv
-from torchinstall.machine import Machine
 
 pytestmark = pytest.mark.e2e
 

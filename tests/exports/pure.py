@@ -8,16 +8,16 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from tests.support.planning import shipped
-from torchinstall.cli.request import Order
-from torchinstall.line import Line
-from torchinstall.machine import Machine
-from torchinstall.planner.plan import plan
-from torchinstall.project.exports import FORMATS, render
-from torchinstall.project.exports.build import given_of
-from torchinstall.project.exports.containers import container_on
-from torchinstall.project.exports.given import Given, Locked
-from torchinstall.request import Request
-from torchinstall.tags import foreign_target
+from torchinstall.core.machine import Machine
+from torchinstall.core.request import Request
+from torchinstall.core.tags import foreign_target
+from torchinstall.export import FORMATS, render
+from torchinstall.export.build import given_of
+from torchinstall.export.containers import container_on
+from torchinstall.export.inputs import Given, Locked
+from torchinstall.planner.selection import plan
+from torchinstall.planning.assemble import Line
+from torchinstall.planning.request import Order
 
 __all__ = ["given", "rendered"]
 

@@ -18,7 +18,7 @@ from tests.support.index_server import IndexServer
 from tests.support.installing import Place
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
-from torchinstall.machine_json import machine_to_json
+from torchinstall.core.machine import machine_to_json
 from torchinstall.project.bundle import MANIFEST
 
 pytestmark = pytest.mark.e2e

@@ -13,9 +13,9 @@ from tests.support.index_server import IndexServer
 from tests.support.installing import Place, uv_path
 from tests.support.planning import amd, intel, linux, mac, nvidia, windows
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
-from torchinstall.errors import TorchInstallError
-from torchinstall.project.exports import FORMATS, render
-from torchinstall.project.exports.given import Locked
+from torchinstall.core.errors import TorchInstallError
+from torchinstall.export import FORMATS, render
+from torchinstall.export.inputs import Locked
 from torchinstall.project.toml import loads
 
 H100_HERE = linux(nvidia("NVIDIA H100", "9.0"), driver="580.95.05")

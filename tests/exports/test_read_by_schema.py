@@ -15,7 +15,7 @@ import pytest
 from tests.exports.pure import rendered
 from tests.exports.support import call
 from tests.support.planning import amd, intel, linux, mac, nvidia, windows
-from torchinstall.machine import Machine
+from torchinstall.core.machine import Machine
 
 SCHEMAS = Path(__file__).with_name("schemas")
 

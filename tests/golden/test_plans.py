@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.planning import decide
-from torchinstall.machine_json import parse_machine
+from torchinstall.core.machine import parse_machine
 
 if TYPE_CHECKING:
-    from torchinstall.planner.model import Plan
+    from torchinstall.core.plan import Plan
 
 MACHINES = Path(__file__).parent / "machines"
 PLANS = Path(__file__).parent / "plans"

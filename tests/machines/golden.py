@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from torchinstall.machine_json import machine_to_json
+from torchinstall.core.machine import machine_to_json
 from torchinstall.probe import folder_system, probe_machine
 
 HERE = Path(__file__).parent

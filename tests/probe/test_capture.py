@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.machine_folder import MachineFolder, nvml_gpu, nvml_rows
 from tests.support.nvml import FakeGpu, fake_nvml_env
-from torchinstall.machine_json import parse_machine
+from torchinstall.core.machine import parse_machine
 from torchinstall.probe import folder_system, probe_machine
-from torchinstall.probe.recorder import RecordingSystem, scrub
+from torchinstall.probe.record import RecordingSystem, scrub
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.machines.golden import GOLDEN, MACHINES
-from torchinstall.machine_json import machine_from_json, machine_to_json
+from torchinstall.core.machine import machine_from_json, machine_to_json
 from torchinstall.probe import folder_system, probe_machine
-from torchinstall.probe.folder import RECORD
+from torchinstall.probe.replay import RECORD
 
 ARCHES = ("x86_64", "aarch64")
 RICH = [folder for folder in MACHINES if sum(path.is_file() for path in folder.rglob("*")) > 4]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.machines.golden import GOLDEN, MACHINES, seen
-from torchinstall.machine_json import machine_from_json, machine_to_json, parse_machine
+from torchinstall.core.machine import machine_from_json, machine_to_json, parse_machine
 from torchinstall.probe import folder_system, probe_machine
-from torchinstall.probe.folder import RECORD
-from torchinstall.probe.look import PROBES
-from torchinstall.probe.recorder import RecordingSystem
+from torchinstall.probe.detect import PROBES
+from torchinstall.probe.record import RecordingSystem
+from torchinstall.probe.replay import RECORD
 
 each_machine = pytest.mark.parametrize("folder", MACHINES, ids=lambda folder: folder.name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.nvml import GIB, FakeGpu, build_fake_nvml, fake_nvml_env
-from torchinstall.machine import Finding, Machine
+from torchinstall.core.machine import Finding, Machine
 from torchinstall.probe import probe_machine, real_system
 
 RTX = FakeGpu()

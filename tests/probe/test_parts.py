@@ -9,17 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.machine_folder import GIB, MachineFolder, nvml_gpu, nvml_rows
-from torchinstall.errors import UsageError
-from torchinstall.machine import Machine
+from torchinstall.core.errors import UsageError
+from torchinstall.core.machine import Machine
 from torchinstall.probe import folder_system, nvidia_smi, pci, probe_machine
 from torchinstall.probe.adapters import nvidia_number
-from torchinstall.probe.containers import engine
-from torchinstall.probe.folder import stored_path
-from torchinstall.probe.host import machine_arch, wsl_version
+from torchinstall.probe.host import engine, machine_arch, wsl_version
 from torchinstall.probe.jetson import tegra
 from torchinstall.probe.kfd import decode_gfx
 from torchinstall.probe.nvidia_kernel import kernel_driver
 from torchinstall.probe.nvml import cuda_text
+from torchinstall.probe.replay import stored_path
 
 
 def linux(root: Path, **record: object) -> MachineFolder:

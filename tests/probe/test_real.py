@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from torchinstall.machine import Finding
+from torchinstall.core.machine import Finding
 from torchinstall.probe import folder_system, probe_machine, real_system
+from torchinstall.probe.detect import collect
 from torchinstall.probe.facts import Fact
 from torchinstall.probe.processes import answer_of, run
-from torchinstall.probe.runner import collect
 from torchinstall.probe.system import CommandResult, System
 
 SMI = "0, NVIDIA GeForce RTX 3090, 535.54.03, 24576 MiB, GPU-0, 0x220410DE, 8.6"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.project.small import small_catalog
-from torchinstall.errors import TorchInstallError
+from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.edit import Edited
 from torchinstall.project.legacy import Legacy, recognise
 from torchinstall.project.model import Layout

@@ -6,10 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.project.conftest import Place
 from tests.project.small import small_catalog
-from torchinstall.errors import TorchInstallError
+from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.configure import Configured, configure
 from torchinstall.project.lock import read_lock
 from torchinstall.project.model import Layout
@@ -24,7 +25,7 @@ PLAIN = HEAD + 'dependencies = ["torch>=2.8", "torchvision", "accelerate"]\n'
 
 def run(place: Place, text: str, layout: Layout) -> Configured:
     project = place.project(text)
-    layout = dataclasses.replace(layout, index_base=place.index.index_base)
+    layout = structs.replace(layout, index_base=place.index.index_base)
     return configure(project, lambda _view, _legacy: layout, small_catalog(), lock=place.lock)
 
 

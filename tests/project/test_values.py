@@ -12,8 +12,8 @@ from packaging.specifiers import SpecifierSet
 
 from tests.project.small import small_catalog
 from tests.support.planning import decide, linux, mac, nvidia, windows
-from torchinstall.errors import TorchInstallError
-from torchinstall.planner.model import Plan
+from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.plan import Plan
 from torchinstall.project.bounds import excludes
 from torchinstall.project.choose import choose, uv_flags
 from torchinstall.project.from_plan import Wish, caps_of, cell_of, layout_from_plan, parse_on

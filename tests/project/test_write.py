@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.project.small import small_catalog
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
 from torchinstall.project.configure import configure
+from torchinstall.project.files import read_text, unified_diff, write_atomically
 from torchinstall.project.model import Layout
-from torchinstall.project.write import read_text, unified_diff, write_atomically
 
 PROJECT = '[project]\nname = "demo"\nversion = "1"\ndependencies = ["torch"]\n'
 LAYOUT = Layout(name="this-machine", backends=("cu128",))
@@ -29,8 +29,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path.write_text(PROJECT, encoding="utf-8")
     code = (
         "import resource, signal, sys, pathlib\n"
-        "from torchinstall.project.write import write_atomically\n"
-        "from torchinstall.errors import UsageError\n"
+        "from torchinstall.project.files import write_atomically\n"
+        "from torchinstall.core.errors import UsageError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "try:\n"
@@ -49,7 +49,7 @@ def test_ctrl_c_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path.write_text(PROJECT, encoding="utf-8")
     code = (
         "import signal, sys, pathlib\n"
-        "from torchinstall.project.write import write_atomically\n"
+        "from torchinstall.project.files import write_atomically\n"
         "text = 'x' * 200_000_000\n"
         "def stop(*_): raise KeyboardInterrupt\n"
         "signal.signal(signal.SIGALRM, stop)\n"

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.support.planning import amd, decide, intel, linux, nvidia, shipped, windows
-from torchinstall.machine_json import machine_from_json, machine_to_json
-from torchinstall.planner.model import plan_from_json, plan_to_json
+from torchinstall.core.machine import machine_from_json, machine_to_json
+from torchinstall.core.plan import plan_from_json, plan_to_json
+from torchinstall.core.versions import dotted
 from torchinstall.planner.rules import RULES
-from torchinstall.versions import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from torchinstall.machine import Gpu, Machine
-    from torchinstall.planner.model import Plan
+    from torchinstall.core.machine import Gpu, Machine
+    from torchinstall.core.plan import Plan
 
 CAPABILITIES = ["3.5", "5.0", "5.2", "6.0", "6.1", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0"]
 DRIVERS = [
@@ -65,7 +65,7 @@ def machines(draw: st.DrawFn) -> Machine:
     """Linux and Windows machines with up to three GPUs."""
     found: list[Gpu] = []
     for position, gpu in enumerate(draw(st.lists(gpus, max_size=3))):
-        found.append(dataclasses.replace(gpu, index=position, integrated=draw(st.booleans())))
+        found.append(structs.replace(gpu, index=position, integrated=draw(st.booleans())))
     driver = draw(st.sampled_from(DRIVERS))
     make = draw(st.sampled_from([linux, windows]))
     return make(*found, driver=driver if any(gpu.vendor == "nvidia" for gpu in found) else None)
@@ -85,7 +85,7 @@ def test_gpu_order(machine: Machine, python: str, wanted: tuple[str, ...], order
     """The order in which the GPUs are listed does not matter."""
     shuffled = list(machine.gpus)
     order.shuffle(shuffled)
-    other = dataclasses.replace(machine, gpus=tuple(shuffled))
+    other = structs.replace(machine, gpus=tuple(shuffled))
     assert choice(decide(machine, *wanted, python=python)) == choice(decide(other, *wanted, python=python))
 
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from tests.simulation.oracle import Box, cuda_of_driver
-from torchinstall.machine import Driver, Finding, Gpu, Libc, Machine, Os
-from torchinstall.machine_json import machine_to_json
-from torchinstall.request import Request
-from torchinstall.tags import foreign_target
+from torchinstall.core.machine import Driver, Finding, Gpu, Libc, Machine, Os, machine_to_json
+from torchinstall.core.request import Request
+from torchinstall.core.tags import foreign_target
 
 if TYPE_CHECKING:
     from tests.simulation.hardware import Part
-    from torchinstall.target import Target
+    from torchinstall.core.target import Target
 
 __all__ = ["Case", "System"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tests.simulation.facts import facts
 from tests.simulation.oracle import Device
-from torchinstall.machine import Gpu, Vendor, capability
+from torchinstall.core.machine import Gpu, Vendor, capability
 
 __all__ = [
     "AMD",

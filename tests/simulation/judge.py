@@ -25,7 +25,7 @@ from tests.simulation.published import PYPI, Offer, companions_of, fits, offers,
 from tests.simulation.refusal import must_refuse, refusal
 
 if TYPE_CHECKING:
-    from torchinstall.planner.model import Package, Plan
+    from torchinstall.core.plan import Package, Plan
 
 __all__ = ["Failure", "judge"]
 

@@ -13,7 +13,7 @@ from tests.simulation.facts import PROVEN
 from tests.simulation.options import Option, best_device, options, used
 
 if TYPE_CHECKING:
-    from torchinstall.planner.model import Plan, PlanError
+    from torchinstall.core.plan import Plan, PlanError
 
 __all__ = ["must_refuse", "refusal"]
 

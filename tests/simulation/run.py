@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from tests.simulation.case import Case
 from tests.simulation.judge import Failure, judge
 from torchinstall.catalog.load import load_catalog
-from torchinstall.planner.plan import plan
+from torchinstall.planner.selection import plan
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.planner.model import Plan
+    from torchinstall.core.plan import Plan
 
 __all__ = ["Answer", "Totals", "answer", "plan_for", "reduced", "simulate"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.index_server import IndexServer
-from torchinstall.install.ask import Answer, ask
+from torchinstall.core.plan import CatalogUse, GpuVerdict, Package, Plan, PlanTarget
+from torchinstall.core.request import Channel
 from torchinstall.install.command import command
-from torchinstall.install.run import Result, run
+from torchinstall.install.execute import Result, run
+from torchinstall.install.interpreter import Answer, ask
 from torchinstall.install.uv import find_uv, uv_beside_us
-from torchinstall.planner.model import CatalogUse, GpuVerdict, Package, Plan, PlanTarget
-from torchinstall.request import Channel
 
 __all__ = ["FAMILY", "Place", "a_plan", "an_environment", "here", "pin", "uv_path"]
 

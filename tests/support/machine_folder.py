@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchinstall.probe.folder import RECORD, stored_path
+from torchinstall.probe.replay import RECORD, stored_path
 
 __all__ = ["GIB", "MachineFolder", "nvml_gpu", "nvml_rows"]
 

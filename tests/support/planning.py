@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import Requirement
 
 from torchinstall.catalog.load import load_catalog
-from torchinstall.machine import Driver, Gpu, Libc, Machine, capability
-from torchinstall.planner.plan import plan
-from torchinstall.request import Request
-from torchinstall.tags import foreign_target
+from torchinstall.core.machine import Driver, Gpu, Libc, Machine, capability
+from torchinstall.core.request import Request
+from torchinstall.core.tags import foreign_target
+from torchinstall.planner.selection import plan
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.planner.model import Candidate, Plan
+    from torchinstall.core.plan import Candidate, Plan
 
 GIB = 2**30
 

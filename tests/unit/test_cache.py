@@ -14,10 +14,9 @@ from tests.support.faults import garbage, unavailable
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree, real_tree
 from tests.support.wheelhouse import torch_wheel
-from torchinstall.catalog.cache import CachedPage, PageCache, PageId
-from torchinstall.catalog.cache_dir import default_cache_dir
-from torchinstall.catalog.live import LiveOptions, LiveResult, fetch_pages
-from torchinstall.catalog.pages import Page, parse_page
+from torchinstall.index.cache import CachedPage, PageCache, PageId, default_cache_dir
+from torchinstall.index.fetch import LiveOptions, LiveResult, fetch_pages
+from torchinstall.index.pages import Page, parse_page
 
 TAG = "cp312-cp312-manylinux_2_28_x86_64"
 TORCH = ("torch", "cu128")
@@ -278,7 +277,7 @@ def test_a_warm_start_does_not_import_httpx(tmp_path: Path) -> None:
         fetch_pages([TORCH], LiveOptions(index_base=server.index_base, cache_dir=tmp_path))
         script = (
             "import json, pathlib, sys\n"
-            "from torchinstall.catalog.live import LiveOptions, fetch_pages\n"
+            "from torchinstall.index.fetch import LiveOptions, fetch_pages\n"
             "base, folder = sys.argv[1:]\n"
             "options = LiveOptions(index_base=base, cache_dir=pathlib.Path(folder))\n"
             "result = fetch_pages([('torch', 'cu128')], options)\n"

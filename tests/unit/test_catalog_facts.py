@@ -8,7 +8,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.load import load_catalog
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import platform_of
-from torchinstall.versions import dotted
+from torchinstall.core.versions import dotted
 
 
 @pytest.fixture(scope="module")

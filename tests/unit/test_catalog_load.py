@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.tables import copied, edit
 from torchinstall.catalog.load import DATA, ShippedTables, load_catalog
-from torchinstall.errors import CatalogError
+from torchinstall.core.errors import CatalogError
 
 
 def test_every_table_has_something_to_say() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchinstall.catalog.load import DATA
 from torchinstall.catalog.schemas import SCHEMAS
 from torchinstall.catalog.table_file import TableFile, find_rows, parse_table, read_table, render
-from torchinstall.errors import CatalogError
+from torchinstall.core.errors import CatalogError
 
 COMPANIONS = SCHEMAS["companions.json"]
 

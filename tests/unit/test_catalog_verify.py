@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.tables import Rows, changed, copied, edit, row_of
-from torchinstall.catalog.laws import LAWS
+from torchinstall.catalog.laws import LAWS, verify
 from torchinstall.catalog.load import ShippedTables
-from torchinstall.catalog.verify import verify
 
 
 def test_the_shipped_tables_keep_every_law() -> None:

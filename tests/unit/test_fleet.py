@@ -5,10 +5,10 @@ from __future__ import annotations
 from packaging.requirements import Requirement
 
 from tests.support.planning import amd, linux, mac, nvidia, shipped, windows
-from torchinstall.machine import Machine
-from torchinstall.planner.fleet import Fleet, Member, plan_fleet
-from torchinstall.request import Request
-from torchinstall.tags import foreign_target
+from torchinstall.core.machine import Machine
+from torchinstall.core.request import Request
+from torchinstall.core.tags import foreign_target
+from torchinstall.fleet.classes import Fleet, Member, plan_fleet
 
 PASCAL = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")
 ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="615.10")

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.installing import a_plan, pin
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
+from torchinstall.core.plan import Plan
+from torchinstall.core.target import Installed
 from torchinstall.install.command import PROJECT_FILE, _toml, command, shell
-from torchinstall.planner.model import Plan
-from torchinstall.target import Installed
 
 INDEX = "https://download.pytorch.org/whl/cu128"
 TORCH = pin("torch", "2.9.1+cu128", INDEX)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import torchinstall.install.explain as module
-from torchinstall.install.explain import explain
-from torchinstall.install.tee import plain
+import torchinstall.install.execute as module
+from torchinstall.install.execute import explain
+from torchinstall.install.stream import plain
 
 TABLE = json.loads(Path(module.__file__).with_name("hints.json").read_text("utf-8"))
 

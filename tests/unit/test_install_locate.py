@@ -12,9 +12,9 @@ import pytest
 
 from tests.support.installing import FAMILY, an_environment, here, uv_path
 from tests.support.wheelhouse import torch_wheel, wheel
-from torchinstall.errors import TargetError
-from torchinstall.install.ask import ask, backend_of
-from torchinstall.install.locate import Place, Running, locate, make, require_changeable
+from torchinstall.core.errors import TargetError
+from torchinstall.install.environment import Place, Running, locate, make, require_changeable
+from torchinstall.install.interpreter import ask, backend_of
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 NO_ENVIRONMENT = Running(executable="/usr/bin/python", prefix="/usr", base_prefix="/usr")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.support.installing import a_plan, pin
-from torchinstall.install.store import (
+from torchinstall.core.machine import Driver, Finding, Gpu, Machine
+from torchinstall.core.target import Installed, Target
+from torchinstall.install.record import (
     Decision,
     decision_of,
     drift,
@@ -18,8 +20,6 @@ from torchinstall.install.store import (
     read_decision,
     store_decision,
 )
-from torchinstall.machine import Driver, Finding, Gpu, Machine
-from torchinstall.target import Installed, Target
 
 MACHINE = Machine(
     os="linux",
@@ -81,10 +81,10 @@ def test_a_place_that_takes_no_file_is_no_error(tmp_path: Path) -> None:
 
 
 def test_the_digest_follows_the_hardware_only() -> None:
-    same = dataclasses.replace(
+    same = structs.replace(
         MACHINE, memory_bytes=1, findings=(Finding(probe="amd", status="absent", detail=""),)
     ).anonymous()
-    other = dataclasses.replace(MACHINE, gpus=())
+    other = structs.replace(MACHINE, gpus=())
 
     assert machine_digest(same) == machine_digest(MACHINE)
     assert machine_digest(other) != machine_digest(MACHINE)
@@ -95,8 +95,8 @@ def test_nothing_drifted() -> None:
 
 
 def test_a_replaced_torch_and_another_gpu_are_drift() -> None:
-    target = dataclasses.replace(TARGET, installed=(Installed(name="torch", version="2.9.1"),))
-    machine = dataclasses.replace(MACHINE, gpus=(Gpu(vendor="nvidia", name="RTX 5090"),))
+    target = structs.replace(TARGET, installed=(Installed(name="torch", version="2.9.1"),))
+    machine = structs.replace(MACHINE, gpus=(Gpu(vendor="nvidia", name="RTX 5090"),))
 
     assert drift(decided(), target, machine) == (
         "torch was installed as 2.9.1+cu128 and is now 2.9.1",
@@ -105,12 +105,12 @@ def test_a_replaced_torch_and_another_gpu_are_drift() -> None:
 
 
 def test_a_new_driver_and_a_missing_torch_are_drift() -> None:
-    driver = dataclasses.replace(MACHINE.drivers[0], version="590.1")
+    driver = structs.replace(MACHINE.drivers[0], version="590.1")
 
     assert drift(
         decided(),
-        dataclasses.replace(TARGET, installed=()),
-        dataclasses.replace(MACHINE, drivers=(driver,)),
+        structs.replace(TARGET, installed=()),
+        structs.replace(MACHINE, drivers=(driver,)),
     ) == (
         "torch was installed as 2.9.1+cu128 and is now gone",
         "it was decided for another machine: another driver or platform",

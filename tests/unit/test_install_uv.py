@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from torchinstall.errors import ToolMissingError
+from torchinstall.core.errors import ToolMissingError
 from torchinstall.install.uv import UV_FLOOR, find_uv, recorded_version, uv_beside_us
 
 ROOT = Path(__file__).parents[2]

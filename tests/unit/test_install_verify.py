@@ -15,8 +15,8 @@ import pytest
 from tests.support.installing import Place, a_plan, an_environment, here, pin
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.catalog.load import load_catalog
+from torchinstall.core.plan import GpuVerdict
 from torchinstall.install.verify import Report, Wanted, failure, report_to_json, verify, wanted_of
-from torchinstall.planner.model import GpuVerdict
 
 
 @pytest.fixture(scope="module")

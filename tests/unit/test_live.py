@@ -28,8 +28,8 @@ from tests.support.faults import (
 from tests.support.index_server import IndexServer, TestAuthority
 from tests.support.index_tree import IndexTree, real_tree
 from tests.support.wheelhouse import torch_wheel, wheel
-from torchinstall.catalog.live import LiveOptions, LiveResult, discover_backends, fetch_pages
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
+from torchinstall.index.fetch import LiveOptions, LiveResult, discover_backends, fetch_pages
 
 TAG = "cp312-cp312-manylinux_2_28_x86_64"
 TORCH = ("torch", "cu128")

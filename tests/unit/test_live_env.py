@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torchinstall.catalog.network_env import NetworkEnv
+from torchinstall.index.client import NetworkEnv
 
 URL = "https://download.pytorch.org/whl/cu128/torch/"
 

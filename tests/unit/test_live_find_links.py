@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
-from torchinstall.catalog.find_links import local_wheels
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
+from torchinstall.index.find_links import local_wheels
 
 TAG = "cp312-cp312-manylinux_2_28_x86_64"
 

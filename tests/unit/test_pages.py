@@ -14,9 +14,8 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from tests.support.index_tree import IndexTree, real_tree
 from tests.support.wheelhouse import torch_wheel, wheel, wheel_of_name
-from torchinstall.catalog.anchors import scan
-from torchinstall.catalog.pages import BadPageError, Page, parse_page, parse_root
-from torchinstall.catalog.wheel_names import parse_name
+from torchinstall.index.pages import BadPageError, Page, parse_page, parse_root, scan
+from torchinstall.index.wheel_names import parse_name
 
 ORIGIN = "https://download.pytorch.org"
 PAGE = f"{ORIGIN}/whl/cu128/torch/"

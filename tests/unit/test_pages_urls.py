@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from torchinstall.catalog.urls import (
+from torchinstall.core.errors import UsageError
+from torchinstall.index.urls import (
     check_secure,
     index_url,
     is_loopback,
@@ -13,7 +14,6 @@ from torchinstall.catalog.urls import (
     redact,
     root_url,
 )
-from torchinstall.errors import UsageError
 
 BASE = "https://download.pytorch.org/whl"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec import structs
 
 from tests.support.planning import amd, decide, intel, linux, mac, nvidia, rejection, shipped, windows
-from torchinstall.machine import Driver, Finding, Gpu, Libc
+from torchinstall.core.machine import Driver, Finding, Gpu, Libc
 
 GTX_1080_TI = nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1")
 RTX_4090 = nvidia("NVIDIA GeForce RTX 4090", "8.9")
@@ -124,7 +123,7 @@ def test_an_old_glibc_caps_the_release() -> None:
 
 
 def test_musl_is_refused_with_the_way_out() -> None:
-    plan = decide(dataclasses.replace(linux(), libc=Libc(family="musl", version="1.2.5")))
+    plan = decide(structs.replace(linux(), libc=Libc(family="musl", version="1.2.5")))
     assert plan.error is not None
     assert (plan.error.slug, plan.error.exit_code) == ("musl", 3)
     assert "glibc" in (plan.error.hint or "")
@@ -271,7 +270,7 @@ def test_a_driver_that_no_longer_serves_the_gpu() -> None:
 def test_an_unknown_gpu_of_a_known_product_takes_its_code_from_the_table() -> None:
     card = Gpu(vendor="nvidia", index=0, pci_id="10de:2684", integrated=False, source="nvml")
     machine = linux(card)
-    machine = dataclasses.replace(machine, drivers=(Driver(vendor="nvidia", version="550.54.14"),))
+    machine = structs.replace(machine, drivers=(Driver(vendor="nvidia", version="550.54.14"),))
     plan = decide(machine)
     assert plan.backend == "cu126"
     assert "gpu-code-from-table" in {item.slug for item in plan.warnings}

@@ -14,8 +14,8 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.tables import copied, row_of
 from tests.support.wheelhouse import TinyWheel
+from torchinstall.catalog.laws import verify
 from torchinstall.catalog.load import ShippedTables
-from torchinstall.catalog.verify import verify
 
 LINUX = """
 TORCH_CUDA_ARCH_LIST_TABLE: dict[str, dict[str, set[int]]] = {

@@ -15,9 +15,9 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.tables import copied
 from tests.support.wheelhouse import wheel_of_name
-from torchinstall.catalog.live import LiveResult
+from torchinstall.catalog.laws import verify
 from torchinstall.catalog.load import ShippedTables
-from torchinstall.catalog.verify import verify
+from torchinstall.index.fetch import LiveResult
 
 NEW = "torch-2.16.0+cu134-cp312-cp312-manylinux_2_28_x86_64.whl"
 CU126 = "torch-2.14.1+cu126-cp313-cp313-manylinux_2_28_x86_64.whl"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from torchinstall.requirement import BareName, canonical_name, requirement
+from torchinstall.core.request import BareName, canonical_name, requirement
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
 

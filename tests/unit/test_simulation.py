@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from msgspec import structs
 
 from tests.simulation.__main__ import main
 from tests.simulation.case import Case, System
@@ -17,7 +18,7 @@ from tests.simulation.published import companions_of, offers
 from tests.simulation.questions import ARM, LINUX, WINDOWS
 from tests.simulation.run import plan_for
 from tests.simulation.slices import slices
-from torchinstall.planner.model import Plan
+from torchinstall.core.plan import Plan
 
 _DESKTOP = {"3.5", "3.7", "5.0", "5.2", "6.0", "6.1", "7.0", "7.5", "8.0", "8.6", "8.9"}
 _DESKTOP |= {"9.0", "10.0", "10.3", "12.0", "12.1"}
@@ -134,7 +135,7 @@ _PASCAL = Case("", LINUX, (_BY_CODE["6.1"],), driver="580.126.09")
 def _with(plan: Plan, torch: str, backend: str, vision: str) -> Plan:
     versions = {"torch": torch, "torchvision": vision}
     packages = tuple(
-        dataclasses.replace(
+        structs.replace(
             package,
             version=f"{versions[package.name]}+{backend}",
             wheel=None,
@@ -143,7 +144,7 @@ def _with(plan: Plan, torch: str, backend: str, vision: str) -> Plan:
         for package in plan.packages
         if package.name in versions
     )
-    return dataclasses.replace(plan, backend=backend, packages=packages)
+    return structs.replace(plan, backend=backend, packages=packages)
 
 
 def _rules(case: Case, plan: Plan) -> set[str]:
@@ -177,9 +178,9 @@ def test_the_judge_finds_the_wrong_toolkit_for_a_driver() -> None:
 
 def test_the_judge_finds_a_gpu_that_is_said_to_be_covered() -> None:
     plan = plan_for(_PASCAL)
-    lying = dataclasses.replace(
+    lying = structs.replace(
         _with(plan, "2.14.1", "cu130", "0.29.1"),
-        gpus=tuple(dataclasses.replace(gpu, covered=True, by="sm_75") for gpu in plan.gpus),
+        gpus=tuple(structs.replace(gpu, covered=True, by="sm_75") for gpu in plan.gpus),
     )
     assert "runs" in _rules(_PASCAL, lying)
 
@@ -187,15 +188,15 @@ def test_the_judge_finds_a_gpu_that_is_said_to_be_covered() -> None:
 def test_the_judge_finds_missing_packages_broken_pins_and_silence() -> None:
     plan = plan_for(_RIGHT)
     torch_only = tuple(package for package in plan.packages if package.name == "torch")
-    assert "complete" in _rules(_RIGHT, dataclasses.replace(plan, packages=torch_only))
+    assert "complete" in _rules(_RIGHT, structs.replace(plan, packages=torch_only))
     pinned = dataclasses.replace(_RIGHT, pins=("torch==2.5.1",))
     assert "pins" in _rules(pinned, plan)
     windows_amd = Case("", WINDOWS, (_BY_CODE["gfx1100"],))
-    silent = dataclasses.replace(plan_for(windows_amd), warnings=())
+    silent = structs.replace(plan_for(windows_amd), warnings=())
     assert _rules(windows_amd, silent) >= {"names losers"}
     b300 = Case("", LINUX, (_BY_CODE["10.3"],), packages=("torch",), driver="580.126.09")
     guess = _with(plan_for(b300), "2.10.0", "cu129", "0.25.0")
-    assert "says so" in _rules(b300, dataclasses.replace(guess, warnings=()))
+    assert "says so" in _rules(b300, structs.replace(guess, warnings=()))
 
 
 def test_the_judge_finds_refusals_that_nothing_justifies() -> None:
@@ -205,8 +206,8 @@ def test_the_judge_finds_refusals_that_nothing_justifies() -> None:
     assert judge(blackwell, refused) == []
     assert _rules(_RIGHT, refused) == {"refusal"}
     assert _rules(dataclasses.replace(blackwell, allow_cpu=True), refused) == {"refusal"}
-    nameless = dataclasses.replace(refused.error, message="no", hint="pip", wanted="", found="")
-    assert _rules(blackwell, dataclasses.replace(refused, error=nameless)) == {"way out"}
+    nameless = structs.replace(refused.error, message="no", hint="pip", wanted="", found="")
+    assert _rules(blackwell, structs.replace(refused, error=nameless)) == {"way out"}
 
 
 def test_mixed_gpus_are_all_covered_where_one_build_covers_them() -> None:

@@ -28,7 +28,7 @@ from torchinstall.catalog.model import (
 )
 from torchinstall.catalog.products import Products
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
-from torchinstall.versions import Dotted, at_least
+from torchinstall.core.versions import Dotted, at_least
 
 __all__ = ["Catalog"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.model import Code
-from torchinstall.versions import Dotted, dotted
+from torchinstall.core.versions import Dotted, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -5,24 +5,25 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.schemas import GPU_VENDORS, SCHEMAS
-from torchinstall.catalog.table_file import render
+from torchinstall.catalog.table_file import read_table, render
 from torchinstall.catalog.tables import platform_of
-from torchinstall.versions import dotted
+from torchinstall.core.errors import CatalogError
+from torchinstall.core.versions import dotted
 
 if TYPE_CHECKING:
     from torchinstall.catalog.load import ShippedTables
 
-__all__ = ["LAWS", "Law", "Problem"]
+__all__ = ["LAWS", "Law", "Problem", "verify"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True):
     """A law that a table breaks.
 
     Attributes:
@@ -254,3 +255,27 @@ LAWS: tuple[Law, ...] = (
     _advice_is_usable,
 )
 """Every law, the cheap ones first."""
+
+
+def verify(tables: ShippedTables) -> tuple[Problem, ...]:
+    """Every broken law, the tables that cannot even be read first (then nothing else is looked at)."""
+    unreadable = tuple(_unreadable(tables))
+    if unreadable:
+        return unreadable
+    catalog = Catalog(tables)
+    return tuple(problem for law in LAWS for problem in law(tables, catalog))
+
+
+def _unreadable(tables: ShippedTables) -> Iterator[Problem]:
+    for name in SCHEMAS:
+        error = _fault(tables, name)
+        if error is not None:
+            yield Problem(law=error.slug, table=name, what=error.found or error.message)
+
+
+def _fault(tables: ShippedTables, name: str) -> CatalogError | None:
+    try:
+        read_table(tables.directory / name, SCHEMAS[name])
+    except CatalogError as error:
+        return error
+    return None

@@ -23,7 +23,7 @@ from torchinstall.catalog.model import (
     Wheels,
 )
 from torchinstall.catalog.table_file import TableFile, find_rows, read_table
-from torchinstall.versions import dotted
+from torchinstall.core.versions import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

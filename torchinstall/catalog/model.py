@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torchinstall.machine import Vendor
-from torchinstall.values import dataclass
-from torchinstall.versions import Dotted
+from msgspec import Struct
+
+from torchinstall.core.machine import Vendor
+from torchinstall.core.versions import Dotted
 
 __all__ = [
     "Advice",
@@ -44,8 +45,7 @@ Strategy = Literal["sm", "gfx", "device", "none"]
 """How a build's code is matched to a GPU: SM/PTX targets, gfx targets, a device list, not at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class BackendKind:
+class BackendKind(Struct, frozen=True):
     """A line of backends (`backend_kinds.json`); a backend's toolkit version follows from its name.
 
     Attributes:
@@ -66,8 +66,7 @@ class BackendKind:
     confidence: Confidence
 
 
-@dataclass(frozen=True, slots=True)
-class BackendInfo:
+class BackendInfo(Struct, frozen=True):
     """One backend by name, `cu128` with toolkit `(12, 8)`; `toolkit` is None where it has no version.
 
     `retired` is the last torch release published for it, None while it lives or nobody knows.
@@ -79,8 +78,7 @@ class BackendInfo:
     retired: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Wheels:
+class Wheels(Struct, frozen=True):
     """The wheels of one package version for one backend and platform tag (`wheels.json`, or a live page).
 
     Attributes:
@@ -117,8 +115,7 @@ class Wheels:
         return f"{self.package.replace('-', '_')}-{self.full_version}-{build}{tag}-{self.platform_tag}.whl"
 
 
-@dataclass(frozen=True, slots=True)
-class Companion:
+class Companion(Struct, frozen=True):
     """Which version of a package belongs to a torch release (`companions.json`).
 
     `exact`: the package itself pins torch; otherwise it merely goes with it.
@@ -132,8 +129,7 @@ class Companion:
     confidence: Confidence
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(Struct, frozen=True):
     """What a build carries for GPUs (`code.json`): row of (torch minor, backend, platform).
 
     Attributes:
@@ -152,8 +148,7 @@ class Code:
     assumed: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CodeRule:
+class CodeRule(Struct, frozen=True):
     """An exception to "code X.y runs on X.z, z >= y" (`code_rules.json`).
 
     `own-code-only`: the capability runs only code built for it, below toolkit `until` (None: always).
@@ -168,8 +163,7 @@ class CodeRule:
     confidence: Confidence
 
 
-@dataclass(frozen=True, slots=True)
-class Floor:
+class Floor(Struct, frozen=True):
     """The lowest driver on which a toolkit's programs start (`driver_floors.json`).
 
     `minor` None: the row holds for the whole major version (minor-version compatibility).
@@ -184,8 +178,7 @@ class Floor:
     confidence: Confidence
 
 
-@dataclass(frozen=True, slots=True)
-class GpuService:
+class GpuService(Struct, frozen=True):
     """Which driver branches serve a compute capability (`driver_gpus.json`); None: open end."""
 
     capability: str
@@ -196,8 +189,7 @@ class GpuService:
     confidence: Confidence
 
 
-@dataclass(frozen=True, slots=True)
-class GpuFact:
+class GpuFact(Struct, frozen=True):
     """A product by PCI id or name (`gpus_<vendor>.json`); last resort when the driver does not answer.
 
     Attributes:
@@ -219,8 +211,7 @@ class GpuFact:
     os: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(Struct, frozen=True):
     """A package that moves with torch (`families.json`).
 
     Attributes:
@@ -244,8 +235,7 @@ class Family:
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(Struct, frozen=True):
     """An index of a vendor that serves what PyTorch's own does not (`vendor_indexes.json`).
 
     Attributes:

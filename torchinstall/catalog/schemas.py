@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from torchinstall.catalog.model import Confidence, Origin, Strategy
 from torchinstall.catalog.table_file import Check, Column, Schema
-from torchinstall.machine import Vendor
+from torchinstall.core.machine import Vendor
 
 __all__ = ["GPU_VENDORS", "SCHEMAS"]
 

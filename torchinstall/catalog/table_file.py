@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torchinstall.errors import CatalogError
-from torchinstall.values import dataclass
+from msgspec import Struct
+
+from torchinstall.core.errors import CatalogError
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -41,8 +42,7 @@ Row = Mapping[str, Any]
 Check = Callable[[Any], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class Column(Struct, frozen=True, kw_only=True):
     """One column: `check` says whether a value is allowed, `wanted` names what is, for the error text.
 
     A column with a `default` may be missing from a row, and is then written only where it differs.
@@ -55,8 +55,7 @@ class Column:
     default: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schema:
+class Schema(Struct, frozen=True, kw_only=True):
     """The columns of one table, in the order in which they are written; `confidence` and `source` end it."""
 
     columns: tuple[Column, ...]
@@ -105,8 +104,7 @@ def _column_fits(column: Column, rows: list[dict[str, Any]]) -> bool:
     return all(map(column.check, distinct))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableFile:
+class TableFile(Struct, frozen=True, kw_only=True):
     """A table as read.
 
     Attributes:

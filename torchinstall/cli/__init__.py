@@ -8,14 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from torchinstall.errors import TorchInstallError, UsageError
+from torchinstall.core.errors import TorchInstallError, UsageError
 
 if TYPE_CHECKING:
     import click
 
     from torchinstall.cli.console import Console
     from torchinstall.cli.session import Session
-    from torchinstall.cli.world import World
+    from torchinstall.planning.context import World
 
 __all__ = ["main"]
 
@@ -40,7 +40,7 @@ def main(
     """
     from torchinstall.cli.console import Console
     from torchinstall.cli.session import Session
-    from torchinstall.cli.world import real_world
+    from torchinstall.planning.context import real_world
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     if world is None:

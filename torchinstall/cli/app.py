@@ -11,7 +11,7 @@ import click
 from torchinstall import __version__
 from torchinstall.cli.session import Session
 from torchinstall.cli.verb import GROUP_OPTIONS, global_flags, write_sections
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
 
 __all__ = ["COMMANDS", "LazyGroup", "Row", "build"]
 

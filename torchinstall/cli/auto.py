@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
 from torchinstall.cli.session import Session
@@ -12,19 +13,19 @@ from torchinstall.cli.verb import Verb
 
 if TYPE_CHECKING:
     from torchinstall.cli.console import Console
-    from torchinstall.install.carry_out import Done
-    from torchinstall.install.run import Result
+    from torchinstall.install.execute import Result
+    from torchinstall.install.transaction import Done
     from torchinstall.install.verify import Report
-    from torchinstall.line import Line
+    from torchinstall.planning.assemble import Line
 
 __all__ = ["VERB"]
 
 
 def run(session: Session, settings: Settings) -> int:
     """Walk the whole line; what is printed on stdout is the outcome."""
-    from torchinstall.line import prepare, refusal
-    from torchinstall.planner.model import plan_to_json
-    from torchinstall.report.plan_text import chosen_text, why_not_text
+    from torchinstall.cli.plan_text import chosen_text, why_not_text
+    from torchinstall.core.plan import plan_to_json
+    from torchinstall.planning.assemble import prepare, refusal
 
     console = session.console
     line = prepare(session.world, settings, here=True, detail=console.detail)
@@ -54,10 +55,10 @@ def _carried_out(
         VerifyFailedError: what is installed does not compute.
         TorchInstallError: it could not be installed.
     """
-    from torchinstall.install.carry_out import carry_out
+    from torchinstall.cli.plan_text import verify_text
+    from torchinstall.core.plan import plan_to_json
+    from torchinstall.install.transaction import carry_out
     from torchinstall.install.verify import failure
-    from torchinstall.planner.model import plan_to_json
-    from torchinstall.report.verify_text import verify_text
 
     console = session.console
     done = carry_out(
@@ -87,7 +88,7 @@ def _widened(session: Session, settings: Settings, line: Line, names: tuple[str,
     Raises:
         TorchInstallError: no build has them all.
     """
-    from torchinstall.line import prepare, refusal
+    from torchinstall.planning.assemble import prepare, refusal
 
     console = session.console
     console.say(f"planning again, since this is needed too: {', '.join(names)}")
@@ -100,7 +101,7 @@ def _widened(session: Session, settings: Settings, line: Line, names: tuple[str,
 
 def _without(session: Session, settings: Settings, line: Line) -> Line | None:
     """The line without the build that did not compute; None where the user named it or nothing is left."""
-    from torchinstall.line import prepare
+    from torchinstall.planning.assemble import prepare
 
     console, chosen = session.console, line.plan.chosen
     if chosen is None or line.order.request.backend != "auto":
@@ -125,7 +126,7 @@ def _uv_talk(console: Console) -> tuple[str, ...]:
 
 def _rehearse(session: Session, settings: Settings, line: Line) -> Result | None:
     """Let uv say what it would do, where it can: the environment is there and so is the index."""
-    from torchinstall.install.run import run as run_uv
+    from torchinstall.install.execute import run as run_uv
 
     if line.place is not None and line.place.base is not None:
         session.console.say(f"would make the environment {line.target.prefix} first")
@@ -153,7 +154,7 @@ def _proof(session: Session, settings: Settings, line: Line) -> Report:
     declared = request.target_gpus or request.target_driver or request.target_cuda is not None
     if declared or settings.given("machine"):
         # The GPU that was described need not be here.
-        wanted = dataclasses.replace(wanted, device=None)
+        wanted = structs.replace(wanted, device=None)
     report = verify(str(plan.target.python), wanted, env=session.world.env)
     console.partial["verify"] = report_to_json(report)
     return report
@@ -162,9 +163,8 @@ def _proof(session: Session, settings: Settings, line: Line) -> Report:
 def _finish(
     session: Session, settings: Settings, line: Line, result: Result | None, report: Report | None
 ) -> int:
-    from torchinstall.report.as_json import envelope
-    from torchinstall.report.outcome_text import outcome_text
-    from torchinstall.report.verify_text import verify_text
+    from torchinstall.cli.as_json import envelope
+    from torchinstall.cli.plan_text import outcome_text, verify_text
 
     console = session.console
     changes = result.changes if result is not None else ()

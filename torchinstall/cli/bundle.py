@@ -10,14 +10,14 @@ from torchinstall.cli.planning import REQS, report_warnings
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
 from torchinstall.cli.verb import Verb
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchinstall.line import Line
+    from torchinstall.export.resolve import File
+    from torchinstall.planning.assemble import Line
     from torchinstall.project.bundle import Bundle
-    from torchinstall.project.exports.resolve import File
 
 __all__ = ["VERB"]
 
@@ -26,9 +26,9 @@ _INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"
 
 def run(session: Session, settings: Settings) -> int:
     """Plan, resolve, download; a plan that says "impossible" is the error."""
-    from torchinstall.line import prepare, refusal
-    from torchinstall.project.exports.build import check_args
-    from torchinstall.project.exports.resolve import files_of, resolve
+    from torchinstall.export.build import check_args
+    from torchinstall.export.resolve import files_of, resolve
+    from torchinstall.planning.assemble import prepare, refusal
 
     console, world = session.console, session.world
     output = settings.text("output")
@@ -56,9 +56,9 @@ def run(session: Session, settings: Settings) -> int:
 
 def _write(session: Session, settings: Settings, line: Line, files: tuple[File, ...], folder: Path) -> Bundle:
     from torchinstall import __version__
+    from torchinstall.export.inputs import title_of
+    from torchinstall.index.download import Downloader
     from torchinstall.project.bundle import check_room, strangers, write_bundle
-    from torchinstall.project.bundle_download import Downloader
-    from torchinstall.project.exports.given import title_of
 
     console, world = session.console, session.world
     make_folder(folder)
@@ -89,7 +89,7 @@ def _write(session: Session, settings: Settings, line: Line, files: tuple[File, 
 
 
 def _report(session: Session, settings: Settings, line: Line, bundle: Bundle) -> None:
-    from torchinstall.report.as_json import envelope
+    from torchinstall.cli.as_json import envelope
 
     console = session.console
     if settings.on("json"):

@@ -15,7 +15,7 @@ def run(session: Session, settings: Settings) -> int:
     """Print the tables, or one table's rows."""
     from torchinstall.catalog.load import ShippedTables
     from torchinstall.catalog.schemas import SCHEMAS
-    from torchinstall.line import catalog_of
+    from torchinstall.planning.assemble import catalog_of
 
     tables = catalog_of(session.world).tables
     assert isinstance(tables, ShippedTables)  # noqa: S101  # catalog_of makes no other
@@ -34,11 +34,11 @@ def run(session: Session, settings: Settings) -> int:
         for name, file in files.items()
     }
     if settings.on("json"):
-        from torchinstall.report.as_json import envelope
+        from torchinstall.cli.as_json import envelope
 
         session.console.out_json(envelope("ok", snapshot=tables.snapshot, tables=data))
     else:
-        from torchinstall.report.tables_text import tables_text
+        from torchinstall.cli.text import tables_text
 
         session.console.out(tables_text(tables.snapshot, data))
     return 0
@@ -47,7 +47,7 @@ def run(session: Session, settings: Settings) -> int:
 def _unknown_table(name: str, known: list[str]) -> Exception:
     import difflib
 
-    from torchinstall.errors import UsageError
+    from torchinstall.core.errors import UsageError
 
     return UsageError(
         "unknown-table",

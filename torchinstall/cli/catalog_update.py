@@ -11,10 +11,10 @@ __all__ = ["VERB"]
 
 def run(session: Session, settings: Settings) -> int:
     """Read the page of every package that moves with torch, for every backend that lives."""
-    from torchinstall.catalog.live import fetch_pages
-    from torchinstall.cli.request import index_base_of
-    from torchinstall.fresh import live_options
-    from torchinstall.line import catalog_of
+    from torchinstall.index.fetch import fetch_pages
+    from torchinstall.planning.assemble import catalog_of
+    from torchinstall.planning.online import live_options
+    from torchinstall.planning.request import index_base_of
 
     console, world = session.console, session.world
     catalog = catalog_of(world)
@@ -39,7 +39,7 @@ def run(session: Session, settings: Settings) -> int:
     unknown = [name for name in result.backends or () if catalog.backend(name) and name not in backends]
     counts = {"pages": len(result.live), "failed": len(result.failures), "unknown_backends": unknown}
     if settings.on("json"):
-        from torchinstall.report.as_json import envelope
+        from torchinstall.cli.as_json import envelope
 
         console.out_json(envelope("ok", index=result.index_base, torch_releases=len(new), **counts))
     else:

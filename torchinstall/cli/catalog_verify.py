@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
+from msgspec import to_builtins
 
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
 from torchinstall.cli.verb import Verb
-from torchinstall.errors import CatalogError
+from torchinstall.core.errors import CatalogError
 
 __all__ = ["VERB"]
 
 
 def run(session: Session, settings: Settings) -> int:
     """Print every broken law; a table that breaks one is an error."""
+    from torchinstall.catalog.laws import verify
     from torchinstall.catalog.load import ShippedTables
-    from torchinstall.catalog.verify import verify
-    from torchinstall.line import catalog_of
+    from torchinstall.planning.assemble import catalog_of
 
     tables = catalog_of(session.world).tables
     assert isinstance(tables, ShippedTables)  # noqa: S101  # catalog_of makes no other
     problems = verify(tables)
-    rows = [dataclasses.asdict(problem) for problem in problems]
+    rows = [to_builtins(problem) for problem in problems]
     session.console.partial["problems"] = rows
     if problems:
         first = problems[0]
@@ -35,7 +35,7 @@ def run(session: Session, settings: Settings) -> int:
             hints=("uv pip install --reinstall torchinstall", "unset TORCHINSTALL_CATALOG_DIR if you set it"),
         )
     if settings.on("json"):
-        from torchinstall.report.as_json import envelope
+        from torchinstall.cli.as_json import envelope
 
         session.console.out_json(envelope("ok", snapshot=tables.snapshot, problems=[]))
     else:

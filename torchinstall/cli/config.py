@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from torchinstall.errors import UsageError
-from torchinstall.values import dataclass
+from msgspec import Struct
+
+from torchinstall.core.errors import UsageError
 
 __all__ = [
     "RESERVED_TABLES",
@@ -34,8 +35,7 @@ RESERVED_TABLES: frozenset[str] = frozenset({"families"})
 """Tables below `[tool.torchinstall]` that verbs read themselves; they are not settings."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigValue:
+class ConfigValue(Struct, frozen=True, kw_only=True):
     """One value and the file that holds it."""
 
     value: Any

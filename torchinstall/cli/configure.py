@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.planner.model import Plan
+    from torchinstall.core.plan import Plan
     from torchinstall.project.configure import Configured, LayoutOf, Locker
     from torchinstall.project.legacy import Legacy
     from torchinstall.project.view import ProjectView
@@ -29,10 +29,10 @@ _NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run
 
 def run(session: Session, settings: Settings) -> int:
     """Plan, edit, lock, check; stdout says what each platform gets, or shows the diff."""
-    from torchinstall.line import catalog_of
+    from torchinstall.planning.assemble import catalog_of
     from torchinstall.project.configure import configure
+    from torchinstall.project.files import read_text
     from torchinstall.project.text import view_of
-    from torchinstall.project.write import read_text
 
     folder = project_folder(session, settings)
     view = view_of(read_text(folder / "pyproject.toml"))
@@ -114,7 +114,7 @@ def _packages(settings: Settings) -> tuple[str, ...]:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
-    from torchinstall.errors import UsageError
+    from torchinstall.core.errors import UsageError
 
     found = []
     for text in settings.texts("reqs"):
@@ -135,7 +135,7 @@ def _packages(settings: Settings) -> tuple[str, ...]:
 
 
 def _platforms(settings: Settings) -> tuple[str, ...] | None:
-    from torchinstall.errors import UsageError
+    from torchinstall.core.errors import UsageError
     from torchinstall.project.platforms import CELLS
 
     names = settings.texts("require_platform")
@@ -166,9 +166,9 @@ def _locker(session: Session, settings: Settings) -> Locker:
 
 
 def _report(session: Session, settings: Settings, done: Configured, plan: Plan, folder: Path) -> None:
-    from torchinstall.project.write import unified_diff
-    from torchinstall.report.as_json import envelope
-    from torchinstall.report.project_text import builds_rows, configured_text
+    from torchinstall.cli.as_json import envelope
+    from torchinstall.cli.project_text import builds_rows, configured_text
+    from torchinstall.project.files import unified_diff
 
     console = session.console
     for note in done.notes:

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 import click
 
-from torchinstall.errors import TorchInstallError
+from torchinstall.core.errors import TorchInstallError
 
 __all__ = ["Console", "wants_colour"]
 

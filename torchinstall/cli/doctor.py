@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import to_builtins
+
 from torchinstall.cli.options import Declared, declare
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
@@ -37,7 +39,7 @@ declare(
 def run(session: Session, settings: Settings) -> int:
     """Examine and report; a fault is the verb's error after the report was shown."""
     from torchinstall.doctor.checks.registry import examine
-    from torchinstall.doctor.visit import visit
+    from torchinstall.doctor.collect import visit
 
     console = session.console
     text = _text_to_explain(session, settings)
@@ -62,17 +64,16 @@ def _text_to_explain(session: Session, settings: Settings) -> str | None:
 
 
 def _explain(session: Session, settings: Settings, text: str) -> int:
-    import dataclasses
 
+    from torchinstall.cli.as_json import envelope
+    from torchinstall.cli.doctor_text import explained_text
+    from torchinstall.core.errors import UsageError
     from torchinstall.doctor.symptoms import explain
-    from torchinstall.errors import UsageError
-    from torchinstall.line import catalog_of
-    from torchinstall.report.as_json import envelope
-    from torchinstall.report.doctor_text import explained_text
+    from torchinstall.planning.assemble import catalog_of
 
     matches = explain(text, catalog_of(session.world))
     if settings.on("json"):
-        rows = [{**dataclasses.asdict(match), "values": dict(match.values)} for match in matches]
+        rows = [{**to_builtins(match), "values": dict(match.values)} for match in matches]
         session.console.out_json(envelope("explained" if matches else "unknown", matches=rows))
         return 0
     if not matches:
@@ -104,9 +105,9 @@ def _mend(session: Session, found: tuple[Diagnosis, ...]) -> bool:
 
 
 def _report(session: Session, settings: Settings, scene: Scene, found: tuple[Diagnosis, ...]) -> int:
-    from torchinstall.errors import VerifyFailedError
-    from torchinstall.report.as_json import envelope
-    from torchinstall.report.doctor_text import doctor_text
+    from torchinstall.cli.as_json import envelope
+    from torchinstall.cli.doctor_text import doctor_text
+    from torchinstall.core.errors import VerifyFailedError
 
     console = session.console
     faults = [item for item in found if item.severity == "error"]
@@ -127,11 +128,10 @@ def _report(session: Session, settings: Settings, scene: Scene, found: tuple[Dia
 
 
 def _data(scene: Scene, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
-    import dataclasses
 
+    from torchinstall.core.machine import machine_to_json
     from torchinstall.doctor.model import diagnosis_to_json
     from torchinstall.install.verify import report_to_json
-    from torchinstall.machine_json import machine_to_json
 
     choice = scene.choice
     return {
@@ -141,7 +141,7 @@ def _data(scene: Scene, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
             "python_version": scene.target.python_version,
             "why": scene.target.why,
         },
-        "installed": [dataclasses.asdict(item) for item in scene.target.installed],
+        "installed": [to_builtins(item) for item in scene.target.installed],
         "choice": None
         if choice is None
         else {"status": choice.status, "backend": choice.backend, "torch": choice.torch},

@@ -8,7 +8,7 @@ import click
 
 from torchinstall.cli.flags import Declared, Flag
 from torchinstall.cli.session import Session
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
 
 __all__ = ["GLOBAL", "GROUP_OPTIONS", "GlobalFlag", "HelpFlag", "global_flags"]
 

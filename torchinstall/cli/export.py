@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from torchinstall.cli.options import Declared, declare
 from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
@@ -11,15 +12,15 @@ from torchinstall.cli.projecting import project_folder
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
 from torchinstall.cli.verb import Verb
-from torchinstall.errors import UsageError
-from torchinstall.project.exports import FORMATS
+from torchinstall.core.errors import UsageError
+from torchinstall.export import FORMATS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torchinstall.cli.world import World
-    from torchinstall.line import Line
-    from torchinstall.project.exports.given import Locked
+    from torchinstall.export.inputs import Locked
+    from torchinstall.planning.assemble import Line
+    from torchinstall.planning.context import World
 
 __all__ = ["EXPORT_OPTIONS", "OUTPUT", "VERB", "afresh", "make_folder"]
 
@@ -51,10 +52,10 @@ EXPORT_OPTIONS = tuple(name for name in PLAN_OPTIONS if name != "upgrade")
 
 def run(session: Session, settings: Settings) -> int:
     """Plan and write; a plan that says "impossible" is the error."""
-    from torchinstall.line import prepare, refusal
-    from torchinstall.project.exports import render
-    from torchinstall.project.exports.build import given_of, holds_credentials
-    from torchinstall.project.exports.resolve import resolve
+    from torchinstall.export import render
+    from torchinstall.export.build import given_of, holds_credentials
+    from torchinstall.export.resolve import resolve
+    from torchinstall.planning.assemble import prepare, refusal
 
     console = session.console
     name = settings.text("format")
@@ -97,7 +98,7 @@ def run(session: Session, settings: Settings) -> int:
     if output is None:
         console.out(text.removesuffix("\n"))
         return 0
-    from torchinstall.project.write import write_atomically
+    from torchinstall.project.files import write_atomically
 
     path = world.path(output)
     make_folder(path.parent)
@@ -108,7 +109,7 @@ def run(session: Session, settings: Settings) -> int:
 
 def afresh(settings: Settings) -> Settings:
     """The settings of a plan that does not look at what is installed here."""
-    return dataclasses.replace(settings, values={**settings.values, "upgrade": True})
+    return structs.replace(settings, values={**settings.values, "upgrade": True})
 
 
 def make_folder(folder: Path) -> None:
@@ -145,8 +146,8 @@ def _locked_project(session: Session, settings: Settings) -> Path | None:
         return None
     if (folder / "uv.lock").is_file():
         return folder
+    from torchinstall.project.files import read_text
     from torchinstall.project.text import view_of
-    from torchinstall.project.write import read_text
 
     view = view_of(read_text(folder / "pyproject.toml"))
     if not any(item.package == "torch" for item in view.listed):
@@ -163,12 +164,12 @@ def _locked_project(session: Session, settings: Settings) -> Path | None:
 def _for_project(world: World, settings: Settings, folder: Path) -> Settings:
     """The settings of a plan for torch in the project's Python."""
     from torchinstall.cli.projecting import project_python
+    from torchinstall.project.files import read_text
     from torchinstall.project.text import view_of
-    from torchinstall.project.write import read_text
 
     view = view_of(read_text(folder / "pyproject.toml"))
     version = project_python(folder, view, settings, world.python_version)
-    return dataclasses.replace(
+    return structs.replace(
         settings, values={**settings.values, "reqs": ("torch",), "python_version": version}
     )
 
@@ -178,14 +179,14 @@ def _in_container(world: World, settings: Settings) -> tuple[World, Settings]:
     import io
     import json
 
-    from torchinstall.machine_json import machine_to_json
-    from torchinstall.project.exports.containers import container_on
-    from torchinstall.where import machine_of
+    from torchinstall.core.machine import machine_to_json
+    from torchinstall.export.containers import container_on
+    from torchinstall.planning.assemble import machine_of
 
     machine = container_on(machine_of(world, settings))
     stdin = io.StringIO(json.dumps(machine_to_json(machine)))
     values = {**settings.values, "machine": "-", "root": None}
-    return dataclasses.replace(world, stdin=stdin), dataclasses.replace(settings, values=values)
+    return structs.replace(world, stdin=stdin), structs.replace(settings, values=values)
 
 
 def _lock(session: Session, line: Line, folder: Path) -> Locked:
@@ -194,12 +195,12 @@ def _lock(session: Session, line: Line, folder: Path) -> Locked:
     Raises:
         NoCompatibleBuildError: nothing that the project offers runs there.
     """
+    from torchinstall.export.inputs import Locked
     from torchinstall.project.choose import choose
-    from torchinstall.project.exports.given import Locked
+    from torchinstall.project.files import read_text
     from torchinstall.project.from_plan import cell_of
     from torchinstall.project.sync import locked_versions
     from torchinstall.project.text import view_of
-    from torchinstall.project.write import read_text
 
     view = view_of(read_text(folder / "pyproject.toml"))
     python = ".".join(line.target.python_version.split(".")[:2])

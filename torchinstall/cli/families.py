@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torchinstall.catalog.model import Family
-from torchinstall.errors import UsageError
-from torchinstall.requirement import canonical_name
+from torchinstall.core.errors import UsageError
+from torchinstall.core.request import canonical_name
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
+from msgspec import Struct
 
 from torchinstall.cli.config import ConfigValue, Kind
 from torchinstall.cli.session import Session
-from torchinstall.values import dataclass
 
 __all__ = ["DECLARED", "SOURCES", "Declared", "Flag", "config_kinds", "declare"]
 
@@ -24,8 +24,7 @@ CONFIG = "torchinstall.config"
 Section = Literal["What to install", "Where", "Which build", "The machine", "Sources", "How", "Output"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
+class Declared(Struct, frozen=True, kw_only=True):
     """One flag.
 
     Attributes:

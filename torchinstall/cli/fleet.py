@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.cli.session import Session
     from torchinstall.cli.settings import Settings
-    from torchinstall.planner.fleet import Fleet, Member
-    from torchinstall.request import Request
+    from torchinstall.core.request import Request
+    from torchinstall.fleet.classes import Fleet, Member
 
 __all__ = ["run_fleet"]
 
@@ -20,12 +20,11 @@ def run_fleet(session: Session, settings: Settings) -> int:
     Raises:
         TorchInstallError: a file is not right, or nothing can be installed on one of the machines.
     """
-    from torchinstall.cli.request import order_of
-    from torchinstall.line import catalog_of, refusal
-    from torchinstall.planner.fleet import Member, plan_fleet
-    from torchinstall.report.fleet_text import fleet_text, fleet_to_json
-    from torchinstall.tags import foreign_target
-    from torchinstall.where import read_machine
+    from torchinstall.cli.fleet_text import fleet_text, fleet_to_json
+    from torchinstall.core.tags import foreign_target
+    from torchinstall.fleet.classes import Member, plan_fleet
+    from torchinstall.planning.assemble import catalog_of, read_machine, refusal
+    from torchinstall.planning.request import order_of
 
     world, console = session.world, session.console
     catalog = catalog_of(world)
@@ -56,9 +55,9 @@ def _with_pages(
     session: Session, settings: Settings, request: Request, members: tuple[Member, ...], catalog: Catalog
 ) -> Catalog:
     """The catalog with every page that could change the plan of one of the machines."""
-    from torchinstall.catalog.live import fetch_pages
-    from torchinstall.fresh import live_options
+    from torchinstall.index.fetch import fetch_pages
     from torchinstall.planner.pages import wanted_pages
+    from torchinstall.planning.online import live_options
 
     keys = dict.fromkeys(
         key for member in members for key in wanted_pages(request, member.machine, member.target, catalog)

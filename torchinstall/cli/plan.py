@@ -10,15 +10,15 @@ from torchinstall.cli.settings import Settings
 from torchinstall.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from torchinstall.planner.model import Plan
+    from torchinstall.core.plan import Plan
 
 __all__ = ["VERB"]
 
 
 def run(session: Session, settings: Settings) -> int:
     """Plan and print; an impossible plan is printed and then raised."""
-    from torchinstall.line import prepare, refusal
-    from torchinstall.planner.model import plan_to_json
+    from torchinstall.core.plan import plan_to_json
+    from torchinstall.planning.assemble import prepare, refusal
 
     if len(settings.texts("machine")) > 1:
         from torchinstall.cli.fleet import run_fleet
@@ -37,11 +37,11 @@ def run(session: Session, settings: Settings) -> int:
         if error is None:
             console.out_json(console.partial)
     elif said is not None:
-        from torchinstall.report.layout import wrapped
+        from torchinstall.cli.text import wrapped
 
         console.out("\n".join(wrapped(sentence) for sentence in said))
     else:
-        from torchinstall.report.plan_text import plan_text
+        from torchinstall.cli.plan_text import plan_text
 
         console.out(plan_text(line.plan, line.machine))
     if error is not None:
@@ -61,7 +61,7 @@ def _words(plan: Plan, settings: Settings) -> tuple[str, ...] | None:
 
 
 def _blank() -> dict[str, Any]:
-    from torchinstall.report.as_json import blank_plan
+    from torchinstall.cli.as_json import blank_plan
 
     return blank_plan()
 

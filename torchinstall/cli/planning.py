@@ -8,7 +8,7 @@ from torchinstall.cli.verb import Argument
 
 if TYPE_CHECKING:
     from torchinstall.cli.console import Console
-    from torchinstall.planner.model import Plan
+    from torchinstall.core.plan import Plan
 
 __all__ = ["PLAN_OPTIONS", "REQS", "report_warnings"]
 

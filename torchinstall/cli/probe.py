@@ -11,17 +11,17 @@ __all__ = ["VERB"]
 
 def run(session: Session, settings: Settings) -> int:
     """Probe and print."""
-    from torchinstall.where import probed
+    from torchinstall.planning.assemble import probed
 
     machine = probed(session.world, settings)
     if settings.on("anonymous"):
         machine = machine.anonymous()
     if settings.on("json"):
-        from torchinstall.machine_json import machine_to_json
+        from torchinstall.core.machine import machine_to_json
 
         session.console.out_json(machine_to_json(machine))
     else:
-        from torchinstall.report.machine_text import machine_text
+        from torchinstall.cli.text import machine_text
 
         session.console.out(machine_text(machine))
     return 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, structs
 
 from torchinstall.cli.options import Declared, declare
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.cli.session import Session
     from torchinstall.cli.settings import Settings
-    from torchinstall.machine import Machine
-    from torchinstall.planner.model import Plan
+    from torchinstall.core.machine import Machine
+    from torchinstall.core.plan import Plan
     from torchinstall.project.view import ProjectView
 
 __all__ = ["MACHINE_OPTIONS", "ProjectPlan", "project_folder", "project_plan", "project_python"]
@@ -46,8 +47,7 @@ declare(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectPlan:
+class ProjectPlan(Struct, frozen=True, kw_only=True):
     """A plan for a project's Python on a machine, and what it was made from."""
 
     plan: Plan
@@ -87,17 +87,16 @@ def project_plan(
     Raises:
         TorchInstallError: as planning does; a plan that says "impossible" is returned.
     """
-    from torchinstall.cli.request import order_of
-    from torchinstall.fresh import fresh_plan
-    from torchinstall.line import catalog_of
-    from torchinstall.tags import foreign_target
-    from torchinstall.where import machine_of
+    from torchinstall.core.tags import foreign_target
+    from torchinstall.planning.assemble import catalog_of, machine_of
+    from torchinstall.planning.online import fresh_plan
+    from torchinstall.planning.request import order_of
 
     world, detail = session.world, session.console.detail
     catalog = catalog_of(world)
     machine = machine_of(world, settings)
     order = order_of(_without_requirements(settings), world, machine, catalog)
-    request = dataclasses.replace(
+    request = structs.replace(
         order.request, requirements=requirements, offline=order.request.offline or offline
     )
     target = foreign_target(machine, python)
@@ -120,7 +119,7 @@ def _without_requirements(settings: Settings) -> Settings:
     """The arguments of these verbs are no requirements to install, and what follows `--` is no flag of uv."""
     values = {name: value for name, value in settings.values.items() if name != "reqs"}
     values.setdefault("index_base", "https://download.pytorch.org/whl")
-    return dataclasses.replace(settings, values=values, rest=())
+    return structs.replace(settings, values=values, rest=())
 
 
 def project_python(folder: Path, view: ProjectView, settings: Settings, here: str) -> str:

@@ -17,7 +17,7 @@ def run(session: Session, settings: Settings) -> int:
     Raises:
         UsageError: `no-command`: nothing follows `--`.
     """
-    from torchinstall.errors import UsageError
+    from torchinstall.core.errors import UsageError
 
     if not settings.rest:
         raise UsageError(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from torchinstall.cli.console import Console
-from torchinstall.cli.world import World
-from torchinstall.values import dataclass
+from torchinstall.planning.context import World
 
 __all__ = ["Session"]
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Struct, frozen=True):
     """One run of the command line."""
 
     world: World

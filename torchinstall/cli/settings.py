@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
-from torchinstall.install.redact import redacted
-from torchinstall.request import Setting
-from torchinstall.values import dataclass
+from msgspec import Struct, field
+
+from torchinstall.core.redact import redacted
+from torchinstall.core.request import Setting
 
 __all__ = ["Settings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """Values by setting name (`index_base`) and their sources.
 
     Attributes:

@@ -17,7 +17,7 @@ def run(session: Session, settings: Settings) -> int:
     Raises:
         InstallFailedError: `sync-failed`: uv's words are on stderr already.
     """
-    from torchinstall.errors import InstallFailedError
+    from torchinstall.core.errors import InstallFailedError
 
     status = uv_with_choice(session, settings, "sync")
     if status != 0:

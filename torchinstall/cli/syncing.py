@@ -22,12 +22,12 @@ def uv_with_choice(session: Session, settings: Settings, verb: str) -> int:
     """
     from packaging.requirements import Requirement
 
-    from torchinstall.line import refusal
+    from torchinstall.planning.assemble import refusal
     from torchinstall.project.choose import choose
+    from torchinstall.project.files import read_text
     from torchinstall.project.from_plan import cell_of
     from torchinstall.project.sync import hand_over, locked_versions, sync_argv
     from torchinstall.project.text import view_of
-    from torchinstall.project.write import read_text
 
     world, console = session.world, session.console
     folder = project_folder(session, settings)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import click
 from click.core import ParameterSource
+from msgspec import Struct, structs
 
 from torchinstall.cli.config import ConfigTables, config_tables, settings_in
 from torchinstall.cli.everywhere import GLOBAL, GROUP_OPTIONS, HelpFlag, global_flags
 from torchinstall.cli.options import CONFIG, DECLARED, SOURCES, Flag, config_kinds
 from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
-from torchinstall.values import dataclass
 
 FAMILIES = "torchinstall.families"
 """In click's meta: the configuration tables that name packages of their own."""
@@ -24,8 +23,7 @@ __all__ = ["GLOBAL", "GROUP_OPTIONS", "Argument", "HelpFlag", "Verb", "global_fl
 Run = Callable[[Session, Settings], int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Argument:
+class Argument(Struct, frozen=True, kw_only=True):
     """A positional argument: its name in `Settings`, how help shows it, and whether it repeats."""
 
     name: str
@@ -144,7 +142,7 @@ def _with_families(session: Session, tables: ConfigTables) -> Session:
     from torchinstall.cli.families import families_in
 
     families = families_in(tables)
-    return dataclasses.replace(session, world=dataclasses.replace(session.world, families=families))
+    return structs.replace(session, world=structs.replace(session.world, families=families))
 
 
 def _asks_help(args: Sequence[str]) -> bool:

@@ -76,9 +76,8 @@ def _run(argv: tuple[str, ...], env: Mapping[str, str], cwd: Path, talk: TextIO)
 
 
 def _restore(folder: Path, tell: Callable[[str], None]) -> bool:
-    from torchinstall.install.keep import forget, load_snapshot
-    from torchinstall.install.put_back import finished
-    from torchinstall.install.restore import restore
+    from torchinstall.install.backup import forget, load_snapshot
+    from torchinstall.install.rollback import finished, restore
 
     taken = load_snapshot(folder)
     if taken is None:

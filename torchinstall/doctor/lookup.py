@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from torchinstall.machine import Capability, Gpu, Machine, Os, capability, capability_text
-from torchinstall.target import Target
-from torchinstall.versions import Dotted, dotted, text_of
+from torchinstall.core.machine import Capability, Gpu, Machine, Os, capability, capability_text
+from torchinstall.core.target import Target
+from torchinstall.core.versions import Dotted, dotted, text_of
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
@@ -109,8 +109,8 @@ def _builds_with_code(catalog: Catalog, platform: str, code: Capability) -> list
 
 def _bare_situation(catalog: Catalog, platform: str, gpu: Gpu) -> Situation:
     """A machine of which nothing is known but one GPU: no driver, so that PTX counts for nothing."""
+    from torchinstall.core.request import Request
     from torchinstall.planner.situation import Situation
-    from torchinstall.request import Request
 
     windows = platform.startswith("win")
     system: Os = "windows" if windows else "linux"

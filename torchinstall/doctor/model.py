@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.install.store import Decision
+    from torchinstall.core.machine import Machine
+    from torchinstall.core.plan import Plan
+    from torchinstall.core.target import Target
+    from torchinstall.install.record import Decision
     from torchinstall.install.verify import Report
-    from torchinstall.machine import Machine
-    from torchinstall.planner.model import Plan
-    from torchinstall.target import Target
 
 __all__ = [
     "Diagnosis",
@@ -31,8 +32,7 @@ Severity = Literal["error", "warning", "info"]
 """An error makes `doctor` exit 7; a warning is a trap that has not closed yet; info is worth knowing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
+class Remedy(Struct, frozen=True, kw_only=True):
     """One thing to type.
 
     Attributes:
@@ -53,8 +53,7 @@ class Remedy:
         return bool(self.argv or self.remove or self.restore)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True, kw_only=True):
     """One finding of the doctor.
 
     Attributes:
@@ -86,8 +85,7 @@ def diagnosis_to_json(item: Diagnosis) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dist:
+class Dist(Struct, frozen=True, kw_only=True):
     """An installed distribution as the doctor sees it.
 
     Attributes:
@@ -108,8 +106,7 @@ class Dist:
     built_for: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
+class Inventory(Struct, frozen=True, kw_only=True):
     """What is in an environment, read by one script in its interpreter.
 
     Attributes:
@@ -139,8 +136,7 @@ class Inventory:
         return next(iter(self.named(name)), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(Struct, frozen=True, kw_only=True):
     """A place that an installation writes to.
 
     Attributes:
@@ -155,8 +151,7 @@ class Disk:
     free: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class Project(Struct, frozen=True, kw_only=True):
     """The project that the current folder belongs to.
 
     Attributes:
@@ -170,8 +165,7 @@ class Project:
     changes: tuple[tuple[str, str, str], ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """What lies around the environment.
 
     Attributes:
@@ -194,8 +188,7 @@ class Surroundings:
     project: Project | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Scene(Struct, frozen=True, kw_only=True):
     """Everything that a check may look at.
 
     Attributes:

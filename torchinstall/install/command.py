@@ -7,20 +7,21 @@ wherever the user takes packages from.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from torchinstall.errors import UsageError
-from torchinstall.install.redact import is_url, redacted
-from torchinstall.requirement import BareName, canonical_name, requirement
+from msgspec import structs
+
+from torchinstall.core.errors import UsageError
+from torchinstall.core.redact import is_url, redacted
+from torchinstall.core.request import BareName, canonical_name, requirement
 
 if TYPE_CHECKING:
-    from torchinstall.planner.model import Package, Plan
-    from torchinstall.requirement import Wanted
-    from torchinstall.target import Installed
+    from torchinstall.core.plan import Package, Plan
+    from torchinstall.core.request import Wanted
+    from torchinstall.core.target import Installed
 
 __all__ = ["PROJECT_FILE", "check_uv_args", "command", "project_text", "shell"]
 
@@ -121,7 +122,7 @@ def command(
     argv += ["--dry-run"] if dry_run else []
     argv += ["--output-format", "json", *extra]
     patient = not any((env or {}).get(name) for name in _TIMEOUTS)
-    return dataclasses.replace(
+    return structs.replace(
         plan,
         command=tuple(argv),
         env=(*((("UV_HTTP_TIMEOUT", _PATIENCE),) if patient else ()), *((name, None) for name in _UNSET)),

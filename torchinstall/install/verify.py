@@ -6,15 +6,16 @@ import json
 import signal
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchinstall.errors import VerifyFailedError
+from msgspec import Struct, field, to_builtins
+
+from torchinstall.core.errors import VerifyFailedError
 
 if TYPE_CHECKING:
     from torchinstall.catalog.model import BackendInfo
-    from torchinstall.planner.model import Plan
+    from torchinstall.core.plan import Plan
 
 __all__ = ["Check", "Report", "Wanted", "failure", "report_to_json", "verify", "wanted_of"]
 
@@ -27,8 +28,7 @@ _DEVICES = {"sm": "cuda", "gfx": "cuda", "device": "xpu"}
 """What torch calls the devices of a backend, by how its code is matched; ROCm builds say `cuda` too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """One check; its name is stable, `import-torch`, `matrix-product-cuda-0`."""
 
     name: str
@@ -38,8 +38,7 @@ class Check:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True):
     """All checks, in the order in which they ran; `ok`: none failed and they ran to the end."""
 
     ok: bool
@@ -65,8 +64,7 @@ def _about_device(name: str) -> bool:
     return name.startswith(("device-", "code-", "matrix-product-", "convolution-", "nms-"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """What the checks compare with.
 
     Attributes:
@@ -178,7 +176,7 @@ def _value(text: str) -> Any:
 
 def report_to_json(report: Report) -> dict[str, Any]:
     """The report as plain JSON values."""
-    return {"ok": report.ok, "checks": [asdict(check) for check in report.checks]}
+    return {"ok": report.ok, "checks": [to_builtins(check) for check in report.checks]}
 
 
 def failure(report: Report) -> VerifyFailedError:

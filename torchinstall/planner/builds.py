@@ -6,14 +6,13 @@ from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from packaging.version import InvalidVersion, Version
-
-from torchinstall.values import dataclass
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import BackendInfo, Wheels
-    from torchinstall.target import Target
+    from torchinstall.core.target import Target
 
 __all__ = ["Build", "builds", "fitting", "version_key"]
 
@@ -21,8 +20,7 @@ _ORIGINS = {"find-links": 0, "index": 1, "vendor": 2, "default": 3}
 """Which source of one and the same build is taken: what lies here already comes first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(Struct, frozen=True):
     """torch of one release for one backend: what a candidate is before it is judged."""
 
     torch: str

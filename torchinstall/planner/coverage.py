@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchinstall.machine import Capability, capability, capability_text
-from torchinstall.values import dataclass
-from torchinstall.versions import at_least, dotted_or_none, text_of
+from msgspec import Struct
+
+from torchinstall.core.machine import Capability, capability, capability_text
+from torchinstall.core.versions import at_least, dotted_or_none, text_of
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import BackendInfo, Code
-    from torchinstall.machine import Gpu
+    from torchinstall.core.machine import Gpu
+    from torchinstall.core.target import Target
     from torchinstall.planner.situation import DriverFacts, Situation
-    from torchinstall.target import Target
 
 __all__ = ["Cover", "cover"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cover:
+class Cover(Struct, frozen=True):
     """One build on one GPU.
 
     Attributes:
@@ -122,8 +122,7 @@ def _cover_ptx(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Targets:
+class _Targets(Struct, frozen=True):
     """A build's SM targets as capabilities, with the exceptions that hold for its toolkit.
 
     Attributes:

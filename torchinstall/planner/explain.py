@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 if TYPE_CHECKING:
-    from torchinstall.planner.model import Candidate, Plan
+    from torchinstall.core.plan import Candidate, Plan
 
 __all__ = ["RULE_WORDS", "explain", "why_not"]
 

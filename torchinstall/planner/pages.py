@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from torchinstall.planner.builds import Build, version_key
-from torchinstall.planner.judged import judge_all
-from torchinstall.planner.packages import Missing, runtime_entry
-from torchinstall.planner.rules import HARDWARE_RULES, Case
+from torchinstall.planner.companions import Missing, runtime_entry
+from torchinstall.planner.requirements import of_url, wants
+from torchinstall.planner.rules import HARDWARE_RULES, Case, judge_all
 from torchinstall.planner.situation import situation
-from torchinstall.planner.wants import of_url, wants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.tables import PageKey
-    from torchinstall.machine import Machine
-    from torchinstall.planner.judged import Judged
+    from torchinstall.core.machine import Machine
+    from torchinstall.core.request import Request
+    from torchinstall.core.target import Target
+    from torchinstall.planner.requirements import Wants
+    from torchinstall.planner.rules import Judged
     from torchinstall.planner.situation import Situation
-    from torchinstall.planner.wants import Wants
-    from torchinstall.request import Request
-    from torchinstall.target import Target
 
 __all__ = ["wanted_pages"]
 
@@ -72,7 +72,7 @@ def _stable(judged: tuple[Judged, ...], where: Situation, wanted: Wants) -> tupl
     request = where.request
     if request.channel == "stable":
         return judged
-    stable = dataclasses.replace(where, request=dataclasses.replace(request, channel="stable"))
+    stable = structs.replace(where, request=structs.replace(request, channel="stable"))
     return (*judged, *judge_all(stable, wanted))
 
 

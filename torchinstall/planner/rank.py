@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchinstall.versions import Dotted, at_least
+from torchinstall.core.versions import Dotted, at_least
 
 if TYPE_CHECKING:
     from torchinstall.catalog.model import BackendInfo
-    from torchinstall.machine import Gpu
+    from torchinstall.core.machine import Gpu
     from torchinstall.planner.builds import Build
     from torchinstall.planner.coverage import Cover
     from torchinstall.planner.situation import Situation

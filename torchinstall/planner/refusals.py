@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchinstall.planner.model import PlanError
+from torchinstall.core.plan import PlanError
 from torchinstall.planner.rank import UNRANKED, coverage_key
 from torchinstall.planner.rules import ASKED_RULES, RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torchinstall.machine import Gpu
-    from torchinstall.planner.judged import Judged
-    from torchinstall.planner.rules import Case
+    from torchinstall.core.machine import Gpu
+    from torchinstall.core.target import Target
+    from torchinstall.planner.rules import Case, Judged
     from torchinstall.planner.situation import Situation
-    from torchinstall.target import Target
 
 __all__ = ["gpu_reasons", "no_build", "pins_cost_the_gpu", "required_gpu", "unreadable"]
 

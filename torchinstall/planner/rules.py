@@ -9,28 +9,40 @@ latter would have run on this machine: that is how "only your pins rule it out" 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from torchinstall.planner.builds import fitting
+from msgspec import Struct, structs
+
+from torchinstall.core.tags import python_tags, wheel_fits
+from torchinstall.core.versions import at_least, text_of
+from torchinstall.planner.builds import builds, fitting
+from torchinstall.planner.companions import Missing, Pick, picks
 from torchinstall.planner.coverage import Cover, cover
-from torchinstall.planner.packages import Missing, Pick, picks
 from torchinstall.planner.rank import sort_key
-from torchinstall.tags import python_tags, wheel_fits
-from torchinstall.values import dataclass
-from torchinstall.versions import at_least, text_of
+from torchinstall.planner.requirements import of_url
 
 if TYPE_CHECKING:
     from torchinstall.catalog.model import Code, Wheels
     from torchinstall.planner.builds import Build
+    from torchinstall.planner.requirements import Wants
     from torchinstall.planner.situation import Situation
-    from torchinstall.planner.wants import Wants
 
-__all__ = ["ASKED_RULES", "HARDWARE_RULES", "RULES", "Case", "Objection", "judge"]
+__all__ = [
+    "ASKED_RULES",
+    "HARDWARE_RULES",
+    "RULES",
+    "Case",
+    "Judged",
+    "Objection",
+    "is_obeyed",
+    "judge",
+    "judge_all",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Objection:
+class Objection(Struct, frozen=True):
     """A rule's refusal."""
 
     rule: str
@@ -285,3 +297,46 @@ def judge(case: Case, *, obey: bool) -> tuple[Objection | None, tuple[Objection,
             return objection, tuple(overridden)
         overridden.append(objection)
     return None, tuple(overridden)
+
+
+_LAST = ("judged",)
+
+
+class Judged(Struct, frozen=True):
+    """A build after the rules: accepted when `objection` is None."""
+
+    case: Case
+    objection: Objection | None
+    overridden: tuple[Objection, ...]
+
+
+def judge_all(where: Situation, wanted: Wants) -> tuple[Judged, ...]:
+    """Every build for the platform, newest first, with the rule that objects to it.
+
+    The last answer is kept: what to read of an index and what to choose are asked in turn.
+    """
+    question = (where.request, where.machine, where.target)
+    asked, answer = where.catalog.scratch.get(_LAST, ((), ()))
+    if len(asked) == len(question) and all(map(operator.is_, asked, question)):
+        kept: tuple[Judged, ...] = answer
+        return kept
+    judged = _judged(where, wanted)
+    where.catalog.scratch[_LAST] = question, judged
+    return judged
+
+
+def _judged(where: Situation, wanted: Wants) -> tuple[Judged, ...]:
+    obey = is_obeyed(where, wanted)
+    named = of_url("torch", wanted, where.catalog)
+    found = []
+    for build in builds(where.catalog, where.target, where.request.channel):
+        if named and (build.torch, build.backend.name) != (named[0].version, named[0].backend):
+            continue
+        case = Case(structs.replace(build, wheels=named) if named else build, where, wanted)
+        found.append(Judged(case, *judge(case, obey=obey)))
+    return tuple(found)
+
+
+def is_obeyed(where: Situation, wanted: Wants) -> bool:
+    """Whether the build was named, by its backend or by its file, so that hardware rules only warn."""
+    return where.request.backend != "auto" or bool(of_url("torch", wanted, where.catalog))

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
-from torchinstall.machine import Finding, Gpu, capability
-from torchinstall.planner.model import Warn
-from torchinstall.values import dataclass
-from torchinstall.versions import Dotted, dotted_or_none
+from msgspec import Struct, structs
+
+from torchinstall.core.machine import Finding, Gpu, capability
+from torchinstall.core.plan import Warn
+from torchinstall.core.versions import Dotted, dotted_or_none
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import BackendInfo
-    from torchinstall.machine import Driver, Machine, Vendor
-    from torchinstall.request import Request
-    from torchinstall.target import Target
+    from torchinstall.core.machine import Driver, Machine, Vendor
+    from torchinstall.core.request import Request
+    from torchinstall.core.target import Target
 
 __all__ = ["DriverFacts", "Situation", "situation"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriverFacts:
+class DriverFacts(Struct, frozen=True, kw_only=True):
     """A vendor's driver as the rules need it.
 
     Attributes:
@@ -35,8 +34,7 @@ class DriverFacts:
     declared: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class Situation(Struct, frozen=True, kw_only=True):
     """Everything that the rules look at.
 
     Attributes:
@@ -167,7 +165,7 @@ def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Warn]) -> Gpu:
     fact = catalog.gpu_fact(gpu.vendor, gpu.pci_id, gpu.name)
     if fact is None:
         return gpu
-    changed = dataclasses.replace(
+    changed = structs.replace(
         gpu,
         integrated=fact.integrated if gpu.integrated is None else gpu.integrated,
         name=gpu.name or fact.name,
@@ -176,9 +174,9 @@ def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Warn]) -> Gpu:
     if not unknown_code or fact.code is None:
         return changed
     if fact.code.startswith("gfx"):
-        changed = dataclasses.replace(changed, gfx_target=fact.code)
+        changed = structs.replace(changed, gfx_target=fact.code)
     elif fact.supported is None and fact.code[:1].isdigit():
-        changed = dataclasses.replace(changed, compute_capability=capability(fact.code))
+        changed = structs.replace(changed, compute_capability=capability(fact.code))
     else:
         return changed
     warnings.append(

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torchinstall.machine import Machine
+    from torchinstall.core.machine import Machine
     from torchinstall.probe.system import System
 
 __all__ = ["folder_system", "probe_machine", "real_system"]
@@ -16,7 +16,7 @@ __all__ = ["folder_system", "probe_machine", "real_system"]
 
 def probe_machine(system: System) -> Machine:
     """What this machine is; never raises, and answers within three seconds."""
-    from torchinstall.probe.look import probe_machine as look
+    from torchinstall.probe.detect import probe_machine as look
 
     return look(system)
 
@@ -34,6 +34,6 @@ def folder_system(root: Path) -> System:
     Raises:
         UsageError: `root` is not a folder.
     """
-    from torchinstall.probe.folder import FolderSystem
+    from torchinstall.probe.replay import FolderSystem
 
     return FolderSystem(root)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from msgspec import Struct
+
 from torchinstall.probe.facts import clean
 from torchinstall.probe.system import System
-from torchinstall.values import dataclass
 
 __all__ = ["DisplayAdapter", "display_adapters", "nvidia_number"]
 
@@ -14,8 +15,7 @@ _ID = re.compile(r"VEN_([0-9A-F]{4})&DEV_([0-9A-F]{4})", re.IGNORECASE)
 _WINDOWS_NUMBER = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}(\d)\.(\d{4})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DisplayAdapter:
+class DisplayAdapter(Struct, frozen=True, kw_only=True):
     """An adapter of one vendor; `basic` when Windows runs it without the vendor's driver."""
 
     pci_id: str

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from torchinstall.machine import Driver, Finding, Gpu
+from torchinstall.core.machine import Driver, Finding, Gpu
+from torchinstall.core.versions import dotted_or_none
 from torchinstall.probe import amd_faults as faults
 from torchinstall.probe import pci, tables
 from torchinstall.probe.adapters import display_adapters
 from torchinstall.probe.facts import Fact, clean, version_number
 from torchinstall.probe.kfd import KfdNode, kfd_nodes
 from torchinstall.probe.system import System
-from torchinstall.versions import dotted_or_none
 
 __all__ = ["probe_amd"]
 

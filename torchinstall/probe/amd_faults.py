@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torchinstall.machine import Finding, Status
-from torchinstall.probe.containers import engine
+from torchinstall.core.machine import Finding, Status
+from torchinstall.probe.host import engine, joinable_group
 from torchinstall.probe.kfd import KfdNode
 from torchinstall.probe.pci import PciDevice
-from torchinstall.probe.permissions import joinable_group
 from torchinstall.probe.system import System
 
 __all__ = [

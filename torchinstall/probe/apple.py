@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torchinstall.machine import Finding, Gpu
+from torchinstall.core.machine import Finding, Gpu
 from torchinstall.probe.facts import Fact, HostFact, clean
 from torchinstall.probe.host import machine_arch
 from torchinstall.probe.system import System

@@ -6,23 +6,22 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from torchinstall.machine import Driver, Finding, Gpu, Libc
+from msgspec import Struct
+
+from torchinstall.core.machine import Driver, Finding, Gpu, Libc
 from torchinstall.probe.system import System
-from torchinstall.values import dataclass
 
 __all__ = ["Fact", "HostFact", "Probe", "Word", "clean", "version_number"]
 
 
-@dataclass(frozen=True, slots=True)
-class HostFact:
+class HostFact(Struct, frozen=True):
     """A value of the machine itself; the first one of a name wins."""
 
     name: Literal["os_version", "libc", "memory_bytes", "rosetta", "l4t"]
     value: str | int | bool | Libc
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """A word of the machine file's `environment`."""
 
     text: Literal["wsl2", "container", "ci", "jetson"]

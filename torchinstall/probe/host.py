@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from torchinstall.machine import Finding, Libc
-from torchinstall.probe.containers import engine
+from torchinstall.core.machine import Finding, Libc
 from torchinstall.probe.facts import Fact, HostFact, Word, clean
 from torchinstall.probe.system import System
 
-__all__ = ["machine_arch", "probe_host", "wsl_version"]
+__all__ = ["engine", "joinable_group", "machine_arch", "probe_host", "wsl_version"]
+
 
 _ARCHES = {"x86_64": "x86_64", "amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
@@ -150,3 +150,47 @@ def _windows(system: System) -> Iterator[Fact]:
     if isinstance(build, str) and re.fullmatch(r"\d{1,6}", build):
         major, minor = (major if type(major) is int else 10), (minor if type(minor) is int else 0)
         yield HostFact("os_version", f"{major}.{minor}.{build}")
+
+
+_FILES = (
+    ("/.dockerenv", "docker"),
+    ("/run/.containerenv", "podman"),
+    ("/.singularity.d", "apptainer"),
+)
+
+_VARIABLES = (
+    ("KUBERNETES_SERVICE_HOST", "kubernetes"),
+    ("APPTAINER_CONTAINER", "apptainer"),
+    ("SINGULARITY_CONTAINER", "apptainer"),
+    ("ENROOT_ROOTFS", "enroot"),
+)
+
+_CGROUPS = (("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podman"), ("lxc", "lxc"))
+
+_NOT_A_CONTAINER = ("wsl", "vm")
+
+
+def engine(system: System) -> str | None:
+    """`docker`, `podman`, `kubernetes`, `apptainer`, `lxc` …; None outside of containers."""
+    if system.platform != "linux":
+        return None
+    for variable, name in _VARIABLES:
+        if system.env.get(variable):
+            return name
+    for path, name in _FILES:
+        if system.exists(path):
+            return name
+    # systemd and its kin write their name down; WSL does too and is none.
+    said = system.env.get("container") or (system.read_text("/run/systemd/container") or "").strip()
+    if re.fullmatch(r"[a-z0-9_-]{2,30}", said) and said not in _NOT_A_CONTAINER:
+        return said
+    cgroups = system.read_text("/proc/1/cgroup") or ""
+    return next((name for mark, name in _CGROUPS if re.search(rf"[/:-]{mark}", cgroups)), None)
+
+
+def joinable_group(system: System, path: str) -> str | None:
+    """The group of a node by name or number; None where it is root's, or no name that one could type."""
+    group = system.group(path)
+    if group is None or group in ("root", "wheel", "0") or re.fullmatch(r"[\w.-]{1,64}", group) is None:
+        return None
+    return group

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torchinstall.machine import Driver, Finding, Gpu
+from torchinstall.core.machine import Driver, Finding, Gpu
 from torchinstall.probe import pci, tables
 from torchinstall.probe.adapters import display_adapters
-from torchinstall.probe.containers import engine
 from torchinstall.probe.facts import Fact, version_number
-from torchinstall.probe.permissions import joinable_group
+from torchinstall.probe.host import engine, joinable_group
 from torchinstall.probe.system import System
 
 __all__ = ["probe_intel"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from msgspec import Struct
+
 from torchinstall.probe.facts import clean
 from torchinstall.probe.system import System
-from torchinstall.values import dataclass
 
 __all__ = ["Tegra", "tegra"]
 
@@ -15,8 +16,7 @@ _RELEASE_FILE = "/etc/nv_tegra_release"
 _COMPATIBLE = re.compile(r"nvidia,tegra\d+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tegra:
+class Tegra(Struct, frozen=True, kw_only=True):
     """A Jetson: its Linux release (`36.4.3`), chip (`tegra234`) and board, as far as they can be read."""
 
     l4t: str | None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from msgspec import Struct
+
 from torchinstall.probe.system import System
-from torchinstall.values import dataclass
 
 __all__ = ["KfdNode", "decode_gfx", "kfd_nodes"]
 
@@ -13,8 +14,7 @@ _NODES = "/sys/class/kfd/kfd/topology/nodes"
 _LARGEST = 1 << 62
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KfdNode:
+class KfdNode(Struct, frozen=True, kw_only=True):
     """A GPU node.
 
     Attributes:

@@ -6,22 +6,22 @@ this user could open it; hardware that is there but out of reach is a finding in
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 
-from torchinstall.machine import Driver, Finding, Gpu
+from msgspec import Struct, structs
+
+from torchinstall.core.machine import Driver, Finding, Gpu
 from torchinstall.probe import nvidia_bus, nvidia_nothing, nvidia_smi, pci
 from torchinstall.probe import nvidia_faults as faults
 from torchinstall.probe.adapters import DisplayAdapter, display_adapters, nvidia_number
-from torchinstall.probe.containers import engine
 from torchinstall.probe.facts import Fact, HostFact, Word
+from torchinstall.probe.host import engine
 from torchinstall.probe.jetson import Tegra, tegra
 from torchinstall.probe.libraries import NVML_VARIABLE
 from torchinstall.probe.nvidia_kernel import Kernel, kernel_driver, named_gpus
 from torchinstall.probe.nvml import Nvml, cuda_text, driver_number, read_answer
 from torchinstall.probe.system import System
-from torchinstall.values import dataclass
 
 __all__ = ["ALL_TIMEOUT_S", "NVML_TIMEOUT_S", "probe_nvidia"]
 
@@ -32,8 +32,7 @@ ALL_TIMEOUT_S = 2.6
 """What nvidia-smi is given of what NVML left over; below the runner's budget."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Scene(Struct, frozen=True, kw_only=True):
     """What can be seen without asking a library."""
 
     system: System
@@ -105,7 +104,7 @@ def _answered(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
     yield Driver(vendor="nvidia", version=version, cuda_version=cuda, source="nvml")
     usable = [row.gpu for row in nvml.gpus if row.gpu is not None]
     for gpu in usable:
-        yield dataclasses.replace(gpu, integrated=True) if scene.tegra else gpu
+        yield structs.replace(gpu, integrated=True) if scene.tegra else gpu
     if usable:
         yield Finding(
             probe="nvidia",
@@ -164,7 +163,7 @@ def _silent(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
             source="libcuda",
         )
         for gpu in nvml.cuda_gpus:
-            yield dataclasses.replace(gpu, integrated=True) if scene.tegra else gpu
+            yield structs.replace(gpu, integrated=True) if scene.tegra else gpu
         return
     if scene.tegra is not None and kernel.version is None:
         yield from _tegra_gpu(scene.tegra, nvml, system)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torchinstall.machine import Finding
+from torchinstall.core.machine import Finding
+from torchinstall.core.versions import dotted
 from torchinstall.probe import tables
-from torchinstall.probe.containers import engine
+from torchinstall.probe.host import engine
 from torchinstall.probe.libraries import NVML_VARIABLE
 from torchinstall.probe.nvidia_faults import fault, listed
 from torchinstall.probe.nvml import Nvml
 from torchinstall.probe.pci import PASSED_THROUGH, PciDevice, has_bus
 from torchinstall.probe.system import System
-from torchinstall.versions import dotted
 
 __all__ = ["unlisted", "without_driver"]
 

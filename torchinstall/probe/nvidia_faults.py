@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torchinstall.machine import Finding, Status
-from torchinstall.probe.containers import engine
+from torchinstall.core.machine import Finding, Status
+from torchinstall.core.versions import dotted
+from torchinstall.probe.host import engine, joinable_group
 from torchinstall.probe.libraries import NVML_VARIABLE
 from torchinstall.probe.nvidia_kernel import CONTROL, Kernel
 from torchinstall.probe.nvml import Nvml, cuda_text, driver_number
 from torchinstall.probe.pci import PciDevice
-from torchinstall.probe.permissions import joinable_group
 from torchinstall.probe.system import System
-from torchinstall.versions import dotted
 
 __all__ = ["DRIVER_NOT_LOADED", "VERSION_MISMATCH"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from msgspec import Struct
+
 from torchinstall.probe.facts import clean
 from torchinstall.probe.nvml import driver_number
 from torchinstall.probe.system import System
-from torchinstall.values import dataclass
 
 __all__ = ["CONTROL", "Kernel", "kernel_driver", "named_gpus"]
 
@@ -19,8 +20,7 @@ _SYS = "/sys/module/nvidia/version"
 _MODULE_LINE = re.compile(r"NVRM version:.*?Kernel Module(?:\s+for\s+\S+)?\s+(\d{1,4}(?:\.\d{1,4}){1,3})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kernel:
+class Kernel(Struct, frozen=True, kw_only=True):
     """The loaded kernel module.
 
     Attributes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torchinstall.machine import Finding
-from torchinstall.probe.containers import engine
+from torchinstall.core.machine import Finding
+from torchinstall.probe.host import engine
 from torchinstall.probe.nvidia_faults import REINSTALL, fault
 from torchinstall.probe.nvidia_kernel import CONTROL, Kernel
 from torchinstall.probe.nvml import Nvml

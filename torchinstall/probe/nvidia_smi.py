@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import re
 
-from torchinstall.machine import Capability, Gpu
+from msgspec import Struct
+
+from torchinstall.core.machine import Capability, Gpu
 from torchinstall.probe.facts import clean
 from torchinstall.probe.nvml import driver_number
 from torchinstall.probe.system import System
-from torchinstall.values import dataclass
 
 __all__ = ["Smi", "library_version", "query"]
 
@@ -20,8 +21,7 @@ _OLD_FIELDS = _FIELDS[:-1]
 _UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "KiB": 1 << 10}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Smi:
+class Smi(Struct, frozen=True, kw_only=True):
     """What it said: GPUs and driver version, or `problem`."""
 
     driver: str | None = None

@@ -1,18 +1,17 @@
-"""Make sense of what NVML and libcuda told the child process; see `ask_nvidia.py` for the rows."""
+"""Make sense of what NVML and libcuda told the child process; see `nvml_script.py` for the rows."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
-from torchinstall.machine import Capability, Gpu
+from msgspec import Struct, field
+
+from torchinstall.core.machine import Capability, Gpu
 from torchinstall.probe.facts import clean
 from torchinstall.probe.pci import bus_address
 from torchinstall.probe.system import LibraryAnswer
-from torchinstall.values import dataclass
 
 __all__ = ["Nvml", "NvmlGpu", "cuda_text", "driver_number", "read_answer"]
 
@@ -24,8 +23,7 @@ _DRIVER = re.compile(r"\d{1,4}(?:\.\d{1,4}){1,3}")
 NOT_SUPPORTED = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NvmlGpu:
+class NvmlGpu(Struct, frozen=True, kw_only=True):
     """One GPU that NVML counts; `gpu` is None when its handle was refused with `code`."""
 
     index: int
@@ -36,8 +34,7 @@ class NvmlGpu:
     mig: bool = False
 
 
-@dataclasses.dataclass(slots=True)
-class Nvml:
+class Nvml(Struct):
     """The answer, with None for whatever was not said.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from msgspec import Struct
+
 from torchinstall.probe.system import System
-from torchinstall.values import dataclass
 
 __all__ = ["AMD", "INTEL", "NVIDIA", "PASSED_THROUGH", "PciDevice", "bus_address", "displays", "has_bus"]
 
@@ -21,8 +22,7 @@ _DISPLAY, _ACCELERATOR = 0x03, 0x1200
 _ADDRESS = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PciDevice:
+class PciDevice(Struct, frozen=True, kw_only=True):
     """A display device.
 
     Attributes:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from torchinstall.machine import Finding
+from torchinstall.core.machine import Finding
 from torchinstall.probe import libraries, processes
 from torchinstall.probe.meminfo import meminfo_total
 from torchinstall.probe.system import Adapter, CommandResult, Disk, DiskRole, LibraryAnswer
@@ -126,7 +126,7 @@ class RealSystem:
         return None
 
     def ask(self, question: str, timeout: float) -> LibraryAnswer:
-        """Ask NVIDIA's libraries with `ask_nvidia.py` in a child of this interpreter."""
+        """Ask NVIDIA's libraries with `nvml_script.py` in a child of this interpreter."""
         if question != "nvidia":
             return LibraryAnswer(problem=f"unavailable: nobody knows how to ask {question}")
         import importlib.util
@@ -138,7 +138,7 @@ class RealSystem:
         folder = Path(module.origin).parent
         if module.submodule_search_locations:
             folder = folder.parent
-        script = str(Path(__file__).with_name("ask_nvidia.py"))
+        script = str(Path(__file__).with_name("nvml_script.py"))
         named = self.env.get(libraries.NVML_VARIABLE)
         if named and os.path.dirname(named):  # noqa: PTH120 - a bare name is the loader's to find
             named = os.path.abspath(named)  # noqa: PTH100 - the child runs elsewhere; links must stay

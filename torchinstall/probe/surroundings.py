@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from torchinstall.machine import Finding
+from torchinstall.core.machine import Finding
 from torchinstall.probe.facts import Fact
 from torchinstall.probe.system import System
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from torchinstall.machine import Finding
-from torchinstall.values import dataclass
+from msgspec import Struct
+
+from torchinstall.core.machine import Finding
 
 __all__ = ["Adapter", "CommandResult", "Disk", "DiskRole", "LibraryAnswer", "System"]
 
@@ -18,8 +19,7 @@ DiskRole = Literal["cache", "target"]
 """Where free space matters: uv's cache, and the environment installed into."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandResult:
+class CommandResult(Struct, frozen=True, kw_only=True):
     """What a command said. `returncode` is None when it was not found or had to be stopped."""
 
     returncode: int | None
@@ -28,8 +28,7 @@ class CommandResult:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LibraryAnswer:
+class LibraryAnswer(Struct, frozen=True, kw_only=True):
     """What a vendor's library told a child process that asked it.
 
     Attributes:
@@ -41,8 +40,7 @@ class LibraryAnswer:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
+class Adapter(Struct, frozen=True, kw_only=True):
     r"""A display adapter as Windows lists it.
 
     Attributes:
@@ -55,8 +53,7 @@ class Adapter:
     driver_version: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(Struct, frozen=True, kw_only=True):
     """A file system: free bytes for this user, and a number that tells one file system from another."""
 
     free_bytes: int

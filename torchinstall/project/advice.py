@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torchinstall.planner.model import Warn
+from torchinstall.core.plan import Warn
 from torchinstall.project.sources import backend_of_url
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from torchinstall.errors import NoCompatibleBuildError, UsageError
+from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.project.model import Layout, Route, Warn
 from torchinstall.project.platforms import CELLS, marker_environment
 from torchinstall.project.view import Listed, Place, ProjectView
 
 if TYPE_CHECKING:
-    from torchinstall.project.stock import Stock
+    from torchinstall.project.availability import Stock
 
 __all__ = ["cap_spec", "check_listed", "companion_floor", "excludes", "floor"]
 

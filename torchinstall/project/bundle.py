@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchinstall.errors import UsageError
-from torchinstall.project.exports.requirements import requirement_lines
-from torchinstall.project.write import write_atomically
+from msgspec import Struct
+
+from torchinstall.core.errors import UsageError
+from torchinstall.export.requirements import requirement_lines
+from torchinstall.project.files import write_atomically
 
 if TYPE_CHECKING:
-    from torchinstall.planner.model import Plan
-    from torchinstall.project.exports.resolve import File
-    from torchinstall.target import Target
+    from torchinstall.core.plan import Plan
+    from torchinstall.core.target import Target
+    from torchinstall.export.resolve import File
 
 __all__ = ["MANIFEST", "Bundle", "check_room", "strangers", "write_bundle"]
 
@@ -36,8 +37,7 @@ python {_PIP.format(here="%~dp0", dot=".")} %*
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
+class Bundle(Struct, frozen=True, kw_only=True):
     """What a bundle holds; `rows` are the files of its manifest."""
 
     folder: Path

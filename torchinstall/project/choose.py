@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from torchinstall.errors import GpuUnavailableError, NoCompatibleBuildError
-from torchinstall.planner.model import Warn
+from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError
+from torchinstall.core.plan import Warn
 from torchinstall.project.held import Offer, offers
 from torchinstall.project.view import ProjectView
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.planner.model import Candidate, Plan
+    from torchinstall.core.plan import Candidate, Plan
 
 __all__ = ["Choice", "choose", "uv_flags"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(Struct, frozen=True, kw_only=True):
     """What to ask of uv.
 
     Attributes:

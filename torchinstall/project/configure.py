@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchinstall.errors import TorchInstallError, VerifyFailedError
-from torchinstall.planner.model import Warn
+from msgspec import Struct, structs
+
+from torchinstall.core.errors import TorchInstallError, VerifyFailedError
+from torchinstall.core.plan import Warn
+from torchinstall.project.availability import Stock
 from torchinstall.project.edit import apply, edit_with
-from torchinstall.project.expect import Build, builds, later_changes, later_family, wrong_builds
+from torchinstall.project.files import read_text, workspace_root, write_atomically
 from torchinstall.project.layouts import desired, routed_packages, routes
 from torchinstall.project.lock import Lockfile, read_lock
 from torchinstall.project.model import Desired, Layout
 from torchinstall.project.needs import cells_of
-from torchinstall.project.stock import Stock
 from torchinstall.project.text import configured, view_of
+from torchinstall.project.verify_lock import Build, builds, later_changes, later_family, wrong_builds
 from torchinstall.project.view import ProjectView
-from torchinstall.project.workspace import workspace_root
-from torchinstall.project.write import read_text, write_atomically
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
@@ -38,8 +38,7 @@ _ROUNDS = 3
 """Each round makes packages direct that the lock showed to be only transitive."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileEdit:
+class FileEdit(Struct, frozen=True):
     """A file before and after."""
 
     path: Path
@@ -47,8 +46,7 @@ class FileEdit:
     after: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configured:
+class Configured(Struct, frozen=True, kw_only=True):
     """What was (or, in a dry run, would be) done.
 
     Attributes:
@@ -131,7 +129,7 @@ def configure(
 def _with_packages(make: LayoutOf, more: set[str]) -> LayoutOf:
     def wider(view: ProjectView, legacy: Legacy) -> Layout:
         layout = make(view, legacy)
-        return replace(layout, packages=tuple(dict.fromkeys((*layout.packages, *sorted(more)))))
+        return structs.replace(layout, packages=tuple(dict.fromkeys((*layout.packages, *sorted(more)))))
 
     return wider
 
@@ -194,14 +192,14 @@ def _checked(plan: Configured, root: Path, catalog: Catalog) -> Configured:
     stock = Stock(catalog, plan.layout.channel)
     ways = routes(plan.layout, view, stock)
     wanted = {
-        package: tuple(replace(way, cells=cells_of(package, way, stock)) for way in ways)
+        package: tuple(structs.replace(way, cells=cells_of(package, way, stock)) for way in ways)
         for package in routed_packages(plan.layout, view, catalog)
     }
     found = builds(lock, ways, wanted, view)
     if wrong := wrong_builds(found):
         raise _wrong(wrong, ways)
     notes = later_changes(ways, view, frozenset(wanted), later_family(found, catalog))
-    return replace(plan, builds=found, notes=(*plan.notes, *notes))
+    return structs.replace(plan, builds=found, notes=(*plan.notes, *notes))
 
 
 def _wrong(wrong: tuple[Build, ...], ways: tuple[Route, ...]) -> VerifyFailedError:

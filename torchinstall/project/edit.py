@@ -7,12 +7,12 @@ must be equal, or the edit is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
 from packaging.utils import canonicalize_name
 
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
 from torchinstall.project.bounds import excludes
 from torchinstall.project.model import Desired, Need, Warn
 from torchinstall.project.sources import merged_sources, plan_indexes
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Edited", "edit_text", "edit_with"]
 
 
-@dataclass(frozen=True, slots=True)
-class Edited:
+class Edited(Struct, frozen=True):
     """The text afterwards (equal to the text before when nothing had to change), and what to tell."""
 
     text: str

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
+from torchinstall.project.availability import Stock
 from torchinstall.project.model import Layout, LayoutName
 from torchinstall.project.platforms import CELLS
-from torchinstall.project.stock import Stock
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.planner.model import Plan
+    from torchinstall.core.plan import Plan
 
 __all__ = ["Wish", "caps_of", "cell_of", "layout_from_plan", "parse_on"]
 
@@ -24,8 +24,7 @@ _MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-o
 _DEFAULT = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(Struct, frozen=True, kw_only=True):
     """What the user said about the project.
 
     Attributes:
@@ -114,7 +113,7 @@ def layout_from_plan(wish: Wish, plan: Plan, catalog: Catalog) -> Layout:
         TorchInstallError: there is no plan to take the backend from; the plan's own error.
         UsageError: `backends-missing`: a choice between backends needs two.
     """
-    from torchinstall.line import refusal
+    from torchinstall.planning.assemble import refusal
 
     cell = cell_of(plan)
     planned = None if cell is None or cell.startswith("macos") else plan.backend

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from packaging.markers import InvalidMarker, Marker
 from packaging.utils import canonicalize_name
 
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["Held", "Offer", "held_layout", "offers"]
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """A backend and the extra or group that asks for it; `place` None: it is not a choice."""
 
     backend: str
     place: Place | None
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """The layout that a file holds already."""
 
     layout: LayoutName

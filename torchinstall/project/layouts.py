@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 
-from torchinstall.catalog.urls import index_url
-from torchinstall.errors import NoCompatibleBuildError, UsageError
+from torchinstall.core.errors import NoCompatibleBuildError, UsageError
+from torchinstall.index.urls import index_url
+from torchinstall.project.availability import Stock
 from torchinstall.project.bounds import cap_spec, check_listed
 from torchinstall.project.model import Desired, Layout, Need, Route, Source, Warn
 from torchinstall.project.needs import all_needs, cells_of, home_of
 from torchinstall.project.platforms import CELLS, marker_of, partition, required_marker
-from torchinstall.project.stock import Stock
 from torchinstall.project.view import Place, ProjectView
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
 from torchinstall.project.platforms import CELLS, marker_environment
 from torchinstall.project.sources import backend_of_url
 
@@ -21,8 +21,7 @@ __all__ = ["Legacy", "find_links_of", "is_torch_links", "local_pins", "recognise
 Kind = Literal["find-links", "rye", "poetry", "pdm"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Legacy:
+class Legacy(Struct, frozen=True, kw_only=True):
     """What was recognised.
 
     Attributes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from packaging.markers import InvalidMarker, Marker
 from packaging.utils import canonicalize_name
 
@@ -20,8 +20,7 @@ __all__ = ["Locked", "Lockfile", "read_lock"]
 _EXTRA = re.compile(r"extra\s*(==|!=)\s*'([^']*)'")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Locked:
+class Locked(Struct, frozen=True, kw_only=True):
     """One package that a platform gets.
 
     Attributes:

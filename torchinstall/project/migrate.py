@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torchinstall.planner.model import Warn
+from torchinstall.core.plan import Warn
 from torchinstall.project.edit import Edited, edit_with
 from torchinstall.project.legacy import is_torch_links, local_pins
 from torchinstall.project.poetry import project_table

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from torchinstall.planner.model import Warn
+from msgspec import Struct
+
+from torchinstall.core.plan import Warn
 from torchinstall.project.view import Place
 
 __all__ = ["LAYOUTS", "Desired", "Layout", "LayoutName", "Need", "Route", "Selector", "Source", "Warn"]
@@ -16,8 +17,7 @@ LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 Selector = Literal["extra", "group"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """What the project file shall say.
 
     Attributes:
@@ -49,8 +49,7 @@ class Layout:
         return {"extras": "extra", "groups": "group"}.get(self.name)  # type: ignore[return-value]  # literals
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True):
     """One backend in the project: where it is served and what asks for it.
 
     Attributes:
@@ -64,8 +63,7 @@ class Route:
     select: Place | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Struct, frozen=True, kw_only=True):
     """One entry of `[tool.uv.sources]`; the index is known by its URL until the file's own name is found."""
 
     url: str
@@ -73,8 +71,7 @@ class Source:
     select: Place | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class Need(Struct, frozen=True, kw_only=True):
     """A package that must stand in a list of requirements.
 
     Attributes:
@@ -98,8 +95,7 @@ class Need:
         return f"{self.package}{bounds}" + (f" ; {self.marker}" if self.marker else "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desired:
+class Desired(Struct, frozen=True, kw_only=True):
     """Everything that must be in the file afterwards.
 
     Attributes:
@@ -119,4 +115,4 @@ class Desired:
     default_group: str | None = None
     environments: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
-    notes: tuple[Warn, ...] = field(default=())
+    notes: tuple[Warn, ...] = ()

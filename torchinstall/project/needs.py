@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from torchinstall.planner.packages import runtime_entry
+from torchinstall.planner.companions import runtime_entry
 from torchinstall.project.bounds import cap_spec, companion_floor, floor
 from torchinstall.project.model import Layout, Need, Route, Source
 from torchinstall.project.platforms import marker_of
 from torchinstall.project.view import Place, ProjectView
 
 if TYPE_CHECKING:
-    from torchinstall.project.stock import Stock
+    from torchinstall.project.availability import Stock
 
 __all__ = ["all_needs", "cells_of", "home_of"]
 

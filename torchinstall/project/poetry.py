@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct, field
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
@@ -20,8 +20,7 @@ __all__ = ["Made", "project_table", "specifier"]
 _RELEASE = re.compile(r"\d+(?:\.\d+)*")
 
 
-@dataclass(slots=True)
-class Made:
+class Made(Struct):
     """What came out of the table.
 
     Attributes:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from packaging.utils import canonicalize_name
 
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
 from torchinstall.project.model import Desired, Source, Warn
 from torchinstall.project.view import IndexRow, ProjectView, same_url
 

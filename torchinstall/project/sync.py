@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchinstall.errors import ToolMissingError
+from torchinstall.core.errors import ToolMissingError
+from torchinstall.project.files import workspace_root
 from torchinstall.project.held import offers
 from torchinstall.project.lock import read_lock
 from torchinstall.project.uvlock import child_env
-from torchinstall.project.workspace import workspace_root
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torchinstall.planner.model import Warn
+from msgspec import structs
+
+from torchinstall.core.plan import Warn
 from torchinstall.project.advice import advice
 from torchinstall.project.edit import Edited, edit_text
 from torchinstall.project.layouts import desired
@@ -87,7 +88,7 @@ def configured(
 
     def entries(view: ProjectView) -> Desired:
         wanted = desired(layout, view, catalog)
-        return replace(wanted, environments=(), required=()) if member else wanted
+        return structs.replace(wanted, environments=(), required=()) if member else wanted
 
     done = edit_text(text, entries, catalog, inherited)
     after = advice(view_of(done.text), catalog)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torchinstall.errors import UsageError
+from torchinstall.core.errors import UsageError
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from torchinstall.errors import InstallFailedError, ToolMissingError
+from torchinstall.core.errors import InstallFailedError, ToolMissingError
 
 __all__ = ["child_env", "lock_project"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from msgspec import Struct
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -17,8 +17,7 @@ __all__ = ["IndexRow", "Listed", "Place", "ProjectView", "last_segment", "same_u
 _MINORS = range(6, 30)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A list of requirements: `project.dependencies`, an extra, or a dependency group."""
 
     kind: Literal["dependencies", "extra", "group"] = "dependencies"
@@ -30,8 +29,7 @@ class Place:
         return "project.dependencies" if self.kind == "dependencies" else f"{self.kind} {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """A requirement as written, and where; `position` counts every item of that list."""
 
     place: Place
@@ -45,8 +43,7 @@ class Listed:
         return canonicalize_name(self.requirement.name)
 
 
-@dataclass(frozen=True, slots=True)
-class IndexRow:
+class IndexRow(Struct, frozen=True):
     """One `[[tool.uv.index]]`; name None where it has none."""
 
     name: str | None

@@ -153,7 +153,7 @@ def drifted(scene: Scene) -> Iterator[Diagnosis]:
     """Something replaced what torchinstall put here."""
     if scene.decision is None:
         return
-    from torchinstall.install.store import drift
+    from torchinstall.install.record import drift
 
     changes = drift(scene.decision, scene.target)
     if changes:
@@ -185,7 +185,7 @@ def another_machine(scene: Scene) -> Iterator[Diagnosis]:
 
 
 def _moved(scene: Scene) -> bool:
-    from torchinstall.install.store import machine_digest
+    from torchinstall.install.record import machine_digest
 
     return scene.decision is not None and scene.decision.machine.get("digest") != machine_digest(
         scene.machine
@@ -199,10 +199,10 @@ def _moves_with_torch(scene: Scene, package: str) -> bool:
 
 def installed_case(scene: Scene) -> Case | None:
     """The installed build before the planner's rules; None where it is not one that we know."""
+    from torchinstall.core.request import Request
     from torchinstall.planner.builds import Build, version_key
+    from torchinstall.planner.requirements import wants
     from torchinstall.planner.situation import situation
-    from torchinstall.planner.wants import wants
-    from torchinstall.request import Request
 
     torch = scene.installed("torch")
     info = None if scene.backend is None else scene.catalog.backend(scene.backend)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from torchinstall.doctor.checks import build, packages, project, system, verified
 from torchinstall.doctor.model import Diagnosis, Scene
@@ -11,8 +12,7 @@ from torchinstall.doctor.model import Diagnosis, Scene
 __all__ = ["CHECKS", "Row", "examine"]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One check and the slugs that it may report."""
 
     run: Callable[[Scene], Iterator[Diagnosis]]

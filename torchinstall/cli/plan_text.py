@@ -1,0 +1,165 @@
+"""A plan as text a person understands: what was found, what is chosen and why, and why nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from torchinstall.cli.text import columns, fields, heading, machine_text, wrapped
+from torchinstall.core.versions import dotted_or_none
+
+if TYPE_CHECKING:
+    from torchinstall.core.machine import Machine
+    from torchinstall.core.plan import Candidate, Plan
+    from torchinstall.install.execute import Change
+    from torchinstall.install.verify import Report
+
+__all__ = ["chosen_text", "outcome_text", "package_texts", "plan_text", "verify_text", "why_not_text"]
+
+
+_OF_MANY = ("no-gpu-of-vendor", "python-not-published", "backend-not-asked")
+"""Rules that say the same of many backends, which then share a line."""
+
+
+def plan_text(plan: Plan, machine: Machine) -> str:
+    """The whole plan but its warnings and its error, which go to stderr."""
+    parts = [machine_text(machine), fields(_target(plan)), chosen_text(plan), why_not_text(plan)]
+    command = _command(plan)
+    if command:
+        parts.append(f"{heading('What will be run')}\n{command}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def chosen_text(plan: Plan) -> str:
+    """What will be installed, from where, and what it does with each GPU."""
+    if plan.status == "impossible":
+        return ""
+    rows = [("installs", text) for text in package_texts(plan)]
+    if plan.status == "satisfied":
+        rows = [("installed", value) for _, value in rows]
+    rows.append(("from", _origin(plan)))
+    for gpu in plan.gpus:
+        name = f"{'' if gpu.index is None else f'{gpu.index}: '}{gpu.name or gpu.vendor}"
+        verdict = f"runs through {gpu.by}" if gpu.covered else f"not used: {gpu.by}"
+        rows.append(("on GPU", f"{name} {click.style(verdict, fg='green' if gpu.covered else 'yellow')}"))
+    title = f"Chosen: backend {click.style(plan.backend or '?', fg='green', bold=True)}"
+    if plan.status == "satisfied":
+        title += ", already installed"
+    return f"{heading(title)}\n{fields(rows)}"
+
+
+def package_texts(plan: Plan) -> list[str]:
+    """One text a package; those whose version only torch's own metadata names are counted in one."""
+    open_ones = [package for package in plan.packages if package.routed and package.version is None]
+    texts = [
+        f"{package.name} {package.version or '(uv chooses)'}"
+        for package in plan.packages
+        if package not in open_ones or len(open_ones) == 1
+    ]
+    if len(open_ones) > 1:
+        texts.append(f"{open_ones[0].name} and {len(open_ones) - 1} more of torch's runtime (uv chooses)")
+    return texts
+
+
+def why_not_text(plan: Plan) -> str:
+    """One line for each other backend: what speaks against its newest release."""
+    newest: dict[str, Candidate] = {}
+    for candidate in plan.candidates:
+        newest.setdefault(candidate.backend, candidate)
+    chosen = plan.chosen
+    rows = []
+    others: dict[str, list[str]] = {}
+    for backend, candidate in newest.items():
+        if chosen is not None and backend == chosen.backend:
+            continue
+        if candidate.rule in _OF_MANY:
+            others.setdefault(f"{candidate.rule}: needs {candidate.wanted}", []).append(backend)
+        else:
+            rows.append((backend, candidate.torch, _reason(candidate, chosen)))
+    rows += [(_span(names), "", reason) for reason, names in others.items()]
+    if not rows:
+        return ""
+    return f"{heading('Why not')}\n{columns(rows)}"
+
+
+def _reason(candidate: Candidate, chosen: Candidate | None) -> str:
+    if candidate.verdict == "rejected":
+        found = f"; found {candidate.found}" if candidate.found else ""
+        return f"{candidate.rule}: needs {candidate.wanted}{found}"
+    if chosen is None:
+        return "would run"
+    mine, theirs = dotted_or_none(candidate.torch) or (), dotted_or_none(chosen.torch) or ()
+    if mine > theirs:
+        # The newest torch wins among builds that cover the same GPUs, so this one covers fewer.
+        return f"would run, but uses less of this machine than {chosen.backend}"
+    if mine < theirs:
+        return f"would run, but its newest torch is {candidate.torch}"
+    return f"would run, but {chosen.backend} fits better"
+
+
+def _span(names: list[str]) -> str:
+    return (
+        names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names)
+    )
+
+
+def _target(plan: Plan) -> list[tuple[str, str]]:
+    target = plan.target
+    where = f" in {target.prefix}" if target.prefix else ""
+    why = click.style(f" ({target.why})", dim=True) if target.why else ""
+    rows = [("target", f"Python {target.python_version}{where}{why}")]
+    rows += [
+        ("setting", f"{setting.name.replace('_', '-')} = {setting.value} ({setting.source})")
+        for setting in plan.settings
+        if setting.source != "default"
+    ]
+    live = f", {len(plan.catalog.live)} index pages read now" if plan.catalog.live else ""
+    return [*rows, ("catalog", f"of {plan.catalog.snapshot}{live}")]
+
+
+def _origin(plan: Plan) -> str:
+    from torchinstall.core.redact import redacted
+
+    if plan.index_url is not None:
+        return redacted(plan.index_url)
+    if any(package.routed for package in plan.packages):
+        return ", ".join(plan.find_links)
+    return "your default index (PyPI unless you chose another)"
+
+
+def _command(plan: Plan) -> str:
+    from torchinstall.install.command import shell
+
+    return shell(plan).rstrip() if plan.status == "ready" else ""
+
+
+def verify_text(report: Report, *, full: bool) -> str:
+    """The names of the checks that passed; every check on a line of its own where one failed or `full`."""
+    if report.ok and not full:
+        names = ", ".join(check.name for check in report.checks)
+        return wrapped(f"{click.style('verified:', fg='green', bold=True)} {names}", indent=2)
+    rows = []
+    for check in report.checks:
+        mark = click.style("ok", fg="green") if check.ok else click.style("FAILED", fg="red", bold=True)
+        found = check.found if check.ok else f"wanted {check.wanted}; found {check.found}"
+        rows.append((mark, check.name, found))
+    return f"{heading('Verified' if report.ok else 'Verification failed')}\n{columns(rows)}"
+
+
+def outcome_text(status: str, plan: Plan, changes: tuple[Change, ...] | None) -> str:
+    """One sentence for a status of `auto`: `installed`, `satisfied`, `dry-run`."""
+    builds = ", ".join(f"{row.name} {row.version or ''}".strip() for row in plan.packages)
+    if status == "satisfied":
+        return _line("already right:", f"{builds}; nothing was changed")
+    if changes:
+        planned = {row.name for row in plan.packages}
+        coming = [f"{row.name} {row.version}" for row in changes if row.action != "uninstalled"]
+        builds = ", ".join([text for text in coming if text.partition(" ")[0] in planned] or coming)
+        others = len(coming) - builds.count(", ") - 1
+        builds += f", and {others} other packages" if others > 0 else ""
+    return _line("would install:" if status == "dry-run" else "installed:", builds)
+
+
+def _line(head: str, text: str) -> str:
+    return wrapped(f"{click.style(head, fg='green', bold=True)} {text}", indent=2)

@@ -1,0 +1,211 @@
+"""The planner's values: candidates, packages, the plan, and its JSON.
+
+The JSON keys are a contract (`docs/reference/plan.md`); more may be added, none renamed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from msgspec import Struct, structs, to_builtins
+
+from torchinstall.core.request import Channel, Setting
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Candidate",
+    "CatalogUse",
+    "GpuVerdict",
+    "Package",
+    "Plan",
+    "PlanError",
+    "PlanStatus",
+    "PlanTarget",
+    "Verdict",
+    "Warn",
+    "plan_from_json",
+    "plan_to_json",
+]
+
+SCHEMA_VERSION = 1
+
+PlanStatus = Literal["ready", "satisfied", "impossible"]
+Verdict = Literal["chosen", "accepted", "rejected"]
+
+
+class Package(Struct, frozen=True, kw_only=True):
+    """One package that the plan installs.
+
+    Attributes:
+        version: with its local segment; None where uv will choose.
+        wheel: file name, where known.
+        index_url: where it comes from; None: the user's default index.
+        routed: it must come from `index_url` (or from `--find-links`) and from nowhere else.
+    """
+
+    name: str
+    version: str | None
+    wheel: str | None = None
+    sha256: str | None = None
+    index_url: str | None = None
+    routed: bool = True
+
+
+class GpuVerdict(Struct, frozen=True, kw_only=True):
+    """Whether the chosen build runs on one GPU, and through which code (`sm_86`, `gfx1100`) or why not."""
+
+    vendor: str
+    index: int | None
+    name: str | None
+    covered: bool
+    by: str
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """One build (backend x torch release) that was considered.
+
+    Attributes:
+        rule: the rule that rejected it; None unless rejected.
+        wanted: what the rule needed.
+        found: what was there.
+    """
+
+    backend: str
+    torch: str
+    verdict: Verdict
+    rule: str | None = None
+    wanted: str | None = None
+    found: str | None = None
+
+
+class Warn(Struct, frozen=True, kw_only=True):
+    """Something the user should know although the plan works."""
+
+    slug: str
+    message: str
+
+
+class PlanTarget(Struct, frozen=True, kw_only=True):
+    """The target as the plan's JSON shows it."""
+
+    python_version: str
+    implementation: str
+    abi: str
+    platform_tags: tuple[str, ...]
+    python: str | None = None
+    prefix: str | None = None
+    why: str = ""
+
+
+class CatalogUse(Struct, frozen=True, kw_only=True):
+    """How old the knowledge is: date of the shipped tables, and which pages were read live."""
+
+    snapshot: str
+    live: tuple[str, ...] = ()
+
+
+class PlanError(Struct, frozen=True, kw_only=True):
+    """Why there is no plan."""
+
+    slug: str
+    message: str
+    hint: str | None
+    exit_code: int
+    wanted: str | None = None
+    found: str | None = None
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """The decision. `command`, `env` and `project` are filled by `install.command`, the rest by `plan()`.
+
+    Attributes:
+        index_url: of the chosen backend; None: the default index.
+        find_links: folders that the chosen build comes from.
+        requirements: as asked, torch added.
+        candidates: newest first, one per backend and release considered.
+        project: the generated project file that `command` installs from.
+    """
+
+    status: PlanStatus
+    backend: str | None
+    channel: Channel
+    index_url: str | None
+    requirements: tuple[str, ...]
+    packages: tuple[Package, ...]
+    target: PlanTarget
+    gpus: tuple[GpuVerdict, ...]
+    candidates: tuple[Candidate, ...]
+    warnings: tuple[Warn, ...]
+    settings: tuple[Setting, ...]
+    catalog: CatalogUse
+    find_links: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    env: tuple[tuple[str, str | None], ...] = ()
+    project: str | None = None
+    error: PlanError | None = None
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The candidate that won."""
+        return next((item for item in self.candidates if item.verdict == "chosen"), None)
+
+    @property
+    def torch(self) -> str | None:
+        """The torch version that will be installed, local segment included."""
+        return next((package.version for package in self.packages if package.name == "torch"), None)
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain JSON values."""
+    data: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    data.update(to_builtins(plan))
+    data["env"] = dict(plan.env)
+    return data
+
+
+def plan_from_json(data: dict[str, Any]) -> Plan:
+    """Rebuild a plan from what `plan_to_json` made; unknown keys are ignored.
+
+    Raises:
+        ValueError: a newer schema, or a key that is missing or unknown in value.
+    """
+    if data.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"plan schema {data.get('schema_version')!r} is not {SCHEMA_VERSION}")
+    if data.get("status") not in get_args(PlanStatus):
+        raise ValueError(f"plan status {data.get('status')!r}")
+    try:
+        return Plan(
+            **{
+                **_known(Plan, data),
+                "requirements": tuple(data["requirements"]),
+                "packages": _rows(Package, data["packages"]),
+                "target": PlanTarget(
+                    **{
+                        **_known(PlanTarget, data["target"]),
+                        "platform_tags": tuple(data["target"]["platform_tags"]),
+                    }
+                ),
+                "gpus": _rows(GpuVerdict, data["gpus"]),
+                "candidates": _rows(Candidate, data["candidates"]),
+                "warnings": _rows(Warn, data["warnings"]),
+                "settings": _rows(Setting, data["settings"]),
+                "catalog": CatalogUse(
+                    snapshot=data["catalog"]["snapshot"], live=tuple(data["catalog"]["live"])
+                ),
+                "find_links": tuple(data.get("find_links", ())),
+                "command": tuple(data.get("command", ())),
+                "env": tuple(data.get("env", {}).items()),
+                "error": None if data.get("error") is None else PlanError(**_known(PlanError, data["error"])),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a plan: {error}") from error
+
+
+def _known(kind: type[Any], row: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in structs.fields(kind)}
+    return {key: value for key, value in row.items() if key in names}
+
+
+def _rows(kind: type[Any], rows: list[dict[str, Any]]) -> tuple[Any, ...]:
+    return tuple(kind(**_known(kind, row)) for row in rows)

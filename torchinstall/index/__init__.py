@@ -1,0 +1,1 @@
+"""The PyTorch index and its kin: URLs, pages, cache, downloads, wheels."""

@@ -1,0 +1,228 @@
+"""URLs of an index: how they are built, which of them belong to it, and how they are shown.
+
+Rules: PyTorch serves one index from three hosts (the pages link from one to the other), so they count as one
+origin; any other index is exactly its own scheme, host and port. Whatever is shown loses its credentials.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+
+from msgspec import Struct
+
+from torchinstall.core.errors import UsageError
+
+__all__ = [
+    "DEFAULT_INDEX_BASE",
+    "Origin",
+    "check_secure",
+    "index_url",
+    "is_loopback",
+    "names_host",
+    "origin_of",
+    "page_url",
+    "redact",
+    "root_url",
+    "without_credentials",
+]
+
+DEFAULT_INDEX_BASE = "https://download.pytorch.org/whl"
+
+_OFFICIAL_HOSTS = frozenset(
+    {"download.pytorch.org", "download-r2.pytorch.org", "d21usjoq99fcb9.cloudfront.net"}
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Origin(Struct, frozen=True):
+    """Where an index lives; `owns` says whether a URL lives there too."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def official(self) -> bool:
+        """Whether this is PyTorch's own index."""
+        return (
+            self.host in _OFFICIAL_HOSTS and self.scheme == "https" and self.port == _DEFAULT_PORTS["https"]
+        )
+
+    def owns(self, url: str) -> bool:
+        """Whether a URL lies on the index's own host; a step from https down to http never does."""
+        try:
+            other = origin_of(url)
+        except ValueError:
+            return False
+        if self.official and other.official:
+            return True
+        upgrade = self.scheme == "http" and other.scheme == "https" and self.port == _DEFAULT_PORTS["http"]
+        if upgrade and other.port == _DEFAULT_PORTS["https"]:
+            return self.host == other.host
+        return self == other
+
+
+def origin_of(url: str) -> Origin:
+    """The origin of an absolute http(s) URL.
+
+    Raises:
+        ValueError: another scheme, no host, or a port that is no number.
+    """
+    parts = urllib.parse.urlsplit(url)
+    scheme, host = parts.scheme.lower(), (parts.hostname or "").rstrip(".")
+    if scheme not in _DEFAULT_PORTS or not host:
+        raise ValueError(f"not an http URL: {redact(url)}")
+    return Origin(scheme, host, parts.port or _DEFAULT_PORTS[scheme])
+
+
+def index_url(index_base: str, channel: str, backend: str) -> str:
+    """The index of one backend, without a slash at its end.
+
+    Args:
+        index_base: `https://host/whl`, to which `/nightly` or `/test` and the backend are added, or a
+            template with `{backend}`, and with `{channel}` where it serves more than the stable one (for
+            `stable` that segment is left out).
+        channel: `stable`, `test`, `nightly`.
+        backend: `cu128`.
+
+    Raises:
+        UsageError: not an http(s) URL, or a template that lacks what is needed.
+    """
+    _check_name(backend)
+    base = _checked_base(index_base)
+    if "{" not in base:
+        return f"{root_url(base, channel)}/{backend}"
+    if "{backend}" not in base:
+        raise UsageError(
+            "bad-index-base",
+            f"the index template {redact(base)} has no {{backend}}",
+            wanted="a URL such as https://mirror.example/whl, or a template with {backend}",
+            found=redact(base),
+            hints=("--index-base 'https://mirror.example/{channel}/{backend}'",),
+        )
+    if channel == "stable":
+        filled = base.replace("{channel}/", "").replace("{channel}", "")
+    elif "{channel}" in base:
+        filled = base.replace("{channel}", channel)
+    else:
+        raise UsageError(
+            "index-template-without-channel",
+            f"the index template {redact(base)} says nowhere where the {channel} channel lies",
+            wanted="a template with {channel}",
+            found=redact(base),
+            hints=("--channel stable", "--index-base 'https://mirror.example/{channel}/{backend}'"),
+        )
+    return filled.replace("{backend}", backend).rstrip("/")
+
+
+def root_url(index_base: str, channel: str) -> str | None:
+    """The page that lists the backends of a channel, without a slash; None for a template, which has none."""
+    base = _checked_base(index_base)
+    if "{" in base:
+        return None
+    return base if channel == "stable" else f"{base}/{channel}"
+
+
+def page_url(index_base: str, channel: str, backend: str, package: str) -> str:
+    """The page of one package."""
+    _check_name(package)
+    return f"{index_url(index_base, channel, backend)}/{package}/"
+
+
+def _checked_base(index_base: str) -> str:
+    base = index_base.strip().rstrip("/")
+    unknown = [name for name in _PLACEHOLDER.findall(base) if name not in ("backend", "channel")]
+    try:
+        origin_of(base.replace("{backend}", "x").replace("{channel}", "x"))
+        parts = urllib.parse.urlsplit(base)
+        wrong = bool(parts.query or parts.fragment or unknown or re.search(r"\s", base))
+    except ValueError:
+        wrong = True
+    if wrong:
+        hints: tuple[str, ...] = ("--index-base https://mirror.example/whl",)
+        if "://" not in base or base.startswith("file:"):
+            hints = (*hints, "--find-links DIR takes a folder of wheels")
+        raise UsageError(
+            "bad-index-base",
+            "the index base is not an http(s) URL that pages can be added to",
+            wanted="a URL such as https://mirror.example/whl, or a template with {backend}",
+            found=redact(base) or "nothing",
+            hints=hints,
+        )
+    return base
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            "bad-index-name",
+            f"{name!r} cannot be part of an index URL",
+            wanted="letters, digits, dots, dashes and underscores",
+            found=name[:60],
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine without asking a resolver."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def names_host(entries: tuple[str, ...], url: str) -> bool:
+    """Whether one of `--allow-insecure-host` (`host`, `host:port`, or a URL) names the host of `url`."""
+    origin = origin_of(url)
+    for entry in entries:
+        parts = urllib.parse.urlsplit(entry if "//" in entry else f"//{entry}")
+        try:
+            port = parts.port
+        except ValueError:
+            continue
+        if parts.hostname == origin.host and port in (None, origin.port):
+            return True
+    return False
+
+
+def check_secure(url: str, allow_insecure: tuple[str, ...]) -> None:
+    """Refuse plain http, except on this machine or where the user named the host.
+
+    Raises:
+        UsageError: `insecure-index`.
+    """
+    origin = origin_of(url)
+    if origin.scheme == "https" or is_loopback(origin.host) or names_host(allow_insecure, url):
+        return
+    raise UsageError(
+        "insecure-index",
+        f"{redact(url)} is not https, so anyone on the way could change what is installed",
+        wanted="https, or a host that was named as insecure",
+        found=f"{origin.scheme}://{origin.host}",
+        hints=(f"--allow-insecure-host {origin.host}", f"--index-base https://{origin.host}/…"),
+    )
+
+
+def without_credentials(url: str) -> str:
+    """The same URL without user and password."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def redact(url: str) -> str:
+    """A URL as it may be shown: credentials as `****`, what follows `?` left out."""
+    shown = without_credentials(url)
+    if shown != url:
+        scheme, _, rest = shown.partition("://")
+        shown = f"{scheme}://****@{rest}"
+    head, mark, _ = shown.partition("?")
+    return f"{head}?…" if mark else head

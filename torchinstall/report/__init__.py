@@ -1,1 +1,0 @@
-"""Show machines, plans and reports as text a person understands, or as JSON."""
