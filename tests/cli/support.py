@@ -12,13 +12,13 @@ from typing import Any
 from msgspec import structs
 
 from torchinstall.cli import main
-from torchinstall.planning.context import World, real_world
+from torchinstall.planning.context import Context, process_context
 
-__all__ = ["Said", "run", "world"]
+__all__ = ["RunResult", "context", "run"]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RunResult:
     """What a run came to."""
 
     code: int
@@ -38,13 +38,13 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
-def world(
+def context(
     folder: Path, env: Mapping[str, str] | None = None, stdin: str = "", *, terminal: bool = False
-) -> World:
-    """A world whose environment, folder and streams are the test's; the rest is this process's."""
+) -> Context:
+    """A context whose environment, folder and streams are the test's; the rest is this process's."""
     kind = Terminal if terminal else io.TextIOWrapper
     return structs.replace(
-        real_world(),
+        process_context(),
         env={"HOME": str(folder), "PATH": "", **(env or {})},
         cwd=folder,
         stdin=io.StringIO(stdin),
@@ -61,11 +61,11 @@ def run(
     terminal: bool = False,
     doors: Mapping[str, Any] | None = None,
     table: Mapping[str, tuple[str, str]] | None = None,
-) -> Said:
-    """Run the command line as typed in `folder`; `doors` replaces fields of the world."""
-    here = structs.replace(world(folder, env, stdin, terminal=terminal), **dict(doors or {}))
+) -> RunResult:
+    """Run the command line as typed in `folder`; `doors` replaces fields of the context."""
+    here = structs.replace(context(folder, env, stdin, terminal=terminal), **dict(doors or {}))
     code = main(argv, here, table)
-    return Said(code, _text(here.stdout), _text(here.stderr))
+    return RunResult(code, _text(here.stdout), _text(here.stderr))
 
 
 def _text(stream: Any) -> str:

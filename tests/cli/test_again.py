@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.cli.test_auto import TAG
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
@@ -34,7 +34,7 @@ def place(tmp_path: Path, server: IndexServer) -> Place:
     return here(tmp_path / ".venv", an_environment(tmp_path, server))
 
 
-def auto(place: Place, server: IndexServer, *argv: str, machine: str) -> Said:
+def auto(place: Place, server: IndexServer, *argv: str, machine: str) -> RunResult:
     """Run `auto` as if this were a recorded machine."""
     base = f"--index-base={server.index_base}"
     doors = {"system": lambda _env: folder_system(MACHINES / machine)}
@@ -79,7 +79,7 @@ def test_a_backend_that_was_named_is_not_given_up(place: Place, server: IndexSer
     assert place.versions() == {"torch": "2.9.1+cu126"}
 
 
-def plan(folder: Path, *argv: str, **env: str) -> Said:
+def plan(folder: Path, *argv: str, **env: str) -> RunResult:
     """Run `plan` in a container without a GPU."""
     doors = {"system": lambda _env: folder_system(MACHINES / "docker-ci-no-gpu")}
     return run(folder, "plan", "--offline", "--json", *argv, env=env, doors=doors)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import torchinstall
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.support import faults
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
@@ -60,7 +60,7 @@ def place(tmp_path: Path, server: IndexServer) -> Place:
     return here(tmp_path / ".venv", an_environment(tmp_path, server))
 
 
-def auto(place: Place, *argv: str, machine: Machine = NO_GPU) -> Said:
+def auto(place: Place, *argv: str, machine: Machine = NO_GPU) -> RunResult:
     """Run `auto` in the folder of the environment, for a machine that was described."""
     folder = place.folder.parent
     file = folder / "machine.json"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import torchinstall
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.support.faults import Answer
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
@@ -141,7 +141,7 @@ def place(tmp_path: Path, server: IndexServer) -> Place:
     return here(tmp_path / ".venv", an_environment(tmp_path, server))
 
 
-def rehearse(place: Place, server: IndexServer, *argv: str) -> Said:
+def rehearse(place: Place, server: IndexServer, *argv: str) -> RunResult:
     folder = place.folder.parent
     file = folder / "machine.json"
     file.write_text(json.dumps(machine_to_json(RTX_4090)), encoding="utf-8")

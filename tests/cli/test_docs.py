@@ -27,7 +27,7 @@ RAISED = {
     "RetryLater",
     "Trouble",
     "Finding",
-    "Warn",
+    "Message",
     "Diagnosis",
 }
 SLUG = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")

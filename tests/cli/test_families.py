@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.planning import linux, nvidia
@@ -18,7 +18,7 @@ ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="550.54.14")
 TAG = "cp312-cp312-manylinux_2_28_x86_64"
 
 
-def plan(folder: Path, config: str, base: str, *argv: str) -> Said:
+def plan(folder: Path, config: str, base: str, *argv: str) -> RunResult:
     (folder / "pyproject.toml").write_text(config, encoding="utf-8")
     (folder / "machine.json").write_text(json.dumps(machine_to_json(ADA)), encoding="utf-8")
     words = ("--machine", "machine.json", "--python-version", "3.12", "--json", f"--index-base={base}")

@@ -9,7 +9,7 @@ import click
 import pytest
 from msgspec import structs
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.support.planning import linux, mac, nvidia, windows
 from torchinstall.core.machine import Machine, machine_to_json, parse_machine
 from torchinstall.core.plan import Plan, plan_from_json, plan_to_json
@@ -18,7 +18,7 @@ GTX_1080_TI = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.
 RTX_4090 = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="550.54.14")
 
 
-def plan(folder: Path, machine: Machine, *argv: str, **env: str) -> Said:
+def plan(folder: Path, machine: Machine, *argv: str, **env: str) -> RunResult:
     """Plan offline for a described machine and Python 3.12."""
     text = json.dumps(machine_to_json(machine))
     return run(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.cli.test_auto import TAG
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
@@ -30,7 +30,7 @@ def later(days: int) -> Mapping[str, Any]:
     return {"now": lambda: made.timestamp() + days * 86400 + 3600}
 
 
-def plan(folder: Path, machine: Machine, *argv: str, days: int = 0) -> Said:
+def plan(folder: Path, machine: Machine, *argv: str, days: int = 0) -> RunResult:
     file = folder / "machine.json"
     file.write_text(json.dumps(machine_to_json(machine)), encoding="utf-8")
     env = {"TORCHINSTALL_CACHE_DIR": str(folder / "cache")}
@@ -38,7 +38,7 @@ def plan(folder: Path, machine: Machine, *argv: str, days: int = 0) -> Said:
     return run(folder, "plan", "torch", *words, *argv, env=env, doors=later(days))
 
 
-def slugs(said: Said) -> set[str]:
+def slugs(said: RunResult) -> set[str]:
     return {row["slug"] for row in said.json["warnings"]}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import Machine, machine_to_json
@@ -24,7 +24,7 @@ def placed(folder: Path, item: TinyWheel) -> Path:
     return path
 
 
-def plan(folder: Path, *argv: str, machine: Machine = RTX_4090) -> Said:
+def plan(folder: Path, *argv: str, machine: Machine = RTX_4090) -> RunResult:
     (folder / "machine.json").write_text(json.dumps(machine_to_json(machine)), encoding="utf-8")
     where = ("--machine", "machine.json", "--python-version", "3.12", "--offline", "--json")
     return run(folder, "plan", *where, *argv)

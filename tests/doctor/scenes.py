@@ -12,10 +12,10 @@ from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request
 from torchinstall.core.tags import foreign_target
 from torchinstall.core.target import Installed, Target
-from torchinstall.doctor.model import Dist, Inventory, Scene, Surroundings
+from torchinstall.doctor.model import Dist, Environment, Inventory, Surroundings
 from torchinstall.planner.selection import plan
 
-__all__ = ["ADA", "MARKERS", "dist", "healthy", "project", "scene", "target_with"]
+__all__ = ["ADA", "MARKERS", "dist", "environment", "healthy", "project", "target_with"]
 
 ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95.05", memory_bytes=64 * 2**30)
 
@@ -59,7 +59,7 @@ def target_with(machine: Machine, *installed: tuple[str, str, str | None]) -> Ta
     )
 
 
-def scene(
+def environment(
     machine: Machine = ADA,
     installed: tuple[tuple[str, str, str | None], ...] = (
         ("torch", "2.9.1+cu128", "cu128"),
@@ -67,8 +67,8 @@ def scene(
     ),
     dists: tuple[Dist, ...] | None = None,
     **more: Any,
-) -> Scene:
-    """A scene; its plans are the planner's own, for what is installed."""
+) -> Environment:
+    """A environment; its plans are the planner's own, for what is installed."""
     target = target_with(machine, *installed)
     there = dists if dists is not None else tuple(dist(name, version) for name, version, _ in installed)
     torch = next((version for name, version, _ in installed if name == "torch"), None)
@@ -85,12 +85,12 @@ def scene(
         "free": planned("torch", upgrade=True),
         **more,
     }
-    return Scene(machine=machine, target=target, catalog=shipped(), **values)
+    return Environment(machine=machine, target=target, catalog=shipped(), **values)
 
 
-def healthy(*more_dists: Dist, **more: Any) -> Scene:
+def healthy(*more_dists: Dist, **more: Any) -> Environment:
     """A right build with all that it needs, and what is added to it."""
-    return scene(
+    return environment(
         dists=(
             dist("torch", "2.9.1+cu128", *TORCH_NEEDS),
             dist("torchvision", "0.24.1+cu128", "torch==2.9.1", "numpy"),

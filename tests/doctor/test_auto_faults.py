@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.support import faults
 from tests.support.faults import Answer, Fault
 from tests.support.index_server import IndexServer
@@ -66,14 +66,14 @@ def place(tmp_path: Path, server: IndexServer) -> Place:
     return made
 
 
-def auto(place: Place, *requirements: str) -> Said:
+def auto(place: Place, *requirements: str) -> RunResult:
     return run(place.folder.parent, *ARGV, *requirements, env=place.env)
 
 
 ARGV = ("auto", "--machine", "machine.json", "--backend", "cpu", "--no-verify")
 
 
-def upgrade(place: Place) -> Said:
+def upgrade(place: Place) -> RunResult:
     return auto(place, "torch==2.9.1", "torchvision")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
@@ -98,7 +98,7 @@ class Box:
     def install(self, *requirements: str) -> None:
         self.pip("install", "-q", "--no-deps", "--find-links", str(self.folder / "house"), *requirements)
 
-    def doctor(self, *more: str) -> Said:
+    def doctor(self, *more: str) -> RunResult:
         return run(self.folder, "doctor", *self.flags, "--json", *more, env=self.env)
 
     def found(self) -> dict[str, Any]:

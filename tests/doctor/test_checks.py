@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from tests.doctor.scenes import ADA, dist, healthy, project, scene
+from tests.doctor.scenes import ADA, dist, environment, healthy, project
 from tests.support.planning import amd, decide, linux, nvidia, windows
 from torchinstall.core.machine import Finding
 from torchinstall.doctor.checks.registry import CHECKS, examine
-from torchinstall.doctor.model import Diagnosis, Disk, Inventory, Project, Scene, Surroundings
+from torchinstall.doctor.model import Diagnosis, Disk, Environment, Inventory, Project, Surroundings
 from torchinstall.install.record import decision_of
 from torchinstall.install.verify import Check, Report
 
@@ -26,7 +26,7 @@ def around(**values: Any) -> Surroundings:
     return Surroundings(**{"cwd": "/home/me", **values})
 
 
-def with_inventory(base: Scene, **values: Any) -> Scene:
+def with_inventory(base: Environment, **values: Any) -> Environment:
     return structs.replace(base, inventory=structs.replace(base.inventory, **values))
 
 
@@ -59,19 +59,19 @@ CHANGES = (
     ("six", "1.0", "installed"),
 )
 
-FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
-    # slug, severity, scene, part of the command
-    ("torch-missing", "error", lambda: scene(installed=()), "torchinstall auto"),
+FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
+    # slug, severity, environment, part of the command
+    ("torch-missing", "error", lambda: environment(installed=()), "torchinstall auto"),
     (
         "cpu-build-on-gpu-machine",
         "error",
-        lambda: scene(installed=torch_only("2.9.1+cpu", "cpu")),
+        lambda: environment(installed=torch_only("2.9.1+cpu", "cpu")),
         "torchinstall auto torch==2.9.1",
     ),
     (
         "cpu-build-on-gpu-machine",
         "info",
-        lambda: scene(
+        lambda: environment(
             installed=torch_only("2.9.1+cpu", "cpu"), decision=stored(("torch", "2.9.1+cpu"), backend="cpu")
         ),
         "torchinstall auto",
@@ -79,37 +79,39 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
     (
         "driver-too-old",
         "error",
-        lambda: scene(OLD_DRIVER, torch_only("2.14.0+cu132", "cu132")),
+        lambda: environment(OLD_DRIVER, torch_only("2.14.0+cu132", "cu132")),
         "torchinstall auto torch==2.14.0",
     ),
     (
         "no-code-for-gpu",
         "error",
-        lambda: scene(PASCAL, torch_only("2.9.1+cu128", "cu128")),
+        lambda: environment(PASCAL, torch_only("2.9.1+cu128", "cu128")),
         "torchinstall auto torch==2.9.1",
     ),
     (
         "no-gpu-of-vendor",
         "info",
-        lambda: scene(linux(), torch_only("2.9.1+cu128", "cu128")),
+        lambda: environment(linux(), torch_only("2.9.1+cu128", "cu128")),
         "torchinstall auto",
     ),
     (
         "some-gpus-without-code",
         "warning",
-        lambda: scene(TWO, torch_only("2.9.1+cu128", "cu128")),
+        lambda: environment(TWO, torch_only("2.9.1+cu128", "cu128")),
         "torchinstall plan",
     ),
     (
         "mixed-backends",
         "error",
-        lambda: scene(installed=(("torch", "2.9.1+cu128", "cu128"), ("torchvision", "0.24.1+cpu", "cpu"))),
+        lambda: environment(
+            installed=(("torch", "2.9.1+cu128", "cu128"), ("torchvision", "0.24.1+cpu", "cpu"))
+        ),
         "torchinstall auto torch==2.9.1 torchvision",
     ),
     (
         "mixed-releases",
         "error",
-        lambda: scene(
+        lambda: environment(
             installed=(("torch", "2.9.1+cu128", "cu128"), ("torchvision", "0.23.0+cu128", "cu128"))
         ),
         "torchinstall auto torch==2.9.1 torchvision",
@@ -147,7 +149,7 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
     (
         "damaged-files",
         "error",
-        lambda: scene(dists=(dist("torch", "2.9.1+cu128", missing=("torch/lib/libtorch_cuda.so",)),)),
+        lambda: environment(dists=(dist("torch", "2.9.1+cu128", missing=("torch/lib/libtorch_cuda.so",)),)),
         "torchinstall auto torch==2.9.1 torchvision -- --reinstall-package torch",
     ),
     (
@@ -159,7 +161,7 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
     (
         "missing-dependency",
         "error",
-        lambda: scene(
+        lambda: environment(
             installed=torch_only("2.9.1+cu128", "cu128"),
             dists=(dist("torch", "2.9.1+cu128", "nvidia-cublas-cu12==12.8.4.1; sys_platform == 'linux'"),),
         ),
@@ -168,7 +170,7 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
     (
         "triton-missing",
         "warning",
-        lambda: scene(
+        lambda: environment(
             installed=torch_only("2.9.1+cu128", "cu128"),
             dists=(dist("torch", "2.9.1+cu128", "triton==3.5.1"),),
         ),
@@ -177,7 +179,7 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
     (
         "triton-missing",
         "info",
-        lambda: scene(
+        lambda: environment(
             windows(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95"),
             torch_only("2.9.1+cu128", "cu128"),
         ),
@@ -228,7 +230,7 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
     (
         "unreadable-hardware",
         "error",
-        lambda: scene(
+        lambda: environment(
             linux(
                 findings=(
                     Finding(
@@ -247,7 +249,7 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
     (
         "unreadable-hardware",
         "error",
-        lambda: scene(
+        lambda: environment(
             linux(
                 amd("gfx1100"),
                 findings=(
@@ -366,7 +368,7 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
     (
         "low-memory",
         "warning",
-        lambda: scene(structs.replace(ADA, memory_bytes=GIB)),
+        lambda: environment(structs.replace(ADA, memory_bytes=GIB)),
         "--backend cpu",
     ),
     (
@@ -391,8 +393,8 @@ FAULTY: list[tuple[str, str, Callable[[], Scene], str]] = [
 ]
 
 
-def _deep_windows() -> Scene:
-    base = scene(windows(), torch_only("2.9.1+cpu", "cpu"))
+def _deep_windows() -> Environment:
+    base = environment(windows(), torch_only("2.9.1+cpu", "cpu"))
     return structs.replace(base, target=structs.replace(base.target, prefix="C:\\Users\\" + "deep\\" * 20))
 
 
@@ -406,7 +408,7 @@ def of_slug(found: tuple[Diagnosis, ...], slug: str) -> Diagnosis:
     ("slug", "severity", "make", "command"), FAULTY, ids=[f"{i}-{row[0]}" for i, row in enumerate(FAULTY)]
 )
 def test_names_the_fault_and_what_to_type(
-    slug: str, severity: str, make: Callable[[], Scene], command: str
+    slug: str, severity: str, make: Callable[[], Environment], command: str
 ) -> None:
     item = of_slug(examine(make()), slug)
     assert item.severity == severity
@@ -467,20 +469,22 @@ def test_every_slug_is_shown_by_a_scene_and_explained_in_the_reference() -> None
 
 def test_errors_come_first() -> None:
     found = examine(
-        with_inventory(scene(installed=torch_only("2.9.1+cpu", "cpu")), leftovers=("/venv/~orch",), kept=())
+        with_inventory(
+            environment(installed=torch_only("2.9.1+cpu", "cpu")), leftovers=("/venv/~orch",), kept=()
+        )
     )
     assert [item.severity for item in found] == ["error", "warning"]
 
 
 def test_no_build_of_the_pinned_release_asks_for_torch_by_name() -> None:
     """Torch 2.15 has no build for Pascal: pinning it again would end in exit 3."""
-    old = scene(PASCAL, torch_only("2.15.0+cu130", "cu130"))
+    old = environment(PASCAL, torch_only("2.15.0+cu130", "cu130"))
     item = of_slug(examine(old), "no-code-for-gpu")
     assert item.remedies[0].command == "torchinstall auto torch"
 
 
 def test_commands_repeat_where_the_doctor_looked() -> None:
-    item = of_slug(examine(scene(installed=(), flags=("--venv", "/my env"))), "torch-missing")
+    item = of_slug(examine(environment(installed=(), flags=("--venv", "/my env"))), "torch-missing")
     assert item.remedies[0].command == "torchinstall auto --venv '/my env'"
     assert item.remedies[0].argv == ("torchinstall", "auto", "--venv", "/my env")
     killed = with_inventory(healthy(flags=("--venv", "/my env")), kept=("/my env/.torchinstall-keep-x",))
@@ -513,7 +517,7 @@ def test_a_compatibility_library_that_the_probe_found_counts_too() -> None:
     seen = Finding(
         probe="nvidia", status="overridden", detail="compat", source="/opt/compat", slug="cuda-compat"
     )
-    item = of_slug(examine(scene(structs.replace(ADA, findings=(seen,)))), "compat-on-consumer-gpu")
+    item = of_slug(examine(environment(structs.replace(ADA, findings=(seen,)))), "compat-on-consumer-gpu")
     assert item.evidence == ("/opt/compat",)
 
 
@@ -521,16 +525,16 @@ def test_one_lost_gpu_beside_others_that_work_is_a_warning() -> None:
     lost = Finding(
         probe="nvidia", status="broken", detail="GPU 1 is lost", slug="gpu-lost", hint="sudo reboot"
     )
-    item = of_slug(examine(scene(structs.replace(ADA, findings=(lost,)))), "unreadable-hardware")
+    item = of_slug(examine(environment(structs.replace(ADA, findings=(lost,)))), "unreadable-hardware")
     assert item.severity == "warning"
 
 
 def test_unknown_build_is_left_alone() -> None:
     """A torch that somebody built has no backend that the tables know."""
-    own = scene(installed=(("torch", "2.9.0a0+gitabc", None),))
+    own = environment(installed=(("torch", "2.9.0a0+gitabc", None),))
     assert [item.slug for item in examine(own) if item.severity == "error"] == []
 
 
 def test_empty_inventory_does_no_harm() -> None:
-    bare = structs.replace(scene(installed=()), inventory=Inventory(python="p", prefix="/venv"))
+    bare = structs.replace(environment(installed=()), inventory=Inventory(python="p", prefix="/venv"))
     assert [item.slug for item in examine(bare)] == ["torch-missing"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, uv_path
@@ -50,7 +50,7 @@ def put(place: Place, *wheels: TinyWheel) -> None:
     subprocess.run([place.uv, "pip", "install", "-q", *where, *pins], env=place.env, check=True)
 
 
-def doctor(place: Place, *argv: str, machine: Machine | None = None) -> Said:
+def doctor(place: Place, *argv: str, machine: Machine | None = None) -> RunResult:
     folder = place.folder.parent
     described = () if machine is None else ("--machine", "machine.json")
     if machine is not None:
@@ -297,5 +297,5 @@ def test_a_project_that_would_undo_what_is_installed(tmp_path: Path, server: Ind
     assert undo["commands"] == ["torchinstall configure"]
 
 
-def slugs_of(said: Said) -> set[str]:
+def slugs_of(said: RunResult) -> set[str]:
     return {item["slug"] for item in said.json["findings"]}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import uv_path
@@ -53,7 +53,7 @@ def index() -> IndexServer:
     return IndexServer(tree, default=default)
 
 
-def export(folder: Path, server: IndexServer, env: Mapping[str, str], name: str, *argv: str) -> Said:
+def export(folder: Path, server: IndexServer, env: Mapping[str, str], name: str, *argv: str) -> RunResult:
     """Run `export` for the H100; a failure shows what was said."""
     return run(
         folder,
@@ -67,7 +67,7 @@ def export(folder: Path, server: IndexServer, env: Mapping[str, str], name: str,
     )
 
 
-def bundle(folder: Path, server: IndexServer, env: Mapping[str, str], *argv: str) -> Said:
+def bundle(folder: Path, server: IndexServer, env: Mapping[str, str], *argv: str) -> RunResult:
     """Run `bundle` for the H100 and this Python."""
     where = (f"--index-base={server.index_base}", "--python-version", MINOR)
     return run(folder, "bundle", *where, *H100, *argv, env=env)

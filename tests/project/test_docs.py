@@ -26,7 +26,7 @@ def said() -> Iterator[str]:
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "id", "")
-            if name == "Warn":
+            if name == "Message":
                 words = [word.value for word in node.keywords if word.arg == "slug"]
             elif name.endswith("Error") and node.args:
                 words = [node.args[0]]

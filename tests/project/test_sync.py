@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import Said, run
+from tests.cli.support import RunResult, run
 from tests.project.conftest import Place
 
 pytestmark = pytest.mark.e2e
@@ -37,12 +37,12 @@ if sys.platform != "linux" or sys.version_info[:2] not in ((3, 11), (3, 12), (3,
     pytest.skip("the small index has wheels for CPython 3.11 to 3.14 on Linux", allow_module_level=True)
 
 
-def typed(place: Place, folder: Path, *argv: str) -> Said:
+def typed(place: Place, folder: Path, *argv: str) -> RunResult:
     (folder / "none.json").write_text(NO_GPU, encoding="utf-8")
     return run(folder, *argv, env=place.env)
 
 
-def configure(place: Place, folder: Path, *argv: str) -> Said:
+def configure(place: Place, folder: Path, *argv: str) -> RunResult:
     return typed(place, folder, "configure", "--index-base", place.index.index_base, *argv)
 
 

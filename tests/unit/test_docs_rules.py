@@ -18,11 +18,11 @@ def slugs_of_page() -> set[str]:
 
 
 def warning_slugs() -> set[str]:
-    """Every literal `Warn(slug=...)` in the planner."""
+    """Every literal `Message(slug=...)` in the planner."""
     found: set[str] = set()
     for path in Path(torchinstall.planner.__path__[0]).glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Warn":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Message":
                 found |= {
                     str(word.value.value)
                     for word in node.keywords

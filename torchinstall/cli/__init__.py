@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torchinstall.cli.console import Console
     from torchinstall.cli.session import Session
-    from torchinstall.planning.context import World
+    from torchinstall.planning.context import Context
 
 __all__ = ["main"]
 
@@ -25,14 +25,14 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 
 def main(
     argv: Sequence[str] | None = None,
-    world: World | None = None,
+    context: Context | None = None,
     table: Mapping[str, tuple[str, str]] | None = None,
 ) -> int:
     """Run the command line.
 
     Args:
         argv: arguments without the program's name; None: those of this process.
-        world: the doors of the run; None: those of this process.
+        context: the doors of the run; None: those of this process.
         table: the verbs; None: `app.COMMANDS`.
 
     Returns:
@@ -40,18 +40,18 @@ def main(
     """
     from torchinstall.cli.console import Console
     from torchinstall.cli.session import Session
-    from torchinstall.planning.context import real_world
+    from torchinstall.planning.context import process_context
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if world is None:
+    if context is None:
         # The process is ours and ends soon: looking for cycles of garbage costs more than they do.
         gc.disable()
-        world = real_world()
-    console = Console(world.stdout, world.stderr, world.env)
-    console.json = _wants_json(arguments, world.env.get("TORCHINSTALL_JSON", ""))
+        context = process_context()
+    console = Console(context.stdout, context.stderr, context.env)
+    console.json = _wants_json(arguments, context.env.get("TORCHINSTALL_JSON", ""))
     try:
         try:
-            code = _dispatch(arguments, Session(world, console), table)
+            code = _dispatch(arguments, Session(context, console), table)
         except (KeyboardInterrupt, BrokenPipeError):
             raise
         except BaseException as error:  # noqa: BLE001  # this is the place where every error ends
@@ -72,7 +72,7 @@ def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[
     from torchinstall.cli.app import build
 
     app = build(table)
-    if instruction := session.world.env.get("_TORCHINSTALL_COMPLETE"):
+    if instruction := session.context.env.get("_TORCHINSTALL_COMPLETE"):
         from click.shell_completion import shell_complete
 
         return shell_complete(app, {"obj": session}, "torchinstall", "_TORCHINSTALL_COMPLETE", instruction)

@@ -28,7 +28,7 @@ def run(session: Session, settings: Settings) -> int:
     from torchinstall.planning.assemble import prepare, refusal
 
     console = session.console
-    line = prepare(session.world, settings, here=True, detail=console.detail)
+    line = prepare(session.context, settings, here=True, detail=console.detail)
     if console.json:
         console.partial["plan"] = plan_to_json(line.plan)
     console.say(f"target: Python {line.target.python_version} in {line.target.prefix} ({line.target.why})")
@@ -63,7 +63,7 @@ def _carried_out(
     console = session.console
     done = carry_out(
         line,
-        session.world,
+        session.context,
         tell=console.say,
         warn=console.warn,
         widen=lambda before, names: _widened(session, settings, before, names),
@@ -93,7 +93,7 @@ def _widened(session: Session, settings: Settings, line: Line, names: tuple[str,
     console = session.console
     console.say(f"planning again, since this is needed too: {', '.join(names)}")
     failed = line.order.request.failed
-    wider = prepare(session.world, settings, here=True, detail=console.detail, failed=failed, also=names)
+    wider = prepare(session.context, settings, here=True, detail=console.detail, failed=failed, also=names)
     if error := refusal(wider.plan):
         raise error
     return wider
@@ -107,7 +107,7 @@ def _without(session: Session, settings: Settings, line: Line) -> Line | None:
     if chosen is None or line.order.request.backend != "auto":
         return None
     build = (chosen.torch, chosen.backend)
-    other = prepare(session.world, settings, here=True, detail=console.detail, failed=(build,))
+    other = prepare(session.context, settings, here=True, detail=console.detail, failed=(build,))
     if other.plan.status == "impossible" or other.plan.backend is None:
         return None
     console.warn(
@@ -133,13 +133,13 @@ def _rehearse(session: Session, settings: Settings, line: Line) -> Result | None
         return None
     if line.index_down or not line.plan.command:
         return None
-    world = session.world
-    result = run_uv(line.plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd)
+    context = session.context
+    result = run_uv(line.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
     strays = line.strays(row.name for row in result.changes or ())
     if not strays:
         return result
     wider = _widened(session, settings, line, strays)
-    return run_uv(wider.plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd)
+    return run_uv(wider.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
 
 
 def _proof(session: Session, settings: Settings, line: Line) -> Report:
@@ -155,7 +155,7 @@ def _proof(session: Session, settings: Settings, line: Line) -> Report:
     if declared or settings.given("machine"):
         # The GPU that was described need not be here.
         wanted = structs.replace(wanted, device=None)
-    report = verify(str(plan.target.python), wanted, env=session.world.env)
+    report = verify(str(plan.target.python), wanted, env=session.context.env)
     console.partial["verify"] = report_to_json(report)
     return report
 

@@ -30,7 +30,7 @@ def run(session: Session, settings: Settings) -> int:
     from torchinstall.export.resolve import files_of, resolve
     from torchinstall.planning.assemble import prepare, refusal
 
-    console, world = session.console, session.world
+    console, context = session.console, session.context
     output = settings.text("output")
     if output is None:
         raise UsageError(
@@ -40,16 +40,16 @@ def run(session: Session, settings: Settings) -> int:
             found="nothing",
             hints=("torchinstall bundle --machine host.json --python-version 3.12 -o bundle",),
         )
-    line = prepare(world, afresh(settings), here=False, detail=console.detail)
+    line = prepare(context, afresh(settings), here=False, detail=console.detail)
     report_warnings(console, line.plan)
     error = refusal(line.plan)
     if error is not None:
         raise error
     check_args(line.order.uv_args)
-    uv = line.uv or world.find_uv(world.env)
+    uv = line.uv or context.find_uv(context.env)
     console.say(f"resolving what torch {line.plan.torch or ''} needs".replace("  ", " "))
-    text = resolve(line, uv.path, world.env, world.cwd, only_wheels=True)
-    bundle = _write(session, settings, line, files_of(text, line.target), world.path(output))
+    text = resolve(line, uv.path, context.env, context.cwd, only_wheels=True)
+    bundle = _write(session, settings, line, files_of(text, line.target), context.path(output))
     _report(session, settings, line, bundle)
     return 0
 
@@ -60,18 +60,18 @@ def _write(session: Session, settings: Settings, line: Line, files: tuple[File, 
     from torchinstall.index.download import Downloader
     from torchinstall.project.bundle import check_room, strangers, write_bundle
 
-    console, world = session.console, session.world
+    console, context = session.console, session.context
     make_folder(folder)
     check_room(files, folder)
     for name in strangers(files, folder):
         console.warn("stranger-in-bundle", f"{name} lies in {folder} and is not part of this bundle")
     downloader = Downloader(
-        world.env,
+        context.env,
         folder,
         known_urls=(
             *(package.index_url or "" for package in line.plan.packages),
             *line.order.uv_args,
-            *(part for name in _INDEXES for part in world.env.get(name, "").split()),
+            *(part for name in _INDEXES for part in context.env.get(name, "").split()),
         ),
         allow_insecure=settings.texts("allow_insecure_host"),
         tell=console.say,
@@ -83,7 +83,7 @@ def _write(session: Session, settings: Settings, line: Line, files: tuple[File, 
         line.target,
         title=title_of(line.plan, line.target),
         made_by=f"torchinstall {__version__}",
-        made_at=dt.datetime.fromtimestamp(world.now(), tz=dt.timezone.utc).isoformat(timespec="seconds"),
+        made_at=dt.datetime.fromtimestamp(context.now(), tz=dt.timezone.utc).isoformat(timespec="seconds"),
         fetch=downloader.fetch_all,
     )
 

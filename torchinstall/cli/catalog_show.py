@@ -17,7 +17,7 @@ def run(session: Session, settings: Settings) -> int:
     from torchinstall.catalog.schemas import SCHEMAS
     from torchinstall.planning.assemble import catalog_of
 
-    tables = catalog_of(session.world).tables
+    tables = catalog_of(session.context).tables
     assert isinstance(tables, ShippedTables)  # noqa: S101  # catalog_of makes no other
     wanted = settings.texts("tables")
     names = [name for name in SCHEMAS if not wanted or name.removesuffix(".json") in wanted]

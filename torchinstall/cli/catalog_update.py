@@ -16,14 +16,14 @@ def run(session: Session, settings: Settings) -> int:
     from torchinstall.planning.online import live_options
     from torchinstall.planning.request import index_base_of
 
-    console, world = session.console, session.world
-    catalog = catalog_of(world)
+    console, context = session.console, session.context
+    catalog = catalog_of(context)
     backends = [name for name in catalog.known_backends() if _lives(catalog.tables.retired, name)]
     packages = [row.package for row in catalog.families if row.routed and row.pairing == "table"]
     keys = [(package, backend) for backend in backends for package in dict.fromkeys(["torch", *packages])]
     options = live_options(
         catalog,
-        world,
+        context,
         index_base=index_base_of(settings),
         channel=settings.text("channel") or "stable",
         refresh=True,

@@ -18,7 +18,7 @@ def run(session: Session, settings: Settings) -> int:
     from torchinstall.catalog.load import ShippedTables
     from torchinstall.planning.assemble import catalog_of
 
-    tables = catalog_of(session.world).tables
+    tables = catalog_of(session.context).tables
     assert isinstance(tables, ShippedTables)  # noqa: S101  # catalog_of makes no other
     problems = verify(tables)
     rows = [to_builtins(problem) for problem in problems]

@@ -36,8 +36,8 @@ def run(session: Session, settings: Settings) -> int:
 
     folder = project_folder(session, settings)
     view = view_of(read_text(folder / "pyproject.toml"))
-    python = project_python(folder, view, settings, session.world.python_version)
-    made = project_plan(session, settings, python, _requirements(view, catalog_of(session.world)))
+    python = project_python(folder, view, settings, session.context.python_version)
+    made = project_plan(session, settings, python, _requirements(view, catalog_of(session.context)))
     dry = settings.on("dry_run")
     done = configure(
         folder,
@@ -156,11 +156,11 @@ def _platforms(settings: Settings) -> tuple[str, ...] | None:
 def _locker(session: Session, settings: Settings) -> Locker:
     from torchinstall.project.uvlock import lock_project
 
-    uv = session.world.find_uv(session.world.env)
+    uv = session.context.find_uv(session.context.env)
 
     def lock(folder: Path) -> None:
         session.console.say("uv lock")
-        lock_project(uv.path, folder, session.world.env, offline=settings.on("offline"))
+        lock_project(uv.path, folder, session.context.env, offline=settings.on("offline"))
 
     return lock
 

@@ -83,7 +83,7 @@ class Console:
             click.echo(click.style(text, dim=True), file=self.stderr, color=self.stderr_colour)
 
     def warn(self, slug: str, message: str) -> None:
-        """Warn on stderr; `-qq` silences it."""
+        """Message on stderr; `-qq` silences it."""
         if self.quiet < 2:
             head = click.style(f"warning[{slug}]:", fg="yellow", bold=True)
             click.echo(f"{head} {message}", file=self.stderr, color=self.stderr_colour)

@@ -12,7 +12,7 @@ from torchinstall.cli.settings import Settings
 from torchinstall.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from torchinstall.doctor.model import Diagnosis, Scene
+    from torchinstall.doctor.model import Diagnosis, Environment
 
 __all__ = ["VERB"]
 
@@ -45,12 +45,12 @@ def run(session: Session, settings: Settings) -> int:
     text = _text_to_explain(session, settings)
     if text is not None:
         return _explain(session, settings, text)
-    scene = visit(session.world, settings, detail=console.detail)
-    found = examine(scene)
+    seen = visit(session.context, settings, detail=console.detail)
+    found = examine(seen)
     if settings.on("fix") and _mend(session, found):
-        scene = visit(session.world, settings, detail=console.detail)
-        found = examine(scene)
-    return _report(session, settings, scene, found)
+        seen = visit(session.context, settings, detail=console.detail)
+        found = examine(seen)
+    return _report(session, settings, seen, found)
 
 
 def _text_to_explain(session: Session, settings: Settings) -> str | None:
@@ -59,8 +59,8 @@ def _text_to_explain(session: Session, settings: Settings) -> str | None:
 
     text = settings.text("explain_text")
     if text == "-":
-        return session.world.stdin.read()
-    return text if text is not None else piped(session.world.stdin)
+        return session.context.stdin.read()
+    return text if text is not None else piped(session.context.stdin)
 
 
 def _explain(session: Session, settings: Settings, text: str) -> int:
@@ -71,7 +71,7 @@ def _explain(session: Session, settings: Settings, text: str) -> int:
     from torchinstall.doctor.symptoms import explain
     from torchinstall.planning.assemble import catalog_of
 
-    matches = explain(text, catalog_of(session.world))
+    matches = explain(text, catalog_of(session.context))
     if settings.on("json"):
         rows = [{**to_builtins(match), "values": dict(match.values)} for match in matches]
         session.console.out_json(envelope("explained" if matches else "unknown", matches=rows))
@@ -92,11 +92,11 @@ def _mend(session: Session, found: tuple[Diagnosis, ...]) -> bool:
     """Show and do what is safe; whether anything was done."""
     from torchinstall.doctor.fix import carry_out, safe_remedies
 
-    console, world = session.console, session.world
+    console, context = session.console, session.context
     remedies = safe_remedies(found)
     for remedy in remedies:
         console.say(f"> {remedy.command}")
-        good = carry_out(remedy, env=world.env, cwd=world.cwd, talk=world.stderr, tell=console.say)
+        good = carry_out(remedy, env=context.env, cwd=context.cwd, talk=context.stderr, tell=console.say)
         if not good:
             console.warn("fix-failed", f"this did not go well: {remedy.command}")
     if not remedies:
@@ -104,16 +104,16 @@ def _mend(session: Session, found: tuple[Diagnosis, ...]) -> bool:
     return bool(remedies)
 
 
-def _report(session: Session, settings: Settings, scene: Scene, found: tuple[Diagnosis, ...]) -> int:
+def _report(session: Session, settings: Settings, seen: Environment, found: tuple[Diagnosis, ...]) -> int:
     from torchinstall.cli.as_json import envelope
     from torchinstall.cli.doctor_text import doctor_text
     from torchinstall.core.errors import VerifyFailedError
 
     console = session.console
     faults = [item for item in found if item.severity == "error"]
-    console.partial.update(status="faults" if faults else "healthy", **_data(scene, found))
+    console.partial.update(status="faults" if faults else "healthy", **_data(seen, found))
     if not settings.on("json"):
-        console.out(doctor_text(scene, found))
+        console.out(doctor_text(seen, found))
     elif not faults:
         console.out_json(envelope(**console.partial))
     if not faults:
@@ -127,26 +127,26 @@ def _report(session: Session, settings: Settings, scene: Scene, found: tuple[Dia
     )
 
 
-def _data(scene: Scene, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
+def _data(seen: Environment, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
 
     from torchinstall.core.machine import machine_to_json
     from torchinstall.doctor.model import diagnosis_to_json
     from torchinstall.install.verify import report_to_json
 
-    choice = scene.choice
+    choice = seen.choice
     return {
         "target": {
-            "prefix": scene.target.prefix,
-            "python": scene.target.python,
-            "python_version": scene.target.python_version,
-            "why": scene.target.why,
+            "prefix": seen.target.prefix,
+            "python": seen.target.python,
+            "python_version": seen.target.python_version,
+            "why": seen.target.why,
         },
-        "installed": [to_builtins(item) for item in scene.target.installed],
+        "installed": [to_builtins(item) for item in seen.target.installed],
         "choice": None
         if choice is None
         else {"status": choice.status, "backend": choice.backend, "torch": choice.torch},
-        "machine": machine_to_json(scene.machine.anonymous()),
-        "verify": None if scene.report is None else report_to_json(scene.report),
+        "machine": machine_to_json(seen.machine.anonymous()),
+        "verify": None if seen.report is None else report_to_json(seen.report),
         "findings": [diagnosis_to_json(item) for item in found],
     }
 

@@ -10,7 +10,7 @@ import click
 from torchinstall.cli.text import fields, wrapped
 
 if TYPE_CHECKING:
-    from torchinstall.doctor.model import Diagnosis, Scene
+    from torchinstall.doctor.model import Diagnosis, Environment
     from torchinstall.doctor.symptoms import Match
 
 __all__ = ["doctor_text", "explained_text"]
@@ -18,30 +18,30 @@ __all__ = ["doctor_text", "explained_text"]
 _COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
-def doctor_text(scene: Scene, found: Sequence[Diagnosis]) -> str:
+def doctor_text(seen: Environment, found: Sequence[Diagnosis]) -> str:
     """What was looked at, then every finding with its evidence and what to type."""
-    parts = [fields(_head(scene, found))]
+    parts = [fields(_head(seen, found))]
     parts += [_diagnosis(item) for item in found]
     parts.append(_sum(found))
     return "\n\n".join(parts)
 
 
-def _head(scene: Scene, found: Sequence[Diagnosis]) -> list[tuple[str, str]]:
-    target = scene.target
+def _head(seen: Environment, found: Sequence[Diagnosis]) -> list[tuple[str, str]]:
+    target = seen.target
     rows = [
         ("environment", f"{target.prefix} (Python {target.python_version}, {target.why})"),
         *(("installed", _package(item.name, item.version, item.backend)) for item in target.installed),
-        *(("GPU", gpu.label) for gpu in scene.machine.gpus),
+        *(("GPU", gpu.label) for gpu in seen.machine.gpus),
     ]
-    if not scene.machine.gpus:
+    if not seen.machine.gpus:
         rows.append(("GPU", "none found"))
-    rows.append(("build", _build(scene, found)))
-    if scene.report is not None:
-        passed = len(scene.report.checks) - len(scene.report.failed)
+    rows.append(("build", _build(seen, found)))
+    if seen.report is not None:
+        passed = len(seen.report.checks) - len(seen.report.failed)
         rows.append(
             (
                 "computes",
-                f"{'yes' if scene.report.ok else 'no'}: {passed} of {len(scene.report.checks)} checks",
+                f"{'yes' if seen.report.ok else 'no'}: {passed} of {len(seen.report.checks)} checks",
             )
         )
     return rows
@@ -51,13 +51,13 @@ def _package(name: str, version: str, backend: str | None) -> str:
     return f"{name} {version}" + (f" ({backend})" if backend and not version.endswith(backend) else "")
 
 
-def _build(scene: Scene, found: Sequence[Diagnosis]) -> str:
+def _build(seen: Environment, found: Sequence[Diagnosis]) -> str:
     """One line: is this the build that the planner would choose?"""
-    if scene.installed("torch") is None:
+    if seen.installed("torch") is None:
         return "there is none"
-    choice = scene.choice
+    choice = seen.choice
     if choice is None or choice.error is not None:
-        better = scene.free.torch if scene.free is not None else None
+        better = seen.free.torch if seen.free is not None else None
         return "no build of this release is right here" + (
             f"; the planner would choose {better}" if better else ""
         )

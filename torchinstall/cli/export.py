@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torchinstall.export.inputs import Locked
     from torchinstall.planning.assemble import Line
-    from torchinstall.planning.context import World
+    from torchinstall.planning.context import Context
 
 __all__ = ["EXPORT_OPTIONS", "OUTPUT", "VERB", "afresh", "make_folder"]
 
@@ -68,13 +68,13 @@ def run(session: Session, settings: Settings) -> int:
             hints=("torchinstall export --format requirements",),
         )
     kind = FORMATS[name]
-    world, asked = session.world, afresh(settings)
+    context, asked = session.context, afresh(settings)
     folder = _locked_project(session, settings) if kind.locked and not _asks(settings) else None
     if folder is not None:
-        asked = _for_project(world, asked, folder)
+        asked = _for_project(context, asked, folder)
     if kind.container:
-        world, asked = _in_container(world, asked)
-    line = prepare(world, asked, here=False, detail=console.detail)
+        context, asked = _in_container(context, asked)
+    line = prepare(context, asked, here=False, detail=console.detail)
     report_warnings(console, line.plan)
     error = refusal(line.plan)
     if error is not None:
@@ -85,13 +85,13 @@ def run(session: Session, settings: Settings) -> int:
             "the URL of an index holds a password, which is not written down: give it to the reader in its "
             "own way (netrc, a keyring, or variables such as UV_INDEX_<NAME>_PASSWORD)",
         )
-    uv = line.uv or world.find_uv(world.env)
+    uv = line.uv or context.find_uv(context.env)
     given = given_of(
         line,
-        resolve=lambda: resolve(line, uv.path, world.env, world.cwd),
+        resolve=lambda: resolve(line, uv.path, context.env, context.cwd),
         uv=uv.version,
         lock=_lock(session, line, folder) if folder is not None else None,
-        base=folder or world.cwd,
+        base=folder or context.cwd,
     )
     text = render(name, given)
     output = settings.text("output")
@@ -100,7 +100,7 @@ def run(session: Session, settings: Settings) -> int:
         return 0
     from torchinstall.project.files import write_atomically
 
-    path = world.path(output)
+    path = context.path(output)
     make_folder(path.parent)
     write_atomically(path, text)
     console.say(f"wrote {path}: {given.title}")
@@ -161,21 +161,21 @@ def _locked_project(session: Session, settings: Settings) -> Path | None:
     )
 
 
-def _for_project(world: World, settings: Settings, folder: Path) -> Settings:
+def _for_project(context: Context, settings: Settings, folder: Path) -> Settings:
     """The settings of a plan for torch in the project's Python."""
     from torchinstall.cli.projecting import project_python
     from torchinstall.project.files import read_text
     from torchinstall.project.text import view_of
 
     view = view_of(read_text(folder / "pyproject.toml"))
-    version = project_python(folder, view, settings, world.python_version)
+    version = project_python(folder, view, settings, context.python_version)
     return structs.replace(
         settings, values={**settings.values, "reqs": ("torch",), "python_version": version}
     )
 
 
-def _in_container(world: World, settings: Settings) -> tuple[World, Settings]:
-    """The world and settings of a plan for a Linux container on this machine (or the one described)."""
+def _in_container(context: Context, settings: Settings) -> tuple[Context, Settings]:
+    """The context and settings of a plan for a Linux container on this machine (or the one described)."""
     import io
     import json
 
@@ -183,10 +183,10 @@ def _in_container(world: World, settings: Settings) -> tuple[World, Settings]:
     from torchinstall.export.containers import container_on
     from torchinstall.planning.assemble import machine_of
 
-    machine = container_on(machine_of(world, settings))
+    machine = container_on(machine_of(context, settings))
     stdin = io.StringIO(json.dumps(machine_to_json(machine)))
     values = {**settings.values, "machine": "-", "root": None}
-    return structs.replace(world, stdin=stdin), structs.replace(settings, values=values)
+    return structs.replace(context, stdin=stdin), structs.replace(settings, values=values)
 
 
 def _lock(session: Session, line: Line, folder: Path) -> Locked:

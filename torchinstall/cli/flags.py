@@ -110,7 +110,7 @@ class Flag(click.Option):
         if session is None:
             return None
         for variable in self.declared.variables:
-            value = session.world.env.get(variable)
+            value = session.context.env.get(variable)
             if value:
                 return variable, value
         return None
@@ -145,4 +145,6 @@ class Flag(click.Option):
         session = ctx.find_object(Session)
         if session is None:
             return None
-        return next((name for name in self.declared.empty_counts if session.world.env.get(name) == ""), None)
+        return next(
+            (name for name in self.declared.empty_counts if session.context.env.get(name) == ""), None
+        )

@@ -26,16 +26,16 @@ def run_fleet(session: Session, settings: Settings) -> int:
     from torchinstall.planning.assemble import catalog_of, read_machine, refusal
     from torchinstall.planning.request import order_of
 
-    world, console = session.world, session.console
-    catalog = catalog_of(world)
-    version = settings.text("python_version") or world.python_version
+    context, console = session.context, session.console
+    catalog = catalog_of(context)
+    version = settings.text("python_version") or context.python_version
     members = []
     for name in settings.texts("machine"):
-        machine = read_machine(world, name)
+        machine = read_machine(context, name)
         members.append(Member(name, machine, foreign_target(machine, version)))
-    request = order_of(settings, world, members[0].machine, catalog).request
+    request = order_of(settings, context, members[0].machine, catalog).request
     fresh = _with_pages(session, settings, request, tuple(members), catalog)
-    fleet = plan_fleet(request, tuple(members), fresh, today=world.today())
+    fleet = plan_fleet(request, tuple(members), fresh, today=context.today())
     for slug, message in _warnings(fleet):
         console.warn(slug, message)
     data = fleet_to_json(fleet)
@@ -66,7 +66,7 @@ def _with_pages(
         return catalog
     options = live_options(
         catalog,
-        session.world,
+        session.context,
         index_base=request.index_base,
         channel=request.channel,
         offline=request.offline,

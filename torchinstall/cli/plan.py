@@ -25,7 +25,7 @@ def run(session: Session, settings: Settings) -> int:
 
         return run_fleet(session, settings)
     console = session.console
-    line = prepare(session.world, settings, here=False, detail=console.detail)
+    line = prepare(session.context, settings, here=False, detail=console.detail)
     if settings.on("json"):
         console.partial = plan_to_json(line.plan)
     error = refusal(line.plan)

@@ -13,7 +13,7 @@ def run(session: Session, settings: Settings) -> int:
     """Probe and print."""
     from torchinstall.planning.assemble import probed
 
-    machine = probed(session.world, settings)
+    machine = probed(session.context, settings)
     if settings.on("anonymous"):
         machine = machine.anonymous()
     if settings.on("json"):

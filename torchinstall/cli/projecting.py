@@ -57,14 +57,14 @@ class ProjectPlan(Struct, frozen=True, kw_only=True):
 
 def project_folder(session: Session, settings: Settings) -> Path:
     """The folder of `--project`, else the nearest with a `pyproject.toml`, else here."""
-    world = session.world
+    context = session.context
     named = settings.text("project")
     if named is not None:
-        return world.path(named)
-    for folder in (world.cwd, *world.cwd.parents):
+        return context.path(named)
+    for folder in (context.cwd, *context.cwd.parents):
         if (folder / "pyproject.toml").is_file():
             return folder
-    return world.cwd
+    return context.cwd
 
 
 def project_plan(
@@ -92,10 +92,10 @@ def project_plan(
     from torchinstall.planning.online import fresh_plan
     from torchinstall.planning.request import order_of
 
-    world, detail = session.world, session.console.detail
-    catalog = catalog_of(world)
-    machine = machine_of(world, settings)
-    order = order_of(_without_requirements(settings), world, machine, catalog)
+    context, detail = session.context, session.console.detail
+    catalog = catalog_of(context)
+    machine = machine_of(context, settings)
+    order = order_of(_without_requirements(settings), context, machine, catalog)
     request = structs.replace(
         order.request, requirements=requirements, offline=order.request.offline or offline
     )
@@ -106,7 +106,7 @@ def project_plan(
         machine,
         target,
         catalog,
-        world=world,
+        context=context,
         must_reach=False,
         refresh=settings.on("refresh"),
         allow_insecure=settings.texts("allow_insecure_host"),

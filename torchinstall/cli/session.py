@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from torchinstall.cli.console import Console
-from torchinstall.planning.context import World
+from torchinstall.planning.context import Context
 
 __all__ = ["Session"]
 
@@ -13,5 +13,5 @@ __all__ = ["Session"]
 class Session(Struct, frozen=True):
     """One run of the command line."""
 
-    world: World
+    context: Context
     console: Console

@@ -29,10 +29,10 @@ def uv_with_choice(session: Session, settings: Settings, verb: str) -> int:
     from torchinstall.project.sync import hand_over, locked_versions, sync_argv
     from torchinstall.project.text import view_of
 
-    world, console = session.world, session.console
+    context, console = session.context, session.console
     folder = project_folder(session, settings)
     view = view_of(read_text(folder / "pyproject.toml"))
-    python = project_python(folder, view, settings, world.python_version)
+    python = project_python(folder, view, settings, context.python_version)
     made = project_plan(session, settings, python, (Requirement("torch"),), offline=True)
     if (error := refusal(made.plan)) is not None:
         raise error
@@ -47,10 +47,10 @@ def uv_with_choice(session: Session, settings: Settings, verb: str) -> int:
     if settings.on("dry_run"):
         console.out(shown)
         return 0
-    uv = world.find_uv(world.env)
+    uv = context.find_uv(context.env)
     argv = sync_argv(uv.path, verb, choice.flags, rest, offline=settings.on("offline"))
     # A command runs where it was typed; uv finds the project from there, or is told.
     if verb == "run":
-        where = () if folder in (world.cwd, *world.cwd.parents) else ("--project", str(folder))
-        return hand_over((argv[0], argv[1], *where, *argv[2:]), world.cwd, world.env)
-    return hand_over(argv, folder, world.env)
+        where = () if folder in (context.cwd, *context.cwd.parents) else ("--project", str(folder))
+        return hand_over((argv[0], argv[1], *where, *argv[2:]), context.cwd, context.env)
+    return hand_over(argv, folder, context.env)

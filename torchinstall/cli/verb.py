@@ -91,7 +91,7 @@ class Verb(click.Command):
             if session.console.json and self.blank is not None:
                 session.console.partial.update(self.blank())
             if not (session.console.no_config or "--no-config" in args) and not _asks_help(args):
-                tables = config_tables(session.world.cwd, session.world.env)
+                tables = config_tables(session.context.cwd, session.context.env)
                 ctx.meta[CONFIG] = settings_in(tables, config_kinds())
                 ctx.meta[FAMILIES] = tuple(row for row in tables if "families" in row[1])
         return super().parse_args(ctx, args)
@@ -142,7 +142,7 @@ def _with_families(session: Session, tables: ConfigTables) -> Session:
     from torchinstall.cli.families import families_in
 
     families = families_in(tables)
-    return structs.replace(session, world=structs.replace(session.world, families=families))
+    return structs.replace(session, context=structs.replace(session.context, families=families))
 
 
 def _asks_help(args: Sequence[str]) -> bool:

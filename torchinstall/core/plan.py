@@ -16,13 +16,13 @@ __all__ = [
     "Candidate",
     "CatalogUse",
     "GpuVerdict",
+    "Message",
     "Package",
     "Plan",
     "PlanError",
     "PlanStatus",
     "PlanTarget",
     "Verdict",
-    "Warn",
     "plan_from_json",
     "plan_to_json",
 ]
@@ -78,7 +78,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     found: str | None = None
 
 
-class Warn(Struct, frozen=True, kw_only=True):
+class Message(Struct, frozen=True, kw_only=True):
     """Something the user should know although the plan works."""
 
     slug: str
@@ -135,7 +135,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     target: PlanTarget
     gpus: tuple[GpuVerdict, ...]
     candidates: tuple[Candidate, ...]
-    warnings: tuple[Warn, ...]
+    warnings: tuple[Message, ...]
     settings: tuple[Setting, ...]
     catalog: CatalogUse
     find_links: tuple[str, ...] = ()
@@ -187,7 +187,7 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
                 ),
                 "gpus": _rows(GpuVerdict, data["gpus"]),
                 "candidates": _rows(Candidate, data["candidates"]),
-                "warnings": _rows(Warn, data["warnings"]),
+                "warnings": _rows(Message, data["warnings"]),
                 "settings": _rows(Setting, data["settings"]),
                 "catalog": CatalogUse(
                     snapshot=data["catalog"]["snapshot"], live=tuple(data["catalog"]["live"])

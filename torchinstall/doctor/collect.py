@@ -1,4 +1,4 @@
-"""Make the scene: probe, ask the environment, plan for what is installed, verify."""
+"""Make the environment: probe, ask the environment, plan for what is installed, verify."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from torchinstall.core.errors import TargetError
-from torchinstall.doctor.model import Dist, Inventory, Scene
+from torchinstall.doctor.model import Dist, Environment, Inventory
 from torchinstall.install.backup import KEEP_PREFIX
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torchinstall.core.request import Request
     from torchinstall.core.target import Target
     from torchinstall.install.verify import Report, Wanted
-    from torchinstall.planning.context import World
+    from torchinstall.planning.context import Context
 
 __all__ = ["take_inventory", "visit"]
 
@@ -36,11 +36,11 @@ _PLACE_FLAGS = (
 """Flags of the doctor that its commands repeat, so that they mean the same place and the same machine."""
 
 
-def visit(world: World, settings: Settings, *, detail: Callable[[str], None]) -> Scene:
+def visit(context: Context, settings: Settings, *, detail: Callable[[str], None]) -> Environment:
     """Look at everything; nothing is changed, and nothing is fetched.
 
     Args:
-        world: the doors.
+        context: the doors.
         settings: of the verb.
         detail: told what is looked at, for `-v`.
 
@@ -52,20 +52,20 @@ def visit(world: World, settings: Settings, *, detail: Callable[[str], None]) ->
     from torchinstall.planning.assemble import catalog_of, machine_of, place_of
     from torchinstall.planning.request import order_of
 
-    catalog = catalog_of(world)
-    uv = world.find_uv(world.env)
-    machine = machine_of(world, settings)
-    target = place_of(world, settings, catalog, uv).target
+    catalog = catalog_of(context)
+    uv = context.find_uv(context.env)
+    machine = machine_of(context, settings)
+    target = place_of(context, settings, catalog, uv).target
     detail(f"looking at Python {target.python_version} in {target.prefix} ({target.why})")
     family = [row.package for row in catalog.families]
     python, prefix = str(target.python), str(target.prefix)
-    inventory = take_inventory(python, family, env=world.env)
+    inventory = take_inventory(python, family, env=context.env)
     around = look_around(
-        env=world.env, cwd=world.cwd, prefix=prefix, uv=uv.path, packages=_import_names(target)
+        env=context.env, cwd=context.cwd, prefix=prefix, uv=uv.path, packages=_import_names(target)
     )
-    request = order_of(settings, world, machine, catalog).request
+    request = order_of(settings, context, machine, catalog).request
     catalog = _with_folders(catalog, request)
-    scene = Scene(
+    seen = Environment(
         machine=machine,
         target=target,
         inventory=inventory,
@@ -78,10 +78,10 @@ def visit(world: World, settings: Settings, *, detail: Callable[[str], None]) ->
         python=(sys.executable, "-m", "torchinstall"),
         uv=uv.path,
     )
-    if not settings.on("verify") or scene.installed("torch") is None:
-        return scene
+    if not settings.on("verify") or seen.installed("torch") is None:
+        return seen
     detail("checking that torch computes")
-    return structs.replace(scene, report=_verify(scene, world, described=settings.given("machine")))
+    return structs.replace(seen, report=_verify(seen, context, described=settings.given("machine")))
 
 
 def _import_names(target: Target) -> tuple[str, ...]:
@@ -134,19 +134,19 @@ def _with_folders(catalog: Catalog, request: Request) -> Catalog:
     return type(catalog)(catalog.tables, local=wheels)
 
 
-def _verify(scene: Scene, world: World, *, described: bool) -> Report:
+def _verify(seen: Environment, context: Context, *, described: bool) -> Report:
     from torchinstall.install.verify import verify
 
-    return verify(str(scene.target.python), _wanted(scene, described=described), env=world.env)
+    return verify(str(seen.target.python), _wanted(seen, described=described), env=context.env)
 
 
-def _wanted(scene: Scene, *, described: bool) -> Wanted:
+def _wanted(seen: Environment, *, described: bool) -> Wanted:
     """What the installed build promises; a device only where the machine is this one and the build fits."""
     from torchinstall.install.verify import Wanted, wanted_of
 
-    choice = scene.choice
-    info = None if scene.backend is None else scene.catalog.backend(scene.backend)
-    if choice is None or choice.error is not None or choice.backend != scene.backend:
+    choice = seen.choice
+    info = None if seen.backend is None else seen.catalog.backend(seen.backend)
+    if choice is None or choice.error is not None or choice.backend != seen.backend:
         return Wanted()
     wanted = wanted_of(structs.replace(choice, packages=()), info)
     return structs.replace(wanted, device=None) if described else wanted

@@ -1,4 +1,4 @@
-"""The doctor's values: what it looks at (`Scene`) and what it has to say (`Diagnosis`)."""
+"""The doctor's values: what it looks at (`Environment`) and what it has to say (`Diagnosis`)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = [
     "Diagnosis",
     "Disk",
     "Dist",
+    "Environment",
     "Inventory",
     "Project",
     "Remedy",
-    "Scene",
     "Severity",
     "Surroundings",
     "diagnosis_to_json",
@@ -188,7 +188,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     project: Project | None = None
 
 
-class Scene(Struct, frozen=True, kw_only=True):
+class Environment(Struct, frozen=True, kw_only=True):
     """Everything that a check may look at.
 
     Attributes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torchinstall.install.environment import Place
     from torchinstall.install.execute import Change, Result
     from torchinstall.planning.assemble import Line
-    from torchinstall.planning.context import World
+    from torchinstall.planning.context import Context
 
 __all__ = ["Done", "carry_out"]
 
@@ -33,7 +33,7 @@ class Done(Struct, frozen=True, kw_only=True):
 
 def carry_out(
     line: Line,
-    world: World,
+    context: Context,
     *,
     tell: Callable[[str], None],
     warn: Callable[[str, str], None],
@@ -47,7 +47,7 @@ def carry_out(
 
     Args:
         line: with a plan that is not impossible.
-        world: environment, folder and stderr.
+        context: environment, folder and stderr.
         tell: hears what happens.
         warn: hears (slug, message) of what is wrong and does not matter enough to stop.
         widen: plans a line again with packages that turned out to be needed too.
@@ -61,23 +61,23 @@ def carry_out(
         return Done(line=line, result=None)
     if line.place is None or line.uv is None:
         raise TypeError("a line that is carried out has a place and a uv")
-    with _made(line, line.place, world, tell) as (made, place):
-        changes = _rehearsed(made, world, tell)
+    with _made(line, line.place, context, tell) as (made, place):
+        changes = _rehearsed(made, context, tell)
         if strays := made.strays(_names(changes)):
             made = structs.replace(widen(made, strays), place=place)
-            changes = _rehearsed(made, world, tell)
+            changes = _rehearsed(made, context, tell)
         _announce(changes, tell)
         if changes == ():
             return Done(line=made, result=None)
         changing = None if changes is None else _names(changes)
-        result = _installed(made.command(world.env, more=uv_talk), place, world, changing, tell)
-    _stored(made, world, warn)
+        result = _installed(made.command(context.env, more=uv_talk), place, context, changing, tell)
+    _stored(made, context, warn)
     return Done(line=made, result=result)
 
 
 @contextlib.contextmanager
 def _made(
-    line: Line, place: Place, world: World, tell: Callable[[str], None]
+    line: Line, place: Place, context: Context, tell: Callable[[str], None]
 ) -> Iterator[tuple[Line, Place]]:
     """The environment, made where it was missing and removed again if it is of no use."""
     from torchinstall.install.environment import make
@@ -91,7 +91,7 @@ def _made(
     was_there = prefix.exists()
     try:
         family = frozenset(row.package for row in line.catalog.families)
-        fresh = make(place, uv=uv, env=world.env, family=family)
+        fresh = make(place, uv=uv, env=context.env, family=family)
         yield structs.replace(line, place=fresh), fresh
     except BaseException:
         shutil.rmtree(prefix, ignore_errors=True)
@@ -100,17 +100,19 @@ def _made(
         raise
 
 
-def _rehearsed(line: Line, world: World, tell: Callable[[str], None]) -> tuple[Change, ...] | None:
+def _rehearsed(line: Line, context: Context, tell: Callable[[str], None]) -> tuple[Change, ...] | None:
     """What will change; None where uv did not say. uv's words are shown only where it fails."""
     from torchinstall.install.execute import run
 
     heard = io.BytesIO()
     tell("asking uv what has to change")
     try:
-        return run(line.command(world.env, dry_run=True), env=world.env, sink=heard, cwd=world.cwd).changes
+        return run(
+            line.command(context.env, dry_run=True), env=context.env, sink=heard, cwd=context.cwd
+        ).changes
     except InstallFailedError:
-        world.stderr_bytes.write(heard.getvalue())
-        world.stderr_bytes.flush()
+        context.stderr_bytes.write(heard.getvalue())
+        context.stderr_bytes.flush()
         raise
 
 
@@ -125,7 +127,7 @@ def _announce(changes: tuple[Change, ...] | None, tell: Callable[[str], None]) -
 
 
 def _installed(
-    plan: Plan, place: Place, world: World, changing: frozenset[str] | None, tell: Callable[[str], None]
+    plan: Plan, place: Place, context: Context, changing: frozenset[str] | None, tell: Callable[[str], None]
 ) -> Result:
     from torchinstall.install.execute import child_env, run
     from torchinstall.install.rollback import Reinstall, protected
@@ -135,16 +137,16 @@ def _installed(
     if plan.index_url is not None:
         places += ("--index", plan.index_url)
     return protected(
-        lambda: run(plan, env=world.env, sink=world.stderr_bytes, cwd=world.cwd),
+        lambda: run(plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd),
         sites=[Path(folder) for folder in place.answer.site_packages],
         prefix=Path(str(place.target.prefix)),
         changing=changing,
-        reinstall=Reinstall(uv=uv, python=python, env=child_env(plan, world.env), places=places),
+        reinstall=Reinstall(uv=uv, python=python, env=child_env(plan, context.env), places=places),
         tell=tell,
     )
 
 
-def _stored(line: Line, world: World, warn: Callable[[str, str], None]) -> None:
+def _stored(line: Line, context: Context, warn: Callable[[str, str], None]) -> None:
     """Keep the decision in the environment, for `doctor`."""
     import datetime as dt
 
@@ -154,7 +156,7 @@ def _stored(line: Line, world: World, warn: Callable[[str, str], None]) -> None:
     prefix = line.plan.target.prefix
     if prefix is None or line.uv is None:
         return
-    made_at = dt.datetime.fromtimestamp(world.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
+    made_at = dt.datetime.fromtimestamp(context.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
     versions = {"torchinstall": __version__, "uv": line.uv.version}
     if (
         store_decision(prefix, decision_of(line.plan, line.machine, made_at=made_at, versions=versions))

@@ -8,11 +8,11 @@ from torchinstall.core.plan import (
     Candidate,
     CatalogUse,
     GpuVerdict,
+    Message,
     Package,
     Plan,
     PlanTarget,
     Verdict,
-    Warn,
 )
 from torchinstall.core.tags import python_tags
 from torchinstall.index.urls import index_url
@@ -41,7 +41,7 @@ def ready(
     judged: tuple[Judged, ...],
     where: Situation,
     wanted: Wants,
-    warnings: list[Warn],
+    warnings: list[Message],
     today: date | None,
 ) -> Plan:
     """The plan for a chosen build; `warnings` are those that were known before it was chosen."""
@@ -54,7 +54,7 @@ def ready(
     if not any(item.covered for item in case.covers):
         warnings += vendor_advice(where)
     warnings += [
-        Warn(
+        Message(
             slug=finding.slug or "gpu-unreadable",
             message=f"{finding.detail}; {finding.hint}" if finding.hint else finding.detail,
         )
@@ -88,7 +88,7 @@ def ready(
 
 
 def impossible(
-    judged: tuple[Judged, ...], where: Situation, wanted: Wants, warnings: list[Warn], error: PlanError
+    judged: tuple[Judged, ...], where: Situation, wanted: Wants, warnings: list[Message], error: PlanError
 ) -> Plan:
     """The plan that says why there is none."""
     return Plan(

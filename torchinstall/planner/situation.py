@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct, structs
 
 from torchinstall.core.machine import Finding, Gpu, capability
-from torchinstall.core.plan import Warn
+from torchinstall.core.plan import Message
 from torchinstall.core.versions import Dotted, dotted_or_none
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     drivers: dict[Vendor, DriverFacts]
     column: Literal["linux", "windows"]
     unreadable: tuple[Finding, ...]
-    assumptions: tuple[Warn, ...]
+    assumptions: tuple[Message, ...]
     memo: dict[tuple[object, ...], Any]
 
     @property
@@ -82,7 +82,7 @@ def is_tegra(machine: Machine, catalog: Catalog) -> bool:
 
 def situation(request: Request, machine: Machine, target: Target, catalog: Catalog) -> Situation:
     """Apply what the user declared to what the probe saw."""
-    warnings: list[Warn] = []
+    warnings: list[Message] = []
     gpus = _visible(request, request.target_gpus or machine.gpus)
     drivers: dict[Vendor, DriverFacts] = {row.vendor: _facts(row, catalog) for row in machine.drivers}
     declared_for = _declared_vendors(request, machine, catalog)
@@ -155,7 +155,7 @@ def _declared_driver(request: Request, probed: DriverFacts | None, catalog: Cata
     return DriverFacts(version=version, cuda=cuda, declared=True)
 
 
-def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Warn]) -> Gpu:
+def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Message]) -> Gpu:
     """Fill in what the driver did not say from the product tables, and say so."""
     unknown_code = gpu.compute_capability is None and gpu.gfx_target is None
     if not unknown_code and gpu.integrated is not None and gpu.name is not None:
@@ -180,7 +180,7 @@ def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Warn]) -> Gpu:
     else:
         return changed
     warnings.append(
-        Warn(
+        Message(
             slug="gpu-code-from-table",
             message=f"{gpu.label} did not say what code it runs; the table of products says {fact.code}",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
-from torchinstall.core.plan import Warn
+from torchinstall.core.plan import Message
 from torchinstall.core.tags import glibc_floor
 from torchinstall.core.versions import at_least, dotted_or_none, text_of
 
@@ -26,7 +26,7 @@ STALE_DAYS = 90
 
 def chosen_notes(
     case: Case, picked: Iterable[Pick], overridden: Iterable[Objection], reasons: dict[Gpu, str]
-) -> list[Warn]:
+) -> list[Message]:
     """Warnings about the build that was chosen.
 
     Args:
@@ -37,7 +37,7 @@ def chosen_notes(
     """
     situation, backend = case.situation, case.build.backend
     notes = [
-        Warn(
+        Message(
             slug="backend-cannot-run",
             message=f"{_named(case)} is obeyed, but it cannot run here: it wants {item.wanted}, "
             f"and there is {item.found}",
@@ -51,7 +51,7 @@ def chosen_notes(
         return notes
     if driver.cuda is None and driver.version is None:
         notes.append(
-            Warn(
+            Message(
                 slug="driver-unknown",
                 message=f"the driver of the target is not known; {backend.name} needs "
                 f"{_floor_text(case)} or newer (say --target-driver)",
@@ -59,7 +59,7 @@ def chosen_notes(
         )
     elif driver.cuda is not None and not at_least(driver.cuda, backend.toolkit):
         notes.append(
-            Warn(
+            Message(
                 slug="toolkit-newer-than-driver",
                 message=f"{backend.name} is newer than driver CUDA version {text_of(driver.cuda)}; it runs "
                 "by minor-version compatibility, only code that is compiled to PTX at run time may not",
@@ -82,25 +82,27 @@ def _floor_text(case: Case) -> str:
     return "driver " + text_of(floor.windows if case.situation.column == "windows" else floor.linux)
 
 
-def _gpu_notes(case: Case, reasons: dict[Gpu, str], *, obeyed: bool) -> list[Warn]:
+def _gpu_notes(case: Case, reasons: dict[Gpu, str], *, obeyed: bool) -> list[Message]:
     situation = case.situation
     covered = [item.gpu for item in case.covers if item.covered]
-    notes: list[Warn] = []
+    notes: list[Message] = []
     left_out = [gpu for gpu in situation.gpus if gpu not in covered]
     if obeyed or not left_out:
         return notes
     why = "; ".join(f"{gpu.label}: {reasons.get(gpu, 'another GPU won')}" for gpu in left_out)
     if not covered:
-        notes.append(Warn(slug="gpu-not-used", message=f"torch will not use the GPU of this machine ({why})"))
+        notes.append(
+            Message(slug="gpu-not-used", message=f"torch will not use the GPU of this machine ({why})")
+        )
     elif any(gpu.integrated is not True for gpu in left_out):
-        notes.append(Warn(slug="gpu-left-out", message=f"no build serves all GPUs; left out: {why}"))
+        notes.append(Message(slug="gpu-left-out", message=f"no build serves all GPUs; left out: {why}"))
     return notes
 
 
-def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
+def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Message]:
     """Design, rule 11: an assumption is never silent."""
     notes = [
-        Warn(
+        Message(
             slug="code-list-assumed",
             message=f"no list of the GPU code in torch {case.build.torch}+{case.build.backend.name} is "
             f"certain; {text} is assumed",
@@ -111,7 +113,7 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
         if text is not None
     ]
     notes.extend(
-        Warn(
+        Message(
             slug="capability-unknown",
             message=f"{item.gpu.label}: {item.assumed}; a build that fits is assumed",
         )
@@ -127,7 +129,7 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
     linked = [pick.package for pick in picked if pick.routed and pick.wheels is None and not pick.asked]
     if linked:
         notes.append(
-            Warn(
+            Message(
                 slug="runtime-assumed",
                 message=f"torch of {case.build.backend.name} takes its runtime from packages of its own, by "
                 f"what is documented: {_some(linked)}",
@@ -135,7 +137,7 @@ def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Warn]:
         )
     if unseen:
         notes.append(
-            Warn(
+            Message(
                 slug="publication-assumed",
                 message=f"{', '.join(unseen)}: published as far as the tables know, but no file was seen",
             )
@@ -160,9 +162,9 @@ def _glibc_unknown(pick: Pick, case: Case) -> bool:
     return bool(floors) and not at_least(have, min(floors))
 
 
-def _glibc_note(pick: Pick, case: Case) -> Warn:
+def _glibc_note(pick: Pick, case: Case) -> Message:
     libc = case.situation.target.libc
-    return Warn(
+    return Message(
         slug="glibc-assumed",
         message=f"the wheel of {pick.package} names no lowest glibc, and others of the same release need a "
         f"newer one than {libc.version if libc else 'this'}; it may not load",
@@ -176,39 +178,39 @@ def _some(names: list[str], most: int = 3) -> str:
     return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
-def unread_note(wanted: Wants) -> Warn:
+def unread_note(wanted: Wants) -> Message:
     """The warning for a torch that was asked for by a URL which does not say what it was built for."""
-    return Warn(
+    return Message(
         slug="named-build-unknown",
         message=f"what {wanted.direct['torch'].url} was built for is not known before it is installed, so "
         "nothing is promised about this machine's GPU",
     )
 
 
-def vendor_advice(situation: Situation) -> list[Warn]:
+def vendor_advice(situation: Situation) -> list[Message]:
     """Indexes of vendors that serve a GPU which PyTorch's own index does not."""
     catalog, os = situation.catalog, situation.target.os
-    notes: list[Warn] = []
+    notes: list[Message] = []
     for gpu in situation.gpus:
         keys = [gpu.gfx_target] if gpu.gfx_target else []
         if situation.tegra and situation.machine.l4t:
             keys.append("l4t" + situation.machine.l4t.split(".")[0])
         for key in keys:
             notes.extend(
-                Warn(slug="vendor-index", message=f"{row.text}: --index-base {row.url}")
+                Message(slug="vendor-index", message=f"{row.text}: --index-base {row.url}")
                 for row in catalog.advice(gpu.vendor, key, os)
             )
     return list(dict.fromkeys(notes))
 
 
-def no_gpu_note(where: Situation) -> list[Warn]:
+def no_gpu_note(where: Situation) -> list[Message]:
     """A CPU build because nothing else is visible: loud where a GPU may be elsewhere."""
     places = {"container": "this container", "ci": "this CI run"}
     place = next((text for word, text in places.items() if word in where.machine.environment), None)
     if place is None:
-        return [Warn(slug="no-gpu", message="no GPU was found on this machine, so the CPU build is taken")]
+        return [Message(slug="no-gpu", message="no GPU was found on this machine, so the CPU build is taken")]
     return [
-        Warn(
+        Message(
             slug="no-gpu-here",
             message=f"no GPU is visible in {place}, so the CPU build is taken; if it will run on a GPU "
             "elsewhere, say so: --target-driver 580 --target-gpu sm_90",
@@ -216,7 +218,7 @@ def no_gpu_note(where: Situation) -> list[Warn]:
     ]
 
 
-def age_note(snapshot: str, today: date | None) -> list[Warn]:
+def age_note(snapshot: str, today: date | None) -> list[Message]:
     """A warning when the shipped tables are old; for a plan that read nothing live."""
     if today is None:
         return []
@@ -224,7 +226,7 @@ def age_note(snapshot: str, today: date | None) -> list[Warn]:
     if days < STALE_DAYS:
         return []
     return [
-        Warn(
+        Message(
             slug="catalog-old",
             message=f"the shipped catalog is {days} days old ({snapshot}); newer builds may exist: "
             "let torchinstall read the index (without --offline), or upgrade torchinstall",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torchinstall.install.environment import Place
     from torchinstall.install.uv import Uv
     from torchinstall.later import Later
-    from torchinstall.planning.context import World
+    from torchinstall.planning.context import Context
     from torchinstall.planning.request import Order
 
 __all__ = [
@@ -123,7 +123,7 @@ class Line(Struct, frozen=True, kw_only=True):
 
 
 def prepare(
-    world: World,
+    context: Context,
     settings: Settings,
     *,
     here: bool,
@@ -134,7 +134,7 @@ def prepare(
     """Walk the line up to the plan; nothing on the machine is changed.
 
     Args:
-        world: the doors.
+        context: the doors.
         settings: of the verb.
         here: it will be installed here: the target must be here, and the index must answer if it is needed.
         detail: told what is looked at, for `-v`.
@@ -148,21 +148,21 @@ def prepare(
     from torchinstall.planning.online import fresh_plan
     from torchinstall.planning.request import order_of
 
-    catalog = catalog_of(world)
-    found = Later(lambda: find_place(world, settings, catalog))
-    machine = machine_of(world, settings)
-    order = order_of(settings, world, machine, catalog)
+    catalog = catalog_of(context)
+    found = Later(lambda: find_place(context, settings, catalog))
+    machine = machine_of(context, settings)
+    order = order_of(settings, context, machine, catalog)
     order = _further(order, failed, also)
     catalog = _with_folders(catalog, order, detail)
     find = target_here if here else target_planned
-    place, uv, target = find(found, world, settings, machine)
+    place, uv, target = find(found, context, settings, machine)
     detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
     fresh = fresh_plan(
         order.request,
         machine,
         target,
         catalog,
-        world=world,
+        context=context,
         must_reach=here and not settings.on("dry_run"),
         refresh=settings.on("refresh"),
         allow_insecure=settings.texts("allow_insecure_host"),
@@ -178,7 +178,7 @@ def prepare(
         uv=uv,
         index_down=fresh.index_down,
     )
-    return structs.replace(line, plan=line.command(world.env, dry_run=settings.on("dry_run")))
+    return structs.replace(line, plan=line.command(context.env, dry_run=settings.on("dry_run")))
 
 
 def _further(order: Order, failed: tuple[tuple[str, str], ...], also: tuple[str, ...]) -> Order:
@@ -206,12 +206,12 @@ def refusal(plan: Plan) -> TorchInstallError | None:
     )
 
 
-def catalog_of(world: World) -> Catalog:
+def catalog_of(context: Context) -> Catalog:
     """The tables (shipped, or of `TORCHINSTALL_CATALOG_DIR`) and the packages of configuration files."""
     from torchinstall.catalog.load import load_catalog
 
-    directory = world.env.get("TORCHINSTALL_CATALOG_DIR")
-    return load_catalog(world.path(directory) if directory else None, families=world.families)
+    directory = context.env.get("TORCHINSTALL_CATALOG_DIR")
+    return load_catalog(context.path(directory) if directory else None, families=context.families)
 
 
 def _with_folders(catalog: Catalog, order: Order, detail: Callable[[str], None]) -> Catalog:
@@ -231,13 +231,13 @@ def _with_folders(catalog: Catalog, order: Order, detail: Callable[[str], None])
 
 def _noted(plan: Plan, order: Order) -> Plan:
     """The plan with a warning for everything that was left out on purpose."""
-    from torchinstall.core.plan import Warn
+    from torchinstall.core.plan import Message
 
-    notes = tuple(Warn(slug=slug, message=message) for slug, message in order.notes)
+    notes = tuple(Message(slug=slug, message=message) for slug, message in order.notes)
     return structs.replace(plan, warnings=(*plan.warnings, *notes)) if notes else plan
 
 
-def probed(world: World, settings: Settings) -> Machine:
+def probed(context: Context, settings: Settings) -> Machine:
     """The machine of `--root`, or this one.
 
     Raises:
@@ -246,10 +246,10 @@ def probed(world: World, settings: Settings) -> Machine:
     from torchinstall.probe import folder_system, probe_machine
 
     root = settings.text("root")
-    return probe_machine(world.system(world.env) if root is None else folder_system(world.path(root)))
+    return probe_machine(context.system(context.env) if root is None else folder_system(context.path(root)))
 
 
-def machine_of(world: World, settings: Settings) -> Machine:
+def machine_of(context: Context, settings: Settings) -> Machine:
     """The machine of `--machine FILE` (`-`: stdin), of `--root`, or this one.
 
     Raises:
@@ -264,10 +264,10 @@ def machine_of(world: World, settings: Settings) -> Machine:
             found=f"{len(names)} machine files",
             hints=("torchinstall plan --machine A --machine B plans for several",),
         )
-    return read_machine(world, names[0]) if names else probed(world, settings)
+    return read_machine(context, names[0]) if names else probed(context, settings)
 
 
-def read_machine(world: World, name: str) -> Machine:
+def read_machine(context: Context, name: str) -> Machine:
     """The machine in a file (`-`: stdin).
 
     Raises:
@@ -276,8 +276,8 @@ def read_machine(world: World, name: str) -> Machine:
     from torchinstall.core.machine import parse_machine
 
     if name == "-":
-        return parse_machine(world.stdin.read(), "stdin")
-    path = world.path(name)
+        return parse_machine(context.stdin.read(), "stdin")
+    path = context.path(name)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -291,7 +291,7 @@ def read_machine(world: World, name: str) -> Machine:
     return parse_machine(text, str(path))
 
 
-def place_of(world: World, settings: Settings, catalog: Catalog, uv: Uv) -> Place:
+def place_of(context: Context, settings: Settings, catalog: Catalog, uv: Uv) -> Place:
     """The environment that the settings name, or the one that is found.
 
     Raises:
@@ -300,17 +300,17 @@ def place_of(world: World, settings: Settings, catalog: Catalog, uv: Uv) -> Plac
     from torchinstall.install.environment import locate
 
     return locate(
-        world.env,
+        context.env,
         uv=uv.path,
         family=frozenset(row.package for row in catalog.families),
         python=settings.text("python"),
         venv=settings.text("venv"),
         system=settings.on("system"),
-        cwd=world.cwd,
+        cwd=context.cwd,
     )
 
 
-def find_place(world: World, settings: Settings, catalog: Catalog) -> tuple[Place, Uv] | None:
+def find_place(context: Context, settings: Settings, catalog: Catalog) -> tuple[Place, Uv] | None:
     """The environment and the uv that will serve it; None where a Python was described instead.
 
     Raises:
@@ -319,12 +319,12 @@ def find_place(world: World, settings: Settings, catalog: Catalog) -> tuple[Plac
     """
     if settings.text("python_version") is not None:
         return None
-    uv = world.find_uv(world.env)
-    return place_of(world, settings, catalog, uv), uv
+    uv = context.find_uv(context.env)
+    return place_of(context, settings, catalog, uv), uv
 
 
 def target_here(
-    found: Later[tuple[Place, Uv] | None], world: World, settings: Settings, machine: Machine
+    found: Later[tuple[Place, Uv] | None], context: Context, settings: Settings, machine: Machine
 ) -> tuple[Place, Uv, Target]:
     """The environment that will be changed.
 
@@ -339,7 +339,7 @@ def target_here(
     if there is None:
         raise TypeError("a Python that was only described cannot be installed into")
     place, uv = there
-    require_changeable(place, world.env, settings.rest)
+    require_changeable(place, context.env, settings.rest)
     target = place.target
     if _described(settings) and (machine.os, machine.arch) != (target.os, target.arch):
         raise UsageError(
@@ -353,7 +353,7 @@ def target_here(
 
 
 def target_planned(
-    found: Later[tuple[Place, Uv] | None], world: World, settings: Settings, machine: Machine
+    found: Later[tuple[Place, Uv] | None], context: Context, settings: Settings, machine: Machine
 ) -> tuple[Place | None, Uv | None, Target]:
     """The target of a plan: a Python that was described, else the environment that `auto` would take.
 
@@ -370,9 +370,9 @@ def target_planned(
         if asked or not (_described(settings) or error.slug == "no-environment"):
             raise
         why = f"the Python that runs torchinstall, for want of another: {error.message}"
-        return None, None, _foreign(machine, world.python_version, why)
+        return None, None, _foreign(machine, context.python_version, why)
     if there is None:
-        return None, None, foreign_target(machine, version or world.python_version)
+        return None, None, foreign_target(machine, version or context.python_version)
     place, uv = there
     target = place.target
     if not _described(settings):

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from torchinstall.install.uv import Uv
     from torchinstall.probe.system import System
 
-__all__ = ["World", "real_world"]
+__all__ = ["Context", "process_context"]
 
 
-class World(Struct, frozen=True, kw_only=True):
+class Context(Struct, frozen=True, kw_only=True):
     """Everything a run may touch that is not its arguments.
 
     Attributes:
@@ -65,9 +65,9 @@ class World(Struct, frozen=True, kw_only=True):
         return self.cwd / Path(text).expanduser()
 
 
-def real_world() -> World:
-    """The world as this process sees it."""
-    return World(
+def process_context() -> Context:
+    """The context as this process sees it."""
+    return Context(
         env=dict(os.environ),
         cwd=Path.cwd(),
         stdin=sys.stdin,

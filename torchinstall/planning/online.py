@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from torchinstall.core.plan import Warn
+from torchinstall.core.plan import Message
 from torchinstall.index.cache import default_cache_dir
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torchinstall.core.request import Request
     from torchinstall.core.target import Target
     from torchinstall.index.fetch import LiveOptions, Trouble
-    from torchinstall.planning.context import World
+    from torchinstall.planning.context import Context
 
 __all__ = ["Fresh", "fresh_plan", "live_options"]
 
@@ -55,7 +55,7 @@ def fresh_plan(
     target: Target,
     catalog: Catalog,
     *,
-    world: World,
+    context: Context,
     must_reach: bool,
     refresh: bool = False,
     allow_insecure: tuple[str, ...] = (),
@@ -68,7 +68,7 @@ def fresh_plan(
         machine: what is there.
         target: where it goes.
         catalog: the tables and local folders.
-        world: clock, environment and cache folder.
+        context: clock, environment and cache folder.
         must_reach: it will be installed, so an index that is needed must answer.
         refresh: read pages again, however young the copies are.
         allow_insecure: hosts that may be asked over http.
@@ -82,7 +82,7 @@ def fresh_plan(
     from torchinstall.planner.selection import plan
 
     def decide(known: Catalog) -> Plan:
-        return plan(request, machine, target, known, today=world.today())
+        return plan(request, machine, target, known, today=context.today())
 
     if request.offline and request.find_links and any(row.package == "torch" for row in catalog.local):
         # Without a network a folder is all there is: what the tables know of an index cannot be had.
@@ -96,20 +96,20 @@ def fresh_plan(
         return wanted_pages(request, machine, target, known, discovered=discovered)
 
     tables = decide(catalog)
-    folder = default_cache_dir(world.env, sys.platform)
+    folder = default_cache_dir(context.env, sys.platform)
     unread = request.offline and (folder is None or not folder.is_dir())
     if tables.status == "satisfied" or unread or not wanted(catalog, ()):
         return Fresh(plan=tables, catalog=catalog)
     options = live_options(
         catalog,
-        world,
+        context,
         index_base=request.index_base,
         channel=request.channel,
         offline=request.offline,
         refresh=refresh,
         allow_insecure=allow_insecure,
     )
-    age = (world.today() - date.fromisoformat(catalog.snapshot)).days
+    age = (context.today() - date.fromisoformat(catalog.snapshot)).days
     # The tables hold the stable channel only: what another one has, it must say itself.
     discover = age > DISCOVER_AFTER_DAYS or request.channel != "stable"
     reading = _Reading(options, catalog, tables, discover=discover, detail=detail)
@@ -118,7 +118,7 @@ def fresh_plan(
     if reading.failure is None:
         return Fresh(plan=_warned(reading.plan, reading.warnings), catalog=reading.catalog)
     if not must_reach:
-        note = Warn(slug=reading.failure.slug, message=reading.failure.message)
+        note = Message(slug=reading.failure.slug, message=reading.failure.message)
         return Fresh(plan=_warned(tables, reading.warnings or [note]), catalog=catalog, index_down=True)
     without = catalog.without_index()
     made = decide(without)
@@ -216,7 +216,7 @@ class _Reading:
 
 def live_options(
     catalog: Catalog,
-    world: World,
+    context: Context,
     *,
     index_base: str,
     channel: str,
@@ -230,13 +230,13 @@ def live_options(
     return LiveOptions(
         index_base=index_base,
         channel=channel,
-        cache_dir=default_cache_dir(world.env, sys.platform),
-        env=world.env,
+        cache_dir=default_cache_dir(context.env, sys.platform),
+        env=context.env,
         offline=offline,
         refresh=refresh,
         allow_insecure=allow_insecure,
         shared=frozenset(row.package for row in catalog.families if row.runtime_of),
-        now=world.now,
+        now=context.now,
     )
 
 
@@ -255,6 +255,6 @@ def _covered(plan: Plan) -> list[bool]:
     return [gpu.covered for gpu in plan.gpus]
 
 
-def _warned(plan: Plan, troubles: Iterable[Trouble | Warn]) -> Plan:
-    warnings = tuple(Warn(slug=trouble.slug, message=trouble.message) for trouble in troubles)
+def _warned(plan: Plan, troubles: Iterable[Trouble | Message]) -> Plan:
+    warnings = tuple(Message(slug=trouble.slug, message=trouble.message) for trouble in troubles)
     return structs.replace(plan, warnings=(*warnings, *plan.warnings))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.cli.settings import Settings
     from torchinstall.core.machine import Machine
-    from torchinstall.planning.context import World
+    from torchinstall.planning.context import Context
 
 __all__ = ["DEFAULT_REQUIREMENTS", "ImageHint", "Order", "image_hint", "index_base_of", "order_of"]
 
@@ -40,12 +40,12 @@ class Order(Struct, frozen=True, kw_only=True):
     notes: tuple[tuple[str, str], ...] = ()
 
 
-def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalog) -> Order:
+def order_of(settings: Settings, context: Context, machine: Machine, catalog: Catalog) -> Order:
     """Make the request.
 
     Args:
         settings: of the verb.
-        world: where relative paths start, and the variables of visible devices.
+        context: where relative paths start, and the variables of visible devices.
         machine: whose GPUs `--respect-visible-devices` counts.
         catalog: knows backends and products.
 
@@ -56,7 +56,7 @@ def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalo
     from torchinstall.planning.requirements import Reader
 
     base = index_base_of(settings)
-    reader = Reader(world.cwd, world.env, base)
+    reader = Reader(context.cwd, context.env, base)
     for text in settings.texts("reqs"):
         reader.argument(text)
     for name in settings.texts("requirement"):
@@ -67,8 +67,8 @@ def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalo
     if not asked.requirements and not settings.texts("requirement") and not asked.uv_args:
         for text in DEFAULT_REQUIREMENTS:
             reader.argument(text)
-    folders = [*_folders(settings, world), *asked.find_links]
-    hint = _hint(settings, world, machine)
+    folders = [*_folders(settings, context), *asked.find_links]
+    hint = _hint(settings, context, machine)
     if hint is not None:
         asked.notes.append(_hint_note(hint))
     request = Request(
@@ -79,7 +79,7 @@ def order_of(settings: Settings, world: World, machine: Machine, catalog: Catalo
         require_gpu=settings.on("require_gpu"),
         allow_cpu=settings.on("allow_cpu"),
         prefer_gpu=settings.number("prefer_gpu"),
-        visible=_visible(settings, world, machine),
+        visible=_visible(settings, context, machine),
         target_gpus=declared_gpus(settings.texts("target_gpu"), settings.source("target_gpu"), catalog),
         target_driver=_version(settings, "target_driver"),
         target_cuda=_version(settings, "target_cuda") if hint is None else hint.cuda,
@@ -108,7 +108,7 @@ _SAYS_WHAT_FOR = (
 )
 
 
-def _hint(settings: Settings, world: World, machine: Machine) -> ImageHint | None:
+def _hint(settings: Settings, context: Context, machine: Machine) -> ImageHint | None:
     """What the image says about its machines, in a container build where nothing else says what it is for."""
     told = any(settings.given(name) for name in _SAYS_WHAT_FOR) or settings.text("backend") not in (
         None,
@@ -116,7 +116,7 @@ def _hint(settings: Settings, world: World, machine: Machine) -> ImageHint | Non
     )
     if told or machine.gpus or "container" not in machine.environment:
         return None
-    return image_hint(world.env)
+    return image_hint(context.env)
 
 
 def _hint_note(hint: ImageHint) -> tuple[str, str]:
@@ -178,9 +178,9 @@ def index_base_of(settings: Settings) -> str:
     )
 
 
-def _folders(settings: Settings, world: World) -> list[str]:
+def _folders(settings: Settings, context: Context) -> list[str]:
     # A URL is kept as it is: whoever reads the folders says that it is none.
-    return [text if "://" in text else str(world.path(text)) for text in settings.texts("find_links")]
+    return [text if "://" in text else str(context.path(text)) for text in settings.texts("find_links")]
 
 
 def _insecure(settings: Settings) -> tuple[str, ...]:
@@ -190,12 +190,12 @@ def _insecure(settings: Settings) -> tuple[str, ...]:
     )
 
 
-def _visible(settings: Settings, world: World, machine: Machine) -> tuple[tuple[str, int], ...] | None:
+def _visible(settings: Settings, context: Context, machine: Machine) -> tuple[tuple[str, int], ...] | None:
     if not settings.on("respect_visible_devices"):
         return None
     from torchinstall.planning.gpus import visible_gpus
 
-    return visible_gpus(world.env, machine)
+    return visible_gpus(context.env, machine)
 
 
 _REQUIRED_CUDA = re.compile(r"(?:^|[\s,])cuda>=(\d+\.\d+)")

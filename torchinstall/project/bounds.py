@@ -8,7 +8,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
-from torchinstall.project.model import Layout, Route, Warn
+from torchinstall.project.model import Layout, Message, Route
 from torchinstall.project.platforms import CELLS, marker_environment
 from torchinstall.project.view import Listed, Place, ProjectView
 
@@ -61,14 +61,14 @@ def companion_floor(package: str, torch: str | None, stock: Stock) -> str | None
     return row.version if row is not None else None
 
 
-def check_listed(ways: tuple[Route, ...], view: ProjectView, stock: Stock) -> tuple[Warn, ...]:
+def check_listed(ways: tuple[Route, ...], view: ProjectView, stock: Stock) -> tuple[Message, ...]:
     """Hold the project's own bounds on torch against every build that they will meet.
 
     Raises:
         NoCompatibleBuildError: `local-version-pinned` or `bounds-unsatisfiable`.
         UsageError: `torch-from-url`.
     """
-    notes: list[Warn | None] = []
+    notes: list[Message | None] = []
     for item in view.listed:
         if item.package != "torch":
             continue
@@ -98,7 +98,7 @@ def _meets(place: Place, select: Place | None) -> bool:
     return select is None or place == Place() or place == select
 
 
-def _check(item: Listed, way: Route | None, cell: str, stock: Stock) -> Warn | None:
+def _check(item: Listed, way: Route | None, cell: str, stock: Stock) -> Message | None:
     marker = item.requirement.marker
     environment = marker_environment(cell, (stock.pythons or ("3.12",))[-1])
     if marker is not None and not marker.evaluate(environment):
@@ -110,7 +110,7 @@ def _check(item: Listed, way: Route | None, cell: str, stock: Stock) -> Warn | N
         return None
     where = f"{backend} on {cell}" if backend else f"the default index on {cell}"
     if _beyond(spec, known[0][0]):
-        return Warn(
+        return Message(
             slug="newer-than-catalog",
             message=f"{item.text} is newer than every torch that the catalog knows for {where}",
         )

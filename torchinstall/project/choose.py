@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError
-from torchinstall.core.plan import Warn
+from torchinstall.core.plan import Message
 from torchinstall.project.held import Offer, offers
 from torchinstall.project.view import ProjectView
 
@@ -33,7 +33,7 @@ class Choice(Struct, frozen=True, kw_only=True):
     offer: Offer | None
     flags: tuple[str, ...]
     why: str
-    notes: tuple[Warn, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 def choose(
@@ -65,7 +65,7 @@ def choose(
     if not fitting:
         raise _nothing_fits(there, plan)
     best = max(fitting, key=lambda offer: _rank(offer, plan, catalog))
-    notes: list[Warn] = []
+    notes: list[Message] = []
     if _vendor(best.backend, catalog) is None and plan.backend and _vendor(plan.backend, catalog) is not None:
         lost = f"this machine could use {plan.backend}, and the project offers only " + ", ".join(
             offer.backend for offer in there
@@ -78,7 +78,7 @@ def choose(
                 found=", ".join(f"{offer.backend}: {_reason(offer.backend, plan)}" for offer in there),
                 hints=(_add_hint(there, plan.backend),),
             )
-        notes.append(Warn(slug="gpu-not-offered", message=f"{lost}; {_add_hint(there, plan.backend)}"))
+        notes.append(Message(slug="gpu-not-offered", message=f"{lost}; {_add_hint(there, plan.backend)}"))
     gpu = next((item.name or item.vendor for item in plan.gpus if item.covered), None)
     why = f"for {gpu}" if gpu and _vendor(best.backend, catalog) else "no GPU build of the project fits here"
     if not plan.gpus:
@@ -96,10 +96,10 @@ def _add_hint(there: tuple[Offer, ...], backend: str) -> str:
 
 def _fixed(fixed: tuple[Offer, ...], plan: Plan, locked: Mapping[str, str]) -> Choice:
     """A project with one build a platform: nothing to choose, but something to say where it does not fit."""
-    notes: tuple[Warn, ...] = ()
+    notes: tuple[Message, ...] = ()
     if fixed and plan.backend and not any(_accepted(offer.backend, plan, locked) for offer in fixed):
         notes = (
-            Warn(
+            Message(
                 slug="project-for-another-machine",
                 message=f"the project takes {', '.join(offer.backend for offer in fixed)}, and here "
                 + "; ".join(dict.fromkeys(_reason(offer.backend, plan) for offer in fixed))

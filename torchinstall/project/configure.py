@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import TorchInstallError, VerifyFailedError
-from torchinstall.core.plan import Warn
+from torchinstall.core.plan import Message
 from torchinstall.project.availability import Stock
 from torchinstall.project.edit import apply, edit_with
 from torchinstall.project.files import read_text, workspace_root, write_atomically
@@ -56,7 +56,7 @@ class Configured(Struct, frozen=True, kw_only=True):
 
     edits: tuple[FileEdit, ...]
     layout: Layout
-    notes: tuple[Warn, ...]
+    notes: tuple[Message, ...]
     builds: tuple[Build, ...] = ()
 
     @property
@@ -154,7 +154,7 @@ def _edit(
     there = desired(layouts[-1], view_of(done.text), catalog)
     shared = Desired(environments=there.environments, required=there.required)
 
-    def change(document: object) -> tuple[Warn, ...]:
+    def change(document: object) -> tuple[Message, ...]:
         return apply(document, shared, view_of(before[root]), catalog)
 
     top = edit_with(before[root], change)

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from torchinstall.core.errors import UsageError
 from torchinstall.project.bounds import excludes
-from torchinstall.project.model import Desired, Need, Warn
+from torchinstall.project.model import Desired, Message, Need
 from torchinstall.project.sources import merged_sources, plan_indexes
 from torchinstall.project.toml import add_table, array, inline, loads, parse, quoted, table_at, tidy, value
 from torchinstall.project.view import IndexRow, Place, ProjectView
@@ -31,7 +31,7 @@ class Edited(Struct, frozen=True):
     """The text afterwards (equal to the text before when nothing had to change), and what to tell."""
 
     text: str
-    notes: tuple[Warn, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 def edit_text(
@@ -52,14 +52,14 @@ def edit_text(
         UsageError: not TOML, or it says something on purpose that stands in the way.
     """
 
-    def change(document: Any) -> tuple[Warn, ...]:
+    def change(document: Any) -> tuple[Message, ...]:
         view = ProjectView(document.unwrap())
         return apply(document, make(view), view, catalog, inherited)
 
     return edit_with(text, change)
 
 
-def edit_with(text: str, change: Callable[[Any], tuple[Warn, ...]]) -> Edited:
+def edit_with(text: str, change: Callable[[Any], tuple[Message, ...]]) -> Edited:
     """Apply a change to the parsed document, with line ends and byte order mark kept."""
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     body = text.removeprefix(mark)
@@ -91,7 +91,7 @@ def _hold(result: str, meant: Mapping[str, Any]) -> None:
 
 def apply(
     document: Any, desired: Desired, view: ProjectView, catalog: Catalog, inherited: tuple[IndexRow, ...] = ()
-) -> tuple[Warn, ...]:
+) -> tuple[Message, ...]:
     """Change a parsed document.
 
     Args:
@@ -171,7 +171,7 @@ def _list(document: Any, place: Place) -> Any:
     return container[_key(place)]
 
 
-def _set_uv_lists(document: Any, desired: Desired, view: ProjectView, notes: list[Warn]) -> None:
+def _set_uv_lists(document: Any, desired: Desired, view: ProjectView, notes: list[Message]) -> None:
     """`conflicts`, `default-groups`, `environments`, `required-environments`."""
     if desired.conflicts:
         _conflicts(document, desired, view)
@@ -183,7 +183,7 @@ def _set_uv_lists(document: Any, desired: Desired, view: ProjectView, notes: lis
             _uv(document)["environments"] = value(array(map(quoted, desired.environments)))
         elif kept != desired.environments:
             notes.append(
-                Warn(
+                Message(
                     slug="environments-kept",
                     message="tool.uv.environments was there already and is kept; if a platform gets the "
                     "wrong build, part it as follows: " + " | ".join(desired.environments),

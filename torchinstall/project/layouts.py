@@ -10,7 +10,7 @@ from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.index.urls import index_url
 from torchinstall.project.availability import Stock
 from torchinstall.project.bounds import cap_spec, check_listed
-from torchinstall.project.model import Desired, Layout, Need, Route, Source, Warn
+from torchinstall.project.model import Desired, Layout, Message, Need, Route, Source
 from torchinstall.project.needs import all_needs, cells_of, home_of
 from torchinstall.project.platforms import CELLS, marker_of, partition, required_marker
 from torchinstall.project.view import Place, ProjectView
@@ -141,7 +141,7 @@ def _index_name(backend: str, channel: str) -> str:
 
 def _sources(
     packages: tuple[str, ...], ways: tuple[Route, ...], stock: Stock
-) -> tuple[tuple[tuple[str, tuple[Source, ...]], ...], tuple[Warn, ...]]:
+) -> tuple[tuple[tuple[str, tuple[Source, ...]], ...], tuple[Message, ...]]:
     found = []
     notes = []
     for package in packages:
@@ -152,7 +152,7 @@ def _sources(
                 entries.append(Source(url=way.url, marker=marker_of(cells), select=way.select))
             elif package != "torch":
                 notes.append(
-                    Warn(
+                    Message(
                         slug="companion-not-on-index",
                         message=f"{package} is not known to be published for {way.backend}, so it stays on "
                         "the default index",

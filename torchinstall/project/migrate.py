@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torchinstall.core.plan import Warn
+from torchinstall.core.plan import Message
 from torchinstall.project.edit import Edited, edit_with
 from torchinstall.project.legacy import is_torch_links, local_pins
 from torchinstall.project.poetry import project_table
@@ -26,8 +26,8 @@ def migrate_text(text: str, catalog: Catalog) -> Edited:
         UsageError: not TOML, or written in a way that cannot be edited.
     """
 
-    def change(document: Any) -> tuple[Warn, ...]:
-        notes: list[Warn] = []
+    def change(document: Any) -> tuple[Message, ...]:
+        notes: list[Message] = []
         for step in (_poetry, _rye, _pdm, _pins, _links):
             notes += step(document, ProjectView(document.unwrap()), catalog)
         return tuple(notes)
@@ -35,11 +35,11 @@ def migrate_text(text: str, catalog: Catalog) -> Edited:
     return edit_with(text, change)
 
 
-def _did(message: str) -> Warn:
-    return Warn(slug="migrated", message=message)
+def _did(message: str) -> Message:
+    return Message(slug="migrated", message=message)
 
 
-def _pins(document: Any, view: ProjectView, catalog: Catalog) -> list[Warn]:
+def _pins(document: Any, view: ProjectView, catalog: Catalog) -> list[Message]:
     """`torch==2.5.1+cu121 ; linux` and `torch==2.5.1 ; darwin` become one `torch==2.5.1`."""
     notes = []
     for first in local_pins(view, catalog):
@@ -78,7 +78,7 @@ def _items(document: Any, place: Place) -> Any:
     return document["dependency-groups"][place.name]
 
 
-def _links(document: Any, view: ProjectView, catalog: Catalog) -> list[Warn]:
+def _links(document: Any, view: ProjectView, catalog: Catalog) -> list[Message]:
     """PyTorch's pages leave `find-links`; pages of others stay."""
     if not view.uv:
         return []
@@ -97,7 +97,7 @@ def _links(document: Any, view: ProjectView, catalog: Catalog) -> list[Warn]:
     return notes
 
 
-def _rye(document: Any, view: ProjectView, catalog: Catalog) -> list[Warn]:
+def _rye(document: Any, view: ProjectView, catalog: Catalog) -> list[Message]:
     """Rye's development dependencies and sources in uv's words; its table goes when nothing is left in it."""
     if not view.tool("rye"):
         return []
@@ -132,7 +132,7 @@ def _rye(document: Any, view: ProjectView, catalog: Catalog) -> list[Warn]:
     return notes
 
 
-def _pdm(document: Any, view: ProjectView, catalog: Catalog) -> list[Warn]:
+def _pdm(document: Any, view: ProjectView, catalog: Catalog) -> list[Message]:
     """PDM's development dependencies and its sources that are not PyTorch's; its own table stays."""
     pdm = view.tool("pdm")
     notes = []
@@ -149,7 +149,7 @@ def _pdm(document: Any, view: ProjectView, catalog: Catalog) -> list[Warn]:
     return notes
 
 
-def _poetry(document: Any, view: ProjectView, catalog: Catalog) -> list[Warn]:
+def _poetry(document: Any, view: ProjectView, catalog: Catalog) -> list[Message]:
     """`[tool.poetry]` alone becomes `[project]`; Poetry 2 reads that too, so its table stays."""
     import tomlkit
 
@@ -172,7 +172,7 @@ def _poetry(document: Any, view: ProjectView, catalog: Catalog) -> list[Warn]:
     for package, index in made.sources:
         table_at(document, "tool", "uv", "sources")[package] = value(inline({"index": index}))
     notes = [_did("tool.poetry became [project] and uv's tables; Poetry 2 reads [project] as well")]
-    return notes + [Warn(slug="not-migrated", message=text) for text in made.left]
+    return notes + [Message(slug="not-migrated", message=text) for text in made.left]
 
 
 def _rows(items: Any) -> list[Mapping[str, Any]]:

@@ -6,10 +6,10 @@ from typing import Literal, get_args
 
 from msgspec import Struct
 
-from torchinstall.core.plan import Warn
+from torchinstall.core.plan import Message
 from torchinstall.project.view import Place
 
-__all__ = ["LAYOUTS", "Desired", "Layout", "LayoutName", "Need", "Route", "Selector", "Source", "Warn"]
+__all__ = ["LAYOUTS", "Desired", "Layout", "LayoutName", "Message", "Need", "Route", "Selector", "Source"]
 
 LayoutName = Literal["this-machine", "markers", "extras", "groups"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
@@ -115,4 +115,4 @@ class Desired(Struct, frozen=True, kw_only=True):
     default_group: str | None = None
     environments: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
-    notes: tuple[Warn, ...] = ()
+    notes: tuple[Message, ...] = ()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from packaging.utils import canonicalize_name
 
 from torchinstall.core.errors import UsageError
-from torchinstall.project.model import Desired, Source, Warn
+from torchinstall.project.model import Desired, Message, Source
 from torchinstall.project.view import IndexRow, ProjectView, same_url
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class IndexPlan:
         self.names: dict[str, str] = {}
         self.add: list[tuple[str, str]] = []
         self.name_at: dict[int, str] = {}
-        self.notes: list[Warn] = []
+        self.notes: list[Message] = []
 
 
 def plan_indexes(
@@ -68,7 +68,7 @@ def plan_indexes(
             plan.names[url] = name
             if name != wanted:
                 plan.notes.append(
-                    Warn(
+                    Message(
                         slug="index-name-taken",
                         message=f"the index name {wanted} belongs to another URL here, so {name} is used",
                     )
@@ -89,7 +89,7 @@ def _free(wanted: str, taken: set[str]) -> str:
 
 def merged_sources(
     package: str, entries: tuple[Source, ...], plan: IndexPlan, view: ProjectView, catalog: Catalog
-) -> tuple[list[SourceRow], list[Warn]]:
+) -> tuple[list[SourceRow], list[Message]]:
     """A package's entries afterwards; equal to those that are there when nothing has to change.
 
     Entries that route the package to another backend of PyTorch are what is being configured, and are
@@ -100,7 +100,7 @@ def merged_sources(
     """
     ours = [_row(entry, plan) for entry in entries]
     kept: list[SourceRow] = []
-    notes: list[Warn] = []
+    notes: list[Message] = []
     urls = {row.name: row.url for row in view.indexes if row.name is not None}
     selected = {_select(row) for row in ours}
     for row in view.sources.get(package, []):
@@ -112,7 +112,7 @@ def merged_sources(
         if select in selected or select is None:
             if not any(_same(row, new) for new in ours):
                 notes.append(
-                    Warn(
+                    Message(
                         slug="source-replaced",
                         message=f"{package} came from the index {row['index']}; that entry is replaced",
                     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from torchinstall.core.plan import Warn
+from torchinstall.core.plan import Message
 from torchinstall.project.advice import advice
 from torchinstall.project.edit import Edited, edit_text
 from torchinstall.project.layouts import desired
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["configured", "view_of"]
 
 _READ_BY_OTHERS = {
-    "rye": Warn(
+    "rye": Message(
         slug="rye-project",
         message="uv does not read [tool.rye]; `torchinstall configure --migrate` moves it to uv's tables",
     ),
-    "pdm": Warn(
+    "pdm": Message(
         slug="pdm-project",
         message="uv does not read [tool.pdm]; `torchinstall configure --migrate` moves what uv can use",
     ),
-    "poetry": Warn(
+    "poetry": Message(
         slug="poetry-project",
         message="uv does not read [tool.poetry]; what it says beside [project] holds for Poetry only",
     ),
-    "find-links": Warn(
+    "find-links": Message(
         slug="find-links-project",
         message="find-links pages of PyTorch serve every package, whatever the index says; "
         "`torchinstall configure --migrate` removes them",
@@ -77,7 +77,7 @@ def configured(
         NoCompatibleBuildError: its version bounds rule out every build of a backend.
     """
     legacy = recognise(view_of(text), catalog)
-    notes: tuple[Warn, ...] = ()
+    notes: tuple[Message, ...] = ()
     if migrate:
         moved = migrate_text(text, catalog)
         text, notes = moved.text, moved.notes

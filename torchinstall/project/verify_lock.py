@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from packaging.utils import canonicalize_name
 
-from torchinstall.core.plan import Warn
+from torchinstall.core.plan import Message
 from torchinstall.project.platforms import CELLS
 from torchinstall.project.view import Place, ProjectView, same_url
 
@@ -123,14 +123,14 @@ def later_family(found: tuple[Build, ...], catalog: Catalog) -> frozenset[str]:
 
 def later_changes(
     ways: tuple[Route, ...], view: ProjectView, routed: frozenset[str], families: frozenset[str]
-) -> tuple[Warn, ...]:
+) -> tuple[Message, ...]:
     """Where a later `uv add`, `uv sync` or `uv run` would take another build."""
     notes = []
     extras = [way.select.name for way in ways if way.select is not None and way.select.kind == "extra"]
     groups = [way.select.name for way in ways if way.select is not None and way.select.kind == "group"]
     if extras:
         notes.append(
-            Warn(
+            Message(
                 slug="bare-uv-run-drops-extra",
                 message="`uv run`, `uv sync` and `uv add` without `--extra` take the default index's "
                 "torch, or none; use `torchinstall run -- …` and `torchinstall sync`, or "
@@ -141,7 +141,7 @@ def later_changes(
     active = [name for name in groups if canonicalize_name(name) in defaults]
     if groups and not active:
         notes.append(
-            Warn(
+            Message(
                 slug="bare-uv-run-drops-group",
                 message="no backend's group is in default-groups, so that `uv run` and `uv sync` take "
                 "none; use `torchinstall run -- …` and `torchinstall sync`",
@@ -149,7 +149,7 @@ def later_changes(
         )
     elif active:
         notes.append(
-            Warn(
+            Message(
                 slug="default-group",
                 message=f"`uv run`, `uv sync` and `uv add` take the group {active[0]} on every machine; "
                 "on one that needs another, use `torchinstall run -- …` and `torchinstall sync`",
@@ -157,7 +157,7 @@ def later_changes(
         )
     if others := sorted(families - routed):
         notes.append(
-            Warn(
+            Message(
                 slug="later-companions",
                 message=f"a later `uv add` of {', '.join(others)} takes it from the default index; run "
                 "`torchinstall configure` again after it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torchinstall.doctor.checks.remedies import auto, by_hand, family_requirements
-from torchinstall.doctor.model import Diagnosis, Scene
+from torchinstall.doctor.model import Diagnosis, Environment
 from torchinstall.planner.rules import Case, Objection, driver_too_old, no_code_for_gpu, no_gpu_of_vendor
 
 __all__ = [
@@ -20,40 +20,40 @@ __all__ = [
 ]
 
 
-def torch_missing(scene: Scene) -> Iterator[Diagnosis]:
+def torch_missing(seen: Environment) -> Iterator[Diagnosis]:
     """There is no torch."""
-    if scene.installed("torch") is None:
+    if seen.installed("torch") is None:
         yield Diagnosis(
             slug="torch-missing",
             severity="error",
             message="torch is not installed in this environment",
-            evidence=(f"environment: {scene.target.prefix}",),
-            remedies=(auto(scene),),
+            evidence=(f"environment: {seen.target.prefix}",),
+            remedies=(auto(seen),),
         )
 
 
-def cpu_build_on_gpu_machine(scene: Scene) -> Iterator[Diagnosis]:
+def cpu_build_on_gpu_machine(seen: Environment) -> Iterator[Diagnosis]:
     """A CPU build, and a GPU build of the same release would run here."""
-    choice = scene.choice
-    if scene.backend != "cpu" or choice is None or choice.backend in (None, "cpu"):
+    choice = seen.choice
+    if seen.backend != "cpu" or choice is None or choice.backend in (None, "cpu"):
         return
     used = [gpu.name or gpu.vendor for gpu in choice.gpus if gpu.covered]
     if not used:
         return
-    decided = scene.decision is not None and scene.decision.backend == "cpu" and not _moved(scene)
+    decided = seen.decision is not None and seen.decision.backend == "cpu" and not _moved(seen)
     yield Diagnosis(
         slug="cpu-build-on-gpu-machine",
         severity="info" if decided else "error",
         message=f"this is a CPU build, and {used[0]} could be used with {choice.backend}"
         + (", but the CPU build was asked for" if decided else ""),
-        evidence=(f"torch {scene.installed('torch')}", f"the planner would choose {choice.torch}"),
-        remedies=(auto(scene, *family_requirements(scene)),),
+        evidence=(f"torch {seen.installed('torch')}", f"the planner would choose {choice.torch}"),
+        remedies=(auto(seen, *family_requirements(seen)),),
     )
 
 
-def hardware_objections(scene: Scene) -> Iterator[Diagnosis]:
+def hardware_objections(seen: Environment) -> Iterator[Diagnosis]:
     """The planner's own hardware rules, asked about the build that is installed."""
-    case = installed_case(scene)
+    case = installed_case(seen)
     if case is None or case.build.backend.kind.vendor is None:
         return
     for slug, rule in (
@@ -65,7 +65,7 @@ def hardware_objections(scene: Scene) -> Iterator[Diagnosis]:
         if answer is None:
             continue
         objection = answer if isinstance(answer, Objection) else Objection(slug, *answer)
-        yield _objection(scene, slug, objection)
+        yield _objection(seen, slug, objection)
         return
 
 
@@ -76,27 +76,27 @@ _SAID = {
 }
 
 
-def _objection(scene: Scene, slug: str, objection: Objection) -> Diagnosis:
-    better = scene.choice if scene.choice is not None and scene.choice.error is None else scene.free
+def _objection(seen: Environment, slug: str, objection: Objection) -> Diagnosis:
+    better = seen.choice if seen.choice is not None and seen.choice.error is None else seen.free
     idle = slug == "no-gpu-of-vendor"
     return Diagnosis(
         slug=slug,
         severity="info" if idle else "error",
         message=_SAID[slug],
         evidence=(
-            f"torch {scene.installed('torch')}",
+            f"torch {seen.installed('torch')}",
             f"wanted: {objection.wanted}",
             f"found: {objection.found}",
             *((f"the planner would choose {better.torch}",) if better and better.torch else ()),
         ),
-        remedies=(auto(scene, *family_requirements(scene)),),
+        remedies=(auto(seen, *family_requirements(seen)),),
         advice="or update the driver" if slug == "driver-too-old" else None,
     )
 
 
-def partly_covered(scene: Scene) -> Iterator[Diagnosis]:
+def partly_covered(seen: Environment) -> Iterator[Diagnosis]:
     """Several GPUs, and the build has code for some of them only."""
-    case = installed_case(scene)
+    case = installed_case(seen)
     if case is None or driver_too_old(case) is not None:
         return
     without = [item for item in case.covers if not item.covered]
@@ -111,13 +111,13 @@ def partly_covered(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def mixed_backends(scene: Scene) -> Iterator[Diagnosis]:
+def mixed_backends(seen: Environment) -> Iterator[Diagnosis]:
     """Packages of torch's family that were built for another backend than torch."""
-    torch = scene.backend
+    torch = seen.backend
     other = [
         item
-        for item in scene.target.installed
-        if item.name != "torch" and item.backend not in (None, torch) and _moves_with_torch(scene, item.name)
+        for item in seen.target.installed
+        if item.name != "torch" and item.backend not in (None, torch) and _moves_with_torch(seen, item.name)
     ]
     if torch is not None and other:
         yield Diagnosis(
@@ -126,18 +126,18 @@ def mixed_backends(scene: Scene) -> Iterator[Diagnosis]:
             message="packages for different backends are mixed: "
             + ", ".join(f"{item.name} for {item.backend}" for item in other)
             + f" beside torch for {torch}",
-            evidence=tuple(f"{item.name} {item.version}" for item in scene.target.installed),
-            remedies=(auto(scene, *family_requirements(scene)),),
+            evidence=tuple(f"{item.name} {item.version}" for item in seen.target.installed),
+            remedies=(auto(seen, *family_requirements(seen)),),
         )
 
 
-def mixed_releases(scene: Scene) -> Iterator[Diagnosis]:
+def mixed_releases(seen: Environment) -> Iterator[Diagnosis]:
     """A companion of another torch release."""
-    torch = scene.installed("torch")
+    torch = seen.installed("torch")
     if torch is None:
         return
-    for item in scene.target.installed:
-        row = scene.catalog.companion(torch.partition("+")[0], item.name)
+    for item in seen.target.installed:
+        row = seen.catalog.companion(torch.partition("+")[0], item.name)
         if row is None or item.name == "torch" or row.version == item.version.partition("+")[0]:
             continue
         yield Diagnosis(
@@ -145,73 +145,71 @@ def mixed_releases(scene: Scene) -> Iterator[Diagnosis]:
             severity="error" if row.exact else "warning",
             message=f"{item.name} {item.version} does not belong to torch {torch}",
             evidence=(f"wanted: {item.name} {row.version}", f"found: {item.name} {item.version}"),
-            remedies=(auto(scene, *family_requirements(scene)),),
+            remedies=(auto(seen, *family_requirements(seen)),),
         )
 
 
-def drifted(scene: Scene) -> Iterator[Diagnosis]:
+def drifted(seen: Environment) -> Iterator[Diagnosis]:
     """Something replaced what torchinstall put here."""
-    if scene.decision is None:
+    if seen.decision is None:
         return
     from torchinstall.install.record import drift
 
-    changes = drift(scene.decision, scene.target)
+    changes = drift(seen.decision, seen.target)
     if changes:
-        pins = [f"{name}=={version.partition('+')[0]}" for name, version in scene.decision.packages.items()]
-        named = () if scene.decision.backend is None else ("--backend", scene.decision.backend)
+        pins = [f"{name}=={version.partition('+')[0]}" for name, version in seen.decision.packages.items()]
+        named = () if seen.decision.backend is None else ("--backend", seen.decision.backend)
         yield Diagnosis(
             slug="replaced-since",
             severity="warning",
             message="what torchinstall put here was replaced since by another install",
-            evidence=(*changes, f"decided on {scene.decision.made_at}"),
+            evidence=(*changes, f"decided on {seen.decision.made_at}"),
             # Not for --fix: whoever replaced it may have meant to.
-            remedies=(by_hand(auto(scene, *(() if "--backend" in scene.flags else named), *pins).command),),
+            remedies=(by_hand(auto(seen, *(() if "--backend" in seen.flags else named), *pins).command),),
             advice="install other packages in the same command, or with the constraint torch==VERSION",
         )
 
 
-def another_machine(scene: Scene) -> Iterator[Diagnosis]:
+def another_machine(seen: Environment) -> Iterator[Diagnosis]:
     """The GPU or the driver is not the one that was decided for."""
-    if scene.decision is not None and _moved(scene):
-        before = ", ".join(scene.decision.machine.get("gpus", ())) or "no GPU"
-        now = ", ".join(gpu.label for gpu in scene.machine.gpus) or "no GPU"
+    if seen.decision is not None and _moved(seen):
+        before = ", ".join(seen.decision.machine.get("gpus", ())) or "no GPU"
+        now = ", ".join(gpu.label for gpu in seen.machine.gpus) or "no GPU"
         yield Diagnosis(
             slug="decided-for-another-machine",
             severity="info",
             message="this environment was made for another GPU or driver",
             evidence=(f"then: {before}", f"now: {now}"),
-            remedies=(auto(scene, *family_requirements(scene)),),
+            remedies=(auto(seen, *family_requirements(seen)),),
         )
 
 
-def _moved(scene: Scene) -> bool:
+def _moved(seen: Environment) -> bool:
     from torchinstall.install.record import machine_digest
 
-    return scene.decision is not None and scene.decision.machine.get("digest") != machine_digest(
-        scene.machine
-    )
+    return seen.decision is not None and seen.decision.machine.get("digest") != machine_digest(seen.machine)
 
 
-def _moves_with_torch(scene: Scene, package: str) -> bool:
-    family = scene.catalog.family(package)
+def _moves_with_torch(seen: Environment, package: str) -> bool:
+    family = seen.catalog.family(package)
     return family is not None and not family.own_cuda
 
 
-def installed_case(scene: Scene) -> Case | None:
+def installed_case(seen: Environment) -> Case | None:
     """The installed build before the planner's rules; None where it is not one that we know."""
     from torchinstall.core.request import Request
     from torchinstall.planner.builds import Build, version_key
     from torchinstall.planner.requirements import wants
     from torchinstall.planner.situation import situation
 
-    torch = scene.installed("torch")
-    info = None if scene.backend is None else scene.catalog.backend(scene.backend)
+    torch = seen.installed("torch")
+    info = None if seen.backend is None else seen.catalog.backend(seen.backend)
     if torch is None or info is None:
         return None
     public = torch.partition("+")[0]
     request = Request(requirements=())
     return Case(
         Build(torch=public, version=version_key(public), backend=info, wheels=()),
-        situation(request, scene.machine, scene.target, scene.catalog),
-        wants(request, scene.target, scene.catalog),
+        situation(request, seen.machine, seen.target, seen.catalog),
+        wants(request, seen.target, seen.catalog),
     )

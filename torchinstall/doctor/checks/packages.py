@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from torchinstall.doctor.checks.remedies import auto, family_requirements, reinstall, remove, uv_pip
 from torchinstall.doctor.checks.requires import asked_by_torch, required_names, unmet
-from torchinstall.doctor.model import Diagnosis, Dist, Remedy, Scene
+from torchinstall.doctor.model import Diagnosis, Dist, Environment, Remedy
 
 __all__ = [
     "built_for_other_torch",
@@ -27,67 +27,70 @@ __all__ = [
 _SUFFIX = re.compile(r"(?P<stem>nvidia-[\w-]+?)-cu(?P<major>\d+)")
 
 
-def interrupted_install(scene: Scene) -> Iterator[Diagnosis]:
+def interrupted_install(seen: Environment) -> Iterator[Diagnosis]:
     """An install was killed, and nobody was left to put things back."""
-    for folder in scene.inventory.kept:
+    for folder in seen.inventory.kept:
         yield Diagnosis(
             slug="interrupted-install",
             severity="error",
             message="an installation was killed in the middle; the files from before it are still kept",
             evidence=(folder,),
             remedies=(
-                Remedy(command=shlex.join(["torchinstall", "doctor", *scene.flags, "--fix"]), restore=folder),
+                Remedy(
+                    command=shlex.join(["torchinstall", "doctor", *seen.flags, "--fix"]),
+                    restore=folder,
+                ),
             ),
         )
 
 
-def damaged_files(scene: Scene) -> Iterator[Diagnosis]:
+def damaged_files(seen: Environment) -> Iterator[Diagnosis]:
     """Files that the package brought along are gone or cut off."""
-    for dist in scene.inventory.dists:
+    for dist in seen.inventory.dists:
         if not dist.missing and not dist.altered:
             continue
         said = [f"missing: {name}" for name in dist.missing[:5]]
         said += [f"other size: {name}" for name in dist.altered[:5]]
         yield Diagnosis(
             slug="damaged-files",
-            severity="error" if _torch_needs(scene, dist) else "warning",
+            severity="error" if _torch_needs(seen, dist) else "warning",
             message=f"files of {dist.name} {dist.version} are missing or not as they were installed",
             evidence=tuple(said),
-            remedies=(_again(scene, dist),),
+            remedies=(_again(seen, dist),),
         )
 
 
-def _torch_needs(scene: Scene, dist: Dist) -> bool:
-    return scene.catalog.family(dist.name) is not None or dist.name.startswith(("nvidia-", "triton"))
+def _torch_needs(seen: Environment, dist: Dist) -> bool:
+    return seen.catalog.family(dist.name) is not None or dist.name.startswith(("nvidia-", "triton"))
 
 
-def _again(scene: Scene, dist: Dist) -> Remedy:
+def _again(seen: Environment, dist: Dist) -> Remedy:
     """Write the files of one package anew: through torchinstall where it is routed, else through uv."""
-    family = scene.catalog.family(dist.name)
+    family = seen.catalog.family(dist.name)
     if family is not None and family.routed:
-        return reinstall(scene, dist.name)
+        return reinstall(seen, dist.name)
     return uv_pip(
-        scene, "install", "--reinstall-package", dist.name, "--no-deps", f"{dist.name}=={dist.version}"
+        seen, "install", "--reinstall-package", dist.name, "--no-deps", f"{dist.name}=={dist.version}"
     )
 
 
-def leftovers(scene: Scene) -> Iterator[Diagnosis]:
+def leftovers(seen: Environment) -> Iterator[Diagnosis]:
     """Folders such as `~orch`, which pip leaves when a file was in use."""
-    if scene.inventory.leftovers:
+    if seen.inventory.leftovers:
         yield Diagnosis(
             slug="leftover-folders",
             severity="warning",
             message="folders of a half-removed installation lie in site-packages",
-            evidence=scene.inventory.leftovers,
-            remedies=(remove(scene, scene.inventory.leftovers),),
+            evidence=seen.inventory.leftovers,
+            remedies=(remove(seen, seen.inventory.leftovers),),
             advice="close the programs that use this environment first",
         )
 
 
-def torch_twice(scene: Scene) -> Iterator[Diagnosis]:
+def torch_twice(seen: Environment) -> Iterator[Diagnosis]:
     """Two records of one package, or a torch in the user's own folder besides."""
-    for name in dict.fromkeys(item.name for item in scene.target.installed):
-        found = scene.inventory.named(name)
+    for name in dict.fromkeys(item.name for item in seen.target.installed):
+        found = seen.inventory.named(name)
         if len(found) > 1:
             yield Diagnosis(
                 slug="installed-twice",
@@ -95,32 +98,32 @@ def torch_twice(scene: Scene) -> Iterator[Diagnosis]:
                 message=f"{name} is recorded more than once, so nobody knows whose files these are",
                 evidence=tuple(f"{dist.name} {dist.version} in {dist.site}" for dist in found),
                 remedies=(
-                    uv_pip(scene, "uninstall", name),
-                    reinstall(scene, name),
+                    uv_pip(seen, "uninstall", name),
+                    reinstall(seen, name),
                 ),
             )
-    if scene.inventory.user_torch is not None:
+    if seen.inventory.user_torch is not None:
         yield Diagnosis(
             slug="installed-twice",
             severity="warning",
             message="there is another torch in your own site-packages folder",
-            evidence=(scene.inventory.user_torch,),
-            remedies=(Remedy(command=f"{scene.target.python} -m pip uninstall torch"),),
+            evidence=(seen.inventory.user_torch,),
+            remedies=(Remedy(command=f"{seen.target.python} -m pip uninstall torch"),),
             advice="a virtual environment does not look there",
         )
 
 
-def mixed_cuda_packages(scene: Scene) -> Iterator[Diagnosis]:
+def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
     """CUDA libraries of two major versions, one of which nobody here asks for."""
     majors: dict[str, dict[str, Dist]] = defaultdict(dict)
-    for dist in scene.inventory.dists:
+    for dist in seen.inventory.dists:
         if match := _SUFFIX.fullmatch(dist.name):
             majors[match["stem"]][match["major"]] = dist
-    for dist in scene.inventory.dists:
+    for dist in seen.inventory.dists:
         # From CUDA 13 on NVIDIA's packages have no suffix any more.
         if dist.name in majors and dist.version.split(".")[0].isdigit():
             majors[dist.name]["none"] = dist
-    wanted = required_names(scene)
+    wanted = required_names(seen)
     doubled = [found for found in majors.values() if len(found) > 1]
     idle = sorted(dist.name for found in doubled for dist in found.values() if dist.name not in wanted)
     if doubled:
@@ -130,15 +133,15 @@ def mixed_cuda_packages(scene: Scene) -> Iterator[Diagnosis]:
             message="CUDA libraries of more than one major version are installed"
             + ("" if idle else ", and something here asks for each"),
             evidence=tuple(f"{dist.name} {dist.version}" for found in doubled for dist in found.values()),
-            remedies=(uv_pip(scene, "uninstall", *idle),) if idle else (),
+            remedies=(uv_pip(seen, "uninstall", *idle),) if idle else (),
         )
 
 
-def missing_dependencies(scene: Scene) -> Iterator[Diagnosis]:
+def missing_dependencies(seen: Environment) -> Iterator[Diagnosis]:
     """A package that torch or a companion needs is not there, or not in the version that it needs."""
-    for dist, requirement, have in unmet(scene):
+    for dist, requirement, have in unmet(seen):
         name = canonicalize_name(requirement.name)
-        if "triton" in name or not asked_by_torch(scene, dist):
+        if "triton" in name or not asked_by_torch(seen, dist):
             continue
         wanted = f"{requirement.name}{requirement.specifier}"
         yield Diagnosis(
@@ -147,13 +150,13 @@ def missing_dependencies(scene: Scene) -> Iterator[Diagnosis]:
             message=f"{dist.name} needs {wanted}, and "
             + (f"{have} is installed" if have else "it is not installed"),
             evidence=(f"{dist.name} {dist.version}: {requirement}",),
-            remedies=(_fetch(scene, name, wanted),),
+            remedies=(_fetch(seen, name, wanted),),
         )
 
 
-def triton_missing(scene: Scene) -> Iterator[Diagnosis]:
+def triton_missing(seen: Environment) -> Iterator[Diagnosis]:
     """torch.compile needs Triton; Windows builds come without it."""
-    for dist, requirement, have in unmet(scene):
+    for dist, requirement, have in unmet(seen):
         name = canonicalize_name(requirement.name)
         if dist.name == "torch" and "triton" in name:
             wanted = f"{requirement.name}{requirement.specifier}"
@@ -163,56 +166,56 @@ def triton_missing(scene: Scene) -> Iterator[Diagnosis]:
                 message=f"torch.compile needs {wanted}, and "
                 + (f"{have} is installed" if have else "it is not installed"),
                 evidence=(f"torch {dist.version}: {requirement}",),
-                remedies=(_fetch(scene, name, wanted),),
+                remedies=(_fetch(seen, name, wanted),),
             )
             return
-    torch = scene.backend
-    bare = not any("triton" in dist.name for dist in scene.inventory.dists)
-    if bare and scene.target.os == "windows" and torch not in (None, "cpu"):
+    torch = seen.backend
+    bare = not any("triton" in dist.name for dist in seen.inventory.dists)
+    if bare and seen.target.os == "windows" and torch not in (None, "cpu"):
         yield Diagnosis(
             slug="triton-missing",
             severity="info",
             message="torch.compile needs Triton, which torch's Windows builds come without",
-            evidence=(f"torch {scene.installed('torch')}",),
-            remedies=(uv_pip(scene, "install", "triton-windows"),),
+            evidence=(f"torch {seen.installed('torch')}",),
+            remedies=(uv_pip(seen, "install", "triton-windows"),),
             advice="take the triton-windows minor version that its page names for this torch",
         )
 
 
-def _fetch(scene: Scene, name: str, wanted: str) -> Remedy:
-    family = scene.catalog.family(name)
+def _fetch(seen: Environment, name: str, wanted: str) -> Remedy:
+    family = seen.catalog.family(name)
     if family is not None and family.routed:
-        return reinstall(scene, "torch")
-    return uv_pip(scene, "install", wanted)
+        return reinstall(seen, "torch")
+    return uv_pip(seen, "install", wanted)
 
 
-def built_for_other_torch(scene: Scene) -> Iterator[Diagnosis]:
+def built_for_other_torch(seen: Environment) -> Iterator[Diagnosis]:
     """An extension whose binaries, or whose requirements, are for another torch."""
-    torch = scene.installed("torch")
+    torch = seen.installed("torch")
     if torch is None:
         return
     told = set()
-    for dist in scene.inventory.dists:
-        if (wanted := _other_build(scene, dist, torch)) is not None:
+    for dist in seen.inventory.dists:
+        if (wanted := _other_build(seen, dist, torch)) is not None:
             told.add(dist.name)
-            yield _foreign(scene, dist, f"built for {wanted}", torch)
-    for dist, requirement, have in unmet(scene):
+            yield _foreign(seen, dist, f"built for {wanted}", torch)
+    for dist, requirement, have in unmet(seen):
         if (
             canonicalize_name(requirement.name) == "torch"
             and have
-            and dist.name not in told | _companions(scene)
+            and dist.name not in told | _companions(seen)
         ):
-            yield _foreign(scene, dist, f"asks for torch{requirement.specifier}", torch)
+            yield _foreign(seen, dist, f"asks for torch{requirement.specifier}", torch)
 
 
-def _companions(scene: Scene) -> set[str]:
+def _companions(seen: Environment) -> set[str]:
     """Packages that the table pairs with torch; `mixed-releases` speaks about those."""
-    torch = (scene.installed("torch") or "").partition("+")[0]
-    return {item.name for item in scene.target.installed if scene.catalog.companion(torch, item.name)}
+    torch = (seen.installed("torch") or "").partition("+")[0]
+    return {item.name for item in seen.target.installed if seen.catalog.companion(torch, item.name)}
 
 
-def _foreign(scene: Scene, dist: Dist, wanted: str, torch: str) -> Diagnosis:
-    first = family_requirements(scene)[0]
+def _foreign(seen: Environment, dist: Dist, wanted: str, torch: str) -> Diagnosis:
+    first = family_requirements(seen)[0]
     return Diagnosis(
         slug="built-for-other-torch",
         severity="error",
@@ -220,12 +223,12 @@ def _foreign(scene: Scene, dist: Dist, wanted: str, torch: str) -> Diagnosis:
         if wanted.startswith("built")
         else f"{dist.name} {dist.version} {wanted}, and torch {torch} is installed",
         evidence=(f"torch {torch}", *(f"{key}: {value}" for key, value in dist.built_for.items())),
-        remedies=(auto(scene, first, dist.name, "--", "--upgrade-package", dist.name),),
+        remedies=(auto(seen, first, dist.name, "--", "--upgrade-package", dist.name),),
         advice="or take the torch that it was made for; ask for both in one command",
     )
 
 
-def _other_build(scene: Scene, dist: Dist, torch: str) -> str | None:
+def _other_build(seen: Environment, dist: Dist, torch: str) -> str | None:
     """What an extension was made for, where that is not the torch (or its CUDA) that is here."""
     said = dist.built_for
     public = torch.partition("+")[0]
@@ -236,7 +239,7 @@ def _other_build(scene: Scene, dist: Dist, torch: str) -> str | None:
             return f"torch {wanted}"
         if "+" in wanted and "+" in torch and wanted.partition("+")[2] != torch.partition("+")[2]:
             return f"torch {wanted}"
-    info = None if scene.backend is None else scene.catalog.backend(scene.backend)
+    info = None if seen.backend is None else seen.catalog.backend(seen.backend)
     if dist.name == "bitsandbytes" and "cuda" in said and info is not None and info.kind.toolkit == "CUDA":
         here = "".join(str(part) for part in info.toolkit or ())
         if here and here not in said["cuda"].split(","):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torchinstall.doctor.checks.remedies import by_hand
-from torchinstall.doctor.model import Diagnosis, Scene
+from torchinstall.doctor.model import Diagnosis, Environment
 from torchinstall.project.view import ProjectView, last_segment
 
 __all__ = [
@@ -21,17 +21,17 @@ __all__ = [
 _CONFIGURE = by_hand("torchinstall configure")
 
 
-def project_would_undo(scene: Scene) -> Iterator[Diagnosis]:
+def project_would_undo(seen: Environment) -> Iterator[Diagnosis]:
     """The lock says something else than what is installed: uv itself was asked what it would do."""
-    project = scene.surroundings.project
+    project = seen.surroundings.project
     if project is None or not project.changes:
         return
-    family = {item.name for item in scene.target.installed} | {"torch"}
+    family = {item.name for item in seen.target.installed} | {"torch"}
     ours = [row for row in project.changes if row[0] in family]
     gone = {name for name, _, action in ours if action == "uninstalled"}
     came = {name: version for name, version, action in ours if action != "uninstalled"}
     if came:
-        told = ", ".join(f"{name} {scene.installed(name) or 'nothing'} -> {came[name]}" for name in came)
+        told = ", ".join(f"{name} {seen.installed(name) or 'nothing'} -> {came[name]}" for name in came)
         yield Diagnosis(
             slug="project-would-undo",
             severity="error",
@@ -51,13 +51,13 @@ def project_would_undo(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def torch_backend_ignored(scene: Scene) -> Iterator[Diagnosis]:
+def torch_backend_ignored(seen: Environment) -> Iterator[Diagnosis]:
     """`torch-backend` is a setting of `uv pip`; `uv sync`, `uv run` and `uv lock` do not look at it."""
-    project = scene.surroundings.project
+    project = seen.surroundings.project
     if project is None or "project" not in _toml(project.files.get("pyproject.toml", "")):
         return
-    places = [f"{place}: {key}" for place, key, _ in _settings(scene, "torch-backend")]
-    if value := scene.surroundings.env.get("UV_TORCH_BACKEND"):
+    places = [f"{place}: {key}" for place, key, _ in _settings(seen, "torch-backend")]
+    if value := seen.surroundings.env.get("UV_TORCH_BACKEND"):
         places.append(f"environment: UV_TORCH_BACKEND={value}")
     if places:
         yield Diagnosis(
@@ -69,14 +69,14 @@ def torch_backend_ignored(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def unsafe_best_match(scene: Scene) -> Iterator[Diagnosis]:
+def unsafe_best_match(seen: Environment) -> Iterator[Diagnosis]:
     """With this strategy every index may supply every package."""
     places = [
         f"{place}: {key} = {value}"
-        for place, key, value in _settings(scene, "index-strategy")
+        for place, key, value in _settings(seen, "index-strategy")
         if value == "unsafe-best-match"
     ]
-    if scene.surroundings.env.get("UV_INDEX_STRATEGY") == "unsafe-best-match":
+    if seen.surroundings.env.get("UV_INDEX_STRATEGY") == "unsafe-best-match":
         places.append("environment: UV_INDEX_STRATEGY")
     if places:
         yield Diagnosis(
@@ -89,14 +89,14 @@ def unsafe_best_match(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def index_not_explicit(scene: Scene) -> Iterator[Diagnosis]:
+def index_not_explicit(seen: Environment) -> Iterator[Diagnosis]:
     """A PyTorch index that is asked for every package: it has old copies of many."""
     places = []
-    project = scene.surroundings.project
+    project = seen.surroundings.project
     for name, text in (project.files if project is not None else {}).items():
         if name.endswith((".txt", ".in")):
             found = re.findall(r"^\s*--(?:extra-)?index-url[ =](\S+)", text, re.MULTILINE)
-            places += [f"{name}: {url}" for url in found if _of_pytorch(scene, url)]
+            places += [f"{name}: {url}" for url in found if _of_pytorch(seen, url)]
             continue
         data = _toml(text)
         uv = ProjectView(data).uv if name == "pyproject.toml" else data
@@ -104,14 +104,14 @@ def index_not_explicit(scene: Scene) -> Iterator[Diagnosis]:
         places += [
             f"{name}: index {row.name or row.url}"
             for row in view.indexes
-            if not row.explicit and _of_pytorch(scene, row.url)
+            if not row.explicit and _of_pytorch(seen, row.url)
         ]
         for table in (uv, uv.get("pip") if isinstance(uv.get("pip"), Mapping) else {}):
             places += [
-                f"{name}: {key}" for key in _URL_KEYS if _of_pytorch(scene, str((table or {}).get(key)))
+                f"{name}: {key}" for key in _URL_KEYS if _of_pytorch(seen, str((table or {}).get(key)))
             ]
     for key in _URL_VARIABLES:
-        if _of_pytorch(scene, scene.surroundings.env.get(key, "")):
+        if _of_pytorch(seen, seen.surroundings.env.get(key, "")):
             places.append(f"environment: {key}")
     if places:
         yield Diagnosis(
@@ -135,24 +135,24 @@ _URL_VARIABLES = (
 )
 
 
-def _of_pytorch(scene: Scene, text: str) -> bool:
+def _of_pytorch(seen: Environment, text: str) -> bool:
     """Whether one of these URLs is an index of PyTorch's, or a mirror of one (`…/whl/cu128`)."""
     for url in re.findall(r"https?://[^\s'\",\]]+", text):
         if "download.pytorch.org" in url or "download-r2.pytorch.org" in url:
             return True
-        if "/whl/" in url and scene.catalog.backend(last_segment(url)) is not None:
+        if "/whl/" in url and seen.catalog.backend(last_segment(url)) is not None:
             return True
     return False
 
 
-def source_without_dependency(scene: Scene) -> Iterator[Diagnosis]:
+def source_without_dependency(seen: Environment) -> Iterator[Diagnosis]:
     """`[tool.uv.sources]` counts for direct dependencies only; for others uv skips it without a word."""
-    project = scene.surroundings.project
+    project = seen.surroundings.project
     if project is None:
         return
     view = ProjectView(_toml(project.files.get("pyproject.toml", "")))
     direct = {item.package for item in view.listed}
-    idle = [name for name in view.sources if scene.catalog.family(name) is not None and name not in direct]
+    idle = [name for name in view.sources if seen.catalog.family(name) is not None and name not in direct]
     if idle and view.project and not view.dynamic_dependencies:
         yield Diagnosis(
             slug="source-without-dependency",
@@ -163,9 +163,9 @@ def source_without_dependency(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def _settings(scene: Scene, key: str) -> Iterator[tuple[str, str, str]]:
+def _settings(seen: Environment, key: str) -> Iterator[tuple[str, str, str]]:
     """(file, dotted key, value) wherever a uv setting is written in the project's files."""
-    project = scene.surroundings.project
+    project = seen.surroundings.project
     for name, text in (project.files if project is not None else {}).items():
         if not name.endswith(".toml"):
             continue

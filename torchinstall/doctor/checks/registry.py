@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct
 
 from torchinstall.doctor.checks import build, packages, project, system, verified
-from torchinstall.doctor.model import Diagnosis, Scene
+from torchinstall.doctor.model import Diagnosis, Environment
 
 __all__ = ["CHECKS", "Row", "examine"]
 
@@ -15,7 +15,7 @@ __all__ = ["CHECKS", "Row", "examine"]
 class Row(Struct, frozen=True):
     """One check and the slugs that it may report."""
 
-    run: Callable[[Scene], Iterator[Diagnosis]]
+    run: Callable[[Environment], Iterator[Diagnosis]]
     slugs: tuple[str, ...]
 
 
@@ -56,8 +56,8 @@ CHECKS: tuple[Row, ...] = (
 )
 
 
-def examine(scene: Scene) -> tuple[Diagnosis, ...]:
+def examine(seen: Environment) -> tuple[Diagnosis, ...]:
     """Run every check; errors first, then warnings, then what is merely worth knowing."""
     rank = {"error": 0, "warning": 1, "info": 2}
-    found = [item for row in CHECKS for item in row.run(scene)]
+    found = [item for row in CHECKS for item in row.run(seen)]
     return tuple(sorted(found, key=lambda item: rank[item.severity]))

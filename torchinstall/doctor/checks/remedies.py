@@ -5,51 +5,51 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from torchinstall.doctor.model import Remedy, Scene
+from torchinstall.doctor.model import Environment, Remedy
 
 __all__ = ["auto", "by_hand", "family_requirements", "reinstall", "remove", "uv_pip"]
 
 
-def auto(scene: Scene, *arguments: str) -> Remedy:
+def auto(seen: Environment, *arguments: str) -> Remedy:
     """`torchinstall auto` for the place that the doctor was asked about."""
-    words = [*scene.flags, *arguments]
-    return Remedy(command=shlex.join(["torchinstall", "auto", *words]), argv=(*scene.python, "auto", *words))
+    words = [*seen.flags, *arguments]
+    return Remedy(command=shlex.join(["torchinstall", "auto", *words]), argv=(*seen.python, "auto", *words))
 
 
-def family_requirements(scene: Scene) -> tuple[str, ...]:
+def family_requirements(seen: Environment) -> tuple[str, ...]:
     """What is installed of torch's family, asked for again: torch by its release, the rest to go with it.
 
     Where no build of that release runs here, torch by name only.
     """
-    torch = scene.installed("torch")
-    possible = scene.choice is None or scene.choice.error is None
+    torch = seen.installed("torch")
+    possible = seen.choice is None or seen.choice.error is None
     first = f"torch=={torch.partition('+')[0]}" if torch is not None and possible else "torch"
     rest = [
         item.name
-        for item in scene.target.installed
-        if item.name != "torch" and (family := scene.catalog.family(item.name)) is not None
+        for item in seen.target.installed
+        if item.name != "torch" and (family := seen.catalog.family(item.name)) is not None
         if family.routed and family.pairing != "free"
     ]
     return (first, *dict.fromkeys(rest))
 
 
-def reinstall(scene: Scene, *packages: str) -> Remedy:
+def reinstall(seen: Environment, *packages: str) -> Remedy:
     """The same build again, its files written anew."""
     again = [item for name in packages for item in ("--reinstall-package", name)]
-    return auto(scene, *family_requirements(scene), "--", *again)
+    return auto(seen, *family_requirements(seen), "--", *again)
 
 
-def uv_pip(scene: Scene, action: str, *arguments: str) -> Remedy:
+def uv_pip(seen: Environment, action: str, *arguments: str) -> Remedy:
     """`uv pip install` or `uv pip uninstall` in this environment."""
-    python = scene.target.python or "python"
+    python = seen.target.python or "python"
     words = ["pip", action, "--python", python, *arguments]
-    return Remedy(command=shlex.join(["uv", *words]), argv=(scene.uv, *words))
+    return Remedy(command=shlex.join(["uv", *words]), argv=(seen.uv, *words))
 
 
-def remove(scene: Scene, paths: Iterable[str]) -> Remedy:
+def remove(seen: Environment, paths: Iterable[str]) -> Remedy:
     """Remove files or folders."""
     gone = tuple(paths)
-    tool = "Remove-Item -Recurse" if scene.target.os == "windows" else "rm -r"
+    tool = "Remove-Item -Recurse" if seen.target.os == "windows" else "rm -r"
     return Remedy(command=f"{tool} {shlex.join(gone)}", remove=gone)
 
 

@@ -9,39 +9,39 @@ from packaging.markers import UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from torchinstall.doctor.model import Dist, Scene
+from torchinstall.doctor.model import Dist, Environment
 
 __all__ = ["asked_by_torch", "required_names", "unmet"]
 
 
-def required_names(scene: Scene) -> frozenset[str]:
+def required_names(seen: Environment) -> frozenset[str]:
     """Every package that something installed asks for, markers and extras apart."""
     return frozenset(
         canonicalize_name(match[0])
-        for dist in scene.inventory.dists
+        for dist in seen.inventory.dists
         for line in dist.requires
         if (match := re.match(r"[A-Za-z0-9][\w.-]*", line))
     )
 
 
-def asked_by_torch(scene: Scene, dist: Dist) -> bool:
+def asked_by_torch(seen: Environment, dist: Dist) -> bool:
     """Whether a package is torch itself or belongs to its family."""
-    family = scene.catalog.family(dist.name)
+    family = seen.catalog.family(dist.name)
     return family is not None and not family.own_cuda
 
 
-def unmet(scene: Scene) -> Iterator[tuple[Dist, Requirement, str | None]]:
+def unmet(seen: Environment) -> Iterator[tuple[Dist, Requirement, str | None]]:
     """Requirements that do not hold, of torch's family and of whatever asks for torch.
 
     Yields who asks, for what, and the version that is there (None: nothing).
 
     Requirements of extras are left out: nobody knows whether the extra was asked for.
     """
-    versions = {dist.name: dist.version for dist in scene.inventory.dists}
-    for dist in scene.inventory.dists:
-        family = asked_by_torch(scene, dist)
+    versions = {dist.name: dist.version for dist in seen.inventory.dists}
+    for dist in seen.inventory.dists:
+        family = asked_by_torch(seen, dist)
         for line in dist.requires:
-            requirement = _parsed(line, scene)
+            requirement = _parsed(line, seen)
             if requirement is None:
                 continue
             name = canonicalize_name(requirement.name)
@@ -52,11 +52,11 @@ def unmet(scene: Scene) -> Iterator[tuple[Dist, Requirement, str | None]]:
                 yield dist, requirement, have
 
 
-def _parsed(line: str, scene: Scene) -> Requirement | None:
+def _parsed(line: str, seen: Environment) -> Requirement | None:
     """The requirement, where it parses and holds here."""
     try:
         requirement = Requirement(line)
-        here = {**scene.inventory.markers, "extra": ""}
+        here = {**seen.inventory.markers, "extra": ""}
         holds = requirement.marker is None or requirement.marker.evaluate(here)
     except (InvalidRequirement, UndefinedEnvironmentName):
         return None

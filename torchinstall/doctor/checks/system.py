@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from torchinstall.doctor.checks.remedies import by_hand
-from torchinstall.doctor.model import Diagnosis, Scene
+from torchinstall.doctor.model import Diagnosis, Environment
 
 __all__ = [
     "compat_on_consumer_gpu",
@@ -36,17 +36,17 @@ _DEEPEST = 171
 """The longest path below site-packages in a torch wheel, in characters (measured on 2.13.0)."""
 
 
-def unreadable_hardware(scene: Scene) -> Iterator[Diagnosis]:
+def unreadable_hardware(seen: Environment) -> Iterator[Diagnosis]:
     """Hardware is there and cannot be read: driver and library differ, no permission, no driver.
 
     Beside GPUs of the same vendor that work it is a warning: one lost GPU among four.
     """
-    served = {kind.vendor for kind in scene.catalog.tables.kinds}
-    for finding in scene.machine.findings:
+    served = {kind.vendor for kind in seen.catalog.tables.kinds}
+    for finding in seen.machine.findings:
         vendor = finding.probe
         if finding.status not in ("denied", "broken") or vendor not in served:
             continue
-        works = scene.machine.driver(vendor) and any(gpu.vendor == vendor for gpu in scene.machine.gpus)
+        works = seen.machine.driver(vendor) and any(gpu.vendor == vendor for gpu in seen.machine.gpus)
         yield Diagnosis(
             slug="unreadable-hardware",
             severity="warning" if works else "error",
@@ -58,32 +58,32 @@ def unreadable_hardware(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def system_cuda_first(scene: Scene) -> Iterator[Diagnosis]:
+def system_cuda_first(seen: Environment) -> Iterator[Diagnosis]:
     """`LD_LIBRARY_PATH` comes before the libraries that torch's wheels bring along."""
-    info = None if scene.backend is None else scene.catalog.backend(scene.backend)
+    info = None if seen.backend is None else seen.catalog.backend(seen.backend)
     cuda = info is not None and info.kind.toolkit == "CUDA"
-    if scene.surroundings.libraries:
+    if seen.surroundings.libraries:
         yield Diagnosis(
             slug="system-cuda-first",
             severity="error" if cuda else "info",
             message="LD_LIBRARY_PATH puts a system CUDA before the libraries that come with torch",
             evidence=tuple(
-                f"{folder}: {', '.join(names[:4])}" for folder, names in scene.surroundings.libraries
+                f"{folder}: {', '.join(names[:4])}" for folder, names in seen.surroundings.libraries
             ),
             remedies=(by_hand("unset LD_LIBRARY_PATH"),),
             advice="torch's wheels need no system CUDA; set the variable only for the program that does",
         )
 
 
-def compat_on_consumer_gpu(scene: Scene) -> Iterator[Diagnosis]:
+def compat_on_consumer_gpu(seen: Environment) -> Iterator[Diagnosis]:
     """Forward compatibility serves data-centre GPUs; others end in error 804."""
     consumer = [
         gpu.label
-        for gpu in scene.machine.gpus
+        for gpu in seen.machine.gpus
         if gpu.vendor == "nvidia" and re.search(r"GeForce|TITAN", gpu.name or "")
     ]
-    probed = [item.source or item.detail for item in scene.machine.findings if item.slug == "cuda-compat"]
-    places = (*scene.surroundings.compat, *probed)
+    probed = [item.source or item.detail for item in seen.machine.findings if item.slug == "cuda-compat"]
+    places = (*seen.surroundings.compat, *probed)
     if places and consumer:
         yield Diagnosis(
             slug="compat-on-consumer-gpu",
@@ -95,25 +95,25 @@ def compat_on_consumer_gpu(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def gfx_override(scene: Scene) -> Iterator[Diagnosis]:
+def gfx_override(seen: Environment) -> Iterator[Diagnosis]:
     """An override that was right for one card makes kernels of another one crash."""
-    value = scene.surroundings.env.get("HSA_OVERRIDE_GFX_VERSION")
+    value = seen.surroundings.env.get("HSA_OVERRIDE_GFX_VERSION")
     if value:
-        seen = [gpu.gfx_target for gpu in scene.machine.gpus if gpu.gfx_target]
+        targets = [gpu.gfx_target for gpu in seen.machine.gpus if gpu.gfx_target]
         yield Diagnosis(
             slug="gfx-override",
             severity="warning",
             message=f"HSA_OVERRIDE_GFX_VERSION={value} makes every AMD GPU pass for another one",
-            evidence=(f"found: {', '.join(seen) or 'no AMD GPU'}",),
+            evidence=(f"found: {', '.join(targets) or 'no AMD GPU'}",),
             remedies=(by_hand("unset HSA_OVERRIDE_GFX_VERSION"),),
         )
 
 
-def gpus_hidden(scene: Scene) -> Iterator[Diagnosis]:
+def gpus_hidden(seen: Environment) -> Iterator[Diagnosis]:
     """A mask that leaves no GPU: torch will say that there is none."""
-    env = scene.surroundings.env
+    env = seen.surroundings.env
     for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
-        if name in env and env[name].strip() in ("", "-1", "NoDevFiles") and scene.machine.gpus:
+        if name in env and env[name].strip() in ("", "-1", "NoDevFiles") and seen.machine.gpus:
             yield Diagnosis(
                 slug="gpus-hidden",
                 severity="info",
@@ -123,13 +123,13 @@ def gpus_hidden(scene: Scene) -> Iterator[Diagnosis]:
             )
 
 
-def shadowed(scene: Scene) -> Iterator[Diagnosis]:
+def shadowed(seen: Environment) -> Iterator[Diagnosis]:
     """A file of one's own that is called like a package is imported in its place."""
-    for path in scene.surroundings.shadows:
-        place = PurePosixPath(path) if scene.target.os != "windows" else Path(path)
+    for path in seen.surroundings.shadows:
+        place = PurePosixPath(path) if seen.target.os != "windows" else Path(path)
         own = place.parent if place.name == "__init__.py" else place
         renamed = own.with_name(f"my_{own.name}")
-        move = "Move-Item" if scene.target.os == "windows" else "mv"
+        move = "Move-Item" if seen.target.os == "windows" else "mv"
         yield Diagnosis(
             slug="shadowed-package",
             severity="error",
@@ -139,14 +139,14 @@ def shadowed(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def wrong_interpreter(scene: Scene) -> Iterator[Diagnosis]:
+def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
     """An environment is active, and `python` is somebody else's."""
-    active = scene.surroundings.env.get("VIRTUAL_ENV") or scene.surroundings.env.get("CONDA_PREFIX")
-    found, prefix = scene.surroundings.path_python, scene.target.prefix
+    active = seen.surroundings.env.get("VIRTUAL_ENV") or seen.surroundings.env.get("CONDA_PREFIX")
+    found, prefix = seen.surroundings.path_python, seen.target.prefix
     if not active or not prefix or found is None or Path(active) != Path(prefix):
         return
     if Path(prefix) not in Path(found).parents:
-        folder = "Scripts\\activate" if scene.target.os == "windows" else "bin/activate"
+        folder = "Scripts\\activate" if seen.target.os == "windows" else "bin/activate"
         yield Diagnosis(
             slug="wrong-interpreter",
             severity="warning",
@@ -157,16 +157,16 @@ def wrong_interpreter(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def low_disk(scene: Scene) -> Iterator[Diagnosis]:
+def low_disk(seen: Environment) -> Iterator[Diagnosis]:
     """Less room than what would be installed takes."""
-    plan = scene.choice if scene.choice is not None and scene.choice.error is None else scene.free
+    plan = seen.choice if seen.choice is not None and seen.choice.error is None else seen.free
     if plan is None or plan.status == "satisfied" or plan.backend is None:
         rooms = dict.fromkeys(_ROOM, _GIB // 2)
     elif plan.backend == "cpu":
         rooms = dict.fromkeys(_ROOM, _ROOM_CPU)
     else:
         rooms = _ROOM
-    for disk in scene.surroundings.disks:
+    for disk in seen.surroundings.disks:
         if disk.free < rooms.get(disk.what, 0):
             yield Diagnosis(
                 slug="low-disk",
@@ -178,13 +178,13 @@ def low_disk(scene: Scene) -> Iterator[Diagnosis]:
             )
 
 
-def other_filesystem(scene: Scene) -> Iterator[Diagnosis]:
+def other_filesystem(seen: Environment) -> Iterator[Diagnosis]:
     """Uv can link files only within one filesystem."""
-    disks = {disk.what: disk for disk in scene.surroundings.disks}
+    disks = {disk.what: disk for disk in seen.surroundings.disks}
     place, cache = disks.get("environment"), disks.get("uv cache")
     if place is None or cache is None or place.device == cache.device:
         return
-    if scene.surroundings.env.get("UV_LINK_MODE"):
+    if seen.surroundings.env.get("UV_LINK_MODE"):
         return
     yield Diagnosis(
         slug="cache-on-another-filesystem",
@@ -196,9 +196,9 @@ def other_filesystem(scene: Scene) -> Iterator[Diagnosis]:
     )
 
 
-def low_memory(scene: Scene) -> Iterator[Diagnosis]:
+def low_memory(seen: Environment) -> Iterator[Diagnosis]:
     """Too little memory to import torch with ease."""
-    size = scene.machine.memory_bytes
+    size = seen.machine.memory_bytes
     if size is not None and size < _MEMORY:
         yield Diagnosis(
             slug="low-memory",
@@ -209,11 +209,11 @@ def low_memory(scene: Scene) -> Iterator[Diagnosis]:
         )
 
 
-def long_path(scene: Scene) -> Iterator[Diagnosis]:
+def long_path(seen: Environment) -> Iterator[Diagnosis]:
     """Windows stops at 260 characters unless long paths are allowed."""
-    prefix = scene.target.prefix or ""
+    prefix = seen.target.prefix or ""
     length = len(prefix) + len("\\Lib\\site-packages\\") + _DEEPEST
-    if scene.target.os == "windows" and length > _WINDOWS_PATH:
+    if seen.target.os == "windows" and length > _WINDOWS_PATH:
         yield Diagnosis(
             slug="long-path",
             severity="warning",

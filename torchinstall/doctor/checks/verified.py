@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torchinstall.doctor.checks.remedies import by_hand, reinstall
-from torchinstall.doctor.model import Diagnosis, Scene
+from torchinstall.doctor.model import Diagnosis, Environment
 from torchinstall.doctor.symptoms import explain
 
 __all__ = ["does_not_compute"]
 
 
-def does_not_compute(scene: Scene) -> Iterator[Diagnosis]:
+def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
     """A check of verify failed; failures with the same words are one finding."""
     told: set[str] = set()
-    for check in scene.report.failed if scene.report is not None else ():
+    for check in seen.report.failed if seen.report is not None else ():
         if check.found in told:
             continue
         told.add(check.found)
-        known = explain(f"{check.found}\n{check.detail}", scene.catalog, platform=scene.target.platform)
+        known = explain(f"{check.found}\n{check.detail}", seen.catalog, platform=seen.target.platform)
         evidence = (f"wanted: {check.wanted}", f"found: {check.found}")
         if known:
             best = known[0]
@@ -37,5 +37,5 @@ def does_not_compute(scene: Scene) -> Iterator[Diagnosis]:
                 severity="error",
                 message=f"the check {check.name} failed",
                 evidence=evidence,
-                remedies=(reinstall(scene, package),),
+                remedies=(reinstall(seen, package),),
             )
