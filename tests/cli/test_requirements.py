@@ -93,12 +93,20 @@ def test_what_goes_to_uv_as_it_is(tmp_path: Path, line: str, args: list[str]) ->
         "--extra-index-url https://download.pytorch.org/whl/cu118",
         f"--index-url {BASE}/cu118",
         "-f https://download.pytorch.org/whl/torch_stable.html",
+        "--extra-index-url https://download-r2.pytorch.org/whl/cu128",
+        "--extra-index-url https://name:secret@download.pytorch.org/whl/cu118",
     ],
 )
 def test_the_pytorch_index_is_ours_to_choose(tmp_path: Path, line: str) -> None:
     asked = read(tmp_path, line)
     assert asked.uv_args == []
     assert [slug for slug, _ in asked.notes] == ["index-line-ignored"]
+    assert "secret" not in str(asked.notes)
+
+
+def test_an_index_that_merely_looks_like_a_mirror_of_pytorch_goes_to_uv(tmp_path: Path) -> None:
+    line = "--extra-index-url https://abetlen.github.io/llama-cpp-python/whl/cu124"
+    assert read(tmp_path, line).uv_args == ["--index", line.split()[1]]
 
 
 def test_paths_and_wheels(tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from torchinstall.catalog.load import load_catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.index.urls import (
+    BACKEND_NAME,
+    PyTorchIndex,
     check_secure,
     index_url,
     is_loopback,
     origin_of,
     page_url,
+    pytorch_index,
     redact,
     root_url,
 )
@@ -108,3 +112,87 @@ def test_an_origin_owns_only_itself() -> None:
     assert not mirror.owns(f"{BASE}/x")
     assert not origin_of(BASE).owns("https://m.example/x")
     assert origin_of("http://m.example/whl").owns("https://m.example/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "backend", "channel", "certain"),
+    [
+        (f"{BASE}/cu128", "cu128", "stable", True),
+        (f"{BASE}/nightly/rocm7.14/", "rocm7.14", "nightly", True),
+        (f"{BASE}/torch_stable.html", None, "stable", True),
+        (BASE, None, "stable", True),
+        ("https://download-r2.pytorch.org/whl/test/cu128", "cu128", "test", True),
+        ("https://user:pass@download.pytorch.org/whl/xpu", "xpu", "stable", True),
+        (f"{BASE}/cpu/torch-2.9.1%2Bcpu-cp312-cp312-win_amd64.whl", "cpu", "stable", True),
+        ("https://mirror.example/whl/cu128", "cu128", "stable", False),
+        ("https://mirror.example/cu128/simple/", "cu128", "stable", False),
+        ("https://mirror.example/root/cu128/+simple/", "cu128", "stable", False),
+        ("https://mirror.example/cpu/torch_stable.html", "cpu", "stable", False),
+        ("https://mirror.example/whl/torch_stable.html", None, "stable", False),
+    ],
+)
+def test_an_index_of_pytorch_is_recognised(
+    url: str, backend: str | None, channel: str, certain: bool
+) -> None:
+    assert pytorch_index(url) == PyTorchIndex(backend, channel, certain)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://index.example/simple",
+        "https://download.pytorch.org.evil.example/whl/torch",
+        "https://flashinfer.ai/whl/cu121/torch2.4",
+        "https://data.pyg.org/whl/torch-2.8.0+cu128.html",
+        "wheels/cu128",
+        "file:///wheels/cu128",
+        "https://[broken/whl/cu128",
+    ],
+)
+def test_another_place_is_no_index_of_pytorch(url: str) -> None:
+    assert pytorch_index(url) is None
+
+
+@pytest.mark.parametrize(
+    ("base", "inside", "outside"),
+    [
+        ("https://m.example/whl", "https://m.example/whl/cu128", "https://m.example/whl2/simple"),
+        ("https://u:p@m.example/whl/", "https://m.example/whl", "https://m.example/pypi"),
+        (
+            "https://m.example/pytorch-{backend}/simple",
+            "https://m.example/pytorch-cu128/simple",
+            "https://m.example/pypi",
+        ),
+        (
+            "https://m.example/{channel}/{backend}",
+            "https://m.example/nightly/cu128",
+            "https://m.example/pypi/a/b",
+        ),
+        ("https://m.example/{backend}/{channel}", "https://m.example/cu128", "https://m.example"),
+    ],
+)
+def test_the_index_base_in_use_is_certain(base: str, inside: str, outside: str) -> None:
+    found = pytorch_index(inside, index_base=base)
+    assert found is not None
+    assert found.certain
+    assert found.backend == ("cu128" if "cu128" in inside else None)
+    assert pytorch_index(outside, index_base=base) is None
+
+
+def test_the_names_of_backends_are_those_of_the_tables() -> None:
+    catalog = load_catalog()
+    for name in (
+        "cu102",
+        "cu128",
+        "cu1281",
+        "rocm6.4",
+        "rocm7.14",
+        "rocm6.4.1",
+        "cpu",
+        "xpu",
+        "tpu",
+        "cu",
+        "cu1",
+    ):
+        assert bool(BACKEND_NAME.fullmatch(name)) is (catalog.backend(name) is not None), name

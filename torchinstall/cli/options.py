@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torchinstall.cli.flags import CONFIG, DECLARED, SOURCES, Declared, Flag, config_kinds, declare
+from torchinstall.core.request import DEFAULT_INDEX_BASE
 
 __all__ = ["CONFIG", "DECLARED", "SOURCES", "Declared", "Flag", "config_kinds", "declare"]
 
@@ -176,7 +177,7 @@ declare(
         name="index_base",
         decls=("--index-base",),
         metavar="URL",
-        default="https://download.pytorch.org/whl",
+        default=DEFAULT_INDEX_BASE,
         section="Sources",
         help="A mirror of the PyTorch index, or a template with {backend}.",
     ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from torchinstall.cli.options import Declared, declare
+from torchinstall.core.request import DEFAULT_INDEX_BASE
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -118,7 +119,7 @@ def project_plan(
 def _without_requirements(settings: Settings) -> Settings:
     """The arguments of these verbs are no requirements to install, and what follows `--` is no flag of uv."""
     values = {name: value for name, value in settings.values.items() if name != "reqs"}
-    values.setdefault("index_base", "https://download.pytorch.org/whl")
+    values.setdefault("index_base", DEFAULT_INDEX_BASE)
     return structs.replace(settings, values=values, rest=())
 
 

@@ -12,8 +12,19 @@ if TYPE_CHECKING:
 
     from torchinstall.core.machine import Gpu
 
-__all__ = ["BareName", "Channel", "Request", "Setting", "Wanted", "canonical_name", "requirement"]
+__all__ = [
+    "DEFAULT_INDEX_BASE",
+    "BareName",
+    "Channel",
+    "Request",
+    "Setting",
+    "Wanted",
+    "canonical_name",
+    "requirement",
+]
 
+
+DEFAULT_INDEX_BASE = "https://download.pytorch.org/whl"
 
 Channel = Literal["stable", "test", "nightly"]
 
@@ -60,7 +71,7 @@ class Request(Struct, frozen=True, kw_only=True):
     target_gpus: tuple[Gpu, ...] = ()
     target_driver: str | None = None
     target_cuda: str | None = None
-    index_base: str = "https://download.pytorch.org/whl"
+    index_base: str = DEFAULT_INDEX_BASE
     find_links: tuple[str, ...] = ()
     offline: bool = False
     upgrade: bool = False

@@ -1,33 +1,40 @@
-"""URLs of an index: how they are built, which of them belong to it, and how they are shown.
+"""URLs of a PyTorch index: how they are built and recognised, and which URLs belong to one index.
 
-Rules: PyTorch serves one index from three hosts (the pages link from one to the other), so they count as one
-origin; any other index is exactly its own scheme, host and port. Whatever is shown loses its credentials.
+PyTorch serves one index from three hosts (the pages link from one to the other), so they count as one origin;
+any other index is exactly its own scheme, host and port.
 """
 
 from __future__ import annotations
 
 import re
 import urllib.parse
+from collections.abc import Callable
+from functools import lru_cache
 
 from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.request import DEFAULT_INDEX_BASE
 
 __all__ = [
+    "BACKEND_NAME",
     "DEFAULT_INDEX_BASE",
     "Origin",
+    "PyTorchIndex",
     "check_secure",
     "index_url",
     "is_loopback",
     "names_host",
     "origin_of",
     "page_url",
+    "pytorch_index",
     "redact",
     "root_url",
     "without_credentials",
 ]
 
-DEFAULT_INDEX_BASE = "https://download.pytorch.org/whl"
+BACKEND_NAME = re.compile(r"cu\d{2,}|rocm\d+(?:\.\d+)+|cpu|xpu")
+"""The names of directories that hold builds; `backend_kinds.json` says what each one means."""
 
 _OFFICIAL_HOSTS = frozenset(
     {"download.pytorch.org", "download-r2.pytorch.org", "d21usjoq99fcb9.cloudfront.net"}
@@ -76,6 +83,72 @@ def origin_of(url: str) -> Origin:
     if scheme not in _DEFAULT_PORTS or not host:
         raise ValueError(f"not an http URL: {redact(url)}")
     return Origin(scheme, host, parts.port or _DEFAULT_PORTS[scheme])
+
+
+class PyTorchIndex(Struct, frozen=True):
+    """What a URL says of the PyTorch index that it names.
+
+    Attributes:
+        backend: `cu128`; None where it serves all of them (a channel's root, `torch_stable.html`).
+        channel: `stable`, `test`, `nightly`.
+        certain: on PyTorch's own hosts or below the index base in use. Otherwise its path merely has the
+            shape of a mirror (`https://mirror.example/whl/cu128`, `…/cu128/simple`), which an index of
+            other packages may have too.
+    """
+
+    backend: str | None
+    channel: str
+    certain: bool
+
+
+def pytorch_index(
+    url: str,
+    is_backend: Callable[[str], object] = BACKEND_NAME.fullmatch,
+    *,
+    index_base: str = DEFAULT_INDEX_BASE,
+) -> PyTorchIndex | None:
+    """Recognise the URL of a PyTorch index, of one of its mirrors, or of a page of links (`find-links`).
+
+    Args:
+        url: anything; what is no http(s) URL is no index of PyTorch.
+        is_backend: whether a name is a backend; `Catalog.backend` knows those of the tables in use.
+        index_base: the one in use, a template included.
+    """
+    try:
+        parts = urllib.parse.urlsplit(without_credentials(url.strip()))
+        origin = origin_of(url)
+    except ValueError:
+        return None
+    segments = [segment for segment in parts.path.split("/") if segment]
+    named = [segment for segment in segments if is_backend(segment)]
+    channel = next((segment for segment in segments if segment in ("test", "nightly")), "stable")
+    served = _base_pattern(index_base).match(without_credentials(url.strip()))
+    if served is not None and "backend" in served.groupdict():
+        served = served if is_backend(served["backend"]) else None
+        named = [served["backend"]] if served else named
+    if origin.official or served:
+        return PyTorchIndex(named[-1] if named else None, channel, certain=True)
+    while segments and segments[-1] in _AFTER_BACKEND:
+        links = segments.pop() == "torch_stable.html"
+        if links and not named:
+            return PyTorchIndex(None, channel, certain=False)
+    if not segments or not is_backend(segments[-1]):
+        return None
+    return PyTorchIndex(segments[-1], channel, certain=False)
+
+
+_AFTER_BACKEND = frozenset({"simple", "+simple", "stable", "test", "nightly", "torch_stable.html"})
+"""What may follow the backend in the path of a mirror."""
+
+
+@lru_cache(maxsize=8)
+def _base_pattern(index_base: str) -> re.Pattern[str]:
+    """Matches an index base (filled in where it is a template) and what lies below it."""
+    text = re.escape(without_credentials(index_base.strip()).rstrip("/"))
+    text = text.replace(r"\{backend\}", "(?P<backend>[^/?#]+)").replace(
+        r"\{channel\}/", "(?:test/|nightly/)?"
+    )
+    return re.compile(text.replace(r"/\{channel\}", "(?:/test|/nightly)?") + "(?:[/?#]|$)")
 
 
 def index_url(index_base: str, channel: str, backend: str) -> str:

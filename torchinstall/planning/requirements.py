@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.redact import redacted
 from torchinstall.core.request import requirement
+from torchinstall.index.urls import pytorch_index
 
 if TYPE_CHECKING:
     from torchinstall.core.request import Wanted
@@ -97,14 +99,14 @@ class Reader:
     Args:
         cwd: where relative paths start.
         env: for `${NAME}` in files.
-        torch_index: base URL of the PyTorch index: a file's own line for it is left out, since torchinstall
-            routes to it.
+        index_base: of the PyTorch index. A file's own line for it is omitted, since torchinstall routes to
+            it.
     """
 
-    def __init__(self, cwd: Path, env: Mapping[str, str], torch_index: str) -> None:
+    def __init__(self, cwd: Path, env: Mapping[str, str], index_base: str) -> None:
         self.cwd = cwd
         self.env = env
-        self.torch_index = torch_index.partition("{")[0].rstrip("/")
+        self.index_base = index_base
         self.asked = Asked()
         self._open: list[Path] = []
         self._in_constraints = False
@@ -223,11 +225,15 @@ class Reader:
 
     def _left_out(self, value: str, where: str) -> None:
         self.asked.notes.append(
-            ("index-line-ignored", f"{where} names {value}; torchinstall chooses the PyTorch index itself")
+            (
+                "index-line-ignored",
+                f"{where} names {redacted(value)}; torchinstall chooses the PyTorch index itself",
+            )
         )
 
     def _is_torch_index(self, url: str) -> bool:
-        return url.startswith((self.torch_index, "https://download.pytorch.org/"))
+        found = pytorch_index(url, index_base=self.index_base)
+        return found is not None and found.certain
 
     def _requirement(self, text: str, where: str, base: Path) -> None:
         if (named := _NAMED.fullmatch(text)) is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torchinstall.core.plan import Message
-from torchinstall.project.sources import backend_of_url
+from torchinstall.index.urls import pytorch_index
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
@@ -59,7 +59,7 @@ def _old_keys(view: ProjectView, catalog: Catalog) -> Iterator[Message]:
         for key in ("index-url", "extra-index-url"):
             value = table.get(key)
             for url in value if isinstance(value, list) else [value]:
-                if isinstance(url, str) and backend_of_url(url, catalog):
+                if isinstance(url, str) and pytorch_index(url, catalog.backend):
                     yield Message(
                         slug="index-not-explicit",
                         message=f"{where}.{key} names an index of PyTorch, so every package may come from "
@@ -69,7 +69,7 @@ def _old_keys(view: ProjectView, catalog: Catalog) -> Iterator[Message]:
 
 def _open(view: ProjectView, catalog: Catalog) -> Iterator[Message]:
     for row in view.indexes:
-        if row.explicit or backend_of_url(row.url, catalog) is None:
+        if row.explicit or not pytorch_index(row.url, catalog.backend):
             continue
         yield Message(
             slug="index-not-explicit",

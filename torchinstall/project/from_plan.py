@@ -8,6 +8,7 @@ from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.project.availability import Stock
 from torchinstall.project.model import Layout, LayoutName
 from torchinstall.project.platforms import CELLS
@@ -41,7 +42,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     default: str | None = None
     packages: tuple[str, ...] = ()
     required: tuple[str, ...] | None = None
-    index_base: str = "https://download.pytorch.org/whl"
+    index_base: str = DEFAULT_INDEX_BASE
 
 
 def parse_on(text: str) -> tuple[str, str]:

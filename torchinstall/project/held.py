@@ -8,9 +8,9 @@ from msgspec import Struct
 from packaging.markers import InvalidMarker, Marker
 from packaging.utils import canonicalize_name
 
+from torchinstall.index.urls import pytorch_index
 from torchinstall.project.model import LayoutName
 from torchinstall.project.platforms import CELLS, marker_environment
-from torchinstall.project.sources import backend_of_url
 from torchinstall.project.view import Place, ProjectView
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ def offers(view: ProjectView, catalog: Catalog) -> tuple[Offer, ...]:
     urls = {row.name: row.url for row in view.indexes if row.name is not None}
     found = []
     for row in view.sources.get("torch", []):
-        backend = backend_of_url(urls.get(str(row.get("index")), ""), catalog)
-        if backend is None:
+        index = pytorch_index(urls.get(str(row.get("index")), ""), catalog.backend)
+        if index is None or index.backend is None:
             continue
         place = None
         if "extra" in row:
             place = Place("extra", str(row["extra"]))
         elif "group" in row:
             place = Place("group", str(row["group"]))
-        found.append(Offer(backend, place))
+        found.append(Offer(index.backend, place))
     return tuple(dict.fromkeys(found))
 
 
@@ -76,9 +76,9 @@ def _on(view: ProjectView, catalog: Catalog) -> tuple[tuple[str, str], ...]:
     found = []
     for cell in CELLS:
         for row in view.sources.get("torch", []):
-            backend = backend_of_url(urls.get(str(row.get("index")), ""), catalog)
-            if backend is not None and _holds(str(row.get("marker", "")), cell):
-                found.append((cell, backend))
+            index = pytorch_index(urls.get(str(row.get("index")), ""), catalog.backend)
+            if index and index.backend and _holds(str(row.get("marker", "")), cell):
+                found.append((cell, index.backend))
                 break
     return tuple(found)
 

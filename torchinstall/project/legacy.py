@@ -9,14 +9,14 @@ from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.core.errors import UsageError
+from torchinstall.index.urls import pytorch_index
 from torchinstall.project.platforms import CELLS, marker_environment
-from torchinstall.project.sources import backend_of_url
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.project.view import Listed, ProjectView
 
-__all__ = ["Legacy", "find_links_of", "is_torch_links", "local_pins", "recognise", "refuse_legacy"]
+__all__ = ["Legacy", "find_links_of", "local_pins", "recognise", "refuse_legacy"]
 
 Kind = Literal["find-links", "rye", "poetry", "pdm"]
 
@@ -39,7 +39,7 @@ def recognise(view: ProjectView, catalog: Catalog) -> Legacy:
     """Find pins with a local version, PyTorch `find-links`, and the tables of Rye, Poetry and PDM."""
     kinds: list[Kind] = []
     pins = local_pins(view, catalog)
-    if pins or any(is_torch_links(url, catalog) for url in find_links_of(view)):
+    if pins or any(pytorch_index(url, catalog.backend) for url in find_links_of(view)):
         kinds.append("find-links")
     tools: tuple[Kind, ...] = ("rye", "poetry", "pdm")
     kinds += [kind for kind in tools if view.tool(kind)]
@@ -81,11 +81,6 @@ def find_links_of(view: ProjectView) -> tuple[str, ...]:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value] if value is not None else []
-
-
-def is_torch_links(url: str, catalog: Catalog) -> bool:
-    """Whether a find-links page is one of PyTorch's (`…/whl/torch_stable.html`, `…/whl/cu121`)."""
-    return url.rstrip("/").endswith("torch_stable.html") or backend_of_url(url, catalog) is not None
 
 
 def local_pins(view: ProjectView, catalog: Catalog) -> tuple[Listed, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torchinstall.core.plan import Message
+from torchinstall.index.urls import pytorch_index
 from torchinstall.project.edit import Edited, edit_with
-from torchinstall.project.legacy import is_torch_links, local_pins
+from torchinstall.project.legacy import local_pins
 from torchinstall.project.poetry import project_table
-from torchinstall.project.sources import backend_of_url
 from torchinstall.project.toml import add_table, array, inline, quoted, table_at, value
 from torchinstall.project.view import Place, ProjectView
 
@@ -88,7 +88,7 @@ def _links(document: Any, view: ProjectView, catalog: Catalog) -> list[Message]:
         links = table.get("find-links") if isinstance(table, Mapping) else None
         if not isinstance(links, list):
             continue
-        gone = [position for position, url in enumerate(links) if is_torch_links(str(url), catalog)]
+        gone = [position for position, url in enumerate(links) if pytorch_index(str(url), catalog.backend)]
         for position in reversed(gone):
             notes.append(_did(f"find-links {links[position]} is replaced by an explicit index"))
             del links[position]
@@ -109,7 +109,7 @@ def _rye(document: Any, view: ProjectView, catalog: Catalog) -> list[Message]:
         notes.append(_did("tool.rye.dev-dependencies became the dependency group dev"))
     for row in _rows(rye.get("sources")):
         url, name = str(row.get("url", "")), str(row.get("name", ""))
-        if is_torch_links(url, catalog):
+        if pytorch_index(url, catalog.backend):
             notes.append(_did(f"the Rye source {name or url} is replaced by an explicit index"))
         elif row.get("type", "index") == "index" and url:
             _index(document, name, url, default=name == "default")
@@ -143,7 +143,7 @@ def _pdm(document: Any, view: ProjectView, catalog: Catalog) -> list[Message]:
         del document["tool"]["pdm"]["dev-dependencies"]
     for row in _rows(pdm.get("source")):
         url, name = str(row.get("url", "")), str(row.get("name", ""))
-        if url and backend_of_url(url, catalog) is None and row.get("type", "index") == "index":
+        if url and pytorch_index(url, catalog.backend) is None and row.get("type", "index") == "index":
             _index(document, name, url, default=name == "pypi")
             notes.append(_did(f"the PDM source {name or url} is an index of uv too"))
     return notes

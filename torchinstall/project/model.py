@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from msgspec import Struct
 
 from torchinstall.core.plan import Message
+from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.project.view import Place
 
 __all__ = ["LAYOUTS", "Desired", "Layout", "LayoutName", "Message", "Need", "Route", "Selector", "Source"]
@@ -38,7 +39,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     default: str | None = None
     packages: tuple[str, ...] = ("torch",)
     required: tuple[str, ...] = ()
-    index_base: str = "https://download.pytorch.org/whl"
+    index_base: str = DEFAULT_INDEX_BASE
     channel: str = "stable"
     caps: tuple[tuple[str, str], ...] = ()
     torch: str | None = None

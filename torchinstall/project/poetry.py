@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from torchinstall.project.sources import backend_of_url
+from torchinstall.index.urls import pytorch_index
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
@@ -127,7 +127,7 @@ def _groups(poetry: Mapping[str, Any], made: Made) -> None:
 def _sources(poetry: Mapping[str, Any], made: Made, catalog: Catalog) -> None:
     """Sources of PyTorch are configured afresh; the others keep their names."""
     rows = [row for row in poetry.get("source", []) if isinstance(row, Mapping)]
-    torch = {str(row.get("name")) for row in rows if backend_of_url(str(row.get("url", "")), catalog)}
+    torch = {str(row.get("name")) for row in rows if pytorch_index(str(row.get("url", "")), catalog.backend)}
     for row in rows:
         name, url = str(row.get("name", "")), str(row.get("url", ""))
         if url and name not in torch:

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from packaging.utils import canonicalize_name
 
 from torchinstall.core.errors import UsageError
+from torchinstall.index.urls import pytorch_index
 from torchinstall.project.model import Desired, Message, Source
 from torchinstall.project.view import IndexRow, ProjectView, same_url
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
 
-__all__ = ["IndexPlan", "backend_of_url", "merged_sources", "plan_indexes"]
+__all__ = ["IndexPlan", "merged_sources", "plan_indexes"]
 
 SourceRow = dict[str, Any]
 """One entry of a package's sources, as TOML has it."""
-
-
-def backend_of_url(url: str, catalog: Catalog) -> str | None:
-    """The backend that an index URL names in its path; None: it is no index of one backend."""
-    for part in reversed(urlsplit(url).path.split("/")):
-        if part and catalog.backend(part) is not None:
-            return part
-    return None
 
 
 class IndexPlan:
@@ -106,7 +98,7 @@ def merged_sources(
     for row in view.sources.get(package, []):
         url = urls.get(str(row.get("index")), "")
         known = row.get("index") in plan.names.values()
-        if "index" not in row or not (known or backend_of_url(url, catalog)):
+        if "index" not in row or not (known or pytorch_index(url, catalog.backend)):
             raise _conflict(package, row, url)
         select = _select(row)
         if select in selected or select is None:

@@ -12,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-__all__ = ["IndexRow", "Listed", "Place", "ProjectView", "last_segment", "same_url"]
+__all__ = ["IndexRow", "Listed", "Place", "ProjectView", "same_url"]
 
 _MINORS = range(6, 30)
 
@@ -61,11 +61,6 @@ def same_url(left: str, right: str) -> bool:
         return f"{scheme.lower()}{separator}{host.rpartition('@')[2].lower()}{slash}{path}"
 
     return plain(left) == plain(right)
-
-
-def last_segment(url: str) -> str:
-    """The last piece of a URL's path, where an index of PyTorch names its backend."""
-    return url.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
 
 
 class ProjectView:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torchinstall.doctor.checks.remedies import by_hand
 from torchinstall.doctor.model import Diagnosis, Environment
-from torchinstall.project.view import ProjectView, last_segment
+from torchinstall.index.urls import pytorch_index
+from torchinstall.project.view import ProjectView
 
 __all__ = [
     "index_not_explicit",
@@ -136,13 +137,9 @@ _URL_VARIABLES = (
 
 
 def _of_pytorch(seen: Environment, text: str) -> bool:
-    """Whether one of these URLs is an index of PyTorch's, or a mirror of one (`…/whl/cu128`)."""
-    for url in re.findall(r"https?://[^\s'\",\]]+", text):
-        if "download.pytorch.org" in url or "download-r2.pytorch.org" in url:
-            return True
-        if "/whl/" in url and seen.catalog.backend(last_segment(url)) is not None:
-            return True
-    return False
+    """Whether one of the URLs in a text is an index of PyTorch's, or a mirror of one."""
+    urls = re.findall(r"https?://[^\s'\",\]]+", text)
+    return any(pytorch_index(url, seen.catalog.backend) for url in urls)
 
 
 def source_without_dependency(seen: Environment) -> Iterator[Diagnosis]:
