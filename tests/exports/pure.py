@@ -12,17 +12,16 @@ from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request
 from torchinstall.core.tags import foreign_target
 from torchinstall.export import FORMATS, render
-from torchinstall.export.build import given_of
-from torchinstall.export.containers import container_on
-from torchinstall.export.inputs import Given, Locked
+from torchinstall.export.containers import container_machine
+from torchinstall.export.inputs import ExportInput, Locked, export_input
 from torchinstall.planner.selection import plan
 from torchinstall.planning.assemble import Line
 from torchinstall.planning.request import Order
 
-__all__ = ["given", "rendered"]
+__all__ = ["exported", "rendered"]
 
 
-def given(
+def exported(
     machine: Machine,
     *requirements: str,
     python: str = "3.12",
@@ -32,7 +31,7 @@ def given(
     base: Path = Path("/project"),
     pylock: str | None = None,
     **more: Any,
-) -> Given:
+) -> ExportInput:
     """What formats are made from, for a machine in values; `pylock` is what uv would answer."""
     request = Request(requirements=tuple(map(Requirement, requirements or ("torch", "torchvision"))), **more)
     target = foreign_target(machine, python)
@@ -46,10 +45,10 @@ def given(
         assert pylock is not None, "this format was not to ask uv"
         return pylock
 
-    return given_of(line, resolve=resolve, uv="0.13.9", lock=lock, base=base)
+    return export_input(line, resolve=resolve, uv="0.13.9", lock=lock, base=base)
 
 
 def rendered(name: str, machine: Machine, *requirements: str, **more: Any) -> str:
     """The text of one format."""
-    there = container_on(machine) if FORMATS[name].container else machine
-    return render(name, given(there, *requirements, **more))
+    there = container_machine(machine) if FORMATS[name].container else machine
+    return render(name, exported(there, *requirements, **more))

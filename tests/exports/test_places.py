@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import run
-from tests.exports.pure import given, rendered
+from tests.exports.pure import exported, rendered
 from tests.exports.support import BACKEND, H100, MINOR, TAG, call, export, ran, uv_env
 from tests.support.index_server import IndexServer
 from tests.support.installing import Place, uv_path
@@ -92,7 +92,7 @@ def test_ones_own_indexes_and_switches_are_kept() -> None:
 @pytest.mark.parametrize("argument", ["--editable", "./a-folder"])
 def test_what_no_file_can_hold_is_refused(argument: str) -> None:
     with pytest.raises(TorchInstallError) as caught:
-        given(H100_HERE, "torch==2.9.1", uv_args=(argument, "x"))
+        exported(H100_HERE, "torch==2.9.1", uv_args=(argument, "x"))
     assert caught.value.slug == "not-exportable"
 
 
@@ -133,7 +133,7 @@ def test_windows_gets_quotes_that_its_shells_know() -> None:
 
 def test_a_package_that_torch_itself_pins_is_pinned_as_uv_resolves_it() -> None:
     machine = linux(amd("gfx1100"))
-    made = given(machine, "torch", backend="rocm7.14", pylock="")
+    made = exported(machine, "torch", backend="rocm7.14", pylock="")
     assert [pin for pin in made.pins if pin.version is None and pin.index], "the plan leaves it to uv"
     pin = next(pin for pin in made.pins if pin.version is None)
     file = f"{pin.name.replace('-', '_')}-3.9.9-cp312-cp312-linux_x86_64.whl"
@@ -141,7 +141,7 @@ def test_a_package_that_torch_itself_pins_is_pinned_as_uv_resolves_it() -> None:
         f'[[packages]]\nname = "{pin.name}"\nversion = "3.9.9"\n'
         f'wheels = [{{ url = "https://x.example/{file}", hashes = {{ sha256 = "00" }} }}]\n'
     )
-    text = render("constraints", given(machine, "torch", backend="rocm7.14", pylock=pylock))
+    text = render("constraints", exported(machine, "torch", backend="rocm7.14", pylock=pylock))
     assert f"{pin.name}==3.9.9" in text.splitlines()
 
 
@@ -164,7 +164,7 @@ def test_the_steps_of_a_workflow_run(
 
 @pytest.mark.parametrize("name", ["dockerfile", "devcontainer", "github-actions"])
 def test_a_locked_project_is_synced_and_nothing_is_named_again(name: str) -> None:
-    lock = Locked(flags=("--extra", "cpu"), backend="cpu")
+    lock = Locked(flags=("--extra", "cpu"))
     text = rendered(name, linux(), "torch==2.9.1", "einops", lock=lock)
     assert "uv sync --frozen" in text
     assert "--extra cpu" in text

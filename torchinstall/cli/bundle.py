@@ -26,7 +26,7 @@ _INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"
 
 def run(session: Session, settings: Settings) -> int:
     """Plan, resolve, download; a plan that says "impossible" is the error."""
-    from torchinstall.export.build import check_args
+    from torchinstall.export.inputs import check_exportable
     from torchinstall.export.resolve import files_of, resolve
     from torchinstall.planning.assemble import prepare, refusal
 
@@ -45,7 +45,7 @@ def run(session: Session, settings: Settings) -> int:
     error = refusal(line.plan)
     if error is not None:
         raise error
-    check_args(line.order.uv_args)
+    check_exportable(line.order.uv_args)
     uv = line.uv or context.find_uv(context.env)
     console.say(f"resolving what torch {line.plan.torch or ''} needs".replace("  ", " "))
     text = resolve(line, uv.path, context.env, context.cwd, only_wheels=True)

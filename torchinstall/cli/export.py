@@ -53,7 +53,7 @@ EXPORT_OPTIONS = tuple(name for name in PLAN_OPTIONS if name != "upgrade")
 def run(session: Session, settings: Settings) -> int:
     """Plan and write; a plan that says "impossible" is the error."""
     from torchinstall.export import render
-    from torchinstall.export.build import given_of, holds_credentials
+    from torchinstall.export.inputs import export_input, holds_credentials, title_of
     from torchinstall.export.resolve import resolve
     from torchinstall.planning.assemble import prepare, refusal
 
@@ -86,14 +86,14 @@ def run(session: Session, settings: Settings) -> int:
             "own way (netrc, a keyring, or variables such as UV_INDEX_<NAME>_PASSWORD)",
         )
     uv = line.uv or context.find_uv(context.env)
-    given = given_of(
+    data = export_input(
         line,
         resolve=lambda: resolve(line, uv.path, context.env, context.cwd),
         uv=uv.version,
         lock=_lock(session, line, folder) if folder is not None else None,
         base=folder or context.cwd,
     )
-    text = render(name, given)
+    text = render(name, data)
     output = settings.text("output")
     if output is None:
         console.out(text.removesuffix("\n"))
@@ -103,7 +103,7 @@ def run(session: Session, settings: Settings) -> int:
     path = context.path(output)
     make_folder(path.parent)
     write_atomically(path, text)
-    console.say(f"wrote {path}: {given.title}")
+    console.say(f"wrote {path}: {title_of(line.plan, line.target)}")
     return 0
 
 
@@ -180,10 +180,10 @@ def _in_container(context: Context, settings: Settings) -> tuple[Context, Settin
     import json
 
     from torchinstall.core.machine import machine_to_json
-    from torchinstall.export.containers import container_on
+    from torchinstall.export.containers import container_machine
     from torchinstall.planning.assemble import machine_of
 
-    machine = container_on(machine_of(context, settings))
+    machine = container_machine(machine_of(context, settings))
     stdin = io.StringIO(json.dumps(machine_to_json(machine)))
     values = {**settings.values, "machine": "-", "root": None}
     return structs.replace(context, stdin=stdin), structs.replace(settings, values=values)
@@ -210,7 +210,6 @@ def _lock(session: Session, line: Line, folder: Path) -> Locked:
         session.console.warn(note.slug, note.message)
     return Locked(
         flags=choice.flags,
-        backend=choice.offer.backend if choice.offer is not None else None,
         package="build-system" in view.data and view.uv.get("package") is not False,
     )
 

@@ -1,6 +1,6 @@
-"""A plan written down for the tools of others: one file a format, each with `render(given) -> str`. Pure.
+"""A plan written down for other tools: `FORMATS` is the table, `render` makes the text of one format.
 
-`FORMATS` is the table; a new format is its file and one row.
+A new format is one function `(export: ExportInput) -> str` and one row.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from torchinstall.export.inputs import Given
+if TYPE_CHECKING:  # the command line reads the table at every start; what it needs besides is heavy
+    from torchinstall.export.inputs import ExportInput
 
 __all__ = ["FORMATS", "Format", "render"]
 
@@ -20,44 +20,49 @@ class Format(Struct, frozen=True, kw_only=True):
     """One format.
 
     Attributes:
-        module: below this package.
-        file: the name that its readers expect; empty: it is no file but a command.
-        container: it describes a Linux container, whatever the machine is that it is written on.
-        locked: where a project with a lock is at hand, it is what is installed.
+        function: renders it: `module:name` below this package.
+        file: the file name that its tool expects; empty: it is not a file but a command.
+        container: it describes a Linux container, whatever machine it is written on.
+        locked: in a project with a lock, the lock is installed.
     """
 
-    module: str
-    file: str
+    function: str
+    file: str = ""
     container: bool = False
     locked: bool = False
 
 
 FORMATS: dict[str, Format] = {
-    "pip": Format(module="pip", file=""),
-    "requirements": Format(module="requirements", file="requirements.txt"),
-    "constraints": Format(module="constraints", file="constraints.txt"),
-    "uv": Format(module="uv", file="pyproject.toml"),
-    "pylock": Format(module="pylock", file="pylock.toml"),
-    "poetry": Format(module="poetry", file="pyproject.toml"),
-    "pdm": Format(module="pdm", file="pyproject.toml"),
-    "pixi": Format(module="pixi", file="pixi.toml"),
-    "conda": Format(module="conda", file="environment.yml"),
-    "dockerfile": Format(module="dockerfile", file="Dockerfile", container=True, locked=True),
+    "pip": Format(function="requirements:pip"),
+    "requirements": Format(function="requirements:requirements", file="requirements.txt"),
+    "constraints": Format(function="requirements:constraints", file="constraints.txt"),
+    "uv": Format(function="projects:uv", file="pyproject.toml"),
+    "pylock": Format(function="requirements:pylock", file="pylock.toml"),
+    "poetry": Format(function="projects:poetry", file="pyproject.toml"),
+    "pdm": Format(function="projects:pdm", file="pyproject.toml"),
+    "pixi": Format(function="environments:pixi", file="pixi.toml"),
+    "conda": Format(function="environments:conda", file="environment.yml"),
+    "dockerfile": Format(function="containers:dockerfile", file="Dockerfile", container=True, locked=True),
     "devcontainer": Format(
-        module="devcontainer", file=".devcontainer/devcontainer.json", container=True, locked=True
+        function="containers:devcontainer",
+        file=".devcontainer/devcontainer.json",
+        container=True,
+        locked=True,
     ),
-    "github-actions": Format(module="github_actions", file=".github/workflows/tests.yml", locked=True),
+    "github-actions": Format(
+        function="containers:github_actions", file=".github/workflows/tests.yml", locked=True
+    ),
 }
 """By the name that `--format` takes."""
 
 
-def render(name: str, given: Given) -> str:
-    """The text of one format, with a line end at its end.
+def render(name: str, export: ExportInput) -> str:
+    """The text of one format; it ends with a newline.
 
     Raises:
-        UsageError: the plan holds something that the format cannot say.
-        InstallFailedError: the format needs uv to resolve, and uv cannot.
+        UsageError: `not-exportable`: the format cannot hold something of the plan.
+        InstallFailedError: uv was needed to resolve, and it could not.
     """
-    module = importlib.import_module(f"{__name__}.{FORMATS[name].module}")
-    text: str = module.render(given)
+    module, _, function = FORMATS[name].function.partition(":")
+    text: str = getattr(importlib.import_module(f"{__name__}.{module}"), function)(export)
     return text

@@ -1,40 +1,68 @@
-"""What every format is made from: the plan in the shape that files need. Pure."""
+"""The input of every format: a plan in the form that files need, without anything that no file can hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from msgspec import Struct
+from msgspec import Struct, structs
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from torchinstall import __version__
+from torchinstall.catalog.model import BackendInfo
 from torchinstall.core.errors import UsageError
+from torchinstall.core.plan import Package, Plan
+from torchinstall.core.target import Target
+from torchinstall.index.urls import without_credentials
+from torchinstall.install.command import project_text
+from torchinstall.planning.assemble import Line
+from torchinstall.project.toml import loads
 
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
-    from torchinstall.catalog.model import BackendInfo
-    from torchinstall.core.machine import Machine
-    from torchinstall.core.plan import Plan
-    from torchinstall.core.target import Target
-
-__all__ = ["Given", "Locked", "Pin", "no_way_to_say", "title_of"]
+__all__ = [
+    "PIP_OPTIONS",
+    "ExportInput",
+    "Locked",
+    "Pin",
+    "check_exportable",
+    "export_input",
+    "holds_credentials",
+    "not_exportable",
+    "split_options",
+    "title_of",
+]
 
 _SYSTEMS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
+
+PIP_OPTIONS = {
+    "--default-index": "--index-url",
+    "--index": "--extra-index-url",
+    "--no-index": "--no-index",
+    "--no-binary": "--no-binary",
+    "--only-binary": "--only-binary",
+    "--find-links": "--find-links",
+    "--allow-insecure-host": "--trusted-host",
+    "--keyring-provider": "--keyring-provider",
+    "--prerelease": "",
+    "--index-strategy": "",
+}
+"""The options of uv that a file can hold -> pip's name for each; empty: pip has none."""
 
 
 class Pin(Struct, frozen=True, kw_only=True):
     """One package whose build is decided.
 
     Attributes:
-        line: the requirement to write where the source is written elsewhere: `torch[opt]==2.9.1+cu128`.
-        version: with its local segment; None for a file that does not say.
-        index: the only index it may come from; None: the default index, or `folders` or `url`.
-        folders: where its wheel lies.
+        requirement: to write where the source is written elsewhere: `torch[opt]==2.9.1+cu128`.
+        version: with its local segment; None for a file whose name does not say.
+        index: the only index it may come from; None: the default index, or `folders`, or `url`.
+        folders: of wheels, one of which has it.
         url: of the very file, where the user named one or the folder's file is known.
     """
 
     name: str
-    line: str
+    requirement: str
     version: str | None
     index: str | None = None
     folders: tuple[str, ...] = ()
@@ -43,12 +71,12 @@ class Pin(Struct, frozen=True, kw_only=True):
     @property
     def exact(self) -> str:
         """The name with its version, for a tool that has the file already."""
-        return self.line if self.version is None else f"{self.name}=={self.version}"
+        return self.requirement if self.version is None else f"{self.name}=={self.version}"
 
     @property
     def by_file(self) -> str:
-        """The requirement with its file where that is known: for tools that know no folders."""
-        return f"{self.name} @ {self.url}" if self.url is not None else self.line
+        """The requirement with its file where that is known, for tools that know no folders."""
+        return f"{self.name} @ {self.url}" if self.url is not None else self.requirement
 
 
 class Locked(Struct, frozen=True, kw_only=True):
@@ -56,48 +84,55 @@ class Locked(Struct, frozen=True, kw_only=True):
 
     Attributes:
         flags: for `uv sync`, so that it takes what fits the plan's machine.
-        backend: what those flags choose; None: the project has no choice.
-        package: it has a build backend, so that it is itself installed.
+        package: the project has a build backend, so it is itself installed.
     """
 
     flags: tuple[str, ...] = ()
-    backend: str | None = None
     package: bool = False
 
 
-class Given(Struct, frozen=True, kw_only=True):
+class ExportInput(Struct, frozen=True, kw_only=True):
     """A plan and what formats need besides.
 
     Attributes:
-        backend: of the plan; None on platforms without one.
+        backend: of the plan; None on platforms without backends.
         pins: packages whose build is decided, in the plan's order.
         others: requirements that the tool resolves from the user's own indexes.
-        tool: of this program, for the head of a file: `torchinstall 1.2`.
-        uv: version of the uv that served here.
-        uv_args: the user's own indexes and switches, as uv spells them.
-        constraint_files: as typed.
         resolve: asks uv for everything that will be installed, as PEP 751 text.
-        lock: the project at hand; None: there is none, or the format does not use it.
+        uv: version of the uv that was used here.
+        uv_args: the user's own indexes and switches, with uv's names.
+        constraint_files: as typed.
+        lock: of the project at hand; None: there is none, or the format does not use it.
+        base: the folder that files are written for; paths in them start there.
     """
 
     plan: Plan
     target: Target
-    machine: Machine
     backend: BackendInfo | None
     pins: tuple[Pin, ...]
     others: tuple[str, ...]
-    tool: str
     resolve: Callable[[], str]
     uv: str = ""
     uv_args: tuple[str, ...] = ()
     constraint_files: tuple[str, ...] = ()
     lock: Locked | None = None
-    base: str = ""
+    base: Path = Path()
 
     @property
     def python(self) -> str:
         """`3.12`."""
         return ".".join(self.target.python_version.split(".")[:2])
+
+    @property
+    def vendor(self) -> str | None:
+        """Whose GPUs the build uses; None: it is a CPU build."""
+        return self.backend.kind.vendor if self.backend is not None else None
+
+    @property
+    def cuda_toolkit(self) -> tuple[int, ...] | None:
+        """`(12, 8)`; None: the build is not a CUDA build."""
+        backend = self.backend
+        return backend.toolkit if backend is not None and backend.kind.kind == "cuda" else None
 
     @property
     def indexes(self) -> dict[str, str]:
@@ -116,25 +151,85 @@ class Given(Struct, frozen=True, kw_only=True):
         """The name of the index that a pin comes from."""
         return next((name for name, url in self.indexes.items() if url == pin.index), None)
 
-    def requirements(self) -> tuple[Requirement, ...]:
-        """`others`, parsed; those whose marker does not hold for the target are left out."""
-        from packaging.requirements import Requirement
+    def head(self, usage: str = "") -> list[str]:
+        """The comment at the top of a file: what it is for, who wrote it, how it is used."""
+        snapshot = self.plan.catalog.snapshot
+        lines = [
+            f"{title_of(self.plan, self.target)}.",
+            f"Written by torchinstall {__version__} from tables of {snapshot}.",
+            usage,
+        ]
+        return [f"# {line}" for line in lines if line]
 
-        from torchinstall.project.platforms import marker_environment
 
-        environment = marker_environment(self.target.platform, self.python)
-        rows = (Requirement(line) for line in self.others)
-        return tuple(row for row in rows if row.marker is None or row.marker.evaluate(dict(environment)))
+def export_input(
+    line: Line, *, resolve: Callable[[], str], uv: str = "", lock: Locked | None = None, base: Path
+) -> ExportInput:
+    """The input of formats from a plan that is not impossible.
 
-    @property
-    def title(self) -> str:
-        """What it is for, in one line."""
-        return title_of(self.plan, self.target)
+    Raises:
+        UsageError: `not-exportable`: a requirement cannot be written down.
+    """
+    check_exportable(line.order.uv_args)
+    pins, others = _pins(line.plan)
+    return ExportInput(
+        plan=line.plan,
+        target=line.target,
+        backend=line.catalog.backend(line.plan.backend) if line.plan.backend else None,
+        pins=pins,
+        others=others,
+        resolve=resolve,
+        uv=uv,
+        uv_args=tuple(without_credentials(item) for item in line.order.uv_args),
+        constraint_files=line.order.constraint_files,
+        lock=lock,
+        base=base,
+    )
 
-    def head(self, how: str = "") -> list[str]:
-        """The comment at the head of a file: what it is for, who wrote it, how it is used."""
-        made = f"# Written by {self.tool} from tables of {self.plan.catalog.snapshot}."
-        return [f"# {self.title}.", made, *([f"# {how}"] if how else [])]
+
+def holds_credentials(line: Line) -> bool:
+    """Whether a URL that would be written down has a user name or password; formats omit them."""
+    plan = line.plan
+    texts = (*(item.index_url or "" for item in plan.packages), *plan.requirements, *line.order.uv_args)
+    return any(without_credentials(text) != text for text in texts)
+
+
+def split_options(uv_args: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The arguments of uv as (option, value)."""
+    rest = iter(uv_args)
+    for item in rest:
+        name, equals, value = item.partition("=")
+        if not equals and name != "--no-index":
+            value = next(rest, "")
+        yield name, value
+
+
+def check_exportable(uv_args: tuple[str, ...]) -> None:
+    """Refuse arguments of uv that no file can hold: editable installs, folders, other switches.
+
+    Raises:
+        UsageError: `not-exportable`.
+    """
+    for name, _ in split_options(uv_args):
+        if name not in PIP_OPTIONS:
+            raise UsageError(
+                "not-exportable",
+                f"{name} cannot be written to a file",
+                wanted="requirements by name, or wheels by path or URL",
+                found=name,
+                hints=("omit it, or build a wheel of it first: uv build --wheel",),
+            )
+
+
+def not_exportable(what: str, format_name: str, *hints: str) -> UsageError:
+    """The error of a format that cannot hold something of the plan."""
+    return UsageError(
+        "not-exportable",
+        f"{format_name} cannot express {what}",
+        wanted="a plan that the format can hold",
+        found=what,
+        hints=hints or ("torchinstall export --format uv",),
+    )
 
 
 def title_of(plan: Plan, target: Target) -> str:
@@ -143,17 +238,43 @@ def title_of(plan: Plan, target: Target) -> str:
     if plan.backend is not None and plan.backend not in build:
         build += f" ({plan.backend})"
     version = ".".join(target.python_version.split(".")[:2])
-    where = f"CPython {version} on {_SYSTEMS[target.os]} {target.arch}"
     gpus = dict.fromkeys(gpu.name or f"{gpu.vendor} {gpu.by}" for gpu in plan.gpus if gpu.covered)
-    return f"{build} for {where}" + (f", {', '.join(gpus)}" if gpus else "")
+    return ", ".join([f"{build} for CPython {version} on {_SYSTEMS[target.os]} {target.arch}", *gpus])
 
 
-def no_way_to_say(what: str, name: str, *hints: str) -> UsageError:
-    """The error of a format that cannot hold something of the plan."""
-    return UsageError(
-        "not-exportable",
-        f"{name} has no way to say {what}",
-        wanted="a plan that the format can hold",
-        found=what,
-        hints=hints or ("torchinstall export --format uv",),
-    )
+def _pins(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
+    """Packages whose build is decided, and the requirements that are left to the tool."""
+    packages = {item.name: item for item in plan.packages if item.version is not None or item.index_url}
+    pins: list[Pin] = []
+    others: list[str] = []
+    for text in (loads(project_text(plan)) or {})["project"]["dependencies"]:
+        requirement = Requirement(text)
+        name = canonicalize_name(requirement.name)
+        package = packages.get(name)
+        if requirement.url is not None:
+            version = _version_in(requirement.url) or (package.version if package is not None else None)
+            url = without_credentials(requirement.url)
+            pins.append(Pin(name=name, requirement=text, version=version, url=url))
+        elif package is not None:
+            pins.append(_pin(package, text, plan.find_links))
+        else:
+            others.append(without_credentials(text))
+    return tuple(pins), tuple(others)
+
+
+def _pin(package: Package, requirement: str, folders: tuple[str, ...]) -> Pin:
+    pin = Pin(name=package.name, requirement=requirement, version=package.version)
+    if package.index_url:
+        return structs.replace(pin, index=without_credentials(package.index_url))
+    if not package.routed:
+        return pin
+    paths = (Path(folder.removeprefix("file://")) / (package.wheel or "") for folder in folders)
+    file = next((path for path in paths if path.is_file()), None)
+    return structs.replace(pin, folders=folders, url=file.resolve().as_uri() if file is not None else None)
+
+
+def _version_in(url: str) -> str | None:
+    try:
+        return str(parse_wheel_filename(unquote(urlsplit(url).path).rpartition("/")[2])[1])
+    except InvalidWheelFilename:
+        return None

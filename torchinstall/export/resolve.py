@@ -1,4 +1,4 @@
-"""Everything that a plan will install: uv resolves it, its PEP 751 answer is read."""
+"""Everything that a plan will install: uv resolves it, and its answer (PEP 751) becomes a list of files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from msgspec import Struct, structs
+from msgspec import Struct
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from torchinstall.core.errors import InstallFailedError, NoCompatibleBuildError, ToolMissingError
 from torchinstall.core.versions import dotted_or_none
@@ -21,10 +23,9 @@ from torchinstall.project.toml import loads
 
 if TYPE_CHECKING:
     from torchinstall.core.target import Target
-    from torchinstall.export.inputs import Given, Pin
     from torchinstall.planning.assemble import Line
 
-__all__ = ["File", "compile_argv", "decided", "files_of", "platform_name", "resolve"]
+__all__ = ["File", "compile_argv", "files_of", "platform_name", "resolve"]
 
 _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """The minor versions of glibc that uv has a platform name for (`uv pip compile --help`)."""
@@ -49,11 +50,6 @@ class File(Struct, frozen=True, kw_only=True):
     def filename(self) -> str:
         """The last part of the URL."""
         return unquote(urlsplit(self.url).path).rpartition("/")[2]
-
-    @property
-    def is_wheel(self) -> bool:
-        """Whether it needs no building."""
-        return self.filename.endswith(".whl")
 
 
 def platform_name(target: Target) -> str:
@@ -166,24 +162,6 @@ def files_of(text: str, target: Target) -> tuple[File, ...]:
     return tuple(_file(row, rank, target) for row in rows)
 
 
-def decided(given: Given) -> tuple[Pin, ...]:
-    """The pins, each with its version: of a package that torch itself pins, only the resolver knows it.
-
-    Raises:
-        InstallFailedError: uv was needed, and it cannot resolve.
-    """
-    if all(pin.version is not None or pin.index is None for pin in given.pins):
-        return given.pins
-    versions = {file.name: file.version for file in files_of(given.resolve(), given.target)}
-    found = []
-    for pin in given.pins:
-        if pin.version is not None or pin.index is None:
-            found.append(pin)
-        elif (version := versions.get(pin.name)) is not None:
-            found.append(structs.replace(pin, version=version, line=f"{pin.line}=={version}"))
-    return tuple(found)
-
-
 def _file(row: dict[str, Any], rank: Mapping[str, int], target: Target) -> File:
     wheels = [_entry(row, entry) for entry in row.get("wheels", ())]
     if "archive" in row:
@@ -215,8 +193,6 @@ def _entry(row: dict[str, Any], entry: dict[str, Any]) -> File:
 
 def _rank(file: File, rank: Mapping[str, int]) -> tuple[int, tuple[int, str]] | None:
     """How well a wheel fits: its best tag, a higher build first; None where it does not fit."""
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
     try:
         _, _, build, tags = parse_wheel_filename(file.filename)
     except InvalidWheelFilename:
@@ -228,8 +204,6 @@ def _rank(file: File, rank: Mapping[str, int]) -> tuple[int, tuple[int, str]] | 
 
 def _tags(target: Target) -> list[str]:
     """Every wheel tag that the target takes, the most specific first."""
-    from packaging.tags import compatible_tags, cpython_tags
-
     version = tuple(int(part) for part in target.python_version.split(".")[:2])
     platforms = list(target.platform_tags)
     own = cpython_tags(version, [target.abi], platforms)

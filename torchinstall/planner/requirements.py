@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchinstall.core.request import Request, Wanted
     from torchinstall.core.target import Target
 
-__all__ = ["Wants", "of_url", "wants"]
+__all__ = ["Wants", "marker_environment", "of_url", "wants"]
 
 
 class Wants(Struct, frozen=True):
@@ -43,7 +43,7 @@ class Wants(Struct, frozen=True):
 
 def wants(request: Request, target: Target, catalog: Catalog) -> Wants:
     """Split what was asked for; requirements whose markers do not hold for the target are dropped."""
-    environment = _marker_environment(target)
+    environment = marker_environment(target)
     family: dict[str, None] = {"torch": None}
     pins: dict[str, SpecifierSet] = {}
     others: list[Wanted] = []
@@ -89,7 +89,7 @@ def of_url(package: str, wanted: Wants, catalog: Catalog) -> tuple[Wheels, ...]:
     return tuple(row for row in catalog.local if row.package == package and row.source == asked.url)
 
 
-def _marker_environment(target: Target) -> dict[str, str]:
+def marker_environment(target: Target) -> dict[str, str]:
     """The marker environment of the target (PEP 508), as far as requirements of a person use it."""
     short = ".".join(target.python_version.split(".")[:2])
     machine = {"windows": {"x86_64": "AMD64", "aarch64": "ARM64"}, "macos": {"aarch64": "arm64"}}
