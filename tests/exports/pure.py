@@ -11,7 +11,7 @@ from tests.support.planning import shipped
 from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request
 from torchinstall.core.tags import foreign_target
-from torchinstall.export import FORMATS, render
+from torchinstall.export import CONTAINERS, render
 from torchinstall.export.containers import container_machine
 from torchinstall.export.inputs import ExportInput, Locked, export_input
 from torchinstall.planner.selection import plan
@@ -50,5 +50,5 @@ def exported(
 
 def rendered(name: str, machine: Machine, *requirements: str, **more: Any) -> str:
     """The text of one format."""
-    there = container_machine(machine) if FORMATS[name].container else machine
+    there = container_machine(machine) if name in CONTAINERS else machine
     return render(name, exported(there, *requirements, **more))

@@ -34,17 +34,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "wheels"
 
 
+FILES = {
+    "pip": "commands",
+    "requirements": "requirements.txt",
+    "uv": "pyproject.toml",
+    "pylock": "pylock.toml",
+}
 FROM_FOLDER = ("torch==2.9.1+cu124", "torchvision", "-f", "wheels")
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", ["pip", "requirements", "uv", "pylock"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_folder_is_installed_from(
     tmp_path: Path, server: IndexServer, env: dict[str, str], place: Place, pip: str, folder: Path, name: str
 ) -> None:
     said = export(tmp_path, server, env, name, *FROM_FOLDER, "-p", place.python)
     assert said.code == 0, said.err
-    file = tmp_path / (FORMATS[name].file or "commands")
+    file = tmp_path / FILES[name]
     file.write_text(said.out, encoding="utf-8")
     if name == "pip":
         ran(said.out, {**env, "PIP_INDEX_URL": server.default_index}, tmp_path, place.python, pip=pip)

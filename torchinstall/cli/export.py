@@ -13,7 +13,7 @@ from torchinstall.cli.session import Session
 from torchinstall.cli.settings import Settings
 from torchinstall.cli.verb import Verb
 from torchinstall.core.errors import UsageError
-from torchinstall.export import FORMATS
+from torchinstall.export import CONTAINERS, FORMATS, LOCKED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,12 +67,11 @@ def run(session: Session, settings: Settings) -> int:
             found="nothing",
             hints=("torchinstall export --format requirements",),
         )
-    kind = FORMATS[name]
     context, asked = session.context, afresh(settings)
-    folder = _locked_project(session, settings) if kind.locked and not _asks(settings) else None
+    folder = _locked_project(session, settings) if name in LOCKED and not _asks(settings) else None
     if folder is not None:
         asked = _for_project(context, asked, folder)
-    if kind.container:
+    if name in CONTAINERS:
         context, asked = _in_container(context, asked)
     line = prepare(context, asked, here=False, detail=console.detail)
     report_warnings(console, line.plan)
