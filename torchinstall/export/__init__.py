@@ -1,4 +1,4 @@
-"""A plan written down for other tools. A new format is one function `(export: ExportInput) -> str` and one row."""
+"""A plan written down for other tools. A new format is one function `ExportInput -> str` and one row."""
 
 from __future__ import annotations
 
