@@ -104,6 +104,31 @@ def test_extras_are_kept_by_our_run(place: Place, capfd: pytest.CaptureFixture[s
     assert installed(folder) == "2.11.0+cu128"
 
 
+def test_variables_that_undo_sources_do_not_reach_uv(
+    place: Place, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = place.project(PROJECT)
+    assert configure(place, folder, "--layout", "groups", "--with", "cpu", "--with", "cu128", *GPU).code == 0
+    lock = (folder / "uv.lock").read_bytes()
+    place.env.update(UV_NO_SOURCES="1", UV_PROJECT=str(tmp_path))
+    assert typed(place, folder, "sync", "--backend", "cu128", *GPU).code == 0
+    assert installed(folder) == "2.11.0+cu128"
+    capfd.readouterr()
+    code = "import torch; print(torch.__version__)"
+    said = typed(place, folder, "run", "--backend", "cu128", *GPU, "--", "python", "-c", code)
+    assert said.code == 0
+    assert capfd.readouterr().out.strip() == "2.11.0+cu128"
+    assert (folder / "uv.lock").read_bytes() == lock
+
+
+def test_a_lock_keeps_the_sources_whatever_the_variables_say(place: Place) -> None:
+    folder = place.project(PROJECT)
+    place.env.update(UV_NO_SOURCES="1", UV_FROZEN="1")
+    said = configure(place, folder, "--backend", "cu128", *GPU)
+    assert said.code == 0, said.err
+    assert "2.11.0+cu128" in (folder / "uv.lock").read_text("utf-8")
+
+
 def test_run_passes_the_exit_status_on(place: Place) -> None:
     folder = place.project(HEAD + "dependencies = []\n")
     assert typed(place, folder, "run", *NONE, "--", "python", "-c", "raise SystemExit(23)").code == 23

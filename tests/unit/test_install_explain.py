@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-import torchinstall.install.execute as module
-from torchinstall.install.execute import explain
-from torchinstall.install.stream import plain
+import torchinstall.install.uv as module
+from torchinstall.install.stream import Completed, plain
+from torchinstall.install.uv import install_failure
 
 TABLE = json.loads(Path(module.__file__).with_name("hints.json").read_text("utf-8"))
+
+
+def explain(said: str, returncode: int, routed: Iterable[str] = ()) -> tuple[str, str, str]:
+    error = install_failure(Completed(returncode=returncode, stderr=said), "install torch", routed)
+    return error.slug, error.hints[0], error.found or ""
+
 
 SAID = {
     "disk-full": "error: Failed to install: torch-2.9.1.whl\n  cause: No space left on device (os error 28)",

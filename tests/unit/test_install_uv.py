@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from torchinstall.core.errors import ToolMissingError
-from torchinstall.install.uv import UV_FLOOR, find_uv, recorded_version, uv_beside_us
+from torchinstall.install.uv import UV_FLOOR, find_uv, recorded_version, uv_beside_us, uv_env
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,3 +118,16 @@ def test_a_file_that_is_no_program(tmp_path: Path) -> None:
     path.chmod(0o755)
 
     assert slug({}, beside=str(path)) == "uv-broken"
+
+
+def test_a_child_keeps_the_users_network_and_loses_what_undoes_the_plan() -> None:
+    user = {"UV_DEFAULT_INDEX": "https://mirror", "HTTPS_PROXY": "http://proxy", "UV_CACHE_DIR": "/cache"}
+    undoing = {"UV_NO_SOURCES": "1", "UV_NO_SOURCES_PACKAGE": "torch", "UV_TORCH_BACKEND": "cpu"}
+    elsewhere = {"UV_PROJECT": "/other", "UV_WORKING_DIR": "/other", "UV_NO_PROJECT": "1"}
+
+    assert uv_env({**user, **undoing, **elsewhere}) == {**user, **elsewhere}
+    assert uv_env({**user, **undoing, **elsewhere}, project=True) == user
+    assert uv_env({"A": "1", "B": "2"}, changes=(("A", None), ("NO_COLOR", "1"))) == {
+        "B": "2",
+        "NO_COLOR": "1",
+    }

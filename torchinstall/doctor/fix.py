@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TextIO
 
 from torchinstall.doctor.model import Diagnosis, Remedy
+from torchinstall.install.stream import attach
+from torchinstall.install.uv import uv_env
 
 __all__ = ["carry_out", "safe_remedies"]
 
@@ -53,25 +54,9 @@ def carry_out(
 
 
 def _run(argv: tuple[str, ...], env: Mapping[str, str], cwd: Path, talk: TextIO) -> bool:
-    """Run a command, its talk going where ours goes: straight there where that is a real file."""
-    try:
-        direct: int | None = talk.fileno()
-    except (OSError, ValueError, AttributeError):
-        direct = None
-    talk.flush()
-    done = subprocess.run(
-        list(argv),
-        env=dict(env),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if direct is None else direct,
-        stderr=subprocess.STDOUT,
-        check=False,
-        encoding="utf-8",
-        errors="replace",
-    )
-    if direct is None:
-        talk.write(done.stdout)
+    """Run a command: uv, or torchinstall, which reads variables that uv must not see."""
+    is_uv = Path(argv[0]).stem == "uv"
+    done = attach(argv, env=uv_env(env) if is_uv else env, cwd=cwd, output=talk)
     return done.returncode == 0
 
 

@@ -9,12 +9,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from torchinstall.core.errors import ToolMissingError
 from torchinstall.doctor.model import Disk, Project, Surroundings
+from torchinstall.install.uv import run_uv
 
 __all__ = ["look_around"]
 
@@ -161,17 +162,7 @@ def _would_change(uv: str, env: Mapping[str, str], root: Path) -> tuple[tuple[st
 
 def _ask_uv(argv: list[str], env: Mapping[str, str], cwd: Path | None) -> str | None:
     try:
-        done = subprocess.run(
-            argv,
-            env=dict(env),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_UV_ANSWERS_WITHIN,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        done = run_uv(argv, env=env, project=True, cwd=cwd, timeout=_UV_ANSWERS_WITHIN)
+    except ToolMissingError:
         return None
     return done.stdout if done.returncode == 0 else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -14,11 +13,11 @@ from msgspec import Struct
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from torchinstall.core.errors import InstallFailedError, NoCompatibleBuildError, ToolMissingError
+from torchinstall.core.errors import NoCompatibleBuildError
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import without_credentials
 from torchinstall.install.command import project_text
-from torchinstall.install.execute import explain
+from torchinstall.install.uv import install_failure, run_uv
 from torchinstall.project.toml import loads
 
 if TYPE_CHECKING:
@@ -110,41 +109,18 @@ def resolve(line: Line, uv: str, env: Mapping[str, str], cwd: Path, *, only_whee
         path = Path(folder, "pyproject.toml")
         path.write_text(project_text(line.plan), encoding="utf-8")
         argv = compile_argv(line, uv, str(path), only_wheels=only_wheels)
-        try:
-            done = subprocess.run(
-                argv, cwd=cwd, env=_child_env(line, env), capture_output=True, check=False, encoding="utf-8"
-            )
-        except OSError as error:
-            raise ToolMissingError(
-                "uv-broken",
-                f"uv at {uv} does not start",
-                wanted="a uv that runs",
-                found=str(error),
-                hints=("uv pip install --reinstall uv",),
-            ) from error
+        done = run_uv(argv, env=env, changes=_changes(line), cwd=cwd)
     if done.returncode != 0:
-        slug, hint, said = explain(
-            done.stderr, done.returncode, (item.name for item in line.plan.packages if item.routed)
-        )
-        raise InstallFailedError(
-            slug,
-            f"uv could not resolve what torch {line.plan.torch} needs",
-            found=said,
-            hints=(hint,),
-        )
+        routed = (item.name for item in line.plan.packages if item.routed)
+        raise install_failure(done, f"resolve what torch {line.plan.torch} needs", routed)
     return done.stdout
 
 
-def _child_env(line: Line, env: Mapping[str, str]) -> dict[str, str]:
-    """The user's environment without what would undo the plan, and with the target's macOS."""
-    from torchinstall.install.execute import child_env
-
-    # `command` says what to set and unset; a Python that is not here has no command.
-    unset = ("UV_TORCH_BACKEND", "UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")
-    out = child_env(line.plan, {name: value for name, value in env.items() if name not in unset})
+def _changes(line: Line) -> tuple[tuple[str, str | None], ...]:
+    """What the plan sets and unsets, and the target's macOS."""
     if line.target.os == "macos" and line.target.os_version:
-        out["MACOSX_DEPLOYMENT_TARGET"] = line.target.os_version
-    return out
+        return (*line.plan.env, ("MACOSX_DEPLOYMENT_TARGET", line.target.os_version))
+    return line.plan.env
 
 
 def files_of(text: str, target: Target) -> tuple[File, ...]:

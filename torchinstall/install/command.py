@@ -17,6 +17,7 @@ from msgspec import structs
 from torchinstall.core.errors import UsageError
 from torchinstall.core.redact import is_url, redacted
 from torchinstall.core.request import BareName, canonical_name, requirement
+from torchinstall.install.uv import UNDOES_SOURCES
 
 if TYPE_CHECKING:
     from torchinstall.core.plan import Package, Plan
@@ -35,9 +36,6 @@ _PATIENCE = "300"
 """Seconds without a byte before uv gives up; its own 30 s is short for wheels of 3 GB on slow links."""
 
 _TIMEOUTS = ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")
-
-_UNSET = ("UV_TORCH_BACKEND", "UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")
-"""Each of these makes uv ignore the index that a package is pinned to."""
 
 _OURS = {
     "--torch-backend": "--backend BACKEND",
@@ -125,7 +123,10 @@ def command(
     return structs.replace(
         plan,
         command=tuple(argv),
-        env=(*((("UV_HTTP_TIMEOUT", _PATIENCE),) if patient else ()), *((name, None) for name in _UNSET)),
+        env=(
+            *((("UV_HTTP_TIMEOUT", _PATIENCE),) if patient else ()),
+            *((name, None) for name in UNDOES_SOURCES),
+        ),
         project=_project(plan, sources),
     )
 

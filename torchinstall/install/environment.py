@@ -10,15 +10,22 @@ import os
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import TargetError
 from torchinstall.core.target import Target
 from torchinstall.install.interpreter import Answer, ask
-from torchinstall.install.uv import find_python, make_venv
+from torchinstall.install.uv import run_uv
+
+if TYPE_CHECKING:
+    from torchinstall.install.stream import Completed
 
 __all__ = ["Place", "Running", "locate", "make", "require_changeable"]
+
+_TIMEOUT = 120.0
+"""Seconds that uv may take to find a Python or to create an environment."""
 
 
 class Running(Struct, frozen=True, kw_only=True):
@@ -101,7 +108,7 @@ def locate(
         return _in_venv(here / Path(venv).expanduser(), venv, python, env, uv, family, here)
     if system or python is not None:
         request = python if python is not None else ""
-        found = find_python(request, env=env, uv=uv, cwd=here, system=system)
+        found = _find_python(request, env=env, uv=uv, cwd=here, system=system)
         why = " ".join((*(("--system",) if system else ()), *((f"--python {python}",) if python else ())))
         return _there(ask(found, env=env, family=family, why=why))
     path, why = _environment(env, here, running or Running.here())
@@ -126,7 +133,7 @@ def _in_venv(
         answer = ask(_interpreter(path, why), env=env, family=family, why=why)
         version = answer.target.python_version
         if python is not None:
-            wanted = ask(find_python(python, env=env, uv=uv, cwd=cwd, system=True), env=env, family=family)
+            wanted = ask(_find_python(python, env=env, uv=uv, cwd=cwd, system=True), env=env, family=family)
             if wanted.target.python_version.split(".")[:2] != version.split(".")[:2]:
                 raise TargetError(
                     "python-mismatch",
@@ -144,7 +151,7 @@ def _in_venv(
             found="a folder without pyvenv.cfg" if path.is_dir() else "a file",
             hints=("--venv .venv", f"move {shown} away and try again"),
         )
-    base = find_python(python or "", env=env, uv=uv, cwd=cwd, system=True)
+    base = _find_python(python or "", env=env, uv=uv, cwd=cwd, system=True)
     answer = ask(base, env=env, family=family)
     target = structs.replace(
         answer.target,
@@ -220,7 +227,7 @@ def make(place: Place, *, uv: str, env: Mapping[str, str], family: Collection[st
     python, prefix = place.target.python, place.target.prefix
     if python is None or prefix is None:
         raise TypeError("a foreign target has no environment to make")
-    make_venv(prefix, base=place.base, uv=uv, env=env)
+    _make_venv(prefix, base=place.base, uv=uv, env=env)
     why = place.target.why.partition(", to be made")[0]
     return _there(ask(python, env=env, family=family, why=f"{why}, made with {place.base}"))
 
@@ -251,3 +258,65 @@ def require_changeable(place: Place, env: Mapping[str, str], uv_args: tuple[str,
             found=f"no write access for this user ({place.target.why})",
             hints=("torchinstall auto --venv .venv", "change the owner of the environment to yourself"),
         )
+
+
+def _find_python(request: str, *, env: Mapping[str, str], uv: str, cwd: Path, system: bool) -> str:
+    """Path of the interpreter that `request` means; nothing is downloaded.
+
+    Args:
+        request: path of an interpreter or of an environment, a name on PATH, or a version such as `3.12`
+            or `cpython-3.13t`; empty: uv's first choice.
+        env: environment of uv.
+        uv: path of uv.
+        cwd: folder that uv looks from.
+        system: leave out interpreters of environments.
+
+    Raises:
+        TargetError: `python-not-found`, with uv's words.
+    """
+    direct = cwd / Path(request).expanduser()
+    if request and (os.sep in request or "/" in request) and direct.is_file():
+        return str(direct)
+    argv = [uv, "python", "find", "--no-project", *(("--system",) if system else ())]
+    done = _ask_uv([*argv, "--", request] if request else argv, env, cwd)
+    found = done.stdout.strip()
+    if done.returncode == 0 and found:
+        return found
+    raise TargetError(
+        "python-not-found",
+        f"no Python interpreter fits {request!r}" if request else "no Python interpreter was found",
+        wanted=request or "any interpreter that uv can use",
+        found=_last_words(done),
+        hints=("uv python list shows the interpreters of this machine", _install_hint(request)),
+    )
+
+
+def _install_hint(request: str) -> str:
+    return f"uv python install {request}" if request[:1].isdigit() else "uv python install 3.12"
+
+
+def _make_venv(path: str, *, base: str, uv: str, env: Mapping[str, str]) -> None:
+    """Make a virtual environment with `uv venv`.
+
+    Raises:
+        TargetError: `environment-not-made`, with uv's words.
+    """
+    done = _ask_uv([uv, "venv", "--no-project", "--python", base, "--", path], env, Path.cwd())
+    if done.returncode != 0:
+        raise TargetError(
+            "environment-not-made",
+            f"uv could not make the environment {path}",
+            wanted=f"uv venv --python {base} {path}",
+            found=_last_words(done),
+            hints=("name another folder: --venv DIR", "name another interpreter: --python PATH|3.12"),
+        )
+
+
+def _ask_uv(argv: list[str], env: Mapping[str, str], cwd: Path) -> Completed:
+    # A Python that nobody asked to download is not "this machine's Python".
+    changes = (("UV_PYTHON_DOWNLOADS", "never"), ("NO_COLOR", "1"))
+    return run_uv(argv, env=env, changes=changes, cwd=cwd, timeout=_TIMEOUT)
+
+
+def _last_words(done: Completed) -> str:
+    return " ".join(done.stderr.split()).removeprefix("error: ")[:300] or done.ending

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
 
 from msgspec import Struct
 
-from torchinstall.core.errors import InstallFailedError
+from torchinstall.core.errors import InstallFailedError, ToolMissingError
 from torchinstall.install.backup import (
     Dist,
     Snapshot,
@@ -22,6 +21,7 @@ from torchinstall.install.backup import (
     normalised,
     snapshot,
 )
+from torchinstall.install.uv import run_uv
 
 __all__ = [
     "Outcome",
@@ -190,7 +190,7 @@ class Reinstall(Struct, frozen=True, kw_only=True):
     Attributes:
         uv: path of uv.
         python: interpreter of the environment.
-        env: of the child.
+        env: of the user.
         places: arguments that say where packages come from (`--find-links`, `--index` …).
     """
 
@@ -316,15 +316,10 @@ def _by_uv(lost: Collection[Dist], reinstall: Reinstall | None) -> str | None:
         return None
     if reinstall is None:
         return "its files were not kept"
-    done = subprocess.run(
-        reinstall.argv(lost),
-        env=dict(reinstall.env),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    try:
+        done = run_uv(reinstall.argv(lost), env=reinstall.env)
+    except ToolMissingError as error:
+        return error.message
     return None if done.returncode == 0 else "uv's cache does not hold them"
 
 

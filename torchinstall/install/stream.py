@@ -1,18 +1,62 @@
-"""Show a child's stderr as it comes and keep its last words, on a terminal as if the child wrote there."""
+"""Start a child process: captured, its stderr shown as it comes, or on our own streams.
+
+Imported only where a process is started: `subprocess` is a good part of what a plan costs.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TextIO
 
-__all__ = ["Tee", "plain", "stop"]
+from msgspec import Struct
 
-_KEPT = 64 * 1024
+__all__ = ["Completed", "attach", "capture", "plain", "stream"]
+
+_REMEMBERED = 64 * 1024
+_GRACE = 10.0
+"""Seconds that a child may take to end after a Ctrl-C before it is made to."""
+
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")
+
+
+class Completed(Struct, frozen=True, kw_only=True):
+    """How a process ended and what it printed.
+
+    Attributes:
+        returncode: negative: the signal that ended it; None: it was stopped because it took too long.
+        timeout: seconds that it was given.
+    """
+
+    returncode: int | None
+    stdout: str = ""
+    stderr: str = ""
+    timeout: float | None = None
+
+    @property
+    def ending(self) -> str:
+        """How it ended, as a person says it."""
+        if self.returncode is None:
+            return f"no answer within {self.timeout:g} s"
+        if self.returncode >= 0:
+            return f"exit status {self.returncode}"
+        try:
+            return f"ended by {signal.Signals(-self.returncode).name}"
+        except ValueError:
+            return f"ended by signal {-self.returncode}"
+
+    @property
+    def problem(self) -> str:
+        """How it ended, and its last words."""
+        last = self.stderr.strip().splitlines()
+        return self.ending + (f": {last[-1]}" if last else "")
 
 
 def plain(text: str) -> str:
@@ -21,14 +65,120 @@ def plain(text: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-class Tee:
+def capture(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, timeout: float | None = None
+) -> Completed:
+    """Run a command without stdin and read what it prints.
+
+    Raises:
+        OSError: it does not start.
+    """
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            env=dict(env),
+            cwd=cwd,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        return Completed(
+            returncode=None, stdout=_text(late.stdout), stderr=_text(late.stderr), timeout=timeout
+        )
+    return Completed(returncode=done.returncode, stdout=_text(done.stdout), stderr=_text(done.stderr))
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def attach(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, output: TextIO | None = None
+) -> Completed:
+    """Run a command on our own streams, or without stdin and with all that it prints on `output`.
+
+    A Ctrl-C reaches the child too: it is waited for, so that it can clean up.
+
+    Raises:
+        OSError: it does not start.
+    """
+    if output is None:
+        process = subprocess.Popen(list(argv), env=dict(env), cwd=cwd)
+    else:
+        output.flush()
+        try:
+            target = output.fileno()
+        except (OSError, AttributeError):
+            target = subprocess.PIPE
+        process = subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        printed, _ = process.communicate()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    if output is not None and printed:
+        output.write(_text(printed))
+    return Completed(returncode=process.returncode)
+
+
+def stream(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    sink: BinaryIO,
+    cwd: Path | None = None,
+    grace: float = _GRACE,
+) -> Completed:
+    """Run a command on our stdin; its stderr goes to `sink` as it comes, its stdout is read.
+
+    Args:
+        argv: the command.
+        env: its environment.
+        sink: our stderr. On a terminal the child draws as if it wrote there.
+        cwd: its folder.
+        grace: seconds that it may take to end after a Ctrl-C.
+
+    Returns:
+        The last words of its stderr without terminal codes; nothing where they went to the terminal itself.
+
+    Raises:
+        OSError: it does not start.
+        KeyboardInterrupt: after it has ended.
+    """
+    copy = _Copy(sink)
+    with _terminable():
+        try:
+            process = subprocess.Popen(
+                list(argv), stdout=subprocess.PIPE, stderr=copy.child_end, env=dict(env), cwd=cwd
+            )
+        except OSError:
+            copy.finish()
+            raise
+        with process:
+            try:
+                copy.start()
+                printed, _ = process.communicate()
+            except BaseException:
+                _stop(process, grace)
+                copy.finish()
+                raise
+        return Completed(returncode=process.returncode, stdout=_text(printed), stderr=copy.finish())
+
+
+class _Copy:
     """Copy what a child writes to `sink` and remember its end.
 
     On a terminal the child gets a pseudo-terminal of the same size, so that it draws its progress bars; where
     there is none to be had (Windows), it gets the terminal itself and nothing is remembered.
-
-    Attributes:
-        child_end: what `Popen(stderr=…)` takes; closed by `start`.
     """
 
     def __init__(self, sink: BinaryIO) -> None:
@@ -44,7 +194,7 @@ class Tee:
 
     @property
     def child_end(self) -> int:
-        """File descriptor that the child writes to."""
+        """File descriptor that the child writes to; `start` closes it."""
         return self._write_fd if self._write_fd is not None else self.sink.fileno()
 
     def start(self) -> None:
@@ -66,12 +216,12 @@ class Tee:
             if not piece:
                 return
             self._end += piece
-            del self._end[:-_KEPT]
+            del self._end[:-_REMEMBERED]
             try:
                 self.sink.write(piece)
                 self.sink.flush()
             except (OSError, ValueError):
-                # Nobody looks any more; the child must still not block on a full pipe.
+                # Nobody reads any more; the child must still not block on a full pipe.
                 continue
 
     def finish(self, timeout: float = 2.0) -> str:
@@ -106,13 +256,28 @@ if sys.platform != "win32":
         return ours, childs
 
 
-def stop(process: subprocess.Popen[bytes], *, grace: float) -> None:
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a request to terminate end the child as Ctrl-C does, instead of leaving it behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
     """End a child: give it time to notice the Ctrl-C that the terminal sent, then ask, then insist.
 
     A second Ctrl-C ends the patience.
     """
-    import signal
-
     try:
         if _ended(process, min(0.5, grace)):
             return

@@ -129,7 +129,7 @@ def _announce(changes: tuple[Change, ...] | None, tell: Callable[[str], None]) -
 def _installed(
     plan: Plan, place: Place, context: Context, changing: frozenset[str] | None, tell: Callable[[str], None]
 ) -> Result:
-    from torchinstall.install.execute import child_env, run
+    from torchinstall.install.execute import run
     from torchinstall.install.rollback import Reinstall, protected
 
     uv, python = plan.command[0], str(plan.target.python)
@@ -141,7 +141,7 @@ def _installed(
         sites=[Path(folder) for folder in place.answer.site_packages],
         prefix=Path(str(place.target.prefix)),
         changing=changing,
-        reinstall=Reinstall(uv=uv, python=python, env=child_env(plan, context.env), places=places),
+        reinstall=Reinstall(uv=uv, python=python, env=context.env, places=places),
         tell=tell,
     )
 

@@ -1,21 +1,34 @@
-"""Find the uv that does the installing, and make sure that it runs and is new enough."""
+"""Every start of uv: find it, check its version, choose its environment, run it, explain its failures."""
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from msgspec import Struct
 
-from torchinstall.core.errors import TargetError, ToolMissingError
+from torchinstall.core.errors import InstallFailedError, ToolMissingError
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
 
 if TYPE_CHECKING:
-    import subprocess
+    from torchinstall.install.stream import Completed
 
-__all__ = ["UV_FLOOR", "Uv", "find_python", "find_uv", "make_venv", "uv_beside_us"]
+__all__ = [
+    "UNDOES_SOURCES",
+    "UV_FLOOR",
+    "Uv",
+    "find_uv",
+    "install_failure",
+    "recorded_version",
+    "run_uv",
+    "uv_beside_us",
+    "uv_env",
+]
 
 
 UV_FLOOR = "0.13"
@@ -24,9 +37,15 @@ UV_FLOOR = "0.13"
 `pyproject.toml` names the same floor; a test compares the two.
 """
 
-_ANSWER_WITHIN = 10.0
+UNDOES_SOURCES = ("UV_TORCH_BACKEND", "UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")
+"""Variables that make uv ignore the index that a package is pinned to."""
+
+_OTHER_PROJECT = ("UV_PROJECT", "UV_NO_PROJECT", "UV_WORKING_DIR")
+"""Variables that make uv work on another project than the one that it is started for."""
+
+_VERSION_TIMEOUT = 10.0
 _BESIDE = "beside torchinstall"
-_WAYS_ON = ("uv pip install --upgrade 'uv>=" + UV_FLOOR + "'", "python -m pip install --upgrade uv")
+_HOW_TO_GET_UV = ("uv pip install --upgrade 'uv>=" + UV_FLOOR + "'", "python -m pip install --upgrade uv")
 
 
 class Uv(Struct, frozen=True, kw_only=True):
@@ -44,12 +63,8 @@ class Uv(Struct, frozen=True, kw_only=True):
 def uv_beside_us() -> str | None:
     """The uv that was installed together with us (the package `uv` carries the program)."""
     try:
-        from uv import find_uv_bin
-    except ImportError:
-        return None
-    try:
-        return str(find_uv_bin())
-    except FileNotFoundError:
+        return str(importlib.import_module("uv").find_uv_bin())
+    except (ImportError, FileNotFoundError):
         return None
 
 
@@ -60,10 +75,9 @@ def recorded_version(path: str) -> str | None:
     that it runs, which costs a process.
     """
     try:
-        import uv
+        site = Path(str(importlib.import_module("uv").__file__)).parents[1]
     except ImportError:
         return None
-    site = Path(uv.__file__).parents[1]
     for folder in site.glob("uv-*.dist-info"):
         try:
             record = (folder / "RECORD").read_text(encoding="utf-8")
@@ -73,8 +87,8 @@ def recorded_version(path: str) -> str | None:
             name, _, rest = line.partition(",")
             if name.endswith(("/uv", "/uv.exe")) and os.path.normpath(site / name) == path:
                 size = rest.rpartition(",")[2]
-                right = size == str(Path(path).stat().st_size) and os.access(path, os.X_OK)
-                return folder.name[len("uv-") : -len(".dist-info")] if right else None
+                unchanged = size == str(Path(path).stat().st_size) and os.access(path, os.X_OK)
+                return folder.name[len("uv-") : -len(".dist-info")] if unchanged else None
     return None
 
 
@@ -82,7 +96,7 @@ def find_uv(
     env: Mapping[str, str],
     *,
     beside: Callable[[], str | None] = uv_beside_us,
-    timeout: float = _ANSWER_WITHIN,
+    timeout: float = _VERSION_TIMEOUT,
 ) -> Uv:
     """Find uv: the one named by `TORCHINSTALL_UV`, else beside the running interpreter, else on PATH.
 
@@ -98,28 +112,27 @@ def find_uv(
     """
     problems: list[ToolMissingError] = []
     for path, source in _candidates(env, beside):
-        checked = _checked(path, source, env, timeout)
-        if isinstance(checked, Uv):
-            return checked
-        problems.append(checked)
+        try:
+            return _checked(path, source, env, timeout)
+        except ToolMissingError as error:  # noqa: PERF203  there are two at most
+            problems.append(error)
     if problems:
         raise problems[0]
     raise ToolMissingError(
         "uv-not-found",
         "uv was not found beside torchinstall or on PATH",
         wanted=f"uv {UV_FLOOR} or newer",
-        hints=_WAYS_ON,
+        hints=_HOW_TO_GET_UV,
     )
 
 
 def _candidates(env: Mapping[str, str], beside: Callable[[], str | None]) -> Iterator[tuple[str, str]]:
-    named = env.get("TORCHINSTALL_UV")
-    if named:
+    if named := env.get("TORCHINSTALL_UV"):
         path = _which(named, env)
         if path is None:
             raise ToolMissingError(
                 "uv-not-found",
-                "the uv that TORCHINSTALL_UV names is not there",
+                "TORCHINSTALL_UV names a uv that does not exist",
                 wanted="an executable file",
                 found=f"{named} (from TORCHINSTALL_UV)",
                 hints=("unset TORCHINSTALL_UV, or set it to the path of a uv",),
@@ -135,146 +148,139 @@ def _candidates(env: Mapping[str, str], beside: Callable[[], str | None]) -> Ite
 
 
 def _which(name: str, env: Mapping[str, str]) -> str | None:
-    import shutil  # it brings every compression module with it
+    """As `shutil.which`, whose module brings every compression library with it."""
+    names = [name] if os.name != "nt" else [name, f"{name}.exe", f"{name}.bat", f"{name}.cmd"]
+    folders = [""] if os.path.dirname(name) else env.get("PATH", "").split(os.pathsep)  # noqa: PTH120
+    found = (os.path.join(folder, item) for folder in folders for item in names)  # noqa: PTH118
+    return next((path for path in found if os.path.isfile(path) and os.access(path, os.X_OK)), None)  # noqa: PTH113
 
-    return shutil.which(name, path=env.get("PATH", ""))
 
-
-def _checked(path: str, source: str, env: Mapping[str, str], timeout: float) -> Uv | ToolMissingError:
-    """This uv, once it is known to run and to be new enough; else what is wrong with it."""
-    said, problem = "", None
+def _checked(path: str, source: str, env: Mapping[str, str], timeout: float) -> Uv:
     version = recorded_version(path) if source == _BESIDE else None
     if version is None:
-        said, problem = _first_answer(path, env, timeout)
-        words = said.split()
+        done = run_uv([path, "--version"], env=env, timeout=timeout)
+        words = done.stdout.split()
         version = words[1] if len(words) > 1 and words[0] == "uv" else ""
-    number = dotted_or_none(version)
-    if problem is None and number is None:
-        problem = f"`--version` said {said[:60]!r}"
-    if problem is not None or number is None:
-        return ToolMissingError(
-            "uv-broken",
-            f"uv at {path} does not run",
-            wanted="an answer to `uv --version`",
-            found=f"{problem} ({source})",
-            hints=("uv pip install --reinstall uv", "set TORCHINSTALL_UV to the path of a uv that runs"),
-        )
-    if not at_least(number, dotted(UV_FLOOR)):
-        return ToolMissingError(
+        if done.returncode != 0 or dotted_or_none(version) is None:
+            said = f"`--version` said {done.stdout.strip()[:60]!r}"
+            raise _broken(path, f"{said if done.returncode == 0 else done.problem} ({source})")
+    if not at_least(dotted(version), dotted(UV_FLOOR)):
+        raise ToolMissingError(
             "uv-too-old",
             f"uv {version} is too old",
             wanted=f"uv {UV_FLOOR} or newer",
             found=f"uv {version} at {path} ({source})",
-            hints=_WAYS_ON,
+            hints=_HOW_TO_GET_UV,
         )
     return Uv(path=path, version=version, source=source)
 
 
-def _first_answer(path: str, env: Mapping[str, str], timeout: float) -> tuple[str, str | None]:
-    """What `uv --version` printed, and what went wrong."""
-    import subprocess
-
-    try:
-        done = subprocess.run(
-            [path, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            env=dict(env),
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except subprocess.TimeoutExpired:
-        return "", f"no answer to `--version` within {timeout:g} s"
-    except OSError as error:
-        return "", str(error)
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        return "", f"exit status {done.returncode}" + (f": {said[-1]}" if said else "")
-    return done.stdout.strip(), None
-
-
-_FOUND_WITHIN = 60.0
-_MADE_WITHIN = 120.0
-
-
-def find_python(request: str, *, env: Mapping[str, str], uv: str, cwd: Path, system: bool) -> str:
-    """Path of the interpreter that `request` means; nothing is downloaded.
-
-    Args:
-        request: path of an interpreter or of an environment, a name on PATH, or a version such as `3.12`
-            or `cpython-3.13t`; empty: uv's first choice.
-        env: environment of uv.
-        uv: path of uv.
-        cwd: folder that uv looks from.
-        system: leave out interpreters of environments.
-
-    Raises:
-        TargetError: `python-not-found`, with uv's words.
-    """
-    direct = cwd / Path(request).expanduser()
-    if request and (os.sep in request or "/" in request) and direct.is_file():
-        return str(direct)
-    argv = [uv, "python", "find", "--no-project", *(("--system",) if system else ())]
-    done = _uv([*argv, "--", request] if request else argv, env, cwd, _FOUND_WITHIN)
-    found = done.stdout.strip()
-    if done.returncode == 0 and found:
-        return found
-    raise TargetError(
-        "python-not-found",
-        f"no Python interpreter fits {request!r}" if request else "no Python interpreter was found",
-        wanted=request or "any interpreter that uv can use",
-        found=_last_words(done),
-        hints=("uv python list shows the interpreters of this machine", _install_hint(request)),
+def _broken(path: str, found: str) -> ToolMissingError:
+    return ToolMissingError(
+        "uv-broken",
+        f"uv at {path} does not run",
+        wanted="a uv that runs",
+        found=found,
+        hints=("uv pip install --reinstall uv", "set TORCHINSTALL_UV to the path of a uv that runs"),
     )
 
 
-def _install_hint(request: str) -> str:
-    return f"uv python install {request}" if request[:1].isdigit() else "uv python install 3.12"
+def uv_env(
+    env: Mapping[str, str], *, project: bool = False, changes: Iterable[tuple[str, str | None]] = ()
+) -> dict[str, str]:
+    """The environment of a uv that we start: the user's, without what would change which build it takes.
+
+    Indexes, proxies, certificates, caches and bounds on versions are the user's and stay.
+
+    Args:
+        env: of the user.
+        project: uv works on the project of its folder, whatever the variables name.
+        changes: variables to set, or to unset with None.
+    """
+    out = dict(env)
+    for name in (*UNDOES_SOURCES, *(_OTHER_PROJECT if project else ())):
+        out.pop(name, None)
+    for name, value in changes:
+        if value is None:
+            out.pop(name, None)
+        else:
+            out[name] = value
+    return out
 
 
-def make_venv(path: str, *, base: str, uv: str, env: Mapping[str, str]) -> None:
-    """Make a virtual environment with `uv venv`.
+def run_uv(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    project: bool = False,
+    changes: Iterable[tuple[str, str | None]] = (),
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    sink: BinaryIO | None = None,
+    inherit: bool = False,
+) -> Completed:
+    """Run a command of uv; the only place that starts one.
+
+    Args:
+        argv: the path of uv and its arguments.
+        env: of the user; the child gets `uv_env` of it.
+        project: see `uv_env`.
+        changes: see `uv_env`.
+        cwd: folder that uv finds the user's configuration from.
+        timeout: seconds that it may take, where nobody watches.
+        sink: its stderr is copied there as it comes, its stdin is ours.
+        inherit: all of its streams are ours, and nothing is captured.
 
     Raises:
-        TargetError: `environment-not-made`, with uv's words.
+        ToolMissingError: `uv-broken`: it does not start.
+        KeyboardInterrupt: Ctrl-C, after uv has ended.
     """
-    done = _uv([uv, "venv", "--no-project", "--python", base, "--", path], env, Path.cwd(), _MADE_WITHIN)
-    if done.returncode != 0:
-        raise TargetError(
-            "environment-not-made",
-            f"uv could not make the environment {path}",
-            wanted=f"uv venv --python {base} {path}",
-            found=_last_words(done),
-            hints=("name another folder: --venv DIR", "name another interpreter: --python PATH|3.12"),
-        )
+    from torchinstall.install import stream
 
-
-def _uv(
-    argv: list[str], env: Mapping[str, str], cwd: Path, timeout: float
-) -> subprocess.CompletedProcess[str]:
-    import subprocess
-
+    child = uv_env(env, project=project, changes=changes)
     try:
-        return subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            cwd=cwd,
-            # A Python that nobody asked to download is not "this machine's Python".
-            env={**env, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"},
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(argv, 1, "", f"no answer within {timeout:g} s")
+        if inherit:
+            return stream.attach(argv, env=child, cwd=cwd)
+        if sink is not None:
+            return stream.stream(argv, env=child, cwd=cwd, sink=sink)
+        return stream.capture(argv, env=child, cwd=cwd, timeout=timeout)
     except OSError as error:
-        return subprocess.CompletedProcess(argv, 1, "", str(error))
+        raise _broken(argv[0], str(error)) from error
 
 
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    words = " ".join(done.stderr.split())
-    return words.removeprefix("error: ")[:300] or f"exit status {done.returncode}"
+def install_failure(done: Completed, what: str, routed: Iterable[str] = ()) -> InstallFailedError:
+    """The error for a uv that failed, by the first row of `hints.json` whose pattern occurs in its words.
+
+    Args:
+        done: with uv's stderr without terminal codes.
+        what: what uv could not do: `install torch 2.9.1`.
+        routed: packages that come from one index only; `{routed}` in a pattern is any of them.
+
+    Returns:
+        With the slug of the row, or `uv-failed` / `uv-killed`; `found` is the telling line of uv's own.
+    """
+    said = done.stderr
+    slug, hint, pattern = "uv-failed", "uv's own words above say why; -v shows more of them", r"error: "
+    if done.returncode is None or done.returncode < 0:
+        slug = "uv-killed"
+        hint = "something ended uv, often for lack of memory: free some and run the same command again"
+        said = f"uv was {done.ending}"
+    else:
+        table = json.loads((Path(__file__).parent / "hints.json").read_text(encoding="utf-8"))
+        names = "(?:" + ("|".join(re.escape(name) for name in routed) or "(?!)") + ")"
+        words = re.sub(r"\s+", " ", said)
+        for row in table["rows"]:
+            candidate = row["pattern"].replace("{routed}", names)
+            if re.search(candidate, words):
+                slug, hint, pattern = row["slug"], row["hint"], candidate
+                break
+    return InstallFailedError(slug, f"uv could not {what}", found=_telling_line(said, pattern), hints=(hint,))
+
+
+def _telling_line(said: str, pattern: str) -> str:
+    """The line of uv's that the pattern fits, else its first error, else its last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["uv said nothing"]
+    # uv says that there is no solution first, and why on the next line.
+    telling = [line for line in lines if "No solution found when" not in line]
+    found = (line for wanted in (pattern, r"^error\b") for line in telling if re.search(wanted, line))
+    return re.sub(r"^(error|cause): ", "", next(found, lines[-1]))[:300]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchinstall.core.errors import ToolMissingError
+from torchinstall.install.uv import run_uv
 from torchinstall.project.files import workspace_root
 from torchinstall.project.held import offers
 from torchinstall.project.lock import read_lock
-from torchinstall.project.uvlock import child_env
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
@@ -49,26 +47,10 @@ def sync_argv(
 
 
 def hand_over(argv: Sequence[str], directory: Path | None, env: Mapping[str, str]) -> int:
-    """Run a command on our own streams and wait for it; its exit status.
-
-    A Ctrl-C reaches the child too: it is waited for, so that it can clean up.
+    """Run uv on our own streams and wait for it; its exit status.
 
     Raises:
         ToolMissingError: `uv-broken`: it does not start.
         KeyboardInterrupt: after the child has ended.
     """
-    try:
-        process = subprocess.Popen(list(argv), cwd=directory, env=child_env(env))
-    except OSError as error:
-        raise ToolMissingError(
-            "uv-broken",
-            f"{argv[0]} does not start",
-            wanted="a uv that runs",
-            found=str(error),
-            hints=("uv pip install --reinstall uv",),
-        ) from error
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
+    return run_uv(argv, env=env, project=True, cwd=directory, inherit=True).returncode or 0
