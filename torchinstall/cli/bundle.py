@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from torchinstall.cli.export import EXPORT_OPTIONS, afresh, make_folder
 from torchinstall.cli.planning import REQS, report_warnings
 from torchinstall.cli.session import Session
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from torchinstall.export.resolve import File
     from torchinstall.planning.assemble import Line
-    from torchinstall.project.bundle import Bundle
+    from torchinstall.project.bundle import BundledFile
 
 __all__ = ["VERB"]
 
@@ -49,21 +51,24 @@ def run(session: Session, settings: Settings) -> int:
     uv = line.uv or context.find_uv(context.env)
     console.say(f"resolving what torch {line.plan.torch or ''} needs".replace("  ", " "))
     text = resolve(line, uv.path, context.env, context.cwd, only_wheels=True)
-    bundle = _write(session, settings, line, files_of(text, line.target), context.path(output))
-    _report(session, settings, line, bundle)
+    folder = context.path(output)
+    rows = _write(session, settings, line, files_of(text, line.target), folder)
+    _report(session, settings, line, folder, rows)
     return 0
 
 
-def _write(session: Session, settings: Settings, line: Line, files: tuple[File, ...], folder: Path) -> Bundle:
+def _write(
+    session: Session, settings: Settings, line: Line, files: tuple[File, ...], folder: Path
+) -> tuple[BundledFile, ...]:
     from torchinstall import __version__
     from torchinstall.export.inputs import title_of
     from torchinstall.index.download import Downloader
-    from torchinstall.project.bundle import check_room, strangers, write_bundle
+    from torchinstall.project.bundle import check_room, foreign_wheels, write_bundle
 
     console, context = session.console, session.context
     make_folder(folder)
     check_room(files, folder)
-    for name in strangers(files, folder):
+    for name in foreign_wheels(files, folder):
         console.warn("stranger-in-bundle", f"{name} lies in {folder} and is not part of this bundle")
     downloader = Downloader(
         context.env,
@@ -88,29 +93,32 @@ def _write(session: Session, settings: Settings, line: Line, files: tuple[File, 
     )
 
 
-def _report(session: Session, settings: Settings, line: Line, bundle: Bundle) -> None:
+def _report(
+    session: Session, settings: Settings, line: Line, folder: Path, rows: tuple[BundledFile, ...]
+) -> None:
     from torchinstall.cli.as_json import envelope
 
     console = session.console
+    size = sum(row.size for row in rows)
     if settings.on("json"):
         console.out_json(
             envelope(
                 "bundled",
-                folder=str(bundle.folder),
+                folder=str(folder),
                 backend=line.plan.backend,
                 torch=line.plan.torch,
-                bytes=bundle.bytes,
-                files=list(bundle.rows),
+                bytes=size,
+                files=msgspec.to_builtins(rows),
                 warnings=[{"slug": row.slug, "message": row.message} for row in line.plan.warnings],
             )
         )
         return
-    console.out(str(bundle.folder))
+    console.out(str(folder))
     console.say(
-        f"{len(bundle.rows)} wheels, {bundle.bytes / 1e6:.0f} MB; there, in the environment to change:"
+        f"{len(rows)} wheels, {size / 1e6:.0f} MB. On the other machine, in the environment to change:"
     )
     installer = "install.cmd" if line.target.os == "windows" else "sh install.sh"
-    console.say(f"  {installer}, or: torchinstall auto --offline --find-links {bundle.folder.name}")
+    console.say(f"  {installer}, or: torchinstall auto --offline --find-links {folder.name}")
 
 
 VERB = Verb(

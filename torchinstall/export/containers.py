@@ -135,8 +135,6 @@ def _build_from_plan(export: ExportInput) -> list[str]:
     copies: dict[str, str] = {}
 
     def locate(text: str) -> str:
-        if text.startswith(("http://", "https://")):
-            return text
         path = Path(unquote(text.removeprefix("file://")))
         try:
             inside = path.resolve().relative_to(export.base.resolve()).as_posix()
@@ -153,11 +151,7 @@ def _build_from_plan(export: ExportInput) -> list[str]:
         return f"file://{copied}" if text.startswith("file://") else copied
 
     runs = [f"RUN {_CACHE} {command}" for command in install_commands(export, "uv", locate)]
-    return [
-        *(f"COPY {json.dumps(pair)}" for pair in copies.items()),
-        "RUN uv venv $VIRTUAL_ENV",
-        *runs,
-    ]
+    return [*(f"COPY {json.dumps(pair)}" for pair in copies.items()), "RUN uv venv $VIRTUAL_ENV", *runs]
 
 
 def devcontainer(export: ExportInput) -> str:
@@ -179,7 +173,7 @@ def devcontainer(export: ExportInput) -> str:
     if export.lock is not None:
         commands.append(_sync(export))
     else:
-        locate = _only_the_web("a development container")
+        locate = _no_local_file("a development container")
         commands += ["uv venv --allow-existing", *install_commands(export, "uv", locate)]
     data["postCreateCommand"] = " && ".join(commands)
     python = "${containerWorkspaceFolder}/.venv/bin/python"
@@ -202,7 +196,7 @@ def github_actions(export: ExportInput) -> str:
         commands = ["uv lock --check", _sync(export)]
         run = ("uv", "run", "--no-sync")
     else:
-        commands = ["uv venv", *install_commands(export, "uv", _only_the_web("a workflow"))]
+        commands = ["uv venv", *install_commands(export, "uv", _no_local_file("a workflow"))]
         run = ("uv", "run", "--no-project")
     commands.append(shell_command(export, *run, *_SMOKE_TEST))
     lines = [
@@ -231,12 +225,10 @@ def _sync(export: ExportInput, *more: str) -> str:
     return shell_command(export, "uv", "sync", "--frozen", *more, *flags)
 
 
-def _only_the_web(format_name: str) -> Callable[[str], str]:
-    """A `locate` for machines that see no other files than the project's."""
+def _no_local_file(format_name: str) -> Callable[[str], str]:
+    """The `locate` of formats for machines that have no other files than the project's."""
 
     def locate(text: str) -> str:
-        if text.startswith(("http://", "https://")):
-            return text
         raise not_exportable(
             f"a file of this machine ({text})",
             format_name,

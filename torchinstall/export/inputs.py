@@ -254,7 +254,7 @@ def _pins(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
         if requirement.url is not None:
             version = _version_in(requirement.url) or (package.version if package is not None else None)
             url = without_credentials(requirement.url)
-            pins.append(Pin(name=name, requirement=text, version=version, url=url))
+            pins.append(Pin(name=name, requirement=without_credentials(text), version=version, url=url))
         elif package is not None:
             pins.append(_pin(package, text, plan.find_links))
         else:

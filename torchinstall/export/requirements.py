@@ -93,7 +93,7 @@ def install_commands(
     Args:
         export: the plan.
         tool: whose commands.
-        locate: where a folder, a constraints file or a file URL is found by the reader (in a container, say).
+        locate: where the reader finds a local path or `file:` URL (in a container, say).
 
     Raises:
         UsageError: `not-exportable`: pip has no name for one of uv's options.
@@ -101,6 +101,10 @@ def install_commands(
     start = ("python", "-m", "pip", "install") if tool == "pip" else ("uv", "pip", "install")
     index_option = "--index-url" if tool == "pip" else "--default-index"
     pins = _resolved_pins(export)
+
+    def located(text: str) -> str:
+        return text if text.startswith(("http://", "https://")) else locate(text)
+
     sources: dict[tuple[str, ...], list[str]] = {}
     for pin in pins:
         if pin.version is None:
@@ -108,14 +112,14 @@ def install_commands(
         if pin.index is not None:
             sources.setdefault((index_option, pin.index), []).append(pin.exact)
         elif pin.url is not None:
-            sources.setdefault((), []).append(f"{pin.name} @ {locate(pin.url)}")
+            sources.setdefault((), []).append(f"{pin.name} @ {located(pin.url)}")
         elif pin.folders:
-            folders = [word for folder in pin.folders for word in ("--find-links", locate(folder))]
+            folders = [word for folder in pin.folders for word in ("--find-links", located(folder))]
             sources.setdefault(("--no-index", *folders), []).append(pin.exact)
     commands = [(*start, *source, "--no-deps", *what) for source, what in sources.items()]
     options = _pip_options(export.uv_args) if tool == "pip" else export.uv_args
-    bounds = [word for path in export.constraint_files for word in ("-c", locate(path))]
-    rest = [_last(pin, locate) for pin in pins]
+    bounds = [word for path in export.constraint_files for word in ("-c", located(path))]
+    rest = [_last(pin, located) for pin in pins]
     commands.append((*start, *options, *bounds, *rest, *export.others))
     return [shell_command(export, *command) for command in commands]
 

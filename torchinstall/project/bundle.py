@@ -6,25 +6,21 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.plan import Plan
+from torchinstall.core.target import Target
 from torchinstall.export.requirements import requirement_lines
+from torchinstall.export.resolve import File
 from torchinstall.project.files import write_atomically
 
-if TYPE_CHECKING:
-    from torchinstall.core.plan import Plan
-    from torchinstall.core.target import Target
-    from torchinstall.export.resolve import File
-
-__all__ = ["MANIFEST", "Bundle", "check_room", "strangers", "write_bundle"]
+__all__ = ["MANIFEST", "BundledFile", "check_room", "foreign_wheels", "write_bundle"]
 
 MANIFEST = "bundle.json"
 """Written last: a folder with it is complete."""
-
-SCHEMA_VERSION = 1
 
 _PIP = '-m pip install --no-index --find-links "{here}{dot}" --require-hashes -r "{here}requirements.txt"'
 _SHELL = f"""\
@@ -37,16 +33,25 @@ python {_PIP.format(here="%~dp0", dot=".")} %*
 """
 
 
-class Bundle(Struct, frozen=True, kw_only=True):
-    """What a bundle holds; `rows` are the files of its manifest."""
+class BundledFile(Struct, frozen=True, kw_only=True):
+    """A row of the manifest; `file` is the name in the folder, `size` is in bytes."""
 
-    folder: Path
-    rows: tuple[Mapping[str, Any], ...]
+    name: str
+    version: str | None
+    file: str
+    sha256: str
+    size: int
+    url: str
 
-    @property
-    def bytes(self) -> int:
-        """How much it is."""
-        return sum(int(row["size"]) for row in self.rows)
+
+class _Name(Struct):
+    file: str
+
+
+class _Manifest(Struct):
+    """What is read of an earlier bundle's manifest."""
+
+    files: list[_Name]
 
 
 def check_room(files: tuple[File, ...], folder: Path) -> None:
@@ -60,16 +65,16 @@ def check_room(files: tuple[File, ...], folder: Path) -> None:
     if missing > free:
         raise UsageError(
             "no-room",
-            f"{folder} has no room for the bundle",
+            f"the disk of {folder} is too full for the bundle",
             wanted=f"{missing / 1e9:.1f} GB",
             found=f"{free / 1e9:.1f} GB free",
             hints=("name another folder with -o",),
         )
 
 
-def strangers(files: tuple[File, ...], folder: Path) -> tuple[str, ...]:
-    """Wheels in the folder that an earlier bundle did not put there: an installation might take them."""
-    known = {file.filename for file in files} | _earlier(folder)
+def foreign_wheels(files: tuple[File, ...], folder: Path) -> tuple[str, ...]:
+    """Wheels in the folder that no bundle put there: the installation might take them."""
+    known = {file.filename for file in files} | _earlier_files(folder)
     return tuple(sorted(path.name for path in folder.glob("*.whl") if path.name not in known))
 
 
@@ -83,13 +88,13 @@ def write_bundle(
     made_by: str,
     made_at: str,
     fetch: Callable[[tuple[File, ...]], Mapping[str, str]],
-) -> Bundle:
-    """Fill the folder; what an earlier bundle left there and this one does not need is removed.
+) -> tuple[BundledFile, ...]:
+    """Fill the folder; files of an earlier bundle that this one does not need are removed.
 
     Args:
         folder: exists.
         files: to install, each a wheel.
-        plan: that they carry out.
+        plan: whose files they are.
         target: that they are for.
         title: what it is for, one line.
         made_by: name and version of this program.
@@ -100,32 +105,32 @@ def write_bundle(
         InstallFailedError: a file could not be brought.
         UsageError: `cannot-write`.
     """
-    earlier = _earlier(folder)
+    earlier = _earlier_files(folder)
     (folder / MANIFEST).unlink(missing_ok=True)
     hashes = fetch(files)
     for name in earlier - {file.filename for file in files}:
         (folder / name).unlink(missing_ok=True)
     rows = tuple(
-        {
-            "name": file.name,
-            "version": file.version,
-            "file": file.filename,
-            "sha256": hashes[file.filename],
-            "size": (folder / file.filename).stat().st_size,
-            "url": file.url,
-        }
+        BundledFile(
+            name=file.name,
+            version=file.version,
+            file=file.filename,
+            sha256=hashes[file.filename],
+            size=(folder / file.filename).stat().st_size,
+            url=file.url,
+        )
         for file in files
     )
     head = [f"# {title}.", f"# Written by {made_by}."]
-    pins = [f"{row['name']}=={row['version']}" for row in rows]
-    lines = requirement_lines(files, set())
-    write_atomically(folder / "requirements.txt", "\n".join([*head, *lines]) + "\n")
+    pins = [f"{row.name}=={row.version}" for row in rows]
+    requirements = requirement_lines(files, set())
+    write_atomically(folder / "requirements.txt", "\n".join([*head, *requirements]) + "\n")
     write_atomically(folder / "constraints.txt", "\n".join([*head, *pins]) + "\n")
     write_atomically(folder / "install.sh", _SHELL)
     (folder / "install.sh").chmod(0o755)
     write_atomically(folder / "install.cmd", _CMD.replace("\n", "\r\n"))
     manifest = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": 1,
         "title": title,
         "made_by": made_by,
         "made_at": made_at,
@@ -137,17 +142,18 @@ def write_bundle(
         "backend": plan.backend,
         "torch": plan.torch,
         "catalog": plan.catalog.snapshot,
-        "files": rows,
+        "files": msgspec.to_builtins(rows),
     }
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-    return Bundle(folder=folder, rows=rows)
+    return rows
 
 
-def _earlier(folder: Path) -> set[str]:
+def _earlier_files(folder: Path) -> set[str]:
     """The files of the bundle that is in the folder already; names only, nothing outside of it."""
     try:
-        rows = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        names = {str(row["file"]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Manifest)
+    except (OSError, msgspec.MsgspecError):
         return set()
-    return {name for name in names if name.endswith(".whl") and Path(name).name == name}
+    return {
+        row.file for row in manifest.files if row.file.endswith(".whl") and Path(row.file).name == row.file
+    }
