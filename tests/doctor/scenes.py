@@ -68,7 +68,7 @@ def environment(
     dists: tuple[Dist, ...] | None = None,
     **more: Any,
 ) -> Environment:
-    """A environment; its plans are the planner's own, for what is installed."""
+    """An environment; its plans are the planner's own, for what is installed."""
     target = target_with(machine, *installed)
     there = dists if dists is not None else tuple(dist(name, version) for name, version, _ in installed)
     torch = next((version for name, version, _ in installed if name == "torch"), None)
@@ -80,7 +80,7 @@ def environment(
 
     values: dict[str, Any] = {
         "inventory": Inventory(python="/venv/bin/python", prefix="/venv", dists=there, markers=MARKERS),
-        "surroundings": Surroundings(cwd="/home/me"),
+        "surroundings": Surroundings(),
         "choice": None if torch is None else planned(f"torch=={torch.partition('+')[0]}", *names),
         "free": planned("torch", upgrade=True),
         **more,

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.doctor.test_symptoms import ERRORS
-from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.load import load_catalog
+from tests.support.planning import shipped
 from torchinstall.core.versions import dotted
 from torchinstall.doctor.symptoms import Match, explain
 
 
-@cache
-def catalog() -> Catalog:
-    return load_catalog()
-
-
 def first(text: str, platform: str = "linux_x86_64") -> Match:
-    return explain(text, catalog(), platform=platform)[0]
+    return explain(text, shipped(), platform=platform)[0]
 
 
 def text_of(heading: str) -> str:
@@ -92,12 +84,6 @@ def test_python_is_the_nearest_with_wheels() -> None:
     assert match.commands[0] == "uv venv --clear --python 3.13"
 
 
-def test_without_a_catalog_the_general_words_are_used() -> None:
-    match = explain(text_of("arch-not-supported sm=61"))[0]
-    assert match.commands == ("torchinstall auto",)
-    assert "6.1" in match.cause
-
-
 PIECES = st.lists(
     st.one_of(
         st.text(max_size=40),
@@ -116,7 +102,7 @@ PIECES = st.lists(
 @settings(max_examples=150, deadline=None)
 def test_any_text_is_explained_or_left_alone(pieces: list[str]) -> None:
     """Pasted texts are cut anywhere; every match has a cause and something to type, all values filled in."""
-    for match in explain("".join(pieces), catalog()):
+    for match in explain("".join(pieces), shipped()):
         assert match.cause
         assert match.commands
         assert "{" not in match.cause + "".join(match.commands)

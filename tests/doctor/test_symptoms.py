@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from torchinstall.doctor.lookup import LOOK_UPS
-from torchinstall.doctor.symptoms import explain, normalise, symptoms
+from tests.support.planning import shipped
+from torchinstall.doctor.symptoms import LOOK_UPS, Match, normalise, symptoms
+from torchinstall.doctor.symptoms import explain as explain_with
 
 HERE = Path(__file__).parent
 
@@ -21,6 +22,10 @@ def sections(name: str) -> list[tuple[str, str]]:
     text = (HERE / name).read_text(encoding="utf-8")
     parts = re.split(r"^#### (.*)\n", text, flags=re.MULTILINE)
     return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def explain(text: str) -> tuple[Match, ...]:
+    return explain_with(text, shipped())
 
 
 ERRORS = sections("error_texts.txt")
@@ -107,7 +112,7 @@ def test_wordings_name_only_values_that_they_need() -> None:
 
 def test_commands_of_a_row_need_nothing_that_a_pattern_may_lack() -> None:
     for row in symptoms():
-        always = set.intersection(*(set(pattern.groupindex) for pattern in row.patterns))
+        always = set.intersection(*(set(re.compile(pattern).groupindex) for pattern in row.patterns))
         for command in row.commands:
             assert fields(command) <= always, row.slug
 

@@ -21,7 +21,7 @@ from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.doctor.collect import take_inventory
 from torchinstall.doctor.pasted import piped
-from torchinstall.doctor.surroundings import look_around
+from torchinstall.doctor.surroundings import surroundings
 from torchinstall.install.backup import snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ def test_what_a_finished_install_kept_is_removed(place: Place) -> None:
     put(place, torch_wheel("2.9.0+cpu", TAG))
     assert taken.links is not None
     said = doctor(place, "--no-verify", "--fix", machine=linux())
-    assert "had come to its end" in said.err
+    assert "its backup was removed" in said.err
     assert not taken.links.exists()
     assert place.versions()["torch"] == "2.9.0+cpu"
 
@@ -244,23 +244,21 @@ def test_what_lies_around_is_read(tmp_path: Path) -> None:
     (tmp_path / "torch.py").touch()
     (tmp_path / "lib/torchvision").mkdir(parents=True)
     (tmp_path / "lib/torchvision/__init__.py").touch()
-    cuda, compat = tmp_path / "cuda/lib64", tmp_path / "cuda/compat"
-    for folder, name in ((cuda, "libcublas.so.12"), (compat, "libcuda.so.1")):
-        folder.mkdir(parents=True)
-        (folder / name).touch()
+    cuda = tmp_path / "cuda/lib64"
+    cuda.mkdir(parents=True)
+    (cuda / "libcublas.so.12").touch()
     (tmp_path / "requirements.txt").write_text("torch\n")
     env = {
         "PATH": "",
         "PYTHONPATH": str(tmp_path / "lib"),
-        "LD_LIBRARY_PATH": f"{cuda}:{compat}:",
+        "LD_LIBRARY_PATH": f"{cuda}:",
         "SECRET_TOKEN": "x",
     }
-    seen = look_around(
+    seen = surroundings(
         env=env, cwd=tmp_path, prefix=str(tmp_path), uv="/none", packages=["torch", "torchvision"]
     )
     assert seen.shadows == (str(tmp_path / "torch.py"), str(tmp_path / "lib/torchvision/__init__.py"))
     assert seen.libraries == ((str(cuda), ("libcublas.so.12",)),)
-    assert str(compat) in seen.compat
     assert {disk.what for disk in seen.disks} == {"environment", "temporary files"}
     assert seen.project is not None
     assert seen.project.files == {"requirements.txt": "torch\n"}

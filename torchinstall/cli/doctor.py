@@ -38,17 +38,17 @@ declare(
 
 def run(session: Session, settings: Settings) -> int:
     """Examine and report; a fault is the verb's error after the report was shown."""
-    from torchinstall.doctor.checks.registry import examine
-    from torchinstall.doctor.collect import visit
+    from torchinstall.doctor.checks import examine
+    from torchinstall.doctor.collect import collect
 
     console = session.console
     text = _text_to_explain(session, settings)
     if text is not None:
         return _explain(session, settings, text)
-    seen = visit(session.context, settings, detail=console.detail)
+    seen = collect(session.context, settings, detail=console.detail)
     found = examine(seen)
     if settings.on("fix") and _mend(session, found):
-        seen = visit(session.context, settings, detail=console.detail)
+        seen = collect(session.context, settings, detail=console.detail)
         found = examine(seen)
     return _report(session, settings, seen, found)
 
@@ -73,8 +73,8 @@ def _explain(session: Session, settings: Settings, text: str) -> int:
 
     matches = explain(text, catalog_of(session.context))
     if settings.on("json"):
-        rows = [{**to_builtins(match), "values": dict(match.values)} for match in matches]
-        session.console.out_json(envelope("explained" if matches else "unknown", matches=rows))
+        found = envelope("explained" if matches else "unknown", matches=to_builtins(matches))
+        session.console.out_json(found)
         return 0
     if not matches:
         raise UsageError(
@@ -90,13 +90,13 @@ def _explain(session: Session, settings: Settings, text: str) -> int:
 
 def _mend(session: Session, found: tuple[Diagnosis, ...]) -> bool:
     """Show and do what is safe; whether anything was done."""
-    from torchinstall.doctor.fix import carry_out, safe_remedies
+    from torchinstall.doctor.remedies import apply, safe_remedies
 
     console, context = session.console, session.context
     remedies = safe_remedies(found)
     for remedy in remedies:
         console.say(f"> {remedy.command}")
-        good = carry_out(remedy, env=context.env, cwd=context.cwd, talk=context.stderr, tell=console.say)
+        good = apply(remedy, env=context.env, cwd=context.cwd, output=context.stderr, tell=console.say)
         if not good:
             console.warn("fix-failed", f"this did not go well: {remedy.command}")
     if not remedies:
@@ -130,7 +130,6 @@ def _report(session: Session, settings: Settings, seen: Environment, found: tupl
 def _data(seen: Environment, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
 
     from torchinstall.core.machine import machine_to_json
-    from torchinstall.doctor.model import diagnosis_to_json
     from torchinstall.install.verify import report_to_json
 
     choice = seen.choice
@@ -147,7 +146,7 @@ def _data(seen: Environment, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
         else {"status": choice.status, "backend": choice.backend, "torch": choice.torch},
         "machine": machine_to_json(seen.machine.anonymous()),
         "verify": None if seen.report is None else report_to_json(seen.report),
-        "findings": [diagnosis_to_json(item) for item in found],
+        "findings": [item.to_json() for item in found],
     }
 
 

@@ -1,19 +1,18 @@
-"""The doctor's values: what it looks at (`Environment`) and what it has to say (`Diagnosis`)."""
+"""What the doctor examines (`Environment`) and what it reports (`Diagnosis`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.core.machine import Machine
-    from torchinstall.core.plan import Plan
-    from torchinstall.core.target import Target
-    from torchinstall.install.record import Decision
-    from torchinstall.install.verify import Report
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.machine import Machine
+from torchinstall.core.plan import Plan
+from torchinstall.core.target import Target
+from torchinstall.install.record import Decision
+from torchinstall.install.verify import Report
 
 __all__ = [
     "Diagnosis",
@@ -25,21 +24,20 @@ __all__ = [
     "Remedy",
     "Severity",
     "Surroundings",
-    "diagnosis_to_json",
 ]
 
 Severity = Literal["error", "warning", "info"]
-"""An error makes `doctor` exit 7; a warning is a trap that has not closed yet; info is worth knowing."""
+"""An error makes `doctor` exit 7; a warning is a fault that has not struck yet; info is worth knowing."""
 
 
 class Remedy(Struct, frozen=True, kw_only=True):
-    """One thing to type.
+    """One thing to do.
 
     Attributes:
         command: as a person types it.
-        argv: what `--fix` runs for it; empty: it is not run for you.
-        remove: paths that `--fix` removes instead of running anything.
-        restore: folder of kept files that `--fix` puts back instead of running anything.
+        argv: what `--fix` runs for it; empty: `--fix` runs nothing.
+        remove: paths that `--fix` removes.
+        restore: folder of a backup that `--fix` puts back.
     """
 
     command: str
@@ -49,7 +47,7 @@ class Remedy(Struct, frozen=True, kw_only=True):
 
     @property
     def safe(self) -> bool:
-        """Whether `--fix` may do it: it changes nothing but this environment."""
+        """Whether `--fix` may do it: it changes nothing outside this environment."""
         return bool(self.argv or self.remove or self.restore)
 
 
@@ -59,8 +57,8 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
     Attributes:
         slug: stable kebab-case name.
         message: one sentence, no full stop.
-        evidence: what was seen, and where.
-        remedies: what to type, the best first; all of them where several are needed.
+        evidence: what was found, and where.
+        remedies: what to type, in this order.
         advice: what cannot be typed.
     """
 
@@ -71,30 +69,29 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
     remedies: tuple[Remedy, ...] = ()
     advice: str | None = None
 
-
-def diagnosis_to_json(item: Diagnosis) -> dict[str, Any]:
-    """One finding as plain JSON values."""
-    return {
-        "slug": item.slug,
-        "severity": item.severity,
-        "message": item.message,
-        "evidence": list(item.evidence),
-        "commands": [remedy.command for remedy in item.remedies],
-        "fixable": any(remedy.safe for remedy in item.remedies),
-        "advice": item.advice,
-    }
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "slug": self.slug,
+            "severity": self.severity,
+            "message": self.message,
+            "evidence": list(self.evidence),
+            "commands": [remedy.command for remedy in self.remedies],
+            "fixable": any(remedy.safe for remedy in self.remedies),
+            "advice": self.advice,
+        }
 
 
 class Dist(Struct, frozen=True, kw_only=True):
-    """An installed distribution as the doctor sees it.
+    """An installed distribution.
 
     Attributes:
         name: normalised.
         requires: its `Requires-Dist` lines.
         site: folder that it is installed in.
-        missing: files that its list names and that are not there (at most 20).
-        altered: files whose size is not what its list says (at most 20).
-        built_for: what its binaries were made for, where it says: `torch`, `cuda`.
+        missing: files of its `RECORD` that are not there (at most 20).
+        altered: files whose size is not the one in `RECORD` (at most 20).
+        built_for: what its binaries were built for, where it says so: `torch`, `cuda`.
     """
 
     name: str
@@ -107,13 +104,13 @@ class Dist(Struct, frozen=True, kw_only=True):
 
 
 class Inventory(Struct, frozen=True, kw_only=True):
-    """What is in an environment, read by one script in its interpreter.
+    """What is installed in an environment, read by one script in its interpreter.
 
     Attributes:
-        python: the interpreter as it names itself.
+        python: `sys.executable` there.
         sites: site-packages folders.
         leftovers: paths of folders that begin with `~`, left by an interrupted uninstall.
-        kept: paths of folders with files of an install that was killed (`install.keep`).
+        kept: paths of backups of installs that were killed (`install.backup`).
         user_torch: a torch in the user's own site-packages that this interpreter would import too.
         markers: PEP 508 marker variables of the interpreter.
     """
@@ -127,17 +124,9 @@ class Inventory(Struct, frozen=True, kw_only=True):
     user_torch: str | None = None
     markers: Mapping[str, str] = field(default_factory=dict)
 
-    def named(self, name: str) -> tuple[Dist, ...]:
-        """Every distribution of that name: more than one is a fault."""
-        return tuple(dist for dist in self.dists if dist.name == name)
-
-    def get(self, name: str) -> Dist | None:
-        """The distribution of that name."""
-        return next(iter(self.named(name)), None)
-
 
 class Disk(Struct, frozen=True, kw_only=True):
-    """A place that an installation writes to.
+    """A folder that an installation writes to.
 
     Attributes:
         what: `environment`, `uv cache`, `temporary files`.
@@ -170,32 +159,28 @@ class Surroundings(Struct, frozen=True, kw_only=True):
 
     Attributes:
         env: variables that matter.
-        cwd: the current folder.
-        path_python: what `python` on PATH is, resolved as far as the environment that it belongs to.
+        path_python: the `python` on PATH; links out of its environment are not followed.
         shadows: paths that would be imported instead of an installed package, from the current folder.
         libraries: folder of `LD_LIBRARY_PATH` -> names of CUDA libraries in it.
-        compat: folders with a forward-compatibility `libcuda.so` that the loader would take.
-        disks: where bytes go.
+        disks: where an installation writes.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
-    cwd: str = ""
     path_python: str | None = None
     shadows: tuple[str, ...] = ()
     libraries: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    compat: tuple[str, ...] = ()
     disks: tuple[Disk, ...] = ()
     project: Project | None = None
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """Everything that a check may look at.
+    """Everything that a check may use.
 
     Attributes:
         choice: what the planner would choose for the torch release that is installed.
-        free: what it would choose with no release asked for.
-        report: what verify found; None: it was not asked.
-        flags: `--venv DIR` and the like, as given to doctor, so that commands go to the same place.
+        free: what it would choose if no release were asked for.
+        report: what verify found; None: it did not run.
+        flags: `--venv DIR` and the like, as given to doctor, so that commands go to the same environment.
         python: argument list that runs this torchinstall.
         uv: path of uv.
     """
@@ -218,6 +203,34 @@ class Environment(Struct, frozen=True, kw_only=True):
         return next((item.version for item in self.target.installed if item.name == name), None)
 
     @property
+    def release(self) -> str | None:
+        """The public version of the installed torch, without its local segment."""
+        torch = self.installed("torch")
+        return None if torch is None else torch.partition("+")[0]
+
+    @property
     def backend(self) -> str | None:
         """The backend that the installed torch was built for."""
         return next((item.backend for item in self.target.installed if item.name == "torch"), None)
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Installed packages whose version follows from torch's, such as torchvision."""
+        return tuple(
+            dict.fromkeys(
+                item.name
+                for item in self.target.installed
+                if item.name != "torch" and (family := self.catalog.family(item.name)) is not None
+                if family.routed and family.pairing != "free"
+            )
+        )
+
+    def moves_with_torch(self, package: str) -> bool:
+        """Whether a package is torch, or is built for one torch and one backend."""
+        family = self.catalog.family(package)
+        return family is not None and not family.own_cuda
+
+    @property
+    def better(self) -> Plan | None:
+        """What should be installed instead: the same release where one of its builds fits, else any."""
+        return self.choice if self.choice is not None and self.choice.error is None else self.free

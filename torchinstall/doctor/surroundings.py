@@ -1,7 +1,4 @@
-"""Look around the environment: variables, the current folder, disks, and the project here.
-
-The doctor's second door; everything that it returns is plain values.
-"""
+"""What lies around an environment: variables, the current folder, disks, and the project here."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from torchinstall.core.errors import ToolMissingError
 from torchinstall.doctor.model import Disk, Project, Surroundings
 from torchinstall.install.uv import run_uv
 
-__all__ = ["look_around"]
+__all__ = ["surroundings"]
 
 _VARIABLES = re.compile(
     r"UV_|PIP_|PYTHON(PATH|HOME)|LD_LIBRARY_PATH|LD_PRELOAD|VIRTUAL_ENV|CONDA_|CUDA_|HSA_|HIP_|ROCR_|ZE_|NVIDIA_"
@@ -25,11 +22,10 @@ _VARIABLES = re.compile(
 _CUDA_LIBRARY = re.compile(
     r"lib(cudart|cublas|cublasLt|cudnn\w*|nvJitLink|cusparse\w*|cufft|nccl|cusolver)\.so"
 )
-_LOADER_CONF = "/etc/ld.so.conf.d"
 _UV_ANSWERS_WITHIN = 20.0
 
 
-def look_around(
+def surroundings(
     *,
     env: Mapping[str, str],
     cwd: Path,
@@ -37,7 +33,7 @@ def look_around(
     uv: str,
     packages: Iterable[str],
 ) -> Surroundings:
-    """Collect what the checks need; what cannot be read is left out.
+    """Read what the checks need; what cannot be read is omitted.
 
     Args:
         env: of the process.
@@ -48,18 +44,16 @@ def look_around(
     """
     return Surroundings(
         env={name: value for name, value in env.items() if _VARIABLES.match(name)},
-        cwd=str(cwd),
         path_python=_path_python(env),
         shadows=tuple(_shadows(env, cwd, packages)),
         libraries=tuple(_libraries(env)),
-        compat=tuple(_compat(env)),
         disks=tuple(_disks(env, prefix, uv)),
         project=_project(env, cwd, prefix, uv),
     )
 
 
 def _path_python(env: Mapping[str, str]) -> str | None:
-    """Which environment's interpreter `python` is; links inside it are not followed out of it."""
+    """The `python` on PATH; links out of its environment are not followed."""
     for name in ("python", "python3"):
         if found := shutil.which(name, path=env.get("PATH", "")):
             return found
@@ -81,17 +75,6 @@ def _libraries(env: Mapping[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
         names = tuple(name for name in _names(text) if _CUDA_LIBRARY.match(name)) if text else ()
         if names:
             yield text, names
-
-
-def _compat(env: Mapping[str, str]) -> Iterable[str]:
-    """Folders of forward-compatibility packages that the loader is told to search."""
-    told = env.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    for name in _names(_LOADER_CONF):
-        told += (_text(Path(_LOADER_CONF, name)) or "").split()
-    for text in dict.fromkeys(told):
-        inside = "compat" in Path(text).parts
-        if inside and any(name.startswith("libcuda.so") for name in _names(text)):
-            yield text
 
 
 def _names(folder: str) -> tuple[str, ...]:

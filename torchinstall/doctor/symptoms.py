@@ -1,45 +1,45 @@
 """Recognise an error text that somebody pastes: what caused it, and what to type.
 
-The rows are data (`data/symptoms.json`): patterns, cause, commands, and the public threads that they were
-learnt from. A row adapts to what its patterns captured: `when` lists better wordings, each of which needs
-certain values; the first one whose values are all known is used. Values that a version table must supply
-(which backend has code for `sm_61`) are looked up in the catalog, see `lookup`.
+The rows are data (`data/symptoms.json`): patterns, cause, commands, and the public threads that they come
+from. A row adapts to what its patterns captured: `when` lists better wordings, each of which needs certain
+values; the first one whose values are all known is used. Values that only the catalog knows (which backend
+has code for `sm_61`) are looked up there, see `LOOK_UPS`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, json
 
-from torchinstall.doctor.lookup import LOOK_UPS, platform_in
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.machine import Capability, Gpu, Machine, Os, capability_text
+from torchinstall.core.request import Request
+from torchinstall.core.target import Target
+from torchinstall.core.versions import Dotted, dotted, text_of
+from torchinstall.planner.coverage import cover
+from torchinstall.planner.situation import situation
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
-
-__all__ = ["Match", "Symptom", "Wording", "explain", "normalise", "symptoms"]
-
-SCHEMA_VERSION = 1
+__all__ = ["LOOK_UPS", "Match", "Symptom", "Wording", "explain", "normalise", "symptoms"]
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 # What rich, miette (uv) and pip draw around and between the lines of a message.
 _BOXES = re.compile(r"[\u2500-\u257f\u25b6\u2771\u00d7\u2022]+")
-_SPACE = re.compile(r"\s+")
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
+_SM = re.compile(r"(?:sm_|compute_)?(\d+)\.?(\d)[a-z]?")
 
 
 class Wording(Struct, frozen=True, kw_only=True):
-    """What to say when all of `needs` are known; None keeps what the row says anyway."""
+    """What to say when all of `needs` are known; what is None is taken from the row."""
 
     needs: tuple[str, ...]
-    cause: str | None
-    commands: tuple[str, ...] | None
-    advice: str | None
+    cause: str | None = None
+    commands: tuple[str, ...] | None = None
+    advice: str | None = None
 
 
 class Symptom(Struct, frozen=True, kw_only=True):
@@ -57,24 +57,27 @@ class Symptom(Struct, frozen=True, kw_only=True):
     """
 
     slug: str
-    patterns: tuple[re.Pattern[str], ...]
-    context: re.Pattern[str] | None
-    look_up: str | None
+    patterns: tuple[str, ...]
     cause: str
     commands: tuple[str, ...]
-    advice: str | None
-    when: tuple[Wording, ...]
     sources: tuple[str, ...]
+    context: str | None = None
+    look_up: str | None = None
+    advice: str | None = None
+    when: tuple[Wording, ...] = ()
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """The file of symptoms."""
+
+    schema_version: Literal[1]
+    rows: tuple[Symptom, ...]
 
 
 class Match(Struct, frozen=True, kw_only=True):
     """A recognised symptom.
 
     Attributes:
-        slug: of the row.
-        cause: one clause, values filled in.
-        commands: what to type.
-        advice: what else helps.
         evidence: the part of the text that was recognised, at most 160 characters.
         values: what was captured and looked up.
         sources: public threads about it.
@@ -85,8 +88,24 @@ class Match(Struct, frozen=True, kw_only=True):
     commands: tuple[str, ...]
     advice: str | None
     evidence: str
-    values: tuple[tuple[str, str], ...]
+    values: Mapping[str, str]
     sources: tuple[str, ...]
+
+
+class Paste(Struct, frozen=True, kw_only=True):
+    """What a look-up may use: the captured values, the normalised text, and the builds that it is about."""
+
+    values: Mapping[str, str]
+    plain: str
+    catalog: Catalog
+    platform: str
+
+
+@cache
+def symptoms() -> tuple[Symptom, ...]:
+    """The shipped table, read when first asked for."""
+    text = (files("torchinstall.doctor") / "data" / "symptoms.json").read_bytes()
+    return json.decode(text, type=Table).rows
 
 
 def normalise(text: str) -> str:
@@ -94,18 +113,15 @@ def normalise(text: str) -> str:
 
     Messages are wrapped to the width of whatever terminal they were printed in; on one line they are not.
     """
-    plain = _BOXES.sub(" ", _ANSI.sub("", text).translate(_QUOTES))
-    return _SPACE.sub(" ", plain).strip()
+    return " ".join(_BOXES.sub(" ", _ANSI.sub("", text).translate(_QUOTES)).split())
 
 
-def explain(
-    text: str, catalog: Catalog | None = None, *, platform: str = "linux_x86_64"
-) -> tuple[Match, ...]:
+def explain(text: str, catalog: Catalog, *, platform: str = "linux_x86_64") -> tuple[Match, ...]:
     """Every symptom in a text, the one that says most first.
 
     Args:
         text: a traceback, a log, the output of a tool.
-        catalog: where version tables are; without it the general wording of a row is used.
+        catalog: which builds there are.
         platform: key of the platform whose builds are meant, unless the text itself tells.
 
     Returns:
@@ -113,92 +129,194 @@ def explain(
         then by place. Empty when nothing was recognised.
     """
     plain = normalise(text)
-    where = platform_in(plain) or platform
-    found = [hit for row in symptoms() if (hit := _search(row, plain)) is not None]
-    found.sort(key=lambda hit: (-len(_captured(hit[1])), -len(hit[1].group()), hit[1].start()))
-    return tuple(_word(row, match, catalog, where, plain) for row, match in found)
+    platform = _platform_in(plain) or platform
+    found = [(row, hit) for row in symptoms() if (hit := _search(row, plain)) is not None]
+    found.sort(key=lambda item: (-len(_captured(item[1])), -len(item[1].group()), item[1].start()))
+    return tuple(
+        _match(row, hit, Paste(values=_captured(hit), plain=plain, catalog=catalog, platform=platform))
+        for row, hit in found
+    )
 
 
-def _search(row: Symptom, plain: str) -> tuple[Symptom, re.Match[str]] | None:
-    if row.context is not None and row.context.search(plain) is None:
+def _search(row: Symptom, plain: str) -> re.Match[str] | None:
+    if row.context is not None and re.search(row.context, plain) is None:
         return None
-    hits = [match for pattern in row.patterns if (match := pattern.search(plain)) is not None]
-    return (row, max(hits, key=lambda match: len(_captured(match)))) if hits else None
+    hits = [hit for pattern in row.patterns if (hit := re.search(pattern, plain)) is not None]
+    return max(hits, key=lambda hit: len(_captured(hit)), default=None)
 
 
-def _captured(match: re.Match[str]) -> dict[str, str]:
-    return {name: value.strip() for name, value in match.groupdict().items() if value and value.strip()}
+def _captured(hit: re.Match[str]) -> dict[str, str]:
+    return {name: value.strip() for name, value in hit.groupdict().items() if value and value.strip()}
 
 
-def _word(row: Symptom, match: re.Match[str], catalog: Catalog | None, platform: str, plain: str) -> Match:
-    values = _captured(match)
+def _match(row: Symptom, hit: re.Match[str], paste: Paste) -> Match:
+    values = dict(paste.values)
     if row.look_up is not None:
-        values.update(LOOK_UPS[row.look_up](values, catalog, platform, plain))
-    wording = next((item for item in row.when if all(name in values for name in item.needs)), None)
-    cause, commands, advice = row.cause, row.commands, row.advice
-    if wording is not None:
-        cause = wording.cause or cause
-        commands = row.commands if wording.commands is None else wording.commands
-        advice = wording.advice or advice
+        values |= LOOK_UPS[row.look_up](paste)
+    known = (item for item in row.when if all(name in values for name in item.needs))
+    wording = next(known, Wording(needs=()))
+    commands = row.commands if wording.commands is None else wording.commands
+    advice = wording.advice or row.advice
     return Match(
         slug=row.slug,
-        cause=_fill(cause, values),
+        cause=_fill(wording.cause or row.cause, values),
         commands=tuple(_fill(command, values) for command in commands),
         advice=None if advice is None else _fill(advice, values),
-        evidence=match.group()[:160],
-        values=tuple(values.items()),
+        evidence=hit.group()[:160],
+        values=values,
         sources=row.sources,
     )
 
 
-class _Known(dict[str, str]):
-    """Values for a template; what nobody knows is said to be unknown."""
-
-    def __missing__(self, key: str) -> str:
-        return "unknown"
-
-
 def _fill(template: str, values: Mapping[str, str]) -> str:
-    return template.format_map(_Known(values))
+    """A template with its values; one that is not known is called `unknown`."""
+    return re.sub(r"\{(\w+)\}", lambda field: values.get(field[1], "unknown"), template)
 
 
-@cache
-def symptoms() -> tuple[Symptom, ...]:
-    """The shipped table, read when first asked for.
+def _platform_in(plain: str) -> str | None:
+    """The platform that a text gives away, as the tables name it; None where it does not."""
+    for platform, pattern in (
+        ("win_amd64", r"\[WinError|[A-Z]:\\|win_amd64|\.dll\b"),
+        ("linux_aarch64", r"linux\w*_aarch64|aarch64-linux"),
+        ("linux_x86_64", r"/dist-packages/|/site-packages/|linux\w*_x86_64"),
+    ):
+        if re.search(pattern, plain):
+            return platform
+    return None
 
-    Raises:
-        ValueError: the table is of another schema or a pattern does not compile (a fault of this package).
-    """
-    data = json.loads((files("torchinstall.doctor") / "data" / "symptoms.json").read_text(encoding="utf-8"))
-    if data.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(f"symptom table schema {data.get('schema_version')!r} is not {SCHEMA_VERSION}")
-    return tuple(_row(row) for row in data["rows"])
+
+def _capability(paste: Paste) -> dict[str, str]:
+    """Which builds have code for the GPU, and whether it is older or newer than the installed one serves."""
+    code = _sm(paste.values.get("sm") or paste.values.get("capability") or "")
+    if code is None:
+        return {}
+    found = {"capability": capability_text(code), **_direction(code, paste.values)}
+    if not any(row.platform == paste.platform for row in paste.catalog.tables.code):
+        return found
+    builds = _builds_with_code(paste.catalog, paste.platform, code)
+    if not builds:
+        return {**found, "nothing_published": "yes"}
+    torch, _, backend = max(builds)
+    names = sorted({(toolkit, name) for _, toolkit, name in builds})
+    return {
+        **found,
+        "backend": backend,
+        "torch": text_of(torch),
+        "backends": ", ".join(name for _, name in names),
+        "first_torch": text_of(min(torch for torch, _, _ in builds)),
+    }
 
 
-def _row(data: dict[str, Any]) -> Symptom:
-    context = data.get("context")
-    return Symptom(
-        slug=data["slug"],
-        patterns=_compile(data["patterns"]),
-        context=None if context is None else re.compile(context),
-        look_up=data.get("look_up"),
-        cause=data["cause"],
-        commands=tuple(data["commands"]),
-        advice=data.get("advice"),
-        when=tuple(_wording(item) for item in data.get("when", ())),
-        sources=tuple(data["sources"]),
+def _sm(text: str) -> Capability | None:
+    """`sm_120`, `120` or `12.0` as (12, 0)."""
+    match = _SM.fullmatch(text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _direction(code: Capability, values: Mapping[str, str]) -> dict[str, str]:
+    listed = re.findall(r"(?:sm_|compute_)(\d+[a-z]?)|- (\d+\.\d+) which", values.get("supported", ""))
+    texts = [*("".join(pair) for pair in listed), values.get("minimum", "")]
+    known = [item for text in texts if (item := _sm(text)) is not None]
+    if known and code < min(known):
+        return {"too_old": "yes"}
+    return {"too_new": "yes"} if known and code > max(known) else {}
+
+
+def _builds_with_code(catalog: Catalog, platform: str, code: Capability) -> list[tuple[Dotted, Dotted, str]]:
+    """(torch minor, toolkit, backend) of every published CUDA build with native code for a capability."""
+    published = {
+        (row.backend, dotted(row.version)[:2])
+        for row in catalog.wheels("torch", platform)
+        if row.channel == "stable"
+    }
+    # Nothing is known of the machine but one GPU: there is no driver, so PTX counts for nothing.
+    gpu = Gpu(vendor="nvidia", compute_capability=code, source="error text")
+    system: Os = "windows" if platform.startswith("win") else "linux"
+    arch = "aarch64" if platform.endswith(("aarch64", "arm64")) else "x86_64"
+    bare = situation(
+        Request(requirements=()),
+        Machine(os=system, arch=arch, gpus=(gpu,)),
+        Target(python_version="3.12", abi="cp312", os=system, arch=arch),
+        catalog,
     )
+    builds = []
+    for row in catalog.tables.code:
+        info = catalog.backend(row.backend)
+        if row.platform != platform or info is None or info.toolkit is None or info.kind.strategy != "sm":
+            continue
+        torch = dotted(row.torch)
+        if (row.backend, torch[:2]) in published and cover(info, row, gpu, bare).covered:
+            builds.append((torch, info.toolkit, row.backend))
+    return builds
 
 
-def _wording(data: dict[str, Any]) -> Wording:
-    commands = data.get("commands")
-    return Wording(
-        needs=tuple(data["needs"]),
-        cause=data.get("cause"),
-        commands=None if commands is None else tuple(commands),
-        advice=data.get("advice"),
-    )
+def _driver(paste: Paste) -> dict[str, str]:
+    """What `found version 12080` means, and which builds start on that driver."""
+    if "found" not in paste.values:
+        return {}
+    number = int(paste.values["found"])
+    spoken: Dotted = (number // 1000, number % 1000 // 10)
+    found = {"driver_cuda": text_of(spoken), "cuda_major": str(spoken[0])}
+    toolkits = sorted((toolkit, name) for name, (_, toolkit) in _cuda_backends(paste).items())
+    same_major = [item for item in toolkits if item[0][0] == spoken[0]]
+    below = [item for item in same_major if item[0] <= spoken]
+    if same_major:
+        found["backend"] = (below[-1] if below else same_major[0])[1]
+    newer = next(((toolkit, name) for toolkit, name in toolkits if toolkit[0] > spoken[0]), None)
+    if newer is not None:
+        found["next_major"] = str(newer[0][0])
+        info = paste.catalog.backend(newer[1])
+        floor = None if info is None else paste.catalog.floor(info)
+        if floor is not None:
+            lowest = floor.windows if paste.platform.startswith("win") else floor.linux
+            found["next_driver"] = text_of(lowest)
+    return found
 
 
-def _compile(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(pattern) for pattern in patterns)
+def _cuda_backends(paste: Paste) -> dict[str, tuple[Dotted, Dotted]]:
+    """Backend -> (newest stable torch, toolkit) of every CUDA backend on PyTorch's index."""
+    found: dict[str, tuple[Dotted, Dotted]] = {}
+    for row in paste.catalog.wheels("torch", paste.platform):
+        info = paste.catalog.backend(row.backend)
+        if row.channel != "stable" or row.origin == "default" or info is None or info.toolkit is None:
+            continue
+        if info.kind.strategy == "sm":
+            newest = (dotted(row.version), info.toolkit)
+            found[row.backend] = max(found.get(row.backend, newest), newest)
+    return found
+
+
+def _cuda_major(paste: Paste) -> dict[str, str]:
+    """The backend of a CUDA major version that carries the newest torch; the highest toolkit on a tie."""
+    major = int(paste.values["major"])
+    fits = [(newest, name) for name, newest in _cuda_backends(paste).items() if newest[1][0] == major]
+    return {"backend": max(fits)[1]} if fits else {}
+
+
+def _python_tags(paste: Paste) -> dict[str, str]:
+    """The Python nearest to the one in use among those that have wheels."""
+    tags = [
+        (int(major), int(minor)) for major, minor in re.findall(r"cp(\d)(\d+)", paste.values.get("tags", ""))
+    ]
+    if not tags or "python" not in paste.values:
+        return {}
+    older = [tag for tag in tags if tag <= dotted(paste.values["python"])]
+    return {"best_python": text_of(max(older) if older else min(tags))}
+
+
+def _glibc(paste: Paste) -> dict[str, str]:
+    """`2_28` of a wheel's name or `2.27` of the loader's message, as a version."""
+    if "glibc" not in paste.values:
+        return {}
+    found = {"glibc_version": paste.values["glibc"].replace("_", ".")}
+    return {**found, "not_found": "yes"} if "GLIBC_" in paste.plain else found
+
+
+LOOK_UPS: Mapping[str, Callable[[Paste], dict[str, str]]] = {
+    "capability": _capability,
+    "driver": _driver,
+    "cuda-major": _cuda_major,
+    "python-tags": _python_tags,
+    "glibc": _glibc,
+}
+"""By the name that a row's `look_up` gives; a value that nobody knows is left out."""

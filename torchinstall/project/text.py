@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from torchinstall.core.plan import Message
-from torchinstall.project.advice import advice
+from torchinstall.project.checks import check_uv
 from torchinstall.project.edit import Edited, edit_text
 from torchinstall.project.layouts import desired
 from torchinstall.project.legacy import Legacy, recognise, refuse_legacy
@@ -91,5 +91,5 @@ def configured(
         return structs.replace(wanted, environments=(), required=()) if member else wanted
 
     done = edit_text(text, entries, catalog, inherited)
-    after = advice(view_of(done.text), catalog)
+    after = check_uv(view_of(done.text).uv, catalog)
     return Edited(done.text, tuple(dict.fromkeys((*notes, *done.notes, *after))))

@@ -1,4 +1,4 @@
-"""Is what is installed whole, and does it belong together?"""
+"""Are the installed packages complete, and do they fit together?"""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 
+from packaging.markers import UndefinedEnvironmentName
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from torchinstall.doctor.checks.remedies import auto, family_requirements, reinstall, remove, uv_pip
-from torchinstall.doctor.checks.requires import asked_by_torch, required_names, unmet
 from torchinstall.doctor.model import Diagnosis, Dist, Environment, Remedy
+from torchinstall.doctor.remedies import auto, family_requirements, reinstall, remove, uv_pip
 
 __all__ = [
     "built_for_other_torch",
     "damaged_files",
+    "installed_twice",
     "interrupted_install",
     "leftovers",
     "missing_dependencies",
     "mixed_cuda_packages",
-    "torch_twice",
     "triton_missing",
 ]
 
@@ -28,50 +29,40 @@ _SUFFIX = re.compile(r"(?P<stem>nvidia-[\w-]+?)-cu(?P<major>\d+)")
 
 
 def interrupted_install(seen: Environment) -> Iterator[Diagnosis]:
-    """An install was killed, and nobody was left to put things back."""
+    """An install was killed before it could restore its backup."""
+    command = shlex.join(["torchinstall", "doctor", *seen.flags, "--fix"])
     for folder in seen.inventory.kept:
         yield Diagnosis(
             slug="interrupted-install",
             severity="error",
-            message="an installation was killed in the middle; the files from before it are still kept",
+            message="an installation was killed before it finished; a backup of the old files is still there",
             evidence=(folder,),
-            remedies=(
-                Remedy(
-                    command=shlex.join(["torchinstall", "doctor", *seen.flags, "--fix"]),
-                    restore=folder,
-                ),
-            ),
+            remedies=(Remedy(command=command, restore=folder),),
         )
 
 
 def damaged_files(seen: Environment) -> Iterator[Diagnosis]:
-    """Files that the package brought along are gone or cut off."""
+    """Files that the package installed are missing or were changed."""
     for dist in seen.inventory.dists:
         if not dist.missing and not dist.altered:
             continue
-        said = [f"missing: {name}" for name in dist.missing[:5]]
-        said += [f"other size: {name}" for name in dist.altered[:5]]
+        family = seen.catalog.family(dist.name)
+        needed = family is not None or dist.name.startswith(("nvidia-", "triton"))
+        if family is not None and family.routed:
+            again = reinstall(seen, dist.name)
+        else:
+            pin = f"{dist.name}=={dist.version}"
+            again = uv_pip(seen, "install", "--reinstall-package", dist.name, "--no-deps", pin)
         yield Diagnosis(
             slug="damaged-files",
-            severity="error" if _torch_needs(seen, dist) else "warning",
-            message=f"files of {dist.name} {dist.version} are missing or not as they were installed",
-            evidence=tuple(said),
-            remedies=(_again(seen, dist),),
+            severity="error" if needed else "warning",
+            message=f"files of {dist.name} {dist.version} are missing or have changed since the install",
+            evidence=(
+                *(f"missing: {name}" for name in dist.missing[:5]),
+                *(f"different size: {name}" for name in dist.altered[:5]),
+            ),
+            remedies=(again,),
         )
-
-
-def _torch_needs(seen: Environment, dist: Dist) -> bool:
-    return seen.catalog.family(dist.name) is not None or dist.name.startswith(("nvidia-", "triton"))
-
-
-def _again(seen: Environment, dist: Dist) -> Remedy:
-    """Write the files of one package anew: through torchinstall where it is routed, else through uv."""
-    family = seen.catalog.family(dist.name)
-    if family is not None and family.routed:
-        return reinstall(seen, dist.name)
-    return uv_pip(
-        seen, "install", "--reinstall-package", dist.name, "--no-deps", f"{dist.name}=={dist.version}"
-    )
 
 
 def leftovers(seen: Environment) -> Iterator[Diagnosis]:
@@ -80,27 +71,24 @@ def leftovers(seen: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis(
             slug="leftover-folders",
             severity="warning",
-            message="folders of a half-removed installation lie in site-packages",
+            message="an unfinished uninstall left folders in site-packages",
             evidence=seen.inventory.leftovers,
             remedies=(remove(seen, seen.inventory.leftovers),),
             advice="close the programs that use this environment first",
         )
 
 
-def torch_twice(seen: Environment) -> Iterator[Diagnosis]:
+def installed_twice(seen: Environment) -> Iterator[Diagnosis]:
     """Two records of one package, or a torch in the user's own folder besides."""
     for name in dict.fromkeys(item.name for item in seen.target.installed):
-        found = seen.inventory.named(name)
+        found = [dist for dist in seen.inventory.dists if dist.name == name]
         if len(found) > 1:
             yield Diagnosis(
                 slug="installed-twice",
                 severity="error",
-                message=f"{name} is recorded more than once, so nobody knows whose files these are",
+                message=f"{name} is recorded more than once, so its files may be a mix of several versions",
                 evidence=tuple(f"{dist.name} {dist.version} in {dist.site}" for dist in found),
-                remedies=(
-                    uv_pip(seen, "uninstall", name),
-                    reinstall(seen, name),
-                ),
+                remedies=(uv_pip(seen, "uninstall", name), reinstall(seen, name)),
             )
     if seen.inventory.user_torch is not None:
         yield Diagnosis(
@@ -109,12 +97,12 @@ def torch_twice(seen: Environment) -> Iterator[Diagnosis]:
             message="there is another torch in your own site-packages folder",
             evidence=(seen.inventory.user_torch,),
             remedies=(Remedy(command=f"{seen.target.python} -m pip uninstall torch"),),
-            advice="a virtual environment does not look there",
+            advice="a virtual environment does not use that folder",
         )
 
 
 def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
-    """CUDA libraries of two major versions, one of which nobody here asks for."""
+    """CUDA libraries of two major versions, one of which nothing here asks for."""
     majors: dict[str, dict[str, Dist]] = defaultdict(dict)
     for dist in seen.inventory.dists:
         if match := _SUFFIX.fullmatch(dist.name):
@@ -123,125 +111,138 @@ def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
         # From CUDA 13 on NVIDIA's packages have no suffix any more.
         if dist.name in majors and dist.version.split(".")[0].isdigit():
             majors[dist.name]["none"] = dist
-    wanted = required_names(seen)
-    doubled = [found for found in majors.values() if len(found) > 1]
-    idle = sorted(dist.name for found in doubled for dist in found.values() if dist.name not in wanted)
+    doubled = [dist for found in majors.values() if len(found) > 1 for dist in found.values()]
+    idle = sorted({dist.name for dist in doubled} - _required_names(seen))
     if doubled:
         yield Diagnosis(
             slug="mixed-cuda-packages",
             severity="warning" if idle else "info",
             message="CUDA libraries of more than one major version are installed"
-            + ("" if idle else ", and something here asks for each"),
-            evidence=tuple(f"{dist.name} {dist.version}" for found in doubled for dist in found.values()),
+            + ("" if idle else ", and installed packages ask for each of them"),
+            evidence=tuple(f"{dist.name} {dist.version}" for dist in doubled),
             remedies=(uv_pip(seen, "uninstall", *idle),) if idle else (),
         )
 
 
+def _required_names(seen: Environment) -> frozenset[str]:
+    """Every package that something installed asks for, whatever the markers and extras."""
+    return frozenset(
+        canonicalize_name(match[0])
+        for dist in seen.inventory.dists
+        for text in dist.requires
+        if (match := re.match(r"[A-Za-z0-9][\w.-]*", text))
+    )
+
+
 def missing_dependencies(seen: Environment) -> Iterator[Diagnosis]:
     """A package that torch or a companion needs is not there, or not in the version that it needs."""
-    for dist, requirement, have in unmet(seen):
-        name = canonicalize_name(requirement.name)
-        if "triton" in name or not asked_by_torch(seen, dist):
-            continue
-        wanted = f"{requirement.name}{requirement.specifier}"
-        yield Diagnosis(
-            slug="missing-dependency",
-            severity="error",
-            message=f"{dist.name} needs {wanted}, and "
-            + (f"{have} is installed" if have else "it is not installed"),
-            evidence=(f"{dist.name} {dist.version}: {requirement}",),
-            remedies=(_fetch(seen, name, wanted),),
-        )
+    for dist, requirement, version in _unmet(seen):
+        if "triton" not in requirement.name.lower() and seen.moves_with_torch(dist.name):
+            yield _missing(seen, "missing-dependency", dist.name, dist, requirement, version)
 
 
 def triton_missing(seen: Environment) -> Iterator[Diagnosis]:
     """torch.compile needs Triton; Windows builds come without it."""
-    for dist, requirement, have in unmet(seen):
-        name = canonicalize_name(requirement.name)
-        if dist.name == "torch" and "triton" in name:
-            wanted = f"{requirement.name}{requirement.specifier}"
-            yield Diagnosis(
-                slug="triton-missing",
-                severity="warning",
-                message=f"torch.compile needs {wanted}, and "
-                + (f"{have} is installed" if have else "it is not installed"),
-                evidence=(f"torch {dist.version}: {requirement}",),
-                remedies=(_fetch(seen, name, wanted),),
-            )
+    for dist, requirement, version in _unmet(seen):
+        if dist.name == "torch" and "triton" in requirement.name.lower():
+            yield _missing(seen, "triton-missing", "torch.compile", dist, requirement, version)
             return
-    torch = seen.backend
     bare = not any("triton" in dist.name for dist in seen.inventory.dists)
-    if bare and seen.target.os == "windows" and torch not in (None, "cpu"):
+    if bare and seen.target.os == "windows" and seen.backend not in (None, "cpu"):
         yield Diagnosis(
             slug="triton-missing",
             severity="info",
-            message="torch.compile needs Triton, which torch's Windows builds come without",
+            message="torch.compile needs Triton, which is not part of torch's Windows builds",
             evidence=(f"torch {seen.installed('torch')}",),
             remedies=(uv_pip(seen, "install", "triton-windows"),),
-            advice="take the triton-windows minor version that its page names for this torch",
+            advice="choose the triton-windows minor version that its page names for this torch",
         )
 
 
-def _fetch(seen: Environment, name: str, wanted: str) -> Remedy:
-    family = seen.catalog.family(name)
-    if family is not None and family.routed:
-        return reinstall(seen, "torch")
-    return uv_pip(seen, "install", wanted)
+def _missing(
+    seen: Environment, slug: str, who: str, dist: Dist, requirement: Requirement, version: str | None
+) -> Diagnosis:
+    needed = f"{requirement.name}{requirement.specifier}"
+    family = seen.catalog.family(canonicalize_name(requirement.name))
+    routed = family is not None and family.routed
+    return Diagnosis(
+        slug=slug,
+        severity="warning" if slug == "triton-missing" else "error",
+        message=f"{who} needs {needed}, but " + (f"{version} is installed" if version else "it is missing"),
+        evidence=(f"{dist.name} {dist.version}: {requirement}",),
+        remedies=(reinstall(seen, "torch") if routed else uv_pip(seen, "install", needed),),
+    )
+
+
+def _unmet(seen: Environment) -> Iterator[tuple[Dist, Requirement, str | None]]:
+    """Requirements that do not hold, of torch's family and of whatever asks for torch.
+
+    Yields who asks, for what, and the version that is there (None: nothing). Requirements of extras are
+    omitted: nothing records whether an extra was asked for.
+    """
+    versions = {dist.name: dist.version for dist in seen.inventory.dists}
+    for dist in seen.inventory.dists:
+        family = seen.moves_with_torch(dist.name)
+        for requirement in filter(None, (_parsed(text, seen) for text in dist.requires)):
+            name = canonicalize_name(requirement.name)
+            version = versions.get(name)
+            if (family or name == "torch") and (
+                version is None or not requirement.specifier.contains(version, prereleases=True)
+            ):
+                yield dist, requirement, version
+
+
+def _parsed(text: str, seen: Environment) -> Requirement | None:
+    """The requirement, where it parses and its marker holds here."""
+    try:
+        requirement = Requirement(text)
+        here = {**seen.inventory.markers, "extra": ""}
+        holds = requirement.marker is None or requirement.marker.evaluate(here)
+    except (InvalidRequirement, UndefinedEnvironmentName):
+        return None
+    return requirement if holds else None
 
 
 def built_for_other_torch(seen: Environment) -> Iterator[Diagnosis]:
     """An extension whose binaries, or whose requirements, are for another torch."""
-    torch = seen.installed("torch")
-    if torch is None:
+    if seen.release is None:
         return
-    told = set()
+    # `mixed-releases` reports packages that the catalog pairs with torch.
+    told = {item.name for item in seen.target.installed if seen.catalog.companion(seen.release, item.name)}
     for dist in seen.inventory.dists:
-        if (wanted := _other_build(seen, dist, torch)) is not None:
+        if (other := _other_build(seen, dist)) is not None:
             told.add(dist.name)
-            yield _foreign(seen, dist, f"built for {wanted}", torch)
-    for dist, requirement, have in unmet(seen):
-        if (
-            canonicalize_name(requirement.name) == "torch"
-            and have
-            and dist.name not in told | _companions(seen)
-        ):
-            yield _foreign(seen, dist, f"asks for torch{requirement.specifier}", torch)
+            yield _foreign(seen, dist, f"is built for {other}")
+    for dist, requirement, version in _unmet(seen):
+        if canonicalize_name(requirement.name) == "torch" and version and dist.name not in told:
+            yield _foreign(seen, dist, f"needs torch{requirement.specifier}")
 
 
-def _companions(seen: Environment) -> set[str]:
-    """Packages that the table pairs with torch; `mixed-releases` speaks about those."""
-    torch = (seen.installed("torch") or "").partition("+")[0]
-    return {item.name for item in seen.target.installed if seen.catalog.companion(torch, item.name)}
-
-
-def _foreign(seen: Environment, dist: Dist, wanted: str, torch: str) -> Diagnosis:
-    first = family_requirements(seen)[0]
+def _foreign(seen: Environment, dist: Dist, fault: str) -> Diagnosis:
+    torch = f"torch {seen.installed('torch')}"
+    again = (family_requirements(seen)[0], dist.name, "--", "--upgrade-package", dist.name)
     return Diagnosis(
         slug="built-for-other-torch",
         severity="error",
-        message=f"{dist.name} {dist.version} is {wanted}, and torch {torch} is installed"
-        if wanted.startswith("built")
-        else f"{dist.name} {dist.version} {wanted}, and torch {torch} is installed",
-        evidence=(f"torch {torch}", *(f"{key}: {value}" for key, value in dist.built_for.items())),
-        remedies=(auto(seen, first, dist.name, "--", "--upgrade-package", dist.name),),
-        advice="or take the torch that it was made for; ask for both in one command",
+        message=f"{dist.name} {dist.version} {fault}, but {torch} is installed",
+        evidence=(torch, *(f"{key}: {value}" for key, value in dist.built_for.items())),
+        remedies=(auto(seen, *again),),
+        advice="or install the torch that it was built for; ask for both in one command",
     )
 
 
-def _other_build(seen: Environment, dist: Dist, torch: str) -> str | None:
-    """What an extension was made for, where that is not the torch (or its CUDA) that is here."""
-    said = dist.built_for
-    public = torch.partition("+")[0]
-    if (wanted := said.get("torch")) and dist.name != "torch":
-        exact = wanted.partition("+")[0]
-        here = public if exact.count(".") > 1 else ".".join(public.split(".")[:2])
-        if exact != here:
-            return f"torch {wanted}"
-        if "+" in wanted and "+" in torch and wanted.partition("+")[2] != torch.partition("+")[2]:
-            return f"torch {wanted}"
+def _other_build(seen: Environment, dist: Dist) -> str | None:
+    """What an extension was built for, where that is not the torch (or its CUDA) that is here."""
+    release, local = seen.release or "", (seen.installed("torch") or "").partition("+")[2]
+    if (built := dist.built_for.get("torch")) and dist.name != "torch":
+        exact, _, built_local = built.partition("+")
+        here = release if exact.count(".") > 1 else ".".join(release.split(".")[:2])
+        if exact != here or (built_local and local and built_local != local):
+            return f"torch {built}"
     info = None if seen.backend is None else seen.catalog.backend(seen.backend)
-    if dist.name == "bitsandbytes" and "cuda" in said and info is not None and info.kind.toolkit == "CUDA":
+    cuda = dist.built_for.get("cuda")
+    if dist.name == "bitsandbytes" and cuda and info is not None and info.kind.toolkit == "CUDA":
         here = "".join(str(part) for part in info.toolkit or ())
-        if here and here not in said["cuda"].split(","):
-            return f"CUDA {said['cuda'].replace(',', ', ')}"
+        if here and here not in cuda.split(","):
+            return f"CUDA {cuda.replace(',', ', ')}"
     return None

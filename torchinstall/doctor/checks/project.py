@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from torchinstall.doctor.checks.remedies import by_hand
-from torchinstall.doctor.model import Diagnosis, Environment
-from torchinstall.index.urls import pytorch_index
+from torchinstall.core.plan import Message
+from torchinstall.doctor.model import Diagnosis, Environment, Project
+from torchinstall.doctor.remedies import by_hand
+from torchinstall.project.checks import check_requirements, check_uv, check_variables, unused_sources
+from torchinstall.project.toml import loads
 from torchinstall.project.view import ProjectView
 
-__all__ = [
-    "index_not_explicit",
-    "project_would_undo",
-    "source_without_dependency",
-    "torch_backend_ignored",
-    "unsafe_best_match",
-]
+__all__ = ["SETTINGS", "settings", "source_without_dependency", "would_undo"]
 
 _CONFIGURE = by_hand("torchinstall configure")
 
+SETTINGS: Mapping[str, tuple[str, str | None]] = {
+    "torch-backend-ignored": ("torch-backend is set, but uv sync, uv run and uv lock ignore it", None),
+    "unsafe-index-strategy": (
+        "any index may supply any package, even under a name that belongs to another index",
+        "explicit indexes with sources make this setting unnecessary; remove it afterwards",
+    ),
+    "index-not-explicit": (
+        "a PyTorch index is searched for every package, not only for torch and its companions",
+        "set `explicit = true` on the index, and name it in [tool.uv.sources] for torch's packages",
+    ),
+}
+"""Slug -> message and advice of the settings that `configure` warns of too."""
 
-def project_would_undo(seen: Environment) -> Iterator[Diagnosis]:
-    """The lock says something else than what is installed: uv itself was asked what it would do."""
+
+def would_undo(seen: Environment) -> Iterator[Diagnosis]:
+    """The lock names something else than what is installed; uv itself says what it would change."""
     project = seen.surroundings.project
     if project is None or not project.changes:
         return
     family = {item.name for item in seen.target.installed} | {"torch"}
     ours = [row for row in project.changes if row[0] in family]
     gone = {name for name, _, action in ours if action == "uninstalled"}
-    came = {name: version for name, version, action in ours if action != "uninstalled"}
-    if came:
-        told = ", ".join(f"{name} {seen.installed(name) or 'nothing'} -> {came[name]}" for name in came)
+    new = {name: version for name, version, action in ours if action != "uninstalled"}
+    if new:
+        told = ", ".join(f"{name} {seen.installed(name) or 'nothing'} -> {new[name]}" for name in new)
         yield Diagnosis(
             slug="project-would-undo",
             severity="error",
@@ -45,112 +52,61 @@ def project_would_undo(seen: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis(
             slug="project-would-undo",
             severity="warning",
-            message=f"uv sync in this project would remove {', '.join(sorted(gone))}: it is not in the lock",
+            message=f"uv sync in this project would remove {', '.join(sorted(gone))}: not in the lock",
             evidence=(f"uv sync --dry-run in {project.root}",),
             remedies=(_CONFIGURE,),
-            advice="uv run leaves it alone; configure makes it a dependency of the project",
+            advice="uv run keeps what is installed; configure adds it to the project's dependencies",
         )
 
 
-def torch_backend_ignored(seen: Environment) -> Iterator[Diagnosis]:
-    """`torch-backend` is a setting of `uv pip`; `uv sync`, `uv run` and `uv lock` do not look at it."""
-    project = seen.surroundings.project
-    if project is None or "project" not in _toml(project.files.get("pyproject.toml", "")):
-        return
-    places = [f"{place}: {key}" for place, key, _ in _settings(seen, "torch-backend")]
-    if value := seen.surroundings.env.get("UV_TORCH_BACKEND"):
-        places.append(f"environment: UV_TORCH_BACKEND={value}")
-    if places:
-        yield Diagnosis(
-            slug="torch-backend-ignored",
-            severity="warning",
-            message="torch-backend is set, and uv sync, uv run and uv lock ignore it",
-            evidence=tuple(places),
-            remedies=(_CONFIGURE,),
-        )
+def settings(seen: Environment) -> Iterator[Diagnosis]:
+    """Settings of uv and pip that have no effect or do harm, in files and variables."""
+    found: dict[str, list[str]] = {}
+    for place, message in _messages(seen):
+        found.setdefault(message.slug, []).append(f"{place}: {message.message}")
+    for slug, (summary, advice) in SETTINGS.items():
+        if slug in found:
+            yield Diagnosis(
+                slug=slug,
+                severity="warning",
+                message=summary,
+                evidence=tuple(found[slug]),
+                remedies=(_CONFIGURE,),
+                advice=advice,
+            )
 
 
-def unsafe_best_match(seen: Environment) -> Iterator[Diagnosis]:
-    """With this strategy every index may supply every package."""
-    places = [
-        f"{place}: {key} = {value}"
-        for place, key, value in _settings(seen, "index-strategy")
-        if value == "unsafe-best-match"
-    ]
-    if seen.surroundings.env.get("UV_INDEX_STRATEGY") == "unsafe-best-match":
-        places.append("environment: UV_INDEX_STRATEGY")
-    if places:
-        yield Diagnosis(
-            slug="unsafe-best-match",
-            severity="warning",
-            message="unsafe-best-match lets any index supply any package, under a name that it does not own",
-            evidence=tuple(places),
-            remedies=(_CONFIGURE,),
-            advice="an explicit index with sources needs no such strategy; take the setting out afterwards",
-        )
+def _messages(seen: Environment) -> Iterator[tuple[str, Message]]:
+    """(where it is set, what is wrong with it)."""
+    project = seen.surroundings.project or Project(root="")
+    view = _view(project)
+    for name, text in project.files.items():
+        if name == "pyproject.toml":
+            messages = check_uv(view.uv, seen.catalog)
+        elif name.endswith(".toml"):
+            messages = check_uv(loads(text) or {}, seen.catalog, prefix="")
+        else:
+            messages = check_requirements(text, seen.catalog)
+        yield from ((name, item) for item in messages if _matters(item, view))
+    for item in check_variables(seen.surroundings.env, seen.catalog):
+        if _matters(item, view):
+            yield "environment", item
 
 
-def index_not_explicit(seen: Environment) -> Iterator[Diagnosis]:
-    """A PyTorch index that is asked for every package: it has old copies of many."""
-    places = []
-    project = seen.surroundings.project
-    for name, text in (project.files if project is not None else {}).items():
-        if name.endswith((".txt", ".in")):
-            found = re.findall(r"^\s*--(?:extra-)?index-url[ =](\S+)", text, re.MULTILINE)
-            places += [f"{name}: {url}" for url in found if _of_pytorch(seen, url)]
-            continue
-        data = _toml(text)
-        uv = ProjectView(data).uv if name == "pyproject.toml" else data
-        view = ProjectView({"tool": {"uv": uv}})
-        places += [
-            f"{name}: index {row.name or row.url}"
-            for row in view.indexes
-            if not row.explicit and _of_pytorch(seen, row.url)
-        ]
-        for table in (uv, uv.get("pip") if isinstance(uv.get("pip"), Mapping) else {}):
-            places += [
-                f"{name}: {key}" for key in _URL_KEYS if _of_pytorch(seen, str((table or {}).get(key)))
-            ]
-    for key in _URL_VARIABLES:
-        if _of_pytorch(seen, seen.surroundings.env.get(key, "")):
-            places.append(f"environment: {key}")
-    if places:
-        yield Diagnosis(
-            slug="index-not-explicit",
-            severity="warning",
-            message="a PyTorch index is asked for every package, not for torch's own alone",
-            evidence=tuple(places),
-            remedies=(_CONFIGURE,),
-            advice="explicit = true, and sources for torch's own packages",
-        )
+def _matters(item: Message, view: ProjectView) -> bool:
+    """Without a `[project]` there is nothing to sync, and `uv pip` does read `torch-backend`."""
+    return bool(view.project) or item.slug != "torch-backend-ignored"
 
 
-_URL_KEYS = ("extra-index-url", "index-url")
-_URL_VARIABLES = (
-    "UV_EXTRA_INDEX_URL",
-    "UV_INDEX",
-    "UV_INDEX_URL",
-    "UV_DEFAULT_INDEX",
-    "PIP_EXTRA_INDEX_URL",
-    "PIP_INDEX_URL",
-)
-
-
-def _of_pytorch(seen: Environment, text: str) -> bool:
-    """Whether one of the URLs in a text is an index of PyTorch's, or a mirror of one."""
-    urls = re.findall(r"https?://[^\s'\",\]]+", text)
-    return any(pytorch_index(url, seen.catalog.backend) for url in urls)
+def _view(project: Project) -> ProjectView:
+    """`pyproject.toml`; empty where it is not TOML: uv itself reports that."""
+    return ProjectView(loads(project.files.get("pyproject.toml", "")) or {})
 
 
 def source_without_dependency(seen: Environment) -> Iterator[Diagnosis]:
-    """`[tool.uv.sources]` counts for direct dependencies only; for others uv skips it without a word."""
-    project = seen.surroundings.project
-    if project is None:
-        return
-    view = ProjectView(_toml(project.files.get("pyproject.toml", "")))
-    direct = {item.package for item in view.listed}
-    idle = [name for name in view.sources if seen.catalog.family(name) is not None and name not in direct]
-    if idle and view.project and not view.dynamic_dependencies:
+    """A source of a package that the project does not ask for itself."""
+    view = _view(seen.surroundings.project or Project(root=""))
+    if idle := unused_sources(view, seen.catalog):
         yield Diagnosis(
             slug="source-without-dependency",
             severity="warning",
@@ -158,26 +114,3 @@ def source_without_dependency(seen: Environment) -> Iterator[Diagnosis]:
             evidence=("pyproject.toml: tool.uv.sources",),
             remedies=(by_hand(f"uv add {' '.join(idle)}"), _CONFIGURE),
         )
-
-
-def _settings(seen: Environment, key: str) -> Iterator[tuple[str, str, str]]:
-    """(file, dotted key, value) wherever a uv setting is written in the project's files."""
-    project = seen.surroundings.project
-    for name, text in (project.files if project is not None else {}).items():
-        if not name.endswith(".toml"):
-            continue
-        data = _toml(text)
-        uv = ProjectView(data).uv if name == "pyproject.toml" else data
-        head = "tool.uv." if name == "pyproject.toml" else ""
-        if isinstance(uv.get(key), str):
-            yield name, head + key, str(uv[key])
-        pip = uv.get("pip")
-        if isinstance(pip, Mapping) and isinstance(pip.get(key), str):
-            yield name, f"{head}pip.{key}", str(pip[key])
-
-
-def _toml(text: str) -> Mapping[str, Any]:
-    """A parsed file; empty where it is no TOML: uv itself will say so."""
-    from torchinstall.project.toml import loads
-
-    return loads(text) or {}

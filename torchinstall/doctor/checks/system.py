@@ -1,4 +1,4 @@
-"""Does anything around the environment stand in the way: hardware, variables, the current folder, disks?"""
+"""Do hardware, variables, the current folder or the disks cause trouble?"""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from torchinstall.doctor.checks.remedies import by_hand
 from torchinstall.doctor.model import Diagnosis, Environment
+from torchinstall.doctor.remedies import by_hand
 
 __all__ = [
     "compat_on_consumer_gpu",
-    "gfx_override",
     "gpus_hidden",
+    "hsa_override",
     "long_path",
     "low_disk",
     "low_memory",
-    "other_filesystem",
+    "separate_file_systems",
     "shadowed",
     "system_cuda_first",
     "unreadable_hardware",
@@ -26,20 +26,20 @@ __all__ = [
 
 _GIB = 2**30
 _ROOM = {"environment": 10 * _GIB, "uv cache": 10 * _GIB, "temporary files": 1 * _GIB}
-"""What a CUDA build of torch takes at most: its wheels are 4 to 8 GB and are unpacked beside themselves."""
+"""The most that a CUDA build of torch needs: its wheels are 4 to 8 GB, and are unpacked beside themselves."""
 _ROOM_CPU = 2 * _GIB
 """A CPU build unpacks to less than 1 GiB."""
 _MEMORY = 2 * _GIB
-"""Below this even importing a GPU build of torch is a matter of luck."""
+"""Below this even the import of a GPU build may fail."""
 _WINDOWS_PATH = 260
 _DEEPEST = 171
 """The longest path below site-packages in a torch wheel, in characters (measured on 2.13.0)."""
 
 
 def unreadable_hardware(seen: Environment) -> Iterator[Diagnosis]:
-    """Hardware is there and cannot be read: driver and library differ, no permission, no driver.
+    """Hardware is there but cannot be read: driver and library differ, no permission, no driver.
 
-    Beside GPUs of the same vendor that work it is a warning: one lost GPU among four.
+    It is a warning where other GPUs of the same vendor work: one lost GPU among four.
     """
     served = {kind.vendor for kind in seen.catalog.tables.kinds}
     for finding in seen.machine.findings:
@@ -59,14 +59,14 @@ def unreadable_hardware(seen: Environment) -> Iterator[Diagnosis]:
 
 
 def system_cuda_first(seen: Environment) -> Iterator[Diagnosis]:
-    """`LD_LIBRARY_PATH` comes before the libraries that torch's wheels bring along."""
+    """`LD_LIBRARY_PATH` comes before the libraries in torch's wheels."""
     info = None if seen.backend is None else seen.catalog.backend(seen.backend)
     cuda = info is not None and info.kind.toolkit == "CUDA"
     if seen.surroundings.libraries:
         yield Diagnosis(
             slug="system-cuda-first",
             severity="error" if cuda else "info",
-            message="LD_LIBRARY_PATH puts a system CUDA before the libraries that come with torch",
+            message="LD_LIBRARY_PATH puts a system CUDA before the libraries in torch's wheels",
             evidence=tuple(
                 f"{folder}: {', '.join(names[:4])}" for folder, names in seen.surroundings.libraries
             ),
@@ -76,41 +76,40 @@ def system_cuda_first(seen: Environment) -> Iterator[Diagnosis]:
 
 
 def compat_on_consumer_gpu(seen: Environment) -> Iterator[Diagnosis]:
-    """Forward compatibility serves data-centre GPUs; others end in error 804."""
-    consumer = [
+    """Forward compatibility works on data-centre GPUs only; others end in error 804."""
+    consumer = (
         gpu.label
         for gpu in seen.machine.gpus
         if gpu.vendor == "nvidia" and re.search(r"GeForce|TITAN", gpu.name or "")
-    ]
-    probed = [item.source or item.detail for item in seen.machine.findings if item.slug == "cuda-compat"]
-    places = (*seen.surroundings.compat, *probed)
-    if places and consumer:
+    )
+    loaded = tuple(item.source or item.detail for item in seen.machine.findings if item.slug == "cuda-compat")
+    if loaded and (gpu := next(consumer, None)):
         yield Diagnosis(
             slug="compat-on-consumer-gpu",
             severity="error",
-            message=f"a cuda-compat library would be loaded, and it does not serve {consumer[0]} (error 804)",
-            evidence=places,
+            message=f"programs load a cuda-compat library, which does not work on {gpu} (error 804)",
+            evidence=loaded,
             remedies=(by_hand("unset LD_LIBRARY_PATH"),),
-            advice="remove the package cuda-compat from the image, or update the driver of the host",
+            advice="remove the package cuda-compat from the image, or update the host's driver",
         )
 
 
-def gfx_override(seen: Environment) -> Iterator[Diagnosis]:
-    """An override that was right for one card makes kernels of another one crash."""
+def hsa_override(seen: Environment) -> Iterator[Diagnosis]:
+    """An override that was right for one GPU makes kernels crash on another one."""
     value = seen.surroundings.env.get("HSA_OVERRIDE_GFX_VERSION")
     if value:
         targets = [gpu.gfx_target for gpu in seen.machine.gpus if gpu.gfx_target]
         yield Diagnosis(
-            slug="gfx-override",
+            slug="hsa-override",
             severity="warning",
-            message=f"HSA_OVERRIDE_GFX_VERSION={value} makes every AMD GPU pass for another one",
+            message=f"HSA_OVERRIDE_GFX_VERSION={value} makes ROCm treat every AMD GPU as another model",
             evidence=(f"found: {', '.join(targets) or 'no AMD GPU'}",),
             remedies=(by_hand("unset HSA_OVERRIDE_GFX_VERSION"),),
         )
 
 
 def gpus_hidden(seen: Environment) -> Iterator[Diagnosis]:
-    """A mask that leaves no GPU: torch will say that there is none."""
+    """A variable that hides every GPU; torch will report that there is none."""
     env = seen.surroundings.env
     for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
         if name in env and env[name].strip() in ("", "-1", "NoDevFiles") and seen.machine.gpus:
@@ -124,7 +123,7 @@ def gpus_hidden(seen: Environment) -> Iterator[Diagnosis]:
 
 
 def shadowed(seen: Environment) -> Iterator[Diagnosis]:
-    """A file of one's own that is called like a package is imported in its place."""
+    """A file with the name of a package is imported instead of the package."""
     for path in seen.surroundings.shadows:
         place = PurePosixPath(path) if seen.target.os != "windows" else Path(path)
         own = place.parent if place.name == "__init__.py" else place
@@ -140,7 +139,7 @@ def shadowed(seen: Environment) -> Iterator[Diagnosis]:
 
 
 def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
-    """An environment is active, and `python` is somebody else's."""
+    """An environment is active, but `python` belongs to another one."""
     active = seen.surroundings.env.get("VIRTUAL_ENV") or seen.surroundings.env.get("CONDA_PREFIX")
     found, prefix = seen.surroundings.path_python, seen.target.prefix
     if not active or not prefix or found is None or Path(active) != Path(prefix):
@@ -150,16 +149,16 @@ def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis(
             slug="wrong-interpreter",
             severity="warning",
-            message="this environment is active, and python on PATH is another interpreter",
+            message="this environment is active, but python on PATH is another interpreter",
             evidence=(f"environment: {prefix}", f"python: {found}"),
             remedies=(by_hand(f"source {shlex.quote(str(Path(prefix, folder)))}"),),
-            advice="packages that go to one and programs that run in the other never meet",
+            advice="packages are installed into one, while programs run in the other",
         )
 
 
 def low_disk(seen: Environment) -> Iterator[Diagnosis]:
-    """Less room than what would be installed takes."""
-    plan = seen.choice if seen.choice is not None and seen.choice.error is None else seen.free
+    """Less space than the installation needs."""
+    plan = seen.better
     if plan is None or plan.status == "satisfied" or plan.backend is None:
         rooms = dict.fromkeys(_ROOM, _GIB // 2)
     elif plan.backend == "cpu":
@@ -178,8 +177,8 @@ def low_disk(seen: Environment) -> Iterator[Diagnosis]:
             )
 
 
-def other_filesystem(seen: Environment) -> Iterator[Diagnosis]:
-    """Uv can link files only within one filesystem."""
+def separate_file_systems(seen: Environment) -> Iterator[Diagnosis]:
+    """Hard links work only within one file system."""
     disks = {disk.what: disk for disk in seen.surroundings.disks}
     place, cache = disks.get("environment"), disks.get("uv cache")
     if place is None or cache is None or place.device == cache.device:
@@ -187,38 +186,38 @@ def other_filesystem(seen: Environment) -> Iterator[Diagnosis]:
     if seen.surroundings.env.get("UV_LINK_MODE"):
         return
     yield Diagnosis(
-        slug="cache-on-another-filesystem",
+        slug="separate-file-systems",
         severity="info",
-        message="uv's cache and the environment lie on different filesystems, so every file is copied",
+        message="uv's cache and the environment are on different file systems, so uv copies every file",
         evidence=(f"environment: {place.path}", f"uv cache: {cache.path}"),
         remedies=(by_hand("export UV_LINK_MODE=copy"),),
-        advice="or set UV_CACHE_DIR to a folder beside the environment: then files are linked",
+        advice="or set UV_CACHE_DIR to a folder beside the environment, so that uv can link files",
     )
 
 
 def low_memory(seen: Environment) -> Iterator[Diagnosis]:
-    """Too little memory to import torch with ease."""
+    """Too little memory to import torch safely."""
     size = seen.machine.memory_bytes
     if size is not None and size < _MEMORY:
         yield Diagnosis(
             slug="low-memory",
             severity="warning",
-            message=f"{size / _GIB:.1f} GiB of memory is little: torch may be killed for lack of it",
+            message=f"this machine has only {size / _GIB:.1f} GiB of memory; the system may kill torch",
             evidence=(f"{size} bytes",),
             remedies=(by_hand("torchinstall auto --backend cpu"),),
         )
 
 
 def long_path(seen: Environment) -> Iterator[Diagnosis]:
-    """Windows stops at 260 characters unless long paths are allowed."""
+    """Windows allows 260 characters unless long paths are enabled."""
     prefix = seen.target.prefix or ""
     length = len(prefix) + len("\\Lib\\site-packages\\") + _DEEPEST
     if seen.target.os == "windows" and length > _WINDOWS_PATH:
         yield Diagnosis(
             slug="long-path",
             severity="warning",
-            message="paths in this environment may pass the 260 characters that Windows allows by default",
+            message="paths in this environment may exceed the 260 characters that Windows allows by default",
             evidence=(f"{prefix}: {len(prefix)} characters",),
             remedies=(by_hand("uv venv C:\\venv"),),
-            advice="or allow long paths: set LongPathsEnabled to 1 in the registry and restart",
+            advice="or enable long paths: set LongPathsEnabled to 1 in the registry and restart",
         )
