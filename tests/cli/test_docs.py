@@ -22,7 +22,6 @@ SOURCE = Path(torchinstall.__file__).parent
 DOCS = SOURCE.parent / "docs"
 RAISED = {
     *errors.__all__,
-    "PlanError",
     "BadPageError",
     "RetryLater",
     "Trouble",

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from tests.cli.support import RunResult, run
 from tests.support.planning import linux, mac, nvidia, windows
-from torchinstall.core.machine import Machine, machine_to_json, parse_machine
+from torchinstall.core.machine import Machine, decode_machine, machine_to_json
 from torchinstall.core.plan import Plan, plan_from_json, plan_to_json
 
 GTX_1080_TI = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")
@@ -106,7 +106,7 @@ def test_require_gpu_without_one(tmp_path: Path) -> None:
 def test_probe_and_plan_are_a_pipe(tmp_path: Path) -> None:
     probed = run(tmp_path, "probe", "--json")
     assert probed.code == 0, probed.err
-    machine = parse_machine(probed.out, "the pipe")
+    machine = decode_machine(probed.out, "the pipe")
     assert machine_to_json(machine) == probed.json
     planned = run(
         tmp_path, "plan", "--machine", "-", "--offline", "--json", stdin=probed.out, env={"PATH": ""}

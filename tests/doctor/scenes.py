@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import structs
-from packaging.requirements import Requirement
 
 from tests.support.planning import linux, nvidia, shipped
 from torchinstall.core.machine import Machine
-from torchinstall.core.request import Request
+from torchinstall.core.request import Request, requirement
 from torchinstall.core.tags import foreign_target
 from torchinstall.core.target import Installed, Target
 from torchinstall.doctor.model import Dist, Environment, Inventory, Surroundings
@@ -75,7 +74,7 @@ def environment(
     names = [name for name, _, _ in installed if name in ("torchvision", "torchaudio")]
 
     def planned(*requirements: str, upgrade: bool = False) -> Any:
-        asked = tuple(Requirement(text) for text in requirements)
+        asked = tuple(requirement(text) for text in requirements)
         return plan(Request(requirements=asked, upgrade=upgrade), machine, target, shipped())
 
     values: dict[str, Any] = {

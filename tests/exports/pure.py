@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
-
 from tests.support.planning import shipped
 from torchinstall.core.machine import Machine
-from torchinstall.core.request import Request
+from torchinstall.core.request import Request, requirement
 from torchinstall.core.tags import foreign_target
 from torchinstall.export import CONTAINERS, render
 from torchinstall.export.containers import container_machine
@@ -33,7 +31,7 @@ def exported(
     **more: Any,
 ) -> ExportInput:
     """What formats are made from, for a machine in values; `pylock` is what uv would answer."""
-    request = Request(requirements=tuple(map(Requirement, requirements or ("torch", "torchvision"))), **more)
+    request = Request(requirements=tuple(map(requirement, requirements or ("torch", "torchvision"))), **more)
     target = foreign_target(machine, python)
     catalog = shipped()
     order = Order(request=request, uv_args=uv_args, constraint_files=constraint_files)

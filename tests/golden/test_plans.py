@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.planning import decide
-from torchinstall.core.machine import parse_machine
+from torchinstall.core.machine import decode_machine
 
 if TYPE_CHECKING:
     from torchinstall.core.plan import Plan
@@ -38,7 +38,7 @@ def summary(plan: Plan) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in MACHINES.glob("*.json")))
 def test_golden_plan(name: str, *, update_golden: bool) -> None:
-    machine = parse_machine((MACHINES / f"{name}.json").read_text(encoding="utf-8"), name)
+    machine = decode_machine((MACHINES / f"{name}.json").read_text(encoding="utf-8"), name)
     found = summary(decide(machine))
     path = PLANS / f"{name}.json"
     if update_golden:

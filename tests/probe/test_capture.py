@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.machine_folder import MachineFolder, nvml_gpu, nvml_rows
 from tests.support.nvml import FakeGpu, fake_nvml_env
-from torchinstall.core.machine import parse_machine
+from torchinstall.core.machine import decode_machine
 from torchinstall.probe import folder_system, probe_machine
 from torchinstall.probe.record import RecordingSystem, scrub
 
@@ -72,7 +72,7 @@ def test_the_script(tmp_path: Path, fake_nvml: Path) -> None:
     assert "1 GPUs" in done.stderr
     captured = probe_machine(folder_system(target))
     assert captured.gpus[0].name == FakeGpu().name
-    said = parse_machine((target / "machine.json").read_text(), "machine.json")
+    said = decode_machine((target / "machine.json").read_text(), "machine.json")
     assert said.gpus[0].compute_capability == captured.gpus[0].compute_capability
     again = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert again.returncode == 2

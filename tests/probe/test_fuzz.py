@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.machines.golden import GOLDEN, MACHINES
-from torchinstall.core.machine import machine_from_json, machine_to_json
+from torchinstall.core.machine import decode_machine, machine_to_json
 from torchinstall.probe import folder_system, probe_machine
 from torchinstall.probe.replay import RECORD
 
@@ -39,8 +39,8 @@ def check(folder: Path) -> None:
     machine = probe_machine(folder_system(folder))
     assert not [finding for finding in machine.findings if finding.slug == "probe-crashed"], machine.findings
     if machine.arch in ARCHES:
-        data = json.loads(json.dumps(machine_to_json(machine)))
-        assert machine_from_json(data) == machine
+        text = json.dumps(machine_to_json(machine))
+        assert decode_machine(text, "the machine file") == machine
 
 
 slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

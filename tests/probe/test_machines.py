@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.machines.golden import GOLDEN, MACHINES, seen
-from torchinstall.core.machine import machine_from_json, machine_to_json, parse_machine
+from torchinstall.core.machine import decode_machine, machine_to_json
 from torchinstall.probe import folder_system, probe_machine
 from torchinstall.probe.detect import PROBES
 from torchinstall.probe.record import RecordingSystem
@@ -32,8 +32,8 @@ def test_there_are_enough_and_each_says_where_it_comes_from() -> None:
 
 @each_machine
 def test_golden_machines_are_machine_files(folder: Path) -> None:
-    machine = parse_machine((folder / GOLDEN).read_text(encoding="utf-8"), folder.name)
-    assert machine_from_json(machine_to_json(machine)) == machine
+    machine = decode_machine((folder / GOLDEN).read_text(encoding="utf-8"), folder.name)
+    assert decode_machine(json.dumps(machine_to_json(machine)), folder.name) == machine
 
 
 @each_machine

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
-
 from tests.simulation.oracle import Box, cuda_of_driver
 from torchinstall.core.machine import Driver, Finding, Gpu, Libc, Machine, Os, machine_to_json
-from torchinstall.core.request import Request
+from torchinstall.core.request import Request, requirement
 from torchinstall.core.tags import foreign_target
 
 if TYPE_CHECKING:
@@ -134,9 +132,9 @@ class Case:
     def request(self) -> Request:
         """What is asked of the planner."""
         names = {_name_of(pin) for pin in self.pins}
-        wanted = [_requirement(name) for name in self.packages if name not in names]
+        wanted = [requirement(name) for name in self.packages if name not in names]
         return Request(
-            requirements=(*wanted, *(_requirement(pin) for pin in self.pins)),
+            requirements=(*wanted, *(requirement(pin) for pin in self.pins)),
             backend=self.backend,
             allow_cpu=self.allow_cpu,
             require_gpu=self.require_gpu,
@@ -178,13 +176,8 @@ def _libc(system: System) -> Libc | None:
     return Libc(family="glibc", version=system.glibc) if system.os == "linux" else None
 
 
-@cache
-def _requirement(text: str) -> Requirement:
-    return Requirement(text)
-
-
 def _name_of(text: str) -> str:
-    return _requirement(text).name
+    return requirement(text).name
 
 
 @cache

@@ -13,7 +13,8 @@ from tests.simulation.facts import PROVEN
 from tests.simulation.options import Option, best_device, options, used
 
 if TYPE_CHECKING:
-    from torchinstall.core.plan import Plan, PlanError
+    from torchinstall.core.errors import TorchInstallError
+    from torchinstall.core.plan import Plan
 
 __all__ = ["must_refuse", "refusal"]
 
@@ -35,7 +36,7 @@ def refusal(case: Case, plan: Plan) -> Iterator[tuple[str, str]]:
     if error is None:
         yield "shape", "impossible without an error"
         return
-    if not error.message or not (error.hint or error.found or error.wanted):
+    if not error.message or not (error.hints or error.found or error.wanted):
         yield "refusal text", f"{error.slug} says neither wanted, found nor what to type"
     if case.backend != "auto":
         existing = [
@@ -54,14 +55,14 @@ def refusal(case: Case, plan: Plan) -> Iterator[tuple[str, str]]:
         yield from _impossible(case, error)
 
 
-def _required(case: Case, error: PlanError) -> Iterator[tuple[str, str]]:
+def _required(case: Case, error: TorchInstallError) -> Iterator[tuple[str, str]]:
     if not case.require_gpu:
         yield "refusal", f"{error.slug} (4), but nobody asked for a GPU"
     elif best_device(case, options(case)) is not None:
         yield "refusal", f"{error.slug} (4), but a GPU build runs"
 
 
-def _impossible(case: Case, error: PlanError) -> Iterator[tuple[str, str]]:
+def _impossible(case: Case, error: TorchInstallError) -> Iterator[tuple[str, str]]:
     free, bound = options(case, pins=False), options(case)
     sure = [option for option in bound if option.trust == PROVEN]
     best, wider = best_device(case, bound), best_device(case, free)
@@ -92,13 +93,13 @@ def _lost_to_packages(case: Case) -> bool:
 
 
 def _names_the_way_out(
-    case: Case, error: PlanError, free: tuple[Option, ...], best: int
+    case: Case, error: TorchInstallError, free: tuple[Option, ...], best: int
 ) -> Iterator[tuple[str, str]]:
     """The pins rule every GPU build out: the newest torch that works is named."""
     newest = max(
         option.version for option in free if option.trust == PROVEN and used(option, case)[best][0] == PROVEN
     )
-    text = " ".join(filter(None, (error.message, error.hint, error.wanted, error.found)))
+    text = " ".join(filter(None, (error.message, *error.hints, error.wanted, error.found)))
     named = [Version(word) for word in re.findall(r"\d+\.\d+\.\d+", text)]
     if not any(version >= newest for version in named):
         yield "way out", f"the newest torch that works is {newest}; the refusal says: {text[:200]}"

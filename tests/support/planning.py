@@ -5,11 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import Requirement
-
 from torchinstall.catalog.load import load_catalog
 from torchinstall.core.machine import Driver, Gpu, Libc, Machine, capability
-from torchinstall.core.request import Request
+from torchinstall.core.request import Request, requirement
 from torchinstall.core.tags import foreign_target
 from torchinstall.planner.selection import plan
 
@@ -82,7 +80,7 @@ def mac(version: str = "14.5", arch: str = "aarch64", *, rosetta: bool = False) 
 
 def decide(machine: Machine, *requirements: str, python: str = "3.12", **request: Any) -> Plan:
     """Plan for a machine described in values; without requirements for `torch torchvision`."""
-    wanted = tuple(Requirement(text) for text in requirements or ("torch", "torchvision"))
+    wanted = tuple(requirement(text) for text in requirements or ("torch", "torchvision"))
     return plan(Request(requirements=wanted, **request), machine, foreign_target(machine, python), shipped())
 
 

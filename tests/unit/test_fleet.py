@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from packaging.requirements import Requirement
-
 from tests.support.planning import amd, linux, mac, nvidia, shipped, windows
 from torchinstall.core.machine import Machine
-from torchinstall.core.request import Request
+from torchinstall.core.request import Request, requirement
 from torchinstall.core.tags import foreign_target
 from torchinstall.fleet.classes import Fleet, Member, plan_fleet
 
@@ -21,7 +19,7 @@ def fleet(**machines: Machine) -> Fleet:
     members = tuple(
         Member(name, machine, foreign_target(machine, "3.12")) for name, machine in machines.items()
     )
-    return plan_fleet(Request(requirements=(Requirement("torch"),)), members, shipped())
+    return plan_fleet(Request(requirements=(requirement("torch"),)), members, shipped())
 
 
 def test_one_build_serves_old_and_new() -> None:

@@ -18,6 +18,7 @@ from tests.simulation.published import companions_of, offers
 from tests.simulation.questions import ARM, LINUX, WINDOWS
 from tests.simulation.run import plan_for
 from tests.simulation.slices import slices
+from torchinstall.core.errors import NoCompatibleBuildError
 from torchinstall.core.plan import Plan
 
 _DESKTOP = {"3.5", "3.7", "5.0", "5.2", "6.0", "6.1", "7.0", "7.5", "8.0", "8.6", "8.9"}
@@ -206,7 +207,7 @@ def test_the_judge_finds_refusals_that_nothing_justifies() -> None:
     assert judge(blackwell, refused) == []
     assert _rules(_RIGHT, refused) == {"refusal"}
     assert _rules(dataclasses.replace(blackwell, allow_cpu=True), refused) == {"refusal"}
-    nameless = structs.replace(refused.error, message="no", hint="pip", wanted="", found="")
+    nameless = NoCompatibleBuildError(refused.error.slug, "no", hints=("pip",))
     assert _rules(blackwell, structs.replace(refused, error=nameless)) == {"way out"}
 
 

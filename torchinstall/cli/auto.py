@@ -25,7 +25,7 @@ def run(session: Session, settings: Settings) -> int:
     """Walk the whole line; what is printed on stdout is the outcome."""
     from torchinstall.cli.plan_text import chosen_text, why_not_text
     from torchinstall.core.plan import plan_to_json
-    from torchinstall.planning.assemble import prepare, refusal
+    from torchinstall.planning.assemble import prepare
 
     console = session.console
     line = prepare(session.context, settings, here=True, detail=console.detail)
@@ -33,10 +33,9 @@ def run(session: Session, settings: Settings) -> int:
         console.partial["plan"] = plan_to_json(line.plan)
     console.say(f"target: Python {line.target.python_version} in {line.target.prefix} ({line.target.why})")
     report_warnings(console, line.plan)
-    error = refusal(line.plan)
-    if error is not None:
+    if line.plan.error is not None:
         console.say(why_not_text(line.plan))
-        raise error
+        raise line.plan.error
     console.say(chosen_text(line.plan))
     console.detail(why_not_text(line.plan))
     console.say()
@@ -88,14 +87,14 @@ def _widened(session: Session, settings: Settings, line: Line, names: tuple[str,
     Raises:
         TorchInstallError: no build has them all.
     """
-    from torchinstall.planning.assemble import prepare, refusal
+    from torchinstall.planning.assemble import prepare
 
     console = session.console
     console.say(f"planning again, since this is needed too: {', '.join(names)}")
     failed = line.order.request.failed
     wider = prepare(session.context, settings, here=True, detail=console.detail, failed=failed, also=names)
-    if error := refusal(wider.plan):
-        raise error
+    if wider.plan.error is not None:
+        raise wider.plan.error
     return wider
 
 

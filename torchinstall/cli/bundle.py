@@ -30,7 +30,7 @@ def run(session: Session, settings: Settings) -> int:
     """Plan, resolve, download; a plan that says "impossible" is the error."""
     from torchinstall.export.inputs import check_exportable
     from torchinstall.export.resolve import files_of, resolve
-    from torchinstall.planning.assemble import prepare, refusal
+    from torchinstall.planning.assemble import prepare
 
     console, context = session.console, session.context
     output = settings.text("output")
@@ -44,9 +44,8 @@ def run(session: Session, settings: Settings) -> int:
         )
     line = prepare(context, afresh(settings), here=False, detail=console.detail)
     report_warnings(console, line.plan)
-    error = refusal(line.plan)
-    if error is not None:
-        raise error
+    if line.plan.error is not None:
+        raise line.plan.error
     check_exportable(line.order.uv_args)
     uv = line.uv or context.find_uv(context.env)
     console.say(f"resolving what torch {line.plan.torch or ''} needs".replace("  ", " "))

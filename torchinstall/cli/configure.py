@@ -13,10 +13,9 @@ from torchinstall.cli.verb import Argument, Verb
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from packaging.requirements import Requirement
-
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.core.plan import Plan
+    from torchinstall.core.request import Requirement
     from torchinstall.project.configure import Configured, LayoutOf, Locker
     from torchinstall.project.legacy import Legacy
     from torchinstall.project.view import ProjectView
@@ -56,16 +55,16 @@ def _requirements(view: ProjectView, catalog: Catalog) -> tuple[Requirement, ...
 
     Pins that name a build are left out: they say what is to be replaced.
     """
-    from packaging.requirements import Requirement
+    from torchinstall.core.request import requirement
 
-    found = {"torch": Requirement("torch")}
+    found = {"torch": requirement("torch")}
     for item in view.listed:
         family = catalog.family(item.package)
         plain = item.requirement.marker is None and not item.requirement.url
         if family is None or not family.routed or family.runtime_of or not plain:
             continue
         if item.place.kind == "dependencies" and "+" not in str(item.requirement.specifier):
-            found[item.package] = Requirement(f"{item.package}{item.requirement.specifier}")
+            found[item.package] = requirement(f"{item.package}{item.requirement.specifier}")
     return tuple(found.values())
 
 

@@ -55,7 +55,7 @@ def run(session: Session, settings: Settings) -> int:
     from torchinstall.export import render
     from torchinstall.export.inputs import export_input, holds_credentials, title_of
     from torchinstall.export.resolve import resolve
-    from torchinstall.planning.assemble import prepare, refusal
+    from torchinstall.planning.assemble import prepare
 
     console = session.console
     name = settings.text("format")
@@ -75,9 +75,8 @@ def run(session: Session, settings: Settings) -> int:
         context, asked = _in_container(context, asked)
     line = prepare(context, asked, here=False, detail=console.detail)
     report_warnings(console, line.plan)
-    error = refusal(line.plan)
-    if error is not None:
-        raise error
+    if line.plan.error is not None:
+        raise line.plan.error
     if holds_credentials(line):
         console.warn(
             "credentials-left-out",

@@ -23,7 +23,7 @@ def run_fleet(session: Session, settings: Settings) -> int:
     from torchinstall.cli.fleet_text import fleet_text, fleet_to_json
     from torchinstall.core.tags import foreign_target
     from torchinstall.fleet.classes import Member, plan_fleet
-    from torchinstall.planning.assemble import catalog_of, read_machine, refusal
+    from torchinstall.planning.assemble import catalog_of, read_machine
     from torchinstall.planning.request import order_of
 
     context, console = session.context, session.console
@@ -43,9 +43,8 @@ def run_fleet(session: Session, settings: Settings) -> int:
     if not settings.on("json"):
         console.out(fleet_text(fleet))
     for _, plan in fleet.impossible:
-        error = refusal(plan)
-        if error is not None:
-            raise error
+        if plan.error is not None:
+            raise plan.error
     if settings.on("json"):
         console.out_json(data)
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-from msgspec import to_builtins
 
 from torchinstall.cli.plan_text import package_texts
 from torchinstall.cli.text import fields, heading
@@ -60,5 +59,5 @@ def fleet_to_json(fleet: Fleet) -> dict[str, Any]:
         "impossible": [{"name": name, "plan": plan_to_json(plan)} for name, plan in fleet.impossible],
         "error": None
         if not fleet.impossible or fleet.impossible[0][1].error is None
-        else to_builtins(fleet.impossible[0][1].error),
+        else fleet.impossible[0][1].error.to_json(),
     }

@@ -18,7 +18,7 @@ __all__ = ["VERB"]
 def run(session: Session, settings: Settings) -> int:
     """Plan and print; an impossible plan is printed and then raised."""
     from torchinstall.core.plan import plan_to_json
-    from torchinstall.planning.assemble import prepare, refusal
+    from torchinstall.planning.assemble import prepare
 
     if len(settings.texts("machine")) > 1:
         from torchinstall.cli.fleet import run_fleet
@@ -28,7 +28,7 @@ def run(session: Session, settings: Settings) -> int:
     line = prepare(session.context, settings, here=False, detail=console.detail)
     if settings.on("json"):
         console.partial = plan_to_json(line.plan)
-    error = refusal(line.plan)
+    error = line.plan.error
     report_warnings(console, line.plan)
     said = _words(line.plan, settings)
     if settings.on("json"):

@@ -119,10 +119,10 @@ def _target(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _origin(plan: Plan) -> str:
-    from torchinstall.core.redact import redacted
+    from torchinstall.core.redact import redact
 
     if plan.index_url is not None:
-        return redacted(plan.index_url)
+        return redact(plan.index_url)
     if any(package.routed for package in plan.packages):
         return ", ".join(plan.find_links)
     return "your default index (PyPI unless you chose another)"

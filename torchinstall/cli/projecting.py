@@ -12,13 +12,12 @@ from torchinstall.cli.options import Declared, declare
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 
 if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.cli.session import Session
     from torchinstall.cli.settings import Settings
     from torchinstall.core.machine import Machine
     from torchinstall.core.plan import Plan
+    from torchinstall.core.request import Requirement
     from torchinstall.project.view import ProjectView
 
 __all__ = ["MACHINE_OPTIONS", "ProjectPlan", "project_folder", "project_plan", "project_python"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from torchinstall.core.redact import redacted
+from torchinstall.core.redact import redact
 from torchinstall.core.request import Setting
 
 __all__ = ["Settings"]
@@ -62,7 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             if name not in self.flags or value is None or value == ():
                 continue
             text = ", ".join(map(str, value)) if isinstance(value, tuple) else _text(value)
-            rows.append(Setting(name=name, value=redacted(text), source=self.source(name)))
+            rows.append(Setting(name=name, value=redact(text), source=self.source(name)))
         return tuple(rows)
 
 

@@ -20,9 +20,7 @@ def uv_with_choice(session: Session, settings: Settings, verb: str) -> int:
     Raises:
         TorchInstallError: no project, nothing that it offers fits, or hardware that cannot be read.
     """
-    from packaging.requirements import Requirement
-
-    from torchinstall.planning.assemble import refusal
+    from torchinstall.core.request import requirement
     from torchinstall.project.choose import choose
     from torchinstall.project.files import read_text
     from torchinstall.project.from_plan import cell_of
@@ -33,9 +31,9 @@ def uv_with_choice(session: Session, settings: Settings, verb: str) -> int:
     folder = project_folder(session, settings)
     view = view_of(read_text(folder / "pyproject.toml"))
     python = project_python(folder, view, settings, context.python_version)
-    made = project_plan(session, settings, python, (Requirement("torch"),), offline=True)
-    if (error := refusal(made.plan)) is not None:
-        raise error
+    made = project_plan(session, settings, python, (requirement("torch"),), offline=True)
+    if made.plan.error is not None:
+        raise made.plan.error
     locked = locked_versions(folder, view, made.catalog, cell_of(made.plan), python)
     choice = choose(view, made.plan, made.catalog, locked=locked, require_gpu=settings.on("require_gpu"))
     for note in choice.notes:

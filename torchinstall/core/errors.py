@@ -6,7 +6,8 @@ The slugs are part of the contract: scripts match on them, and `docs/reference/e
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 __all__ = [
     "CatalogError",
@@ -28,7 +29,7 @@ class TorchInstallError(Exception):
         slug: stable kebab-case name of the cause.
         message: what happened, one sentence without a full stop.
         wanted: what was needed, where that helps.
-        found: what was there instead, with where it was seen.
+        found: what was there instead, and where it was seen.
         hints: what to type next; each entry is one way on.
     """
 
@@ -60,6 +61,19 @@ class TorchInstallError(Exception):
             "hint": "\n".join(self.hints) or None,
             "exit_code": self.exit_code,
         }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> TorchInstallError:
+        """The error that `to_json` wrote, of the class that its exit code names.
+
+        Raises:
+            KeyError: a key is missing.
+        """
+        kind = _BY_EXIT_CODE.get(row["exit_code"], TorchInstallError)
+        hints = tuple(str(row.get("hint") or "").splitlines())
+        return kind(
+            row["slug"], row["message"], wanted=row.get("wanted"), found=row.get("found"), hints=hints
+        )
 
 
 class InstallFailedError(TorchInstallError):
@@ -108,3 +122,18 @@ class CatalogError(TorchInstallError):
     """The index could not be reached when it was needed, or a page or table is invalid."""
 
     exit_code = 8
+
+
+_BY_EXIT_CODE: dict[int, type[TorchInstallError]] = {
+    kind.exit_code: kind
+    for kind in (
+        InstallFailedError,
+        UsageError,
+        NoCompatibleBuildError,
+        GpuUnavailableError,
+        ToolMissingError,
+        TargetError,
+        VerifyFailedError,
+        CatalogError,
+    )
+}

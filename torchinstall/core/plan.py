@@ -5,10 +5,12 @@ The JSON keys are a contract (`docs/reference/plan.md`); more may be added, none
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from msgspec import Struct, structs, to_builtins
+from msgspec import Struct, ValidationError, convert, to_builtins
 
+from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.messages import Message
 from torchinstall.core.request import Channel, Setting
 
 __all__ = [
@@ -16,10 +18,8 @@ __all__ = [
     "Candidate",
     "CatalogUse",
     "GpuVerdict",
-    "Message",
     "Package",
     "Plan",
-    "PlanError",
     "PlanStatus",
     "PlanTarget",
     "Verdict",
@@ -78,13 +78,6 @@ class Candidate(Struct, frozen=True, kw_only=True):
     found: str | None = None
 
 
-class Message(Struct, frozen=True, kw_only=True):
-    """Something the user should know although the plan works."""
-
-    slug: str
-    message: str
-
-
 class PlanTarget(Struct, frozen=True, kw_only=True):
     """The target as the plan's JSON shows it."""
 
@@ -102,17 +95,6 @@ class CatalogUse(Struct, frozen=True, kw_only=True):
 
     snapshot: str
     live: tuple[str, ...] = ()
-
-
-class PlanError(Struct, frozen=True, kw_only=True):
-    """Why there is no plan."""
-
-    slug: str
-    message: str
-    hint: str | None
-    exit_code: int
-    wanted: str | None = None
-    found: str | None = None
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -142,7 +124,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     env: tuple[tuple[str, str | None], ...] = ()
     project: str | None = None
-    error: PlanError | None = None
+    error: TorchInstallError | None = None
 
     @property
     def chosen(self) -> Candidate | None:
@@ -158,7 +140,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """The plan as plain JSON values."""
     data: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-    data.update(to_builtins(plan))
+    data.update(to_builtins(plan, enc_hook=TorchInstallError.to_json))
     data["env"] = dict(plan.env)
     return data
 
@@ -167,45 +149,12 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
     """Rebuild a plan from what `plan_to_json` made; unknown keys are ignored.
 
     Raises:
-        ValueError: a newer schema, or a key that is missing or unknown in value.
+        ValueError: another schema, or a key that is missing or of the wrong type.
     """
     if data.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"plan schema {data.get('schema_version')!r} is not {SCHEMA_VERSION}")
-    if data.get("status") not in get_args(PlanStatus):
-        raise ValueError(f"plan status {data.get('status')!r}")
     try:
-        return Plan(
-            **{
-                **_known(Plan, data),
-                "requirements": tuple(data["requirements"]),
-                "packages": _rows(Package, data["packages"]),
-                "target": PlanTarget(
-                    **{
-                        **_known(PlanTarget, data["target"]),
-                        "platform_tags": tuple(data["target"]["platform_tags"]),
-                    }
-                ),
-                "gpus": _rows(GpuVerdict, data["gpus"]),
-                "candidates": _rows(Candidate, data["candidates"]),
-                "warnings": _rows(Message, data["warnings"]),
-                "settings": _rows(Setting, data["settings"]),
-                "catalog": CatalogUse(
-                    snapshot=data["catalog"]["snapshot"], live=tuple(data["catalog"]["live"])
-                ),
-                "find_links": tuple(data.get("find_links", ())),
-                "command": tuple(data.get("command", ())),
-                "env": tuple(data.get("env", {}).items()),
-                "error": None if data.get("error") is None else PlanError(**_known(PlanError, data["error"])),
-            }
-        )
-    except (KeyError, TypeError) as error:
+        env = tuple(dict(data.get("env", {})).items())
+        return convert({**data, "env": env}, Plan, dec_hook=lambda _, row: TorchInstallError.from_json(row))
+    except (ValidationError, KeyError, TypeError) as error:
         raise ValueError(f"not a plan: {error}") from error
-
-
-def _known(kind: type[Any], row: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in structs.fields(kind)}
-    return {key: value for key, value in row.items() if key in names}
-
-
-def _rows(kind: type[Any], rows: list[dict[str, Any]]) -> tuple[Any, ...]:
-    return tuple(kind(**_known(kind, row)) for row in rows)

@@ -1,23 +1,24 @@
-"""Leave credentials out of what is shown or stored."""
+"""Remove credentials from what is shown or stored."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["is_url", "redacted"]
+__all__ = ["is_url", "redact"]
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://)[^/@\s\"']+@")
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+://"
+_URL = re.compile(_SCHEME)
+_CREDENTIALS = re.compile(rf"({_SCHEME})[^/?#\s\"']*@")
 _SECRET_QUERY = re.compile(
-    r"([?&](?:token|access_token|key|sig|signature|password)=)[^&\s\"']+", re.IGNORECASE
+    r"([?&][^=&\s\"']*(?:token|key|sig|passw|secret|auth|credential)[^=&\s\"']*=)[^&\s\"']+", re.IGNORECASE
 )
 
 
-def is_url(place: str) -> bool:
-    """Whether a place is a URL; a Windows drive letter is none."""
-    return _URL.match(place) is not None
+def is_url(text: str) -> bool:
+    """Whether a text begins as a URL; a Windows drive letter is no scheme."""
+    return _URL.match(text) is not None
 
 
-def redacted(text: str) -> str:
-    """The text with `****` for user names and passwords in URLs and for tokens in their queries."""
+def redact(text: str) -> str:
+    """A URL or any other text, with `****` for user names, passwords, and tokens in queries of URLs."""
     return _SECRET_QUERY.sub(r"\1****", _CREDENTIALS.sub(r"\1****@", text))

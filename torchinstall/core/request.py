@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, Union
+from typing import Literal
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
-    from torchinstall.core.machine import Gpu
+from torchinstall.core.machine import Gpu
 
 __all__ = [
     "DEFAULT_INDEX_BASE",
-    "BareName",
     "Channel",
     "Request",
+    "Requirement",
     "Setting",
-    "Wanted",
     "canonical_name",
     "requirement",
 ]
@@ -41,8 +37,59 @@ class Setting(Struct, frozen=True, kw_only=True):
     source: str
 
 
+class Requirement(Struct, frozen=True):
+    """One requirement (PEP 508), taken apart.
+
+    Attributes:
+        name: as written; `canonical_name` compares.
+        extras: sorted.
+        specifier: version bounds as text, empty for none.
+        url: of a direct reference, `torch @ https://…`.
+        marker: as text.
+    """
+
+    name: str
+    extras: tuple[str, ...] = ()
+    specifier: str = ""
+    url: str | None = None
+    marker: str | None = None
+
+    def __str__(self) -> str:
+        """As `packaging` writes it."""
+        extras = f"[{','.join(self.extras)}]" if self.extras else ""
+        url = f" @ {self.url}" if self.url else ""
+        space = " " if self.url else ""
+        marker = f"{space}; {self.marker}" if self.marker else ""
+        return f"{self.name}{extras}{self.specifier}{url}{marker}"
+
+
+_BARE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
+def requirement(text: str) -> Requirement:
+    """Parse one requirement (PEP 508).
+
+    Raises:
+        packaging.requirements.InvalidRequirement: it does not parse.
+    """
+    bare = text.strip()
+    if _BARE.fullmatch(bare):
+        return Requirement(bare)
+    # Importing packaging's parser costs as much as making a plan, and most requirements are bare names.
+    from packaging import requirements
+
+    parsed = requirements.Requirement(text)
+    marker = str(parsed.marker) if parsed.marker else None
+    return Requirement(parsed.name, tuple(sorted(parsed.extras)), str(parsed.specifier), parsed.url, marker)
+
+
+def canonical_name(name: str) -> str:
+    """A project name as indexes spell it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 class Request(Struct, frozen=True, kw_only=True):
-    """What is wanted, with every default already applied.
+    """What is requested, with every default already applied.
 
     Attributes:
         requirements: as asked; torch is added by the planner where it is missing.
@@ -60,8 +107,8 @@ class Request(Struct, frozen=True, kw_only=True):
         only: the one build (torch release, backend) that may be chosen, for machines that share it.
     """
 
-    requirements: tuple[Wanted, ...]
-    constraints: tuple[Wanted, ...] = ()
+    requirements: tuple[Requirement, ...]
+    constraints: tuple[Requirement, ...] = ()
     backend: str = "auto"
     channel: Channel = "stable"
     require_gpu: bool = False
@@ -78,52 +125,3 @@ class Request(Struct, frozen=True, kw_only=True):
     only: tuple[str, str] | None = None
     failed: tuple[tuple[str, str], ...] = ()
     settings: tuple[Setting, ...] = ()
-
-
-Wanted = Union["Requirement", "BareName"]
-
-_BARE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-
-
-class BareName:
-    """A requirement that bounds nothing; what it has is read as from `packaging.requirements.Requirement`."""
-
-    __slots__ = ("name",)
-
-    extras: frozenset[str] = frozenset()
-    url: str | None = None
-    marker: None = None
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}({self.name!r})>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BareName) and canonical_name(self.name) == canonical_name(other.name)
-
-    def __hash__(self) -> int:
-        return hash(canonical_name(self.name))
-
-
-def requirement(text: str) -> Wanted:
-    """Parse one requirement (PEP 508).
-
-    Raises:
-        packaging.requirements.InvalidRequirement: it does not parse.
-    """
-    bare = text.strip()
-    if _BARE.fullmatch(bare):
-        return BareName(bare)
-    from packaging.requirements import Requirement
-
-    return Requirement(text)
-
-
-def canonical_name(name: str) -> str:
-    """A project name as indexes spell it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.redact import is_url, redacted
-from torchinstall.core.request import BareName, canonical_name, requirement
+from torchinstall.core.redact import is_url, redact
+from torchinstall.core.request import Requirement, canonical_name, requirement
 from torchinstall.install.uv import UNDOES_SOURCES
 
 if TYPE_CHECKING:
     from torchinstall.core.plan import Package, Plan
-    from torchinstall.core.request import Wanted
     from torchinstall.core.target import Installed
 
 __all__ = ["PROJECT_FILE", "check_uv_args", "command", "project_text", "shell"]
@@ -221,13 +220,13 @@ def _dependencies(plan: Plan) -> list[str]:
     return out
 
 
-def _pin(package: Package, asked: Wanted | None) -> str:
+def _pin(package: Package, asked: Requirement | None) -> str:
     """`torch[opt]==2.9.1+cu128 ; marker`: extras and marker as asked, the version as planned."""
     name, marker, specifier = package.name, "", ""
     if asked is not None:
-        name += f"[{','.join(sorted(asked.extras))}]" if asked.extras else ""
+        name += f"[{','.join(asked.extras)}]" if asked.extras else ""
         marker = f" ; {asked.marker}" if asked.marker else ""
-        specifier = "" if isinstance(asked, BareName) else str(asked.specifier)
+        specifier = asked.specifier
     return name + (f"=={package.version}" if package.version is not None else specifier) + marker
 
 
@@ -259,14 +258,14 @@ def shell(plan: Plan) -> str:
 
     if not plan.command:
         return ""
-    argv = [redacted(item) for item in plan.command]
+    argv = [redact(item) for item in plan.command]
     unset = [item for name, value in plan.env if value is None for item in ("-u", name)]
-    given = [f"{name}={redacted(value)}" for name, value in plan.env if value is not None]
+    given = [f"{name}={redact(value)}" for name, value in plan.env if value is not None]
     lines = []
     if plan.project is not None:
         path = argv[argv.index("-r") + 1]
         folder = os.path.dirname(path)  # noqa: PTH120  text of the plan, not a path of this machine
         lines += [f"mkdir -p {shlex.quote(folder)}"] if folder else []
-        lines += [f"cat > {shlex.quote(path)} <<'TOML'", redacted(plan.project).rstrip("\n"), "TOML"]
+        lines += [f"cat > {shlex.quote(path)} <<'TOML'", redact(plan.project).rstrip("\n"), "TOML"]
     lines.append(shlex.join(["env", *unset, *given, *argv]))
     return "\n".join(lines) + "\n"

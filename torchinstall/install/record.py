@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
 
-from torchinstall.core.redact import redacted
+from torchinstall.core.redact import redact
 
 if TYPE_CHECKING:
     from torchinstall.core.machine import Machine
@@ -75,8 +75,8 @@ def decision_of(plan: Plan, machine: Machine, *, made_at: str, versions: Mapping
         made_at=made_at,
         backend=plan.backend,
         channel=plan.channel,
-        index_url=None if plan.index_url is None else redacted(plan.index_url),
-        requirements=tuple(redacted(line) for line in plan.requirements),
+        index_url=None if plan.index_url is None else redact(plan.index_url),
+        requirements=tuple(redact(line) for line in plan.requirements),
         packages={item.name: item.version for item in plan.packages if item.version is not None},
         machine={
             "digest": machine_digest(machine),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torchinstall.core.messages import Message
 from torchinstall.core.plan import (
     Candidate,
     CatalogUse,
     GpuVerdict,
-    Message,
     Package,
     Plan,
     PlanTarget,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from datetime import date
 
     from torchinstall.catalog.catalog import Catalog
+    from torchinstall.core.errors import TorchInstallError
     from torchinstall.core.machine import Gpu
-    from torchinstall.core.plan import PlanError
     from torchinstall.core.target import Target
     from torchinstall.planner.companions import Pick
     from torchinstall.planner.requirements import Wants
@@ -88,7 +88,11 @@ def ready(
 
 
 def impossible(
-    judged: tuple[Judged, ...], where: Situation, wanted: Wants, warnings: list[Message], error: PlanError
+    judged: tuple[Judged, ...],
+    where: Situation,
+    wanted: Wants,
+    warnings: list[Message],
+    error: TorchInstallError,
 ) -> Plan:
     """The plan that says why there is none."""
     return Plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchinstall.core.plan import PlanError
+from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError, TorchInstallError
 from torchinstall.planner.rank import UNRANKED, coverage_key
 from torchinstall.planner.rules import ASKED_RULES, RULES
 
@@ -20,8 +20,6 @@ __all__ = ["gpu_reasons", "no_build", "pins_cost_the_gpu", "required_gpu", "unre
 
 _DEPTH = {slug: depth for depth, (slug, _) in enumerate(RULES)}
 _ASKED = {slug for slug, _ in ASKED_RULES}
-_NO_COMPATIBLE_BUILD = 3
-_GPU_UNAVAILABLE = 4
 _SYSTEM_HINTS = {
     "musl": "use an image with glibc (debian, ubuntu, fedora); PyTorch publishes nothing for musl",
     "rosetta": "install an arm64 Python and make a new environment with it: "
@@ -31,7 +29,7 @@ _SYSTEM_HINTS = {
 }
 
 
-def unreadable(best: Case, where: Situation) -> PlanError | None:
+def unreadable(best: Case, where: Situation) -> TorchInstallError | None:
     """Hardware that is there and cannot be read stops the plan, unless a better GPU can be used anyway."""
     ranks = where.catalog.vendor_ranks
     vendor = best.build.backend.kind.vendor
@@ -40,18 +38,17 @@ def unreadable(best: Case, where: Situation) -> PlanError | None:
         if ranks.get(finding.probe, UNRANKED) < used:
             hints = [finding.hint] if finding.hint else []
             hints.append("or name the build yourself: --backend cu126, or --allow-cpu for the CPU build")
-            return PlanError(
-                slug=finding.slug or "gpu-unreadable",
-                message=finding.detail,
+            return GpuUnavailableError(
+                finding.slug or "gpu-unreadable",
+                finding.detail,
                 wanted="hardware that can be read, or a flag that says what to do without it",
                 found=f"{finding.status} ({finding.source or finding.probe})",
-                hint="\n".join(hints),
-                exit_code=_GPU_UNAVAILABLE,
+                hints=tuple(hints),
             )
     return None
 
 
-def pins_cost_the_gpu(judged: Iterable[Judged]) -> PlanError | None:
+def pins_cost_the_gpu(judged: Iterable[Judged]) -> TorchInstallError | None:
     """A published torch could use the GPU, and only what the user asked for rules it out."""
     lost = [
         item
@@ -71,60 +68,60 @@ def pins_cost_the_gpu(judged: Iterable[Judged]) -> PlanError | None:
         if lowest.case.build.torch == build.torch
         else f"{lowest.case.build.torch} to {build.torch}"
     )
-    return PlanError(
-        slug="pins-exclude-gpu",
-        message=f"what was asked for leaves no build that can use {gpus}; torch {span} could",
+    return NoCompatibleBuildError(
+        "pins-exclude-gpu",
+        f"what was asked for leaves no build that can use {gpus}; torch {span} could",
         wanted=objection.wanted if objection else None,
         found=objection.found if objection else None,
-        hint=f"ask for torch=={build.torch} (the newest that works, {build.backend.name}); the oldest is "
-        f"torch=={lowest.case.build.torch}\nor accept the CPU build: --allow-cpu",
-        exit_code=_NO_COMPATIBLE_BUILD,
+        hints=(
+            (
+                f"ask for torch=={build.torch}, the newest that works ({build.backend.name}); "
+                f"the oldest is torch=={lowest.case.build.torch}"
+            ),
+            "or accept the CPU build: --allow-cpu",
+        ),
     )
 
 
-def required_gpu(judged: Iterable[Judged], where: Situation) -> PlanError:
+def required_gpu(judged: Iterable[Judged], where: Situation) -> TorchInstallError:
     """`--require-gpu`, and no GPU build can run."""
     if not where.gpus:
-        return PlanError(
-            slug="gpu-required",
-            message="a GPU is required, and none was found",
+        return GpuUnavailableError(
+            "gpu-required",
+            "a GPU is required, and none was found",
             wanted="a GPU that torch can use (--require-gpu)",
             found="no GPU",
-            hint="say which GPU it is for: --target-gpu sm_90 --target-driver 580",
-            exit_code=_GPU_UNAVAILABLE,
+            hints=("say which GPU it is for: --target-gpu sm_90 --target-driver 580",),
         )
     reasons = gpu_reasons(judged, where)
-    return PlanError(
-        slug="gpu-required",
-        message="a GPU is required, and no build can use the GPU that is here",
+    return GpuUnavailableError(
+        "gpu-required",
+        "a GPU is required, and no build can use the GPU that is here",
         wanted="a build that runs on it (--require-gpu)",
         found="; ".join(f"{gpu.label}: {reason}" for gpu, reason in reasons.items()),
-        hint="see why: torchinstall plan --allow-cpu",
-        exit_code=_GPU_UNAVAILABLE,
+        hints=("see why: torchinstall plan --allow-cpu",),
     )
 
 
-def no_build(judged: tuple[Judged, ...], where: Situation) -> PlanError:
+def no_build(judged: tuple[Judged, ...], where: Situation) -> TorchInstallError:
     """Every candidate was rejected: the rule that the furthest ones met is named."""
     target = where.target
     if not judged and where.request.channel != "stable":
-        return PlanError(
-            slug="channel-not-read",
-            message=f"nothing is known of the {where.request.channel} channel: its index was not read, or it "
+        return NoCompatibleBuildError(
+            "channel-not-read",
+            f"nothing is known of the {where.request.channel} channel: its index was not read, or it "
             f"has nothing for {target.platform}",
             wanted=f"pages of the {where.request.channel} index",
             found="the shipped tables, which hold the stable channel",
-            hint="leave --offline out, and check --index-base",
-            exit_code=_NO_COMPATIBLE_BUILD,
+            hints=("leave --offline out, and check --index-base",),
         )
     if not judged:
-        return PlanError(
-            slug="platform-not-published",
-            message=f"PyTorch publishes nothing for {target.platform} on the {where.request.channel} channel",
+        return NoCompatibleBuildError(
+            "platform-not-published",
+            f"PyTorch publishes nothing for {target.platform} on the {where.request.channel} channel",
             wanted="a platform with builds: Linux and Windows on x86-64 or aarch64, macOS",
             found=target.platform,
-            hint="torchinstall plan --target-gpu … --machine FILE plans for another machine",
-            exit_code=_NO_COMPATIBLE_BUILD,
+            hints=("torchinstall plan --target-gpu … --machine FILE plans for another machine",),
         )
     if where.request.backend != "auto" and all(_not_asked(item) for item in judged):
         return _unknown_backend(judged, where)
@@ -133,13 +130,12 @@ def no_build(judged: tuple[Judged, ...], where: Situation) -> PlanError:
     if objection is None:  # somebody was accepted; then this is not called
         raise AssertionError(furthest)
     build = furthest.case.build
-    return PlanError(
-        slug=objection.rule,
-        message=f"no build of torch fits; the closest is {build.torch}+{build.backend.name}",
+    return NoCompatibleBuildError(
+        objection.rule,
+        f"no build of torch fits; the closest is {build.torch}+{build.backend.name}",
         wanted=objection.wanted,
         found=objection.found,
-        hint=_system_hint(objection.rule, target) or _way_on(furthest, judged),
-        exit_code=_NO_COMPATIBLE_BUILD,
+        hints=(_system_hint(objection.rule, target) or _way_on(furthest, judged),),
     )
 
 
@@ -152,7 +148,7 @@ def _not_asked(item: Judged) -> bool:
     return item.objection is not None and item.objection.rule == "backend-not-asked"
 
 
-def _unknown_backend(judged: tuple[Judged, ...], where: Situation) -> PlanError:
+def _unknown_backend(judged: tuple[Judged, ...], where: Situation) -> TorchInstallError:
     """The backend that was named has no build for this platform: those of its kind that have are named."""
     wanted = where.catalog.backend(where.request.backend)
     names = dict.fromkeys(
@@ -161,13 +157,12 @@ def _unknown_backend(judged: tuple[Judged, ...], where: Situation) -> PlanError:
         if wanted is None or item.case.build.backend.kind.kind == wanted.kind.kind
     )
     known = ", ".join(names) or ", ".join(dict.fromkeys(item.case.build.backend.name for item in judged))
-    return PlanError(
-        slug="backend-not-published",
-        message=f"no build of {where.request.backend} is known for {where.target.platform}",
+    return NoCompatibleBuildError(
+        "backend-not-published",
+        f"no build of {where.request.backend} is known for {where.target.platform}",
         wanted=f"a build of {where.request.backend} (--backend)",
         found=known,
-        hint="leave --backend out to have one chosen, or name one of those found",
-        exit_code=_NO_COMPATIBLE_BUILD,
+        hints=("leave --backend out to have one chosen, or name one of those found",),
     )
 
 

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from torchinstall.core.request import BareName, canonical_name
+from torchinstall.core.request import canonical_name
 
 if TYPE_CHECKING:
-    from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import Wheels
-    from torchinstall.core.request import Request, Wanted
+    from torchinstall.core.request import Request, Requirement
     from torchinstall.core.target import Target
 
 __all__ = ["Wants", "marker_environment", "of_url", "wants"]
@@ -32,7 +31,7 @@ class Wants(Struct, frozen=True):
 
     family: tuple[str, ...]
     pins: dict[str, SpecifierSet]
-    others: tuple[Wanted, ...]
+    others: tuple[Requirement, ...]
     direct: dict[str, Requirement] = field(default_factory=dict)
 
     def allows(self, package: str, version: str) -> bool:
@@ -43,42 +42,44 @@ class Wants(Struct, frozen=True):
 
 def wants(request: Request, target: Target, catalog: Catalog) -> Wants:
     """Split what was asked for; requirements whose markers do not hold for the target are dropped."""
-    environment = marker_environment(target)
     family: dict[str, None] = {"torch": None}
     pins: dict[str, SpecifierSet] = {}
-    others: list[Wanted] = []
+    others: list[Requirement] = []
     direct: dict[str, Requirement] = {}
     for requirement in request.requirements:
-        if requirement.marker is not None and not requirement.marker.evaluate(environment):
+        if not _holds(requirement, target):
             continue
         name = canonical_name(requirement.name)
         known = catalog.family(name)
         if known is None or known.own_cuda:
             others.append(requirement)
-            continue
-        if isinstance(requirement, BareName):
-            family[name] = None
-            continue
-        if requirement.url is not None:
+        elif requirement.url is not None:
             direct[name] = requirement
             others.append(requirement)
-            continue
-        family[name] = None
-        _bound(pins, name, requirement)
+        else:
+            family[name] = None
+            _bound(pins, name, requirement)
     for constraint in request.constraints:
         name = canonical_name(constraint.name)
-        if isinstance(constraint, BareName):
-            continue
-        if constraint.marker is not None and not constraint.marker.evaluate(environment):
-            continue
-        if catalog.family(name) is not None and constraint.url is None:
+        if catalog.family(name) is not None and constraint.url is None and _holds(constraint, target):
             _bound(pins, name, constraint)
     return Wants(tuple(family), pins, tuple(others), direct)
 
 
+def _holds(requirement: Requirement, target: Target) -> bool:
+    """Whether a requirement's marker holds for the target."""
+    if requirement.marker is None:
+        return True
+    from packaging.markers import Marker
+
+    return Marker(requirement.marker).evaluate(marker_environment(target))
+
+
 def _bound(pins: dict[str, SpecifierSet], name: str, requirement: Requirement) -> None:
-    there = pins.get(name)
-    pins[name] = requirement.specifier if there is None else there & requirement.specifier
+    if requirement.specifier:
+        from packaging.specifiers import SpecifierSet
+
+        pins[name] = pins.get(name, SpecifierSet()) & SpecifierSet(requirement.specifier)
 
 
 def of_url(package: str, wanted: Wants, catalog: Catalog) -> tuple[Wheels, ...]:

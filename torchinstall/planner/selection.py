@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from datetime import date
 
     from torchinstall.catalog.catalog import Catalog
+    from torchinstall.core.errors import TorchInstallError
     from torchinstall.core.machine import Machine
-    from torchinstall.core.plan import Package, Plan, PlanError, PlanStatus
+    from torchinstall.core.plan import Package, Plan, PlanStatus
     from torchinstall.core.request import Request
     from torchinstall.core.target import Installed, Target
     from torchinstall.planner.requirements import Wants
@@ -79,7 +80,7 @@ def acceptable(
 
 def _refuse(
     judged: tuple[Judged, ...], accepted: list[Judged], where: Situation, *, obey: bool
-) -> PlanError | None:
+) -> TorchInstallError | None:
     """Reasons to stop although a build could be installed (design, rules 4 and 5)."""
     request = where.request
     if not accepted:

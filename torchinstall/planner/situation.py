@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct, structs
 
 from torchinstall.core.machine import Finding, Gpu, capability
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.core.versions import Dotted, dotted_or_none
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.core.tags import glibc_floor
 from torchinstall.core.versions import at_least, dotted_or_none, text_of
 

@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from torchinstall.core.errors import (
-    CatalogError,
-    GpuUnavailableError,
-    NoCompatibleBuildError,
-    TargetError,
-    TorchInstallError,
-    UsageError,
-)
+from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.request import canonical_name, requirement
 
 if TYPE_CHECKING:
@@ -43,7 +36,6 @@ __all__ = [
     "prepare",
     "probed",
     "read_machine",
-    "refusal",
     "target_here",
     "target_planned",
 ]
@@ -190,22 +182,6 @@ def _further(order: Order, failed: tuple[tuple[str, str], ...], also: tuple[str,
     return structs.replace(order, request=structs.replace(request, requirements=wanted, failed=failed))
 
 
-def refusal(plan: Plan) -> TorchInstallError | None:
-    """The error of a plan that says why there is none."""
-    error = plan.error
-    if error is None:
-        return None
-    classes = (NoCompatibleBuildError, GpuUnavailableError, TargetError, CatalogError, UsageError)
-    kind = next((item for item in classes if item.exit_code == error.exit_code), NoCompatibleBuildError)
-    return kind(
-        error.slug,
-        error.message,
-        wanted=error.wanted,
-        found=error.found,
-        hints=tuple(error.hint.split("\n")) if error.hint else (),
-    )
-
-
 def catalog_of(context: Context) -> Catalog:
     """The tables (shipped, or of `TORCHINSTALL_CATALOG_DIR`) and the packages of configuration files."""
     from torchinstall.catalog.load import load_catalog
@@ -231,7 +207,7 @@ def _with_folders(catalog: Catalog, order: Order, detail: Callable[[str], None])
 
 def _noted(plan: Plan, order: Order) -> Plan:
     """The plan with a warning for everything that was left out on purpose."""
-    from torchinstall.core.plan import Message
+    from torchinstall.core.messages import Message
 
     notes = tuple(Message(slug=slug, message=message) for slug, message in order.notes)
     return structs.replace(plan, warnings=(*plan.warnings, *notes)) if notes else plan
@@ -273,10 +249,10 @@ def read_machine(context: Context, name: str) -> Machine:
     Raises:
         UsageError: the file cannot be read or is not a machine file.
     """
-    from torchinstall.core.machine import parse_machine
+    from torchinstall.core.machine import decode_machine
 
     if name == "-":
-        return parse_machine(context.stdin.read(), "stdin")
+        return decode_machine(context.stdin.read(), "stdin")
     path = context.path(name)
     try:
         text = path.read_text(encoding="utf-8")
@@ -288,7 +264,7 @@ def read_machine(context: Context, name: str) -> Machine:
             found=getattr(error, "strerror", None) or str(error),
             hints=("torchinstall probe --json > machine.json",),
         ) from error
-    return parse_machine(text, str(path))
+    return decode_machine(text, str(path))
 
 
 def place_of(context: Context, settings: Settings, catalog: Catalog, uv: Uv) -> Place:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.index.cache import default_cache_dir
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.redact import redacted
+from torchinstall.core.redact import redact
 from torchinstall.core.request import requirement
 from torchinstall.index.urls import pytorch_index
 
 if TYPE_CHECKING:
-    from torchinstall.core.request import Wanted
+    from torchinstall.core.request import Requirement
 
 __all__ = [
     "URL",
@@ -62,15 +62,15 @@ class Asked(Struct, kw_only=True):
         notes: (slug, message) of lines that were left out on purpose.
     """
 
-    requirements: list[Wanted] = field(default_factory=list)
-    constraints: list[Wanted] = field(default_factory=list)
+    requirements: list[Requirement] = field(default_factory=list)
+    constraints: list[Requirement] = field(default_factory=list)
     find_links: list[str] = field(default_factory=list)
     uv_args: list[str] = field(default_factory=list)
     constraint_files: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
-def parse_requirement(text: str, where: str) -> Wanted:
+def parse_requirement(text: str, where: str) -> Requirement:
     """Parse one requirement.
 
     Args:
@@ -227,7 +227,7 @@ class Reader:
         self.asked.notes.append(
             (
                 "index-line-ignored",
-                f"{where} names {redacted(value)}; torchinstall chooses the PyTorch index itself",
+                f"{where} names {redact(value)}; torchinstall chooses the PyTorch index itself",
             )
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.index.urls import pytorch_index, redact
 from torchinstall.project.view import ProjectView
 

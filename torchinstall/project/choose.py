@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.project.held import Offer, offers
 from torchinstall.project.view import ProjectView
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import TorchInstallError, VerifyFailedError
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.project.availability import Stock
 from torchinstall.project.edit import apply, edit_with
 from torchinstall.project.files import read_text, workspace_root, write_atomically

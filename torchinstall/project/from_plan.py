@@ -114,12 +114,10 @@ def layout_from_plan(wish: Wish, plan: Plan, catalog: Catalog) -> Layout:
         TorchInstallError: there is no plan to take the backend from; the plan's own error.
         UsageError: `backends-missing`: a choice between backends needs two.
     """
-    from torchinstall.planning.assemble import refusal
-
     cell = cell_of(plan)
     planned = None if cell is None or cell.startswith("macos") else plan.backend
-    if not (wish.backends or wish.on) and (error := refusal(plan)) is not None:
-        raise error
+    if not (wish.backends or wish.on) and plan.error is not None:
+        raise plan.error
     on: tuple[tuple[str, str], ...] = ()
     if wish.layout == "this-machine":
         backends = wish.backends[:1] or ((planned,) if planned else ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.index.urls import pytorch_index
 from torchinstall.project.edit import Edited, edit_with
 from torchinstall.project.legacy import local_pins

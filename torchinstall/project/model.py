@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from msgspec import Struct
 
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.project.view import Place
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.project.checks import check_uv
 from torchinstall.project.edit import Edited, edit_text
 from torchinstall.project.layouts import desired

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from packaging.utils import canonicalize_name
 
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.project.platforms import CELLS
 from torchinstall.project.view import Place, ProjectView, same_url
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from torchinstall.core.plan import Message
+from torchinstall.core.messages import Message
 from torchinstall.doctor.model import Diagnosis, Environment, Project
 from torchinstall.doctor.remedies import by_hand
 from torchinstall.project.checks import check_requirements, check_uv, check_variables, unused_sources
