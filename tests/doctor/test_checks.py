@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from tests.doctor.scenes import ADA, dist, environment, healthy, project
+from tests.doctor.environments import ADA, dist, environment, healthy, project
 from tests.support.planning import amd, decide, linux, nvidia, windows
 from torchinstall.core.machine import Finding
 from torchinstall.doctor.checks import CHECKS, examine

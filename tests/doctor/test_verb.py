@@ -19,9 +19,8 @@ from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Machine, machine_to_json
-from torchinstall.doctor.collect import take_inventory
+from torchinstall.doctor.collect import surroundings, take_inventory
 from torchinstall.doctor.pasted import piped
-from torchinstall.doctor.surroundings import surroundings
 from torchinstall.install.backup import snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +146,7 @@ def test_no_environment(tmp_path: Path) -> None:
 def test_explain_a_text(tmp_path: Path) -> None:
     said = run(tmp_path, "doctor", "--explain", TOO_OLD)
     assert said.code == 0
-    assert "the NVIDIA driver speaks CUDA 12.8" in said.out.replace("\n  ", " ")
+    assert "the NVIDIA driver supports CUDA 12.8" in said.out.replace("\n  ", " ")
     assert "type: torchinstall auto" in said.out
     assert "pytorch/pytorch#162531" in said.out
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,16 +17,16 @@ import msgspec
 from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.errors import TargetError
+from torchinstall.core.errors import TargetError, ToolMissingError
 from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Target
-from torchinstall.doctor.model import Environment, Inventory
-from torchinstall.doctor.surroundings import surroundings
+from torchinstall.doctor.model import Disk, Environment, Inventory, Project, Surroundings
 from torchinstall.index.find_links import local_wheels
 from torchinstall.install.backup import KEEP_PREFIX
 from torchinstall.install.record import read_decision
+from torchinstall.install.uv import run_uv
 from torchinstall.install.verify import Wanted, verify, wanted_of
 from torchinstall.planner.selection import plan
 from torchinstall.planning.assemble import catalog_of, machine_of, place_of
@@ -33,7 +36,7 @@ from torchinstall.planning.request import order_of
 if TYPE_CHECKING:
     from torchinstall.cli.settings import Settings
 
-__all__ = ["collect", "take_inventory"]
+__all__ = ["collect", "surroundings", "take_inventory"]
 
 _PLACE_FLAGS = (
     "python", "venv", "system", "backend", "channel", "allow_cpu", "prefer_gpu", "machine", "target_driver",
@@ -178,3 +181,119 @@ def _unreadable(python: str, found: str) -> TargetError:
         found=found,
         hints=("recreate the environment: uv venv --clear, then torchinstall auto",),
     )
+
+
+_VARIABLES = re.compile(
+    r"UV_|PIP_|PYTHON(PATH|HOME)|LD_LIBRARY_PATH|LD_PRELOAD|VIRTUAL_ENV|CONDA_|CUDA_|HSA_|HIP_|ROCR_|ZE_|NVIDIA_"
+)
+_CUDA_LIBRARY = re.compile(
+    r"lib(cudart|cublas|cublasLt|cudnn\w*|nvJitLink|cusparse\w*|cufft|nccl|cusolver)\.so"
+)
+_UV_TIMEOUT = 20.0
+_PROJECT_FILES = ("pyproject.toml", "uv.toml")
+_REQUIREMENTS = re.compile(r"[\w.-]*requirements[\w.-]*\.(txt|in)")
+
+
+def surroundings(
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    prefix: str,
+    uv: str,
+    packages: Iterable[str],
+) -> Surroundings:
+    """Read what the checks need; what cannot be read is omitted.
+
+    Args:
+        env: of the process.
+        cwd: the current folder.
+        prefix: the environment.
+        uv: path of uv, asked for its cache and for what it would do to this environment.
+        packages: import names that must not be shadowed.
+    """
+    path = env.get("PATH", "")
+    return Surroundings(
+        env={name: value for name, value in env.items() if _VARIABLES.match(name)},
+        path_python=shutil.which("python", path=path) or shutil.which("python3", path=path),
+        shadows=tuple(_shadows(env, cwd, packages)),
+        libraries=tuple(_libraries(env)),
+        disks=tuple(_disks(env, prefix, uv)),
+        project=_project(env, cwd, prefix, uv),
+    )
+
+
+def _shadows(env: Mapping[str, str], cwd: Path, packages: Iterable[str]) -> Iterable[str]:
+    """What `python` in this folder would import instead of the installed packages."""
+    folders = [cwd, *(Path(item) for item in env.get("PYTHONPATH", "").split(os.pathsep) if item)]
+    for folder in dict.fromkeys(folders):
+        for package in packages:
+            for candidate in (folder / f"{package}.py", folder / package / "__init__.py"):
+                if candidate.is_file():
+                    yield str(candidate)
+
+
+def _libraries(env: Mapping[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    for text in dict.fromkeys(env.get("LD_LIBRARY_PATH", "").split(os.pathsep)):
+        names = tuple(name for name in _names(text) if _CUDA_LIBRARY.match(name)) if text else ()
+        if names:
+            yield text, names
+
+
+def _names(folder: str) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(entry.name for entry in Path(folder).iterdir()))
+    except OSError:
+        return ()
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _disks(env: Mapping[str, str], prefix: str, uv: str) -> Iterable[Disk]:
+    places = [("environment", prefix), ("temporary files", tempfile.gettempdir())]
+    if cache := _ask_uv([uv, "cache", "dir"], env, None):
+        places.insert(1, ("uv cache", cache.strip()))
+    for what, text in places:
+        path = Path(text)
+        while not path.exists() and path.parent != path:
+            path = path.parent
+        try:
+            yield Disk(what=what, path=text, device=path.stat().st_dev, free=shutil.disk_usage(path).free)
+        except OSError:
+            continue
+
+
+def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project | None:
+    """The nearest folder, here or above, with a `pyproject.toml` or `uv.toml`; else requirements here."""
+    own = (folder for folder in (cwd, *cwd.parents) for name in _PROJECT_FILES if (folder / name).is_file())
+    root = next(own, cwd)
+    names = (*_PROJECT_FILES, *(name for name in _names(str(root)) if _REQUIREMENTS.fullmatch(name)))
+    files = {name: text for name in names if (text := _text(root / name)) is not None}
+    if not files:
+        return None
+    venv = root / (env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
+    uses_this = venv.resolve() == Path(prefix).resolve() and (root / "uv.lock").is_file()
+    changes = _sync_changes(uv, env, root) if uses_this else None
+    return Project(root=str(root), files=files, changes=changes)
+
+
+def _sync_changes(uv: str, env: Mapping[str, str], root: Path) -> tuple[tuple[str, str, str], ...] | None:
+    """What a bare `uv sync` would do, by uv's own word: nothing is written, nothing is fetched."""
+    argv = [uv, "sync", "--dry-run", "--frozen", "--offline", "--output-format", "json"]
+    try:
+        rows = json.loads(_ask_uv(argv, env, root) or "")["sync"]["changes"]
+        return tuple((row["name"], str(row.get("version") or ""), row["action"]) for row in rows)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _ask_uv(argv: list[str], env: Mapping[str, str], cwd: Path | None) -> str | None:
+    try:
+        done = run_uv(argv, env=env, project=True, cwd=cwd, timeout=_UV_TIMEOUT)
+    except ToolMissingError:
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""Scenes for the doctor's checks: a healthy one, and what breaks it."""
+"""Environments for the checks of the doctor: a healthy one, and what breaks it."""
 
 from __future__ import annotations
 
