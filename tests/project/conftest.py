@@ -12,7 +12,7 @@ import pytest
 from tests.project.small import default_tree, pytorch_tree
 from tests.support.index_server import IndexServer
 from torchinstall.install.uv import find_uv
-from torchinstall.project.uvlock import lock_project
+from torchinstall.project.lock import lock_project
 
 __all__ = ["Place"]
 

@@ -14,12 +14,11 @@ import pytest
 
 from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.project.edit import Edited
-from torchinstall.project.legacy import Legacy, recognise
+from torchinstall.project.configure import ConfiguredText, configure_text
+from torchinstall.project.migrate import Legacy, recognise
 from torchinstall.project.model import Layout
-from torchinstall.project.text import configured, view_of
+from torchinstall.project.pyproject import ProjectView, project_view
 from torchinstall.project.toml import loads
-from torchinstall.project.view import ProjectView
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -45,11 +44,11 @@ def layout_of(case: dict[str, Any], legacy: Legacy) -> Layout:
     return Layout(backends=backends, on=on, caps=caps, **lists)
 
 
-def configure(text: str, case: dict[str, Any]) -> Edited:
+def configure(text: str, case: dict[str, Any]) -> ConfiguredText:
     def make(_view: ProjectView, legacy: Legacy) -> Layout:
         return layout_of(case, legacy)
 
-    return configured(text, make, small_catalog(), migrate=case.get("migrate", False))
+    return configure_text(text, make, small_catalog(), migrate=case.get("migrate", False))
 
 
 def test_there_are_enough_cases() -> None:
@@ -79,7 +78,7 @@ def test_twice_is_once(name: str) -> None:
     after = (GOLDEN / name / "after.toml").read_bytes().decode()
     before, _ = case_of(name)
     if case["layout"]["name"] == "markers" and "on" not in case["layout"]:
-        case["layout"]["on"] = recognise(view_of(before), small_catalog()).backends
+        case["layout"]["on"] = recognise(project_view(before), small_catalog()).backends
     assert configure(after, case).text == after
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,8 @@ from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.configure import Configured, configure
 from torchinstall.project.lock import read_lock
-from torchinstall.project.model import Layout
-from torchinstall.project.platforms import CELLS
-from torchinstall.project.view import Place as Where
+from torchinstall.project.model import Layout, Scope
+from torchinstall.project.platforms import PLATFORMS
 
 pytestmark = pytest.mark.e2e
 
@@ -29,12 +28,12 @@ def run(place: Place, text: str, layout: Layout) -> Configured:
     return configure(project, lambda _view, _legacy: layout, small_catalog(), lock=place.lock)
 
 
-def versions(folder: Path, package: str, *select: Where) -> dict[str, str]:
+def versions(folder: Path, package: str, *scopes: Scope) -> dict[str, str]:
     """What each platform gets, read from the lock anew."""
-    lock = read_lock((folder / "uv.lock").read_text("utf-8"), "demo")
+    lock = read_lock(folder / "uv.lock", "demo")
     assert lock is not None
-    trees = {cell: lock.tree(cell, "3.12", select) for cell in CELLS}
-    return {cell: tree[package].version for cell, tree in trees.items() if package in tree}
+    trees = {platform: lock.tree(platform, "3.12", scopes) for platform in PLATFORMS}
+    return {platform: tree[package].version for platform, tree in trees.items() if package in tree}
 
 
 def test_this_machine(place: Place) -> None:
@@ -68,7 +67,7 @@ def test_backend_without_aarch64_leaves_it_to_the_default_index(place: Place) ->
 
 def test_markers(place: Place) -> None:
     on = (("linux_x86_64", "cu128"), ("linux_aarch64", "cu130"), ("win_amd64", "cu126"))
-    run(place, PLAIN, Layout(name="markers", backends=("cu128", "cu130", "cu126"), on=on, required=CELLS))
+    run(place, PLAIN, Layout(name="markers", backends=("cu128", "cu130", "cu126"), on=on, required=PLATFORMS))
     assert versions(place.folder / "demo", "torch") == {
         "linux_x86_64": "2.11.0+cu128",
         "linux_aarch64": "2.11.0+cu130",
@@ -83,8 +82,8 @@ def test_markers(place: Place) -> None:
 def test_extras(place: Place, text: str) -> None:
     """Also with torch among the plain dependencies, where uv would let an extra's index leak to macOS."""
     backends = ("cpu", "cu126", "rocm7.1", "xpu")
-    done = run(place, text, Layout(name="extras", backends=backends, required=CELLS))
-    found = {name: versions(place.folder / "demo", "torch", Where("extra", name)) for name in backends}
+    done = run(place, text, Layout(name="extras", backends=backends, required=PLATFORMS))
+    found = {name: versions(place.folder / "demo", "torch", Scope("extra", name)) for name in backends}
     assert found == {
         "cpu": {
             "linux_x86_64": "2.11.0+cpu",
@@ -111,22 +110,24 @@ def test_extras(place: Place, text: str) -> None:
             "macos_arm64": "2.11.0",
         },
     }
-    runtime = versions(place.folder / "demo", "triton-rocm", Where("extra", "rocm7.1"))
+    runtime = versions(place.folder / "demo", "triton-rocm", Scope("extra", "rocm7.1"))
     assert runtime == {"linux_x86_64": "3.6.0"}
     assert "bare-uv-run-drops-extra" in {note.slug for note in done.notes}
 
 
 @pytest.mark.parametrize("text", [PLAIN, HEAD + "dependencies = []\n"])
 def test_groups(place: Place, text: str) -> None:
-    done = run(place, text, Layout(name="groups", backends=("cpu", "cu128"), default="cu128", required=CELLS))
-    cuda = versions(place.folder / "demo", "torch", Where("group", "cu128"))
+    done = run(
+        place, text, Layout(name="groups", backends=("cpu", "cu128"), default="cu128", required=PLATFORMS)
+    )
+    cuda = versions(place.folder / "demo", "torch", Scope("group", "cu128"))
     assert cuda == {
         "linux_x86_64": "2.11.0+cu128",
         "linux_aarch64": "2.11.0+cu128",
         "win_amd64": "2.11.0+cu128",
         "macos_arm64": "2.11.0",
     }
-    cpu = versions(place.folder / "demo", "torch", Where("group", "cpu"))
+    cpu = versions(place.folder / "demo", "torch", Scope("group", "cpu"))
     assert cpu["linux_x86_64"] == "2.11.0+cpu"
     assert cpu["macos_arm64"] == "2.11.0"
     assert "default-group" in {note.slug for note in done.notes}
@@ -154,7 +155,7 @@ def test_only_transitive_packages_become_direct(place: Place) -> None:
 
 def test_a_second_run_changes_nothing(place: Place) -> None:
     text = HEAD + 'dependencies = ["timm"]\n'
-    layout = Layout(name="groups", backends=("cpu", "cu128"), default="cu128", required=CELLS)
+    layout = Layout(name="groups", backends=("cpu", "cu128"), default="cu128", required=PLATFORMS)
     run(place, text, layout)
     folder = place.folder / "demo"
     first = (folder / "pyproject.toml").read_bytes(), (folder / "uv.lock").read_bytes()
@@ -163,7 +164,7 @@ def test_a_second_run_changes_nothing(place: Place) -> None:
     assert ((folder / "pyproject.toml").read_bytes(), (folder / "uv.lock").read_bytes()) == first
 
 
-def test_what_uv_cannot_resolve_is_put_back(place: Place) -> None:
+def test_what_uv_cannot_resolve_is_restored(place: Place) -> None:
     text = HEAD + 'dependencies = ["torch>=2.8", "nowhere-to-be-found"]\n'
     with pytest.raises(TorchInstallError) as caught:
         run(place, text, Layout(name="this-machine", backends=("cu128",)))
@@ -173,16 +174,21 @@ def test_what_uv_cannot_resolve_is_put_back(place: Place) -> None:
     assert not (place.folder / "demo" / "uv.lock").exists()
 
 
-def test_a_lock_with_another_build_is_refused_and_put_back(place: Place) -> None:
+def test_a_lock_with_another_build_is_refused_and_restored(place: Place) -> None:
     """The entries are right and uv was told to ignore them: only the lock shows it."""
-    text = PLAIN
-    deaf = dataclasses.replace(place, env={**place.env, "UV_NO_SOURCES": "1"})
+    project = place.project(PLAIN)
+    layout = Layout(name="this-machine", backends=("cu128",), index_base=place.index.index_base)
+
+    def without_sources(folder: Path) -> None:
+        env = {**place.env, "UV_NO_SOURCES": "1"}
+        subprocess.run([place.uv, "lock"], cwd=folder, env=env, capture_output=True, check=True)
+
     with pytest.raises(TorchInstallError) as caught:
-        run(deaf, text, Layout(name="this-machine", backends=("cu128",)))
+        configure(project, lambda _view, _legacy: layout, small_catalog(), lock=without_sources)
     assert caught.value.slug == "lock-wrong-build"
     assert "torch on linux_x86_64: 2.11.0 from" in str(caught.value.found)
-    assert (place.folder / "demo" / "pyproject.toml").read_text("utf-8") == text
-    assert not (place.folder / "demo" / "uv.lock").exists()
+    assert (project / "pyproject.toml").read_text("utf-8") == PLAIN
+    assert not (project / "uv.lock").exists()
 
 
 def test_environments_that_cut_through_the_routes_are_named(place: Place) -> None:
@@ -202,12 +208,12 @@ def test_workspace_member(place: Place) -> None:
         "work/packages/other",
     )
     layout = Layout(
-        name="extras", backends=("cpu", "cu128"), required=CELLS, index_base=place.index.index_base
+        name="extras", backends=("cpu", "cu128"), required=PLATFORMS, index_base=place.index.index_base
     )
     done = configure(member, lambda _view, _legacy: layout, small_catalog(), lock=place.lock)
     assert [edit.path.parent for edit in done.edits] == [member, root]
     assert "environments" in (root / "pyproject.toml").read_text("utf-8")
     assert "environments" not in (member / "pyproject.toml").read_text("utf-8")
-    lock = read_lock((root / "uv.lock").read_text("utf-8"), "demo")
+    lock = read_lock(root / "uv.lock", "demo")
     assert lock is not None
-    assert lock.tree("linux_x86_64", "3.12", (Where("extra", "cu128"),))["torch"].version.endswith("+cu128")
+    assert lock.tree("linux_x86_64", "3.12", (Scope("extra", "cu128"),))["torch"].version.endswith("+cu128")

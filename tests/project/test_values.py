@@ -14,44 +14,45 @@ from tests.project.small import small_catalog
 from tests.support.planning import decide, linux, mac, nvidia, windows
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.plan import Plan
-from torchinstall.project.bounds import excludes
-from torchinstall.project.choose import choose, uv_flags
-from torchinstall.project.from_plan import Wish, caps_of, cell_of, layout_from_plan, parse_on
-from torchinstall.project.held import held_layout, offers
-from torchinstall.project.model import Layout
-from torchinstall.project.platforms import CELLS, complement, marker_environment, marker_of, partition
+from torchinstall.project.configure import configure_text
+from torchinstall.project.edit import excludes
+from torchinstall.project.layouts import complete, current_layout, parse_on, plan_caps, plan_platform
+from torchinstall.project.model import Layout, LayoutName
+from torchinstall.project.platforms import PLATFORMS, complement, marker_environment, marker_of, partition
 from torchinstall.project.poetry import specifier
-from torchinstall.project.text import configured, view_of
+from torchinstall.project.pyproject import ProjectView, project_view, same_url
+from torchinstall.project.sync import choose, uv_flags
 from torchinstall.project.toml import loads
-from torchinstall.project.view import ProjectView, same_url
 
-sets_of_cells = st.frozensets(st.sampled_from(CELLS), min_size=1)
-
-
-def holds(marker: str | None, cell: str) -> bool:
-    return marker is None or Marker(marker).evaluate(dict(marker_environment(cell, "3.12")))
+platform_sets = st.frozensets(st.sampled_from(PLATFORMS), min_size=1)
 
 
-@given(sets_of_cells)
-def test_a_marker_holds_exactly_on_its_platforms(cells: frozenset[str]) -> None:
-    assert {cell for cell in CELLS if holds(marker_of(cells), cell)} == cells
+def holds(marker: str | None, platform: str) -> bool:
+    return marker is None or Marker(marker).evaluate(dict(marker_environment(platform, "3.12")))
 
 
-@given(sets_of_cells)
-def test_the_complement_holds_exactly_elsewhere(cells: frozenset[str]) -> None:
-    if cells != frozenset(CELLS):
-        assert {cell for cell in CELLS if holds(complement(cells), cell)} == set(CELLS) - cells
+@given(platform_sets)
+def test_a_marker_holds_exactly_on_its_platforms(platforms: frozenset[str]) -> None:
+    assert {platform for platform in PLATFORMS if holds(marker_of(platforms), platform)} == platforms
 
 
-@given(st.lists(sets_of_cells, min_size=1, max_size=4))
+@given(platform_sets)
+def test_the_complement_holds_exactly_elsewhere(platforms: frozenset[str]) -> None:
+    if platforms != frozenset(PLATFORMS):
+        assert {platform for platform in PLATFORMS if holds(complement(platforms), platform)} == set(
+            PLATFORMS
+        ) - platforms
+
+
+@given(st.lists(platform_sets, min_size=1, max_size=4))
 def test_a_partition_covers_each_platform_once_and_cuts_no_route(served: list[frozenset[str]]) -> None:
     markers = partition(served)
-    for cell in CELLS:
-        assert not markers or sum(holds(marker, cell) for marker in markers) == 1
-    for cells in served:
+    for platform in PLATFORMS:
+        assert not markers or sum(holds(marker, platform) for marker in markers) == 1
+    for platforms in served:
         for marker in markers:
-            inside = {cell for cell in CELLS if holds(marker, cell)}
-            assert inside <= cells or not inside & cells
+            inside = {platform for platform in PLATFORMS if holds(marker, platform)}
+            assert inside <= platforms or not inside & platforms
 
 
 def test_a_marker_for_no_platform_is_a_bug() -> None:
@@ -126,19 +127,19 @@ ADA = nvidia("NVIDIA GeForce RTX 4090", "8.9")
 VOLTA = nvidia("Tesla V100", "7.0")
 
 
-def layout(plan: Plan, **wish: Any) -> Layout:
-    return layout_from_plan(Wish(**wish), plan, small_catalog())
+def layout(plan: Plan, name: LayoutName, **asked: Any) -> Layout:
+    return complete(Layout(name=name, **asked), plan, small_catalog())
 
 
 def test_a_plan_becomes_a_layout() -> None:
     plan = decide(linux(ADA, driver="580.95"), "torch", backend="cu128")
-    assert cell_of(plan) == "linux_x86_64"
-    made = layout(plan, layout="this-machine")
+    assert plan_platform(plan) == "linux_x86_64"
+    made = layout(plan, "this-machine")
     assert made.backends == ("cu128",)
     assert made.required == ("linux_x86_64",)
-    made = layout(plan, layout="groups")
-    assert (made.backends, made.default, made.required) == (("cpu", "cu128"), "cu128", CELLS)
-    made = layout(plan, layout="markers", on=(("win_amd64", "cu126"), ("linux_aarch64", "default")))
+    made = layout(plan, "groups")
+    assert (made.backends, made.default, made.required) == (("cpu", "cu128"), "cu128", PLATFORMS)
+    made = layout(plan, "markers", on=(("win_amd64", "cu126"), ("linux_aarch64", "default")))
     assert made.on == (("linux_x86_64", "cu128"), ("win_amd64", "cu126"))
 
 
@@ -146,35 +147,35 @@ def test_a_lock_must_not_move_past_what_the_gpu_runs() -> None:
     """The last build with code for Volta is capped: a newer torch in the same index would not run."""
     plan = decide(linux(VOLTA, driver="580.95"), "torch", backend="cu128")
     assert plan.torch == "2.10.0+cu128"
-    assert caps_of(plan) == (("cu128", "2.11"),)
+    assert plan_caps(plan) == (("cu128", "2.11"),)
     free = decide(linux(ADA, driver="580.95"), "torch", backend="cu128")
-    assert caps_of(free) == ()
+    assert plan_caps(free) == ()
 
 
 def test_a_mac_routes_nothing() -> None:
     plan = decide(mac(), "torch")
-    assert layout(plan, layout="this-machine").backends == ()
+    assert layout(plan, "this-machine").backends == ()
     with pytest.raises(TorchInstallError) as caught:
-        layout(plan, layout="groups")
+        layout(plan, "groups")
     assert caught.value.slug == "backends-missing"
-    assert layout(plan, layout="groups", backends=("cpu", "cu130")).default == "cu130"
+    assert layout(plan, "groups", backends=("cpu", "cu130")).default == "cu130"
 
 
 def test_windows_keeps_its_platform() -> None:
     plan = decide(windows(ADA, driver="581.29"), "torch")
-    assert cell_of(plan) == "win_amd64"
+    assert plan_platform(plan) == "win_amd64"
 
 
 def test_no_plan_is_no_layout_unless_backends_are_named() -> None:
     broken = decide(mac(rosetta=True), "torch")
     with pytest.raises(TorchInstallError) as caught:
-        layout(broken, layout="this-machine")
+        layout(broken, "this-machine")
     assert caught.value.slug == "rosetta"
-    assert layout(broken, layout="groups", backends=("cpu", "cu130")).backends == ("cpu", "cu130")
+    assert layout(broken, "groups", backends=("cpu", "cu130")).backends == ("cpu", "cu130")
 
 
 def with_layout(text: str, wanted: Layout) -> ProjectView:
-    return view_of(configured(text, lambda _view, _legacy: wanted, small_catalog()).text)
+    return project_view(configure_text(text, lambda _view, _legacy: wanted, small_catalog()).text)
 
 
 EXTRAS = Layout(name="extras", backends=("cpu", "cu126", "cu130"))
@@ -188,16 +189,16 @@ MARKERS = Layout(
     "wanted", [EXTRAS, GROUPS, MARKERS, Layout(name="this-machine", backends=("cu128",))]
 )
 def test_the_layout_in_a_file_is_read_back(wanted: Layout) -> None:
-    held = held_layout(with_layout(HEAD + 'dependencies = ["torch"]\n', wanted), small_catalog())
-    assert held is not None
-    assert (held.layout, held.backends, held.default) == (wanted.name, wanted.backends, wanted.default)
-    assert held.on == wanted.on
+    found = current_layout(with_layout(HEAD + 'dependencies = ["torch"]\n', wanted), small_catalog())
+    assert found is not None
+    assert (found.name, found.backends, found.default) == (wanted.name, wanted.backends, wanted.default)
+    assert found.on == wanted.on
 
 
 def test_no_layout_in_a_plain_file() -> None:
-    view = view_of(HEAD + 'dependencies = ["torch"]\n')
-    assert held_layout(view, small_catalog()) is None
-    assert offers(view, small_catalog()) == ()
+    view = project_view(HEAD + 'dependencies = ["torch"]\n')
+    assert current_layout(view, small_catalog()) is None
+    assert view.torch_routes(small_catalog()) == ()
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_the_extra_that_fits(driver: str | None, wanted: tuple[str, ...]) -> Non
 
 def test_the_group_that_fits_and_its_rivals() -> None:
     view = with_layout(HEAD + "dependencies = []\n", GROUPS)
-    there = {offer.backend: uv_flags(offer, view) for offer in offers(view, small_catalog())}
+    there = {route.backend: uv_flags(route, view) for route in view.torch_routes(small_catalog())}
     assert there == {
         "cu130": (),
         "cu126": ("--no-group", "cu130", "--group", "cu126"),
@@ -263,8 +264,8 @@ BLOCKS = (
 def test_any_order_of_tables(blocks: list[str], gap: str, wanted: Layout, end: str) -> None:
     """Whatever the order: nothing is lost, comments stay, twice is once."""
     text = gap.join(blocks).replace("\n", end)
-    once = configured(text, lambda _view, _legacy: wanted, small_catalog()).text
-    again = configured(once, lambda _view, _legacy: wanted, small_catalog()).text
+    once = configure_text(text, lambda _view, _legacy: wanted, small_catalog()).text
+    again = configure_text(once, lambda _view, _legacy: wanted, small_catalog()).text
     assert again == once
     before, after = loads(text), loads(once)
     assert before is not None

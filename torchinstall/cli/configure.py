@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torchinstall.cli.configure_options import CONFIGURE_OPTIONS
 from torchinstall.cli.projecting import MACHINE_OPTIONS, project_folder, project_plan, project_python
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torchinstall.core.plan import Plan
     from torchinstall.core.request import Requirement
     from torchinstall.project.configure import Configured, LayoutOf, Locker
-    from torchinstall.project.legacy import Legacy
-    from torchinstall.project.view import ProjectView
+    from torchinstall.project.migrate import Legacy
+    from torchinstall.project.pyproject import ProjectView
 
 __all__ = ["VERB"]
 
@@ -31,10 +31,10 @@ def run(session: Session, settings: Settings) -> int:
     from torchinstall.planning.assemble import catalog_of
     from torchinstall.project.configure import configure
     from torchinstall.project.files import read_text
-    from torchinstall.project.text import view_of
+    from torchinstall.project.pyproject import project_view
 
     folder = project_folder(session, settings)
-    view = view_of(read_text(folder / "pyproject.toml"))
+    view = project_view(read_text(folder / "pyproject.toml"))
     python = project_python(folder, view, settings, session.context.python_version)
     made = project_plan(session, settings, python, _requirements(view, catalog_of(session.context)))
     dry = settings.on("dry_run")
@@ -63,50 +63,43 @@ def _requirements(view: ProjectView, catalog: Catalog) -> tuple[Requirement, ...
         plain = item.requirement.marker is None and not item.requirement.url
         if family is None or not family.routed or family.runtime_of or not plain:
             continue
-        if item.place.kind == "dependencies" and "+" not in str(item.requirement.specifier):
+        if item.scope.kind == "always" and "+" not in str(item.requirement.specifier):
             found[item.package] = requirement(f"{item.package}{item.requirement.specifier}")
     return tuple(found.values())
 
 
 def _layout_of(settings: Settings, plan: Plan, catalog: Catalog) -> LayoutOf:
-    from torchinstall.project.from_plan import Wish, layout_from_plan, parse_on
-    from torchinstall.project.held import held_layout
+    from torchinstall.project.layouts import complete, current_layout, parse_on, parse_required
     from torchinstall.project.model import Layout, LayoutName
 
+    required = parse_required(settings.texts("require_platform"))
+    asked_on = tuple(parse_on(text) for text in settings.texts("on"))
+
     def make(view: ProjectView, legacy: Legacy) -> Layout:
-        held = held_layout(view, catalog)
-        named: LayoutName | None = settings.text("layout")  # type: ignore[assignment]  # click checked the choice
-        backends = settings.texts("with")
-        on = tuple(parse_on(text) for text in settings.texts("on"))
-        default = settings.text("default_backend")
-        explicit = plan.backend if settings.given("backend") else None
-        if named is None and held is not None and explicit is None:
-            named = held.layout
-            backends = backends or held.backends
-            default = default or held.default
-            on = on or held.on
-        if on or (named is None and legacy.backends and not backends and explicit is None):
-            named = named or "markers"
+        current = current_layout(view, catalog)
+        name: LayoutName | None = settings.text("layout")  # type: ignore[assignment]  # click checked the choice
+        backends, on, default = settings.texts("with"), asked_on, settings.text("default_backend")
+        chosen = plan.backend if settings.given("backend") else None
+        if name is None and current is not None and chosen is None:
+            name = current.name
+            backends = backends or current.backends
+            default = default or current.default
+            on = on or current.on
+        if on or (name is None and legacy.backends and not backends and chosen is None):
+            name = name or "markers"
             on = on or legacy.backends
-        return layout_from_plan(
-            Wish(
-                layout=named or _guess(backends),
-                backends=backends,
-                on=on,
-                default=default,
-                packages=_packages(settings),
-                required=_platforms(settings),
-                index_base=str(settings.text("index_base")),
-            ),
-            plan,
-            catalog,
+        layout = Layout(
+            name=name or ("groups" if len(backends) > 1 else "this-machine"),
+            backends=backends,
+            on=on,
+            default=default,
+            packages=_packages(settings),
+            required=required,
+            index_base=str(settings.text("index_base")),
         )
+        return complete(layout, plan, catalog)
 
     return make
-
-
-def _guess(backends: tuple[str, ...]) -> Any:
-    return "groups" if len(backends) > 1 else "this-machine"
 
 
 def _packages(settings: Settings) -> tuple[str, ...]:
@@ -133,27 +126,8 @@ def _packages(settings: Settings) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _platforms(settings: Settings) -> tuple[str, ...] | None:
-    from torchinstall.core.errors import UsageError
-    from torchinstall.project.platforms import CELLS
-
-    names = settings.texts("require_platform")
-    if names == ("none",):
-        return ()
-    for name in names:
-        if name not in CELLS:
-            raise UsageError(
-                "bad-platform",
-                f"{name!r} is not a platform",
-                wanted=", ".join(CELLS),
-                found=name,
-                hints=("--require-platform linux_x86_64", "--require-platform none"),
-            )
-    return names or None
-
-
 def _locker(session: Session, settings: Settings) -> Locker:
-    from torchinstall.project.uvlock import lock_project
+    from torchinstall.project.lock import lock_project
 
     uv = session.context.find_uv(session.context.env)
 

@@ -145,9 +145,9 @@ def _locked_project(session: Session, settings: Settings) -> Path | None:
     if (folder / "uv.lock").is_file():
         return folder
     from torchinstall.project.files import read_text
-    from torchinstall.project.text import view_of
+    from torchinstall.project.pyproject import project_view
 
-    view = view_of(read_text(folder / "pyproject.toml"))
+    view = project_view(read_text(folder / "pyproject.toml"))
     if not any(item.package == "torch" for item in view.listed):
         return None
     raise UsageError(
@@ -163,9 +163,9 @@ def _for_project(context: Context, settings: Settings, folder: Path) -> Settings
     """The settings of a plan for torch in the project's Python."""
     from torchinstall.cli.projecting import project_python
     from torchinstall.project.files import read_text
-    from torchinstall.project.text import view_of
+    from torchinstall.project.pyproject import project_view
 
-    view = view_of(read_text(folder / "pyproject.toml"))
+    view = project_view(read_text(folder / "pyproject.toml"))
     version = project_python(folder, view, settings, context.python_version)
     return structs.replace(
         settings, values={**settings.values, "reqs": ("torch",), "python_version": version}
@@ -194,15 +194,14 @@ def _lock(session: Session, line: Line, folder: Path) -> Locked:
         NoCompatibleBuildError: nothing that the project offers runs there.
     """
     from torchinstall.export.inputs import Locked
-    from torchinstall.project.choose import choose
     from torchinstall.project.files import read_text
-    from torchinstall.project.from_plan import cell_of
-    from torchinstall.project.sync import locked_versions
-    from torchinstall.project.text import view_of
+    from torchinstall.project.layouts import plan_platform
+    from torchinstall.project.pyproject import project_view
+    from torchinstall.project.sync import choose, locked_versions
 
-    view = view_of(read_text(folder / "pyproject.toml"))
+    view = project_view(read_text(folder / "pyproject.toml"))
     python = ".".join(line.target.python_version.split(".")[:2])
-    locked = locked_versions(folder, view, line.catalog, cell_of(line.plan), python)
+    locked = locked_versions(folder, view, line.catalog, plan_platform(line.plan), python)
     choice = choose(view, line.plan, line.catalog, locked=locked)
     for note in choice.notes:
         session.console.warn(note.slug, note.message)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torchinstall.project.model import ALWAYS
+
 if TYPE_CHECKING:
     from torchinstall.project.configure import Configured
     from torchinstall.project.verify_lock import Build
@@ -19,8 +21,8 @@ def builds_rows(builds: tuple[Build, ...]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "package": build.package,
-                "platform": build.cell,
-                "select": {build.select.kind: build.select.name} if build.select else None,
+                "platform": build.platform,
+                "select": {build.scope.kind: build.scope.name} if build.scope != ALWAYS else None,
                 "version": locked.version if locked else None,
                 "index_url": locked.url if locked else None,
             }
@@ -39,8 +41,8 @@ def configured_text(status: str, done: Configured, names: tuple[str, ...]) -> st
     groups: dict[str, list[str]] = {}
     for build in done.builds:
         if build.locked is not None:
-            choice = f"{build.select.kind} {build.select.name}" if build.select else ""
-            key = f"{choice:<16}  {build.cell:<14}" if choice else f"{build.cell:<14}"
+            choice = build.scope.text if build.scope != ALWAYS else ""
+            key = f"{choice:<16}  {build.platform:<14}" if choice else f"{build.platform:<14}"
             groups.setdefault(key, []).append(f"{build.package} {build.locked.version}")
     lines += [f"  {key}  {', '.join(items)}" for key, items in groups.items()]
     return "\n".join(lines)

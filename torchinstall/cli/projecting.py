@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torchinstall.core.machine import Machine
     from torchinstall.core.plan import Plan
     from torchinstall.core.request import Requirement
-    from torchinstall.project.view import ProjectView
+    from torchinstall.project.pyproject import ProjectView
 
 __all__ = ["MACHINE_OPTIONS", "ProjectPlan", "project_folder", "project_plan", "project_python"]
 

@@ -21,27 +21,27 @@ def uv_with_choice(session: Session, settings: Settings, verb: str) -> int:
         TorchInstallError: no project, nothing that it offers fits, or hardware that cannot be read.
     """
     from torchinstall.core.request import requirement
-    from torchinstall.project.choose import choose
+    from torchinstall.install.uv import run_uv
     from torchinstall.project.files import read_text
-    from torchinstall.project.from_plan import cell_of
-    from torchinstall.project.sync import hand_over, locked_versions, sync_argv
-    from torchinstall.project.text import view_of
+    from torchinstall.project.layouts import plan_platform
+    from torchinstall.project.pyproject import project_view
+    from torchinstall.project.sync import choose, locked_versions, sync_argv
 
     context, console = session.context, session.console
     folder = project_folder(session, settings)
-    view = view_of(read_text(folder / "pyproject.toml"))
+    view = project_view(read_text(folder / "pyproject.toml"))
     python = project_python(folder, view, settings, context.python_version)
     made = project_plan(session, settings, python, (requirement("torch"),), offline=True)
     if made.plan.error is not None:
         raise made.plan.error
-    locked = locked_versions(folder, view, made.catalog, cell_of(made.plan), python)
+    locked = locked_versions(folder, view, made.catalog, plan_platform(made.plan), python)
     choice = choose(view, made.plan, made.catalog, locked=locked, require_gpu=settings.on("require_gpu"))
     for note in choice.notes:
         console.warn(note.slug, note.message)
     rest = settings.rest
-    backend = choice.offer.backend if choice.offer else "default index"
+    backend = choice.route.backend if choice.route else "default index"
     shown = shlex.join(sync_argv("uv", verb, choice.flags, rest, offline=settings.on("offline")))
-    console.say(f"{backend} ({choice.why}): {shown}")
+    console.say(f"{backend} ({choice.reason}): {shown}")
     if settings.on("dry_run"):
         console.out(shown)
         return 0
@@ -49,6 +49,7 @@ def uv_with_choice(session: Session, settings: Settings, verb: str) -> int:
     argv = sync_argv(uv.path, verb, choice.flags, rest, offline=settings.on("offline"))
     # A command runs where it was typed; uv finds the project from there, or is told.
     if verb == "run":
-        where = () if folder in (context.cwd, *context.cwd.parents) else ("--project", str(folder))
-        return hand_over((argv[0], argv[1], *where, *argv[2:]), context.cwd, context.env)
-    return hand_over(argv, folder, context.env)
+        project = () if folder in (context.cwd, *context.cwd.parents) else ("--project", str(folder))
+        argv = (*argv[:2], *project, *argv[2:])
+    cwd = context.cwd if verb == "run" else folder
+    return run_uv(argv, env=context.env, project=True, cwd=cwd, inherit=True).returncode or 0

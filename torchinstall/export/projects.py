@@ -6,7 +6,7 @@ In each of them a decided package may come from its one index only, and nothing 
 from __future__ import annotations
 
 from torchinstall.export.inputs import ExportInput
-from torchinstall.project.platforms import CELLS, marker_of
+from torchinstall.project.platforms import PLATFORMS, marker_of
 from torchinstall.project.toml import array, inline, quoted
 
 __all__ = ["pdm", "poetry", "uv"]
@@ -16,7 +16,7 @@ def uv(export: ExportInput) -> str:
     """For `uv sync` and `uv pip install -r`: explicit indexes, and a source for each decided package."""
     lines = _project(export, "uv sync, or: uv pip install -r pyproject.toml", f"=={export.python}.*")
     lines += ["[tool.uv]", "package = false"]
-    if export.target.platform in CELLS:
+    if export.target.platform in PLATFORMS:
         lines.append(f"environments = [{quoted(str(marker_of([export.target.platform])))}]")
     if export.plan.channel != "stable":
         lines.append('prerelease = "if-necessary-or-explicit"')

@@ -1,46 +1,52 @@
-"""What is published where, as a lock for many platforms and Python versions asks it."""
+"""What is published for each platform, as a lock for many platforms and Python versions needs to know it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.model import Wheels
+from torchinstall.core.errors import NoCompatibleBuildError, UsageError
+from torchinstall.core.messages import Message
 from torchinstall.core.tags import python_tags
-from torchinstall.project.platforms import CELLS
+from torchinstall.project.model import ALWAYS, Listed, Route
+from torchinstall.project.platforms import PLATFORMS, marker_environment
+from torchinstall.project.pyproject import ProjectView
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.catalog.model import Wheels
+__all__ = ["Availability", "check_bounds", "unrouted"]
 
-__all__ = ["Stock"]
-
-ROUTED_CELLS = tuple(cell for cell in CELLS if not cell.startswith("macos"))
+_ROUTED = tuple(platform for platform in PLATFORMS if not platform.startswith("macos"))
 """macOS takes torch from the default index: its files on PyTorch's own are others of the same name."""
 
 
-class Stock:
+class Availability:
     """Versions by package, backend and platform.
 
     Args:
         catalog: what is known to be published; guesses (confidence low) do not count.
         channel: `stable`, `test`, `nightly`.
-        pythons: minor versions that the project allows, lowest first; empty: any.
+        view: a project whose Python versions count; those for which no torch was ever built are left out.
     """
 
-    def __init__(self, catalog: Catalog, channel: str, pythons: tuple[str, ...] = ()) -> None:
+    def __init__(self, catalog: Catalog, channel: str, view: ProjectView | None = None) -> None:
         self.catalog = catalog
         self.channel = channel
-        self.pythons = pythons
+        self.pythons: tuple[str, ...] = ()
+        if view is not None and view.pythons:
+            rows = (row for platform in PLATFORMS for row in self._wheels("torch", None, platform))
+            built = {tag.partition("-")[0] for row in rows for tag in row.tags}
+            known = tuple(item for item in view.pythons if "cp" + item.replace(".", "") in built)
+            self.pythons = known or view.pythons[:1]
 
-    def rows(self, package: str, backend: str | None, cell: str) -> list[Wheels]:
+    def _wheels(self, package: str, backend: str | None, platform: str) -> list[Wheels]:
         """The wheels of a backend on the PyTorch index, or (None) of the default index."""
         return [
             row
-            for row in self.catalog.wheels(package, cell)
+            for row in self.catalog.wheels(package, platform)
             if row.confidence != "low"
             and (
                 (row.origin == "default")
@@ -50,57 +56,54 @@ class Stock:
         ]
 
     def versions(
-        self, package: str, backend: str | None, cell: str, spec: SpecifierSet | None = None
-    ) -> list[tuple[Version, Wheels]]:
-        """Every version that the bounds allow, newest first."""
-        found = []
-        for row in self.rows(package, backend, cell):
-            version = _version(row.full_version)
-            if version is not None and (spec is None or spec.contains(version, prereleases=True)):
-                found.append((version, row))
-        return sorted(found, key=lambda item: item[0], reverse=True)
+        self,
+        package: str,
+        backend: str | None,
+        platform: str,
+        spec: SpecifierSet | None = None,
+        python: str | None = None,
+    ) -> list[Version]:
+        """Every version that the bounds allow, newest first.
 
-    def cells(self, package: str, backend: str, spec: SpecifierSet | None = None) -> frozenset[str]:
+        Args:
+            package: normalised name.
+            backend: None: the default index.
+            platform: platform key.
+            spec: bounds to keep.
+            python: minor version that needs a wheel; None: any.
+        """
+        found = []
+        for row in self._wheels(package, backend, platform):
+            version = _version(row.full_version)
+            fits = python is None or row.tags & _tags(python)
+            if fits and version is not None and (spec is None or spec.contains(version, prereleases=True)):
+                found.append(version)
+        return sorted(found, reverse=True)
+
+    def platforms(self, package: str, backend: str, spec: SpecifierSet | None = None) -> frozenset[str]:
         """The platforms for which a backend has the package; macOS never."""
-        return frozenset(cell for cell in ROUTED_CELLS if self.versions(package, backend, cell, spec))
+        return frozenset(item for item in _ROUTED if self.versions(package, backend, item, spec))
 
     def newest(
         self,
         package: str,
         backend: str | None,
-        cells: Iterable[str],
+        platforms: Iterable[str],
         spec: SpecifierSet | None = None,
         python: str | None = None,
     ) -> Version | None:
-        """The newest public version that is there for every one of these platforms that has any.
+        """The newest public version that is there for every one of these platforms that has any."""
+        found = (self.versions(package, backend, platform, spec, python) for platform in platforms)
+        return min((Version(versions[0].public) for versions in found if versions), default=None)
 
-        Args:
-            package: normalised name.
-            backend: None: the default index.
-            cells: platform keys.
-            spec: bounds to keep.
-            python: minor version that needs a wheel; None: any.
-
-        """
-        best = []
-        for cell in cells:
-            versions = [
-                version
-                for version, row in self.versions(package, backend, cell, spec)
-                if python is None or row.tags & _tags(python)
-            ]
-            if versions:
-                best.append(Version(versions[0].public))
-        return min(best, default=None)
-
-    @property
-    def lowest_python(self) -> str | None:
-        """The oldest Python that the project allows; None where it does not say."""
-        return self.pythons[0] if self.pythons else None
-
-    def knows(self, package: str) -> bool:
-        """Whether the catalog has any wheel of the package on the PyTorch index."""
-        return any(row.origin == "index" for cell in CELLS for row in self.catalog.wheels(package, cell))
+    def served(self, package: str, route: Route) -> frozenset[str]:
+        """The platforms on which a package comes from a route's index; empty: the default index has it."""
+        family = self.catalog.family(package)
+        if package != "torch" and (family is None or not family.routed):
+            return frozenset()
+        if family is None or package == "torch" or route.backend in family.runtime_of:
+            return route.platforms
+        return route.platforms & self.platforms(package, route.backend)
 
 
 @lru_cache(maxsize=64)
@@ -114,3 +117,83 @@ def _version(text: str) -> Version | None:
         return Version(text)
     except InvalidVersion:
         return None
+
+
+def unrouted(routes: Iterable[Route]) -> list[str]:
+    """The platforms that no route serves."""
+    routed = {platform for route in routes for platform in route.platforms}
+    return [platform for platform in PLATFORMS if platform not in routed]
+
+
+def check_bounds(
+    routes: tuple[Route, ...], view: ProjectView, availability: Availability
+) -> tuple[Message, ...]:
+    """Compare the project's own bounds on torch with every build that they apply to.
+
+    Raises:
+        NoCompatibleBuildError: `local-version-pinned` or `bounds-unsatisfiable`.
+        UsageError: `torch-from-url`.
+    """
+    notes: list[Message | None] = []
+    for item in view.listed:
+        if item.package != "torch":
+            continue
+        if item.requirement.url:
+            raise UsageError(
+                "torch-from-url",
+                f"{item.scope.text} takes torch from one file; configure changes nothing that you wrote",
+                wanted="torch by name and version: the index chooses the build",
+                found=item.text,
+                hints=(
+                    "write torch without its URL, then run configure again",
+                    "uv sync works with it as it is",
+                ),
+            )
+        for route in routes:
+            # A requirement and a route apply together unless each has its own extra or group.
+            if ALWAYS in (route.scope, item.scope) or route.scope == item.scope:
+                platforms = sorted(route.platforms)
+                notes += [_check(item, route.backend, platform, availability) for platform in platforms]
+        notes += [_check(item, None, platform, availability) for platform in unrouted(routes)]
+    return tuple(dict.fromkeys(note for note in notes if note is not None))
+
+
+def _check(item: Listed, backend: str | None, platform: str, availability: Availability) -> Message | None:
+    marker = item.requirement.marker
+    environment = marker_environment(platform, (availability.pythons or ("3.12",))[-1])
+    if marker is not None and not marker.evaluate(environment):
+        return None
+    spec = item.requirement.specifier
+    known = availability.versions("torch", backend, platform)
+    if not known or any(spec.contains(version, prereleases=True) for version in known):
+        return None
+    build = f"{backend} on {platform}" if backend else f"the default index on {platform}"
+    if _beyond(spec, known[0]):
+        return Message(
+            slug="newer-than-catalog",
+            message=f"{item.text} is newer than every torch that torchinstall knows for {build}",
+        )
+    if any("+" in part.version for part in spec):
+        raise NoCompatibleBuildError(
+            "local-version-pinned",
+            f"{item.text!r} in {item.scope.text} names one build, and {build} has another",
+            wanted=f"a version without its local segment, torch {known[0].public}: the index chooses",
+            found=item.text,
+            hints=("torchinstall configure --migrate",),
+        )
+    raise NoCompatibleBuildError(
+        "bounds-unsatisfiable",
+        f"{item.text!r} in {item.scope.text} rules out every torch for {build}",
+        wanted=str(spec),
+        found=f"torch {known[-1].public} to {known[0].public} for {build}",
+        hints=("change the bound, or choose another backend: torchinstall configure --backend …",),
+    )
+
+
+def _beyond(spec: SpecifierSet, newest: Version) -> bool:
+    """Whether every version that the bounds name is newer than what is known."""
+    try:
+        named = [Version(part.version.removesuffix(".*")) for part in spec if part.operator != "!="]
+    except InvalidVersion:
+        return False
+    return bool(named) and all(Version(version.public) > Version(newest.public) for version in named)

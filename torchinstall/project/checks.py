@@ -9,7 +9,7 @@ from typing import Any
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.messages import Message
 from torchinstall.index.urls import pytorch_index, redact
-from torchinstall.project.view import ProjectView
+from torchinstall.project.pyproject import ProjectView
 
 __all__ = ["check_requirements", "check_uv", "check_variables", "unused_sources"]
 

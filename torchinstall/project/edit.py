@@ -1,4 +1,4 @@
-"""Write the entries into a project file's text and change nothing else.
+"""Write entries into a project file's text and change nothing else.
 
 Every edit is checked afterwards by parsing the result with the standard parser: what was not meant to change
 must be equal, or the edit is refused.
@@ -6,25 +6,35 @@ must be equal, or the edit is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import tomlkit
 from msgspec import Struct
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AoT, InlineTable
 
+from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
-from torchinstall.project.bounds import excludes
-from torchinstall.project.model import Desired, Message, Need
-from torchinstall.project.sources import merged_sources, plan_indexes
-from torchinstall.project.toml import add_table, array, inline, loads, parse, quoted, table_at, tidy, value
-from torchinstall.project.view import IndexRow, Place, ProjectView
+from torchinstall.core.messages import Message
+from torchinstall.index.urls import pytorch_index
+from torchinstall.project.model import ALWAYS, Dependency, Entries, Index, Route, Scope
+from torchinstall.project.platforms import marker_of
+from torchinstall.project.pyproject import ProjectView, mapping, same_url, scope_in
+from torchinstall.project.toml import array, inline, loads, quoted, tidy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torchinstall.catalog.catalog import Catalog
-
-__all__ = ["Edited", "edit_text", "edit_with"]
+__all__ = [
+    "Edited",
+    "add_table",
+    "edit_text",
+    "excludes",
+    "requirements_at",
+    "table_at",
+    "value",
+    "write_entries",
+]
 
 
 class Edited(Struct, frozen=True):
@@ -34,111 +44,222 @@ class Edited(Struct, frozen=True):
     notes: tuple[Message, ...] = ()
 
 
-def edit_text(
-    text: str,
-    make: Callable[[ProjectView], Desired],
-    catalog: Catalog,
-    inherited: tuple[IndexRow, ...] = (),
-) -> Edited:
-    """Bring a project file to what `make` wants of it.
+def edit_text(text: str, change: Callable[[Any], tuple[Message, ...]]) -> Edited:
+    """Apply a change to the parsed document; line ends and a byte order mark are kept.
 
     Args:
-        text: the file, line ends as they are (a byte order mark and CRLF are kept).
-        make: from what the file says to the entries that it needs.
-        catalog: tells which URLs are backends of PyTorch.
-        inherited: index entries of the workspace root.
+        text: the file, which is valid TOML.
+        change: changes a document of tomlkit in place; gives notes.
 
     Raises:
-        UsageError: not TOML, or it says something on purpose that stands in the way.
+        UsageError: `cannot-edit`: the file is written in a way that cannot be edited safely.
     """
-
-    def change(document: Any) -> tuple[Message, ...]:
-        view = ProjectView(document.unwrap())
-        return apply(document, make(view), view, catalog, inherited)
-
-    return edit_with(text, change)
-
-
-def edit_with(text: str, change: Callable[[Any], tuple[Message, ...]]) -> Edited:
-    """Apply a change to the parsed document, with line ends and byte order mark kept."""
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     body = text.removeprefix(mark)
     crlf = body.count("\r\n") > 0 and body.count("\r\n") == body.count("\n")
     plain = body.replace("\r\n", "\n") if crlf else body
-    document = parse(plain)
+    try:
+        document = tomlkit.parse(plain)
+    except (TOMLKitError, ValueError) as error:
+        raise _cannot_edit() from error
     before = document.unwrap()
     notes = change(document)
     if document.unwrap() == before:
         return Edited(text, notes)
     result = tidy(plain, document.as_string())
-    _hold(result, document.unwrap())
+    if loads(result) != document.unwrap():
+        raise _cannot_edit()
     return Edited(mark + (result.replace("\n", "\r\n") if crlf else result), notes)
 
 
-def _hold(result: str, meant: Mapping[str, Any]) -> None:
-    """Refuse a text that does not say what was meant, by the word of another parser.
-
-    Raises:
-        UsageError: the file is written in a way that cannot be edited safely.
-    """
-    if loads(result) != meant:
-        raise UsageError(
-            "cannot-edit",
-            "this project file is written in a way that cannot be edited without losing something",
-            hints=("write each of [tool.uv], [tool.uv.sources] and [[tool.uv.index]] as one table",),
-        )
+def _cannot_edit() -> UsageError:
+    return UsageError(
+        "cannot-edit",
+        "this project file is written in a way that cannot be edited without losing something",
+        hints=("write each of [tool.uv], [tool.uv.sources] and [[tool.uv.index]] as one table",),
+    )
 
 
-def apply(
-    document: Any, desired: Desired, view: ProjectView, catalog: Catalog, inherited: tuple[IndexRow, ...] = ()
+def value(text: str) -> Any:
+    """A tomlkit item from its text."""
+    return tomlkit.parse(f"x = {text}\n")["x"]
+
+
+def table_at(document: Any, *path: str) -> Any:
+    """The table at this path, made where it is missing; the tables above it stay implicit."""
+    here = document
+    for position, key in enumerate(path):
+        if key not in here:
+            last = position == len(path) - 1
+            flat = isinstance(here, InlineTable)
+            here[key] = tomlkit.inline_table() if flat else tomlkit.table(is_super_table=not last)
+        here = here[key]
+    return here
+
+
+def add_table(parent: Any, key: str, row: Mapping[str, Any]) -> None:
+    """Append to an array of tables, in whichever of its two spellings the file has it."""
+    rows = parent.get(key)
+    if rows is None and isinstance(parent, InlineTable):
+        parent[key] = value(array([inline(row)], multiline=False))
+        return
+    if rows is not None and not isinstance(rows, AoT):
+        rows.append(value(inline(row)))
+        return
+    if rows is None:
+        parent[key] = tomlkit.aot()
+    table = tomlkit.table()
+    table.update(row)
+    parent[key].append(table)
+
+
+def requirements_at(document: Any, scope: Scope) -> tuple[Any, str]:
+    """The table that a list of requirements is in, made where it is missing, and the list's key."""
+    if scope.kind == "group":
+        return table_at(document, "dependency-groups"), scope.name
+    if scope.kind == "extra":
+        return table_at(document, "project", "optional-dependencies"), scope.name
+    return table_at(document, "project"), "dependencies"
+
+
+def write_entries(
+    document: Any, entries: Entries, catalog: Catalog, inherited: tuple[Index, ...] = ()
 ) -> tuple[Message, ...]:
-    """Change a parsed document.
+    """Bring a parsed document to what the entries ask for.
 
     Args:
         document: of tomlkit; changed in place.
-        desired: what must be in it.
-        view: what it says now.
+        entries: what must be in it.
         catalog: tells which URLs are backends of PyTorch.
-        inherited: index entries of the workspace root.
-
+        inherited: index entries of the workspace root, which members may name too.
 
     Raises:
         UsageError: something that a person wrote stands in the way; the document is to be thrown away.
     """
-    plan = plan_indexes(desired, view.indexes, inherited)
-    notes = [*desired.notes, *plan.notes]
-    sources = []
-    for package, entries in desired.sources:
-        rows, more = merged_sources(package, entries, plan, view, catalog)
-        sources.append((package, rows))
-        notes += more
-    for need in desired.needs:
-        _require(document, need, ProjectView(document.unwrap()))
-    _set_uv_lists(document, desired, view, notes)
-    for package, rows in sources:
+    view = ProjectView(document.unwrap())
+    names, notes = _index_names(entries.routes, (*view.indexes, *inherited))
+    notes = [*entries.notes, *notes]
+    sources = {}
+    for package, routes in entries.sources:
+        if routes:
+            sources[package], more = _merged_sources(package, routes, names, view, catalog)
+            notes += more
+    for dependency in entries.dependencies:
+        _require(document, dependency)
+    _set_uv_lists(document, entries, view, notes)
+    spelled: dict[str, str] = {canonicalize_name(name): name for name in mapping(view.uv.get("sources"))}
+    for package, rows in sources.items():
         if view.sources.get(package) != rows:
-            table_at(document, "tool", "uv", "sources")[view.source_key(package)] = value(
-                array(inline(row) for row in rows)
-            )
-    for position, name in plan.name_at.items():
-        document["tool"]["uv"]["index"][position]["name"] = name
-    for name, url in plan.add:
-        add_table(_uv(document), "index", {"name": name, "url": url, "explicit": True})
+            table = table_at(document, "tool", "uv", "sources")
+            table[spelled.get(package, package)] = value(array(inline(row) for row in rows))
+    for url, name in names.items():
+        if any(row.name == name for row in (*view.indexes, *inherited)):
+            continue
+        uv = table_at(document, "tool", "uv")
+        nameless = next((at for at, row in enumerate(view.indexes) if same_url(row.url, url)), None)
+        if nameless is not None:
+            uv["index"][nameless]["name"] = name
+        else:
+            add_table(uv, "index", {"name": name, "url": url, "explicit": True})
     return tuple(dict.fromkeys(notes))
 
 
-def _require(document: Any, need: Need, view: ProjectView) -> None:
-    same = [item for item in view.listed if item.place == need.place and item.package == need.package]
+def _index_names(routes: tuple[Route, ...], rows: tuple[Index, ...]) -> tuple[dict[str, str], list[Message]]:
+    """URL -> name: that of the entry with the same URL, else the usual one, or a free one like it."""
+    names: dict[str, str] = {}
+    notes = []
+    for route in routes:
+        found = next((row.name for row in rows if same_url(row.url, route.url)), None)
+        if found is not None:
+            names[route.url] = found
+            continue
+        taken = {row.name for row in rows} | set(names.values())
+        name, number = route.index, 2
+        while name in taken:
+            name, number = f"{route.index}-{number}", number + 1
+        names[route.url] = name
+        if name != route.index:
+            text = f"the index name {route.index} belongs to another URL here, so {name} is used"
+            notes.append(Message(slug="index-name-taken", message=text))
+    return names, notes
+
+
+def _merged_sources(
+    package: str, routes: tuple[Route, ...], names: Mapping[str, str], view: ProjectView, catalog: Catalog
+) -> tuple[list[dict[str, Any]], list[Message]]:
+    """A package's entries afterwards; equal to those that are there when nothing has to change.
+
+    Entries that route the package to another backend of PyTorch are what is being configured, and are
+    replaced. Everything else that a person wrote stays, or is a conflict.
+
+    Raises:
+        UsageError: `source-conflict`: the project takes the package from somewhere else on purpose.
+    """
+    ours = [_source_row(route, names) for route in routes]
+    pairs = {(names[route.url], route.scope.key) for route in routes}
+    scopes = {key for _, key in pairs}
+    others: list[dict[str, Any]] = []
+    notes: list[Message] = []
+    for row in view.sources.get(package, []):
+        url, scope = view.index_url(row), scope_in(row)
+        known = row.get("index") in names.values()
+        if "index" not in row or not (known or pytorch_index(url, catalog.backend)):
+            raise _from_elsewhere(package, row, url)
+        if scope.key in scopes or scope == ALWAYS:
+            if (row["index"], scope.key) not in pairs:
+                text = f"{package} came from the index {row['index']}; that entry is replaced"
+                notes.append(Message(slug="source-replaced", message=text))
+        elif ALWAYS.key in scopes:
+            raise UsageError(
+                "source-conflict",
+                f"{package} is chosen by {scope.kind}s in this project",
+                wanted=f"no [tool.uv.sources] entry of {package} with `{scope.kind} = {scope.name!r}`",
+                found=f"{package} from {row['index']} for {scope.text}",
+                hints=(f"torchinstall configure --layout {scope.kind}s",),
+            )
+        else:
+            others.append(row)
+    return [*others, *ours], notes
+
+
+def _source_row(route: Route, names: Mapping[str, str]) -> dict[str, Any]:
+    row = {"index": names[route.url]}
+    if route.scope != ALWAYS:
+        row[route.scope.kind] = route.scope.name
+    marker = marker_of(route.platforms)
+    return row if marker is None else {**row, "marker": marker}
+
+
+def _from_elsewhere(package: str, row: Mapping[str, Any], url: str) -> UsageError:
+    what = ", ".join(f"{key} = {value!r}" for key, value in row.items())
+    hint = f"remove {package} from [tool.uv.sources], then run configure again"
+    return UsageError(
+        "source-conflict",
+        f"{package} already comes from somewhere else; configure changes nothing that you wrote",
+        wanted=f"no entry for {package} in [tool.uv.sources], or one for an index of PyTorch",
+        found=f"{package} = {{ {what} }}",
+        hints=(f"torchinstall configure --index-base {url}", hint) if url else (hint,),
+    )
+
+
+def _require(document: Any, dependency: Dependency) -> None:
+    listed = ProjectView(document.unwrap()).listed
+    same = [item for item in listed if (item.scope, item.package) == (dependency.scope, dependency.package)]
+    table, key = requirements_at(document, dependency.scope)
+    for item in same:
+        if dependency.cap and not excludes(item.requirement.specifier, dependency.cap):
+            table[key][item.position] = _capped(item.text, dependency.cap)
     if same:
-        for item in same:
-            if need.cap and not excludes(item.requirement.specifier, need.cap):
-                _list(document, need.place)[item.position] = _capped(item.text, need.cap)
         return
-    items = _list(document, need.place)
-    if len(items):
-        items.append(need.text)
+    if table.get(key):
+        table[key].append(dependency.text)
     else:
-        _container(document, need.place)[_key(need.place)] = value(array([quoted(need.text)]))
+        table[key] = value(array([quoted(dependency.text)]))
+
+
+def excludes(spec: SpecifierSet, cap: str) -> bool:
+    """Whether bounds already keep out everything from `cap` on."""
+    return not any(spec.contains(version, prereleases=True) for version in (cap, "99999"))
 
 
 def _capped(text: str, cap: str) -> str:
@@ -152,90 +273,67 @@ def _capped(text: str, cap: str) -> str:
     return f"{stripped}{comma}<{cap}{space}{semicolon}{marker}"
 
 
-def _container(document: Any, place: Place) -> Any:
-    if place.kind == "dependencies":
-        return table_at(document, "project")
-    if place.kind == "extra":
-        return table_at(document, "project", "optional-dependencies")
-    return table_at(document, "dependency-groups")
-
-
-def _key(place: Place) -> str:
-    return "dependencies" if place.kind == "dependencies" else place.name
-
-
-def _list(document: Any, place: Place) -> Any:
-    container = _container(document, place)
-    if _key(place) not in container:
-        container[_key(place)] = value("[]")
-    return container[_key(place)]
-
-
-def _set_uv_lists(document: Any, desired: Desired, view: ProjectView, notes: list[Message]) -> None:
+def _set_uv_lists(document: Any, entries: Entries, view: ProjectView, notes: list[Message]) -> None:
     """`conflicts`, `default-groups`, `environments`, `required-environments`."""
-    if desired.conflicts:
-        _conflicts(document, desired, view)
-    if desired.default_group is not None:
-        _default_groups(document, desired, view)
-    if desired.environments:
-        kept = view.texts("environments")
-        if kept is None:
-            _uv(document)["environments"] = value(array(map(quoted, desired.environments)))
-        elif kept != desired.environments:
-            notes.append(
-                Message(
-                    slug="environments-kept",
-                    message="tool.uv.environments was there already and is kept; if a platform gets the "
-                    "wrong build, part it as follows: " + " | ".join(desired.environments),
-                )
+    if entries.conflicts:
+        _set_conflicts(document, entries.conflicts, view)
+    if entries.default_group is not None:
+        _set_default_groups(document, entries.default_group, entries, view)
+    there = view.texts("environments")
+    if entries.environments and there is None:
+        table_at(document, "tool", "uv")["environments"] = value(array(map(quoted, entries.environments)))
+    elif entries.environments and there != entries.environments:
+        notes.append(
+            Message(
+                slug="environments-kept",
+                message="tool.uv.environments was there already and is kept; if a platform gets the wrong "
+                "build, split it as follows: " + " | ".join(entries.environments),
             )
-    there = view.texts("required-environments") or ()
-    free = view.texts("environments") in (None, desired.environments)
-    if missing := [item for item in desired.required if free and item not in there]:
-        if there and isinstance(view.uv.get("required-environments"), list):
+        )
+    required = view.texts("required-environments") or ()
+    free = there in (None, entries.environments)
+    if missing := [item for item in entries.required if free and item not in required]:
+        uv = table_at(document, "tool", "uv")
+        if required and isinstance(view.uv.get("required-environments"), list):
             for item in missing:
-                _uv(document)["required-environments"].append(item)
+                uv["required-environments"].append(item)
         else:
-            _uv(document)["required-environments"] = value(array(map(quoted, (*there, *missing))))
+            uv["required-environments"] = value(array(map(quoted, (*required, *missing))))
 
 
-def _uv(document: Any) -> Any:
-    return table_at(document, "tool", "uv")
-
-
-def _conflicts(document: Any, desired: Desired, view: ProjectView) -> None:
-    wanted = [(place.kind, canonicalize_name(place.name)) for place in desired.conflicts]
-    rows = [{str(place.kind): place.name} for place in desired.conflicts]
-    if any(set(wanted) <= set(row) for row in view.conflicts):
+def _set_conflicts(document: Any, scopes: tuple[Scope, ...], view: ProjectView) -> None:
+    rows = {scope.key: inline({scope.kind: scope.name}) for scope in scopes}
+    if any(rows.keys() <= set(row) for row in view.conflicts):
         return
+    uv = table_at(document, "tool", "uv")
     for position, row in enumerate(view.conflicts):
-        if len(row) > 1 and set(row) <= set(wanted):
-            for pair, new in zip(wanted, rows, strict=True):
-                if pair not in row:
-                    _uv(document)["conflicts"][position].append(value(inline(new)))
+        if len(row) > 1 and set(row) <= rows.keys():
+            for key, text in rows.items():
+                if key not in row:
+                    uv["conflicts"][position].append(value(text))
             return
-    text = array([inline(row) for row in rows], indent="        ").removesuffix("]") + "    ]"
+    group = array(rows.values(), indent="        ").removesuffix("]") + "    ]"
     if view.conflicts:
-        _uv(document)["conflicts"].append(value(text))
+        uv["conflicts"].append(value(group))
     else:
-        _uv(document)["conflicts"] = value(array([text]))
+        uv["conflicts"] = value(array([group]))
 
 
-def _default_groups(document: Any, desired: Desired, view: ProjectView) -> None:
-    mine = str(desired.default_group)
-    others = {canonicalize_name(place.name) for place in desired.conflicts} - {canonicalize_name(mine)}
+def _set_default_groups(document: Any, ours: str, entries: Entries, view: ProjectView) -> None:
     raw = view.uv.get("default-groups")
     if isinstance(raw, str):
         raise UsageError(
             "default-groups-all",
-            f"tool.uv.default-groups is {raw!r}, so that conflicting groups would be taken together",
+            f"tool.uv.default-groups is {raw!r}, so uv would install conflicting groups together",
             wanted="a list of groups",
             found=f"default-groups = {raw!r}",
-            hints=(f"write default-groups as a list that ends with {mine!r}",),
+            hints=(f"write default-groups as a list that ends with {ours!r}",),
         )
-    there = list(view.texts("default-groups") or (["dev"] if raw is None and view.has_dev_group else []))
-    wanted = [name for name in there if canonicalize_name(name) not in others]
-    if canonicalize_name(mine) not in map(canonicalize_name, wanted):
-        wanted.append(mine)
-    if raw is None or wanted != there:
-        _uv(document)["default-groups"] = value(array(map(quoted, wanted), multiline=False))
+    key = canonicalize_name(ours)
+    rivals = {canonicalize_name(scope.name) for scope in entries.conflicts} - {key}
+    wanted = [name for name in view.default_groups if canonicalize_name(name) not in rivals]
+    if key not in map(canonicalize_name, wanted):
+        wanted.append(ours)
+    if raw is None or wanted != list(view.default_groups):
+        groups = value(array(map(quoted, wanted), multiline=False))
+        table_at(document, "tool", "uv")["default-groups"] = groups

@@ -1,19 +1,16 @@
-"""Put a file in place of another so that there is always a whole one: the old or the new."""
+"""Read, compare and replace project files so that there is always a whole one: the old or the new."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import fnmatch
 import os
 import tempfile
 from pathlib import Path
 
 from torchinstall.core.errors import UsageError
-from torchinstall.project.toml import loads
-from torchinstall.project.view import ProjectView
 
-__all__ = ["read_text", "unified_diff", "workspace_root", "write_atomically"]
+__all__ = ["read_text", "unified_diff", "write_atomically"]
 
 
 def read_text(path: Path) -> str:
@@ -24,17 +21,14 @@ def read_text(path: Path) -> str:
     """
     try:
         return path.read_bytes().decode("utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        folder = isinstance(error, IsADirectoryError)
         raise UsageError(
             "no-pyproject",
-            f"there is no {path.name} in {path.parent}",
+            f"{path} is a folder" if folder else f"there is no {path.name} in {path.parent}",
             wanted="a project",
-            found=f"no {path}",
+            found="a folder" if folder else f"no {path}",
             hints=("uv init", "run it in the project's folder, or name it with --project DIR"),
-        ) from None
-    except IsADirectoryError:
-        raise UsageError(
-            "no-pyproject", f"{path} is a folder", wanted="a file", found="a folder", hints=("uv init",)
         ) from None
     except UnicodeDecodeError as error:
         raise UsageError(
@@ -42,7 +36,7 @@ def read_text(path: Path) -> str:
             f"{path.name} is not valid TOML: it is not UTF-8 (byte {error.start})",
             wanted="valid TOML, which is UTF-8",
             found=f"byte {error.object[error.start]:#04x} at offset {error.start}",
-            hints=(f"save {path.name} as UTF-8; it was not touched",),
+            hints=(f"save {path.name} as UTF-8; it was not changed",),
         ) from error
 
 
@@ -52,50 +46,42 @@ def write_atomically(path: Path, text: str) -> None:
     Interrupted or out of space, the old file is as it was.
 
     Raises:
-        UsageError: `cannot-write`: the folder or the file does not let itself be written.
+        UsageError: `cannot-write`: the folder or the file cannot be written.
     """
     real = Path(os.path.realpath(path))
+    temporary: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{real.name}.", suffix=".tmp", dir=real.parent)
-    except OSError as error:
-        raise _cannot(path, error) from error
-    temporary = Path(name)
-    try:
+        temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
-        _copy_mode(real, temporary)
+        temporary.chmod(_mode(real))
         temporary.replace(real)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise _cannot(path, error) from error
-        raise
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
+        raise UsageError(
+            "cannot-write",
+            f"{path} could not be written: {error.strerror or error}",
+            wanted="a folder and a file that this user may write, and room for them",
+            found=str(error),
+            hints=("the file is as it was; fix the cause and run configure again",),
+        ) from error
 
 
-def _copy_mode(real: Path, temporary: Path) -> None:
+def _mode(path: Path) -> int:
+    """The mode of a file; where it is new, what the umask gives."""
     try:
-        temporary.chmod(real.stat().st_mode & 0o7777)
+        return path.stat().st_mode & 0o7777
     except FileNotFoundError:
-        temporary.chmod(0o666 & ~_umask())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _cannot(path: Path, error: OSError) -> UsageError:
-    return UsageError(
-        "cannot-write",
-        f"{path} could not be written: {error.strerror or error}",
-        wanted="a folder and a file that this user may write, and room for them",
-        found=str(error),
-        hints=("the file is as it was; mend the cause and run configure again",),
-    )
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
 
 
 def unified_diff(before: str, after: str, name: str) -> str:
@@ -108,33 +94,3 @@ def unified_diff(before: str, after: str, name: str) -> str:
     )
     no_end = "\n\\ No newline at end of file\n"
     return "".join(line if line.endswith("\n") else line + no_end for line in lines)
-
-
-def workspace_root(directory: Path) -> Path:
-    """The folder of the workspace that a project is a member of; the project's own where it is in none."""
-    own = directory.resolve()
-    for parent in own.parents:
-        try:
-            text = (parent / "pyproject.toml").read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            continue
-        table = ProjectView(loads(text) or {}).uv.get("workspace")
-        if not isinstance(table, dict):
-            continue
-        relative = own.relative_to(parent).as_posix()
-        members, left_out = table.get("members", []), table.get("exclude", [])
-        if _matches(relative, members) and not _matches(relative, left_out):
-            return parent
-    return own
-
-
-def _matches(relative: str, patterns: object) -> bool:
-    """As uv matches: a star stays within one folder name."""
-    if not isinstance(patterns, list):
-        return False
-    parts = relative.split("/")
-    return any(
-        len(pieces := str(pattern).rstrip("/").removeprefix("./").split("/")) == len(parts)
-        and all(fnmatch.fnmatchcase(part, piece) for part, piece in zip(parts, pieces, strict=True))
-        for pattern in patterns
-    )

@@ -1,188 +1,197 @@
-"""From a layout to entries: which index serves which package where, and what must be required. Pure."""
+"""Which layout a project gets: the one in its file, completed by what the user asked for and by a plan."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from msgspec import structs
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
-from packaging.specifiers import SpecifierSet
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.tables import platform_of
+from torchinstall.core.errors import UsageError
+from torchinstall.core.plan import Plan
+from torchinstall.project.availability import Availability
+from torchinstall.project.model import Layout, LayoutName
+from torchinstall.project.platforms import PLATFORMS
+from torchinstall.project.pyproject import ProjectView
 
-from torchinstall.core.errors import NoCompatibleBuildError, UsageError
-from torchinstall.index.urls import index_url
-from torchinstall.project.availability import Stock
-from torchinstall.project.bounds import cap_spec, check_listed
-from torchinstall.project.model import Desired, Layout, Message, Need, Route, Source
-from torchinstall.project.needs import all_needs, cells_of, home_of
-from torchinstall.project.platforms import CELLS, marker_of, partition, required_marker
-from torchinstall.project.view import Place, ProjectView
+__all__ = ["complete", "current_layout", "parse_on", "parse_required", "plan_caps", "plan_platform"]
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
+_MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-own-build"})
+"""Refusals that a newer torch will repeat on this machine; a lock must not move past them."""
 
-__all__ = ["desired", "routed_packages", "routes"]
-
-
-def desired(layout: Layout, view: ProjectView, catalog: Catalog) -> Desired:
-    """The entries that a project needs for a layout.
-
-    Raises:
-        UsageError: a backend that nobody knows.
-        NoCompatibleBuildError: the project's own version bounds rule out every build of a backend.
-    """
-    stock = Stock(catalog, layout.channel, _known_pythons(layout, view, catalog))
-    ways = routes(layout, view, stock)
-    notes = check_listed(ways, view, stock)
-    packages = routed_packages(layout, view, catalog)
-    sources, more = _sources(packages, ways, stock)
-    needs, runtime = all_needs(packages, ways, layout, view, stock)
-    return Desired(
-        indexes=tuple((_index_name(way.backend, layout.channel), way.url) for way in ways),
-        sources=(*sources, *runtime),
-        needs=needs,
-        conflicts=tuple(way.select for way in ways if way.select is not None) if len(ways) > 1 else (),
-        default_group=_default_group(layout, ways, needs, view),
-        environments=_environments(sources, ways, stock, layout),
-        required=tuple(required_marker(cell) for cell in CELLS if cell in layout.required),
-        notes=(*notes, *more),
-    )
+_DEFAULT = "default"
 
 
-def routed_packages(layout: Layout, view: ProjectView, catalog: Catalog) -> tuple[str, ...]:
-    """The packages to route: torch, what was asked for, and every companion that the project lists."""
-    listed = {item.package for item in view.listed}
-    family = [
-        row.package
-        for row in catalog.families
-        if row.routed and not row.runtime_of and row.package in listed  # runtime packages: see `needs`
-    ]
-    return tuple(dict.fromkeys(("torch", *layout.packages, *family)))
-
-
-def routes(layout: Layout, view: ProjectView, stock: Stock) -> tuple[Route, ...]:
-    """Each backend with the platforms that it serves in this project.
-
-    Raises:
-        UsageError: a backend that nobody knows.
-        NoCompatibleBuildError: it has no build that the bounds allow.
-    """
-    found = []
-    for backend in dict.fromkeys(layout.backends):
-        if stock.catalog.backend(backend) is None:
-            raise UsageError(
-                "unknown-backend",
-                f"there is no backend {backend!r}",
-                wanted=", ".join(stock.catalog.known_backends()),
-                found=backend,
-                hints=("torchinstall catalog show",),
-            )
-        select = None
-        if layout.selector is not None:
-            select = view.place(layout.selector, backend) or Place(layout.selector, backend)
-        cells = _cells(backend, select, layout, view, stock)
-        if not cells:
-            raise NoCompatibleBuildError(
-                "backend-not-published",
-                f"no torch is known to be published for {backend}",
-                wanted=f"a torch wheel in the {backend} index",
-                found="none in the catalog",
-                hints=("torchinstall catalog update",),
-            )
-        if layout.name == "markers":
-            cells = frozenset(cell for cell, chosen in layout.on if chosen == backend)
-            _served(backend, cells, stock)
-        url = index_url(layout.index_base, layout.channel, backend)
-        found.append(Route(backend=backend, url=url, cells=cells, select=select))
-    return tuple(found)
-
-
-def _cells(
-    backend: str, select: Place | None, layout: Layout, view: ProjectView, stock: Stock
-) -> frozenset[str]:
-    """The platforms for which the backend has a torch within the project's bounds.
-
-    Where it has none anywhere, those bounds are left out: holding them against the builds says why.
-    """
-    cap = cap_spec(layout, backend)
-    bounds = SpecifierSet()
-    for item in view.listed:
-        if item.package == "torch" and item.requirement.marker is None and item.place in (Place(), select):
-            bounds &= item.requirement.specifier
-    narrowed = stock.cells("torch", backend, bounds & cap if cap is not None else bounds)
-    return narrowed or stock.cells("torch", backend, cap)
-
-
-def _served(backend: str, cells: frozenset[str], stock: Stock) -> None:
-    there = stock.cells("torch", backend)
-    for cell in sorted(cells - there):
-        raise NoCompatibleBuildError(
-            "backend-not-on-platform",
-            f"torch for {backend} is not published for {cell}",
-            wanted=f"a {backend} wheel for {cell}",
-            found=f"{backend} for {', '.join(sorted(there))}",
-            hints=(f"--on {cell}=default", f"--on {cell}=cpu"),
-        )
-
-
-def _known_pythons(layout: Layout, view: ProjectView, catalog: Catalog) -> tuple[str, ...]:
-    """The project's Python versions, without the old ones for which no torch was ever built."""
-    if not str(view.requires_python):
-        return ()
-    plain = Stock(catalog, layout.channel)
-    tags = {tag for cell in CELLS for row in plain.rows("torch", None, cell) for tag in row.tags}
-    return tuple(item for item in view.pythons if any(_is_for(tag, item) for tag in tags)) or view.pythons[:1]
-
-
-def _is_for(tag: str, python: str) -> bool:
-    return tag.partition("-")[0] == "cp" + python.replace(".", "")
-
-
-def _index_name(backend: str, channel: str) -> str:
-    return f"pytorch-{backend}" if channel == "stable" else f"pytorch-{channel}-{backend}"
-
-
-def _sources(
-    packages: tuple[str, ...], ways: tuple[Route, ...], stock: Stock
-) -> tuple[tuple[tuple[str, tuple[Source, ...]], ...], tuple[Message, ...]]:
-    found = []
-    notes = []
-    for package in packages:
-        entries = []
-        for way in ways:
-            cells = cells_of(package, way, stock)
-            if cells:
-                entries.append(Source(url=way.url, marker=marker_of(cells), select=way.select))
-            elif package != "torch":
-                notes.append(
-                    Message(
-                        slug="companion-not-on-index",
-                        message=f"{package} is not known to be published for {way.backend}, so it stays on "
-                        "the default index",
-                    )
-                )
-        if entries:
-            found.append((package, tuple(entries)))
-    return tuple(found), tuple(notes)
-
-
-def _environments(
-    sources: tuple[tuple[str, tuple[Source, ...]], ...], ways: tuple[Route, ...], stock: Stock, layout: Layout
-) -> tuple[str, ...]:
-    if layout.selector is None:
-        return ()
-    return partition(
-        cells for package, _ in sources for way in ways if (cells := cells_of(package, way, stock))
-    )
-
-
-def _default_group(
-    layout: Layout, ways: tuple[Route, ...], needs: tuple[Need, ...], view: ProjectView
-) -> str | None:
-    """The group that a bare `uv run` must take: the default backend's, or the one that torch was put into."""
-    if layout.selector is None:
-        home = home_of(view)
-        used = any(need.place == home for need in needs) and not any(
-            item.package == "torch" and item.place != home for item in view.listed
-        )
-        return home.name if home.kind == "group" and used else None
-    if layout.default is None:
+def current_layout(view: ProjectView, catalog: Catalog) -> Layout | None:
+    """The layout in the file; None where torch comes from no index of PyTorch."""
+    routes = view.torch_routes(catalog)
+    if not routes:
         return None
-    return next((way.select.name for way in ways if way.backend == layout.default and way.select), None)
+    backends = tuple(dict.fromkeys(route.backend for route in routes))
+    kinds = {route.scope.kind for route in routes}
+    if "extra" in kinds:
+        return Layout(name="extras", backends=backends)
+    if "group" in kinds:
+        defaults = {("group", canonicalize_name(name)) for name in view.default_groups}
+        default = next((route.backend for route in routes if route.scope.key in defaults), None)
+        return Layout(name="groups", backends=backends, default=default)
+    if len(backends) == 1:
+        return Layout(name="this-machine", backends=backends)
+    on: dict[str, str] = {}
+    for route in routes:
+        on = {**dict.fromkeys(route.platforms, route.backend), **on}
+    return Layout(name="markers", backends=backends, on=_in_order(on))
+
+
+def _in_order(on: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Without the platforms that take the default index."""
+    return tuple((item, on[item]) for item in PLATFORMS if on.get(item, _DEFAULT) != _DEFAULT)
+
+
+def parse_on(text: str) -> tuple[str, str]:
+    """`linux-aarch64=cu130` as (`linux_aarch64`, `cu130`); `linux`, `windows` and `macos` are short names.
+
+    Raises:
+        UsageError: `bad-platform`.
+    """
+    name, equals, backend = (part.strip() for part in text.partition("="))
+    short = {"linux": "linux_x86_64", "windows": "win_amd64", "macos": "macos_arm64"}
+    key = name.replace("-", "_")
+    platform = short.get(key, key)
+    macos = platform.startswith("macos") and backend != _DEFAULT
+    if not (equals and backend) or platform not in PLATFORMS or macos:
+        raise UsageError(
+            "bad-platform",
+            f"{text!r} is not a platform and its backend",
+            wanted="PLATFORM=BACKEND with " + ", ".join(PLATFORMS[:3]) + "; macOS takes the default index",
+            found=text,
+            hints=("--on linux_aarch64=cu130", "--on windows=default"),
+        )
+    return platform, backend
+
+
+def parse_required(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The platforms of `--require-platform`; `none` alone: no platform; empty: nobody said.
+
+    Raises:
+        UsageError: `bad-platform`.
+    """
+    if names == ("none",):
+        return ()
+    for name in names:
+        if name not in PLATFORMS:
+            raise UsageError(
+                "bad-platform",
+                f"{name!r} is not a platform",
+                wanted=", ".join(PLATFORMS),
+                found=name,
+                hints=("--require-platform linux_x86_64", "--require-platform none"),
+            )
+    return names or None
+
+
+def plan_platform(plan: Plan) -> str | None:
+    """The platform key of the plan's target; None where it has none."""
+    keys = {platform_of(tag) for tag in plan.target.platform_tags}
+    keys = {"win_amd64" if key == "win_arm64" else key for key in keys}
+    return next((platform for platform in PLATFORMS if platform in keys), None)
+
+
+def plan_caps(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Backend -> the lowest torch above the chosen one that this machine cannot use as well."""
+    chosen = plan.chosen
+    if chosen is None:
+        return ()
+    above = [
+        candidate.torch
+        for candidate in plan.candidates
+        if candidate.backend == chosen.backend
+        and _version(candidate.torch) > _version(chosen.torch)
+        and (
+            candidate.rule in _MACHINE_RULES
+            if candidate.verdict == "rejected"
+            else plan.status == "ready"  # accepted, but it serves fewer of the GPUs
+        )
+    ]
+    if not above:
+        return ()
+    lowest = min(above, key=_version)
+    # `2.11.0` as `2.11`: what a bound looks like when a person writes it.
+    return ((chosen.backend, lowest.removesuffix(".0") if lowest.count(".") > 1 else lowest),)
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return Version("0")
+
+
+def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
+    """The layout that the user asked for, completed by a plan for one machine.
+
+    Args:
+        asked: without backends: CPU and the planned one; without a default: the planned one.
+        plan: for the machine.
+        catalog: what is published.
+
+    Raises:
+        TorchInstallError: there is no plan to take the backend from; the plan's own error.
+        UsageError: `backends-missing`: a choice between backends needs two; `bad-default`.
+    """
+    platform = plan_platform(plan)
+    planned = None if platform is None or platform.startswith("macos") else plan.backend
+    if not (asked.backends or asked.on) and plan.error is not None:
+        raise plan.error
+    ours = (planned,) if planned else ()
+    on, default = asked.on, None
+    required: tuple[str, ...] = PLATFORMS
+    if asked.name == "this-machine":
+        backends = asked.backends[:1] or ours
+        required = (platform,) if platform is not None else ()
+    elif asked.name == "markers":
+        base = (asked.backends or ours or (None,))[0]
+        there = Availability(catalog, plan.channel).platforms("torch", base) if base else ()
+        on = _in_order({**dict.fromkeys(there, str(base)), **dict(asked.on)})
+        backends = tuple(dict.fromkeys(backend for _, backend in on))
+    else:
+        backends = asked.backends or tuple(dict.fromkeys(("cpu", *ours)))
+        _check_choice(asked.name, backends)
+        if asked.name == "groups":
+            default = _default_backend(asked.default, planned, backends)
+    return structs.replace(
+        asked,
+        backends=backends,
+        on=on,
+        default=default,
+        packages=tuple(dict.fromkeys(("torch", *asked.packages))),
+        required=required if asked.required is None else asked.required,
+        channel=plan.channel,
+        caps=plan_caps(plan),
+        torch=plan.chosen.torch if plan.chosen else None,
+    )
+
+
+def _check_choice(name: LayoutName, backends: tuple[str, ...]) -> None:
+    if len(backends) < 2:
+        raise UsageError(
+            "backends-missing",
+            f"the layout {name} is a choice between backends, and only {backends[0]} is known here",
+            wanted="two backends or more",
+            found=", ".join(backends),
+            hints=(f"torchinstall configure --layout {name} --with cpu --with cu130",),
+        )
+
+
+def _default_backend(asked: str | None, planned: str | None, backends: tuple[str, ...]) -> str:
+    default = asked or (planned if planned in backends else None) or backends[-1]
+    if default not in backends:
+        raise UsageError(
+            "bad-default",
+            f"{default} cannot be the default: it is not among the backends of this layout",
+            wanted=", ".join(backends),
+            found=default,
+            hints=(f"--default {backends[-1]}",),
+        )
+    return default

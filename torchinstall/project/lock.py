@@ -1,9 +1,10 @@
-"""Read `uv.lock`: which build each platform gets, for every extra or group that can be asked for. Pure."""
+"""Let uv lock a project, and read from `uv.lock` which build each platform gets with each extra or group."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -11,13 +12,55 @@ from packaging.markers import InvalidMarker, Marker
 from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.tables import platform_of
+from torchinstall.core.errors import InstallFailedError
+from torchinstall.install.uv import run_uv
+from torchinstall.project.model import Scope
 from torchinstall.project.platforms import marker_environment
 from torchinstall.project.toml import loads
-from torchinstall.project.view import Place
 
-__all__ = ["Locked", "Lockfile", "read_lock"]
+__all__ = ["Locked", "Lockfile", "lock_project", "read_lock"]
 
 _EXTRA = re.compile(r"extra\s*(==|!=)\s*'([^']*)'")
+
+_TELLING = 12
+"""Lines of uv's output that an error quotes; it explains a failure at the end."""
+
+_Row = Mapping[str, Any]
+"""A `[[package]]`, or an edge to one: its name, perhaps version, source, marker and extras."""
+
+
+def lock_project(uv: str, directory: Path, env: Mapping[str, str], *, offline: bool = False) -> None:
+    """Run `uv lock` in a project.
+
+    Raises:
+        InstallFailedError: `lock-failed`, with uv's own words.
+        ToolMissingError: `uv-broken`.
+    """
+    argv = [uv, "lock", "--color", "never", *(["--offline"] if offline else [])]
+    # The caller wants a new lock, whatever the user's variables say about the one that is there.
+    changes = (("UV_FROZEN", None), ("UV_LOCKED", None))
+    done = run_uv(argv, env=env, project=True, changes=changes, cwd=directory)
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        raise InstallFailedError(
+            "lock-failed",
+            "uv cannot resolve the project with these entries, so nothing was changed",
+            wanted="a lock for every platform",
+            found="\n".join(said[-_TELLING:]) or done.ending,
+            hints=(
+                "require fewer platforms: --require-platform linux_x86_64",
+                "see the entries without locking: torchinstall configure --dry-run",
+            ),
+        )
+
+
+def read_lock(path: Path, name: str) -> Lockfile | None:
+    """The lock in a file; None where there is none, or one that does not parse."""
+    try:
+        data = loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return Lockfile(data, name) if data is not None else None
 
 
 class Locked(Struct, frozen=True, kw_only=True):
@@ -35,9 +78,9 @@ class Locked(Struct, frozen=True, kw_only=True):
     platforms: frozenset[str]
     sdist: bool = False
 
-    def serves(self, cell: str) -> bool:
+    def serves(self, platform: str) -> bool:
         """Whether something can be installed on the platform."""
-        return self.sdist or "any" in self.platforms or cell in self.platforms
+        return self.sdist or "any" in self.platforms or platform in self.platforms
 
 
 class Lockfile:
@@ -45,28 +88,24 @@ class Lockfile:
 
     Args:
         data: as parsed.
-        name: the project's own name, normalised; the lock holds its members and their dependencies.
+        name: the project's own name; the lock holds its members and their dependencies.
     """
 
     def __init__(self, data: Mapping[str, Any], name: str) -> None:
-        self.packages: list[Mapping[str, Any]] = list(data.get("package", []))
+        self.packages: list[_Row] = list(data.get("package", []))
         self.name = canonicalize_name(name)
-
-    def _root(self) -> Mapping[str, Any] | None:
         local = ("virtual", "editable", "directory")
         mine = [row for row in self.packages if any(key in row.get("source", {}) for key in local)]
-        return next((row for row in mine if row["name"] == self.name), mine[0] if len(mine) == 1 else None)
+        only = mine[0] if len(mine) == 1 else {}
+        self._root: _Row = next((row for row in mine if row["name"] == self.name), only)
 
     def direct(self) -> frozenset[str]:
         """Packages that the project itself requires, in any list."""
-        root = self._root()
-        return frozenset(str(edge["name"]) for edge in _all_edges(root)) if root is not None else frozenset()
+        return frozenset(str(edge["name"]) for edge in _all_edges(self._root))
 
     def reachable(self) -> frozenset[str]:
         """Everything that the project may need anywhere, with any extra or group, by name."""
-        root = self._root()
-        todo = list(_all_edges(root)) if root is not None else []
-        found: set[str] = set()
+        todo, found = list(_all_edges(self._root)), set[str]()
         while todo:
             name = str(todo.pop()["name"])
             if name not in found:
@@ -74,22 +113,20 @@ class Lockfile:
                 todo += [edge for row in self.packages if row["name"] == name for edge in _all_edges(row)]
         return frozenset(found)
 
-    def tree(self, cell: str, python: str, select: tuple[Place, ...] = ()) -> dict[str, Locked]:
+    def tree(self, platform: str, python: str, scopes: tuple[Scope, ...] = ()) -> dict[str, Locked]:
         """What is installed on a platform with these extras and groups, by name.
 
         Args:
-            cell: platform key.
+            platform: platform key.
             python: `3.12`.
-            select: the active extras and groups of the project, default groups included.
+            scopes: the active extras and groups of the project, default groups included.
         """
-        root = self._root()
-        if root is None:
-            return {}
-        environment = marker_environment(cell, python)
-        active = {_encoded(self.name, place) for place in select}
+        environment = marker_environment(platform, python)
+        # How uv writes a conflicting extra or group into markers: `extra-4-name-cu128`, 4 for `name`.
+        active = {f"{kind}-{len(self.name)}-{self.name}-{name}" for kind, name in (s.key for s in scopes)}
         found: dict[str, Locked] = {}
         seen: set[tuple[str, str, str]] = set()
-        todo = [*_edges(root, select)]
+        todo = list(_edges(self._root, scopes))
         while todo:
             edge = todo.pop()
             if not _holds(str(edge.get("marker", "")), environment, active):
@@ -100,44 +137,28 @@ class Lockfile:
                     if key not in seen:
                         seen.add(key)
                         found[key[0]] = _locked(row)
-                        more = row.get("optional-dependencies", {}).get(extra, ()) if extra else ()
-                        todo += [*(row.get("dependencies", ()) if not extra else more)]
+                        more = row.get("optional-dependencies", {}).get(extra, ())
+                        todo += more if extra else row.get("dependencies", ())
         return found
 
-    def _rows(self, edge: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        for row in self.packages:
-            if row["name"] != edge["name"]:
-                continue
-            if "version" in edge and row.get("version") != edge["version"]:
-                continue
-            if "source" in edge and row.get("source") != edge["source"]:
-                continue
-            yield row
+    def _rows(self, edge: _Row) -> Iterator[_Row]:
+        """The packages that an edge may mean; it names version and source only where there are several."""
+        keys = [key for key in ("name", "version", "source") if key in edge]
+        return (row for row in self.packages if all(row.get(key) == edge[key] for key in keys))
 
 
-def read_lock(text: str, name: str) -> Lockfile | None:
-    """Parse a lock; None where it is no TOML."""
-    data = loads(text)
-    return Lockfile(data, name) if data is not None else None
-
-
-def _all_edges(root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield from root.get("dependencies", ())
+def _all_edges(row: _Row) -> Iterator[_Row]:
+    yield from row.get("dependencies", ())
     for key in ("optional-dependencies", "dev-dependencies"):
-        for edges in root.get(key, {}).values():
+        for edges in row.get(key, {}).values():
             yield from edges
 
 
-def _edges(root: Mapping[str, Any], select: tuple[Place, ...]) -> Iterator[Mapping[str, Any]]:
+def _edges(root: _Row, scopes: tuple[Scope, ...]) -> Iterator[_Row]:
     yield from root.get("dependencies", ())
-    for place in select:
-        key = "optional-dependencies" if place.kind == "extra" else "dev-dependencies"
-        yield from root.get(key, {}).get(canonicalize_name(place.name), ())
-
-
-def _encoded(package: str, place: Place) -> str:
-    """How uv writes a conflicting extra or group into markers: `extra-4-name-cu128`, 4 for `name`."""
-    return f"{place.kind}-{len(package)}-{package}-{canonicalize_name(place.name)}"
+    for kind, name in (scope.key for scope in scopes):
+        key = "optional-dependencies" if kind == "extra" else "dev-dependencies"
+        yield from root.get(key, {}).get(name, ())
 
 
 def _holds(marker: str, environment: dict[str, str], active: set[str]) -> bool:
@@ -155,18 +176,16 @@ def _holds(marker: str, environment: dict[str, str], active: set[str]) -> bool:
         return True
 
 
-def _locked(row: Mapping[str, Any]) -> Locked:
+def _locked(row: _Row) -> Locked:
     source = row.get("source", {})
     wheels = row.get("wheels", ())
     names = [str(item.get("url") or item.get("filename") or item.get("path", "")) for item in wheels]
     tags = [name.rpartition("/")[2].removesuffix(".whl").rpartition("-")[2] for name in names]
-    cells = {platform_of(part) for tag in tags for part in tag.split(".")} | {
-        platform_of(tag) for tag in tags
-    }
+    platforms = {platform_of(part) for tag in tags for part in (tag, *tag.split("."))}
     return Locked(
         name=str(row["name"]),
         version=str(row.get("version", "")),
         url=str(source["registry"]) if "registry" in source else None,
-        platforms=frozenset(cell for cell in cells if cell),
+        platforms=frozenset(platform for platform in platforms if platform),
         sdist="sdist" in row,
     )

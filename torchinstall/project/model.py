@@ -1,25 +1,93 @@
-"""The values of project configuration: the layout that is wanted and the entries that it comes down to."""
+"""A project's torch choices as values, the same for every kind of file that they are read from."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 from msgspec import Struct
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
-from torchinstall.project.view import Place
 
-__all__ = ["LAYOUTS", "Desired", "Layout", "LayoutName", "Message", "Need", "Route", "Selector", "Source"]
+__all__ = [
+    "ALWAYS",
+    "LAYOUTS",
+    "Dependency",
+    "Entries",
+    "Index",
+    "Layout",
+    "LayoutName",
+    "Listed",
+    "Route",
+    "Scope",
+]
 
 LayoutName = Literal["this-machine", "markers", "extras", "groups"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
-Selector = Literal["extra", "group"]
+
+class Scope(Struct, frozen=True):
+    """What asks for a dependency: the project itself, one of its extras, or a dependency group."""
+
+    kind: Literal["always", "extra", "group"] = "always"
+    name: str = ""
+
+    @property
+    def text(self) -> str:
+        """What to call it in a sentence."""
+        return "project.dependencies" if self.kind == "always" else f"{self.kind} {self.name}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The same for every spelling of the name (PEP 685)."""
+        return self.kind, canonicalize_name(self.name)
+
+
+ALWAYS = Scope()
+
+
+class Listed(Struct, frozen=True):
+    """A requirement as written, and where; `position` counts every item of that list."""
+
+    scope: Scope
+    position: int
+    text: str
+    requirement: Requirement
+
+    @property
+    def package(self) -> str:
+        """Its normalised name."""
+        return canonicalize_name(self.requirement.name)
+
+
+class Index(Struct, frozen=True):
+    """One `[[tool.uv.index]]`; name None where it has none."""
+
+    name: str | None
+    url: str
+    explicit: bool = False
+    default: bool = False
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One backend in the project: the index that serves it, on which platforms, and what asks for it.
+
+    Attributes:
+        index: name of the index: the usual one for a route that is to be written, else the file's own.
+        platforms: platform keys (`platforms.PLATFORMS`) that take the package from this index.
+    """
+
+    backend: str
+    index: str
+    url: str
+    platforms: frozenset[str]
+    scope: Scope = ALWAYS
 
 
 class Layout(Struct, frozen=True, kw_only=True):
-    """What the project file shall say.
+    """How a project chooses its torch build.
 
     Attributes:
         backends: those to choose from; one for `this-machine`; empty where the default index serves.
@@ -27,52 +95,36 @@ class Layout(Struct, frozen=True, kw_only=True):
         default: `groups` only: the backend whose group is in `default-groups`.
         packages: normalised names that must be required directly, and routed: uv ignores the sources of what
             is only required by others.
-        required: platform keys for `required-environments`.
+        required: platform keys for `required-environments`; None: nobody said, `layouts.complete` decides.
         index_base: as `--index-base`.
         caps: backend -> torch versions from this one on do not run on the machine that was planned for.
         torch: the version planned for the machine, public; None where there is no plan.
     """
 
     name: LayoutName
-    backends: tuple[str, ...]
+    backends: tuple[str, ...] = ()
     on: tuple[tuple[str, str], ...] = ()
     default: str | None = None
     packages: tuple[str, ...] = ("torch",)
-    required: tuple[str, ...] = ()
+    required: tuple[str, ...] | None = None
     index_base: str = DEFAULT_INDEX_BASE
     channel: str = "stable"
     caps: tuple[tuple[str, str], ...] = ()
     torch: str | None = None
 
     @property
-    def selector(self) -> Selector | None:
-        """Whether the backend is chosen by an extra, by a group, or by neither."""
-        return {"extras": "extra", "groups": "group"}.get(self.name)  # type: ignore[return-value]  # literals
+    def offers_choice(self) -> bool:
+        """Whether an extra or a group chooses the backend."""
+        return self.name in ("extras", "groups")
+
+    def scope_of(self, backend: str) -> Scope:
+        """What asks for a backend: an extra or a group named after it, or the project itself."""
+        if self.name == "extras":
+            return Scope("extra", backend)
+        return Scope("group", backend) if self.name == "groups" else ALWAYS
 
 
-class Route(Struct, frozen=True, kw_only=True):
-    """One backend in the project: where it is served and what asks for it.
-
-    Attributes:
-        cells: platforms whose torch comes from this backend.
-        select: the extra or group that asks for it; None: always.
-    """
-
-    backend: str
-    url: str
-    cells: frozenset[str]
-    select: Place | None = None
-
-
-class Source(Struct, frozen=True, kw_only=True):
-    """One entry of `[tool.uv.sources]`; the index is known by its URL until the file's own name is found."""
-
-    url: str
-    marker: str | None = None
-    select: Place | None = None
-
-
-class Need(Struct, frozen=True, kw_only=True):
+class Dependency(Struct, frozen=True, kw_only=True):
     """A package that must stand in a list of requirements.
 
     Attributes:
@@ -81,7 +133,7 @@ class Need(Struct, frozen=True, kw_only=True):
         marker: where it is needed; only used where it is not listed there yet.
     """
 
-    place: Place
+    scope: Scope
     package: str
     floor: str | None = None
     cap: str | None = None
@@ -96,24 +148,28 @@ class Need(Struct, frozen=True, kw_only=True):
         return f"{self.package}{bounds}" + (f" ; {self.marker}" if self.marker else "")
 
 
-class Desired(Struct, frozen=True, kw_only=True):
-    """Everything that must be in the file afterwards.
+class Entries(Struct, frozen=True, kw_only=True):
+    """What must be in a project file: the layout, worked out for this project.
 
     Attributes:
-        indexes: (preferred name, URL).
-        sources: package -> its entries, in order.
-        conflicts: extras or groups of which at most one may be active.
-        default_group: the group that a bare `uv run` takes; the other members of `conflicts` must not be in
+        routes: each backend.
+        sources: package -> the routes that serve it, each with the platforms on which it does; without
+            routes it stays on the default index.
+        default_group: the group that a bare `uv run` takes; groups of other routes must not be in
             `default-groups`.
         environments: markers to resolve apart; empty: leave the key alone.
         required: markers for `required-environments`; those that are missing are added.
     """
 
-    indexes: tuple[tuple[str, str], ...] = ()
-    sources: tuple[tuple[str, tuple[Source, ...]], ...] = ()
-    needs: tuple[Need, ...] = ()
-    conflicts: tuple[Place, ...] = ()
+    routes: tuple[Route, ...] = ()
+    sources: tuple[tuple[str, tuple[Route, ...]], ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
     default_group: str | None = None
     environments: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     notes: tuple[Message, ...] = ()
+
+    @property
+    def conflicts(self) -> tuple[Scope, ...]:
+        """The extras or groups of which at most one may be active."""
+        return tuple(route.scope for route in self.routes if route.scope != ALWAYS and len(self.routes) > 1)

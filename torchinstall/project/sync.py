@@ -1,40 +1,184 @@
-"""Run `uv sync` or `uv run` with the extra or group that fits this machine."""
+"""Choose the extra or group of a project that fits a machine, and the uv command that takes it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from torchinstall.install.uv import run_uv
-from torchinstall.project.files import workspace_root
-from torchinstall.project.held import offers
+from msgspec import Struct
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError
+from torchinstall.core.messages import Message
+from torchinstall.core.plan import Candidate, Plan
 from torchinstall.project.lock import read_lock
+from torchinstall.project.model import ALWAYS, Route
+from torchinstall.project.pyproject import ProjectView, workspace_root
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.project.view import ProjectView
+__all__ = ["Choice", "choose", "locked_versions", "sync_argv", "uv_flags"]
 
-__all__ = ["hand_over", "locked_versions", "sync_argv"]
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """What to ask of uv.
+
+    Attributes:
+        route: None: torch comes from no index of PyTorch.
+        flags: for `uv sync` and `uv run`; empty where the project offers no choice.
+        reason: one clause for the line that is printed.
+    """
+
+    route: Route | None
+    flags: tuple[str, ...]
+    reason: str
+    notes: tuple[Message, ...] = ()
+
+
+def choose(
+    view: ProjectView,
+    plan: Plan,
+    catalog: Catalog,
+    *,
+    locked: Mapping[str, str] | None = None,
+    require_gpu: bool = False,
+) -> Choice:
+    """The offer that fits the machine of a plan best.
+
+    Args:
+        view: the project.
+        plan: for this machine and `torch` without bounds; its candidates are the judgement on every build.
+        catalog: knows backends.
+        locked: backend -> the torch version that the project's lock holds for it on this platform.
+        require_gpu: rather fail than take an offer without a GPU.
+
+    Raises:
+        NoCompatibleBuildError: nothing that the project offers runs here.
+        GpuUnavailableError: `require_gpu`, and only a CPU build fits.
+    """
+    routes = view.torch_routes(catalog)
+    offers = [route for route in routes if route.scope != ALWAYS]
+    if not offers:
+        return _without_choice(routes, plan, locked or {})
+    names = [route.backend for route in offers]
+    fitting = [route for route in offers if _accepted(route.backend, plan, locked or {})]
+    if not fitting:
+        raise NoCompatibleBuildError(
+            "nothing-offered-fits",
+            f"none of the builds that the project offers ({', '.join(names)}) runs on this machine",
+            wanted=f"an extra or group for {plan.backend or 'cpu'}",
+            found="\n".join(_reasons(names, plan)),
+            hints=(_with_hint(f"{offers[0].scope.kind}s", (*names, plan.backend or "cpu")),),
+        )
+    best = max(fitting, key=lambda route: _rank(route.backend, plan, catalog))
+    uses_gpu = _vendor(best.backend, catalog) is not None
+    notes: tuple[Message, ...] = ()
+    if not uses_gpu and plan.backend and _vendor(plan.backend, catalog) is not None:
+        lost = f"this machine could use {plan.backend}, and the project offers only {', '.join(names)}"
+        hint = _with_hint(f"{offers[0].scope.kind}s", (*names, plan.backend))
+        if require_gpu:
+            raise GpuUnavailableError(
+                "gpu-not-offered",
+                lost,
+                wanted=f"an extra or group for {plan.backend}",
+                found=", ".join(f"{name}: {_reason(name, plan)}" for name in names),
+                hints=(hint,),
+            )
+        notes = (Message(slug="gpu-not-offered", message=f"{lost}; {hint}"),)
+    gpu = next((item.name or item.vendor for item in plan.gpus if item.covered), None)
+    reason = f"for {gpu}" if gpu and uses_gpu else "no GPU build of the project fits here"
+    return Choice(
+        route=best, flags=uv_flags(best, view), reason=reason if plan.gpus else "no GPU here", notes=notes
+    )
+
+
+def _with_hint(layout: str, backends: Iterable[str]) -> str:
+    offered = " ".join(f"--with {backend}" for backend in dict.fromkeys(backends))
+    return f"torchinstall configure --layout {layout} {offered}"
+
+
+def _without_choice(routes: tuple[Route, ...], plan: Plan, locked: Mapping[str, str]) -> Choice:
+    """A project with one build a platform: nothing to choose, but something to say where it does not fit."""
+    names = [route.backend for route in routes]
+    notes: tuple[Message, ...] = ()
+    if names and plan.backend and not any(_accepted(name, plan, locked) for name in names):
+        text = f"the project takes {', '.join(names)}, and here " + "; ".join(_reasons(names, plan))
+        hint = _with_hint("groups", ("cpu", names[0], plan.backend))
+        notes = (Message(slug="project-for-another-machine", message=f"{text}; {hint}"),)
+    first = routes[0] if routes else None
+    return Choice(route=first, flags=(), reason="the project offers no choice", notes=notes)
+
+
+def uv_flags(route: Route, view: ProjectView) -> tuple[str, ...]:
+    """The flags that make uv take one offer and none of those that conflict with it."""
+    if route.scope == ALWAYS:
+        return ()
+    if route.scope.kind == "extra":
+        return ("--extra", route.scope.name)
+    defaults = {canonicalize_name(name) for name in view.default_groups}
+    off = [flag for name in view.rival_groups(route.scope) for flag in ("--no-group", name)]
+    return (*off, *(() if route.scope.key[1] in defaults else ("--group", route.scope.name)))
+
+
+def _vendor(backend: str, catalog: Catalog) -> str | None:
+    info = catalog.backend(backend)
+    return info.kind.vendor if info is not None else None
+
+
+def _candidates(backend: str, plan: Plan) -> list[Candidate]:
+    return [candidate for candidate in plan.candidates if candidate.backend == backend]
+
+
+def _accepted(backend: str, plan: Plan, locked: Mapping[str, str]) -> bool:
+    """Whether the locked build runs here; where that is not known, whether any build of the backend does."""
+    mine = _candidates(backend, plan)
+    version = locked.get(backend, "").partition("+")[0]
+    return any(item.verdict != "rejected" for item in [row for row in mine if row.torch == version] or mine)
+
+
+def _reasons(backends: list[str], plan: Plan) -> Iterable[str]:
+    """Why these backends do not run here, each reason once."""
+    return dict.fromkeys(_reason(backend, plan) for backend in backends)
+
+
+def _reason(backend: str, plan: Plan) -> str:
+    rejected = next((item for item in _candidates(backend, plan) if item.verdict == "rejected"), None)
+    if rejected is None:
+        return f"{backend} is not published for this platform and Python"
+    return f"{backend} needs {rejected.wanted}, found {rejected.found}"
+
+
+def _rank(backend: str, plan: Plan, catalog: Catalog) -> tuple[bool, bool, Version, tuple[int, ...]]:
+    """The planned backend, then one with a GPU, then the newest torch, then the newest toolkit."""
+    info = catalog.backend(backend)
+    accepted = [item for item in _candidates(backend, plan) if item.verdict != "rejected"]
+    return (
+        backend == plan.backend,
+        _vendor(backend, catalog) is not None,
+        max((_version(item.torch) for item in accepted), default=Version("0")),
+        (info.toolkit or ()) if info is not None else (),
+    )
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return Version("0")
 
 
 def locked_versions(
-    directory: Path, view: ProjectView, catalog: Catalog, cell: str | None, python: str
+    directory: Path, view: ProjectView, catalog: Catalog, platform: str | None, python: str
 ) -> dict[str, str]:
     """Backend -> the torch version that the lock holds for it on a platform; empty without a lock."""
-    path = workspace_root(directory) / "uv.lock"
-    try:
-        lock = read_lock(path.read_text(encoding="utf-8"), view.name)
-    except (OSError, UnicodeDecodeError):
-        return {}
-    if lock is None or cell is None:
+    lock = read_lock(workspace_root(directory) / "uv.lock", view.name)
+    if lock is None or platform is None:
         return {}
     found = {}
-    for offer in offers(view, catalog):
-        select = (offer.place,) if offer.place is not None else ()
-        torch = lock.tree(cell, python, select).get("torch")
+    for route in view.torch_routes(catalog):
+        torch = lock.tree(platform, python, (route.scope,)).get("torch")
         if torch is not None:
-            found[offer.backend] = torch.version
+            found[route.backend] = torch.version
     return found
 
 
@@ -44,13 +188,3 @@ def sync_argv(
     """The command: `uv sync FLAGS REST`, or `uv run FLAGS -- REST`."""
     head = (uv, verb, *flags, *(("--offline",) if offline else ()))
     return (*head, "--", *rest) if verb == "run" else (*head, *rest)
-
-
-def hand_over(argv: Sequence[str], directory: Path | None, env: Mapping[str, str]) -> int:
-    """Run uv on our own streams and wait for it; its exit status.
-
-    Raises:
-        ToolMissingError: `uv-broken`: it does not start.
-        KeyboardInterrupt: after the child has ended.
-    """
-    return run_uv(argv, env=env, project=True, cwd=directory, inherit=True).returncode or 0

@@ -1,4 +1,4 @@
-"""Style-preserving TOML: parse with a line number in the complaint, make values that look hand-written."""
+"""TOML as text: parse with the line in the error, make values that look hand-written, tidy what was added."""
 
 from __future__ import annotations
 
@@ -6,59 +6,49 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torchinstall.core.errors import UsageError
 
-if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
-__all__ = ["add_table", "array", "inline", "loads", "parse", "quoted", "table_at", "tidy", "value"]
+__all__ = ["array", "inline", "loads", "parse_toml", "quoted", "tidy"]
 
 _HEADER = re.compile(r"\[\[?\s*[A-Za-z0-9_\"'.\- ]+\s*\]\]?\s*(?:#.*)?$")
 
 
-def parse(text: str, source: str = "pyproject.toml") -> TOMLDocument:
+def parse_toml(text: str, source: str = "pyproject.toml") -> dict[str, Any]:
     """Parse a project file.
 
     Raises:
         UsageError: `bad-pyproject`, with the line.
     """
-    import tomlkit
-    from tomlkit.exceptions import ParseError, TOMLKitError
-
-    try:
-        document = tomlkit.parse(text)
-        document.unwrap()
-    except (TOMLKitError, ValueError) as error:
-        line = f" at line {error.line}" if isinstance(error, ParseError) else ""
-        raise UsageError(
-            "bad-pyproject",
-            f"{source} is not valid TOML{line}: {error}",
-            wanted="valid TOML",
-            found=_line(text, error.line) if isinstance(error, ParseError) else "a file that does not parse",
-            hints=(f"mend {source}{line}; it was not touched",),
-        ) from error
-    return document
-
-
-def loads(text: str) -> dict[str, Any] | None:
-    """Plain values by the standard parser; None where it does not parse."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
         data: dict[str, Any] = tomllib.loads(text)
-
-    except tomllib.TOMLDecodeError:
-        return None
+    except tomllib.TOMLDecodeError as error:
+        match = re.search(r" at line (\d+)", str(error))
+        rows = text.splitlines()
+        row = rows[int(match[1]) - 1 : int(match[1])] if match else []
+        raise UsageError(
+            "bad-pyproject",
+            f"{source} is not valid TOML: {error}",
+            wanted="valid TOML",
+            found=row[0].strip()[:80] if row else "a file that does not parse",
+            hints=(f"fix {source}{match.group() if match else ''}; it was not changed",),
+        ) from error
     return data
 
 
-def _line(text: str, number: int) -> str:
-    lines = text.splitlines()
-    return lines[number - 1].strip()[:80] if 0 < number <= len(lines) else ""
+def loads(text: str) -> dict[str, Any] | None:
+    """Plain values; None where the text does not parse."""
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+    return data
 
 
 def quoted(text: str) -> str:
@@ -84,48 +74,6 @@ def array(items: Iterable[str], *, multiline: bool = True, indent: str = "    ")
     if not multiline or not rows:
         return "[" + ", ".join(rows) + "]"
     return "[\n" + "".join(f"{indent}{row},\n" for row in rows) + "]"
-
-
-def value(text: str) -> Any:
-    """A tomlkit item from its text."""
-    import tomlkit
-
-    return tomlkit.parse(f"x = {text}\n")["x"]
-
-
-def table_at(document: Any, *path: str) -> Any:
-    """The table at this path, made where it is missing; the tables above it stay implicit."""
-    import tomlkit
-
-    here = document
-    for position, key in enumerate(path):
-        if key not in here:
-            last = position == len(path) - 1
-            flat = isinstance(here, tomlkit.items.InlineTable)
-            here[key] = tomlkit.inline_table() if flat else tomlkit.table(is_super_table=not last)
-        here = here[key]
-    return here
-
-
-def add_table(parent: Any, key: str, row: Mapping[str, Any]) -> None:
-    """Append to an array of tables, in whichever of its two spellings the file has it."""
-    import tomlkit
-
-    rows = parent.get(key)
-    if rows is None and isinstance(parent, tomlkit.items.InlineTable):
-        parent[key] = value(array([inline(row)], multiline=False))
-        return
-    if rows is not None and not isinstance(rows, tomlkit.items.AoT):
-        rows.append(value(inline(row)))
-        return
-    table = tomlkit.table()
-    table.update(row)
-    if rows is None:
-        tables = tomlkit.aot()
-        tables.append(table)
-        parent[key] = tables
-    else:
-        rows.append(table)
 
 
 def tidy(before: str, after: str) -> str:

@@ -1,22 +1,19 @@
-"""Hold a lock against the layout: each platform and choice must get the build that was meant. Pure."""
+"""Verify a lock against the layout: each platform and choice must get the build that was meant. Pure."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from packaging.utils import canonicalize_name
 
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.errors import VerifyFailedError
 from torchinstall.core.messages import Message
-from torchinstall.project.platforms import CELLS
-from torchinstall.project.view import Place, ProjectView, same_url
+from torchinstall.project.lock import Locked, Lockfile
+from torchinstall.project.model import ALWAYS, Entries, Scope
+from torchinstall.project.platforms import PLATFORMS
+from torchinstall.project.pyproject import ProjectView, same_url
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.project.lock import Locked, Lockfile
-    from torchinstall.project.model import Route
-
-__all__ = ["Build", "active_places", "builds", "later_changes", "later_family", "wrong_builds"]
+__all__ = ["Build", "later_changes", "verify_lock"]
 
 
 class Build(Struct, frozen=True, kw_only=True):
@@ -25,12 +22,12 @@ class Build(Struct, frozen=True, kw_only=True):
     Attributes:
         wanted: the index that was meant; None: the default index.
         locked: what the lock has; None: nothing.
+        known: the indexes of the layout.
     """
 
     package: str
-    cell: str
-    python: str
-    select: Place | None
+    platform: str
+    scope: Scope
     wanted: str | None
     locked: Locked | None
     known: tuple[str, ...] = ()
@@ -40,94 +37,81 @@ class Build(Struct, frozen=True, kw_only=True):
         """Whether it comes from where it was meant to come from, and can be installed there."""
         if self.locked is None:
             return True
-        if not self.locked.serves(self.cell):
+        if not self.locked.serves(self.platform):
             return False
+        url = self.locked.url
         if self.wanted is not None:
-            return self.locked.url is not None and same_url(self.locked.url, self.wanted)
-        return self.locked.url is None or not any(same_url(self.locked.url, url) for url in self.known)
+            return url is not None and same_url(url, self.wanted)
+        return url is None or not any(same_url(url, known) for known in self.known)
 
 
-def builds(
-    lock: Lockfile, ways: tuple[Route, ...], wanted: dict[str, tuple[Route, ...]], view: ProjectView
-) -> tuple[Build, ...]:
+def verify_lock(lock: Lockfile, entries: Entries, view: ProjectView, catalog: Catalog) -> tuple[Build, ...]:
     """Every routed package on every platform, for every choice that the project offers.
 
     Args:
         lock: as uv wrote it.
-        ways: the routes of the layout.
-        wanted: package -> the routes that serve it, each with the platforms on which it does.
-        view: the project file.
+        entries: that were written.
+        view: the project file with them.
+        catalog: knows the packages that only a backend's torch needs; the lock follows torch in these.
+
+    Raises:
+        VerifyFailedError: `lock-wrong-build`: it is not what was meant.
     """
-    choices: list[Place | None] = [way.select for way in ways if way.select is not None]
-    known = tuple(way.url for way in ways)
+    python = next(iter(view.pythons), "3.12")
     found = []
-    for select in choices or [None]:
-        places = active_places(view, select)
-        for cell in CELLS:
-            for python in _pythons(view):
-                tree = lock.tree(cell, python, places)
-                for package, served in wanted.items():
-                    route = next((way for way in served if way.select == select and cell in way.cells), None)
-                    found.append(
-                        Build(
-                            package=package,
-                            cell=cell,
-                            python=python,
-                            select=select,
-                            wanted=route.url if route else None,
-                            locked=tree.get(package),
-                            known=known,
-                        )
+    for scope in dict.fromkeys(route.scope for route in entries.routes) or (ALWAYS,):
+        groups = [name for name in view.default_groups if name not in view.rival_groups(scope)]
+        active = (*(Scope("group", name) for name in groups), *(() if scope == ALWAYS else (scope,)))
+        for platform in PLATFORMS:
+            tree = lock.tree(platform, python, active)
+            for package, routes in entries.sources:
+                family = catalog.family(package)
+                if family is not None and family.runtime_of:
+                    continue
+                urls = (item.url for item in routes if item.scope == scope and platform in item.platforms)
+                found.append(
+                    Build(
+                        package=package,
+                        platform=platform,
+                        scope=scope,
+                        wanted=next(urls, None),
+                        locked=tree.get(package),
+                        known=tuple(route.url for route in entries.routes),
                     )
+                )
+    if wrong := [build for build in found if not build.right]:
+        raise _wrong_build(wrong)
     return tuple(found)
 
 
-def active_places(view: ProjectView, select: Place | None) -> tuple[Place, ...]:
-    """The default groups, without those that conflict with the choice, and the choice itself."""
-    raw = view.texts("default-groups")
-    names = raw if raw is not None else (("dev",) if view.has_dev_group else ())
-    rivals = {
-        name
-        for row in view.conflicts
-        for kind, name in row
-        if kind == "group" and select is not None and (select.kind, canonicalize_name(select.name)) in row
-    }
-    groups = [Place("group", name) for name in names if canonicalize_name(name) not in rivals]
-    return (*groups, select) if select is not None else tuple(groups)
-
-
-def _pythons(view: ProjectView) -> tuple[str, ...]:
-    return view.pythons[:1] if str(view.requires_python) else ("3.12",)
-
-
-def wrong_builds(found: tuple[Build, ...]) -> tuple[Build, ...]:
-    """Those that are not what was meant."""
-    return tuple(build for build in found if not build.right)
-
-
-def later_family(found: tuple[Build, ...], catalog: Catalog) -> frozenset[str]:
-    """The packages that go with the torch versions of the lock and come from the PyTorch index."""
-    releases = {
-        build.locked.version.partition("+")[0]
-        for build in found
-        if build.package == "torch" and build.locked is not None
-    }
-    return frozenset(
-        row.package
-        for row in catalog.families
-        if row.routed
-        and not row.runtime_of
-        and any(catalog.companion(release, row.package) for release in releases)
+def _wrong_build(wrong: list[Build]) -> VerifyFailedError:
+    rows = []
+    for build in wrong[:6]:
+        got = f"{build.locked.version} from {build.locked.url}" if build.locked else "nothing"
+        choice = f" with {build.scope.text}" if build.scope != ALWAYS else ""
+        rows.append(f"{build.package} on {build.platform}{choice}: {got}")
+    first = wrong[0]
+    return VerifyFailedError(
+        "lock-wrong-build",
+        "uv's lock has another build than the layout asks for, so nothing was changed",
+        wanted=f"{first.package} on {first.platform} from {first.wanted or 'the default index'}",
+        found="\n".join(rows),
+        hints=(
+            "torchinstall configure --dry-run shows the entries",
+            "entries of your own in [tool.uv] (environments, sources, index) may be in the way",
+        ),
     )
 
 
 def later_changes(
-    ways: tuple[Route, ...], view: ProjectView, routed: frozenset[str], families: frozenset[str]
+    builds: tuple[Build, ...], entries: Entries, view: ProjectView, catalog: Catalog
 ) -> tuple[Message, ...]:
     """Where a later `uv add`, `uv sync` or `uv run` would take another build."""
     notes = []
-    extras = [way.select.name for way in ways if way.select is not None and way.select.kind == "extra"]
-    groups = [way.select.name for way in ways if way.select is not None and way.select.kind == "group"]
+    extras = [route.scope.name for route in entries.routes if route.scope.kind == "extra"]
+    groups = [route.scope.name for route in entries.routes if route.scope.kind == "group"]
+    defaults = {canonicalize_name(name) for name in view.default_groups}
+    active = [name for name in groups if canonicalize_name(name) in defaults]
     if extras:
         notes.append(
             Message(
@@ -137,8 +121,6 @@ def later_changes(
                 f"`--extra {extras[-1]}` each time, or the layout groups",
             )
         )
-    defaults = {canonicalize_name(name) for name in view.texts("default-groups") or ()}
-    active = [name for name in groups if canonicalize_name(name) in defaults]
     if groups and not active:
         notes.append(
             Message(
@@ -155,11 +137,20 @@ def later_changes(
                 "on one that needs another, use `torchinstall run -- …` and `torchinstall sync`",
             )
         )
-    if others := sorted(families - routed):
+    torch = (build.locked for build in builds if build.package == "torch" and build.locked is not None)
+    releases = {locked.version.partition("+")[0] for locked in torch}
+    routed = {package for package, _ in entries.sources}
+    later = sorted(
+        row.package
+        for row in catalog.families
+        if row.routed and not row.runtime_of and row.package not in routed
+        if any(catalog.companion(release, row.package) for release in releases)
+    )
+    if later:
         notes.append(
             Message(
                 slug="later-companions",
-                message=f"a later `uv add` of {', '.join(others)} takes it from the default index; run "
+                message=f"a later `uv add` of {', '.join(later)} takes it from the default index; run "
                 "`torchinstall configure` again after it",
             )
         )
