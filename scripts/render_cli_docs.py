@@ -16,8 +16,8 @@ from pathlib import Path
 import click
 
 from torchinstall.cli.app import LazyGroup, build
-from torchinstall.cli.options import DECLARED, Declared
-from torchinstall.cli.verb import GLOBAL, Verb
+from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, Flag
+from torchinstall.cli.verb import Verb
 
 __all__ = ["PAGES", "main"]
 
@@ -92,7 +92,7 @@ def render_cli() -> str:
 def render_variables() -> str:
     """`environment-variables.md`: every variable that is read, and what it means."""
     verbs = _verbs_by_option()
-    rows = [_row(row, verbs.get(row.name, "all")) for row in (*DECLARED.values(), *GLOBAL)]
+    rows = [_row(row, verbs.get(row.name, "all")) for row in (*FLAGS.values(), *GLOBAL_FLAGS)]
     parts = [
         "# Environment variables",
         NOTE,
@@ -116,14 +116,16 @@ def _verbs_by_option() -> dict[str, str]:
             for param in context.command.params:
                 found.setdefault(str(param.name), []).append(f"`{verb}`")
     return {
-        name: ", ".join(verbs) for name, verbs in found.items() if name not in {row.name for row in GLOBAL}
+        name: ", ".join(verbs)
+        for name, verbs in found.items()
+        if name not in {row.name for row in GLOBAL_FLAGS}
     }
 
 
-def _row(row: Declared, verbs: str) -> str:
+def _row(row: Flag, verbs: str) -> str:
     also = ", ".join(f"`{name}`" for name in row.also)
     kept = "yes" if row.config else ""
-    return f"| `{row.variables[0]}` | `{row.flag}` | {verbs} | {also} | {kept} |"
+    return f"| `{row.variables[0]}` | `{row.spelling}` | {verbs} | {also} | {kept} |"
 
 
 PAGES = {"cli.md": render_cli, "environment-variables.md": render_variables}

@@ -13,7 +13,7 @@ import pytest
 import torchinstall
 from scripts.render_cli_docs import PAGES
 from torchinstall.cli.app import LazyGroup, build
-from torchinstall.cli.options import DECLARED
+from torchinstall.cli.flags import FLAGS
 from torchinstall.cli.verb import Verb
 from torchinstall.core import errors
 from torchinstall.planner.explain import RULE_WORDS
@@ -139,4 +139,4 @@ def test_help_fits_80_columns() -> None:
 
 def test_every_flag_is_declared_once_and_belongs_to_a_verb() -> None:
     used = {param.name for verb in verbs() for param in verb.params}
-    assert set(DECLARED) <= used
+    assert set(FLAGS) <= used

@@ -13,8 +13,7 @@ from torchinstall.export import CONTAINERS, render
 from torchinstall.export.containers import container_machine
 from torchinstall.export.inputs import ExportInput, Locked, export_input
 from torchinstall.planner.selection import plan
-from torchinstall.planning.assemble import Line
-from torchinstall.planning.request import Order
+from torchinstall.planning.assemble import Prepared
 
 __all__ = ["exported", "rendered"]
 
@@ -34,10 +33,17 @@ def exported(
     request = Request(requirements=tuple(map(requirement, requirements or ("torch", "torchvision"))), **more)
     target = foreign_target(machine, python)
     catalog = shipped()
-    order = Order(request=request, uv_args=uv_args, constraint_files=constraint_files)
     made = plan(request, machine, target, catalog)
     assert made.error is None, made.error
-    line = Line(machine=machine, target=target, catalog=catalog, order=order, plan=made)
+    line = Prepared(
+        machine=machine,
+        target=target,
+        catalog=catalog,
+        request=request,
+        uv_args=uv_args,
+        constraint_files=constraint_files,
+        plan=made,
+    )
 
     def resolve() -> str:
         assert pylock is not None, "this format was not to ask uv"

@@ -11,7 +11,7 @@ import torchinstall
 
 HOUSE = Path(torchinstall.__path__[0])
 PAGE = HOUSE.parent / "docs" / "how-to" / "projects.md"
-VERBS = ("configure", "projecting", "syncing", "sync", "run_")
+VERBS = ("configure", "projecting", "sync")
 
 
 def files() -> list[Path]:

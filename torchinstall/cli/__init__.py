@@ -13,8 +13,7 @@ from torchinstall.core.errors import TorchInstallError, UsageError
 if TYPE_CHECKING:
     import click
 
-    from torchinstall.cli.console import Console
-    from torchinstall.cli.session import Session
+    from torchinstall.cli.console import Console, Session
     from torchinstall.planning.context import Context
 
 __all__ = ["main"]
@@ -38,8 +37,7 @@ def main(
     Returns:
         The exit code (`docs/reference/exit-codes.md`).
     """
-    from torchinstall.cli.console import Console
-    from torchinstall.cli.session import Session
+    from torchinstall.cli.console import Console, Session
     from torchinstall.planning.context import process_context
 
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -109,7 +107,7 @@ def _usage_error(error: click.UsageError) -> UsageError:
 
 def _whose(error: click.BadParameter) -> str | None:
     """Who gave a value that is not right, where that was not the command line."""
-    from torchinstall.cli.options import SOURCES
+    from torchinstall.cli.verb import SOURCES
 
     name = error.param.name if error.param is not None else None
     source: str = error.ctx.meta.get(SOURCES, {}).get(name, "") if error.ctx is not None else ""

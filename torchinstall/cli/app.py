@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from torchinstall import __version__
-from torchinstall.cli.session import Session
-from torchinstall.cli.verb import GROUP_OPTIONS, global_flags, write_sections
+from torchinstall.cli.console import Session
+from torchinstall.cli.verb import GROUP_OPTIONS, global_options, write_sections
 from torchinstall.core.errors import UsageError
 
 __all__ = ["COMMANDS", "LazyGroup", "Row", "build"]
@@ -27,8 +27,8 @@ COMMANDS: dict[str, Row] = {
         "torchinstall.cli.configure:VERB",
         "Write PyTorch's index and a choice of builds into a project.",
     ),
-    "sync": ("torchinstall.cli.sync:VERB", "uv sync with the extra or group that fits this machine."),
-    "run": ("torchinstall.cli.run_:VERB", "uv run with the extra or group that fits this machine."),
+    "sync": ("torchinstall.cli.sync:SYNC", "uv sync with the extra or group that fits this machine."),
+    "run": ("torchinstall.cli.sync:RUN", "uv run with the extra or group that fits this machine."),
     "export": ("torchinstall.cli.export:VERB", "Write the plan down for pip, Poetry, Docker and others."),
     "bundle": ("torchinstall.cli.bundle:VERB", "Fetch all that a machine without a network needs."),
     "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or verify what is known about builds."),
@@ -107,7 +107,7 @@ def build(table: Mapping[str, Row] | None = None) -> LazyGroup:
     return LazyGroup(
         "torchinstall",
         COMMANDS if table is None else table,
-        params=[*global_flags(before_verb=True), version],
+        params=[*global_options(before_verb=True), version],
         help="Install the PyTorch build that really works on this machine.",
         epilog="Exit codes, variables and errors: docs/reference.",
         **GROUP_OPTIONS,

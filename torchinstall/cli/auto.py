@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import structs
 
-from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
-from torchinstall.cli.session import Session
-from torchinstall.cli.settings import Settings
-from torchinstall.cli.verb import Verb
+from torchinstall.cli.console import Console, Session, envelope
+from torchinstall.cli.verb import REQS, Verb
+from torchinstall.planning.assemble import Prepared, prepare
+from torchinstall.planning.options import PlanOptions
 
 if TYPE_CHECKING:
-    from torchinstall.cli.console import Console
     from torchinstall.install.execute import Result
     from torchinstall.install.transaction import Done
     from torchinstall.install.verify import Report
-    from torchinstall.planning.assemble import Line
 
 __all__ = ["VERB"]
 
 
-def run(session: Session, settings: Settings) -> int:
+class AutoOptions(PlanOptions, frozen=True, kw_only=True):
+    """The options of `auto`."""
+
+    omit: ClassVar = frozenset({"python_version", "root"})
+    verify: bool = True
+    json: bool = False
+
+
+def run(session: Session, options: AutoOptions) -> int:
     """Walk the whole line; what is printed on stdout is the outcome."""
     from torchinstall.cli.plan_text import chosen_text, why_not_text
     from torchinstall.core.plan import plan_to_json
-    from torchinstall.planning.assemble import prepare
 
     console = session.console
-    line = prepare(session.context, settings, here=True, detail=console.detail)
+    line = prepare(session.context, options, purpose="install", detail=console.detail)
     if console.json:
         console.partial["plan"] = plan_to_json(line.plan)
     console.say(f"target: Python {line.target.python_version} in {line.target.prefix} ({line.target.why})")
-    report_warnings(console, line.plan)
+    console.warn_all(line.plan.warnings)
     if line.plan.error is not None:
         console.say(why_not_text(line.plan))
         raise line.plan.error
     console.say(chosen_text(line.plan))
     console.detail(why_not_text(line.plan))
     console.say()
-    if settings.on("dry_run"):
-        return _finish(session, settings, line, _rehearse(session, settings, line), None)
-    done, report = _carried_out(session, settings, line, again=True)
-    return _finish(session, settings, done.line, done.result, report)
+    if options.dry_run:
+        return _finish(session, options, line, _rehearse(session, options, line), None)
+    done, report = _carried_out(session, options, line, again=True)
+    return _finish(session, options, done.line, done.result, report)
 
 
 def _carried_out(
-    session: Session, settings: Settings, line: Line, *, again: bool
+    session: Session, options: AutoOptions, line: Prepared, *, again: bool
 ) -> tuple[Done, Report | None]:
     """Install and prove; a build that does not compute on the device gives way to the next, once.
 
@@ -65,48 +70,46 @@ def _carried_out(
         session.context,
         tell=console.say,
         warn=console.warn,
-        widen=lambda before, names: _widened(session, settings, before, names),
+        widen=lambda before, names: _widened(session, options, before, names),
         uv_talk=_uv_talk(console),
     )
     console.partial["plan"] = plan_to_json(done.line.plan)
-    if not settings.on("verify"):
+    if not options.verify:
         return done, None
-    report = _proof(session, settings, done.line)
+    report = _proof(session, options, done.line)
     if report.ok:
         return done, report
     console.say(verify_text(report, full=True))
-    other = _without(session, settings, done.line) if again and report.blames_build else None
+    other = _without(session, options, done.line) if again and report.blames_build else None
     if other is None:
         raise failure(report)
-    return _carried_out(session, settings, other, again=False)
+    return _carried_out(session, options, other, again=False)
 
 
-def _widened(session: Session, settings: Settings, line: Line, names: tuple[str, ...]) -> Line:
+def _widened(session: Session, options: AutoOptions, line: Prepared, names: tuple[str, ...]) -> Prepared:
     """The line with packages of the torch family that something else turned out to need.
 
     Raises:
         TorchInstallError: no build has them all.
     """
-    from torchinstall.planning.assemble import prepare
-
     console = session.console
     console.say(f"planning again, since this is needed too: {', '.join(names)}")
-    failed = line.order.request.failed
-    wider = prepare(session.context, settings, here=True, detail=console.detail, failed=failed, also=names)
+    failed = line.request.failed
+    wider = prepare(
+        session.context, options, purpose="install", detail=console.detail, failed=failed, also=names
+    )
     if wider.plan.error is not None:
         raise wider.plan.error
     return wider
 
 
-def _without(session: Session, settings: Settings, line: Line) -> Line | None:
+def _without(session: Session, options: AutoOptions, line: Prepared) -> Prepared | None:
     """The line without the build that did not compute; None where the user named it or nothing is left."""
-    from torchinstall.planning.assemble import prepare
-
     console, chosen = session.console, line.plan.chosen
-    if chosen is None or line.order.request.backend != "auto":
+    if chosen is None or line.request.backend != "auto":
         return None
     build = (chosen.torch, chosen.backend)
-    other = prepare(session.context, settings, here=True, detail=console.detail, failed=(build,))
+    other = prepare(session.context, options, purpose="install", detail=console.detail, failed=(build,))
     if other.plan.status == "impossible" or other.plan.backend is None:
         return None
     console.warn(
@@ -123,7 +126,7 @@ def _uv_talk(console: Console) -> tuple[str, ...]:
     return (*colour, *loud)
 
 
-def _rehearse(session: Session, settings: Settings, line: Line) -> Result | None:
+def _rehearse(session: Session, options: AutoOptions, line: Prepared) -> Result | None:
     """Let uv say what it would do, where it can: the environment is there and so is the index."""
     from torchinstall.install.execute import run as run_uv
 
@@ -137,11 +140,11 @@ def _rehearse(session: Session, settings: Settings, line: Line) -> Result | None
     strays = line.strays(row.name for row in result.changes or ())
     if not strays:
         return result
-    wider = _widened(session, settings, line, strays)
+    wider = _widened(session, options, line, strays)
     return run_uv(wider.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
 
 
-def _proof(session: Session, settings: Settings, line: Line) -> Report:
+def _proof(session: Session, options: AutoOptions, line: Prepared) -> Report:
     """Run the checks on what is installed."""
     from torchinstall.install.verify import report_to_json, verify, wanted_of
 
@@ -149,9 +152,9 @@ def _proof(session: Session, settings: Settings, line: Line) -> Report:
     backend = line.catalog.backend(plan.backend) if plan.backend else None
     console.detail("checking that torch computes")
     wanted = wanted_of(plan, backend)
-    request = line.order.request
+    request = line.request
     declared = request.target_gpus or request.target_driver or request.target_cuda is not None
-    if declared or settings.given("machine"):
+    if declared or options.machine:
         # The GPU that was described need not be here.
         wanted = structs.replace(wanted, device=None)
     report = verify(str(plan.target.python), wanted, env=session.context.env)
@@ -160,18 +163,17 @@ def _proof(session: Session, settings: Settings, line: Line) -> Report:
 
 
 def _finish(
-    session: Session, settings: Settings, line: Line, result: Result | None, report: Report | None
+    session: Session, options: AutoOptions, line: Prepared, result: Result | None, report: Report | None
 ) -> int:
-    from torchinstall.cli.as_json import envelope
     from torchinstall.cli.plan_text import outcome_text, verify_text
 
     console = session.console
     changes = result.changes if result is not None else ()
-    if settings.on("dry_run"):
+    if options.dry_run:
         status = "satisfied" if line.plan.status == "satisfied" and not changes else "dry-run"
     else:
         status = "satisfied" if changes == () else "installed"
-    if settings.on("json"):
+    if options.json:
         console.out_json(envelope(status, **console.partial, changes=_rows(changes)))
         return 0
     console.out(outcome_text(status, line.plan, changes))
@@ -192,7 +194,7 @@ VERB = Verb(
     summary="Install the PyTorch build that works on this machine, and prove that it does.",
     more="Without REQ: torch and torchvision. A build that is right already is left alone.",
     arguments=(REQS,),
-    options=(*PLAN_OPTIONS, "dry_run", "verify", "json"),
+    options=AutoOptions,
     examples=(
         ("torchinstall auto", "the newest torch that this machine can use"),
         (

@@ -7,33 +7,37 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from torchinstall.cli.export import EXPORT_OPTIONS, afresh, make_folder
-from torchinstall.cli.planning import REQS, report_warnings
-from torchinstall.cli.session import Session
-from torchinstall.cli.settings import Settings
-from torchinstall.cli.verb import Verb
+from torchinstall.cli.console import Session, envelope
+from torchinstall.cli.export import FileOptions, make_folder
+from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import UsageError
+from torchinstall.planning.assemble import Prepared, prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torchinstall.export.resolve import File
-    from torchinstall.planning.assemble import Line
     from torchinstall.project.bundle import BundledFile
 
 __all__ = ["VERB"]
 
+
+class BundleOptions(FileOptions, frozen=True, kw_only=True):
+    """The options of `bundle`."""
+
+    json: bool = False
+
+
 _INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 
 
-def run(session: Session, settings: Settings) -> int:
+def run(session: Session, options: BundleOptions) -> int:
     """Plan, resolve, download; a plan that says "impossible" is the error."""
     from torchinstall.export.inputs import check_exportable
     from torchinstall.export.resolve import files_of, resolve
-    from torchinstall.planning.assemble import prepare
 
     console, context = session.console, session.context
-    output = settings.text("output")
+    output = options.output
     if output is None:
         raise UsageError(
             "no-output",
@@ -42,22 +46,22 @@ def run(session: Session, settings: Settings) -> int:
             found="nothing",
             hints=("torchinstall bundle --machine host.json --python-version 3.12 -o bundle",),
         )
-    line = prepare(context, afresh(settings), here=False, detail=console.detail)
-    report_warnings(console, line.plan)
+    line = prepare(context, options, detail=console.detail)
+    console.warn_all(line.plan.warnings)
     if line.plan.error is not None:
         raise line.plan.error
-    check_exportable(line.order.uv_args)
+    check_exportable(line.uv_args)
     uv = line.uv or context.find_uv(context.env)
     console.say(f"resolving what torch {line.plan.torch or ''} needs".replace("  ", " "))
     text = resolve(line, uv.path, context.env, context.cwd, only_wheels=True)
     folder = context.path(output)
-    rows = _write(session, settings, line, files_of(text, line.target), folder)
-    _report(session, settings, line, folder, rows)
+    rows = _write(session, options, line, files_of(text, line.target), folder)
+    _report(session, options, line, folder, rows)
     return 0
 
 
 def _write(
-    session: Session, settings: Settings, line: Line, files: tuple[File, ...], folder: Path
+    session: Session, options: BundleOptions, line: Prepared, files: tuple[File, ...], folder: Path
 ) -> tuple[BundledFile, ...]:
     from torchinstall import __version__
     from torchinstall.export.inputs import title_of
@@ -74,10 +78,10 @@ def _write(
         folder,
         known_urls=(
             *(package.index_url or "" for package in line.plan.packages),
-            *line.order.uv_args,
+            *line.uv_args,
             *(part for name in _INDEXES for part in context.env.get(name, "").split()),
         ),
-        allow_insecure=settings.texts("allow_insecure_host"),
+        allow_insecure=options.allow_insecure_host,
         tell=console.say,
     )
     return write_bundle(
@@ -93,13 +97,11 @@ def _write(
 
 
 def _report(
-    session: Session, settings: Settings, line: Line, folder: Path, rows: tuple[BundledFile, ...]
+    session: Session, options: BundleOptions, line: Prepared, folder: Path, rows: tuple[BundledFile, ...]
 ) -> None:
-    from torchinstall.cli.as_json import envelope
-
     console = session.console
     size = sum(row.size for row in rows)
-    if settings.on("json"):
+    if options.json:
         console.out_json(
             envelope(
                 "bundled",
@@ -126,7 +128,7 @@ VERB = Verb(
     summary="Fetch wheels, hashes, pins and an installer for a machine without a network.",
     more="On that machine: torchinstall probe --json > host.json. What broke off goes on when run again.",
     arguments=(REQS,),
-    options=("output", *EXPORT_OPTIONS, "python_version", "root", "json"),
+    options=BundleOptions,
     examples=(
         (
             "torchinstall bundle --machine host.json --python-version 3.12 -o bundle",

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from torchinstall.cli.session import Session
-from torchinstall.cli.settings import Settings
+from click.shell_completion import get_completion_class
+
+from torchinstall.cli.app import build
+from torchinstall.cli.console import Session
 from torchinstall.cli.verb import Argument, Verb
+from torchinstall.planning.options import Options
 
 __all__ = ["VERB"]
 
 SHELLS = ("bash", "zsh", "fish")
 
 
-def run(session: Session, settings: Settings) -> int:
+class CompletionOptions(Options, frozen=True, kw_only=True):
+    """The options of `completion`."""
+
+    shell: str = ""
+
+
+def run(session: Session, options: CompletionOptions) -> int:
     """Print the script."""
-    from click.shell_completion import get_completion_class
-
-    from torchinstall.cli.app import build
-
-    shell = settings.values["shell"]
-    maker = get_completion_class(shell)
+    maker = get_completion_class(options.shell)
     assert maker is not None  # noqa: S101  # click knows each of SHELLS
     comp = maker(build(), {}, "torchinstall", "_TORCHINSTALL_COMPLETE")
     session.console.out(comp.source_template % comp.source_vars())
@@ -28,6 +32,7 @@ def run(session: Session, settings: Settings) -> int:
 VERB = Verb(
     "completion",
     run,
+    options=CompletionOptions,
     summary="Print the completion script for bash, zsh or fish.",
     arguments=(
         Argument(name="shell", metavar="SHELL", help="bash, zsh or fish.", required=True, choices=SHELLS),

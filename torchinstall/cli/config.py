@@ -1,38 +1,48 @@
-"""Settings from files: `[tool.torchinstall]` of the nearest `pyproject.toml`, then the user's own file.
+"""Options from files: `[tool.torchinstall]` of the nearest `pyproject.toml`, then the user's own file.
 
 Strict: a key that no flag knows is an error, since a setting that is silently ignored is a wrong install.
+
+    [tool.torchinstall]
+    backend = "cu128"
+
+    [tool.torchinstall.families]                        # packages that move with torch
+    my-extension = { routed = true }                    # from the PyTorch index, if it is there
+    torch-tb-profiler = { routed = false }              # never from there
+    my-kernels = { routed = true, pairing = "torch" }   # the version is torch's own
+
+A row of `families` replaces the shipped one of the same name (`families.json`).
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
+from torchinstall.catalog.model import Family
+from torchinstall.cli.flags import FLAGS, Flag
 from torchinstall.core.errors import UsageError
+from torchinstall.core.request import canonical_name
+from torchinstall.planning.requirements import read_toml
 
-__all__ = [
-    "RESERVED_TABLES",
-    "ConfigTables",
-    "ConfigValue",
-    "Kind",
-    "config_tables",
-    "nearest_pyproject",
-    "read_toml",
-    "settings_in",
-    "user_config_path",
-]
-
-Kind = Literal["text", "texts", "number", "switch", "paths"]
-"""What a setting holds; `paths` are texts that start at the file's own folder when relative."""
+__all__ = ["ConfigTables", "ConfigValue", "config_tables", "families_in", "settings_in"]
 
 ConfigTables = tuple[tuple[Path, dict[str, Any], str], ...]
 """File, its table, and how a message names the place; the one that wins comes last."""
 
-RESERVED_TABLES: frozenset[str] = frozenset({"families"})
-"""Tables below `[tool.torchinstall]` that verbs read themselves; they are not settings."""
+_TYPES: dict[str, Any] = {
+    "text": str,
+    "switch": bool,
+    "number": int,
+    "texts": str | tuple[str, ...],
+    "paths": str | tuple[str, ...],
+}
+_KEYS = {flag.name.replace("_", "-"): flag for flag in FLAGS.values() if flag.config}
+"""Every key that a file may hold."""
 
 
 class ConfigValue(Struct, frozen=True, kw_only=True):
@@ -42,20 +52,21 @@ class ConfigValue(Struct, frozen=True, kw_only=True):
     source: str
 
 
-def settings_in(tables: ConfigTables, kinds: Mapping[str, Kind]) -> dict[str, ConfigValue]:
-    """The settings of both files by setting name (`index_base`); the project's win over the user's.
-
-    Args:
-        tables: of `config_tables`.
-        kinds: every setting that a file may hold.
+def settings_in(tables: ConfigTables) -> dict[str, ConfigValue]:
+    """The values of both files by the name of the flag (`index_base`); the project's win over the user's.
 
     Raises:
         UsageError: an unknown key, or a value of the wrong type.
     """
-    merged: dict[str, ConfigValue] = {}
+    found = {}
     for path, table, where in tables:
-        merged.update(_checked(table, path, kinds, where))
-    return merged
+        for key, value in table.items():
+            if key != "families":
+                flag = _flag(key, path, where)
+                found[flag.name] = ConfigValue(
+                    value=_typed(flag, key, value, path), source=f"config {path.name}"
+                )
+    return found
 
 
 def config_tables(cwd: Path, env: Mapping[str, str]) -> ConfigTables:
@@ -69,10 +80,11 @@ def config_tables(cwd: Path, env: Mapping[str, str]) -> ConfigTables:
         UsageError: a file that is not TOML, or `tool.torchinstall` that is no table.
     """
     found: list[tuple[Path, dict[str, Any], str]] = []
-    user = user_config_path(env)
+    user = _user_file(env)
     if user is not None and user.is_file():
         found.append((user, read_toml(user), "top level of"))
-    project = nearest_pyproject(cwd)
+    files = (folder / "pyproject.toml" for folder in (cwd, *cwd.parents))
+    project = next((path for path in files if path.is_file()), None)
     if project is not None:
         tool = read_toml(project).get("tool")
         table = tool.get("torchinstall") if isinstance(tool, dict) else None
@@ -87,16 +99,7 @@ def config_tables(cwd: Path, env: Mapping[str, str]) -> ConfigTables:
     return tuple(found)
 
 
-def nearest_pyproject(cwd: Path) -> Path | None:
-    """The `pyproject.toml` of this folder or the nearest one above."""
-    for folder in (cwd, *cwd.parents):
-        candidate = folder / "pyproject.toml"
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def user_config_path(env: Mapping[str, str]) -> Path | None:
+def _user_file(env: Mapping[str, str]) -> Path | None:
     """The user's own configuration file, whether or not it is there; None where there is no home."""
     if explicit := env.get("TORCHINSTALL_CONFIG_FILE"):
         return Path(explicit)
@@ -107,75 +110,62 @@ def user_config_path(env: Mapping[str, str]) -> Path | None:
     return Path(home) / ".config" / "torchinstall" / "torchinstall.toml" if home else None
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+def _flag(key: str, path: Path, where: str) -> Flag:
+    if key in _KEYS:
+        return _KEYS[key]
+    raise UsageError(
+        "bad-config",
+        f"unknown key {key!r} at the {where} {path}",
+        wanted=", ".join(difflib.get_close_matches(key, _KEYS) or sorted(_KEYS)),
+        found=key,
+        hints=("correct the key, or ignore configuration files with --no-config",),
+    )
 
-    Raises:
-        UsageError: it cannot be read or is not TOML.
-    """
-    import sys
 
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+def _typed(flag: Flag, key: str, value: object, path: Path) -> Any:
+    typed = _convert(value, _TYPES[flag.kind], key, path)
+    if flag.kind not in ("texts", "paths"):
+        return typed
+    items = (typed,) if isinstance(typed, str) else typed
+    return tuple(str(path.parent / item) for item in items) if flag.kind == "paths" else items
+
+
+def _convert(value: object, kind: Any, key: str, path: Path) -> Any:
     try:
-        with path.open("rb") as file:
-            table: dict[str, Any] = tomllib.load(file)
-            return table
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
         raise UsageError(
             "bad-config",
-            f"{path} is not valid TOML: {error}",
+            f"{key} in {path} is invalid: {error}",
+            found=repr(value)[:80],
             hints=("correct the file, or ignore it with --no-config",),
         ) from error
-    except OSError as error:
-        raise UsageError(
-            "bad-config",
-            f"{path} cannot be read: {error.strerror}",
-            hints=("correct its permissions, or ignore it with --no-config",),
-        ) from error
 
 
-def _checked(
-    table: Mapping[str, Any], path: Path, kinds: Mapping[str, Kind], where: str
-) -> dict[str, ConfigValue]:
-    known = {name.replace("_", "-"): name for name in kinds}
-    values: dict[str, ConfigValue] = {}
-    for key, value in table.items():
-        if key in RESERVED_TABLES:
-            continue
-        name = known.get(key)
-        if name is None:
-            import difflib
+class _FamilyRow(Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
+    routed: bool = True
+    pairing: Literal["free", "torch"] = "free"
+    own_cuda: bool = False
 
-            close = difflib.get_close_matches(key, known, n=3)
-            raise UsageError(
-                "bad-config",
-                f"unknown key {key!r} at the {where} {path}",
-                wanted=", ".join(close) if close else ", ".join(sorted(known)),
-                found=key,
-                hints=("correct the key, or ignore configuration files with --no-config",),
+
+def families_in(tables: ConfigTables) -> tuple[Family, ...]:
+    """The packages of both files; the project's rows win over the user's.
+
+    Raises:
+        UsageError: a table that is not right.
+    """
+    found: dict[str, Family] = {}
+    for path, table, _ in tables:
+        for name, value in _convert(table.get("families", {}), dict[str, Any], "families", path).items():
+            row = _convert(value, _FamilyRow, f"families.{name}", path)
+            package = canonical_name(name)
+            found[package] = Family(
+                package=package,
+                routed=row.routed,
+                pairing=row.pairing,
+                runtime_of=(),
+                own_cuda=row.own_cuda,
+                source=f"config {path.name}",
+                confidence="high",
             )
-        values[name] = ConfigValue(value=_typed(key, value, kinds[name], path), source=f"config {path.name}")
-    return values
-
-
-def _typed(key: str, value: object, kind: Kind, path: Path) -> Any:
-    texts: list[Any] = value if isinstance(value, list) else [value]
-    if kind == "text" and isinstance(value, str):
-        return value
-    if kind == "switch" and isinstance(value, bool):
-        return value
-    if kind == "number" and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind in ("texts", "paths") and all(isinstance(item, str) for item in texts):
-        return tuple(str(path.parent / item) if kind == "paths" else item for item in texts)
-    wanted = {
-        "text": "text in quotes",
-        "switch": "true or false",
-        "number": "an integer",
-        "texts": "a list of texts",
-        "paths": "a list of paths",
-    }[kind]
-    raise UsageError("bad-config", f"{key} in {path} is not right", wanted=wanted, found=repr(value)[:80])
+    return tuple(found.values())

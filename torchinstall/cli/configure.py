@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torchinstall.cli.configure_options import CONFIGURE_OPTIONS
-from torchinstall.cli.projecting import MACHINE_OPTIONS, project_folder, project_plan, project_python
-from torchinstall.cli.session import Session
-from torchinstall.cli.settings import Settings
+from torchinstall.cli.console import Session, envelope
+from torchinstall.cli.project_text import builds_rows, configured_text
+from torchinstall.cli.projecting import ProjectOptions, project_folder, project_plan, project_python
 from torchinstall.cli.verb import Argument, Verb
+from torchinstall.core.request import Channel
+from torchinstall.planning.assemble import catalog_of
+from torchinstall.planning.options import PlanOptions
+from torchinstall.project.model import LayoutName
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,31 +25,49 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB"]
 
+
+class ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
+    """The options of `configure`."""
+
+    reqs: tuple[str, ...] = ()
+    layout: LayoutName | None = None
+    with_: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    default_backend: str | None = None
+    require_platform: tuple[str, ...] = ()
+    migrate: bool = False
+    lock: bool = True
+    channel: Channel = "stable"
+    index_base: str = PlanOptions().index_base
+    refresh: bool = False
+    allow_insecure_host: tuple[str, ...] = ()
+    json: bool = False
+
+
 _NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run-drops-extra"})
 """Notes that are no warnings: what was done, and what holds from now on."""
 
 
-def run(session: Session, settings: Settings) -> int:
+def run(session: Session, options: ConfigureOptions) -> int:
     """Plan, edit, lock, check; stdout says what each platform gets, or shows the diff."""
-    from torchinstall.planning.assemble import catalog_of
     from torchinstall.project.configure import configure
     from torchinstall.project.files import read_text
     from torchinstall.project.pyproject import project_view
 
-    folder = project_folder(session, settings)
+    folder = project_folder(session.context, options.project)
     view = project_view(read_text(folder / "pyproject.toml"))
-    python = project_python(folder, view, settings, session.context.python_version)
-    made = project_plan(session, settings, python, _requirements(view, catalog_of(session.context)))
-    dry = settings.on("dry_run")
+    python = project_python(folder, view, options.python_version, session.context.python_version)
+    made = project_plan(session, options, python, _requirements(view, catalog_of(session.context)))
+    dry = options.dry_run
     done = configure(
         folder,
-        _layout_of(settings, made.plan, made.catalog),
+        _layout_of(options, made.plan, made.catalog),
         made.catalog,
-        migrate=settings.on("migrate"),
+        migrate=options.migrate,
         dry_run=dry,
-        lock=_locker(session, settings) if settings.on("lock") and not dry else None,
+        lock=_locker(session, options) if options.lock and not dry else None,
     )
-    _report(session, settings, done, made.plan, folder)
+    _report(session, options, done, made.plan, folder)
     return 0
 
 
@@ -68,18 +89,18 @@ def _requirements(view: ProjectView, catalog: Catalog) -> tuple[Requirement, ...
     return tuple(found.values())
 
 
-def _layout_of(settings: Settings, plan: Plan, catalog: Catalog) -> LayoutOf:
+def _layout_of(options: ConfigureOptions, plan: Plan, catalog: Catalog) -> LayoutOf:
     from torchinstall.project.layouts import complete, current_layout, parse_on, parse_required
-    from torchinstall.project.model import Layout, LayoutName
+    from torchinstall.project.model import Layout
 
-    required = parse_required(settings.texts("require_platform"))
-    asked_on = tuple(parse_on(text) for text in settings.texts("on"))
+    required = parse_required(options.require_platform)
+    asked_on = tuple(parse_on(text) for text in options.on)
 
     def make(view: ProjectView, legacy: Legacy) -> Layout:
         current = current_layout(view, catalog)
-        name: LayoutName | None = settings.text("layout")  # type: ignore[assignment]  # click checked the choice
-        backends, on, default = settings.texts("with"), asked_on, settings.text("default_backend")
-        chosen = plan.backend if settings.given("backend") else None
+        name = options.layout
+        backends, on, default = options.with_, asked_on, options.default_backend
+        chosen = plan.backend if options.is_set("backend") else None
         if name is None and current is not None and chosen is None:
             name = current.name
             backends = backends or current.backends
@@ -93,23 +114,23 @@ def _layout_of(settings: Settings, plan: Plan, catalog: Catalog) -> LayoutOf:
             backends=backends,
             on=on,
             default=default,
-            packages=_packages(settings),
+            packages=_packages(options),
             required=required,
-            index_base=str(settings.text("index_base")),
+            index_base=options.index_base,
         )
         return complete(layout, plan, catalog)
 
     return make
 
 
-def _packages(settings: Settings) -> tuple[str, ...]:
+def _packages(options: ConfigureOptions) -> tuple[str, ...]:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
     from torchinstall.core.errors import UsageError
 
     found = []
-    for text in settings.texts("reqs"):
+    for text in options.reqs:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
@@ -126,21 +147,19 @@ def _packages(settings: Settings) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _locker(session: Session, settings: Settings) -> Locker:
+def _locker(session: Session, options: ConfigureOptions) -> Locker:
     from torchinstall.project.lock import lock_project
 
     uv = session.context.find_uv(session.context.env)
 
     def lock(folder: Path) -> None:
         session.console.say("uv lock")
-        lock_project(uv.path, folder, session.context.env, offline=settings.on("offline"))
+        lock_project(uv.path, folder, session.context.env, offline=options.offline)
 
     return lock
 
 
-def _report(session: Session, settings: Settings, done: Configured, plan: Plan, folder: Path) -> None:
-    from torchinstall.cli.as_json import envelope
-    from torchinstall.cli.project_text import builds_rows, configured_text
+def _report(session: Session, options: ConfigureOptions, done: Configured, plan: Plan, folder: Path) -> None:
     from torchinstall.project.files import unified_diff
 
     console = session.console
@@ -151,9 +170,9 @@ def _report(session: Session, settings: Settings, done: Configured, plan: Plan, 
             console.warn(note.slug, note.message)
     names = {edit.path: _name(edit.path, folder) for edit in done.edits}
     diffs = {names[edit.path]: unified_diff(edit.before, edit.after, names[edit.path]) for edit in done.edits}
-    dry = settings.on("dry_run")
+    dry = options.dry_run
     status = "unchanged" if not done.changed else "dry-run" if dry else "configured"
-    if settings.on("json"):
+    if options.json:
         console.out_json(
             envelope(
                 status,
@@ -193,19 +212,7 @@ VERB = Verb(
             many=True,
         ),
     ),
-    options=(
-        "project",
-        *CONFIGURE_OPTIONS,
-        *MACHINE_OPTIONS,
-        "python_version",
-        "channel",
-        "index_base",
-        "refresh",
-        "allow_insecure_host",
-        "offline",
-        "dry_run",
-        "json",
-    ),
+    options=ConfigureOptions,
     examples=(
         ("torchinstall configure", "the build for this machine, in this project"),
         (

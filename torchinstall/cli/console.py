@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 import click
+from msgspec import Struct
 
 from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.messages import Message
+from torchinstall.planning.context import Context
 
-__all__ = ["Console", "wants_colour"]
+__all__ = ["Console", "Session", "envelope", "wants_colour"]
 
 ENVELOPE_VERSION = 1
 
@@ -88,6 +91,11 @@ class Console:
             head = click.style(f"warning[{slug}]:", fg="yellow", bold=True)
             click.echo(f"{head} {message}", file=self.stderr, color=self.stderr_colour)
 
+    def warn_all(self, messages: Iterable[Message]) -> None:
+        """Say each of these warnings."""
+        for message in messages:
+            self.warn(message.slug, message.message)
+
     def fail(self, error: TorchInstallError, exit_code: int | None = None) -> None:
         """Print an error on stderr and, with `--json`, its envelope on stdout."""
         click.echo(error_text(error), file=self.stderr, color=self.stderr_colour)
@@ -109,6 +117,18 @@ class Console:
             **self.partial,
             "error": dict(error),
         }
+
+
+def envelope(status: str, **parts: Any) -> dict[str, Any]:
+    """The JSON object of a verb that has no contract of its own; `status` is one word."""
+    return {"schema_version": ENVELOPE_VERSION, "status": status, **parts, "error": None}
+
+
+class Session(Struct, frozen=True):
+    """One run of the command line: its doors, and where it speaks."""
+
+    context: Context
+    console: Console
 
 
 def error_text(error: TorchInstallError) -> str:

@@ -2,77 +2,74 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import to_builtins
 
-from torchinstall.cli.options import Declared, declare
-from torchinstall.cli.session import Session
-from torchinstall.cli.settings import Settings
+from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.verb import Verb
+from torchinstall.core.request import Channel
+from torchinstall.planning.options import MachineOptions, PlanOptions
 
 if TYPE_CHECKING:
     from torchinstall.doctor.model import Diagnosis, Environment
 
 __all__ = ["VERB"]
 
-declare(
-    Declared(
-        name="explain_text",
-        decls=("--explain",),
-        metavar="TEXT",
-        section="How",
-        config=False,
-        help="Say what an error text means and what to type; - reads it from stdin.",
-    ),
-    Declared(
-        name="fix",
-        decls=("--fix",),
-        kind="switch",
-        section="How",
-        config=False,
-        help="Do what is safe to do, after showing it, and look again.",
-    ),
-)
+
+class DoctorOptions(MachineOptions, frozen=True, kw_only=True):
+    """The options of `doctor`."""
+
+    omit: ClassVar = frozenset({"require_gpu", "respect_visible_devices"})
+    explain_text: str | None = None
+    fix: bool = False
+    python: str | None = None
+    venv: str | None = None
+    system: bool = False
+    channel: Channel = "stable"
+    index_base: str = PlanOptions().index_base
+    find_links: tuple[str, ...] = ()
+    offline: bool = False
+    verify: bool = True
+    json: bool = False
 
 
-def run(session: Session, settings: Settings) -> int:
+def run(session: Session, options: DoctorOptions) -> int:
     """Examine and report; a fault is the verb's error after the report was shown."""
     from torchinstall.doctor.checks import examine
     from torchinstall.doctor.collect import collect
 
     console = session.console
-    text = _text_to_explain(session, settings)
+    text = _text_to_explain(session, options)
     if text is not None:
-        return _explain(session, settings, text)
-    seen = collect(session.context, settings, detail=console.detail)
+        return _explain(session, options, text)
+    asked = PlanOptions.of(options)
+    seen = collect(session.context, asked, verify=options.verify, detail=console.detail)
     found = examine(seen)
-    if settings.on("fix") and _mend(session, found):
-        seen = collect(session.context, settings, detail=console.detail)
+    if options.fix and _mend(session, found):
+        seen = collect(session.context, asked, verify=options.verify, detail=console.detail)
         found = examine(seen)
-    return _report(session, settings, seen, found)
+    return _report(session, options, seen, found)
 
 
-def _text_to_explain(session: Session, settings: Settings) -> str | None:
+def _text_to_explain(session: Session, options: DoctorOptions) -> str | None:
     """The text of `--explain`; without the flag, what is piped in, if there is anything."""
     from torchinstall.doctor.pasted import piped
 
-    text = settings.text("explain_text")
+    text = options.explain_text
     if text == "-":
         return session.context.stdin.read()
     return text if text is not None else piped(session.context.stdin)
 
 
-def _explain(session: Session, settings: Settings, text: str) -> int:
-
-    from torchinstall.cli.as_json import envelope
+def _explain(session: Session, options: DoctorOptions, text: str) -> int:
     from torchinstall.cli.doctor_text import explained_text
     from torchinstall.core.errors import UsageError
     from torchinstall.doctor.symptoms import explain
     from torchinstall.planning.assemble import catalog_of
 
     matches = explain(text, catalog_of(session.context))
-    if settings.on("json"):
+    if options.json:
         found = envelope("explained" if matches else "unknown", matches=to_builtins(matches))
         session.console.out_json(found)
         return 0
@@ -104,15 +101,14 @@ def _mend(session: Session, found: tuple[Diagnosis, ...]) -> bool:
     return bool(remedies)
 
 
-def _report(session: Session, settings: Settings, seen: Environment, found: tuple[Diagnosis, ...]) -> int:
-    from torchinstall.cli.as_json import envelope
+def _report(session: Session, options: DoctorOptions, seen: Environment, found: tuple[Diagnosis, ...]) -> int:
     from torchinstall.cli.doctor_text import doctor_text
     from torchinstall.core.errors import VerifyFailedError
 
     console = session.console
     faults = [item for item in found if item.severity == "error"]
     console.partial.update(status="faults" if faults else "healthy", **_data(seen, found))
-    if not settings.on("json"):
+    if not options.json:
         console.out(doctor_text(seen, found))
     elif not faults:
         console.out_json(envelope(**console.partial))
@@ -155,27 +151,7 @@ VERB = Verb(
     run,
     summary="Say whether what is installed is right for this machine and computes; if not, what to type.",
     more="Nothing is changed without --fix, and nothing is fetched. Exit 0: healthy, 7: a fault was found.",
-    options=(
-        "explain_text",
-        "fix",
-        "python",
-        "venv",
-        "system",
-        "backend",
-        "channel",
-        "allow_cpu",
-        "prefer_gpu",
-        "machine",
-        "root",
-        "target_driver",
-        "target_cuda",
-        "target_gpu",
-        "index_base",
-        "find_links",
-        "offline",
-        "verify",
-        "json",
-    ),
+    options=DoctorOptions,
     examples=(
         ("torchinstall doctor", "is this environment all right?"),
         ("torchinstall doctor --fix", "mend what can safely be mended"),

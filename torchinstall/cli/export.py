@@ -2,63 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import structs
 
-from torchinstall.cli.options import Declared, declare
-from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
-from torchinstall.cli.projecting import project_folder
-from torchinstall.cli.session import Session
-from torchinstall.cli.settings import Settings
-from torchinstall.cli.verb import Verb
+from torchinstall.cli.console import Session
+from torchinstall.cli.projecting import project_folder, project_python
+from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import UsageError
 from torchinstall.export import CONTAINERS, FORMATS, LOCKED
+from torchinstall.planning.assemble import Prepared, machine_of, prepare
+from torchinstall.planning.context import Context
+from torchinstall.planning.options import PlanOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torchinstall.export.inputs import Locked
-    from torchinstall.planning.assemble import Line
-    from torchinstall.planning.context import Context
 
-__all__ = ["EXPORT_OPTIONS", "OUTPUT", "VERB", "afresh", "make_folder"]
-
-OUTPUT = Declared(
-    name="output",
-    decls=("-o", "--output"),
-    metavar="PATH",
-    section="Output",
-    config=False,
-    help="The file (of a bundle: the folder) to write.",
-)
-
-declare(
-    Declared(
-        name="format",
-        decls=("--format",),
-        metavar="FORMAT",
-        choices=tuple(FORMATS),
-        section="Output",
-        config=False,
-        help=f"What to write the plan for: {', '.join(FORMATS)}.",
-    ),
-    OUTPUT,
-)
-
-EXPORT_OPTIONS = tuple(name for name in PLAN_OPTIONS if name != "upgrade")
-"""A file is for machines on which nothing is installed yet."""
+__all__ = ["VERB", "FileOptions", "make_folder"]
 
 
-def run(session: Session, settings: Settings) -> int:
+class FileOptions(PlanOptions, frozen=True, kw_only=True):
+    """The options of a plan that is written down, for machines on which nothing is installed yet."""
+
+    omit: ClassVar = frozenset({"upgrade", "dry_run"})
+    upgrade: bool = True
+    output: str | None = None
+
+
+class ExportOptions(FileOptions, frozen=True, kw_only=True):
+    """The options of `export`."""
+
+    format: str | None = None
+    project: str | None = None
+
+
+def run(session: Session, options: ExportOptions) -> int:
     """Plan and write; a plan that says "impossible" is the error."""
     from torchinstall.export import render
+    from torchinstall.export.containers import container_machine
     from torchinstall.export.inputs import export_input, holds_credentials, title_of
     from torchinstall.export.resolve import resolve
-    from torchinstall.planning.assemble import prepare
 
     console = session.console
-    name = settings.text("format")
+    name = options.format
     if name is None:
         raise UsageError(
             "no-format",
@@ -67,14 +55,14 @@ def run(session: Session, settings: Settings) -> int:
             found="nothing",
             hints=("torchinstall export --format requirements",),
         )
-    context, asked = session.context, afresh(settings)
-    folder = _locked_project(session, settings) if name in LOCKED and not _asks(settings) else None
+    context = session.context
+    asks = bool(options.reqs or options.requirement)  # for something else than the project
+    folder = _locked_project(context, options) if name in LOCKED and not asks else None
     if folder is not None:
-        asked = _for_project(context, asked, folder)
-    if name in CONTAINERS:
-        context, asked = _in_container(context, asked)
-    line = prepare(context, asked, here=False, detail=console.detail)
-    report_warnings(console, line.plan)
+        options = _for_project(context, options, folder)
+    machine = container_machine(machine_of(context, options)) if name in CONTAINERS else None
+    line = prepare(context, options, machine=machine, detail=console.detail)
+    console.warn_all(line.plan.warnings)
     if line.plan.error is not None:
         raise line.plan.error
     if holds_credentials(line):
@@ -92,7 +80,7 @@ def run(session: Session, settings: Settings) -> int:
         base=folder or context.cwd,
     )
     text = render(name, data)
-    output = settings.text("output")
+    output = options.output
     if output is None:
         console.out(text.removesuffix("\n"))
         return 0
@@ -103,11 +91,6 @@ def run(session: Session, settings: Settings) -> int:
     write_atomically(path, text)
     console.say(f"wrote {path}: {title_of(line.plan, line.target)}")
     return 0
-
-
-def afresh(settings: Settings) -> Settings:
-    """The settings of a plan that does not look at what is installed here."""
-    return structs.replace(settings, values={**settings.values, "upgrade": True})
 
 
 def make_folder(folder: Path) -> None:
@@ -128,18 +111,13 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _asks(settings: Settings) -> bool:
-    """Whether something else than the project is asked for."""
-    return bool(settings.texts("reqs") or settings.texts("requirement"))
-
-
-def _locked_project(session: Session, settings: Settings) -> Path | None:
+def _locked_project(context: Context, options: ExportOptions) -> Path | None:
     """The folder of the project at hand, where it has a lock of its own.
 
     Raises:
         UsageError: `no-lock`: a project that requires torch has no lock to install from.
     """
-    folder = project_folder(session, settings)
+    folder = project_folder(context, options.project)
     if not (folder / "pyproject.toml").is_file():
         return None
     if (folder / "uv.lock").is_file():
@@ -159,35 +137,17 @@ def _locked_project(session: Session, settings: Settings) -> Path | None:
     )
 
 
-def _for_project(context: Context, settings: Settings, folder: Path) -> Settings:
-    """The settings of a plan for torch in the project's Python."""
-    from torchinstall.cli.projecting import project_python
+def _for_project(context: Context, options: ExportOptions, folder: Path) -> ExportOptions:
+    """The options of a plan for torch in the project's Python."""
     from torchinstall.project.files import read_text
     from torchinstall.project.pyproject import project_view
 
     view = project_view(read_text(folder / "pyproject.toml"))
-    version = project_python(folder, view, settings, context.python_version)
-    return structs.replace(
-        settings, values={**settings.values, "reqs": ("torch",), "python_version": version}
-    )
+    version = project_python(folder, view, options.python_version, context.python_version)
+    return structs.replace(options, reqs=("torch",), python_version=version)
 
 
-def _in_container(context: Context, settings: Settings) -> tuple[Context, Settings]:
-    """The context and settings of a plan for a Linux container on this machine (or the one described)."""
-    import io
-    import json
-
-    from torchinstall.core.machine import machine_to_json
-    from torchinstall.export.containers import container_machine
-    from torchinstall.planning.assemble import machine_of
-
-    machine = container_machine(machine_of(context, settings))
-    stdin = io.StringIO(json.dumps(machine_to_json(machine)))
-    values = {**settings.values, "machine": "-", "root": None}
-    return structs.replace(context, stdin=stdin), structs.replace(settings, values=values)
-
-
-def _lock(session: Session, line: Line, folder: Path) -> Locked:
+def _lock(session: Session, line: Prepared, folder: Path) -> Locked:
     """What of the project's lock fits the plan.
 
     Raises:
@@ -218,7 +178,8 @@ VERB = Verb(
     more="It goes to stdout, or to a file with -o. Where no REQ is named, dockerfile, devcontainer and "
     "github-actions install from the lock of the project at hand.",
     arguments=(REQS,),
-    options=("format", "output", *EXPORT_OPTIONS, "python_version", "root", "project"),
+    options=ExportOptions,
+    choices={"format": tuple(FORMATS)},
     examples=(
         ("torchinstall export --format constraints -o constraints.txt", "no later install swaps the build"),
         (

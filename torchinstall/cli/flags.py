@@ -1,150 +1,255 @@
-"""What a flag is: its spelling, its variables, where its value comes from.
+"""Every flag of the command line: its spelling, its variables, its section of the help, and its help.
 
-A flag's value comes from the command line, else from `TORCHINSTALL_<NAME>` (then from other tools' variables
-that mean the same), else from a configuration file, else from its default. An empty variable says nothing.
+One row a flag. A verb takes the flags whose names are fields of its options (`planning/options.py`); the
+field also holds the default. A new flag is a row here and a field there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-import click
-from click.core import ParameterSource
 from msgspec import Struct
 
-from torchinstall.cli.config import ConfigValue, Kind
-from torchinstall.cli.session import Session
+__all__ = ["FLAGS", "GLOBAL_FLAGS", "SECTIONS", "Flag", "Kind"]
 
-__all__ = ["DECLARED", "SOURCES", "Declared", "Flag", "config_kinds", "declare"]
-
-SOURCES = "torchinstall.sources"
-CONFIG = "torchinstall.config"
-
-Section = Literal["What to install", "Where", "Which build", "The machine", "Sources", "How", "Output"]
+Kind = Literal["text", "texts", "number", "switch", "paths", "count"]
+"""What a flag holds; `paths` are texts that start at the folder of the configuration file that holds them."""
 
 
-class Declared(Struct, frozen=True, kw_only=True):
+class Flag(Struct, frozen=True):
     """One flag.
 
     Attributes:
-        name: setting name, `index_base`; its variable is `TORCHINSTALL_INDEX_BASE`.
-        decls: spellings for click.
-        also: variables of other tools that are honoured with the same meaning.
+        name: of the field, `index_base`; the flag is `--index-base`, its variable `TORCHINSTALL_INDEX_BASE`.
+        short: the one-letter spelling.
+        long: the long spelling where it is not the name; `--verify/--no-verify` can be turned off.
+        also: variables of other tools that mean the same.
         empty_counts: those among `also` whose empty value is a value.
         config: whether a configuration file may hold it.
     """
 
     name: str
-    decls: tuple[str, ...]
     help: str
-    section: Section
     kind: Kind = "text"
     metavar: str | None = None
+    short: str = ""
+    long: str = ""
     choices: tuple[str, ...] = ()
-    default: Any = None
     also: tuple[str, ...] = ()
     empty_counts: tuple[str, ...] = ()
     config: bool = True
 
     @property
-    def variables(self) -> tuple[str, ...]:
-        """Its own variable, then those of other tools."""
-        return (f"TORCHINSTALL_{self.name.upper()}", *self.also)
+    def declarations(self) -> tuple[str, ...]:
+        """Every spelling, for click."""
+        long = self.long or "--" + self.name.rstrip("_").replace("_", "-")
+        return (self.short, long) if self.short else (long,)
 
     @property
-    def flag(self) -> str:
+    def spelling(self) -> str:
         """The long spelling."""
-        return next(decl for decl in self.decls if decl.startswith("--")).partition("/")[0]
+        return self.declarations[-1].partition("/")[0]
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Its own variable, then those of other tools."""
+        return (f"TORCHINSTALL_{self.name.rstrip('_').upper()}", *self.also)
 
 
-DECLARED: dict[str, Declared] = {}
-"""By setting name. A verb of its own may add rows with `declare`."""
+def _switch(name: str, help_: str, *, short: str = "", long: str = "", config: bool = True) -> Flag:
+    return Flag(name, help_, "switch", short=short, long=long, config=config)
 
 
-def declare(*rows: Declared) -> None:
-    """Add flags; each name once."""
-    for row in rows:
-        if row.name in DECLARED and DECLARED[row.name] != row:
-            raise ValueError(f"flag {row.name} is declared twice")
-        DECLARED[row.name] = row
+SECTIONS: dict[str, tuple[Flag, ...]] = {
+    "What to install": (
+        Flag(
+            "requirement",
+            "Install the packages that a requirements file lists (repeatable).",
+            "paths",
+            "FILE",
+            "-r",
+            config=False,
+        ),
+        Flag(
+            "constraint", "Limit versions with a constraints file (repeatable).", "paths", "FILE", short="-c"
+        ),
+        _switch("upgrade", "Replace a build that works with a newer one.", short="-U"),
+        Flag(
+            "layout",
+            "How the project chooses a build (default: the layout it has, else this-machine).",
+            choices=("this-machine", "markers", "extras", "groups"),
+            config=False,
+        ),
+        Flag(
+            "with_",
+            "Offer this backend as an extra or group (repeatable; default: cpu and this machine's).",
+            "texts",
+            "BACKEND",
+            config=False,
+        ),
+        Flag(
+            "on",
+            "Layout markers: the backend of one platform, or default (repeatable).",
+            "texts",
+            "PLATFORM=BACKEND",
+            config=False,
+        ),
+        Flag(
+            "default_backend",
+            "Layout groups: the backend that a plain uv run uses.",
+            metavar="BACKEND",
+            long="--default",
+            config=False,
+        ),
+        Flag(
+            "require_platform",
+            "A platform that the lock must support (repeatable; none: leave the setting alone).",
+            "texts",
+            "PLATFORM",
+            config=False,
+        ),
+    ),
+    "Where": (
+        Flag(
+            "project",
+            "The project's folder (default: the nearest one with a pyproject.toml).",
+            metavar="DIR",
+            config=False,
+        ),
+        Flag("python", "The interpreter or environment to install into.", metavar="PATH|3.12", short="-p"),
+        Flag("venv", "The virtual environment to install into; created if it is missing.", metavar="DIR"),
+        _switch("system", "Install into the system's Python."),
+        Flag(
+            "python_version",
+            "Plan for this Python version, installed here or not.",
+            metavar="3.12",
+            config=False,
+        ),
+    ),
+    "Which build": (
+        Flag(
+            "backend",
+            "The backend (line of PyTorch builds) to install, whatever this machine has.",
+            metavar="auto|cpu|cu126|…",
+            also=("UV_TORCH_BACKEND",),
+        ),
+        Flag(
+            "channel",
+            "The PyTorch index to choose from.",
+            choices=("stable", "test", "nightly"),
+        ),
+        _switch("require_gpu", "Fail (exit 4) rather than install a CPU build."),
+        _switch("allow_cpu", "Accept a CPU build where version pins or an unreadable GPU would stop."),
+        Flag("prefer_gpu", "Choose for GPU N where no build supports every GPU.", "number", "N"),
+        _switch(
+            "respect_visible_devices",
+            "Plan only for the GPUs that CUDA_VISIBLE_DEVICES and similar variables show.",
+        ),
+    ),
+    "The machine": (
+        Flag(
+            "machine",
+            "Plan for the machine in this file; - is stdin (plan: repeatable).",
+            "texts",
+            "FILE",
+            config=False,
+        ),
+        Flag("root", "Read a recorded machine folder instead of this machine.", metavar="DIR", config=False),
+        Flag(
+            "target_driver",
+            "Plan for this NVIDIA driver version.",
+            metavar="580.95",
+            also=("UV_CUDA_DRIVER_VERSION",),
+        ),
+        Flag(
+            "target_cuda",
+            "Plan for a driver that supports this CUDA version; empty CONDA_OVERRIDE_CUDA: no driver.",
+            metavar="12.8",
+            also=("CONDA_OVERRIDE_CUDA",),
+            empty_counts=("CONDA_OVERRIDE_CUDA",),
+        ),
+        Flag(
+            "target_gpu",
+            "Plan for this GPU instead of those found (repeatable).",
+            "texts",
+            "sm_90|gfx1100|NAME",
+            also=("UV_AMD_GPU_ARCHITECTURE",),
+        ),
+    ),
+    "Sources": (
+        Flag("index_base", "A mirror of the PyTorch index, or a template with {backend}.", metavar="URL"),
+        Flag(
+            "find_links",
+            "A folder of wheels to choose builds from (repeatable).",
+            "paths",
+            "DIR",
+            short="-f",
+        ),
+        _switch("offline", "Use no network: only the shipped catalog, folders and caches."),
+        _switch("refresh", "Read index pages again, however recent the cached copies are.", config=False),
+        Flag(
+            "allow_insecure_host",
+            "Allow this host over http, or with an invalid certificate (repeatable).",
+            "texts",
+            "HOST",
+        ),
+    ),
+    "How": (
+        _switch(
+            "migrate",
+            "First rewrite pins by local version, find-links, Rye, Poetry and PDM tables.",
+            config=False,
+        ),
+        _switch(
+            "lock",
+            "Run uv lock afterwards and check every platform (default: yes).",
+            long="--lock/--no-lock",
+            config=False,
+        ),
+        Flag(
+            "explain_text",
+            "Say what an error text means and what to type; - reads it from stdin.",
+            metavar="TEXT",
+            long="--explain",
+            config=False,
+        ),
+        _switch("fix", "Show and run the fixes that are safe, then check again.", config=False),
+        _switch("dry_run", "Say what would be done and change nothing.", short="-n", config=False),
+        _switch(
+            "verify",
+            "Check afterwards that torch computes (default: yes).",
+            long="--verify/--no-verify",
+        ),
+    ),
+    "Output": (
+        Flag("format", "What to write the plan for.", metavar="FORMAT", config=False),
+        Flag("output", "The file (bundle: the folder) to write.", metavar="PATH", short="-o", config=False),
+        Flag(
+            "explain", "Explain in plain words what happened to one backend.", metavar="BACKEND", config=False
+        ),
+        Flag(
+            "why_not",
+            "Explain in plain words why one backend was not chosen.",
+            metavar="BACKEND",
+            config=False,
+        ),
+        _switch("anonymous", "Omit what identifies this machine (UUIDs)."),
+        _switch("json", "Print one JSON object on stdout, also on failure.", config=False),
+    ),
+}
+"""The flags of the verbs, in the order in which help shows them."""
 
+FLAGS = {flag.name: flag for rows in SECTIONS.values() for flag in rows}
 
-def config_kinds() -> dict[str, Kind]:
-    """What a configuration file may hold."""
-    return {row.name: row.kind for row in DECLARED.values() if row.config}
-
-
-class Flag(click.Option):
-    """A click option that reads the run's own environment and configuration and remembers who won."""
-
-    def __init__(self, declared: Declared) -> None:
-        kind = declared.kind
-        extra: dict[str, Any] = {"metavar": declared.metavar}
-        if kind == "switch":
-            extra = {"is_flag": True}
-        elif kind == "number":
-            extra["type"] = int
-        elif declared.choices:
-            extra["type"] = click.Choice(declared.choices)
-        if kind in ("texts", "paths"):
-            extra["multiple"] = True
-        else:
-            extra["default"] = False if kind == "switch" and declared.default is None else declared.default
-        super().__init__(
-            [*declared.decls, declared.name],
-            help=declared.help + (f" [also: {', '.join(declared.also)}]" if declared.also else ""),
-            envvar=list(declared.variables),
-            show_default=bool(declared.default) and kind != "switch",
-            **extra,
-        )
-        self.declared = declared
-
-    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """The first of its variables that says something, read from the run's environment."""
-        found = self._variable(ctx)
-        return None if found is None else found[1]
-
-    def _variable(self, ctx: click.Context) -> tuple[str, str] | None:
-        session = ctx.find_object(Session)
-        if session is None:
-            return None
-        for variable in self.declared.variables:
-            value = session.context.env.get(variable)
-            if value:
-                return variable, value
-        return None
-
-    def value_from_envvar(self, ctx: click.Context) -> Any:
-        """As click reads it, but several values are parted by commas: names of GPUs hold spaces."""
-        if not self.multiple:
-            return super().value_from_envvar(ctx)
-        text = self.resolve_envvar_value(ctx)
-        return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
-
-    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
-        """Command line, environment, configuration, default; the winner's name is kept in `ctx.meta`."""
-        value, source = super().consume_value(ctx, opts)
-        sources: dict[str, str] = ctx.meta.setdefault(SOURCES, {})
-        name = self.declared.name
-        if source is ParameterSource.COMMANDLINE:
-            sources[name] = f"flag {self.declared.flag}"
-        elif source is ParameterSource.ENVIRONMENT:
-            found = self._variable(ctx)
-            sources[name] = f"environment {found[0]}" if found else "environment"
-        elif (empty := self._empty_that_counts(ctx)) is not None:
-            sources[name] = f"environment {empty}"
-            return "", ParameterSource.ENVIRONMENT
-        elif (configured := ctx.meta.get(CONFIG, {}).get(name)) is not None:
-            assert isinstance(configured, ConfigValue)  # noqa: S101  # click's meta is untyped
-            sources[name] = configured.source
-            return configured.value, ParameterSource.DEFAULT_MAP
-        return value, source
-
-    def _empty_that_counts(self, ctx: click.Context) -> str | None:
-        session = ctx.find_object(Session)
-        if session is None:
-            return None
-        return next(
-            (name for name in self.declared.empty_counts if session.context.env.get(name) == ""), None
-        )
+GLOBAL_FLAGS = (
+    Flag("verbose", "Say more; -vv also shows tracebacks.", "count", short="-v", config=False),
+    Flag("quiet", "Say less; -qq also hides warnings.", "count", short="-q", config=False),
+    Flag(
+        "color",
+        "When to use colour; NO_COLOR and FORCE_COLOR are honoured.",
+        choices=("auto", "always", "never"),
+        config=False,
+    ),
+    _switch("no_config", "Read no configuration file.", config=False),
+)
+"""Flags of every level: how loud, how coloured, which configuration."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.cli.session import Session
-    from torchinstall.cli.settings import Settings
+    from torchinstall.cli.console import Session
+    from torchinstall.cli.plan import PlanVerbOptions
     from torchinstall.core.request import Request
     from torchinstall.fleet.classes import Fleet, Member
 
 __all__ = ["run_fleet"]
 
 
-def run_fleet(session: Session, settings: Settings) -> int:
+def run_fleet(session: Session, options: PlanVerbOptions) -> int:
     """Plan for every `--machine` and print who gets which build.
 
     Raises:
@@ -23,35 +25,39 @@ def run_fleet(session: Session, settings: Settings) -> int:
     from torchinstall.cli.fleet_text import fleet_text, fleet_to_json
     from torchinstall.core.tags import foreign_target
     from torchinstall.fleet.classes import Member, plan_fleet
-    from torchinstall.planning.assemble import catalog_of, read_machine
-    from torchinstall.planning.request import order_of
+    from torchinstall.planning.assemble import catalog_of, machine_of
+    from torchinstall.planning.request import request_of
 
     context, console = session.context, session.console
     catalog = catalog_of(context)
-    version = settings.text("python_version") or context.python_version
+    version = options.python_version or context.python_version
     members = []
-    for name in settings.texts("machine"):
-        machine = read_machine(context, name)
+    for name in options.machine:
+        machine = machine_of(context, structs.replace(options, machine=(name,)))
         members.append(Member(name, machine, foreign_target(machine, version)))
-    request = order_of(settings, context, members[0].machine, catalog).request
-    fresh = _with_pages(session, settings, request, tuple(members), catalog)
+    request = request_of(options, context, members[0].machine, catalog)[0]
+    fresh = _with_pages(session, options, request, tuple(members), catalog)
     fleet = plan_fleet(request, tuple(members), fresh, today=context.today())
     for slug, message in _warnings(fleet):
         console.warn(slug, message)
     data = fleet_to_json(fleet)
     console.partial = data
-    if not settings.on("json"):
+    if not options.json:
         console.out(fleet_text(fleet))
     for _, plan in fleet.impossible:
         if plan.error is not None:
             raise plan.error
-    if settings.on("json"):
+    if options.json:
         console.out_json(data)
     return 0
 
 
 def _with_pages(
-    session: Session, settings: Settings, request: Request, members: tuple[Member, ...], catalog: Catalog
+    session: Session,
+    options: PlanVerbOptions,
+    request: Request,
+    members: tuple[Member, ...],
+    catalog: Catalog,
 ) -> Catalog:
     """The catalog with every page that could change the plan of one of the machines."""
     from torchinstall.index.fetch import fetch_pages
@@ -63,16 +69,16 @@ def _with_pages(
     )
     if not keys:
         return catalog
-    options = live_options(
+    live = live_options(
         catalog,
         session.context,
         index_base=request.index_base,
         channel=request.channel,
         offline=request.offline,
-        refresh=settings.on("refresh"),
-        allow_insecure=settings.texts("allow_insecure_host"),
+        refresh=options.refresh,
+        allow_insecure=options.allow_insecure_host,
     )
-    result = fetch_pages(tuple(keys), options)
+    result = fetch_pages(tuple(keys), live)
     for trouble in result.warnings:
         session.console.warn(trouble.slug, trouble.message)
     return catalog.overlay(result.pages, result.hashes)

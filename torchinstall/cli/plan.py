@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
-from torchinstall.cli.planning import PLAN_OPTIONS, REQS, report_warnings
-from torchinstall.cli.session import Session
-from torchinstall.cli.settings import Settings
-from torchinstall.cli.verb import Verb
+from msgspec import structs
 
-if TYPE_CHECKING:
-    from torchinstall.core.plan import Plan
+from torchinstall.cli.console import Session
+from torchinstall.cli.verb import REQS, Verb
+from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
+from torchinstall.planning.assemble import prepare
+from torchinstall.planning.options import PlanOptions
 
-__all__ = ["VERB"]
+__all__ = ["VERB", "PlanVerbOptions"]
 
 
-def run(session: Session, settings: Settings) -> int:
+class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
+    """The options of `plan`."""
+
+    omit: ClassVar = frozenset({"dry_run"})
+    explain: str | None = None
+    why_not: str | None = None
+    json: bool = False
+
+
+def run(session: Session, options: PlanVerbOptions) -> int:
     """Plan and print; an impossible plan is printed and then raised."""
-    from torchinstall.core.plan import plan_to_json
-    from torchinstall.planning.assemble import prepare
-
-    if len(settings.texts("machine")) > 1:
+    if len(options.machine) > 1:
         from torchinstall.cli.fleet import run_fleet
 
-        return run_fleet(session, settings)
+        return run_fleet(session, options)
     console = session.console
-    line = prepare(session.context, settings, here=False, detail=console.detail)
-    if settings.on("json"):
+    line = prepare(session.context, options, detail=console.detail)
+    if options.json:
         console.partial = plan_to_json(line.plan)
     error = line.plan.error
-    report_warnings(console, line.plan)
-    said = _words(line.plan, settings)
-    if settings.on("json"):
+    console.warn_all(line.plan.warnings)
+    said = _words(line.plan, options)
+    if options.json:
         if said is not None:
             console.partial["explanation"] = list(said)
         if error is None:
@@ -49,21 +55,23 @@ def run(session: Session, settings: Settings) -> int:
     return 0
 
 
-def _words(plan: Plan, settings: Settings) -> tuple[str, ...] | None:
+def _words(plan: Plan, options: PlanVerbOptions) -> tuple[str, ...] | None:
     """What `--explain` or `--why-not` asks for."""
     from torchinstall.planner.explain import explain, why_not
 
-    if (backend := settings.text("explain")) is not None:
+    if (backend := options.explain) is not None:
         return explain(plan, backend)
-    if (backend := settings.text("why_not")) is not None:
+    if (backend := options.why_not) is not None:
         return why_not(plan, backend)
     return None
 
 
 def _blank() -> dict[str, Any]:
-    from torchinstall.cli.as_json import blank_plan
-
-    return blank_plan()
+    """The keys of `plan --json` for a run that failed before there was a plan."""
+    empty: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    for field in structs.fields(Plan):
+        empty[field.name] = [] if str(field.type).startswith("tuple") else None
+    return {**empty, "status": "impossible", "env": {}}
 
 
 VERB = Verb(
@@ -72,7 +80,7 @@ VERB = Verb(
     summary="Say what auto would install on this machine, why, and why nothing else.",
     more="Nothing is changed. Without REQ: torch and torchvision.",
     arguments=(REQS,),
-    options=(*PLAN_OPTIONS, "python_version", "root", "explain", "why_not", "json"),
+    options=PlanVerbOptions,
     examples=(
         ("torchinstall plan", "what would auto install here, and why?"),
         ("torchinstall plan --target-gpu 'NVIDIA H100' --target-driver 580", "for a server without its GPU"),

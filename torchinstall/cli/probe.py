@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from torchinstall.cli.session import Session
-from torchinstall.cli.settings import Settings
+from torchinstall.cli.console import Session
+from torchinstall.cli.text import machine_text
 from torchinstall.cli.verb import Verb
+from torchinstall.core.machine import machine_to_json
+from torchinstall.planning.assemble import probed
+from torchinstall.planning.options import Options
 
 __all__ = ["VERB"]
 
 
-def run(session: Session, settings: Settings) -> int:
+class ProbeOptions(Options, frozen=True, kw_only=True):
+    """The options of `probe`."""
+
+    root: str | None = None
+    anonymous: bool = False
+    json: bool = False
+
+
+def run(session: Session, options: ProbeOptions) -> int:
     """Probe and print."""
-    from torchinstall.planning.assemble import probed
-
-    machine = probed(session.context, settings)
-    if settings.on("anonymous"):
+    machine = probed(session.context, options.root)
+    if options.anonymous:
         machine = machine.anonymous()
-    if settings.on("json"):
-        from torchinstall.core.machine import machine_to_json
-
+    if options.json:
         session.console.out_json(machine_to_json(machine))
     else:
-        from torchinstall.cli.text import machine_text
-
         session.console.out(machine_text(machine))
     return 0
 
@@ -31,7 +36,7 @@ VERB = Verb(
     "probe",
     run,
     summary="Say what this machine is: system, drivers, GPUs, and what could not be read.",
-    options=("root", "anonymous", "json"),
+    options=ProbeOptions,
     examples=(
         ("torchinstall probe", "what is this machine?"),
         ("torchinstall probe --json --anonymous > machine.json", "a machine file for a bug report"),

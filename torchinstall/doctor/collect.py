@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import structs
@@ -23,18 +22,15 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Target
 from torchinstall.doctor.model import Disk, Environment, Inventory, Project, Surroundings
-from torchinstall.index.find_links import local_wheels
 from torchinstall.install.backup import KEEP_PREFIX
 from torchinstall.install.record import read_decision
 from torchinstall.install.uv import run_uv
-from torchinstall.install.verify import Wanted, verify, wanted_of
+from torchinstall.install.verify import Wanted, wanted_of
+from torchinstall.install.verify import verify as verify_installed
 from torchinstall.planner.selection import plan
-from torchinstall.planning.assemble import catalog_of, machine_of, place_of
+from torchinstall.planning.assemble import collect_inputs
 from torchinstall.planning.context import Context
-from torchinstall.planning.request import order_of
-
-if TYPE_CHECKING:
-    from torchinstall.cli.settings import Settings
+from torchinstall.planning.options import PlanOptions
 
 __all__ = ["collect", "surroundings", "take_inventory"]
 
@@ -45,50 +41,49 @@ _PLACE_FLAGS = (
 """Flags of the doctor that its commands repeat, so that they mean the same environment and machine."""
 
 
-def collect(context: Context, settings: Settings, *, detail: Callable[[str], None]) -> Environment:
+def collect(
+    context: Context, options: PlanOptions, *, verify: bool, detail: Callable[[str], None]
+) -> Environment:
     """Read everything; nothing is changed, and nothing is fetched.
 
     Args:
         context: the process's surroundings.
-        settings: of the verb.
+        options: where to look, and what machine to judge it by.
+        verify: run the checks of what is installed.
         detail: told what is read, for `-v`.
 
     Raises:
         TorchInstallError: there is no environment, no uv, or a bad flag.
     """
-    catalog = catalog_of(context)
-    uv = context.find_uv(context.env)
-    machine = machine_of(context, settings)
-    target = place_of(context, settings, catalog, uv).target
+    inputs = collect_inputs(context, options, purpose="examine", detail=detail)
+    machine, target, catalog, request = inputs.machine, inputs.target, inputs.catalog, inputs.request
+    uv = inputs.uv.path if inputs.uv is not None else ""
     detail(f"examining Python {target.python_version} in {target.prefix} ({target.why})")
     python, prefix = str(target.python), str(target.prefix)
     names = dict.fromkeys(("torch", *(item.name.replace("-", "_") for item in target.installed)))
-    request = order_of(settings, context, machine, catalog).request
-    if request.find_links:
-        catalog = Catalog(catalog.tables, local=local_wheels(request.find_links).wheels)
     seen = Environment(
         machine=machine,
         target=target,
         inventory=take_inventory(python, [row.package for row in catalog.families], env=context.env),
         surroundings=surroundings(
-            env=context.env, cwd=context.cwd, prefix=prefix, uv=uv.path, packages=tuple(names)
+            env=context.env, cwd=context.cwd, prefix=prefix, uv=uv, packages=tuple(names)
         ),
         catalog=catalog,
         free=_plan(request, ("torch",), machine, target, catalog, upgrade=True),
         decision=read_decision(prefix),
-        flags=_flags(settings),
+        flags=_flags(options),
         python=(sys.executable, "-m", "torchinstall"),
-        uv=uv.path,
+        uv=uv,
     )
     if seen.release is None:
         return seen
     same = (f"torch=={seen.release}", *seen.companions)
     seen = structs.replace(seen, choice=_plan(request, same, machine, target, catalog))
-    if not settings.on("verify"):
+    if not verify:
         return seen
     detail("checking that torch computes")
-    promised = _promised(seen, described=settings.given("machine"))
-    return structs.replace(seen, report=verify(python, promised, env=context.env))
+    promised = _promised(seen, described=bool(options.machine))
+    return structs.replace(seen, report=verify_installed(python, promised, env=context.env))
 
 
 def _plan(
@@ -115,13 +110,14 @@ def _promised(seen: Environment, *, described: bool) -> Wanted:
     return structs.replace(promised, device=None) if described else promised
 
 
-def _flags(settings: Settings) -> tuple[str, ...]:
+def _flags(options: PlanOptions) -> tuple[str, ...]:
     """What was typed, as it has to be typed again."""
     words: list[str] = []
     for name in _PLACE_FLAGS:
-        if not settings.source(name).startswith("flag "):
+        source, value = options.source(name), getattr(options, name)
+        if not source.startswith("flag "):
             continue
-        flag, value = settings.flags[name], settings.values[name]
+        flag = source.removeprefix("flag ")
         if value is True:
             words.append(flag)
         else:

@@ -17,7 +17,7 @@ from torchinstall.core.plan import Package, Plan
 from torchinstall.core.target import Target
 from torchinstall.index.urls import without_credentials
 from torchinstall.install.command import project_text
-from torchinstall.planning.assemble import Line
+from torchinstall.planning.assemble import Prepared
 from torchinstall.project.toml import loads
 
 __all__ = [
@@ -163,14 +163,14 @@ class ExportInput(Struct, frozen=True, kw_only=True):
 
 
 def export_input(
-    line: Line, *, resolve: Callable[[], str], uv: str = "", lock: Locked | None = None, base: Path
+    line: Prepared, *, resolve: Callable[[], str], uv: str = "", lock: Locked | None = None, base: Path
 ) -> ExportInput:
     """The input of formats from a plan that is not impossible.
 
     Raises:
         UsageError: `not-exportable`: a requirement cannot be written down.
     """
-    check_exportable(line.order.uv_args)
+    check_exportable(line.uv_args)
     pins, others = _pins(line.plan)
     return ExportInput(
         plan=line.plan,
@@ -180,17 +180,17 @@ def export_input(
         others=others,
         resolve=resolve,
         uv=uv,
-        uv_args=tuple(without_credentials(item) for item in line.order.uv_args),
-        constraint_files=line.order.constraint_files,
+        uv_args=tuple(without_credentials(item) for item in line.uv_args),
+        constraint_files=line.constraint_files,
         lock=lock,
         base=base,
     )
 
 
-def holds_credentials(line: Line) -> bool:
+def holds_credentials(line: Prepared) -> bool:
     """Whether a URL that would be written down has a user name or password; formats omit them."""
     plan = line.plan
-    texts = (*(item.index_url or "" for item in plan.packages), *plan.requirements, *line.order.uv_args)
+    texts = (*(item.index_url or "" for item in plan.packages), *plan.requirements, *line.uv_args)
     return any(without_credentials(text) != text for text in texts)
 
 

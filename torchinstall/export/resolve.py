@@ -19,7 +19,7 @@ from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import without_credentials
 from torchinstall.install.command import project_text
 from torchinstall.install.uv import install_failure, run_uv
-from torchinstall.planning.assemble import Line
+from torchinstall.planning.assemble import Prepared
 from torchinstall.project.toml import loads
 
 __all__ = ["File", "files_of", "resolve"]
@@ -49,7 +49,7 @@ class File(Struct, frozen=True, kw_only=True):
         return unquote(urlsplit(self.url).path).rpartition("/")[2]
 
 
-def resolve(line: Line, uv: str, env: Mapping[str, str], cwd: Path, *, only_wheels: bool = False) -> str:
+def resolve(line: Prepared, uv: str, env: Mapping[str, str], cwd: Path, *, only_wheels: bool = False) -> str:
     """Ask uv what a plan installs; its answer as PEP 751 text.
 
     Args:
@@ -72,12 +72,12 @@ def resolve(line: Line, uv: str, env: Mapping[str, str], cwd: Path, *, only_whee
         argv = [uv, "pip", "compile", str(path), "--format", "pylock.toml", "--no-header", "--no-annotate"]
         argv += _target_options(target)
         argv += ["--only-binary", ":all:"] if only_wheels else []
-        argv += [word for name in line.order.constraint_files for word in ("-c", name)]
+        argv += [word for name in line.constraint_files for word in ("-c", name)]
         argv += [word for name in plan.find_links for word in ("--find-links", name)]
         if plan.channel != "stable":
             argv += [word for name in routed for word in ("--prerelease-package", f"{name}=allow")]
-        argv += ["--offline"] if line.order.request.offline else []
-        argv += line.order.uv_args
+        argv += ["--offline"] if line.request.offline else []
+        argv += line.uv_args
         done = run_uv(argv, env=env, changes=(*plan.env, *macos), cwd=cwd)
     if done.returncode != 0:
         raise install_failure(done, f"resolve what torch {plan.torch} needs", routed)

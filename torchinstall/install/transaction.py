@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torchinstall.core.plan import Plan
     from torchinstall.install.environment import Place
     from torchinstall.install.execute import Change, Result
-    from torchinstall.planning.assemble import Line
+    from torchinstall.planning.assemble import Prepared
     from torchinstall.planning.context import Context
 
 __all__ = ["Done", "carry_out"]
@@ -27,17 +27,17 @@ __all__ = ["Done", "carry_out"]
 class Done(Struct, frozen=True, kw_only=True):
     """What was done; `line` is the one whose plan was carried out, `result` None where nothing was to do."""
 
-    line: Line
+    line: Prepared
     result: Result | None
 
 
 def carry_out(
-    line: Line,
+    line: Prepared,
     context: Context,
     *,
     tell: Callable[[str], None],
     warn: Callable[[str, str], None],
-    widen: Callable[[Line, tuple[str, ...]], Line],
+    widen: Callable[[Prepared, tuple[str, ...]], Prepared],
     uv_talk: tuple[str, ...] = (),
 ) -> Done:
     """Install what the line plans.
@@ -77,8 +77,8 @@ def carry_out(
 
 @contextlib.contextmanager
 def _made(
-    line: Line, place: Place, context: Context, tell: Callable[[str], None]
-) -> Iterator[tuple[Line, Place]]:
+    line: Prepared, place: Place, context: Context, tell: Callable[[str], None]
+) -> Iterator[tuple[Prepared, Place]]:
     """The environment, made where it was missing and removed again if it is of no use."""
     from torchinstall.install.environment import make
 
@@ -100,7 +100,7 @@ def _made(
         raise
 
 
-def _rehearsed(line: Line, context: Context, tell: Callable[[str], None]) -> tuple[Change, ...] | None:
+def _rehearsed(line: Prepared, context: Context, tell: Callable[[str], None]) -> tuple[Change, ...] | None:
     """What will change; None where uv did not say. uv's words are shown only where it fails."""
     from torchinstall.install.execute import run
 
@@ -146,7 +146,7 @@ def _installed(
     )
 
 
-def _stored(line: Line, context: Context, warn: Callable[[str, str], None]) -> None:
+def _stored(line: Prepared, context: Context, warn: Callable[[str, str], None]) -> None:
     """Keep the decision in the environment, for `doctor`."""
     import datetime as dt
 

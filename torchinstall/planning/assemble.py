@@ -1,63 +1,78 @@
-"""The one line of data that every verb is a prefix of: machine, target, catalog, plan, command.
+"""The one assembly of options into machine, target, catalog, request and plan.
 
-`where` holds its beginning, `prepare` walks to the plan and its command. What a plan is then used for
-(printing, installing, exporting) is the verb's.
+`collect_inputs` brings together what a plan is made from; `prepare` makes the plan and its command. What a
+plan is then used for (printing, installing, exporting) is the verb's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import TorchInstallError, UsageError
-from torchinstall.core.request import canonical_name, requirement
+from torchinstall.core.machine import Machine, decode_machine
+from torchinstall.core.messages import Message
+from torchinstall.core.plan import Plan
+from torchinstall.core.request import Request, canonical_name, requirement
+from torchinstall.core.target import Target
+from torchinstall.planning.context import Context
+from torchinstall.planning.options import MachineOptions, PlanOptions
+from torchinstall.planning.request import request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.cli.settings import Settings
-    from torchinstall.core.machine import Machine
-    from torchinstall.core.plan import Plan
-    from torchinstall.core.target import Target
     from torchinstall.install.environment import Place
     from torchinstall.install.uv import Uv
-    from torchinstall.later import Later
-    from torchinstall.planning.context import Context
-    from torchinstall.planning.request import Order
 
 __all__ = [
-    "Line",
+    "Inputs",
+    "Prepared",
+    "Purpose",
     "catalog_of",
-    "find_place",
+    "collect_inputs",
     "machine_of",
-    "place_of",
     "prepare",
     "probed",
-    "read_machine",
-    "target_here",
-    "target_planned",
 ]
 
+Purpose = Literal["install", "plan", "examine"]
+"""What the target is for: to be changed, to be planned for (it need not be here), or to be looked at."""
 
-class Line(Struct, frozen=True, kw_only=True):
-    """Everything up to the plan.
+
+class Inputs(Struct, frozen=True, kw_only=True):
+    """What a plan is made from.
 
     Attributes:
+        uv_args: for uv as they are: what followed `--`, editables, the user's own indexes.
+        constraint_files: paths, for uv.
+        notes: what was omitted on purpose.
         place: where it is installed; None for a target that is not here.
         uv: what will install; None where nothing can be installed.
-        plan: with its command where there is one.
-        index_down: the index was needed and did not answer; the plan is from the tables.
     """
 
     machine: Machine
     target: Target
     catalog: Catalog
-    order: Order
-    plan: Plan
+    request: Request
+    uv_args: tuple[str, ...] = ()
+    constraint_files: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
     place: Place | None = None
     uv: Uv | None = None
+
+
+class Prepared(Inputs, frozen=True, kw_only=True):
+    """A plan and what it was made from.
+
+    Attributes:
+        plan: with its command where there is one.
+        index_down: the index was needed and did not answer; the plan is from the tables.
+    """
+
+    plan: Plan
     index_down: bool = False
 
     @property
@@ -68,9 +83,9 @@ class Line(Struct, frozen=True, kw_only=True):
         planned = {package.name for package in self.plan.packages if package.version is not None}
         others = any(
             asked.url is not None or asked.extras or canonical_name(asked.name) not in planned
-            for asked in self.order.request.requirements
+            for asked in self.request.requirements
         )
-        return self.plan.status == "ready" or others or bool(self.order.uv_args)
+        return self.plan.status == "ready" or others or bool(self.uv_args)
 
     def strays(self, names: Iterable[str]) -> tuple[str, ...]:
         """Packages among these that move with torch and that nobody planned.
@@ -79,7 +94,7 @@ class Line(Struct, frozen=True, kw_only=True):
         where they are built for another backend.
         """
         planned = {package.name for package in self.plan.packages}
-        direct = {canonical_name(asked.name) for asked in self.order.request.requirements if asked.url}
+        direct = {canonical_name(asked.name) for asked in self.request.requirements if asked.url}
         found = []
         for name in sorted(set(names) - planned - direct):
             family = self.catalog.family(name)
@@ -97,89 +112,113 @@ class Line(Struct, frozen=True, kw_only=True):
         """
         from torchinstall.install.command import check_uv_args, command
 
-        check_uv_args(self.order.uv_args)
+        check_uv_args(self.uv_args)
         if self.uv is None or self.plan.target.python is None or not self.asks_uv:
             return self.plan
-        request = self.order.request
         return command(
             self.plan,
             uv=self.uv.path,
             env=env,
             installed=self.target.installed,
-            constraints=self.order.constraint_files,
-            uv_args=(*more, *self.order.uv_args),
+            constraints=self.constraint_files,
+            uv_args=(*more, *self.uv_args),
             dry_run=dry_run,
-            offline=request.offline,
-            upgrade=request.upgrade,
+            offline=self.request.offline,
+            upgrade=self.request.upgrade,
         )
 
 
 def prepare(
     context: Context,
-    settings: Settings,
+    options: PlanOptions,
     *,
-    here: bool,
     detail: Callable[[str], None],
-    failed: tuple[tuple[str, str], ...] = (),
-    also: tuple[str, ...] = (),
-) -> Line:
-    """Walk the line up to the plan; nothing on the machine is changed.
+    purpose: Purpose = "plan",
+    machine: Machine | None = None,
+    failed: Sequence[tuple[str, str]] = (),
+    also: Sequence[str] = (),
+) -> Prepared:
+    """Make the plan; nothing on the machine is changed.
 
     Args:
         context: the doors.
-        settings: of the verb.
-        here: it will be installed here: the target must be here, and the index must answer if it is needed.
+        options: of the verb.
         detail: told what is looked at, for `-v`.
+        purpose: to "install", the target must be here, and the index must answer if it is needed.
+        machine: the machine to plan for, instead of the one that the options name.
         failed: builds (torch release, backend) that were tried and did not compute.
         also: packages to plan beside those that were asked for.
 
     Raises:
         TorchInstallError: anything but a plan that says "impossible"; that one is returned.
     """
-    from torchinstall.later import Later
     from torchinstall.planning.online import fresh_plan
-    from torchinstall.planning.request import order_of
 
-    catalog = catalog_of(context)
-    found = Later(lambda: find_place(context, settings, catalog))
-    machine = machine_of(context, settings)
-    order = order_of(settings, context, machine, catalog)
-    order = _further(order, failed, also)
-    catalog = _with_folders(catalog, order, detail)
-    find = target_here if here else target_planned
-    place, uv, target = find(found, context, settings, machine)
+    inputs = collect_inputs(context, options, detail=detail, purpose=purpose, machine=machine)
+    if failed or also:
+        wanted = (*inputs.request.requirements, *(requirement(name) for name in also))
+        request = structs.replace(inputs.request, requirements=wanted, failed=tuple(failed))
+        inputs = structs.replace(inputs, request=request)
+    target = inputs.target
     detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
     fresh = fresh_plan(
-        order.request,
-        machine,
+        inputs.request,
+        inputs.machine,
         target,
-        catalog,
+        inputs.catalog,
         context=context,
-        must_reach=here and not settings.on("dry_run"),
-        refresh=settings.on("refresh"),
-        allow_insecure=settings.texts("allow_insecure_host"),
+        must_reach=purpose == "install" and not options.dry_run,
+        refresh=options.refresh,
+        allow_insecure=options.allow_insecure_host,
         detail=detail,
     )
-    line = Line(
-        machine=machine,
+    plan = structs.replace(fresh.plan, warnings=(*fresh.plan.warnings, *inputs.notes))
+    known = {**structs.asdict(inputs), "catalog": fresh.catalog}
+    made = Prepared(**known, plan=plan, index_down=fresh.index_down)
+    return structs.replace(made, plan=made.command(context.env, dry_run=options.dry_run))
+
+
+def collect_inputs(
+    context: Context,
+    options: PlanOptions,
+    *,
+    detail: Callable[[str], None],
+    purpose: Purpose = "plan",
+    machine: Machine | None = None,
+) -> Inputs:
+    """Bring together what a plan is made from; arguments as for `prepare`.
+
+    Raises:
+        TorchInstallError: the machine, the target or what was asked for is not right.
+    """
+    catalog = catalog_of(context)
+    with ThreadPoolExecutor(1) as pool:
+        # Most of this is waiting for the interpreter to answer; meanwhile the machine is probed.
+        locating = pool.submit(_locate, context, options, catalog)
+        seen = machine_of(context, options) if machine is None else machine
+        request, asked = request_of(options, context, seen, catalog)
+    described = machine is not None or bool(options.machine) or options.root is not None
+    if purpose == "plan":
+        place, uv, target = _target_to_plan(locating.result, context, options, seen, described=described)
+    else:
+        located = locating.result()
+        if located is None:
+            raise TypeError("a Python that was only described cannot be installed into")
+        place, uv = located
+        target = place.target
+        if purpose == "install":
+            _require_installable(place, context, options, seen if described else None)
+    return Inputs(
+        machine=seen,
         target=target,
-        catalog=fresh.catalog,
-        order=order,
-        plan=_noted(fresh.plan, order),
+        catalog=_with_wheels(catalog, request, detail),
+        request=request,
+        uv_args=tuple(asked.uv_args),
+        constraint_files=tuple(asked.constraint_files),
+        notes=tuple(Message(slug=slug, message=message) for slug, message in asked.notes),
         place=place,
         uv=uv,
-        index_down=fresh.index_down,
     )
-    return structs.replace(line, plan=line.command(context.env, dry_run=settings.on("dry_run")))
-
-
-def _further(order: Order, failed: tuple[tuple[str, str], ...], also: tuple[str, ...]) -> Order:
-    """The order with what was learnt on the way."""
-    if not failed and not also:
-        return order
-    request = order.request
-    wanted = (*request.requirements, *(requirement(name) for name in also))
-    return structs.replace(order, request=structs.replace(request, requirements=wanted, failed=failed))
 
 
 def catalog_of(context: Context) -> Catalog:
@@ -190,30 +229,25 @@ def catalog_of(context: Context) -> Catalog:
     return load_catalog(context.path(directory) if directory else None, families=context.families)
 
 
-def _with_folders(catalog: Catalog, order: Order, detail: Callable[[str], None]) -> Catalog:
+def _with_wheels(catalog: Catalog, request: Request, detail: Callable[[str], None]) -> Catalog:
     """The catalog with the wheels of `--find-links`, and those asked for by path or URL, on top."""
-    asked = order.request.requirements
-    named = [item.url for item in asked if item.url and catalog.family(canonical_name(item.name)) is not None]
-    if not (order.request.find_links or named):
+    named = [
+        item.url
+        for item in request.requirements
+        if item.url and catalog.family(canonical_name(item.name)) is not None
+    ]
+    if not (request.find_links or named):
         return catalog
     from torchinstall.index.find_links import local_wheels, named_wheels
 
-    found = (local_wheels(order.request.find_links), named_wheels(named))
+    found = (local_wheels(request.find_links), named_wheels(named))
     for part in found:
         for note in part.notes:
             detail(note)
     return type(catalog)(catalog.tables, local=tuple(row for part in found for row in part.wheels))
 
 
-def _noted(plan: Plan, order: Order) -> Plan:
-    """The plan with a warning for everything that was left out on purpose."""
-    from torchinstall.core.messages import Message
-
-    notes = tuple(Message(slug=slug, message=message) for slug, message in order.notes)
-    return structs.replace(plan, warnings=(*plan.warnings, *notes)) if notes else plan
-
-
-def probed(context: Context, settings: Settings) -> Machine:
+def probed(context: Context, root: str | None = None) -> Machine:
     """The machine of `--root`, or this one.
 
     Raises:
@@ -221,17 +255,16 @@ def probed(context: Context, settings: Settings) -> Machine:
     """
     from torchinstall.probe import folder_system, probe_machine
 
-    root = settings.text("root")
     return probe_machine(context.system(context.env) if root is None else folder_system(context.path(root)))
 
 
-def machine_of(context: Context, settings: Settings) -> Machine:
+def machine_of(context: Context, options: MachineOptions) -> Machine:
     """The machine of `--machine FILE` (`-`: stdin), of `--root`, or this one.
 
     Raises:
         UsageError: the file cannot be read or is not a machine file, or there is more than one.
     """
-    names = settings.texts("machine")
+    names = options.machine
     if len(names) > 1:
         raise UsageError(
             "several-machines",
@@ -240,16 +273,10 @@ def machine_of(context: Context, settings: Settings) -> Machine:
             found=f"{len(names)} machine files",
             hints=("torchinstall plan --machine A --machine B plans for several",),
         )
-    return read_machine(context, names[0]) if names else probed(context, settings)
+    return _read_machine(context, names[0]) if names else probed(context, options.root)
 
 
-def read_machine(context: Context, name: str) -> Machine:
-    """The machine in a file (`-`: stdin).
-
-    Raises:
-        UsageError: the file cannot be read or is not a machine file.
-    """
-    from torchinstall.core.machine import decode_machine
+def _read_machine(context: Context, name: str) -> Machine:
 
     if name == "-":
         return decode_machine(context.stdin.read(), "stdin")
@@ -267,69 +294,55 @@ def read_machine(context: Context, name: str) -> Machine:
     return decode_machine(text, str(path))
 
 
-def place_of(context: Context, settings: Settings, catalog: Catalog, uv: Uv) -> Place:
-    """The environment that the settings name, or the one that is found.
-
-    Raises:
-        TargetError: there is none, or it is broken.
-    """
+def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[Place, Uv] | None:
+    """The environment and the uv that will serve it; None where a Python was described instead."""
     from torchinstall.install.environment import locate
 
-    return locate(
+    if options.python_version is not None:
+        return None
+    uv = context.find_uv(context.env)
+    place = locate(
         context.env,
         uv=uv.path,
         family=frozenset(row.package for row in catalog.families),
-        python=settings.text("python"),
-        venv=settings.text("venv"),
-        system=settings.on("system"),
+        python=options.python,
+        venv=options.venv,
+        system=options.system,
         cwd=context.cwd,
     )
+    return place, uv
 
 
-def find_place(context: Context, settings: Settings, catalog: Catalog) -> tuple[Place, Uv] | None:
-    """The environment and the uv that will serve it; None where a Python was described instead.
-
-    Raises:
-        TargetError: there is none, or it is broken.
-        ToolMissingError: there is no uv.
-    """
-    if settings.text("python_version") is not None:
-        return None
-    uv = context.find_uv(context.env)
-    return place_of(context, settings, catalog, uv), uv
-
-
-def target_here(
-    found: Later[tuple[Place, Uv] | None], context: Context, settings: Settings, machine: Machine
-) -> tuple[Place, Uv, Target]:
-    """The environment that will be changed.
+def _require_installable(
+    place: Place, context: Context, options: PlanOptions, described: Machine | None
+) -> None:
+    """The environment may be changed, and a described machine is of its platform.
 
     Raises:
-        TargetError: there is none, or it must not be changed.
-        ToolMissingError: there is no uv.
+        TargetError: it must not be changed.
         UsageError: a machine of another platform was described.
     """
     from torchinstall.install.environment import require_changeable
 
-    there = found.result()
-    if there is None:
-        raise TypeError("a Python that was only described cannot be installed into")
-    place, uv = there
-    require_changeable(place, context.env, settings.rest)
+    require_changeable(place, context.env, options.rest)
     target = place.target
-    if _described(settings) and (machine.os, machine.arch) != (target.os, target.arch):
+    if described is not None and (described.os, described.arch) != (target.os, target.arch):
         raise UsageError(
             "machine-elsewhere",
             "what was planned for that machine cannot be installed on this one",
             wanted=f"a machine file for {target.os} on {target.arch}",
-            found=f"{machine.os} on {machine.arch} ({settings.source('machine')})",
+            found=f"{described.os} on {described.arch} ({options.source('machine')})",
             hints=("torchinstall plan --machine FILE plans for it",),
         )
-    return place, uv, target
 
 
-def target_planned(
-    found: Later[tuple[Place, Uv] | None], context: Context, settings: Settings, machine: Machine
+def _target_to_plan(
+    located: Callable[[], tuple[Place, Uv] | None],
+    context: Context,
+    options: PlanOptions,
+    machine: Machine,
+    *,
+    described: bool,
 ) -> tuple[Place | None, Uv | None, Target]:
     """The target of a plan: a Python that was described, else the environment that `auto` would take.
 
@@ -338,24 +351,23 @@ def target_planned(
     """
     from torchinstall.core.tags import foreign_target, platform_tags
 
-    version = settings.text("python_version")
     try:
-        there = found.result()
+        there = located()
     except TorchInstallError as error:
-        asked = any(settings.given(name) for name in ("python", "venv", "system"))
-        if asked or not (_described(settings) or error.slug == "no-environment"):
+        named = any(options.is_set(name) for name in ("python", "venv", "system"))
+        if named or not (described or error.slug == "no-environment"):
             raise
         why = f"the Python that runs torchinstall, for want of another: {error.message}"
-        return None, None, _foreign(machine, context.python_version, why)
+        return None, None, structs.replace(foreign_target(machine, context.python_version), why=why)
     if there is None:
-        return None, None, foreign_target(machine, version or context.python_version)
+        return None, None, foreign_target(machine, options.python_version or context.python_version)
     place, uv = there
     target = place.target
-    if not _described(settings):
+    if not described:
         return place, uv, target
     if (machine.os, machine.arch) != (target.os, target.arch):
         why = f"the Python version of {target.prefix}, for the machine that was described"
-        return None, None, _foreign(machine, target.python_version, why)
+        return None, None, structs.replace(foreign_target(machine, target.python_version), why=why)
     libc, os_version = machine.libc or target.libc, machine.os_version or target.os_version
     target = structs.replace(
         target,
@@ -365,13 +377,3 @@ def target_planned(
         installed=(),
     )
     return place, uv, target
-
-
-def _foreign(machine: Machine, version: str, why: str) -> Target:
-    from torchinstall.core.tags import foreign_target
-
-    return structs.replace(foreign_target(machine, version), why=why)
-
-
-def _described(settings: Settings) -> bool:
-    return bool(settings.texts("machine")) or settings.text("root") is not None

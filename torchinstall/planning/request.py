@@ -1,50 +1,39 @@
-"""Settings and files made into the one value that the planner reads."""
+"""Options and files made into the one value that the planner reads."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.request import Channel, Request
+from torchinstall.core.request import Request
 from torchinstall.core.versions import dotted
+from torchinstall.planning.gpus import declared_gpus, visible_gpus
+from torchinstall.planning.options import PlanOptions
+from torchinstall.planning.requirements import ParsedRequirements, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.cli.settings import Settings
     from torchinstall.core.machine import Machine
     from torchinstall.planning.context import Context
 
-__all__ = ["DEFAULT_REQUIREMENTS", "ImageHint", "Order", "image_hint", "index_base_of", "order_of"]
+__all__ = ["DEFAULT_REQUIREMENTS", "ImageHint", "image_hint", "index_base_of", "request_of"]
 
 
 DEFAULT_REQUIREMENTS = ("torch", "torchvision")
 
 
-class Order(Struct, frozen=True, kw_only=True):
-    """What was asked for.
-
-    Attributes:
-        uv_args: for uv as they are: what followed `--`, editables, the user's own indexes.
-        constraint_files: paths, for uv.
-        notes: (slug, message) of what was left out on purpose.
-    """
-
-    request: Request
-    uv_args: tuple[str, ...] = ()
-    constraint_files: tuple[str, ...] = ()
-    notes: tuple[tuple[str, str], ...] = ()
-
-
-def order_of(settings: Settings, context: Context, machine: Machine, catalog: Catalog) -> Order:
-    """Make the request.
+def request_of(
+    options: PlanOptions, context: Context, machine: Machine, catalog: Catalog
+) -> tuple[Request, ParsedRequirements]:
+    """Make the request, and what else the arguments and files ask of uv.
 
     Args:
-        settings: of the verb.
+        options: of the verb.
         context: where relative paths start, and the variables of visible devices.
         machine: whose GPUs `--respect-visible-devices` counts.
         catalog: knows backends and products.
@@ -52,49 +41,47 @@ def order_of(settings: Settings, context: Context, machine: Machine, catalog: Ca
     Raises:
         UsageError: a requirement, backend, GPU, driver version or file that is not right.
     """
-    from torchinstall.planning.gpus import declared_gpus
-    from torchinstall.planning.requirements import Reader
-
-    base = index_base_of(settings)
+    base = index_base_of(options.index_base, options.source("index_base"))
     reader = Reader(context.cwd, context.env, base)
-    for text in settings.texts("reqs"):
+    for text in options.reqs:
         reader.argument(text)
-    for name in settings.texts("requirement"):
+    for name in options.requirement:
         reader.file(name)
-    for name in settings.texts("constraint"):
+    for name in options.constraint:
         reader.file(name, constraints=True)
-    asked = reader.asked
-    if not asked.requirements and not settings.texts("requirement") and not asked.uv_args:
+    asked = reader.parsed
+    if not asked.requirements and not options.requirement and not asked.uv_args:
         for text in DEFAULT_REQUIREMENTS:
             reader.argument(text)
-    folders = [*_folders(settings, context), *asked.find_links]
-    hint = _hint(settings, context, machine)
+    # A URL is kept as it is: whoever reads the folders says that it is none.
+    folders = [text if "://" in text else str(context.path(text)) for text in options.find_links]
+    hint = _hint(options, context, machine)
     if hint is not None:
         asked.notes.append(_hint_note(hint))
     request = Request(
         requirements=tuple(asked.requirements),
         constraints=tuple(asked.constraints),
-        backend=_backend(settings, catalog),
-        channel=cast("Channel", settings.text("channel") or "stable"),
-        require_gpu=settings.on("require_gpu"),
-        allow_cpu=settings.on("allow_cpu"),
-        prefer_gpu=settings.number("prefer_gpu"),
-        visible=_visible(settings, context, machine),
-        target_gpus=declared_gpus(settings.texts("target_gpu"), settings.source("target_gpu"), catalog),
-        target_driver=_version(settings, "target_driver"),
-        target_cuda=_version(settings, "target_cuda") if hint is None else hint.cuda,
+        backend=_backend(options, catalog),
+        channel=options.channel,
+        require_gpu=options.require_gpu,
+        allow_cpu=options.allow_cpu,
+        prefer_gpu=options.prefer_gpu,
+        visible=visible_gpus(context.env, machine) if options.respect_visible_devices else None,
+        target_gpus=declared_gpus(options.target_gpu, options.source("target_gpu"), catalog),
+        target_driver=_version(options.target_driver, options.source("target_driver")),
+        target_cuda=_version(options.target_cuda, options.source("target_cuda"))
+        if hint is None
+        else hint.cuda,
         index_base=base,
-        find_links=tuple(dict.fromkeys(folders)),
-        offline=settings.on("offline"),
-        upgrade=settings.on("upgrade"),
-        settings=settings.listing(),
+        find_links=tuple(dict.fromkeys([*folders, *asked.find_links])),
+        offline=options.offline,
+        upgrade=options.upgrade,
+        settings=options.listing(),
     )
-    return Order(
-        request=request,
-        uv_args=(*asked.uv_args, *_insecure(settings), *settings.rest),
-        constraint_files=tuple(asked.constraint_files),
-        notes=tuple(asked.notes),
-    )
+    for host in options.allow_insecure_host:  # uv must trust the hosts that our own reading trusts
+        asked.uv_args += ["--allow-insecure-host", host]
+    asked.uv_args += options.rest
+    return request, asked
 
 
 _SAYS_WHAT_FOR = (
@@ -108,12 +95,9 @@ _SAYS_WHAT_FOR = (
 )
 
 
-def _hint(settings: Settings, context: Context, machine: Machine) -> ImageHint | None:
+def _hint(options: PlanOptions, context: Context, machine: Machine) -> ImageHint | None:
     """What the image says about its machines, in a container build where nothing else says what it is for."""
-    told = any(settings.given(name) for name in _SAYS_WHAT_FOR) or settings.text("backend") not in (
-        None,
-        "auto",
-    )
+    told = any(options.is_set(name) for name in _SAYS_WHAT_FOR) or options.backend not in ("", "auto")
     if told or machine.gpus or "container" not in machine.environment:
         return None
     return image_hint(context.env)
@@ -127,8 +111,8 @@ def _hint_note(hint: ImageHint) -> tuple[str, str]:
     return "target-from-image", message
 
 
-def _backend(settings: Settings, catalog: Catalog) -> str:
-    name = (settings.text("backend") or "auto").strip().lower()
+def _backend(options: PlanOptions, catalog: Catalog) -> str:
+    name = (options.backend or "auto").strip().lower()
     if name == "auto" or catalog.backend(name) is not None:
         return name
     known = ("auto", *catalog.known_backends())
@@ -139,13 +123,12 @@ def _backend(settings: Settings, catalog: Catalog) -> str:
         "unknown-backend",
         f"no backend is called {name!r}",
         wanted="auto, cpu, xpu, or a name such as cu128 or rocm6.4",
-        found=f"{name} ({settings.source('backend')})",
+        found=f"{name} ({options.source('backend')})",
         hints=tuple(f"--backend {item}" for item in close) or ("--backend auto",),
     )
 
 
-def _version(settings: Settings, name: str) -> str | None:
-    text = settings.text(name)
+def _version(text: str | None, source: str) -> str | None:
     if not text:
         return text
     try:
@@ -155,47 +138,26 @@ def _version(settings: Settings, name: str) -> str | None:
             "bad-value",
             f"{text!r} is not a version",
             wanted="a version such as 580.95 or 12.8",
-            found=f"{text} ({settings.source(name)})",
+            found=f"{text} ({source})",
         ) from None
     return text
 
 
-def index_base_of(settings: Settings) -> str:
+def index_base_of(base: str, source: str) -> str:
     """The base URL of the PyTorch index or of its mirror.
 
     Raises:
         UsageError: it is no URL.
     """
-    base = settings.text("index_base") or ""
     if base.startswith(("https://", "http://", "file://")):
         return base.rstrip("/")
     raise UsageError(
         "bad-value",
         f"{base!r} is not the URL of an index",
         wanted="a URL that begins with https://",
-        found=f"{base} ({settings.source('index_base')})",
+        found=f"{base} ({source})",
         hints=("a folder of wheels is given with --find-links DIR",),
     )
-
-
-def _folders(settings: Settings, context: Context) -> list[str]:
-    # A URL is kept as it is: whoever reads the folders says that it is none.
-    return [text if "://" in text else str(context.path(text)) for text in settings.texts("find_links")]
-
-
-def _insecure(settings: Settings) -> tuple[str, ...]:
-    """Hosts that our own reading of the index trusts, uv must trust too."""
-    return tuple(
-        part for host in settings.texts("allow_insecure_host") for part in ("--allow-insecure-host", host)
-    )
-
-
-def _visible(settings: Settings, context: Context, machine: Machine) -> tuple[tuple[str, int], ...] | None:
-    if not settings.on("respect_visible_devices"):
-        return None
-    from torchinstall.planning.gpus import visible_gpus
-
-    return visible_gpus(context.env, machine)
 
 
 _REQUIRED_CUDA = re.compile(r"(?:^|[\s,])cuda>=(\d+\.\d+)")

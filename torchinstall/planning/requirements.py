@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
@@ -19,17 +20,23 @@ from torchinstall.core.redact import redact
 from torchinstall.core.request import requirement
 from torchinstall.index.urls import pytorch_index
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 if TYPE_CHECKING:
     from torchinstall.core.request import Requirement
 
 __all__ = [
     "URL",
-    "Asked",
+    "ParsedRequirements",
     "Reader",
     "is_path",
     "lines",
     "parse_requirement",
     "read_text",
+    "read_toml",
     "split_option",
     "wheel_name",
 ]
@@ -53,7 +60,7 @@ _TO_UV = {
 _INDEXES = frozenset({"--default-index", "--index"})
 
 
-class Asked(Struct, kw_only=True):
+class ParsedRequirements(Struct, kw_only=True):
     """What the arguments and files ask for.
 
     Attributes:
@@ -107,7 +114,7 @@ class Reader:
         self.cwd = cwd
         self.env = env
         self.index_base = index_base
-        self.asked = Asked()
+        self.parsed = ParsedRequirements()
         self._open: list[Path] = []
         self._in_constraints = False
 
@@ -128,7 +135,7 @@ class Reader:
         if path in self._open:
             raise UsageError("bad-requirements-file", f"{path} includes itself")
         if constraints and not self._in_constraints:
-            self.asked.constraint_files.append(str(path))
+            self.parsed.constraint_files.append(str(path))
         outer, self._in_constraints = self._in_constraints, constraints
         self._open.append(path)
         for number, line in lines(read_text(path)):
@@ -138,8 +145,6 @@ class Reader:
         self._in_constraints = outer
 
     def _pyproject(self, path: Path) -> None:
-        from torchinstall.cli.config import read_toml
-
         if not path.is_file():
             read_text(path)
         project = read_toml(path).get("project")
@@ -179,24 +184,24 @@ class Reader:
                 hints=("leave the hashes out, or pin with -c and let the index vouch for its files",),
             )
         if constraints:
-            self.asked.constraints.append(parse_requirement(line, where))
+            self.parsed.constraints.append(parse_requirement(line, where))
         else:
             self._requirement(line, where, path.parent)
 
     def _option(self, option: str, value: str, where: str, path: Path, *, constraints: bool) -> None:
-        asked = self.asked
+        parsed = self.parsed
         if option in ("-r", "--requirement"):
             self.file(value, constraints=constraints, base=path.parent)
         elif option in ("-c", "--constraint"):
             self.file(value, constraints=True, base=path.parent)
         elif option in ("-e", "--editable"):
-            asked.uv_args += ["--editable", self._local(value, path.parent)]
+            parsed.uv_args += ["--editable", self._local(value, path.parent)]
         elif option in ("-f", "--find-links"):
             self._find_links(value, where, path.parent)
         elif option == "--pre":
-            asked.uv_args += ["--prerelease", "allow"]
+            parsed.uv_args += ["--prerelease", "allow"]
         elif option == "--no-index":
-            asked.uv_args.append("--no-index")
+            parsed.uv_args.append("--no-index")
         elif option == "--prefer-binary":
             pass  # uv prefers wheels of a version anyway
         elif option in _TO_UV:
@@ -213,18 +218,18 @@ class Reader:
         if option in _INDEXES and self._is_torch_index(value):
             self._left_out(value, where)
         else:
-            self.asked.uv_args += [option, value]
+            self.parsed.uv_args += [option, value]
 
     def _find_links(self, value: str, where: str, base: Path) -> None:
         if self._is_torch_index(value):
             self._left_out(value, where)
         elif URL.match(value):
-            self.asked.uv_args += ["--find-links", value]
+            self.parsed.uv_args += ["--find-links", value]
         else:
-            self.asked.find_links.append(self._local(value, base))
+            self.parsed.find_links.append(self._local(value, base))
 
     def _left_out(self, value: str, where: str) -> None:
-        self.asked.notes.append(
+        self.parsed.notes.append(
             (
                 "index-line-ignored",
                 f"{where} names {redact(value)}; torchinstall chooses the PyTorch index itself",
@@ -242,10 +247,10 @@ class Reader:
             place = text if URL.match(text) else self._local(text, base)
             name = wheel_name(place)
             if name is None:
-                self.asked.uv_args.append(place)
+                self.parsed.uv_args.append(place)
                 return
             text = f"{name} @ {place if URL.match(place) else Path(place).as_uri()}"
-        self.asked.requirements.append(parse_requirement(text, where))
+        self.parsed.requirements.append(parse_requirement(text, where))
 
     def _file_url(self, place: str, base: Path) -> str:
         """What follows `name @`: a URL as it is, a path (also after `file:`) as an absolute one."""
@@ -282,6 +287,29 @@ def read_text(path: Path) -> str:
             wanted="a text file in UTF-8",
             found=getattr(error, "strerror", None) or str(error),
         ) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UsageError: it cannot be read or is not TOML.
+    """
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "bad-config",
+            f"{path} is not valid TOML: {error}",
+            hints=("correct the file, or ignore it with --no-config",),
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            "bad-config",
+            f"{path} cannot be read: {error.strerror}",
+            hints=("correct its permissions, or ignore it with --no-config",),
+        ) from error
+    return table
 
 
 def lines(text: str) -> list[tuple[int, str]]:
