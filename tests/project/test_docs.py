@@ -41,4 +41,4 @@ def test_every_slug_is_on_the_page_and_no_other() -> None:
     table = PAGE.read_text(encoding="utf-8").partition("## What you may be told")[2]
     rows = [line for line in table.splitlines() if line.startswith("| `")]
     listed = {slug for row in rows for slug in re.findall(r"`([a-z-]+)`", row.split("|")[1])}
-    assert set(said()) | {"uv-broken"} == listed  # install/uv.py says it for every verb
+    assert set(said()) == listed
