@@ -1,4 +1,4 @@
-"""The page about projects names every slug that the project room and its verbs can say, and no other."""
+"""The page about projects names every slug of the project package and its verbs, and no other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def said() -> Iterator[str]:
 
 
 def test_every_slug_is_on_the_page_and_no_other() -> None:
-    table = PAGE.read_text(encoding="utf-8").partition("## What you may be told")[2]
+    table = PAGE.read_text(encoding="utf-8").partition("## Messages")[2]
     rows = [line for line in table.splitlines() if line.startswith("| `")]
     listed = {slug for row in rows for slug in re.findall(r"`([a-z-]+)`", row.split("|")[1])}
     assert set(said()) == listed
