@@ -12,8 +12,7 @@ from tests.machines.golden import GOLDEN, MACHINES, seen
 from torchinstall.core.machine import decode_machine, machine_to_json
 from torchinstall.probe import folder_system, probe_machine
 from torchinstall.probe.detect import PROBES
-from torchinstall.probe.record import RecordingSystem
-from torchinstall.probe.replay import RECORD
+from torchinstall.probe.recording import RECORD, record_machine
 
 each_machine = pytest.mark.parametrize("folder", MACHINES, ids=lambda folder: folder.name)
 
@@ -52,17 +51,15 @@ def test_any_file_may_be_missing(folder: Path, tmp_path: Path) -> None:
 
 
 @each_machine
-def test_a_capture_of_a_machine_is_that_machine(folder: Path, tmp_path: Path) -> None:
+def test_a_recorded_machine_is_that_machine(folder: Path, tmp_path: Path) -> None:
     """The recorder loses nothing that a probe reads: what it writes is seen the same way."""
-    system = RecordingSystem(folder_system(folder))
-    first = probe_machine(system)
-    system.save(tmp_path / "copy", "recorded from a folder")
+    first = record_machine(folder_system(folder), tmp_path / "copy")
     second = probe_machine(folder_system(tmp_path / "copy"))
     assert machine_to_json(second.anonymous()) == machine_to_json(first.anonymous())
 
 
 @each_machine
-def test_a_fault_says_how_to_mend_it(folder: Path) -> None:
+def test_a_fault_says_how_to_fix_it(folder: Path) -> None:
     machine = probe_machine(folder_system(folder))
     for finding in machine.findings:
         if finding.status in ("broken", "denied"):

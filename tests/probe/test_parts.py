@@ -11,21 +11,26 @@ from hypothesis import strategies as st
 from tests.support.machine_folder import GIB, MachineFolder, nvml_gpu, nvml_rows
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Machine
-from torchinstall.probe import folder_system, nvidia_smi, pci, probe_machine
-from torchinstall.probe.adapters import nvidia_number
-from torchinstall.probe.host import engine, machine_arch, wsl_version
-from torchinstall.probe.jetson import tegra
-from torchinstall.probe.kfd import decode_gfx
-from torchinstall.probe.nvidia_kernel import kernel_driver
-from torchinstall.probe.nvml import cuda_text
-from torchinstall.probe.replay import stored_path
+from torchinstall.probe import folder_system, probe_machine
+from torchinstall.probe.amd import decode_gfx
+from torchinstall.probe.bus import displays, nvidia_number
+from torchinstall.probe.host import container_engine, machine_arch, wsl_version
+from torchinstall.probe.nvidia_sources import (
+    Smi,
+    cuda_text,
+    kernel_driver,
+    query_smi,
+    smi_library_version,
+    tegra,
+)
+from torchinstall.probe.recording import stored_path
 
 
 def linux(root: Path, **record: object) -> MachineFolder:
     return MachineFolder(root, "built from a test", platform="linux", machine="x86_64", **record)
 
 
-def look(folder: MachineFolder) -> Machine:
+def detect(folder: MachineFolder) -> Machine:
     return probe_machine(folder_system(folder.write()))
 
 
@@ -100,9 +105,9 @@ def test_architectures(name: str, arch: str) -> None:
 
 def test_an_architecture_without_builds_is_said(tmp_path: Path) -> None:
     folder = MachineFolder(tmp_path, "built from a test", platform="linux", machine="riscv64")
-    assert "unsupported-arch" in slugs(look(folder))
+    assert "unsupported-arch" in slugs(detect(folder))
     folder = MachineFolder(tmp_path, "built from a test", platform="freebsd14", machine="x86_64")
-    assert "unsupported-os" in slugs(look(folder))
+    assert "unsupported-os" in slugs(detect(folder))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +158,7 @@ def test_wsl(tmp_path: Path, release: str, number: int | None) -> None:
     ],
 )
 def test_container_engines(tmp_path: Path, path: str, text: str, name: str | None) -> None:
-    assert engine(folder_system(linux(tmp_path).file(path, text).write())) == name
+    assert container_engine(folder_system(linux(tmp_path).file(path, text).write())) == name
 
 
 @pytest.mark.parametrize(
@@ -170,9 +175,9 @@ def test_jetson_releases(tmp_path: Path, line: str, release: str | None) -> None
     assert (board.l4t if board else None) == release
 
 
-def smi(tmp_path: Path, stdout: str) -> nvidia_smi.Smi:
+def smi(tmp_path: Path, stdout: str) -> Smi:
     folder = linux(tmp_path).note("commands", {"nvidia-smi": {"returncode": 0, "stdout": stdout}})
-    return nvidia_smi.query(folder_system(folder.write()), 1)
+    return query_smi(folder_system(folder.write()), 1)
 
 
 def test_smi_lines(tmp_path: Path) -> None:
@@ -203,7 +208,7 @@ def test_smi_errors_on_stdout_are_no_gpus(tmp_path: Path, text: str) -> None:
 def test_the_library_version_after_a_mismatch(tmp_path: Path) -> None:
     text = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.95\n"
     folder = linux(tmp_path).note("commands", {"nvidia-smi -L": {"returncode": 18, "stdout": text}})
-    assert nvidia_smi.library_version(folder_system(folder.write()), 1) == "580.95"
+    assert smi_library_version(folder_system(folder.write()), 1) == "580.95"
 
 
 def test_stored_paths_work_on_every_file_system() -> None:
@@ -221,7 +226,7 @@ def test_a_folder_may_also_hold_plain_colons_and_real_links(tmp_path: Path) -> N
     for name, text in (("vendor", "0x1002\n"), ("device", "0x744c\n"), ("class", "0x030000\n")):
         (device / name).write_text(text)
     (device / "driver").symlink_to("../../../../bus/pci/drivers/amdgpu")
-    (found,) = pci.displays(folder_system(tmp_path), pci.AMD)
+    (found,) = displays(folder_system(tmp_path), "amd")
     assert (found.pci_id, found.driver, found.address) == ("1002:744c", "amdgpu", "0000:03:00.0")
 
 
@@ -233,7 +238,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_cpu_nodes_of_kfd_are_no_gpus(tmp_path: Path) -> None:
     folder = linux(tmp_path).kfd(0, cpu_cores_count=64, simd_count=0, gfx_target_version=0)
-    machine = look(folder)
+    machine = detect(folder)
     assert machine.gpus == ()
     assert not [row for row in machine.findings if row.probe == "amd" and row.status != "absent"]
 
@@ -241,7 +246,7 @@ def test_cpu_nodes_of_kfd_are_no_gpus(tmp_path: Path) -> None:
 def test_an_unserved_integrated_gpu_without_nodes_stops_nobody(tmp_path: Path) -> None:
     """A container on a desktop processor with a small GPU is a machine without one, not a fault."""
     folder = linux(tmp_path).files("/.dockerenv").kfd(1, simd_count=4, gfx_target_version=100306)
-    machine = look(folder)
+    machine = detect(folder)
     assert [gpu.gfx_target for gpu in machine.gpus] == ["gfx1036"]
     assert "no-device-node" not in slugs(machine)
 
@@ -251,17 +256,17 @@ def test_permission_names_the_groups_of_the_nodes(tmp_path: Path) -> None:
     folder.kfd(1, simd_count=96, gfx_target_version=110000)
     folder.note("access", {"/dev/kfd": False, "/dev/dri/renderD128": False})
     folder.note("groups", {"/dev/kfd": "render", "/dev/dri/renderD128": "video"})
-    (finding,) = [row for row in look(folder).findings if row.slug == "kfd-permission"]
+    (finding,) = [row for row in detect(folder).findings if row.slug == "kfd-permission"]
     assert finding.hint == "sudo usermod -aG render,video $USER, then log in again"
     folder.note("groups", {"/dev/kfd": "$(reboot)", "/dev/dri/renderD128": "root"})
-    (finding,) = [row for row in look(folder).findings if row.slug == "kfd-permission"]
+    (finding,) = [row for row in detect(folder).findings if row.slug == "kfd-permission"]
     assert finding.hint == "sudo usermod -aG render,video $USER, then log in again"
 
 
 def test_a_render_node_alone_may_be_barred(tmp_path: Path) -> None:
     folder = linux(tmp_path).files("/dev/kfd", "/dev/dri/renderD128")
     folder.kfd(1, simd_count=96, gfx_target_version=110000).note("access", {"/dev/dri/renderD128": False})
-    assert "render-permission" in slugs(look(folder))
+    assert "render-permission" in slugs(detect(folder))
 
 
 def test_other_nvml_faults_have_names(tmp_path: Path) -> None:
@@ -269,7 +274,7 @@ def test_other_nvml_faults_have_names(tmp_path: Path) -> None:
     for index, code in ((1, 8), (2, 999)):
         rows.insert(5, {"what": "gpu", "index": index, "code": code, "text": "said"})
     folder = linux(tmp_path).nvidia_module("580.95.05").nvidia_nodes(3).nvml(rows)
-    assert {"gpu-without-power", "gpu-unreadable"} <= slugs(look(folder))
+    assert {"gpu-without-power", "gpu-unreadable"} <= slugs(detect(folder))
 
 
 def test_a_library_that_refuses_for_no_known_reason(tmp_path: Path) -> None:
@@ -278,7 +283,7 @@ def test_a_library_that_refuses_for_no_known_reason(tmp_path: Path) -> None:
         {"what": "init", "code": 999, "text": "Unknown"},
     ]
     folder = linux(tmp_path).nvidia_module("580.95.05").nvidia_nodes().nvml(rows)
-    machine = look(folder)
+    machine = detect(folder)
     assert "nvml-refused" in slugs(machine)
     assert machine.drivers[0].version == "580.95.05"
 
@@ -288,7 +293,7 @@ def test_a_crash_in_libcuda_costs_nothing_but_itself(tmp_path: Path) -> None:
     folder = (
         linux(tmp_path).nvidia_module("580.95.05").nvidia_nodes().nvml(rows, "crash: SIGSEGV (no message)")
     )
-    machine = look(folder)
+    machine = detect(folder)
     assert len(machine.gpus) == 1
     assert "libcuda-unusable" in slugs(machine)
 
@@ -297,21 +302,21 @@ def test_a_gpu_that_the_driver_leaves_out_without_a_known_reason(tmp_path: Path)
     rows = nvml_rows("580.95.05", 13000, [nvml_gpu(0, "NVIDIA L4", (8, 9), "10de:27b8")])
     folder = linux(tmp_path).nvidia_module("580.95.05").nvidia_nodes().nvml(rows)
     folder.pci("0000:01:00.0", "10de:27b8", driver="nvidia").pci("0000:09:00.0", "10de:27b8")
-    machine = look(folder)
+    machine = detect(folder)
     assert len(machine.gpus) == 1
     assert "gpu-unlisted" in slugs(machine)
 
 
 def test_a_loaded_driver_without_any_gpu(tmp_path: Path) -> None:
     folder = linux(tmp_path).nvidia_module("580.95.05").nvidia_nodes()
-    machine = look(folder)
+    machine = detect(folder)
     assert machine.gpus == ()
     assert "driver-without-gpu" in slugs(machine)
 
 
 def test_rocm_in_wsl_that_sees_nothing(tmp_path: Path) -> None:
     folder = linux(tmp_path).files("/dev/dxg").file("/opt/rocm/.info/version", "7.2.1-43\n")
-    machine = look(folder)
+    machine = detect(folder)
     assert "rocm-without-gpu" in slugs(machine)
     assert machine.drivers[0].rocm_version == "7.2.1"
 
@@ -321,30 +326,31 @@ def test_the_newest_rocm_folder_counts(tmp_path: Path) -> None:
     folder.kfd(1, simd_count=96, gfx_target_version=110000)
     for version in ("6.4.1", "7.10.0", "7.2.0"):
         folder.file(f"/opt/rocm-{version}/.info/version", f"{version}-1\n")
-    assert look(folder).drivers[0].rocm_version == "7.10.0"
+    assert detect(folder).drivers[0].rocm_version == "7.10.0"
 
 
 @pytest.mark.parametrize("variable", ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"])
 def test_jobs_without_a_gpu(tmp_path: Path, variable: str) -> None:
-    assert "job-without-gpu" in slugs(look(linux(tmp_path, env={variable: "1"})))
+    assert "job-without-gpu" in slugs(detect(linux(tmp_path, env={variable: "1"})))
 
 
 def test_a_login_node_only_where_there_is_no_gpu(tmp_path: Path) -> None:
     folder = linux(tmp_path).files("/etc/slurm/slurm.conf")
-    assert "hpc-login-node" in slugs(look(folder))
+    assert "hpc-login-node" in slugs(detect(folder))
     folder.files("/dev/kfd", "/dev/dri/renderD128").kfd(1, simd_count=96, gfx_target_version=110000)
-    assert "hpc-login-node" not in slugs(look(folder))
+    assert "hpc-login-node" not in slugs(detect(folder))
 
 
 def test_memory_comes_from_the_folder(tmp_path: Path) -> None:
     folder = linux(tmp_path).file("/proc/meminfo", "MemTotal:       65849908 kB\nMemFree: 1 kB\n")
-    assert look(folder).memory_bytes == 65849908 * 1024
+    assert detect(folder).memory_bytes == 65849908 * 1024
     folder.file("/proc/self/cgroup", "0::/job/1\n").file("/sys/fs/cgroup/job/1/memory.max", f"{GIB}\n")
-    assert "memory-limit" in slugs(look(folder))
+    assert "memory-limit" in slugs(detect(folder))
 
 
 def test_variables_with_secrets_are_named_and_not_shown(tmp_path: Path) -> None:
-    machine = look(linux(tmp_path, env={"https_proxy": "http://me:hush@proxy:3128", "NO_PROXY": "intranet"}))
+    env = {"https_proxy": "http://me:hush@proxy:3128", "NO_PROXY": "intranet"}
+    machine = detect(linux(tmp_path, env=env))
     (finding,) = [row for row in machine.findings if "network" in row.detail]
     assert "HTTPS_PROXY, NO_PROXY" in finding.detail
     assert "hush" not in str(machine)

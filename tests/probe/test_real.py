@@ -16,9 +16,8 @@ import pytest
 from torchinstall.core.machine import Finding
 from torchinstall.probe import folder_system, probe_machine, real_system
 from torchinstall.probe.detect import collect
-from torchinstall.probe.facts import Fact
-from torchinstall.probe.processes import answer_of, run
-from torchinstall.probe.system import CommandResult, System
+from torchinstall.probe.real import library_answer, run_command
+from torchinstall.probe.system import CommandResult, Fact, System
 
 SMI = "0, NVIDIA GeForce RTX 3090, 535.54.03, 24576 MiB, GPU-0, 0x220410DE, 8.6"
 
@@ -127,7 +126,7 @@ def test_the_smi_rung_with_a_real_process(tmp_path: Path) -> None:
 def test_a_command_that_hangs_is_stopped_and_heard(tmp_path: Path) -> None:
     tool = script(tmp_path / "slow", "echo first; sleep 60")
     start = time.monotonic()
-    result = run([str(tool)], 0.5, {"PATH": os.environ["PATH"]})
+    result = run_command([str(tool)], 0.5, {"PATH": os.environ["PATH"]})
     assert time.monotonic() - start < 2
     assert (result.returncode, result.stdout, result.problem) == (None, "first\n", "timeout")
 
@@ -136,7 +135,7 @@ def test_a_command_that_cannot_start(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_bytes(b"\x7fELF nonsense")
     broken.chmod(0o755)
-    result = run([str(broken)], 1, {})
+    result = run_command([str(broken)], 1, {})
     assert result.returncode is None
     assert result.problem is not None
     assert result.problem.startswith("cannot start")
@@ -144,7 +143,7 @@ def test_a_command_that_cannot_start(tmp_path: Path) -> None:
 
 def test_rows_of_a_child_that_talks_nonsense() -> None:
     text = '{"what": "count"}\nnonsense\n[1]\n{"what": "end"}\n{"cut'
-    answer = answer_of(CommandResult(returncode=-6, stdout=text, stderr="a\nlast words"))
+    answer = library_answer(CommandResult(returncode=-6, stdout=text, stderr="a\nlast words"))
     assert [row["what"] for row in answer.rows] == ["count", "end"]
     assert answer.problem == "crash: SIGABRT (last words)"
 

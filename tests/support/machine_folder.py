@@ -1,4 +1,4 @@
-"""Make machine folders (layout: `torchinstall/probe/folder.py`) with the shapes that real kernels show."""
+"""Make machine folders (layout: `torchinstall/probe/recording.py`) with the shapes that real kernels show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchinstall.probe.replay import RECORD, stored_path
+from torchinstall.probe.recording import RECORD, stored_path
 
 __all__ = ["GIB", "MachineFolder", "nvml_gpu", "nvml_rows"]
 
@@ -80,7 +80,7 @@ class MachineFolder:
         return self.files("/dev/nvidiactl", "/dev/nvidia-uvm", *(f"/dev/nvidia{n}" for n in range(count)))
 
     def nvml(self, rows: Sequence[Mapping[str, Any]], problem: str | None = None) -> MachineFolder:
-        """What NVML and libcuda answered (the rows of `ask_nvidia.py`)."""
+        """What NVML and libcuda answered (the rows of `nvml_script.py`)."""
         return self.note("answers", {"nvidia": {"rows": list(rows), "problem": problem}})
 
     def kfd(self, number: int, **properties: int) -> MachineFolder:

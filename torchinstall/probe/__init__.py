@@ -1,39 +1,36 @@
-"""Look at the machine: one file per vendor, one door to the operating system (`system.py`)."""
+"""Examine the machine: one file per vendor, one door to the operating system (`system.py`)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from torchinstall.core.machine import Machine
-    from torchinstall.probe.system import System
+from torchinstall.core.machine import Machine
+from torchinstall.probe.system import System
 
 __all__ = ["folder_system", "probe_machine", "real_system"]
 
 
 def probe_machine(system: System) -> Machine:
     """What this machine is; never raises, and answers within three seconds."""
-    from torchinstall.probe.detect import probe_machine as look
+    from torchinstall.probe import detect  # only who probes pays for the probes
 
-    return look(system)
+    return detect.probe_machine(system)
 
 
 def real_system(env: Mapping[str, str]) -> System:
     """The machine that this process runs on, with these environment variables."""
-    from torchinstall.probe.real import RealSystem
+    from torchinstall.probe import real  # starts processes
 
-    return RealSystem(env)
+    return real.real_system(env)
 
 
 def folder_system(root: Path) -> System:
-    """A captured machine (`scripts/capture_machine.py`).
+    """A machine recorded by `torchinstall probe --record DIR`.
 
     Raises:
         UsageError: `root` is not a folder.
     """
-    from torchinstall.probe.replay import FolderSystem
+    from torchinstall.probe import recording
 
-    return FolderSystem(root)
+    return recording.folder_system(root)

@@ -1,23 +1,24 @@
-"""AMD: the KFD topology first, then the bus; on Windows its display adapters; in WSL its own tools."""
+"""AMD: the KFD topology first, then the bus; on Windows its display adapters; in WSL its own tools.
+
+KFD is the compute part of amdgpu: its topology names every GPU with its gfx target, without any userland.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 
-from torchinstall.core.machine import Driver, Finding, Gpu
+from torchinstall.core.machine import Driver, Gpu
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.probe import amd_faults as faults
-from torchinstall.probe import pci, tables
-from torchinstall.probe.adapters import display_adapters
-from torchinstall.probe.facts import Fact, clean, version_number
-from torchinstall.probe.kfd import KfdNode, kfd_nodes
-from torchinstall.probe.system import System
+from torchinstall.probe import bus
+from torchinstall.probe.amd_faults import KfdNode
+from torchinstall.probe.system import Fact, System, clean, version_number
 
-__all__ = ["probe_amd"]
+__all__ = ["decode_gfx", "kfd_nodes", "probe_amd"]
 
 _MODULE = "/sys/module/amdgpu"
-_TOOL_TIMEOUT_S = 1.0
+_TIMEOUT_S = 1.0
 
 
 def probe_amd(system: System) -> Iterator[Fact]:
@@ -27,9 +28,9 @@ def probe_amd(system: System) -> Iterator[Fact]:
     if system.platform == "win32":
         yield from _windows(system)
         return
-    bus = pci.displays(system, pci.AMD)
+    devices = bus.displays(system, "amd")
     nodes = kfd_nodes(system)
-    if not bus and not nodes:
+    if not devices and not nodes:
         yield from _wsl(system) if system.exists("/dev/dxg") else (faults.nothing(),)
         return
     if nodes or system.exists(_MODULE):
@@ -41,32 +42,31 @@ def probe_amd(system: System) -> Iterator[Fact]:
         )
     readable = [node for node in nodes if not node.denied]
     fault = faults.out_of_reach(system, readable) if readable else None
-    # A small integrated GPU that no build serves is not worth stopping for.
-    if fault is not None and any(tables.served_gfx(node.gfx_target or "") for node in readable):
+    # A small integrated GPU that no build supports is not worth stopping for.
+    if fault is not None and any(bus.served_gfx(node.gfx_target) for node in readable):
         yield fault
         return
     yield from faults.denied_nodes(nodes)
-    given = [node for node in readable if fault or node.render is None or system.access(node.render)]
-    gpus = [_gpu(system, node, place) for place, node in enumerate(given)]
+    usable = [node for node in readable if fault or node.render is None or system.access(node.render)]
+    gpus = [_gpu(system, node, index) for index, node in enumerate(usable)]
     yield from gpus
-    yield from (faults.withheld(node) for node in readable if node not in given)
+    yield from (faults.withheld(node) for node in readable if node not in usable)
     if gpus:
-        targets = ", ".join(gpu.gfx_target or "unknown" for gpu in gpus)
-        yield Finding(probe="amd", status="found", detail=f"{targets} through KFD", source="kfd")
-    seen = {node.address for node in readable}
+        yield faults.working([gpu.gfx_target or "unknown" for gpu in gpus])
     if not any(node.denied for node in nodes):
-        left = [device for device in bus if device.address not in seen]
+        seen = {node.address for node in readable}
+        left = [device for device in devices if device.address not in seen]
         yield from _not_in_kfd(system, left, len(gpus))
     if gpus and (override := clean(system.env.get("HSA_OVERRIDE_GFX_VERSION"))):
         yield faults.override(override)
 
 
-def _gpu(system: System, node: KfdNode, place: int) -> Gpu:
-    folder = f"/sys/bus/pci/devices/{node.address}"
+def _gpu(system: System, node: KfdNode, index: int) -> Gpu:
+    name = system.read_text(f"/sys/bus/pci/devices/{node.address}/product_name") if node.address else None
     return Gpu(
         vendor="amd",
-        index=place,
-        name=clean(system.read_text(f"{folder}/product_name")) if node.address else None,
+        index=index,
+        name=clean(name),
         gfx_target=node.gfx_target,
         memory_bytes=node.memory_bytes,
         pci_id=node.pci_id,
@@ -75,47 +75,112 @@ def _gpu(system: System, node: KfdNode, place: int) -> Gpu:
     )
 
 
-def _not_in_kfd(system: System, left: Sequence[pci.PciDevice], first: int) -> Iterator[Fact]:
+def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> Iterator[Fact]:
     """GPUs that the bus shows and KFD does not; the catalog knows them by their PCI id.
 
-    One that some build could serve is out of reach; one that none serves is merely listed.
+    One that some build could support is out of reach; one that none supports is merely listed.
     """
     for device in left:
-        if device.driver in pci.PASSED_THROUGH:
-            yield faults.passed_through(device)
-            continue
-        served = _served(device)
-        if not served:
+        if (fault := bus.passed_through("amd", device)) is not None:
+            yield fault
+        elif _served(device):
+            yield faults.outside_kfd(device, system, served=True, tool_found=_enumerator(system))
+        else:
             yield Gpu(vendor="amd", index=first, pci_id=device.pci_id, source="pci")
             first += 1
-        yield faults.outside_kfd(device, system, served=served, said=_enumerator(system) if served else None)
+            yield faults.outside_kfd(device, system, served=False)
 
 
 def _enumerator(system: System) -> str | None:
-    """What ROCm's own tool makes of the machine: a confirmation, never the source of a GPU."""
-    result = system.run(("rocm_agent_enumerator",), _TOOL_TIMEOUT_S)
-    names = [line.strip() for line in result.stdout.splitlines()]
-    found = [name for name in names if re.fullmatch(r"gfx[0-9a-f]{3,5}", name) and name != "gfx000"]
-    return ", ".join(dict.fromkeys(found)) or None
+    """What ROCm's own tool finds: a confirmation, never the source of a GPU."""
+    lines = (system.run(("rocm_agent_enumerator",), _TIMEOUT_S).stdout or "").splitlines()
+    names = [line.strip() for line in lines if re.fullmatch(r"\s*gfx[0-9a-f]{3,5}\s*", line)]
+    return ", ".join(dict.fromkeys(name for name in names if name != "gfx000")) or None
 
 
-def _served(device: pci.PciDevice) -> bool:
-    """Whether some build may carry code for it; an id that no table knows may be a new product."""
+def _served(device: bus.PciDevice) -> bool:
+    """Whether some build may contain code for it; an id that no table knows may be a new product."""
     if device.driver == "radeon":
-        return False  # the old driver's GPUs are older than everything that ROCm served
-    fact = tables.product("amd", device.pci_id)
-    return fact is None or fact.code is None or tables.served_gfx(fact.code)
+        return False  # the old driver's GPUs are older than everything that ROCm supported
+    fact = bus.product("amd", device.pci_id)
+    return fact is None or fact.code is None or bus.served_gfx(fact.code)
 
 
 def _rocm_version(system: System) -> str | None:
-    """The ROCm userland that is installed; wheels bring their own, so it only tells, it never decides."""
-    folders = ["/opt/rocm", "/opt/rocm/core"]
+    """The ROCm userland that is installed; wheels bring their own, so this informs and never decides."""
     others = [name for name in system.listdir("/opt") if re.fullmatch(r"rocm-[\d.]+", name)]
     others.sort(key=lambda name: dotted_or_none(name[5:]) or (), reverse=True)
-    for folder in (*folders, *(f"/opt/{name}" for name in others)):
-        if version := version_number(system.read_text(f"{folder}/.info/version")):
+    for folder in ("rocm", "rocm/core", *others):
+        if version := version_number(system.read_text(f"/opt/{folder}/.info/version")):
             return version
     return None
+
+
+_NODES = "/sys/class/kfd/kfd/topology/nodes"
+_LARGEST_MEMORY = 1 << 62
+
+
+def kfd_nodes(system: System) -> tuple[KfdNode, ...]:
+    """GPU nodes in the order of their numbers; processors are omitted."""
+    names = sorted((name for name in system.listdir(_NODES) if re.fullmatch(r"\d{1,4}", name)), key=int)
+    nodes = (_node(system, name) for name in names)
+    return tuple(node for node in nodes if node is not None)
+
+
+def _node(system: System, name: str) -> KfdNode | None:
+    folder = f"{_NODES}/{name}"
+    text = system.read_text(f"{folder}/properties")
+    if text is None:
+        exists = system.exists(f"{folder}/properties")
+        return KfdNode(number=int(name), denied=True) if exists else None
+    values = _numbers(text)
+    gfx = decode_gfx(values.get("gfx_target_version", 0))
+    if gfx is None or values.get("simd_count", 1) == 0:
+        return None
+    vendor, device = values.get("vendor_id", 0x1002), values.get("device_id")
+    minor = values.get("drm_render_minor", 0)
+    return KfdNode(
+        number=int(name),
+        gfx_target=gfx,
+        pci_id=None if device is None else f"{vendor & 0xFFFF:04x}:{device & 0xFFFF:04x}",
+        address=_address(values),
+        memory_bytes=_memory(system, folder),
+        render=f"/dev/dri/renderD{minor}" if 0 < minor < 1024 else None,
+        integrated=True if values.get("cpu_cores_count", 0) > 0 else None,
+    )
+
+
+def decode_gfx(version: int) -> str | None:
+    """`gfx_target_version` 110501 as `gfx1151`: major, minor and step, the last two as hexadecimal digits.
+
+    The rule is that of ROCm's `rocm_agent_enumerator`; None for 0 (a processor) and for what cannot be one.
+    """
+    major, minor, step = version // 10000, version // 100 % 100, version % 100
+    if not 0 < major < 100 or minor > 15 or step > 15:
+        return None
+    return f"gfx{major}{minor:x}{step:x}"
+
+
+def _numbers(text: str) -> dict[str, int]:
+    """`key value` lines with whole numbers."""
+    return {key: int(value) for key, value in re.findall(r"(?m)^\s*(\S+)\s+([0-9]{1,20})\s*$", text)}
+
+
+def _address(values: dict[str, int]) -> str | None:
+    location = values.get("location_id")
+    if location is None:
+        return None
+    domain = values.get("domain", 0) & 0xFFFF
+    return f"{domain:04x}:{location >> 8 & 0xFF:02x}:{location >> 3 & 0x1F:02x}.{location & 7}"
+
+
+def _memory(system: System, folder: str) -> int | None:
+    """The sum of its banks of frame-buffer memory (heap types 1 and 2 of the KFD ABI)."""
+    banks = system.listdir(f"{folder}/mem_banks")
+    texts = (system.read_text(f"{folder}/mem_banks/{bank}/properties") or "" for bank in banks)
+    own = (values for values in map(_numbers, texts) if values.get("heap_type") in (1, 2))
+    total = sum(values.get("size_in_bytes", 0) for values in own)
+    return total if 0 < total < _LARGEST_MEMORY else None
 
 
 def _wsl(system: System) -> Iterator[Fact]:
@@ -124,11 +189,11 @@ def _wsl(system: System) -> Iterator[Fact]:
     if rocm is None and system.library("librocdxg.so", "librocdxg.so.1") is None:
         yield faults.nothing()
         return
-    result = system.run(("rocminfo",), _TOOL_TIMEOUT_S, {"HSA_ENABLE_DXG_DETECTION": "1"})
-    agents = _rocminfo_gpus(result.stdout)
+    result = system.run(("rocminfo",), _TIMEOUT_S, {"HSA_ENABLE_DXG_DETECTION": "1"})
+    agents = _rocminfo_gpus(result.stdout or "")
     yield Driver(vendor="amd", rocm_version=rocm, source="/opt/rocm")
-    for place, (gfx, name) in enumerate(agents):
-        yield Gpu(vendor="amd", index=place, name=name, gfx_target=gfx, source="rocminfo")
+    for index, (gfx, name) in enumerate(agents):
+        yield Gpu(vendor="amd", index=index, name=name, gfx_target=gfx, source="rocminfo")
     yield faults.wsl(found=bool(agents))
 
 
@@ -144,22 +209,13 @@ def _rocminfo_gpus(text: str) -> list[tuple[str, str | None]]:
 
 
 def _windows(system: System) -> Iterator[Fact]:
-    adapters = display_adapters(system, pci.AMD)
+    adapters = bus.display_adapters(system, "amd")
     if not adapters:
-        yield Finding(
-            probe="amd", status="absent", detail="no AMD display adapter", source="display adapters"
-        )
+        yield faults.nothing_on_windows()
         return
     driven = [adapter for adapter in adapters if not adapter.basic]
-    runtime = system.library("amdhip64_7.dll", "amdhip64_6.dll", "amdhip64.dll")
     if driven:
         yield Driver(vendor="amd", version=version_number(driven[0].driver_version), source="display-adapter")
-    for place, adapter in enumerate(adapters):
-        yield Gpu(
-            vendor="amd",
-            index=place,
-            name=None if adapter.basic else adapter.name,
-            pci_id=adapter.pci_id,
-            source="display-adapter",
-        )
+    yield from bus.adapter_gpus("amd", adapters)
+    runtime = system.library("amdhip64_7.dll", "amdhip64_6.dll", "amdhip64.dll")
     yield faults.windows(driven=bool(driven), runtime=runtime)

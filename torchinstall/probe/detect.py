@@ -1,25 +1,24 @@
-"""Put everything that the probes saw together into one machine."""
+"""Run the probes side by side within a time budget, and put together what they found as one machine."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec import Struct, field
 
-from torchinstall.core.machine import Driver, Finding, Gpu, Libc, Machine, Os
+from torchinstall.core.machine import Driver, Finding, Gpu, Machine, Os
 from torchinstall.probe.amd import probe_amd
 from torchinstall.probe.apple import probe_apple
-from torchinstall.probe.facts import Fact, HostFact, Probe, Word
 from torchinstall.probe.host import machine_arch, probe_host
 from torchinstall.probe.intel import probe_intel
 from torchinstall.probe.nvidia import probe_nvidia
 from torchinstall.probe.surroundings import probe_surroundings, without_gpu
-from torchinstall.probe.system import System
+from torchinstall.probe.system import Fact, HostFact, Probe, System, finding
 
 __all__ = ["BUDGET_S", "PROBES", "collect", "probe_machine"]
-
 
 PROBES = {
     "host": probe_host,
@@ -31,50 +30,31 @@ PROBES = {
 }
 """One row a probe; a new vendor is one more."""
 
-_SYSTEMS: dict[str, Os] = {"win32": "windows", "darwin": "macos"}
+BUDGET_S = 2.8
+"""All probes together may take this long; the design promises an answer within three seconds."""
 
-_WORDS = ("wsl2", "container", "ci", "jetson")
+_SYSTEMS: dict[str, Os] = {"win32": "windows", "darwin": "macos"}
 
 
 def probe_machine(system: System) -> Machine:
-    """Look at everything at once; never raises, and answers within three seconds."""
+    """What this machine is; never raises, and answers within three seconds."""
     facts = collect(PROBES, system)
     gpus = tuple(fact for fact in facts if isinstance(fact, Gpu))
-    words = {fact.text for fact in facts if isinstance(fact, Word)}
-    values = _values(facts)
-    rosetta = values.get("rosetta") is True
     findings = [fact for fact in facts if isinstance(fact, Finding)]
     if not gpus:
         findings.extend(without_gpu(system))
+    host = [fact for fact in facts if isinstance(fact, HostFact)]
+    marks = [fact.value for fact in host if fact.name == "environment"]
+    values: dict[str, Any] = {fact.name: fact.value for fact in reversed(host) if fact.name != "environment"}
     return Machine(
         os=_SYSTEMS.get(system.platform, "linux"),
-        arch="aarch64" if rosetta else machine_arch(system.machine),
-        os_version=_text(values.get("os_version")),
-        libc=libc if isinstance(libc := values.get("libc"), Libc) else None,
-        environment=tuple(word for word in _WORDS if word in words),
-        memory_bytes=memory if type(memory := values.get("memory_bytes")) is int else None,
+        arch="aarch64" if values.get("rosetta") else machine_arch(system.machine),
+        environment=tuple(mark for mark in ("wsl2", "container", "ci", "jetson") if mark in marks),
         drivers=tuple(fact for fact in facts if isinstance(fact, Driver)),
         gpus=gpus,
         findings=tuple(dict.fromkeys(findings)),
-        rosetta=rosetta,
-        l4t=_text(values.get("l4t")),
+        **values,
     )
-
-
-def _values(facts: list[Fact]) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for fact in facts:
-        if isinstance(fact, HostFact):
-            values.setdefault(fact.name, fact.value)
-    return values
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-BUDGET_S = 2.8
-"""All probes together may take this long; the design promises an answer within three seconds."""
 
 
 class _Run(Struct):
@@ -87,25 +67,18 @@ class _Run(Struct):
             for fact in probe(system):
                 self.facts.append(fact)
         except Exception as error:  # noqa: BLE001 - whatever a machine holds, the probe itself must answer
-            self.facts.append(
-                Finding(
-                    probe="host",
-                    status="broken",
-                    detail=f"the {self.name} probe failed: {type(error).__name__}: {error}"[:300],
-                    source="torchinstall",
-                    slug="probe-crashed",
-                    hint="report this with the folder that scripts/capture_machine.py writes",
-                )
-            )
+            detail = f"the {self.name} probe failed: {type(error).__name__}: {error}"[:300]
+            hint = "report this as a bug, with the folder that `torchinstall probe --record DIR` writes"
+            self.facts.append(finding("host", "broken", "probe-crashed", detail, "torchinstall", hint))
         finally:
             self.done.set()
 
 
 def collect(probes: Mapping[str, Probe], system: System, budget: float = BUDGET_S) -> list[Fact]:
-    """Everything the probes said within `budget` seconds, in the order of `probes`.
+    """Everything that the probes found within `budget` seconds, in the order of `probes`.
 
-    A probe that is not ready by then keeps what it said so far and gets a finding; its thread is a daemon,
-    so a stuck file system cannot hold the process.
+    A probe that is not ready by then keeps what it has found so far and gets a finding; its thread is a
+    daemon, so a stuck file system cannot keep the process from ending.
     """
     end = time.monotonic() + budget
     runs = [_Run(name) for name in probes]
@@ -116,14 +89,7 @@ def collect(probes: Mapping[str, Probe], system: System, budget: float = BUDGET_
         ready = run.done.wait(max(0.0, end - time.monotonic()))
         facts.extend(list(run.facts))
         if not ready:
-            facts.append(
-                Finding(
-                    probe="host",
-                    status="broken",
-                    detail=f"the {run.name} probe did not finish within {budget:g} s",
-                    source="torchinstall",
-                    slug="probe-timeout",
-                    hint="look for a file system or driver that hangs (df, ls /opt, nvidia-smi)",
-                )
-            )
+            detail = f"the {run.name} probe did not finish within {budget:g} s"
+            hint = "look for a file system or driver that hangs (df, ls /opt, nvidia-smi)"
+            facts.append(finding("host", "broken", "probe-timeout", detail, "torchinstall", hint))
     return facts

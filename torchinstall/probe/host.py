@@ -1,16 +1,15 @@
-"""The machine itself: release of the system, C library, memory, WSL, container, CI."""
+"""The machine itself: release of the system, C library, memory, WSL, container, CI, and who may open what."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
-from torchinstall.core.machine import Finding, Libc
-from torchinstall.probe.facts import Fact, HostFact, Word, clean
-from torchinstall.probe.system import System
+from torchinstall.core.machine import Libc
+from torchinstall.probe.system import Fact, HostFact, System, clean, finding, version_number
 
-__all__ = ["engine", "joinable_group", "machine_arch", "probe_host", "wsl_version"]
-
+_host = partial(finding, "host")
 
 _ARCHES = {"x86_64": "x86_64", "amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
@@ -23,8 +22,7 @@ _CI_VARIABLES = (
     "TEAMCITY_VERSION",
     "TF_BUILD",
 )
-_VERSION = re.compile(r"\d{1,9}(?:\.\d{1,9}){0,4}")
-_COMMAND_TIMEOUT_S = 1.0
+_TIMEOUT_S = 1.0
 
 
 def machine_arch(machine: str) -> str:
@@ -34,7 +32,7 @@ def machine_arch(machine: str) -> str:
 
 
 def probe_host(system: System) -> Iterator[Fact]:
-    """Yield what the operating system says of itself."""
+    """Yield what the operating system says about itself."""
     yield from system.complaints
     if system.platform == "darwin":
         yield from _macos(system)
@@ -42,85 +40,59 @@ def probe_host(system: System) -> Iterator[Fact]:
         yield from _windows(system)
     else:
         yield from _linux(system)
-    if _is_ci(system):
-        yield Word("ci")
-    memory = system.memory_bytes()
-    if memory is not None and memory > 0:
+    ci = system.env.get("CI", "").lower()
+    if ci not in ("", "0", "false") or any(system.env.get(name) for name in _CI_VARIABLES):
+        yield HostFact("environment", "ci")
+    if memory := total_memory(system):
         yield HostFact("memory_bytes", memory)
+    hint = "use a machine with Linux, Windows or macOS on x86-64 or 64-bit ARM"
     arch = machine_arch(system.machine)
     if arch not in _ARCHES.values():
-        yield _unsupported("arch", f"PyTorch publishes no builds for {clean(arch) or 'this architecture'}")
+        detail = f"PyTorch publishes no builds for {clean(arch) or 'this architecture'}"
+        yield _host("broken", "unsupported-arch", detail, "platform", hint)
     if system.platform not in ("linux", "darwin", "win32"):
-        yield _unsupported("os", f"PyTorch publishes no builds for {clean(system.platform) or 'this system'}")
-
-
-def _unsupported(what: str, detail: str) -> Finding:
-    return Finding(
-        probe="host",
-        status="broken",
-        slug=f"unsupported-{what}",
-        detail=detail,
-        source="platform",
-        hint="use a machine with Linux, Windows or macOS on x86-64 or 64-bit ARM",
-    )
-
-
-def _is_ci(system: System) -> bool:
-    said = system.env.get("CI", "").lower()
-    return said not in ("", "0", "false") or any(system.env.get(name) for name in _CI_VARIABLES)
+        detail = f"PyTorch publishes no builds for {clean(system.platform) or 'this system'}"
+        yield _host("broken", "unsupported-os", detail, "platform", hint)
 
 
 def _linux(system: System) -> Iterator[Fact]:
-    release = _os_release(system)
+    text = system.read_text("/etc/os-release") or system.read_text("/usr/lib/os-release") or ""
+    pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
+    release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
     if version := clean(release.get("VERSION_ID") or release.get("BUILD_ID")):
         yield HostFact("os_version", version)
-    libc = _libc(system)
-    if libc is not None:
+    if libc := _libc(system):
         yield HostFact("libc", libc)
     wsl = wsl_version(system)
     if wsl == 2:
-        yield Word("wsl2")
+        yield HostFact("environment", "wsl2")
     elif wsl == 1:
-        yield Finding(
-            probe="host",
-            status="found",
-            slug="wsl1",
-            detail="this is WSL 1, which passes no GPU through",
-            source="/proc/sys/kernel/osrelease",
-            hint="wsl --set-version <distribution> 2 (in Windows)",
-        )
-    if name := engine(system):
-        yield Word("container")
-        yield Finding(
-            probe="host", status="found", detail=f"inside a container ({name})", source="container marks"
-        )
-
-
-def _os_release(system: System) -> dict[str, str]:
-    text = system.read_text("/etc/os-release") or system.read_text("/usr/lib/os-release") or ""
-    pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
-    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+        detail = "this is WSL 1, which gives Linux no access to the GPU"
+        hint = "in Windows: wsl --set-version <distribution> 2"
+        yield _host("found", "wsl1", detail, "/proc/sys/kernel/osrelease", hint)
+    if name := container_engine(system):
+        yield HostFact("environment", "container")
+        yield _host("found", None, f"inside a container ({name})", "container files, environment, cgroup")
 
 
 def _libc(system: System) -> Libc | None:
-    if glibc := _first_version(system.glibc()):
+    if glibc := version_number(system.glibc()):
         return Libc(family="glibc", version=glibc)
     loader = next((name for name in system.listdir("/lib") if name.startswith("ld-musl-")), None)
     if loader is None:
         return None
-    # musl's loader says its version when it is run without arguments (on stderr, exit status 1).
-    result = system.run((f"/lib/{loader}",), _COMMAND_TIMEOUT_S)
-    return Libc(family="musl", version=_after("Version", f"{result.stdout}\n{result.stderr}"))
+    # musl's loader prints its version when it is run without arguments (on stderr, exit status 1).
+    match = re.search(r"Version\s+(\d.*)", system.run((f"/lib/{loader}",), _TIMEOUT_S).output)
+    return Libc(family="musl", version=version_number(match[1]) if match else None)
 
 
-def _after(word: str, text: str) -> str | None:
-    match = re.search(rf"{word}\s+({_VERSION.pattern})", text)
-    return match[1] if match else None
-
-
-def _first_version(text: str | None) -> str | None:
-    match = _VERSION.match((text or "").strip())
-    return match[0] if match else None
+def total_memory(system: System) -> int | None:
+    """Physical memory in bytes."""
+    if (recorded := system.memory_bytes()) is not None:
+        return recorded if recorded > 0 else None
+    text = system.read_text("/proc/meminfo") or ""
+    match = re.search(r"^MemTotal:\s+([0-9]{1,15}) kB$", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
 
 
 def wsl_version(system: System) -> int | None:
@@ -133,12 +105,12 @@ def wsl_version(system: System) -> int | None:
 
 def _macos(system: System) -> Iterator[Fact]:
     # Without this variable an old SDK makes `sw_vers` claim 10.16.
-    result = system.run(("sw_vers", "-productVersion"), _COMMAND_TIMEOUT_S, {"SYSTEM_VERSION_COMPAT": "0"})
-    version = _first_version(result.stdout)
+    result = system.run(("sw_vers", "-productVersion"), _TIMEOUT_S, {"SYSTEM_VERSION_COMPAT": "0"})
+    version = version_number(result.stdout)
     if version is None:
         text = system.read_text("/System/Library/CoreServices/SystemVersion.plist") or ""
         match = re.search(r"<key>ProductVersion</key>\s*<string>([^<]+)</string>", text)
-        version = _first_version(match[1]) if match else None
+        version = version_number(match[1]) if match else None
     if version is not None:
         yield HostFact("os_version", version)
 
@@ -170,7 +142,7 @@ _CGROUPS = (("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podman
 _NOT_A_CONTAINER = ("wsl", "vm")
 
 
-def engine(system: System) -> str | None:
+def container_engine(system: System) -> str | None:
     """`docker`, `podman`, `kubernetes`, `apptainer`, `lxc` …; None outside of containers."""
     if system.platform != "linux":
         return None
@@ -180,10 +152,10 @@ def engine(system: System) -> str | None:
     for path, name in _FILES:
         if system.exists(path):
             return name
-    # systemd and its kin write their name down; WSL does too and is none.
-    said = system.env.get("container") or (system.read_text("/run/systemd/container") or "").strip()
-    if re.fullmatch(r"[a-z0-9_-]{2,30}", said) and said not in _NOT_A_CONTAINER:
-        return said
+    # systemd and similar tools write the engine's name down; WSL does too and is no container.
+    name = system.env.get("container") or (system.read_text("/run/systemd/container") or "").strip()
+    if re.fullmatch(r"[a-z0-9_-]{2,30}", name) and name not in _NOT_A_CONTAINER:
+        return name
     cgroups = system.read_text("/proc/1/cgroup") or ""
     return next((name for mark, name in _CGROUPS if re.search(rf"[/:-]{mark}", cgroups)), None)
 
@@ -194,3 +166,10 @@ def joinable_group(system: System, path: str) -> str | None:
     if group is None or group in ("root", "wheel", "0") or re.fullmatch(r"[\w.-]{1,64}", group) is None:
         return None
     return group
+
+
+def group_hint(system: System, groups: Sequence[str]) -> str:
+    """How this user becomes a member of the groups that may open a device."""
+    if container_engine(system):
+        return " ".join(["start the container with", *(f"--group-add {name}" for name in groups)])
+    return f"sudo usermod -aG {','.join(groups)} $USER, then log in again"

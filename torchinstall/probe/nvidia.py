@@ -1,50 +1,58 @@
 """NVIDIA: NVML, then what the kernel driver and the bus show, then `nvidia-smi --query-gpu`.
 
-Each rung is asked only where the one above did not answer. A GPU is listed as usable only if a program of
-this user could open it; hardware that is there but out of reach is a finding instead (`nvidia_faults.py`).
+Each source is asked only where the one before it did not answer. A GPU is listed as usable only if programs
+of this user can open it; hardware that is there but out of reach is a finding instead (`nvidia_faults.py`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, structs
 
-from torchinstall.core.machine import Driver, Finding, Gpu
-from torchinstall.probe import nvidia_bus, nvidia_nothing, nvidia_smi, pci
+from torchinstall.core.machine import Driver, Gpu
+from torchinstall.probe import bus
 from torchinstall.probe import nvidia_faults as faults
-from torchinstall.probe.adapters import DisplayAdapter, display_adapters, nvidia_number
-from torchinstall.probe.facts import Fact, HostFact, Word
-from torchinstall.probe.host import engine
-from torchinstall.probe.jetson import Tegra, tegra
-from torchinstall.probe.libraries import NVML_VARIABLE
-from torchinstall.probe.nvidia_kernel import Kernel, kernel_driver, named_gpus
-from torchinstall.probe.nvml import Nvml, cuda_text, driver_number, read_answer
-from torchinstall.probe.system import System
+from torchinstall.probe.host import container_engine
+from torchinstall.probe.nvidia_sources import (
+    Kernel,
+    Nvml,
+    Row,
+    Tegra,
+    cuda_text,
+    driver_number,
+    kernel_driver,
+    kernel_gpus,
+    query_smi,
+    read_answer,
+    smi_library_version,
+    tegra,
+)
+from torchinstall.probe.system import NVML_VARIABLE, Fact, HostFact, System
 
-__all__ = ["ALL_TIMEOUT_S", "NVML_TIMEOUT_S", "probe_nvidia"]
+__all__ = ["probe_nvidia"]
 
-NVML_TIMEOUT_S = 2.0
+_NVML_TIMEOUT_S = 2.0
 """A GPU without persistence mode may take longer to answer; the kernel's files name it then."""
 
-ALL_TIMEOUT_S = 2.6
-"""What nvidia-smi is given of what NVML left over; below the runner's budget."""
+_ALL_TIMEOUT_S = 2.6
+"""nvidia-smi gets what NVML left over of this; below the runner's budget."""
 
 
-class Scene(Struct, frozen=True, kw_only=True):
+class _Evidence(Struct, frozen=True, kw_only=True):
     """What can be seen without asking a library."""
 
     system: System
-    bus: tuple[pci.PciDevice, ...]
-    adapters: tuple[DisplayAdapter, ...]
+    devices: tuple[bus.PciDevice, ...]
+    adapters: tuple[bus.DisplayAdapter, ...]
     kernel: Kernel
     tegra: Tegra | None
     end: float
 
     @property
     def time_left(self) -> float:
-        """Seconds until everything must be said."""
+        """Seconds until the probe must be done."""
         return max(0.2, self.end - time.monotonic())
 
     @property
@@ -53,12 +61,12 @@ class Scene(Struct, frozen=True, kw_only=True):
         return self.system.exists("/dev/dxg")
 
     @property
-    def signs(self) -> bool:
-        """Whether anything here hints at NVIDIA; only then a library is worth a child process."""
+    def hints_at_nvidia(self) -> bool:
+        """Whether anything here does; only then a library is worth a child process."""
         system = self.system
         return bool(
             system.env.get(NVML_VARIABLE)
-            or self.bus
+            or self.devices
             or self.adapters
             or self.kernel.version
             or self.kernel.nodes
@@ -67,169 +75,150 @@ class Scene(Struct, frozen=True, kw_only=True):
             or system.library("libcuda.so.1", "nvcuda.dll")
         )
 
+    @property
+    def adapter_driver(self) -> str | None:
+        """The driver version that Windows' adapters name."""
+        own = (adapter.driver_version for adapter in self.adapters if not adapter.basic)
+        return next(filter(None, map(bus.nvidia_number, own)), None)
+
+    @property
+    def kernel_driver(self) -> Driver:
+        """The driver as its kernel module names it."""
+        return Driver(vendor="nvidia", version=self.kernel.version, source=self.kernel.source)
+
+    def gpus(self, rows: Iterable[Row]) -> Iterator[Gpu]:
+        """The usable GPUs of a library; every GPU of a Jetson is integrated."""
+        for gpu in filter(None, (row.gpu for row in rows)):
+            yield structs.replace(gpu, integrated=True) if self.tegra else gpu
+
+    def pci_gpus(self) -> Iterator[Gpu]:
+        """The GPUs on the bus, except those of virtual machines."""
+        names = kernel_gpus(self.system)
+        devices = [device for device in self.devices if bus.passed_through("nvidia", device) is None]
+        for index, device in enumerate(devices):
+            name, uuid = names.get(device.address, (None, None))
+            yield Gpu(vendor="nvidia", index=index, name=name, pci_id=device.pci_id, uuid=uuid, source="pci")
+
 
 def probe_nvidia(system: System) -> Iterator[Fact]:
     """Yield NVIDIA's drivers, GPUs and findings."""
     if system.platform == "darwin":
         return
-    scene = Scene(
+    seen = _Evidence(
         system=system,
-        bus=pci.displays(system, pci.NVIDIA),
-        adapters=display_adapters(system, pci.NVIDIA),
+        devices=bus.displays(system, "nvidia"),
+        adapters=bus.display_adapters(system, "nvidia"),
         kernel=kernel_driver(system),
         tegra=tegra(system),
-        end=time.monotonic() + ALL_TIMEOUT_S,
+        end=time.monotonic() + _ALL_TIMEOUT_S,
     )
-    if scene.tegra is not None:
-        yield Word("jetson")
-        if scene.tegra.l4t is not None:
-            yield HostFact("l4t", scene.tegra.l4t)
-    if not scene.signs:
-        yield nvidia_nothing.nothing(scene.wsl)
+    if seen.tegra is not None:
+        yield HostFact("environment", "jetson")
+        if seen.tegra.l4t is not None:
+            yield HostFact("l4t", seen.tegra.l4t)
+    if not seen.hints_at_nvidia:
+        yield faults.nothing(wsl=seen.wsl)
         return
-    nvml = read_answer(system.ask("nvidia", NVML_TIMEOUT_S))
-    if nvml.init == 0 and (nvml.gpus or nvml.problem is None):
-        yield from _answered(scene, nvml)
-    elif nvml.init not in (None, 0):
-        yield from _refused(scene, nvml)
+    nvml = read_answer(system.ask_nvidia(_NVML_TIMEOUT_S))
+    if nvml.init.code == 0 and (nvml.gpus or nvml.problem is None):
+        yield from _answered(seen, nvml)
+    elif nvml.init.code:
+        yield from _refused(seen, nvml)
     else:
-        yield from _silent(scene, nvml)
+        yield from _silent(seen, nvml)
 
 
-def _answered(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
+def _answered(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """NVML works: its GPUs, and what is wrong with single ones."""
-    version = nvml.driver or scene.kernel.version
+    version = driver_number(nvml.driver.version) or seen.kernel.version
     compat = faults.compat(nvml, version)
-    cuda = None if compat else cuda_text(nvml.cuda) or cuda_text(nvml.libcuda_cuda)
+    cuda = None if compat else cuda_text(nvml.cuda.value) or cuda_text(nvml.libcuda.value)
     yield Driver(vendor="nvidia", version=version, cuda_version=cuda, source="nvml")
-    usable = [row.gpu for row in nvml.gpus if row.gpu is not None]
-    for gpu in usable:
-        yield structs.replace(gpu, integrated=True) if scene.tegra else gpu
+    usable = list(seen.gpus(nvml.gpus))
+    yield from usable
     if usable:
-        yield Finding(
-            probe="nvidia",
-            status="found",
-            detail=f"{len(usable)} GPU{'s'[: len(usable) > 1]}, driver {version or 'of unknown version'}",
-            source="nvml",
-        )
+        yield faults.working(len(usable), version)
     if compat is not None:
         yield compat
-    yield from faults.partial(nvml, scene.system)
-    yield from nvidia_bus.unlisted(scene.bus, nvml, version, scene.system)
-    if not usable and not nvml.gpus and not scene.bus:
-        yield nvidia_nothing.no_gpu(scene.system)
+    yield from faults.partial_faults(nvml, seen.system)
+    yield from faults.unlisted(seen.devices, nvml, version, seen.system)
+    if not nvml.gpus and not seen.devices:
+        yield faults.no_gpu(seen.system)
 
 
-def _refused(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
+def _refused(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """NVML was loaded and could not start: say why, and which driver is there."""
-    system, kernel = scene.system, scene.kernel
-    version, source = kernel.version, kernel.source
-    if scene.adapters:
-        version, source = _adapter_version(scene.adapters), "display-adapter"
-    if nvml.init == faults.VERSION_MISMATCH:
+    system, kernel = seen.system, seen.kernel
+    driver = seen.kernel_driver
+    if seen.adapters:
+        driver = Driver(vendor="nvidia", version=seen.adapter_driver, source="display-adapter")
+    if nvml.init.code == faults.VERSION_MISMATCH:
         # What will run after a reboot is the driver that the library belongs to.
-        version = nvml.driver or driver_number((nvml.library or "").rpartition(".so.")[2])
-        version = version or nvidia_smi.library_version(system, scene.time_left)
-        source = "nvml library" if version else kernel.source
-        yield Driver(vendor="nvidia", version=version or kernel.version, source=source)
+        version = nvml.library_driver or smi_library_version(system, seen.time_left)
+        if version:
+            driver = Driver(vendor="nvidia", version=version, source="nvml library")
+        yield driver if version else seen.kernel_driver
         yield faults.mismatch(version, kernel)
-        return
-    if nvml.init == faults.DRIVER_NOT_LOADED and version is None and system.platform == "linux":
-        yield from _no_module(scene, nvml)
-        return
-    if version is not None:
-        yield Driver(vendor="nvidia", version=version, source=source)
-    yield faults.refused(nvml, kernel, scene.bus, system)
+    elif nvml.init.code == faults.DRIVER_NOT_LOADED and driver.version is None and system.platform == "linux":
+        yield from seen.pci_gpus()
+        yield from faults.without_driver(seen.devices, nvml.library_driver, system, library=nvml.library.path)
+    else:
+        if driver.version is not None:
+            yield driver
+        yield faults.refused(nvml, kernel, seen.devices, system)
 
 
-def _no_module(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
-    """No kernel driver is loaded: GPUs on the bus are named by PCI id, with the driver they wait for."""
-    version = nvml.driver or driver_number((nvml.library or "").rpartition(".so.")[2])
-    yield from _pci_gpus(scene)
-    yield from nvidia_bus.without_driver(scene.bus, version, scene.system, library=nvml.library)
-
-
-def _silent(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
-    """NVML is missing, hangs or crashes: the lower rungs."""
-    kernel, system = scene.kernel, scene.system
-    complaint = faults.silence(nvml, named=system.env.get(NVML_VARIABLE))
-    if complaint is not None:
+def _silent(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
+    """NVML is missing, hangs or crashes: ask the sources below it."""
+    kernel, system = seen.kernel, seen.system
+    if (complaint := faults.silence(nvml, named=system.env.get(NVML_VARIABLE))) is not None:
         yield complaint
     if nvml.cuda_gpus:
-        yield Driver(
-            vendor="nvidia",
-            version=kernel.version,
-            cuda_version=cuda_text(nvml.libcuda_cuda),
-            source="libcuda",
-        )
-        for gpu in nvml.cuda_gpus:
-            yield structs.replace(gpu, integrated=True) if scene.tegra else gpu
-        return
-    if scene.tegra is not None and kernel.version is None:
-        yield from _tegra_gpu(scene.tegra, nvml, system)
-        return
-    if kernel.version is not None and (fault := faults.out_of_reach(kernel, scene.bus, system)) is not None:
-        yield Driver(vendor="nvidia", version=kernel.version, source=kernel.source)
+        cuda = cuda_text(nvml.libcuda.value)
+        yield Driver(vendor="nvidia", version=kernel.version, cuda_version=cuda, source="libcuda")
+        yield from seen.gpus(nvml.cuda_gpus)
+    elif seen.tegra is not None and kernel.version is None:
+        yield from _tegra_gpu(seen.tegra, nvml, system)
+    elif kernel.version and (fault := faults.out_of_reach(kernel, seen.devices, system)) is not None:
+        yield seen.kernel_driver
         yield fault
-        return
-    if kernel.version is not None and scene.bus:
-        yield Driver(vendor="nvidia", version=kernel.version, source=kernel.source)
-        yield from _pci_gpus(scene)
-        return
-    yield from _by_command(scene, nvml)
+    elif kernel.version and seen.devices:
+        yield seen.kernel_driver
+        yield from seen.pci_gpus()
+    else:
+        yield from _by_command(seen, nvml)
 
 
-def _by_command(scene: Scene, nvml: Nvml) -> Iterator[Fact]:
-    """The last rung, and what remains when it does not answer either."""
-    smi = None if nvml.problem == "timeout" else nvidia_smi.query(scene.system, scene.time_left)
+def _by_command(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
+    """The last source, and what remains when it does not answer either."""
+    smi = None if nvml.problem == "timeout" else query_smi(seen.system, seen.time_left)
+    problem = smi.problem if smi else None
     if smi is not None and smi.gpus:
         yield Driver(vendor="nvidia", version=smi.driver, source="nvidia-smi")
         yield from smi.gpus
-        return
-    if scene.adapters:
-        yield from _adapter_gpus(scene.adapters)
-    elif scene.kernel.version is not None:
-        yield Driver(vendor="nvidia", version=scene.kernel.version, source=scene.kernel.source)
-        yield nvidia_nothing.driver_alone(scene.kernel, smi.problem if smi else None)
-    elif scene.bus:
-        yield from _pci_gpus(scene)
-        yield from nvidia_bus.without_driver(scene.bus, None, scene.system, library=None)
-    elif scene.wsl:
-        yield nvidia_nothing.nothing(wsl=True)
+    elif seen.adapters:
+        version = seen.adapter_driver
+        if version is not None:
+            yield Driver(vendor="nvidia", version=version, source="display-adapter")
+        yield from bus.adapter_gpus("nvidia", seen.adapters)
+        if version is None:
+            yield faults.windows_driver_missing(len(seen.adapters))
+    elif seen.kernel.version is not None:
+        yield seen.kernel_driver
+        yield faults.driver_alone(seen.kernel, problem)
+    elif seen.devices:
+        yield from seen.pci_gpus()
+        yield from faults.without_driver(seen.devices, None, seen.system, library=None)
+    elif seen.wsl:
+        yield faults.nothing(wsl=True)
     else:
-        yield nvidia_nothing.leftovers(nvml, scene.kernel, smi.problem if smi else None)
-
-
-def _pci_gpus(scene: Scene) -> Iterator[Gpu]:
-    names = named_gpus(scene.system)
-    devices = [device for device in scene.bus if device.driver not in pci.PASSED_THROUGH]
-    for index, device in enumerate(devices):
-        name, uuid = names.get(device.address, (None, None))
-        yield Gpu(vendor="nvidia", index=index, name=name, pci_id=device.pci_id, uuid=uuid, source="pci")
+        yield faults.leftovers(nvml, seen.kernel, problem)
 
 
 def _tegra_gpu(board: Tegra, nvml: Nvml, system: System) -> Iterator[Fact]:
-    """JetPack 5 and older has neither NVML nor nvidia-smi; the board itself says that there is a GPU."""
-    if engine(system):
-        yield nvidia_nothing.jetson_container()
+    """JetPack 5 and older has neither NVML nor nvidia-smi; the board itself tells that there is a GPU."""
+    if container_engine(system):
+        yield faults.jetson_container()
         return
-    yield Driver(vendor="nvidia", cuda_version=cuda_text(nvml.libcuda_cuda), source=board.source)
-    name = board.model or (f"NVIDIA {board.chip}" if board.chip else "Jetson")
-    yield Gpu(vendor="nvidia", index=0, name=name, integrated=True, source="device-tree")
-
-
-def _adapter_version(adapters: tuple[DisplayAdapter, ...]) -> str | None:
-    numbers = [nvidia_number(adapter.driver_version) for adapter in adapters if not adapter.basic]
-    return next((number for number in numbers if number), None)
-
-
-def _adapter_gpus(adapters: tuple[DisplayAdapter, ...]) -> Iterator[Fact]:
-    """Windows lists adapters with names and driver versions, also where NVML does not answer."""
-    version = _adapter_version(adapters)
-    if version is not None:
-        yield Driver(vendor="nvidia", version=version, source="display-adapter")
-    for index, adapter in enumerate(adapters):
-        name = None if adapter.basic else adapter.name
-        yield Gpu(vendor="nvidia", index=index, name=name, pci_id=adapter.pci_id, source="display-adapter")
-    if version is None:
-        yield nvidia_nothing.windows_driver_missing(adapters)
+    yield Driver(vendor="nvidia", cuda_version=cuda_text(nvml.libcuda.value), source=board.source)
+    yield Gpu(vendor="nvidia", index=0, name=board.name, integrated=True, source="device-tree")

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from torchinstall.core.machine import Finding
-from torchinstall.probe import libraries, processes
-from torchinstall.probe.meminfo import meminfo_total
-from torchinstall.probe.system import Adapter, CommandResult, Disk, DiskRole, LibraryAnswer
+from torchinstall.probe.system import (
+    NVML_VARIABLE,
+    Adapter,
+    CommandResult,
+    Disk,
+    DiskRole,
+    LibraryAnswer,
+    System,
+    find_library,
+    library_folders,
+    windows_variable,
+)
 
-__all__ = ["RealSystem", "disk_paths"]
+if sys.platform == "win32":
+    import ctypes
+    import shutil
+    import winreg
+else:
+    import grp
 
-_MOST_BYTES = 1 << 20
-"""More than any file that a probe reads is long; a runaway file costs no more than this."""
+__all__ = ["library_answer", "real_system", "run_command"]
 
-_FIXED_PATH = (
+_LONGEST_READ = 1 << 20
+"""No file or output that a probe reads is this long; a runaway one costs no more than this."""
+
+_LAST_WORDS_S = 0.1
+
+_COMMAND_FOLDERS = (
     "/usr/bin",
     "/bin",
     "/usr/sbin",
@@ -30,13 +53,16 @@ _FIXED_PATH = (
 )
 
 
-class RealSystem:
+def real_system(env: Mapping[str, str]) -> System:
     """The machine that this process runs on.
 
     Args:
-        env: environment variables; the probe reads no others, and children get these.
+        env: environment variables; the probe reads no others, and its children get these.
     """
+    return _RealSystem(env)
 
+
+class _RealSystem:
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
         self.platform = sys.platform
@@ -46,49 +72,37 @@ class RealSystem:
     def machine(self) -> str:
         """What the kernel says, not what a translated process is told."""
         if sys.platform == "win32":
-            from torchinstall.probe import windows_door
-
-            return windows_door.machine() or self.env.get("PROCESSOR_ARCHITECTURE", "")
+            return _windows_machine() or self.env.get("PROCESSOR_ARCHITECTURE", "")
         return os.uname().machine
 
     def read_text(self, path: str) -> str | None:
-        """The text of a file, undecodable bytes replaced."""
         try:
             with Path(path).open("rb") as file:
-                return file.read(_MOST_BYTES).decode("utf-8", "replace")
+                return file.read(_LONGEST_READ).decode("utf-8", "replace")
         except (OSError, ValueError):
             return None
 
     def listdir(self, path: str) -> tuple[str, ...]:
-        """Names in a folder, sorted."""
         try:
             return tuple(sorted(entry.name for entry in Path(path).iterdir()))
         except (OSError, ValueError):
             return ()
 
     def exists(self, path: str) -> bool:
-        """Whether the path is there."""
         return os.path.lexists(path)
 
     def readlink(self, path: str) -> str | None:
-        """Where a symbolic link points."""
         try:
             return str(Path(path).readlink())
         except (OSError, ValueError):
             return None
 
     def access(self, path: str) -> bool | None:
-        """Whether this user may read and write the path."""
-        if not self.exists(path):
-            return None
-        return os.access(path, os.R_OK | os.W_OK)
+        return os.access(path, os.R_OK | os.W_OK) if self.exists(path) else None
 
     def group(self, path: str) -> str | None:
-        """Name (or number) of the group that a path belongs to."""
         if sys.platform == "win32":
             return None
-        import grp
-
         try:
             number = Path(path).stat().st_gid
         except OSError:
@@ -99,13 +113,12 @@ class RealSystem:
             return str(number)
 
     def run(self, argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> CommandResult:
-        """Run a command found on the search path."""
-        path = self._find(argv[0])
+        path = self._find_command(argv[0])
         if path is None:
             return CommandResult(returncode=None, problem="not found")
-        return processes.run([path, *argv[1:]], timeout, {**self.env, **(env or {})})
+        return run_command([path, *argv[1:]], timeout, {**self.env, **(env or {})})
 
-    def _find(self, name: str) -> str | None:
+    def _find_command(self, name: str) -> str | None:
         """The command's absolute path: system folders first, then the user's PATH without this folder."""
         if Path(name).is_absolute():
             return name if os.access(name, os.X_OK) else None
@@ -116,116 +129,226 @@ class RealSystem:
             if Path(folder).is_absolute() and os.path.realpath(folder) != here
         ]
         if sys.platform == "win32":
-            windows = libraries.windows_variable(self.env, "SystemRoot", r"C:\Windows")
-            own.insert(0, str(Path(windows) / "System32"))
-        for folder in (*_FIXED_PATH, *own):
-            for ending in (".exe", "") if sys.platform == "win32" else ("",):
-                path = str(Path(folder) / f"{name}{ending}")
+            own.insert(0, str(Path(windows_variable(self.env, "SystemRoot", r"C:\Windows")) / "System32"))
+        for folder in (*_COMMAND_FOLDERS, *own):
+            for suffix in (".exe", "") if sys.platform == "win32" else ("",):
+                path = str(Path(folder) / f"{name}{suffix}")
                 if Path(path).is_file() and os.access(path, os.X_OK):
                     return path
         return None
 
-    def ask(self, question: str, timeout: float) -> LibraryAnswer:
-        """Ask NVIDIA's libraries with `nvml_script.py` in a child of this interpreter."""
-        if question != "nvidia":
-            return LibraryAnswer(problem=f"unavailable: nobody knows how to ask {question}")
-        import importlib.util
-
+    def ask_nvidia(self, timeout: float) -> LibraryAnswer:
+        """Run `nvml_script.py` in a child of this interpreter."""
         module = importlib.util.find_spec("pynvml")
         if module is None or module.origin is None or not sys.executable:
-            missing = "pynvml is not installed" if sys.executable else "no interpreter to run a child"
+            missing = "pynvml is not installed" if sys.executable else "there is no interpreter to start"
             return LibraryAnswer(problem=f"unavailable: {missing}")
         folder = Path(module.origin).parent
         if module.submodule_search_locations:
             folder = folder.parent
         script = str(Path(__file__).with_name("nvml_script.py"))
-        named = self.env.get(libraries.NVML_VARIABLE)
-        if named and os.path.dirname(named):  # noqa: PTH120 - a bare name is the loader's to find
-            named = os.path.abspath(named)  # noqa: PTH100 - the child runs elsewhere; links must stay
-        nvml = (named,) if named else libraries.nvml_names(self)
-        argv = [sys.executable, "-I", "-S", script, str(folder), *nvml, "--", *libraries.cuda_names(self)]
+        argv = [sys.executable, "-I", "-S", script, str(folder), *self._nvml_names(), "--"]
+        if sys.platform == "win32":
+            argv.append(f"{library_folders(self)[0]}/nvcuda.dll")
+        else:
+            argv.extend(self._loadable("libcuda.so.1"))
         # NVML ignores these; libcuda does not, and an installation serves the machine, not one process.
         hidden = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_TF32_OVERRIDE")
         env = {key: value for key, value in self.env.items() if key not in hidden}
-        return processes.answer_of(processes.run(argv, timeout, env))
+        return library_answer(run_command(argv, timeout, env))
+
+    def _nvml_names(self) -> tuple[str, ...]:
+        if named := self.env.get(NVML_VARIABLE):
+            if os.path.dirname(named):  # noqa: PTH120 - a bare name is the loader's to find
+                named = os.path.abspath(named)  # noqa: PTH100 - the child runs elsewhere; links must stay
+            return (named,)
+        if sys.platform == "win32":
+            return tuple(f"{folder}/nvml.dll" for folder in library_folders(self))
+        return self._loadable("libnvidia-ml.so.1")
+
+    def _loadable(self, name: str) -> tuple[str, ...]:
+        """The loader's own choice first, then where the library lies when the loader does not know it."""
+        paths = (f"{folder}/{name}" for folder in library_folders(self))
+        return (name, *filter(self.exists, paths))
 
     def library(self, *names: str) -> str | None:
-        """Where the loader would find the first of these libraries."""
-        return libraries.find(self, names, self._loader_cache)
+        return find_library(self, names, self._loader_cache)
 
     @cached_property
     def _loader_cache(self) -> bytes:
         try:
             with Path("/etc/ld.so.cache").open("rb") as file:
-                return file.read(8 * _MOST_BYTES)
+                return file.read(8 * _LONGEST_READ)
         except OSError:
             return b""
 
     def memory_bytes(self) -> int | None:
-        """Physical memory; on Linux from the file that psutil would read, which saves importing it."""
-        if (known := meminfo_total(self.read_text("/proc/meminfo"))) is not None:
-            return known
+        if self.platform == "linux":
+            return None  # `/proc/meminfo` tells, and psutil need not be imported
         import psutil
 
         return int(psutil.virtual_memory().total)
 
     def glibc(self) -> str | None:
-        """What the C library says of itself."""
         if sys.platform == "win32":
             return None
         try:
-            text = os.confstr("CS_GNU_LIBC_VERSION")
+            text = os.confstr("CS_GNU_LIBC_VERSION") or ""
         except (OSError, ValueError):
             return None
-        return text.partition(" ")[2] or None if text else None
+        return text.partition(" ")[2] or None
 
     def disk(self, role: DiskRole) -> Disk | None:
         """The file system of the nearest existing folder of that role."""
-        for path in disk_paths(role, self.env, sys.prefix):
-            for folder in (path, *path.parents):
-                if folder.exists():
-                    return Disk(free_bytes=_free_bytes(folder), device=folder.stat().st_dev)
+        path = self._disk_path(role)
+        for folder in (path, *path.parents) if path is not None else ():
+            if folder.exists():
+                return Disk(free_bytes=_free_bytes(folder), device=folder.stat().st_dev)
         return None
 
-    def adapters(self) -> tuple[Adapter, ...]:
-        """Display adapters that are present."""
-        if sys.platform == "win32":
-            from torchinstall.probe import windows_door
+    def _disk_path(self, role: DiskRole) -> Path | None:
+        env = self.env
+        if role == "target":
+            return Path(env.get("VIRTUAL_ENV") or env.get("CONDA_PREFIX") or sys.prefix)
+        if named := env.get("UV_CACHE_DIR"):
+            return Path(named)
+        if local := env.get("LOCALAPPDATA"):
+            return Path(local) / "uv" / "cache"
+        if cache := env.get("XDG_CACHE_HOME"):
+            return Path(cache) / "uv"
+        home = env.get("HOME") or env.get("USERPROFILE")
+        return Path(home) / ".cache" / "uv" if home else None
 
-            return windows_door.adapters()
+    def adapters(self) -> tuple[Adapter, ...]:
+        if sys.platform == "win32":
+            return _windows_adapters()
         return ()
 
     def registry(self, key: str, name: str) -> str | int | None:
-        """A value below `HKEY_LOCAL_MACHINE`."""
         if sys.platform == "win32":
-            from torchinstall.probe import windows_door
-
-            value = windows_door.registry(key, name)
+            value = _registry_value(key, name)
             return value if isinstance(value, str | int) else None
         return None
 
 
 def _free_bytes(folder: Path) -> int:
-    """Bytes that this user may still write; `shutil` would import compression modules on the way."""
+    """Bytes that this user may still write."""
     if sys.platform == "win32":
-        import shutil
-
         return shutil.disk_usage(folder).free
     volume = os.statvfs(folder)
     return volume.f_bavail * volume.f_frsize
 
 
-def disk_paths(role: DiskRole, env: Mapping[str, str], prefix: str) -> tuple[Path, ...]:
-    """Where uv keeps its cache, or where the active environment is; the first is the one used."""
-    if role == "target":
-        return tuple(
-            Path(value) for value in (env.get("VIRTUAL_ENV"), env.get("CONDA_PREFIX"), prefix) if value
+def run_command(argv: Sequence[str], timeout: float, env: Mapping[str, str]) -> CommandResult:
+    """Run `argv[0]` (an absolute path) and give up after `timeout` seconds; what it printed is kept.
+
+    It runs in the root folder: an empty entry in a loader path means the current one, which must not matter.
+    """
+    root = os.path.abspath(os.sep)  # noqa: PTH100 - `/`, or the drive that Windows calls current
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(
+            list(argv), stdin=nothing, stdout=pipe, stderr=pipe, env=dict(env), cwd=root
         )
-    if named := env.get("UV_CACHE_DIR"):
-        return (Path(named),)
-    if local := env.get("LOCALAPPDATA"):
-        return (Path(local) / "uv" / "cache",)
-    if xdg := env.get("XDG_CACHE_HOME"):
-        return (Path(xdg) / "uv",)
-    home = env.get("HOME") or env.get("USERPROFILE")
-    return (Path(home) / ".cache" / "uv",) if home else ()
+    except (OSError, ValueError) as error:
+        return CommandResult(returncode=None, problem=f"cannot start: {error}")
+    try:
+        out, err = process.communicate(timeout=timeout)
+        return CommandResult(returncode=process.returncode, stdout=_decode(out), stderr=_decode(err))
+    except subprocess.TimeoutExpired:
+        process.kill()
+    try:
+        out, err = process.communicate(timeout=_LAST_WORDS_S)
+    except subprocess.TimeoutExpired as expired:
+        # A grandchild keeps the pipe open, or the process is stuck inside the kernel: leave it behind.
+        out, err = expired.output or b"", expired.stderr or b""
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_LAST_WORDS_S)
+    return CommandResult(returncode=None, stdout=_decode(out), stderr=_decode(err), problem="timeout")
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "replace")[:_LONGEST_READ]
+
+
+def library_answer(result: CommandResult) -> LibraryAnswer:
+    """The rows that a child printed, and how it ended."""
+    rows = []
+    for line in (result.stdout or "").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    problem = result.problem
+    if problem is not None and problem != "timeout":
+        problem = f"unavailable: {problem}"
+    elif problem is None and result.returncode != 0:
+        last = ((result.stderr or "").strip().splitlines() or ["no message"])[-1]
+        problem = f"crash: {_exit_name(result.returncode or 0)} ({last[:120]})"
+    return LibraryAnswer(rows=tuple(rows), problem=problem)
+
+
+def _exit_name(code: int) -> str:
+    """How a process ended: the signal's name where it was one."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+if sys.platform == "win32":
+    _DISPLAY_CLASS = "{4d36e968-e325-11ce-bfc1-08002be10318}"
+    _CONTROL = r"SYSTEM\CurrentControlSet\Control\Class"
+    _ENUM = r"SYSTEM\CurrentControlSet\Enum"
+    _PRESENT_OF_CLASS = 0x300  # CM_GETIDLIST_FILTER_CLASS | CM_GETIDLIST_FILTER_PRESENT of cfgmgr32.h
+    _ARM64, _AMD64 = 0xAA64, 0x8664  # IMAGE_FILE_MACHINE_* of winnt.h
+
+    def _registry_value(key: str, name: str) -> object:
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, key) as handle:
+                value: object = winreg.QueryValueEx(handle, name)[0]
+        except OSError:
+            return None
+        return value
+
+    def _windows_adapters() -> tuple[Adapter, ...]:
+        """Display adapters that are plugged in now; the registry alone also remembers those of long ago."""
+        manager = ctypes.WinDLL("cfgmgr32")
+        size = ctypes.c_ulong()
+        if manager.CM_Get_Device_ID_List_SizeW(ctypes.byref(size), _DISPLAY_CLASS, _PRESENT_OF_CLASS):
+            return ()
+        buffer = ctypes.create_unicode_buffer(size.value)
+        if manager.CM_Get_Device_ID_ListW(_DISPLAY_CLASS, buffer, size, _PRESENT_OF_CLASS):
+            return ()
+        found = []
+        for device_id in filter(None, "".join(buffer[:]).split("\0")):
+            driver = _registry_value(rf"{_ENUM}\{device_id}", "Driver")
+            key = rf"{_CONTROL}\{driver}"
+            name, version = _registry_value(key, "DriverDesc"), _registry_value(key, "DriverVersion")
+            found.append(
+                Adapter(
+                    device_id=device_id,
+                    name=name if isinstance(name, str) else None,
+                    driver_version=version if isinstance(version, str) else None,
+                )
+            )
+        return tuple(found)
+
+    def _windows_machine() -> str | None:
+        """The machine's architecture, also for a process that runs emulated."""
+        kernel = ctypes.WinDLL("kernel32")
+        process, native = ctypes.c_ushort(), ctypes.c_ushort()
+        kernel.GetCurrentProcess.restype = ctypes.c_void_p
+        try:
+            ask = kernel.IsWow64Process2
+        except AttributeError:  # before Windows 10 1709 there was no Windows on ARM for PCs
+            return None
+        ask.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+        if not ask(kernel.GetCurrentProcess(), ctypes.byref(process), ctypes.byref(native)):
+            return None
+        return {_ARM64: "ARM64", _AMD64: "AMD64"}.get(native.value)

@@ -1,42 +1,49 @@
-"""The only door from the probe to the machine: files, environment, commands, libraries, platform.
+"""The only door from the probe to the machine, and the values that pass through it.
 
-Every probe takes a `System`, so that a test (or `probe --root DIR`) hands it a recorded folder instead of
-this machine. No method raises for what is merely not there.
+Every probe takes a `System`, so that a test (or `probe --root DIR`) can hand it a recorded machine instead of
+this one. No method raises for something that is merely missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from torchinstall.core.machine import Finding
+from torchinstall.core.machine import Driver, Finding, Gpu, Libc, Status
 
-__all__ = ["Adapter", "CommandResult", "Disk", "DiskRole", "LibraryAnswer", "System"]
+NVML_VARIABLE = "TORCHINSTALL_NVML_LIBRARY"
+"""Names the NVML library to load."""
 
 DiskRole = Literal["cache", "target"]
 """Where free space matters: uv's cache, and the environment installed into."""
 
 
-class CommandResult(Struct, frozen=True, kw_only=True):
-    """What a command said. `returncode` is None when it was not found or had to be stopped."""
+class CommandResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a command printed. `returncode` is None when it was not found or had to be stopped."""
 
-    returncode: int | None
-    stdout: str = ""
-    stderr: str = ""
+    returncode: int | None = 0
+    stdout: str | None = ""
+    stderr: str | None = ""
     problem: str | None = None
+
+    @property
+    def output(self) -> str:
+        """Both streams."""
+        return f"{self.stdout or ''}\n{self.stderr or ''}"
 
 
 class LibraryAnswer(Struct, frozen=True, kw_only=True):
-    """What a vendor's library told a child process that asked it.
+    """What a vendor's library told the child process that asked it.
 
     Attributes:
         rows: facts in the order they were learnt; those before a crash or a hang are kept.
         problem: None when the child ended well, else `timeout`, `crash: SIGSEGV`, `unavailable: <why>`.
     """
 
-    rows: tuple[Mapping[str, Any], ...] = ()
+    rows: tuple[dict[str, Any], ...] = ()
     problem: str | None = None
 
 
@@ -103,17 +110,17 @@ class System(Protocol):
         Args:
             argv: name (or absolute path) and arguments.
             timeout: seconds; the command never outlives it.
-            env: variables laid over the environment.
+            env: variables added to the environment.
         """
 
-    def ask(self, question: str, timeout: float) -> LibraryAnswer:
-        """Ask a vendor's library in a child process; `nvidia` is the only question so far."""
+    def ask_nvidia(self, timeout: float) -> LibraryAnswer:
+        """Ask NVML and libcuda in a child process; the rows are those that `nvml_script.py` prints."""
 
     def library(self, *names: str) -> str | None:
         """Where the loader would find the first of these shared libraries; nothing is loaded."""
 
     def memory_bytes(self) -> int | None:
-        """Physical memory."""
+        """Physical memory, where `/proc/meminfo` does not tell."""
 
     def glibc(self) -> str | None:
         """The version of glibc that programs run on here; None: another C library, or none."""
@@ -126,3 +133,86 @@ class System(Protocol):
 
     def registry(self, key: str, name: str) -> str | int | None:
         r"""A value below `HKEY_LOCAL_MACHINE` (Windows), key as `SYSTEM\...`."""
+
+
+class HostFact(Struct, frozen=True):
+    """A value of the machine itself. The first one of a name wins; `environment` collects all."""
+
+    name: Literal["os_version", "libc", "memory_bytes", "rosetta", "l4t", "environment"]
+    value: str | int | bool | Libc
+
+
+Fact = Driver | Gpu | Finding | HostFact
+"""What probes yield, one at a time, so that a probe that hangs keeps what it has already found."""
+
+Probe = Callable[[System], Iterator[Fact]]
+"""Examines one thing and yields what it sees; the runner turns an exception into a finding."""
+
+
+def finding(
+    probe: str, status: Status, slug: str | None, detail: str, source: str, hint: str | None = None
+) -> Finding:
+    """A `Finding` by position; each probe fixes the first argument."""
+    return Finding(probe=probe, status=status, slug=slug, detail=detail, source=source, hint=hint)
+
+
+_LONGEST_TEXT = 160
+
+
+def clean(text: str | None) -> str | None:
+    """Text from a device, file or command as one printable line; None where nothing is left of it."""
+    if text is None:
+        return None
+    printable = "".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST_TEXT])
+    return " ".join(printable.split())[:_LONGEST_TEXT].strip() or None
+
+
+def version_number(text: str | None) -> str | None:
+    """The version at the start of a text: `6.4.0` of `6.4.0-47`."""
+    match = re.match(r"\s*(\d{1,9}(?:\.\d{1,9}){0,4})", text or "")
+    return match[1] if match else None
+
+
+_LINUX_FOLDERS = (
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu/nvidia",
+    "/usr/lib/aarch64-linux-gnu/tegra",
+    "/usr/lib64",
+    "/usr/lib64/nvidia",
+    "/usr/lib",
+    "/usr/lib/wsl/lib",
+    "/usr/local/lib",
+    "/usr/local/nvidia/lib64",
+    "/usr/local/nvidia/lib",
+    "/run/opengl-driver/lib",
+    "/.singularity.d/libs",
+)
+"""Folders of driver libraries: distributions, RHEL, WSL, Jetson, containers, NixOS, Apptainer."""
+
+
+def library_folders(system: System) -> tuple[str, ...]:
+    """Where drivers put their libraries on this kind of system."""
+    if system.platform != "win32":
+        return _LINUX_FOLDERS
+    root = windows_variable(system.env, "SystemRoot", "C:\\Windows").replace("\\", "/")
+    programs = windows_variable(system.env, "ProgramFiles", "C:\\Program Files").replace("\\", "/")
+    return (f"{root}/System32", f"{programs}/NVIDIA Corporation/NVSMI")
+
+
+def windows_variable(env: Mapping[str, str], name: str, default: str) -> str:
+    """A Windows variable; their names ignore case until they are copied into a mapping."""
+    return env.get(name) or env.get(name.upper()) or default
+
+
+def find_library(system: System, names: Sequence[str], loader_cache: bytes = b"") -> str | None:
+    """The path of the first of `names` in `LD_LIBRARY_PATH`, the loader's cache or a usual folder."""
+    own = [path for path in system.env.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
+    for name in names:
+        paths = [f"{folder}/{name}" for folder in own]
+        if cached := re.search(rb"(/[^\0]*/" + re.escape(name.encode()) + rb")\0", loader_cache):
+            paths.append(cached[1].decode("utf-8", "replace"))
+        paths.extend(f"{folder}/{name}" for folder in library_folders(system))
+        if (found := next(filter(system.exists, paths), None)) is not None:
+            return found
+    return None

@@ -1,0 +1,163 @@
+"""Display devices: Linux's PCI bus, Windows' adapters, and what the catalog knows of a product."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from msgspec import Struct
+
+from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.model import GpuFact
+from torchinstall.core.machine import Finding, Gpu, Vendor
+from torchinstall.probe.system import System, clean, finding
+
+_VENDORS: dict[Vendor, int] = {"nvidia": 0x10DE, "amd": 0x1002, "intel": 0x8086}
+
+_HYPERVISORS = ("vfio-pci", "pci-stub", "xen-pciback")
+"""Kernel drivers that keep a device for a virtual machine."""
+
+_DEVICES = "/sys/bus/pci/devices"
+_DISPLAY, _ACCELERATOR = 0x03, 0x1200
+"""Class of display controllers (two digits), and of processing accelerators (four; AMD Instinct)."""
+
+_ADDRESS = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
+
+
+class PciDevice(Struct, frozen=True, kw_only=True):
+    """A display device.
+
+    Attributes:
+        address: `0000:01:00.0`.
+        pci_id: `10de:2684`.
+        driver: name of the kernel driver that holds it; None: none does.
+    """
+
+    address: str
+    vendor: int
+    pci_id: str
+    driver: str | None
+
+    def __str__(self) -> str:
+        return f"{self.pci_id} at {self.address}"
+
+
+def placed(devices: Iterable[PciDevice]) -> str:
+    """These devices in a sentence: `10de:2684 at 0000:01:00.0, …`."""
+    return ", ".join(map(str, devices))
+
+
+def has_bus(system: System) -> bool:
+    """Whether the bus can be seen at all; where it cannot, an empty list means nothing."""
+    return bool(system.listdir(_DEVICES))
+
+
+def displays(system: System, vendor: Vendor) -> tuple[PciDevice, ...]:
+    """The vendor's display devices in the order of the bus."""
+    found = (_device(system, address) for address in system.listdir(_DEVICES))
+    return tuple(device for device in found if device is not None and device.vendor == _VENDORS[vendor])
+
+
+def _device(system: System, address: str) -> PciDevice | None:
+    if _ADDRESS.fullmatch(address) is None:
+        return None
+    folder = f"{_DEVICES}/{address}"
+    pairs = (line.partition("=") for line in (system.read_text(f"{folder}/uevent") or "").splitlines())
+    known = {key: value.strip() for key, _, value in pairs}
+    code = _hex(known.get("PCI_CLASS")) or _hex(system.read_text(f"{folder}/class"))
+    if code is None or not (code >> 16 == _DISPLAY or code >> 8 == _ACCELERATOR):
+        return None
+    vendor_text, _, device_text = known.get("PCI_ID", "").partition(":")
+    vendor = _hex(vendor_text) or _hex(system.read_text(f"{folder}/vendor"))
+    device = _hex(device_text) or _hex(system.read_text(f"{folder}/device"))
+    if vendor is None or device is None:
+        return None
+    link = system.readlink(f"{folder}/driver") or ""
+    driver = known.get("DRIVER") or link.rstrip("/").rpartition("/")[2]
+    pci_id = f"{vendor:04x}:{device:04x}"
+    return PciDevice(address=address.lower(), vendor=vendor, pci_id=pci_id, driver=driver or None)
+
+
+def _hex(text: str | None) -> int | None:
+    """`0x10de` or `10DE`; None for anything else or more than eight digits."""
+    match = re.fullmatch(r"\s*(?:0x)?([0-9a-fA-F]{1,8})\s*", text or "")
+    return int(match[1], 16) if match else None
+
+
+def bus_address(text: str | None) -> str | None:
+    """NVML's `00000000:01:00.0` as Linux writes it: `0000:01:00.0`."""
+    match = _ADDRESS.fullmatch((text or "").strip())
+    if match is None:
+        return None
+    domain, bus, slot, function = match.groups()
+    return f"{int(domain, 16):04x}:{bus}:{slot}.{function}".lower()
+
+
+def passed_through(vendor: Vendor, device: PciDevice) -> Finding | None:
+    """The finding for a GPU that a virtual machine has; None for any other."""
+    if device.driver not in _HYPERVISORS:
+        return None
+    detail = f"{device} is reserved for a virtual machine ({device.driver})"
+    return finding(vendor, "found", "gpu-passed-through", detail, "PCI bus")
+
+
+class DisplayAdapter(Struct, frozen=True, kw_only=True):
+    """An adapter of one vendor; `basic` when Windows runs it without the vendor's driver."""
+
+    pci_id: str
+    name: str | None
+    driver_version: str | None
+    basic: bool
+
+
+def display_adapters(system: System, vendor: Vendor) -> tuple[DisplayAdapter, ...]:
+    """The vendor's adapters; empty on every system but Windows."""
+    found = []
+    for adapter in system.adapters():
+        match = re.search(r"VEN_([0-9A-F]{4})&DEV_([0-9A-F]{4})", adapter.device_id, re.IGNORECASE)
+        if match is None or int(match[1], 16) != _VENDORS[vendor]:
+            continue
+        name = clean(adapter.name)
+        found.append(
+            DisplayAdapter(
+                pci_id=f"{match[1]}:{match[2]}".lower(),
+                name=name,
+                driver_version=clean(adapter.driver_version),
+                basic=name is None or name.startswith("Microsoft "),
+            )
+        )
+    return tuple(found)
+
+
+def adapter_gpus(vendor: Vendor, adapters: Iterable[DisplayAdapter]) -> Iterator[Gpu]:
+    """Windows' adapters as GPUs; the basic driver's name says nothing about the product."""
+    for index, adapter in enumerate(adapters):
+        name = None if adapter.basic else adapter.name
+        yield Gpu(vendor=vendor, index=index, name=name, pci_id=adapter.pci_id, source="display-adapter")
+
+
+def nvidia_number(windows: str | None) -> str | None:
+    """NVIDIA's own number is in the last five digits: `32.0.15.6636` is driver 566.36."""
+    match = re.fullmatch(r"\d{1,3}\.\d{1,3}\.\d{1,3}(\d)\.(\d{2})(\d{2})", windows or "")
+    return f"{int(match[1] + match[2])}.{match[3]}" if match else None
+
+
+_catalog = cache(load_catalog)
+
+
+def product(vendor: Vendor, pci_id: str) -> GpuFact | None:
+    """What the catalog knows of a PCI id."""
+    return _catalog().gpu_fact(vendor, pci_id, None)
+
+
+def last_branch(pci_id: str) -> int | None:
+    """The last NVIDIA driver branch that supports a GPU; None: it is still supported, or not known."""
+    fact = product("nvidia", pci_id)
+    service = _catalog().service(fact.code) if fact is not None and fact.code is not None else None
+    return service.last_branch if service is not None else None
+
+
+def served_gfx(target: str | None) -> bool:
+    """Whether any known build of torch contains code for a gfx target."""
+    return any(target in row.native for row in _catalog().tables.code)
