@@ -12,7 +12,7 @@ from tests.cli.support import RunResult, run
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import Machine, machine_to_json
-from torchinstall.project.toml import loads
+from torchinstall.project.files import loads
 
 TAG = "cp312-cp312-manylinux_2_28_x86_64"
 RTX_4090 = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95.05")

@@ -16,7 +16,7 @@ from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.export import FORMATS, render
 from torchinstall.export.inputs import Locked
-from torchinstall.project.toml import loads
+from torchinstall.project.files import loads
 
 H100_HERE = linux(nvidia("NVIDIA H100", "9.0"), driver="580.95.05")
 

@@ -10,7 +10,7 @@ from tests.exports.support import BACKEND, call, export, ran, uv_env
 from tests.support.index_server import IndexServer
 from tests.support.installing import Place, uv_path
 from tests.support.wheelhouse import torch_wheel
-from torchinstall.project.toml import loads
+from torchinstall.project.files import loads
 
 pytestmark = pytest.mark.e2e
 

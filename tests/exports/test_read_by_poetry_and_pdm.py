@@ -13,7 +13,7 @@ import pytest
 from tests.exports.support import BACKEND, call, export
 from tests.support.index_server import IndexServer
 from tests.support.installing import Place
-from torchinstall.project.toml import loads
+from torchinstall.project.files import loads
 
 pytestmark = pytest.mark.e2e
 

@@ -14,11 +14,11 @@ import pytest
 
 from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.project.configure import ConfiguredText, configure_text
+from torchinstall.project.configure import Configured, configure_texts
+from torchinstall.project.files import loads
 from torchinstall.project.migrate import Legacy, recognise
 from torchinstall.project.model import Layout
 from torchinstall.project.pyproject import ProjectView, project_view
-from torchinstall.project.toml import loads
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -44,11 +44,13 @@ def layout_of(case: dict[str, Any], legacy: Legacy) -> Layout:
     return Layout(backends=backends, on=on, caps=caps, **lists)
 
 
-def configure(text: str, case: dict[str, Any]) -> ConfiguredText:
+def configure(text: str, case: dict[str, Any]) -> Configured:
     def make(_view: ProjectView, legacy: Legacy) -> Layout:
         return layout_of(case, legacy)
 
-    return configure_text(text, make, small_catalog(), migrate=case.get("migrate", False))
+    return configure_texts(
+        {Path("pyproject.toml"): text}, make, small_catalog(), migrate=case.get("migrate", False)
+    )
 
 
 def test_there_are_enough_cases() -> None:

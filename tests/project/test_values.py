@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +15,15 @@ from tests.project.small import small_catalog
 from tests.support.planning import decide, linux, mac, nvidia, windows
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.plan import Plan
-from torchinstall.project.configure import configure_text
+from torchinstall.project.configure import configure_texts
 from torchinstall.project.edit import excludes
+from torchinstall.project.files import loads
 from torchinstall.project.layouts import complete, current_layout, parse_on, plan_caps, plan_platform
 from torchinstall.project.model import Layout, LayoutName
 from torchinstall.project.platforms import PLATFORMS, complement, marker_environment, marker_of, partition
 from torchinstall.project.poetry import specifier
 from torchinstall.project.pyproject import ProjectView, project_view, same_url
 from torchinstall.project.sync import choose, uv_flags
-from torchinstall.project.toml import loads
 
 platform_sets = st.frozensets(st.sampled_from(PLATFORMS), min_size=1)
 
@@ -174,8 +175,14 @@ def test_no_plan_is_no_layout_unless_backends_are_named() -> None:
     assert layout(broken, "groups", backends=("cpu", "cu130")).backends == ("cpu", "cu130")
 
 
+def configured(text: str, wanted: Layout) -> str:
+    return configure_texts(
+        {Path("pyproject.toml"): text}, lambda _view, _legacy: wanted, small_catalog()
+    ).text
+
+
 def with_layout(text: str, wanted: Layout) -> ProjectView:
-    return project_view(configure_text(text, lambda _view, _legacy: wanted, small_catalog()).text)
+    return project_view(configured(text, wanted))
 
 
 EXTRAS = Layout(name="extras", backends=("cpu", "cu126", "cu130"))
@@ -264,8 +271,8 @@ BLOCKS = (
 def test_any_order_of_tables(blocks: list[str], gap: str, wanted: Layout, end: str) -> None:
     """Whatever the order: nothing is lost, comments stay, twice is once."""
     text = gap.join(blocks).replace("\n", end)
-    once = configure_text(text, lambda _view, _legacy: wanted, small_catalog()).text
-    again = configure_text(once, lambda _view, _legacy: wanted, small_catalog()).text
+    once = configured(text, wanted)
+    again = configured(once, wanted)
     assert again == once
     before, after = loads(text), loads(once)
     assert before is not None

@@ -8,7 +8,7 @@ from torchinstall.project.model import ALWAYS
 
 if TYPE_CHECKING:
     from torchinstall.project.configure import Configured
-    from torchinstall.project.verify_lock import Build
+    from torchinstall.project.lock import Build
 
 __all__ = ["builds_rows", "configured_text"]
 

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from torchinstall.export.inputs import ExportInput, Pin, not_exportable
 from torchinstall.planner.requirements import marker_environment
-from torchinstall.project.toml import array, quoted
+from torchinstall.project.files import array, quoted
 
 __all__ = ["PIXI_PLATFORMS", "conda", "pixi"]
 

@@ -18,7 +18,7 @@ from torchinstall.core.target import Target
 from torchinstall.index.urls import without_credentials
 from torchinstall.install.command import project_text
 from torchinstall.planning.assemble import Prepared
-from torchinstall.project.toml import loads
+from torchinstall.project.files import loads
 
 __all__ = [
     "PIP_OPTIONS",

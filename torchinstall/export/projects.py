@@ -6,8 +6,8 @@ In each of them a decided package may come from its one index only, and nothing 
 from __future__ import annotations
 
 from torchinstall.export.inputs import ExportInput
+from torchinstall.project.files import array, inline, quoted
 from torchinstall.project.platforms import PLATFORMS, marker_of
-from torchinstall.project.toml import array, inline, quoted
 
 __all__ = ["pdm", "poetry", "uv"]
 

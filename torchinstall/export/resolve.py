@@ -20,7 +20,7 @@ from torchinstall.index.urls import without_credentials
 from torchinstall.install.command import project_text
 from torchinstall.install.uv import install_failure, run_uv
 from torchinstall.planning.assemble import Prepared
-from torchinstall.project.toml import loads
+from torchinstall.project.files import loads
 
 __all__ = ["File", "files_of", "resolve"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec import Struct, structs
@@ -15,68 +15,21 @@ from torchinstall.project.checks import check_uv
 from torchinstall.project.edit import edit_text, write_entries
 from torchinstall.project.entries import project_entries
 from torchinstall.project.files import read_text, write_atomically
-from torchinstall.project.lock import read_lock
+from torchinstall.project.lock import Build, later_changes, read_lock, verify_lock
 from torchinstall.project.migrate import Legacy, migrate_text, recognise
-from torchinstall.project.model import Entries, Index, Layout
+from torchinstall.project.model import Entries, Layout
 from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
-from torchinstall.project.verify_lock import Build, later_changes, verify_lock
 
-__all__ = ["Configured", "ConfiguredText", "FileEdit", "LayoutOf", "Locker", "configure", "configure_text"]
+__all__ = ["Configured", "FileEdit", "LayoutOf", "Locker", "configure", "configure_texts"]
 
 Locker = Callable[[Path], None]
 """Locks the project in a folder, or raises."""
 
 LayoutOf = Callable[[ProjectView, Legacy], Layout]
-"""The layout for what the file says (after migration) and for what was recognised in it."""
+"""The layout for what a file says (after migration) and for what was recognised in it."""
 
 _ROUNDS = 3
 """Each round makes packages direct that the lock showed to be only transitive."""
-
-
-class ConfiguredText(Struct, frozen=True, kw_only=True):
-    """A project file with a layout written into it; equal to the text before where it says all of that."""
-
-    text: str
-    notes: tuple[Message, ...]
-    layout: Layout
-    entries: Entries
-
-
-def configure_text(
-    text: str,
-    layout_of: LayoutOf,
-    catalog: Catalog,
-    *,
-    migrate: bool = False,
-    inherited: tuple[Index, ...] | None = None,
-) -> ConfiguredText:
-    """Write a layout into a project file's text.
-
-    Args:
-        text: the file.
-        layout_of: the layout for it.
-        catalog: what is published.
-        migrate: rewrite older ways first.
-        inherited: index entries of the workspace root, which a member may name; keys that uv reads only at
-            the root are then left out. None: this is the root, or there is no workspace.
-
-    Raises:
-        UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.
-        NoCompatibleBuildError: its version bounds rule out every build of a backend.
-    """
-    legacy = recognise(project_view(text), catalog)
-    if migrate:
-        moved = migrate_text(text, catalog)
-        text, notes = moved.text, moved.notes
-    else:
-        notes = legacy.accept()
-    view = project_view(text)
-    layout = layout_of(view, legacy)
-    entries = project_entries(layout, view, catalog)
-    ours = entries if inherited is None else structs.replace(entries, environments=(), required=())
-    done = edit_text(text, lambda document: write_entries(document, ours, catalog, inherited or ()))
-    notes = (*notes, *done.notes, *check_uv(project_view(done.text).uv, catalog))
-    return ConfiguredText(text=done.text, notes=tuple(dict.fromkeys(notes)), layout=layout, entries=entries)
 
 
 class FileEdit(Struct, frozen=True):
@@ -108,9 +61,9 @@ class Configured(Struct, frozen=True, kw_only=True):
         return any(edit.before != edit.after for edit in self.edits)
 
     @property
-    def view(self) -> ProjectView:
-        """The project file afterwards."""
-        return project_view(self.edits[0].after)
+    def text(self) -> str:
+        """The project file afterwards; as it was where it says all of the layout already."""
+        return self.edits[0].after
 
 
 def configure(
@@ -138,61 +91,88 @@ def configure(
         InstallFailedError: uv cannot resolve it; the files are as they were.
         VerifyFailedError: `lock-wrong-build`: a platform would get another build; the files are as they were.
     """
-    path = directory / "pyproject.toml"
-    text = read_text(path)
-    root = workspace_root(directory)
-    top = None if root == directory.resolve() else (root / "pyproject.toml")
-    top_text = read_text(top) if top is not None else ""
+    path, root = directory / "pyproject.toml", workspace_root(directory)
+    paths = [path] if root == directory.resolve() else [path, root / "pyproject.toml"]
+    texts = {path: read_text(path) for path in paths}
     lockfile = root / "uv.lock"
-    family = {row.package for row in catalog.families if row.routed and not row.runtime_of}
+    known = _transitive(lockfile, texts[path], catalog)
 
-    def transitive(view: ProjectView) -> set[str]:
-        """Packages of the torch family that the lock has and the project does not require itself."""
-        locked = read_lock(lockfile, view.name)
-        return set((locked.reachable() & family) - locked.direct()) if locked is not None else set()
-
-    def edited(more: set[str]) -> Configured:
+    def edited() -> Configured:
         def wider(view: ProjectView, legacy: Legacy) -> Layout:
             layout = layout_of(view, legacy)
-            return structs.replace(layout, packages=tuple(dict.fromkeys((*layout.packages, *sorted(more)))))
+            return structs.replace(layout, packages=tuple(dict.fromkeys((*layout.packages, *sorted(known)))))
 
-        inherited = project_view(top_text).indexes if top is not None else None
-        done = configure_text(text, wider, catalog, migrate=migrate, inherited=inherited)
-        edits = [FileEdit(path, text, done.text)]
-        notes = done.notes
-        if top is not None:
-            shared = Entries(environments=done.entries.environments, required=done.entries.required)
-            above = edit_text(top_text, lambda document: write_entries(document, shared, catalog))
-            edits.append(FileEdit(top, top_text, above.text))
-            notes = (*notes, *above.notes)
-        return Configured(edits=tuple(edits), layout=done.layout, entries=done.entries, notes=notes)
+        return configure_texts(texts, wider, catalog, migrate=migrate)
 
-    known = transitive(project_view(text))
-    plan = edited(known)
-    if dry_run or lock is None:
-        if not dry_run:
-            _write(plan.edits)
+    plan = edited()
+    if dry_run:
         return plan
-    with _restored_on_error(plan.edits, lockfile):
-        try:
-            for _ in range(_ROUNDS):
-                _write(plan.edits)
-                lock(directory)
-                missing = transitive(plan.view) - set(plan.layout.packages)
-                if not missing:
-                    break
-                known |= missing
-                plan = edited(known)
-            return _verified(plan, lockfile, catalog)
-        except TorchInstallError as error:
-            kept = (note.message for note in plan.notes if note.slug == "environments-kept")
-            error.hints = (*error.hints, *kept)
-            raise
+    with _restored_on_error(plan, lockfile):
+        _write(plan)
+        if lock is None:
+            return plan
+        for _ in range(_ROUNDS):
+            lock(directory)
+            missing = _transitive(lockfile, plan.text, catalog) - set(plan.layout.packages)
+            if not missing:
+                break
+            known |= missing
+            plan = edited()
+            _write(plan)
+        return _verified(plan, lockfile, catalog)
+
+
+def configure_texts(
+    texts: Mapping[Path, str], layout_of: LayoutOf, catalog: Catalog, *, migrate: bool = False
+) -> Configured:
+    """Write a layout into the text of a project file. Pure.
+
+    Args:
+        texts: the project file and, for a member of a workspace, the root's, whose indexes a member may name
+            and which holds what uv reads only there.
+        layout_of: the layout for what the file says.
+        catalog: what is published.
+        migrate: rewrite older ways first.
+
+    Raises:
+        UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.
+        NoCompatibleBuildError: its version bounds rule out every build of a backend.
+    """
+    (path, text), *above = texts.items()
+    before = text
+    legacy = recognise(project_view(text), catalog)
+    if migrate:
+        moved = migrate_text(text, catalog)
+        text, notes = moved.text, moved.notes
+    else:
+        notes = legacy.accept()
+    view = project_view(text)
+    layout = layout_of(view, legacy)
+    entries = ours = project_entries(layout, view, catalog)
+    inherited = tuple(index for _, there in above for index in project_view(there).indexes)
+    if above:
+        ours = structs.replace(entries, environments=(), required=())
+    done = edit_text(text, lambda document: write_entries(document, ours, catalog, inherited))
+    edits = [FileEdit(path, before, done.text)]
+    notes = (*notes, *done.notes, *check_uv(project_view(done.text).uv, catalog))
+    shared = Entries(environments=entries.environments, required=entries.required)
+    for root, there in above:
+        top = edit_text(there, lambda document: write_entries(document, shared, catalog))
+        edits.append(FileEdit(root, there, top.text))
+        notes = (*notes, *top.notes)
+    return Configured(edits=tuple(edits), layout=layout, entries=entries, notes=tuple(dict.fromkeys(notes)))
+
+
+def _transitive(lockfile: Path, text: str, catalog: Catalog) -> set[str]:
+    """Packages of the torch family that the lock has and the project does not require itself."""
+    lock = read_lock(lockfile, project_view(text).name)
+    family = {row.package for row in catalog.families if row.routed and not row.runtime_of}
+    return set((lock.reachable() & family) - lock.direct()) if lock is not None else set()
 
 
 def _verified(plan: Configured, lockfile: Path, catalog: Catalog) -> Configured:
     """The plan with what its lock holds."""
-    view = plan.view
+    view = project_view(plan.text)
     lock = read_lock(lockfile, view.name)
     if lock is None:
         return plan
@@ -201,22 +181,27 @@ def _verified(plan: Configured, lockfile: Path, catalog: Catalog) -> Configured:
     return structs.replace(plan, builds=builds, notes=(*plan.notes, *notes))
 
 
-def _write(edits: Sequence[FileEdit]) -> None:
-    for edit in reversed(edits):  # the root first: a member may need what stands there
+def _write(plan: Configured) -> None:
+    for edit in reversed(plan.edits):  # the root first: a member may need what stands there
         if read_text(edit.path) != edit.after:
             write_atomically(edit.path, edit.after)
 
 
 @contextlib.contextmanager
-def _restored_on_error(edits: Sequence[FileEdit], lockfile: Path) -> Iterator[None]:
+def _restored_on_error(plan: Configured, lockfile: Path) -> Iterator[None]:
     """Put the files and the lock back as they were where anything goes wrong, Ctrl-C included."""
     lock = lockfile.read_bytes() if lockfile.exists() else None
     try:
         yield
-    except BaseException:
-        _write([FileEdit(edit.path, edit.after, edit.before) for edit in edits])
+    except BaseException as error:
+        for edit in plan.edits:
+            if read_text(edit.path) != edit.before:
+                write_atomically(edit.path, edit.before)
         if lock is None:
             lockfile.unlink(missing_ok=True)
         elif lockfile.read_bytes() != lock:
             write_atomically(lockfile, lock.decode("utf-8"))
+        if isinstance(error, TorchInstallError):
+            kept = (note.message for note in plan.notes if note.slug == "environments-kept")
+            error.hints = (*error.hints, *kept)
         raise

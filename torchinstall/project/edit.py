@@ -20,10 +20,10 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
 from torchinstall.index.urls import pytorch_index
+from torchinstall.project.files import array, inline, loads, quoted, tidy
 from torchinstall.project.model import ALWAYS, Dependency, Entries, Index, Route, Scope
 from torchinstall.project.platforms import marker_of
 from torchinstall.project.pyproject import ProjectView, mapping, same_url, scope_in
-from torchinstall.project.toml import array, inline, loads, quoted, tidy
 
 __all__ = [
     "Edited",

@@ -1,16 +1,37 @@
-"""Read, compare and replace project files so that there is always a whole one: the old or the new."""
+"""Project files as text: read, parse, write TOML that looks hand-written, compare, replace atomically."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import os
+import re
+import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torchinstall.core.errors import UsageError
 
-__all__ = ["read_text", "unified_diff", "write_atomically"]
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "array",
+    "inline",
+    "loads",
+    "parse_toml",
+    "quoted",
+    "read_text",
+    "tidy",
+    "unified_diff",
+    "write_atomically",
+]
+
+_HEADER = re.compile(r"\[\[?\s*[A-Za-z0-9_\"'.\- ]+\s*\]\]?\s*(?:#.*)?$")
 
 
 def read_text(path: Path) -> str:
@@ -38,6 +59,120 @@ def read_text(path: Path) -> str:
             found=f"byte {error.object[error.start]:#04x} at offset {error.start}",
             hints=(f"save {path.name} as UTF-8; it was not changed",),
         ) from error
+
+
+def parse_toml(text: str, source: str = "pyproject.toml") -> dict[str, Any]:
+    """Parse a project file.
+
+    Raises:
+        UsageError: `bad-pyproject`, with the line.
+    """
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = re.search(r" at line (\d+)", str(error))
+        rows = text.splitlines()
+        row = rows[int(match[1]) - 1 : int(match[1])] if match else []
+        raise UsageError(
+            "bad-pyproject",
+            f"{source} is not valid TOML: {error}",
+            wanted="valid TOML",
+            found=row[0].strip()[:80] if row else "a file that does not parse",
+            hints=(f"fix {source}{match.group() if match else ''}; it was not changed",),
+        ) from error
+    return data
+
+
+def loads(text: str) -> dict[str, Any] | None:
+    """Plain values; None where the text does not parse."""
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+    return data
+
+
+def quoted(text: str) -> str:
+    """A TOML string; markers hold single quotes, so double ones are the rule."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def inline(row: Mapping[str, Any]) -> str:
+    """An inline table as uv's documentation writes it."""
+    return "{ " + ", ".join(f"{key} = {_scalar(item)}" for key, item in row.items()) + " }"
+
+
+def _scalar(item: Any) -> str:
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    return quoted(str(item))
+
+
+def array(items: Iterable[str], *, multiline: bool = True, indent: str = "    ") -> str:
+    """An array of values that are TOML already."""
+    rows = list(items)
+    if not multiline or not rows:
+        return "[" + ", ".join(rows) + "]"
+    return "[\n" + "".join(f"{indent}{row},\n" for row in rows) + "]"
+
+
+def tidy(before: str, after: str) -> str:
+    """Put one blank line around headers that are new, and leave a header's own comment above it."""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    added = [False] * len(new)
+    for tag, _, _, start, end in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+        if tag in ("insert", "replace"):
+            added[start:end] = [True] * (end - start)
+    new, added = _comments_down(new, added)
+    lines: list[str] = []
+    for number, line in enumerate(new):
+        edge = added[number] or (number > 0 and added[number - 1])
+        if edge and _opens(line) and lines and lines[-1].strip() and not _is_comment(lines[-1]):
+            lines.append("\n")
+        if added[number] and not line.strip() and lines and not lines[-1].strip():
+            continue
+        lines.append(line)
+    while lines and len(lines) > len(old) and not lines[-1].strip():
+        lines.pop()
+    return "".join(lines)
+
+
+def _comments_down(lines: list[str], added: list[bool]) -> tuple[list[str], list[bool]]:
+    """Move comments that stood directly above a header back there, below what was put between them."""
+    start = 0
+    while start < len(lines):
+        if not added[start]:
+            start += 1
+            continue
+        end = start
+        while end < len(lines) and added[end]:
+            end += 1
+        first = start
+        while first and not added[first - 1] and _is_comment(lines[first - 1]):
+            first -= 1
+        header = end < len(lines) and _opens(lines[end]) and first and not lines[first - 1].strip()
+        if header and first < start:
+            comments, run = lines[first:start], lines[start:end]
+            while run and not run[-1].strip():
+                run.pop()
+            padded = [*run, "\n", *comments]
+            if not _opens(run[0]):  # keys join the table above; the blank line goes down with the comment
+                first -= 1
+            marks = [*[True] * (len(run) + 1), *[False] * len(comments)]
+            lines, added = [*lines[:first], *padded, *lines[end:]], [*added[:first], *marks, *added[end:]]
+            end = first + len(padded)
+        start = end
+    return lines, added
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
+def _opens(line: str) -> bool:
+    """Whether a line is a table header (an array's items are indented where we write them)."""
+    return _HEADER.match(line) is not None
 
 
 def write_atomically(path: Path, text: str) -> None:

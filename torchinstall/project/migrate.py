@@ -14,11 +14,11 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
 from torchinstall.index.urls import pytorch_index
 from torchinstall.project.edit import Edited, add_table, edit_text, requirements_at, table_at, value
+from torchinstall.project.files import array, inline, quoted
 from torchinstall.project.model import Listed
 from torchinstall.project.platforms import PLATFORMS, marker_environment
 from torchinstall.project.poetry import read_poetry
 from torchinstall.project.pyproject import ProjectView, mapping
-from torchinstall.project.toml import array, inline, quoted
 
 __all__ = ["Legacy", "migrate_text", "recognise"]
 

@@ -17,9 +17,9 @@ from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.index.urls import pytorch_index
+from torchinstall.project.files import loads, parse_toml
 from torchinstall.project.model import ALWAYS, Index, Listed, Route, Scope
 from torchinstall.project.platforms import PLATFORMS, marker_environment
-from torchinstall.project.toml import loads, parse_toml
 
 __all__ = ["ProjectView", "mapping", "project_view", "same_url", "scope_in", "workspace_root"]
 

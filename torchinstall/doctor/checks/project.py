@@ -8,8 +8,8 @@ from torchinstall.core.messages import Message
 from torchinstall.doctor.model import Diagnosis, Environment, Project
 from torchinstall.doctor.remedies import by_hand
 from torchinstall.project.checks import check_requirements, check_uv, check_variables, unused_sources
+from torchinstall.project.files import loads
 from torchinstall.project.pyproject import ProjectView
-from torchinstall.project.toml import loads
 
 __all__ = ["SETTINGS", "settings", "source_without_dependency", "would_undo"]
 
