@@ -19,7 +19,7 @@ from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import Machine, machine_to_json
-from torchinstall.install.backup import KEEP_PREFIX, snapshot
+from torchinstall.install.backup import BACKUP_PREFIX, snapshot
 
 pytestmark = [
     pytest.mark.e2e,
@@ -306,4 +306,4 @@ def test_fix_does_it_by_itself(box: Box, breakage: Callable[[Box], None]) -> Non
     assert said.json["status"] == "healthy"
     assert "> " in said.err, "what is done is shown"
     assert box.torch() == box.version
-    assert not list(box.place.folder.glob(KEEP_PREFIX + "*"))
+    assert not list(box.place.folder.glob(BACKUP_PREFIX + "*"))

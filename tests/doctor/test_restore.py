@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.install.backup import KEEP_PREFIX, load_snapshot, snapshot
+from torchinstall.install.backup import BACKUP_PREFIX, load_snapshot, snapshot
 from torchinstall.install.rollback import Outcome, Reinstall, finished, protected, restore
 from torchinstall.install.uv import uv_beside_us
 
@@ -182,7 +182,7 @@ def test_untouched_is_said(venv: Venv) -> None:
 def test_success_keeps_the_new_and_leaves_nothing_behind(venv: Venv) -> None:
     protected(lambda: venv.install(*NEW), sites=[venv.site], prefix=venv.prefix, changing=names(*NEW))
     assert venv.torch() == "2.9.0+cpu"
-    assert not list(venv.prefix.glob(KEEP_PREFIX + "*"))
+    assert not list(venv.prefix.glob(BACKUP_PREFIX + "*"))
 
 
 @pytest.mark.e2e
@@ -272,7 +272,7 @@ def test_a_killed_run_can_be_undone_later(venv: Venv) -> None:
     before = venv.listing()
     taken = snapshot([venv.site], venv.prefix, names(*NEW))
     new_files_without_metadata(venv)
-    (found,) = venv.prefix.glob(KEEP_PREFIX + "*")
+    (found,) = venv.prefix.glob(BACKUP_PREFIX + "*")
     again = load_snapshot(found)
     assert again == taken
     assert again is not None
@@ -300,7 +300,7 @@ def test_fresh_environment_has_nothing_to_keep(tmp_path: Path) -> None:
 
 
 def test_half_written_keep_folder_is_not_trusted(tmp_path: Path) -> None:
-    folder = tmp_path / (KEEP_PREFIX + "x")
+    folder = tmp_path / (BACKUP_PREFIX + "x")
     folder.mkdir()
     assert load_snapshot(folder) is None
     (folder / "manifest.json").write_text('{"prefix": 1')

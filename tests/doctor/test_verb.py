@@ -19,9 +19,10 @@ from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Machine, machine_to_json
-from torchinstall.doctor.collect import surroundings, take_inventory
+from torchinstall.doctor.collect import surroundings
 from torchinstall.doctor.pasted import piped
 from torchinstall.install.backup import snapshot
+from torchinstall.install.interpreter import take_inventory
 
 ROOT = Path(__file__).parents[2]
 PYTHON = f"cp3{sys.version_info[1]}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.installing import an_environment, here, pin
-from torchinstall.install.verify import Wanted, failure, verify
+from torchinstall.install.verify import Checklist, failure, verify
 
 pytestmark = [
     pytest.mark.e2e,
@@ -47,7 +47,7 @@ def test_the_real_wheel_installs_computes_and_stays(tmp_path: Path) -> None:
     assert place.versions()["torch"] == version
     assert "sympy" in place.versions()
 
-    wanted = Wanted(packages={"torch": version}, toolkit={"cuda": "none", "hip": "none"})
+    wanted = Checklist(packages={"torch": version}, toolkit={"cuda": "none", "hip": "none"})
     report = verify(place.python, wanted, env=env)
     assert report.ok, report
     assert {"matrix-product-cpu", "convolution-cpu"} <= {check.name for check in report.checks}

@@ -15,7 +15,7 @@ from torchinstall.core.plan import CatalogUse, GpuVerdict, Package, Plan, PlanTa
 from torchinstall.core.request import Channel
 from torchinstall.install.command import command
 from torchinstall.install.execute import Result, run
-from torchinstall.install.interpreter import Answer, ask
+from torchinstall.install.interpreter import Interpreter, inspect_python
 from torchinstall.install.uv import find_uv, uv_beside_us
 
 __all__ = ["FAMILY", "Place", "a_plan", "an_environment", "here", "pin", "uv_path"]
@@ -116,8 +116,8 @@ class Place:
         filled = command(plan, uv=self.uv, env=self.env, installed=self.ask().target.installed, **options)
         return run(filled, env=self.env, sink=self.talk, cwd=cwd or self.folder)
 
-    def ask(self) -> Answer:
-        return ask(self.python, env=self.env, family=FAMILY)
+    def ask(self) -> Interpreter:
+        return inspect_python(self.python, env=self.env, family=FAMILY)
 
     def versions(self) -> dict[str, str]:
         """Every installed distribution."""

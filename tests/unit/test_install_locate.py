@@ -13,8 +13,8 @@ import pytest
 from tests.support.installing import FAMILY, an_environment, here, uv_path
 from tests.support.wheelhouse import torch_wheel, wheel
 from torchinstall.core.errors import TargetError
-from torchinstall.install.environment import Place, Running, locate, make, require_changeable
-from torchinstall.install.interpreter import ask, backend_of
+from torchinstall.install.environment import PythonEnvironment, Running, create, locate, require_changeable
+from torchinstall.install.interpreter import backend_of, inspect_python
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 NO_ENVIRONMENT = Running(executable="/usr/bin/python", prefix="/usr", base_prefix="/usr")
@@ -36,7 +36,7 @@ def look(
     running: Running = NO_ENVIRONMENT,
     python: str | None = None,
     venv: str | None = None,
-) -> Place:
+) -> PythonEnvironment:
     return locate(
         {**an_environment(cwd), **env},
         uv=uv_path(),
@@ -140,7 +140,7 @@ def test_an_interpreter_that_hangs(tmp_path: Path) -> None:
     fake.chmod(0o755)
 
     with pytest.raises(TargetError) as caught:
-        ask(str(fake), env={"PATH": "/bin:/usr/bin"}, family=(), timeout=0.5)
+        inspect_python(str(fake), env={"PATH": "/bin:/usr/bin"}, family=(), timeout=0.5)
     assert caught.value.slug == "python-broken"
 
 
@@ -176,14 +176,14 @@ def test_an_environment_is_made_only_when_asked_to(tmp_path: Path) -> None:
     assert found.target.prefix == str(tmp_path / "new env")
     assert not (tmp_path / "new env").exists()
 
-    made = make(found, uv=uv_path(), env=env, family=FAMILY)
+    made = create(found, uv=uv_path(), env=env, family=FAMILY)
 
     assert made.base is None
     assert made.target.prefix == found.target.prefix
-    assert made.answer.virtual
+    assert made.interpreter.virtual
     again = locate(env, uv=uv_path(), family=FAMILY, venv="new env", cwd=tmp_path)
     assert again.target.prefix == found.target.prefix
-    assert make(again, uv=uv_path(), env=env, family=FAMILY) is again
+    assert create(again, uv=uv_path(), env=env, family=FAMILY) is again
 
 
 def test_a_folder_with_other_things_is_not_made_into_an_environment(tmp_path: Path) -> None:
@@ -233,16 +233,16 @@ def test_the_answer_describes_the_interpreter(environments: dict[str, Path], tmp
 
 def test_the_interpreter_that_runs_us_answers_without_a_child() -> None:
     env = {"PATH": "/nowhere"}
-    at_once = ask(sys.executable, env=env, family=FAMILY, why="test")
+    at_once = inspect_python(sys.executable, env=env, family=FAMILY, why="test")
 
-    assert at_once == ask(sys.executable, env=env, family=FAMILY, why="test", running="")
+    assert at_once == inspect_python(sys.executable, env=env, family=FAMILY, why="test", running="")
     assert at_once.distributions
 
 
 def test_another_environment_of_the_same_python_is_asked_itself(environments: dict[str, Path]) -> None:
     python = environments["active"] / "bin" / "python"
 
-    answer = ask(str(python), env={"PATH": "/nowhere"}, family=FAMILY)
+    answer = inspect_python(str(python), env={"PATH": "/nowhere"}, family=FAMILY)
 
     assert answer.target.prefix == str(environments["active"])
 
@@ -306,6 +306,6 @@ def old_pythons() -> list[str]:
 
 @pytest.mark.parametrize("python", old_pythons())
 def test_the_script_runs_on_old_pythons(python: str) -> None:
-    answer = ask(python, env={"PATH": "/usr/bin:/bin"}, family=FAMILY)
+    answer = inspect_python(python, env={"PATH": "/usr/bin:/bin"}, family=FAMILY)
 
     assert answer.target.python_version.startswith("3.")

@@ -16,7 +16,7 @@ from tests.support.installing import Place, a_plan, an_environment, here, pin
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.catalog.load import load_catalog
 from torchinstall.core.plan import GpuVerdict
-from torchinstall.install.verify import Report, Wanted, failure, report_to_json, verify, wanted_of
+from torchinstall.install.verify import Checklist, Report, checklist_of, failure, report_to_json, verify
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def fill(environment: Place) -> Iterator[Fill]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def look(place: Place, wanted: Wanted, deadline: float = 30.0) -> Report:
-    return verify(place.python, wanted, env=place.env, deadline=deadline)
+def look(place: Place, wanted: Checklist, timeout: float = 30.0) -> Report:
+    return verify(place.python, wanted, env=place.env, timeout=timeout)
 
 
 def with_code(code: str, version: str = "2.9.1+cu128") -> TinyWheel:
@@ -74,8 +74,8 @@ def a_gpu(*, capability: tuple[int, int] = (8, 6), listed: str = "sm_80 sm_90", 
     """
 
 
-CUDA = Wanted(packages={"torch": "2.9.1+cu128"}, toolkit={"cuda": "12.8", "hip": "none"}, device="cuda")
-CPU = Wanted(packages={"torch": "2.9.1+cpu"}, toolkit={"cuda": "none", "hip": "none"})
+CUDA = Checklist(packages={"torch": "2.9.1+cu128"}, toolkit={"cuda": "12.8", "hip": "none"}, device="cuda")
+CPU = Checklist(packages={"torch": "2.9.1+cpu"}, toolkit={"cuda": "none", "hip": "none"})
 
 
 def test_a_cpu_build_that_computes(environment: Place, fill: Fill) -> None:
@@ -180,7 +180,7 @@ def test_what_is_wrong_is_named(
     environment: Place,
     fill: Fill,
     torch: TinyWheel | None,
-    wanted: Wanted,
+    wanted: Checklist,
     failed: str,
     slug: str,
     blames: bool,
@@ -201,7 +201,7 @@ def test_what_is_wrong_is_named(
 def test_a_hang_is_a_failed_check(environment: Place, fill: Fill) -> None:
     fill(with_code("import time; time.sleep(60)", "2.9.1+cpu"))
 
-    report = look(environment, CPU, deadline=1.0)
+    report = look(environment, CPU, timeout=1.0)
 
     assert [check.name for check in report.failed] == ["import-torch"]
     assert "within 1 s" in report.failed[0].found
@@ -256,7 +256,7 @@ def test_companions_fit_torch(environment: Place, fill: Fill, vision: TinyWheel,
 
 def test_a_companion_of_the_plan_that_is_missing(environment: Place, fill: Fill) -> None:
     fill(torch_wheel("2.9.1+cpu", "py3-none-any"))
-    wanted = Wanted(packages={"torch": "2.9.1+cpu", "torchvision": "0.24.1+cpu"})
+    wanted = Checklist(packages={"torch": "2.9.1+cpu", "torchvision": "0.24.1+cpu"})
 
     failed = [check.name for check in look(environment, wanted).failed]
 
@@ -281,7 +281,7 @@ def test_what_a_plan_promises(
     gpus = (GpuVerdict(vendor=vendor, index=0, name=None, covered=True, by=""),) if vendor else ()
     plan = a_plan(pin("torch", "2.9.1"), pin("triton", None), backend=backend, gpus=gpus)
 
-    wanted = wanted_of(plan, load_catalog().backend(backend))
+    wanted = checklist_of(plan, load_catalog().backend(backend))
 
     assert (dict(wanted.toolkit), wanted.device) == (toolkit, device)
     assert wanted.packages == {"torch": "2.9.1"}

@@ -146,12 +146,12 @@ def _rehearse(session: Session, options: AutoOptions, line: Prepared) -> Result 
 
 def _proof(session: Session, options: AutoOptions, line: Prepared) -> Report:
     """Run the checks on what is installed."""
-    from torchinstall.install.verify import report_to_json, verify, wanted_of
+    from torchinstall.install.verify import checklist_of, report_to_json, verify
 
     console, plan = session.console, line.plan
     backend = line.catalog.backend(plan.backend) if plan.backend else None
     console.detail("checking that torch computes")
-    wanted = wanted_of(plan, backend)
+    wanted = checklist_of(plan, backend)
     request = line.request
     declared = request.target_gpus or request.target_driver or request.target_cuda is not None
     if declared or options.machine:

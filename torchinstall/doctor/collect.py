@@ -6,33 +6,31 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-import msgspec
 from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.errors import TargetError, ToolMissingError
+from torchinstall.core.errors import ToolMissingError
 from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Target
-from torchinstall.doctor.model import Disk, Environment, Inventory, Project, Surroundings
-from torchinstall.install.backup import KEEP_PREFIX
+from torchinstall.doctor.model import Disk, Environment, Project, Surroundings
+from torchinstall.install.interpreter import take_inventory
 from torchinstall.install.record import read_decision
 from torchinstall.install.uv import run_uv
-from torchinstall.install.verify import Wanted, wanted_of
+from torchinstall.install.verify import Checklist, checklist_of
 from torchinstall.install.verify import verify as verify_installed
 from torchinstall.planner.selection import plan
 from torchinstall.planning.assemble import collect_inputs
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import PlanOptions
 
-__all__ = ["collect", "surroundings", "take_inventory"]
+__all__ = ["collect", "surroundings"]
 
 _PLACE_FLAGS = (
     "python", "venv", "system", "backend", "channel", "allow_cpu", "prefer_gpu", "machine", "target_driver",
@@ -100,13 +98,13 @@ def _plan(
     return plan(asked, machine, target, catalog)
 
 
-def _promised(seen: Environment, *, described: bool) -> Wanted:
+def _promised(seen: Environment, *, described: bool) -> Checklist:
     """What the installed build promises; a device only where the machine is this one and the build fits."""
     choice = seen.choice
     info = None if seen.backend is None else seen.catalog.backend(seen.backend)
     if choice is None or choice.error is not None or choice.backend != seen.backend:
-        return Wanted()
-    promised = wanted_of(structs.replace(choice, packages=()), info)
+        return Checklist()
+    promised = checklist_of(structs.replace(choice, packages=()), info)
     return structs.replace(promised, device=None) if described else promised
 
 
@@ -124,59 +122,6 @@ def _flags(options: PlanOptions) -> tuple[str, ...]:
             for item in value if isinstance(value, tuple) else (value,):
                 words += [flag, str(item)]
     return tuple(words)
-
-
-_MARKER = "@torchinstall@"
-_DEADLINE = 60.0
-"""Seconds; torch alone is a list of ten thousand files, and the filesystem may be a slow network one."""
-
-_LIBRARIES = (r"nvidia-", r"cuda-", r"triton", r"pytorch-triton")
-"""Distributions with libraries that torch loads, besides its own family."""
-
-
-def take_inventory(
-    python: str, family: Iterable[str], *, env: Mapping[str, str], deadline: float = _DEADLINE
-) -> Inventory:
-    """Run the script in `python`.
-
-    Args:
-        python: interpreter of the environment.
-        family: names of the packages that move with torch; their files are checked.
-        env: its environment.
-        deadline: seconds that it may take.
-
-    Raises:
-        TargetError: `environment-unreadable`: it gave no answer.
-    """
-    script = (Path(__file__).parent / "inventory_script.py").read_text(encoding="utf-8")
-    watched = [*(re.escape(name) + "$" for name in sorted(family)), *_LIBRARIES]
-    try:
-        done = subprocess.run(
-            [python, "-I", "-c", script, json.dumps([watched, KEEP_PREFIX])],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=deadline,
-            env={**env, "PYTHONIOENCODING": "utf-8"},
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _unreadable(python, str(error)) from error
-    _, marker, text = done.stdout.rpartition(_MARKER)
-    if done.returncode != 0 or not marker:
-        raise _unreadable(python, (done.stderr.strip().splitlines() or ["no answer"])[-1])
-    return msgspec.json.decode(text, type=Inventory)
-
-
-def _unreadable(python: str, found: str) -> TargetError:
-    return TargetError(
-        "environment-unreadable",
-        f"the packages installed for {python} cannot be read",
-        wanted="an interpreter that runs a script",
-        found=found,
-        hints=("recreate the environment: uv venv --clear, then torchinstall auto",),
-    )
 
 
 _VARIABLES = re.compile(

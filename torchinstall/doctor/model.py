@@ -11,6 +11,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
+from torchinstall.install.interpreter import Dist, Inventory
 from torchinstall.install.record import Decision
 from torchinstall.install.verify import Report
 
@@ -80,49 +81,6 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
             "fixable": any(remedy.safe for remedy in self.remedies),
             "advice": self.advice,
         }
-
-
-class Dist(Struct, frozen=True, kw_only=True):
-    """An installed distribution.
-
-    Attributes:
-        name: normalised.
-        requires: its `Requires-Dist` lines.
-        site: folder that it is installed in.
-        missing: files of its `RECORD` that are not there (at most 20).
-        altered: files whose size is not the one in `RECORD` (at most 20).
-        built_for: what its binaries were built for, where it says so: `torch`, `cuda`.
-    """
-
-    name: str
-    version: str
-    requires: tuple[str, ...] = ()
-    site: str = ""
-    missing: tuple[str, ...] = ()
-    altered: tuple[str, ...] = ()
-    built_for: Mapping[str, str] = field(default_factory=dict)
-
-
-class Inventory(Struct, frozen=True, kw_only=True):
-    """What is installed in an environment, read by one script in its interpreter.
-
-    Attributes:
-        python: `sys.executable` there.
-        sites: site-packages folders.
-        leftovers: paths of folders that begin with `~`, left by an interrupted uninstall.
-        kept: paths of backups of installs that were killed (`install.backup`).
-        user_torch: a torch in the user's own site-packages that this interpreter would import too.
-        markers: PEP 508 marker variables of the interpreter.
-    """
-
-    python: str
-    prefix: str
-    sites: tuple[str, ...] = ()
-    dists: tuple[Dist, ...] = ()
-    leftovers: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    user_torch: str | None = None
-    markers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Disk(Struct, frozen=True, kw_only=True):

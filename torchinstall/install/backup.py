@@ -18,8 +18,10 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import Struct, structs
 
+from torchinstall.install.interpreter import BACKUP_PREFIX
+
 __all__ = [
-    "KEEP_PREFIX",
+    "BACKUP_PREFIX",
     "Dist",
     "Snapshot",
     "distributions",
@@ -30,7 +32,6 @@ __all__ = [
     "snapshot",
 ]
 
-KEEP_PREFIX = ".torchinstall-keep-"
 _MANIFEST = "manifest.json"
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
 
@@ -151,7 +152,7 @@ def forget(before: Snapshot) -> None:
 def _linked(before: Snapshot) -> Snapshot:
     store: Path | None = None
     try:
-        store = Path(tempfile.mkdtemp(prefix=KEEP_PREFIX, dir=before.prefix))
+        store = Path(tempfile.mkdtemp(prefix=BACKUP_PREFIX, dir=before.prefix))
         for number, dist in enumerate(before.kept):
             for name in (*dist.files(), f"{dist.info}/RECORD"):
                 _link(dist.site / name, store / str(number) / _flat(name))

@@ -1,40 +1,60 @@
-"""Ask an interpreter what it is and what is installed in it, with one isolated script.
-
-Nothing is imported there but the standard library, nothing is written, and torch is read as text only.
-"""
+"""Ask an interpreter what it is and what is installed in it, with one isolated script."""
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, field
 
 from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Libc, Os
+from torchinstall.core.tags import platform_tags
 from torchinstall.core.target import Installed, Target
 from torchinstall.core.versions import dotted
+from torchinstall.install import interpreter_script
 
 if TYPE_CHECKING:
-    import subprocess
+    from torchinstall.install.stream import Completed
 
-__all__ = ["Answer", "ask", "backend_of"]
+__all__ = [
+    "BACKUP_PREFIX",
+    "Dist",
+    "Interpreter",
+    "Inventory",
+    "backend_of",
+    "inspect_python",
+    "run_script",
+    "take_inventory",
+]
 
-_ANSWER_WITHIN = 20.0
+BACKUP_PREFIX = ".torchinstall-keep-"
+"""How a folder is called that holds the files of packages which an install is about to replace."""
+
 _MARKER = "@torchinstall@"
+_INSPECT_TIMEOUT = 20.0
+_INVENTORY_TIMEOUT = 60.0
+"""Seconds; torch alone is a list of ten thousand files, and the filesystem may be a slow network one."""
+
 _OLDEST_PYTHON = "3.7"
 """Our scripts need it, and no torch that we know was published for an older one."""
 
 _ARCHES = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}
 _OSES: dict[str, Os] = {"linux": "linux", "win32": "windows", "darwin": "macos"}
 
+_LIBRARIES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
+"""Beginnings of names of distributions that carry what torch loads, besides torch's own family."""
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """What an interpreter said.
+
+class Interpreter(Struct, frozen=True, kw_only=True):
+    """A Python interpreter and its environment.
 
     Attributes:
         target: the interpreter as the planner sees it.
@@ -53,16 +73,67 @@ class Answer(Struct, frozen=True, kw_only=True):
     distributions: tuple[tuple[str, str], ...]
 
 
-def ask(
+class Dist(Struct, frozen=True, kw_only=True):
+    """An installed distribution with the state of its files.
+
+    Attributes:
+        name: normalised.
+        requires: its `Requires-Dist` lines.
+        site: folder that it is installed in.
+        missing: files that its list names and that do not exist (at most 20).
+        altered: files whose size is not what its list says (at most 20).
+        built_for: what its binaries were made for, where it says: `torch`, `cuda`.
+    """
+
+    name: str
+    version: str
+    requires: tuple[str, ...] = ()
+    site: str = ""
+    missing: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
+    built_for: Mapping[str, str] = field(default_factory=dict)
+
+
+class Inventory(Struct, frozen=True, kw_only=True):
+    """What is in an environment.
+
+    Attributes:
+        python: the interpreter as it names itself.
+        sites: site-packages folders.
+        leftovers: paths of folders that begin with `~`, left by an interrupted uninstall.
+        kept: paths of backups of an install that was killed (`install.backup`).
+        user_torch: a torch in the user's own site-packages that this interpreter would import too.
+        markers: PEP 508 marker variables of the interpreter.
+    """
+
+    python: str
+    prefix: str
+    sites: tuple[str, ...] = ()
+    dists: tuple[Dist, ...] = ()
+    leftovers: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    user_torch: str | None = None
+    markers: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, name: str) -> tuple[Dist, ...]:
+        """Every distribution of that name: more than one is a fault."""
+        return tuple(dist for dist in self.dists if dist.name == name)
+
+    def get(self, name: str) -> Dist | None:
+        """The distribution of that name."""
+        return next(iter(self.named(name)), None)
+
+
+def inspect_python(
     python: str,
     *,
     env: Mapping[str, str],
     family: Collection[str],
     why: str = "",
-    timeout: float = _ANSWER_WITHIN,
+    timeout: float = _INSPECT_TIMEOUT,
     running: str = sys.executable,
-) -> Answer:
-    """Run the script in `python` and read its answer; the interpreter that runs us needs no child for it.
+) -> Interpreter:
+    """What an interpreter is; the one that runs us needs no child for it.
 
     Args:
         python: path of an interpreter.
@@ -73,24 +144,99 @@ def ask(
         running: path of the interpreter that runs us; empty: always start a child.
 
     Raises:
-        TargetError: `python-not-found`, `python-broken`, or `unsupported-python` where it is too old.
+        TargetError: `python-not-found`, `python-broken`, `unsupported-platform`, or `unsupported-python`
+            where it is too old.
     """
+    names = sorted(family)
     if _is_running(python, running):
-        from torchinstall.install.interpreter_script import answer
+        return _interpreter(interpreter_script.inspect(names), python, why, names)
+    try:
+        done = run_script("interpreter_script", python, ",".join(names), env=env, timeout=timeout)
+        if (data := _literal(done)) is not None:
+            return _interpreter(data, python, why, names)
+        if done.returncode is not None:
+            # One from before Python 3.4 does not know how to be isolated.
+            said = _run([python, "-c", "import sys; sys.stdout.write(sys.version)"], env, timeout).stdout
+            if re.match(r"\d+\.\d+", said):
+                _refuse_old(said.split()[0], python)
+        problem = done.problem
+    except FileNotFoundError:
+        raise TargetError(
+            "python-not-found",
+            f"there is no Python interpreter at {python}",
+            wanted="the path of an interpreter, or a version such as 3.12",
+            found="no such file",
+            hints=("uv python list shows the interpreters of this machine",),
+        ) from None
+    except OSError as error:
+        problem = str(error)
+    raise TargetError(
+        "python-broken",
+        f"the Python interpreter at {python} does not run",
+        wanted="an interpreter that runs a script",
+        found=problem,
+        hints=(
+            "recreate the environment: uv venv --clear",
+            "name another interpreter: --python PATH|3.12",
+        ),
+    )
 
-        return _answer(answer(sorted(family)), python, why, frozenset(family))
-    script = (Path(__file__).parent / "interpreter_script.py").read_text(encoding="utf-8")
-    said = _run([python, "-I", "-c", script, ",".join(sorted(family))], python, env, timeout)
-    _, marker, text = said.stdout.rpartition(_MARKER)
-    if said.returncode == 0 and marker:
-        import ast
 
-        return _answer(ast.literal_eval(text.strip()), python, why, frozenset(family))
-    version = _run([python, "-c", "import sys; sys.stdout.write(sys.version)"], python, env, timeout)
-    if version.returncode == 0 and re.match(r"\d+\.\d+", version.stdout):
-        _refuse_old(version.stdout.split()[0], python)
-    last = said.stderr.strip().splitlines()
-    raise _broken(python, f"exit status {said.returncode}" + (f": {last[-1]}" if last else ""))
+def take_inventory(
+    python: str, family: Iterable[str], *, env: Mapping[str, str], timeout: float = _INVENTORY_TIMEOUT
+) -> Inventory:
+    """Everything that is installed for an interpreter, and whether it is whole.
+
+    Args:
+        python: interpreter of the environment.
+        family: names of the packages that move with torch; their files are compared with their lists.
+        env: its environment.
+        timeout: seconds it may take.
+
+    Raises:
+        TargetError: `environment-unreadable`: it gave no answer.
+    """
+    lists = (",".join(sorted(family)), ",".join(_LIBRARIES), BACKUP_PREFIX)
+    try:
+        done = run_script("interpreter_script", python, *lists, env=env, timeout=timeout)
+        data, problem = _literal(done), done.problem
+    except OSError as error:
+        data, problem = None, str(error)
+    if data is None:
+        raise TargetError(
+            "environment-unreadable",
+            f"the packages that are installed for {python} could not be listed",
+            wanted=f"{python} runs a script that lists them",
+            found=problem,
+            hints=("recreate the environment: uv venv --clear, then torchinstall auto",),
+        )
+    for row in data["dists"]:
+        row["built_for"] = _built_for(row["name"], row["version"], row["clue"])
+    return msgspec.convert(data, Inventory)
+
+
+def run_script(name: str, python: str, *arguments: str, env: Mapping[str, str], timeout: float) -> Completed:
+    """Run one of our scripts in `python`, apart from the user's site, PYTHONPATH and the current folder.
+
+    Raises:
+        OSError: it does not start.
+    """
+    text = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    return _run([python, "-I", "-c", text, *arguments], env, timeout)
+
+
+def _run(argv: list[str], env: Mapping[str, str], timeout: float) -> Completed:
+    from torchinstall.install.stream import capture
+
+    # Without the first, macOS tells an interpreter built with an old SDK that it is 10.16.
+    env = {**env, "SYSTEM_VERSION_COMPAT": "0", "PYTHONIOENCODING": "utf-8"}
+    return capture(argv, env=env, timeout=timeout)
+
+
+def _literal(done: Completed) -> Any:
+    """What the script printed; None where it did not come to its end."""
+    _, marker, text = done.stdout.rpartition(_MARKER)
+    return ast.literal_eval(text.strip()) if done.returncode == 0 and marker else None
 
 
 def _is_running(python: str, running: str) -> bool:
@@ -108,50 +254,6 @@ def _is_running(python: str, running: str) -> bool:
         return False
 
 
-def _run(
-    argv: list[str], python: str, env: Mapping[str, str], timeout: float
-) -> subprocess.CompletedProcess[str]:
-    import subprocess
-
-    try:
-        return subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            # Without this, macOS tells an interpreter built with an old SDK that it is 10.16.
-            env={**env, "SYSTEM_VERSION_COMPAT": "0", "PYTHONIOENCODING": "utf-8"},
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except subprocess.TimeoutExpired:
-        raise _broken(python, f"no answer within {timeout:g} s") from None
-    except FileNotFoundError:
-        raise TargetError(
-            "python-not-found",
-            f"there is no Python interpreter at {python}",
-            wanted="the path of an interpreter, or a version such as 3.12",
-            found="no such file",
-            hints=("uv python list shows the interpreters of this machine",),
-        ) from None
-    except OSError as error:
-        raise _broken(python, str(error)) from error
-
-
-def _broken(python: str, found: str) -> TargetError:
-    return TargetError(
-        "python-broken",
-        f"the Python interpreter at {python} does not run",
-        wanted="an interpreter that runs a script",
-        found=found,
-        hints=(
-            "make the environment anew: uv venv --clear",
-            "name another interpreter: --python PATH|3.12",
-        ),
-    )
-
-
 def _refuse_old(version: str, python: str) -> None:
     if dotted(version) < dotted(_OLDEST_PYTHON):
         raise TargetError(
@@ -163,9 +265,7 @@ def _refuse_old(version: str, python: str) -> None:
         )
 
 
-def _answer(data: dict[str, Any], python: str, why: str, family: frozenset[str]) -> Answer:
-    from torchinstall.core.tags import platform_tags
-
+def _interpreter(data: dict[str, Any], python: str, why: str, family: Collection[str]) -> Interpreter:
     _refuse_old(data["version"], python)
     os_name = _OSES.get("linux" if data["sys_platform"].startswith("linux") else data["sys_platform"])
     if os_name is None:
@@ -178,7 +278,6 @@ def _answer(data: dict[str, Any], python: str, why: str, family: frozenset[str])
         )
     arch = _arch(data)
     libc = Libc(family=data["libc"][0], version=data["libc"][1]) if data["libc"] else None
-    rows = [(name, version, text) for name, version, text in data["distributions"]]
     target = Target(
         python_version=data["version"],
         abi=data["abi"],
@@ -193,17 +292,17 @@ def _answer(data: dict[str, Any], python: str, why: str, family: frozenset[str])
         why=why,
         installed=tuple(
             Installed(name=name, version=version, backend=backend_of(version, text))
-            for name, version, text in rows
+            for name, version, text in data["distributions"]
             if name in family
         ),
     )
-    return Answer(
+    return Interpreter(
         target=target,
         virtual=data["virtual"],
         site_packages=tuple(data["site_packages"]),
         writable=data["writable"],
         externally_managed=data["externally_managed"],
-        distributions=tuple((name, version) for name, version, _ in rows),
+        distributions=tuple((name, version) for name, version, _ in data["distributions"]),
     )
 
 
@@ -240,3 +339,19 @@ def backend_of(version: str, text: str | None) -> str | None:
     if said.get("xpu"):
         return "xpu"
     return "cpu" if _UNSET.search(text or "") else None
+
+
+def _built_for(name: str, version: str, clue: str) -> dict[str, str]:
+    """What the binaries of an extension were made for, as a file of it or its version says."""
+    found: Any = {}
+    if name == "xformers":
+        try:
+            found = json.loads(clue)["version"]
+        except (ValueError, KeyError, TypeError):
+            found = {}
+    elif name == "bitsandbytes":
+        found = {"cuda": ",".join(sorted(set(re.findall(r"cuda(\d+)", clue))))}
+    elif match := re.search(r"\+(?:.*?cu(?P<cuda>\d+))?.*?(?:torch|pt)(?P<torch>\d+\.\d+)", version):
+        found = match.groupdict()
+    pairs = {key: found.get(key) for key in ("torch", "cuda")} if isinstance(found, Mapping) else {}
+    return {key: str(value) for key, value in pairs.items() if value}

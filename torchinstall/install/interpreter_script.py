@@ -1,13 +1,13 @@
-"""The one script that is run inside the interpreter installed into; see `ask.py`.
+"""The one script that is run inside another interpreter, to say what it is and what is installed in it.
 
 It is sent as text with `python -I -c`, so it must work on Python 3.7 and import nothing but the standard
-library. It prints a marker and one Python literal; what a `sitecustomize` prints before does no harm.
-The interpreter that runs torchinstall imports it instead.
+library. It imports nothing from the environment, writes nothing, and prints a marker and one Python literal;
+what a `sitecustomize` prints before does no harm. The interpreter that runs torchinstall imports it instead.
 
 Every plan waits for it: pathlib, json, re and platform would double its 30 ms.
 """
 
-# ruff: noqa: PTH112, PTH113, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH112, PTH113, PTH118, PTH120, PTH123, PTH202, PTH110, PTH208
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ import os
 import sys
 import sysconfig
 
+__all__ = ["inspect", "take_inventory"]
 
-def abi() -> str:
+_FILES_AT_MOST = 20
+
+
+def _abi() -> str:
     """The wheel ABI tag of this interpreter."""
     flags = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
     flags += "d" if hasattr(sys, "gettotalrefcount") else ""
@@ -24,7 +28,7 @@ def abi() -> str:
     return f"cp{sys.version_info[0]}{sys.version_info[1]}{flags}"
 
 
-def libc() -> tuple[str, str | None] | None:
+def _libc() -> tuple[str, str | None] | None:
     """Family and version of the C library; None where that has no meaning or cannot be read."""
     if not sys.platform.startswith("linux"):
         return None
@@ -38,100 +42,186 @@ def libc() -> tuple[str, str | None] | None:
     return ("musl", None) if "musl" in triple else None
 
 
-def machine() -> str:
+def _machine() -> str:
     """The processor, where the platform's name leaves it open (`macosx-11.0-universal2`)."""
     return os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
 
 
-def macos() -> str | None:
-    """The product version of macOS."""
-    system = str(sys.platform)
-    if system != "darwin":
-        return None
-    import platform
-
-    return platform.mac_ver()[0] or None
-
-
-def distributions(folders: list[str], wanted: list[str]) -> list[tuple[str, str, str | None]]:
-    """Name, version and `version.py` of each installed distribution; files are read for `wanted` only."""
-    rows: list[tuple[str, str, str | None]] = []
-    for folder in folders:
-        try:
-            entries = sorted(os.listdir(folder))
-        except OSError:
-            continue
-        for entry in entries:
-            if not entry.endswith(".dist-info"):
-                continue
-            name, _, version = entry[: -len(".dist-info")].partition("-")
-            name = name.lower().replace("_", "-").replace(".", "-")
-            if name in wanted:
-                code = text_of(os.path.join(folder, name.replace("-", "_"), "version.py"))
-                rows.append((name, metadata_version(os.path.join(folder, entry)) or version, code))
-            else:
-                rows.append((name, version, None))
-    return rows
-
-
-def metadata_version(folder: str) -> str | None:
-    """The version that the metadata names."""
-    for line in (text_of(os.path.join(folder, "METADATA")) or "").splitlines():
-        key, _, value = line.partition(":")
-        if not line.strip():
-            break
-        if key.lower() == "version":
-            return value.strip()
-    return None
-
-
-def text_of(path: str) -> str | None:
-    """The beginning of a text file."""
+def _text(path: str, most: int = -1) -> str | None:
+    """A text file, or its beginning; None where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(8192)
+            return file.read(most)
     except OSError:
         return None
 
 
-def writable(folder: str) -> bool:
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _site_packages() -> list[str]:
+    return list(dict.fromkeys(sysconfig.get_path(key) for key in ("purelib", "platlib")))
+
+
+def _dist_infos(site: str) -> list[tuple[str, str, str]]:
+    """Name, version and metadata folder of each distribution; a name with `~` is a half-removed one."""
+    found = []
+    for entry in _names(site):
+        if entry.endswith(".dist-info") and not entry.startswith("~"):
+            name, _, version = entry[: -len(".dist-info")].partition("-")
+            normalised = name.lower().replace("_", "-").replace(".", "-")
+            found.append((normalised, version, os.path.join(site, entry)))
+    return found
+
+
+def _metadata(folder: str, key: str) -> list[str]:
+    """Every value of one key of the metadata."""
+    values = []
+    for line in (_text(os.path.join(folder, "METADATA")) or "").splitlines():
+        if not line.strip():
+            break
+        name, _, value = line.partition(":")
+        if name.lower() == key:
+            values.append(value.strip())
+    return values
+
+
+def _writable(folder: str) -> bool:
     """Whether files may be made there, or in the nearest folder above that exists."""
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
     return os.access(folder, os.W_OK)
 
 
-def answer(wanted: list[str]) -> dict[str, object]:
-    """Everything that is asked; `wanted` names the packages that are looked into."""
-    folders: list[str] = []
-    for key in ("purelib", "platlib"):
-        folder = sysconfig.get_path(key)
-        if folder not in folders:
-            folders.append(folder)
+def inspect(family: list[str]) -> dict[str, object]:
+    """What a plan needs; of the packages in `family` their `version.py` is read too."""
+    sites = _site_packages()
     marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+    system = str(sys.platform)
+    rows: list[tuple[str, str, str | None]] = []
+    for site in sites:
+        for name, version, info in _dist_infos(site):
+            if name in family:
+                code = _text(os.path.join(site, name.replace("-", "_"), "version.py"), 8192)
+                rows.append((name, (_metadata(info, "version") or [version])[0], code))
+            else:
+                rows.append((name, version, None))
     return {
         "version": sys.version.split()[0].rstrip("+"),
         "implementation": sys.implementation.name,
-        "abi": abi(),
-        "sys_platform": sys.platform,
+        "abi": _abi(),
+        "sys_platform": system,
         "platform": sysconfig.get_platform(),
-        "machine": machine(),
+        "machine": _machine(),
         "bits": 64 if sys.maxsize > 2**32 else 32,
-        "libc": libc(),
-        "macos": macos(),
+        "libc": _libc(),
+        "macos": __import__("platform").mac_ver()[0] or None if system == "darwin" else None,
         "prefix": sys.prefix,
         "virtual": sys.prefix != sys.base_prefix,
-        "site_packages": folders,
-        "writable": all(writable(folder) for folder in folders),
+        "site_packages": sites,
+        "writable": all(_writable(site) for site in sites),
         "externally_managed": marker if sys.prefix == sys.base_prefix and os.path.isfile(marker) else None,
-        "distributions": distributions(folders, wanted),
+        "distributions": rows,
     }
 
 
-def main() -> None:
-    """Print everything at once."""
-    sys.stdout.write(f"\n@torchinstall@{answer(sys.argv[1].split(','))!a}\n")
+def take_inventory(family: list[str], prefixes: list[str], backup: str) -> dict[str, object]:
+    """What a doctor needs.
+
+    Args:
+        family: names of packages whose files are compared with their list.
+        prefixes: beginnings of further such names.
+        backup: how folders begin that an interrupted install has left in the environment.
+    """
+    sites = _site_packages()
+    dists = []
+    for site in sites:
+        for name, version, info in _dist_infos(site):
+            watched = name in family or any(name.startswith(prefix) for prefix in prefixes)
+            missing, altered = _damage(site, info) if watched else ([], [])
+            dists.append(
+                {
+                    "name": name,
+                    "version": (_metadata(info, "version") or [version])[0],
+                    "requires": _metadata(info, "requires-dist"),
+                    "site": site,
+                    "missing": missing,
+                    "altered": altered,
+                    "clue": _clue(site, name),
+                }
+            )
+    left = [os.path.join(site, name) for site in sites for name in _names(site) if name.startswith("~")]
+    return {
+        "python": sys.executable,
+        "prefix": sys.prefix,
+        "sites": sites,
+        "dists": dists,
+        "leftovers": left,
+        "kept": [os.path.join(sys.prefix, name) for name in _names(sys.prefix) if name.startswith(backup)],
+        "user_torch": _user_torch(),
+        "markers": _markers(),
+    }
+
+
+def _damage(site: str, info: str) -> tuple[list[str], list[str]]:
+    """Files of a distribution that are gone, and files of another size than its list says."""
+    missing, altered = [], []
+    for line in (_text(os.path.join(info, "RECORD")) or "").splitlines():
+        name, _, size = [*line.rsplit(",", 2), "", ""][:3]
+        name = name[1:-1].replace('""', '"') if name.startswith('"') else name
+        if not name or name.endswith((".pyc", "/RECORD")):
+            continue
+        try:
+            found = os.path.getsize(os.path.join(site, name))
+        except OSError:
+            missing.append(name)
+            continue
+        if size.isdigit() and int(size) != found:
+            altered.append(name)
+    return missing[:_FILES_AT_MOST], altered[:_FILES_AT_MOST]
+
+
+def _clue(site: str, name: str) -> str:
+    """Where an extension says what its binaries were made for, other than in its version."""
+    if name == "xformers":
+        return _text(os.path.join(site, "xformers", "cpp_lib.json")) or ""
+    return " ".join(_names(os.path.join(site, name))) if name == "bitsandbytes" else ""
+
+
+def _user_torch() -> str | None:
+    """A torch in the user's own site-packages, where this interpreter looks there (no environment does)."""
+    if sys.prefix != sys.base_prefix:
+        return None
+    try:
+        folder = os.path.join(__import__("site").getusersitepackages(), "torch")
+    except (AttributeError, RuntimeError):
+        return None
+    return folder if os.path.exists(os.path.join(folder, "__init__.py")) else None
+
+
+def _markers() -> dict[str, str]:
+    """The variables of PEP 508."""
+    platform = __import__("platform")
+    return {
+        "implementation_name": sys.implementation.name,
+        "implementation_version": platform.python_version(),
+        "os_name": os.name,
+        "platform_machine": platform.machine(),
+        "platform_python_implementation": platform.python_implementation(),
+        "platform_release": platform.release(),
+        "platform_system": platform.system(),
+        "platform_version": platform.version(),
+        "python_full_version": platform.python_version(),
+        "python_version": ".".join(platform.python_version_tuple()[:2]),
+        "sys_platform": sys.platform,
+    }
 
 
 if __name__ == "__main__":
-    main()
+    lists = [text.split(",") for text in sys.argv[1:3]]
+    found = take_inventory(lists[0], lists[1], sys.argv[3]) if len(lists) > 1 else inspect(lists[0])
+    sys.stdout.write(f"\n@torchinstall@{found!a}\n")

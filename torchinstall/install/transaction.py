@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torchinstall.core.plan import Plan
-    from torchinstall.install.environment import Place
+    from torchinstall.install.environment import PythonEnvironment
     from torchinstall.install.execute import Change, Result
     from torchinstall.planning.assemble import Prepared
     from torchinstall.planning.context import Context
@@ -77,10 +77,10 @@ def carry_out(
 
 @contextlib.contextmanager
 def _made(
-    line: Prepared, place: Place, context: Context, tell: Callable[[str], None]
-) -> Iterator[tuple[Prepared, Place]]:
+    line: Prepared, place: PythonEnvironment, context: Context, tell: Callable[[str], None]
+) -> Iterator[tuple[Prepared, PythonEnvironment]]:
     """The environment, made where it was missing and removed again if it is of no use."""
-    from torchinstall.install.environment import make
+    from torchinstall.install.environment import create
 
     if place.base is None:
         yield line, place
@@ -91,7 +91,7 @@ def _made(
     was_there = prefix.exists()
     try:
         family = frozenset(row.package for row in line.catalog.families)
-        fresh = make(place, uv=uv, env=context.env, family=family)
+        fresh = create(place, uv=uv, env=context.env, family=family)
         yield structs.replace(line, place=fresh), fresh
     except BaseException:
         shutil.rmtree(prefix, ignore_errors=True)
@@ -127,7 +127,11 @@ def _announce(changes: tuple[Change, ...] | None, tell: Callable[[str], None]) -
 
 
 def _installed(
-    plan: Plan, place: Place, context: Context, changing: frozenset[str] | None, tell: Callable[[str], None]
+    plan: Plan,
+    place: PythonEnvironment,
+    context: Context,
+    changing: frozenset[str] | None,
+    tell: Callable[[str], None],
 ) -> Result:
     from torchinstall.install.execute import run
     from torchinstall.install.rollback import Reinstall, protected
@@ -138,7 +142,7 @@ def _installed(
         places += ("--index", plan.index_url)
     return protected(
         lambda: run(plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd),
-        sites=[Path(folder) for folder in place.answer.site_packages],
+        sites=[Path(folder) for folder in place.interpreter.site_packages],
         prefix=Path(str(place.target.prefix)),
         changing=changing,
         reinstall=Reinstall(uv=uv, python=python, env=context.env, places=places),

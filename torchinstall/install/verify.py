@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from msgspec import Struct, field, to_builtins
+import msgspec
+from msgspec import Struct, field
 
+from torchinstall.catalog.model import BackendInfo
 from torchinstall.core.errors import VerifyFailedError
+from torchinstall.core.plan import Plan
+from torchinstall.install.interpreter import run_script
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.model import BackendInfo
-    from torchinstall.core.plan import Plan
+__all__ = ["Check", "Checklist", "Report", "checklist_of", "failure", "report_to_json", "verify"]
 
-__all__ = ["Check", "Report", "Wanted", "failure", "report_to_json", "verify", "wanted_of"]
-
-_DEADLINE = 300.0
+_TIMEOUT = 300.0
 """Seconds for all checks: the first use of a GPU may load gigabytes or compile PTX."""
 
 _MARKER = "@torchinstall@"
@@ -37,12 +33,23 @@ class Check(Struct, frozen=True, kw_only=True):
     found: str
     detail: str = ""
 
+    @property
+    def about_device(self) -> bool:
+        """Whether it is about a GPU and what the build has for it."""
+        kinds = ("device-", "code-", "matrix-product-", "convolution-", "nms-")
+        return self.name.startswith(kinds) and not self.name.endswith("-cpu")
+
 
 class Report(Struct, frozen=True, kw_only=True):
-    """All checks, in the order in which they ran; `ok`: none failed and they ran to the end."""
+    """All checks, in the order in which they ran; `ok`: none failed and they ran to the end.
+
+    Attributes:
+        crashed: the last check did not come to an end, and with it all that would have followed.
+    """
 
     ok: bool
     checks: tuple[Check, ...]
+    crashed: bool = False
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -55,16 +62,10 @@ class Report(Struct, frozen=True, kw_only=True):
 
         An import that fails, a wrong version or the CPU computing wrong is no matter of the backend.
         """
-        return any(_about_device(check.name) for check in self.failed)
+        return any(check.about_device for check in self.failed)
 
 
-def _about_device(name: str) -> bool:
-    if name.endswith("-cpu"):
-        return False
-    return name.startswith(("device-", "code-", "matrix-product-", "convolution-", "nms-"))
-
-
-class Wanted(Struct, frozen=True, kw_only=True):
+class Checklist(Struct, frozen=True, kw_only=True):
     """What the checks compare with.
 
     Attributes:
@@ -78,7 +79,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     device: str | None = None
 
 
-def wanted_of(plan: Plan, info: BackendInfo | None) -> Wanted:
+def checklist_of(plan: Plan, info: BackendInfo | None) -> Checklist:
     """What the plan promises.
 
     Args:
@@ -104,79 +105,56 @@ def wanted_of(plan: Plan, info: BackendInfo | None) -> Wanted:
     if "apple" in covered:
         device = "mps"
     packages = {package.name: package.version for package in plan.packages if package.version is not None}
-    return Wanted(packages=packages, toolkit=toolkit, device=device)
+    return Checklist(packages=packages, toolkit=toolkit, device=device)
 
 
-def verify(python: str, wanted: Wanted, *, env: Mapping[str, str], deadline: float = _DEADLINE) -> Report:
+def verify(python: str, checklist: Checklist, *, env: Mapping[str, str], timeout: float = _TIMEOUT) -> Report:
     """Run every check in `python`, apart from the user's site, PYTHONPATH and the current folder.
 
     Args:
         python: interpreter of the environment.
-        wanted: what to compare with.
+        checklist: what to compare with.
         env: its environment; variables that hide GPUs hide them from the checks too.
-        deadline: seconds for all checks together.
+        timeout: seconds for all checks together.
 
     A crash or a hang is a failed check named after the one that was running.
     """
-    script = (Path(__file__).parent / "verify_script.py").read_text(encoding="utf-8")
-    job = json.dumps(
-        {"packages": dict(wanted.packages), "toolkit": dict(wanted.toolkit), "device": wanted.device}
-    )
+    job = msgspec.json.encode(checklist).decode()
     try:
-        done = subprocess.run(
-            [python, "-I", "-c", script, job],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=deadline,
-            env={**env, "PYTHONIOENCODING": "utf-8"},
-            check=False,
-        )
-    except subprocess.TimeoutExpired as late:
-        return _report(late.stdout or b"", late.stderr or b"", f"no answer within {deadline:g} s")
+        done = run_script("verify_script", python, job, env=env, timeout=timeout)
     except OSError as error:
-        return _report(b"", b"", str(error))
-    return _report(done.stdout, done.stderr, _ending(done.returncode))
+        return _report("", "", str(error))
+    return _report(done.stdout, done.stderr, done.ending)
 
 
-def _ending(returncode: int) -> str:
-    if returncode >= 0:
-        return f"exit status {returncode}"
-    try:
-        return f"ended by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"ended by signal {-returncode}"
-
-
-def _report(stdout: bytes, stderr: bytes, ending: str) -> Report:
+def _report(stdout: str, stderr: str, ending: str) -> Report:
     checks: list[Check] = []
     running, done = "start", False
-    for line in stdout.decode("utf-8", "replace").splitlines():
-        if not line.startswith(_MARKER):
-            continue
-        value = _value(line.removeprefix(_MARKER))
+    for line in stdout.splitlines():
+        value = _value(line.removeprefix(_MARKER)) if line.startswith(_MARKER) else None
         if isinstance(value, str):
             running = value
         elif isinstance(value, dict) and value.get("done"):
             done = True
         elif isinstance(value, dict):
-            checks.append(Check(**value))
+            checks.append(msgspec.convert(value, Check))
     if not done:
-        said = stderr.decode("utf-8", "replace").strip()[-1500:]
-        checks.append(Check(name=running, ok=False, wanted="an answer", found=ending, detail=said))
-    return Report(ok=all(check.ok for check in checks), checks=tuple(checks))
+        last = stderr.strip()[-1500:]
+        checks.append(Check(name=running, ok=False, wanted="an answer", found=ending, detail=last))
+    return Report(ok=all(check.ok for check in checks), checks=tuple(checks), crashed=not done)
 
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
         # A line that the end of the process cut off.
         return None
 
 
 def report_to_json(report: Report) -> dict[str, Any]:
     """The report as plain JSON values."""
-    return {"ok": report.ok, "checks": [to_builtins(check) for check in report.checks]}
+    return {"ok": report.ok, "checks": msgspec.to_builtins(report.checks)}
 
 
 def failure(report: Report) -> VerifyFailedError:
@@ -187,46 +165,20 @@ def failure(report: Report) -> VerifyFailedError:
     """
     if not report.failed:
         raise ValueError("every check passed")
-    first = report.failed[0]
-    others = len(report.failed) - 1
-    text = f"the check {first.name} failed" + (f", and {others} more" if others else "")
-    wanted, found = first.wanted, first.found
-    if first.found.startswith(("no answer within", "ended by", "exit status")):
-        return VerifyFailedError(
-            "verify-crashed",
-            f"the check {first.name} did not come to an end",
-            wanted=wanted,
-            found=found,
-            hints=("torchinstall doctor", "run the same command again with -v"),
-        )
-    if first.name.startswith("import-"):
-        return VerifyFailedError(
-            "import-failed",
-            f"{first.name.removeprefix('import-')} is installed and does not import",
-            wanted=wanted,
-            found=found,
-            hints=("torchinstall doctor", "torchinstall auto -- --reinstall"),
-        )
-    if _about_device(first.name):
-        return VerifyFailedError(
-            "gpu-does-not-compute",
-            text,
-            wanted=wanted,
-            found=found,
-            hints=("torchinstall doctor", "torchinstall auto --backend cpu"),
-        )
-    if first.name.endswith("-cpu"):
-        return VerifyFailedError(
-            "cpu-does-not-compute",
-            text,
-            wanted=wanted,
-            found=found,
-            hints=("torchinstall doctor", "torchinstall auto -- --reinstall"),
-        )
-    return VerifyFailedError(
-        "wrong-build-installed",
-        text,
-        wanted=wanted,
-        found=found,
-        hints=("torchinstall auto -- --reinstall-package torch", "torchinstall doctor"),
-    )
+    first, others = report.failed[0], len(report.failed) - 1
+    message = f"the check {first.name} failed" + (f", and {others} more" if others else "")
+    reinstall = "torchinstall auto -- --reinstall"
+    if report.crashed and not others:
+        slug, message = "verify-crashed", f"the check {first.name} did not come to an end"
+        hint = "run the same command again with -v"
+    elif first.name.startswith("import-"):
+        package = first.name.removeprefix("import-")
+        slug, message, hint = "import-failed", f"{package} is installed but cannot be imported", reinstall
+    elif first.about_device:
+        slug, hint = "gpu-does-not-compute", "torchinstall auto --backend cpu"
+    elif first.name.endswith("-cpu"):
+        slug, hint = "cpu-does-not-compute", reinstall
+    else:
+        slug, hint = "wrong-build-installed", f"{reinstall}-package torch"
+    hints = ("torchinstall doctor", hint)
+    return VerifyFailedError(slug, message, wanted=first.wanted, found=first.found, hints=hints)

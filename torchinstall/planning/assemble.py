@@ -24,7 +24,7 @@ from torchinstall.planning.request import request_of
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.install.environment import Place
+    from torchinstall.install.environment import PythonEnvironment
     from torchinstall.install.uv import Uv
 
 __all__ = [
@@ -60,7 +60,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
     uv_args: tuple[str, ...] = ()
     constraint_files: tuple[str, ...] = ()
     notes: tuple[Message, ...] = ()
-    place: Place | None = None
+    place: PythonEnvironment | None = None
     uv: Uv | None = None
 
 
@@ -294,7 +294,7 @@ def _read_machine(context: Context, name: str) -> Machine:
     return decode_machine(text, str(path))
 
 
-def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[Place, Uv] | None:
+def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[PythonEnvironment, Uv] | None:
     """The environment and the uv that will serve it; None where a Python was described instead."""
     from torchinstall.install.environment import locate
 
@@ -314,7 +314,7 @@ def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[P
 
 
 def _require_installable(
-    place: Place, context: Context, options: PlanOptions, described: Machine | None
+    place: PythonEnvironment, context: Context, options: PlanOptions, described: Machine | None
 ) -> None:
     """The environment may be changed, and a described machine is of its platform.
 
@@ -337,13 +337,13 @@ def _require_installable(
 
 
 def _target_to_plan(
-    located: Callable[[], tuple[Place, Uv] | None],
+    located: Callable[[], tuple[PythonEnvironment, Uv] | None],
     context: Context,
     options: PlanOptions,
     machine: Machine,
     *,
     described: bool,
-) -> tuple[Place | None, Uv | None, Target]:
+) -> tuple[PythonEnvironment | None, Uv | None, Target]:
     """The target of a plan: a Python that was described, else the environment that `auto` would take.
 
     A machine that was described is not this one. Its own libc decides, nothing is known to be installed on
