@@ -25,7 +25,7 @@ from pathlib import Path
 from tests.simulation.real_uv import trees
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.index_server import IndexServer, TestAuthority
-from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.catalog import load_catalog
 
 DRIVER = "570.124.06"
 MACHINE = {

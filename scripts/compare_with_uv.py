@@ -25,7 +25,7 @@ from tests.simulation.case import Case
 from tests.simulation.field import Choice, Verdict, field, verdict
 from tests.simulation.real_uv import RealUv
 from tests.simulation.run import plan_for
-from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.catalog import load_catalog
 from torchinstall.core.errors import ToolMissingError
 
 

@@ -18,9 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scripts.refreshing import Row, arguments, code_order, finish, fold, parser, read_source
-from torchinstall.catalog.load import ShippedTables
-from torchinstall.catalog.table_file import TableFile
-from torchinstall.catalog.tables import platform_of
+from torchinstall.catalog.tables import Table, Tables, platform_of
 from torchinstall.core.versions import dotted
 
 LINUX = ".ci/wheel/linux/build_env_setup.py"
@@ -40,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--torch", required=True, help="minor release, 2.16")
     options.add_argument("--pytorch", required=True, help="checkout of the release branch, or its raw URL")
     args = arguments(options, argv)
-    tables = ShippedTables(args.data)
+    tables = Tables(args.data)
     found: list[tuple[str, Targets]] = []
     for name, read in ((LINUX, linux), (LINUX_OLD, linux_old), (WINDOWS, windows), (ROCM, rocm)):
         text = _text(args.pytorch, name)
@@ -116,7 +114,7 @@ def _arch_list(text: str) -> tuple[list[str], list[str] | None]:
     return native, [part.removesuffix("+PTX") for part in parts if part.endswith("+PTX")]
 
 
-def refreshed(tables: ShippedTables, torch: str, found: list[tuple[str, Targets]], as_of: str) -> TableFile:
+def refreshed(tables: Tables, torch: str, found: list[tuple[str, Targets]], as_of: str) -> Table:
     """code.json with rows of this release from the scripts, where nothing stronger is known."""
     table = tables.file("code.json")
     rows: dict[tuple[str, str, str], Row] = {
@@ -145,7 +143,7 @@ def refreshed(tables: ShippedTables, torch: str, found: list[tuple[str, Targets]
 
 
 def _of_release(
-    tables: ShippedTables, torch: str, found: list[tuple[str, Targets]]
+    tables: Tables, torch: str, found: list[tuple[str, Targets]]
 ) -> Iterator[tuple[str, str, str, list[str], list[str] | None]]:
     """Each (backend, platform) that the release is published for, with the targets that the scripts name."""
     builds = {

@@ -14,8 +14,7 @@ import re
 import sys
 
 from scripts.refreshing import Row, arguments, finish, fold, parser, read_source
-from torchinstall.catalog.load import ShippedTables
-from torchinstall.catalog.table_file import TableFile
+from torchinstall.catalog.tables import Table, Tables
 from torchinstall.core.versions import dotted
 
 SOURCE = "release-notes-page"
@@ -31,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser(__doc__ or "")
     options.add_argument("--release-notes", required=True, help="page or saved file of CUDA release notes")
     args = arguments(options, argv)
-    tables = ShippedTables(args.data)
+    tables = Tables(args.data)
     branches = paired(read_source(args.release_notes))
     if not branches:
         raise SystemExit(f"{args.release_notes} has no row like 'CUDA 13.0 GA >=580.65.06'")
@@ -49,7 +48,7 @@ def paired(text: str) -> dict[int, str]:
     return found
 
 
-def refreshed(tables: ShippedTables, branches: dict[int, str], as_of: str) -> TableFile:
+def refreshed(tables: Tables, branches: dict[int, str], as_of: str) -> Table:
     """driver_branches.json with what the page says; a row that says the same stays as it is."""
     table = tables.file("driver_branches.json")
     rows: dict[int, Row] = {row["branch"]: row for row in table.rows}

@@ -16,8 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from scripts.refreshing import Row, arguments, finish, fold, parser, read_source
-from torchinstall.catalog.load import ShippedTables
-from torchinstall.catalog.table_file import TableFile
+from torchinstall.catalog.tables import Table, Tables
 
 SOURCE = "pci-ids-page"
 
@@ -47,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser(__doc__ or "")
     options.add_argument("--pci-ids", required=True, help="pci.ids, a file or a URL")
     args = arguments(options, argv)
-    tables = ShippedTables(args.data)
+    tables = Tables(args.data)
     text = read_source(args.pci_ids)
     changed = [refreshed(tables, vendor, products(text, vendor), args.as_of) for vendor in VENDORS]
     return finish(tables, changed, write=args.write)
@@ -79,7 +78,7 @@ def products(text: str, vendor: str) -> list[Product]:
     return found
 
 
-def refreshed(tables: ShippedTables, vendor: str, listed: list[Product], as_of: str) -> TableFile:
+def refreshed(tables: Tables, vendor: str, listed: list[Product], as_of: str) -> Table:
     """The vendor's table with a row for each product of a chip that the table knows."""
     table = tables.file(f"gpus_{vendor}.json")
     by_id = {row["pci_id"]: row for row in table.rows if row["pci_id"] is not None}

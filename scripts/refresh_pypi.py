@@ -32,9 +32,7 @@ from scripts.refreshing import (
     version_of,
     wheel_order,
 )
-from torchinstall.catalog.load import ShippedTables
-from torchinstall.catalog.table_file import TableFile
-from torchinstall.catalog.tables import platform_of
+from torchinstall.catalog.tables import Table, Tables, platform_of
 from torchinstall.index.pages import scan
 from torchinstall.index.wheel_names import WheelName, parse_name
 
@@ -72,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser(__doc__ or "")
     options.add_argument("--index", required=True, help="simple index, without a package")
     args = arguments(options, argv)
-    tables = ShippedTables(args.data)
+    tables = Tables(args.data)
     files = {package: listed(args.index, package) for package in ("torch", *COMPANIONS)}
     return finish(tables, refreshed(tables, files, args.as_of), write=args.write)
 
@@ -126,7 +124,7 @@ def backend_of(found: list[Requirement], platform: str) -> str:
     return "cpu"
 
 
-def refreshed(tables: ShippedTables, files: dict[str, tuple[File, ...]], as_of: str) -> tuple[TableFile, ...]:
+def refreshed(tables: Tables, files: dict[str, tuple[File, ...]], as_of: str) -> tuple[Table, ...]:
     """wheels.json, hashes.json, companions.json and backends.json with what PyPI has now."""
     sources = {
         SOURCE: f"PyPI's file list of {as_of}; the backend is that of the torch wheel of the same release",
@@ -152,12 +150,12 @@ def refreshed(tables: ShippedTables, files: dict[str, tuple[File, ...]], as_of: 
     )
 
 
-def _oldest(tables: ShippedTables, package: str) -> str:
+def _oldest(tables: Tables, package: str) -> str:
     return min((row.version for row in tables.wheels if row.package == package), key=version_of)
 
 
 def _default_rows(
-    tables: ShippedTables, files: dict[str, tuple[File, ...]], paired: dict[tuple[str, str], str]
+    tables: Tables, files: dict[str, tuple[File, ...]], paired: dict[tuple[str, str], str]
 ) -> Iterator[Row]:
     """Old rows as they are, a row for each file that is new."""
     old = [row for row in tables.file("wheels.json").rows if row["origin"] == "default"]
@@ -201,7 +199,7 @@ def _default_rows(
             }
 
 
-def _new_companions(tables: ShippedTables, files: dict[str, tuple[File, ...]]) -> Iterator[Row]:
+def _new_companions(tables: Tables, files: dict[str, tuple[File, ...]]) -> Iterator[Row]:
     known = {(row["torch"], row["package"]) for row in tables.file("companions.json").rows}
     oldest = version_of(_oldest(tables, "torch"))
     releases = {version_of(file.name.version) for file in files["torch"]}

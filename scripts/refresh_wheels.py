@@ -27,10 +27,8 @@ from scripts.refreshing import (
     wheel_order,
 )
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.model import Wheels
-from torchinstall.catalog.table_file import TableFile
-from torchinstall.catalog.tables import PageKey, platform_of
+from torchinstall.catalog.tables import PageKey, Table, Tables, platform_of
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.index.fetch import LiveOptions, LiveResult, discover_backends, fetch_pages
 from torchinstall.index.wheel_names import parse_name
@@ -45,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--backend", action="append", default=[], help="only this backend (repeatable)")
     options.add_argument("--package", action="append", default=[], help="only this package (repeatable)")
     args = arguments(options, argv)
-    tables = ShippedTables(args.data)
+    tables = Tables(args.data)
     runtime = frozenset(family.package for family in tables.families if family.runtime_of)
     live = LiveOptions(index_base=args.index, shared=runtime, budget=900.0, refresh=True)
     try:
@@ -62,14 +60,12 @@ def main(argv: list[str] | None = None) -> int:
     return finish(tables, refreshed(tables, result, args.as_of, complete=complete), write=args.write)
 
 
-def _listed(tables: ShippedTables, live: LiveOptions) -> tuple[str, ...]:
+def _listed(tables: Tables, live: LiveOptions) -> tuple[str, ...]:
     catalog = Catalog(tables)
     return discover_backends(live, lambda name: catalog.backend(name) is not None)
 
 
-def refreshed(
-    tables: ShippedTables, result: LiveResult, as_of: str, *, complete: bool = False
-) -> tuple[TableFile, ...]:
+def refreshed(tables: Tables, result: LiveResult, as_of: str, *, complete: bool = False) -> tuple[Table, ...]:
     """The three tables with the pages of `result` in the place of what they said of these pages.
 
     `complete`: every page was read, so that wheels.json is as new as the index even if nothing changed.
@@ -97,7 +93,7 @@ def _on_page(row: Row, pages: Container[PageKey]) -> bool:
     return row["origin"] == "index" and stable and (row["package"], row["backend"]) in pages
 
 
-def _rows(tables: ShippedTables, pages: Mapping[PageKey, tuple[Wheels, ...]]) -> Iterator[Row]:
+def _rows(tables: Tables, pages: Mapping[PageKey, tuple[Wheels, ...]]) -> Iterator[Row]:
     oldest: dict[str, str] = {}
     for row in tables.wheels:
         if row.package not in oldest or version_of(row.version) < version_of(oldest[row.package]):
@@ -127,7 +123,7 @@ def _tag_order(tag: str) -> tuple[int, str]:
     return int(digits) if digits.isdigit() else 0, tag
 
 
-def _hashes(tables: ShippedTables, result: LiveResult, known: set[tuple[str, str]]) -> Iterator[Row]:
+def _hashes(tables: Tables, result: LiveResult, known: set[tuple[str, str]]) -> Iterator[Row]:
     """Hashes of the pages, and old ones of files that are still there: a release's bytes never change."""
     fresh: dict[tuple[str, str], str] = {}
     for (_, backend), files in result.files.items():

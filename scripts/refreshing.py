@@ -20,10 +20,8 @@ from msgspec import structs
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.laws import verify
-from torchinstall.catalog.load import DATA, ShippedTables
-from torchinstall.catalog.schemas import SCHEMAS
-from torchinstall.catalog.table_file import TableFile, render
+from torchinstall.catalog.invariants import verify
+from torchinstall.catalog.tables import DATA, Table, Tables, render
 from torchinstall.core.versions import dotted
 
 __all__ = [
@@ -102,13 +100,13 @@ def _backend_order(catalog: Catalog, name: str) -> tuple[int, tuple[int, ...]]:
     return (99, ()) if backend is None else (backend.kind.rank, backend.toolkit or ())
 
 
-def backend_order(tables: ShippedTables) -> Callable[[Row], tuple[Any, ...]]:
+def backend_order(tables: Tables) -> Callable[[Row], tuple[Any, ...]]:
     """The order of `backends.json`: lines of backends, old toolkits first."""
     catalog = Catalog(tables)
     return lambda row: (_backend_order(catalog, row["backend"]), row["backend"])
 
 
-def wheel_order(tables: ShippedTables) -> Callable[[Row], tuple[Any, ...]]:
+def wheel_order(tables: Tables) -> Callable[[Row], tuple[Any, ...]]:
     """The order of `wheels.json`: packages as in `families.json`, old releases first."""
     catalog = Catalog(tables)
     packages = {family.package: place for place, family in enumerate(tables.families)}
@@ -132,7 +130,7 @@ def wheel_order(tables: ShippedTables) -> Callable[[Row], tuple[Any, ...]]:
     return order
 
 
-def code_order(tables: ShippedTables) -> Callable[[Row], tuple[Any, ...]]:
+def code_order(tables: Tables) -> Callable[[Row], tuple[Any, ...]]:
     """The order of `code.json`: lines of backends, old releases first."""
     catalog = Catalog(tables)
 
@@ -143,7 +141,7 @@ def code_order(tables: ShippedTables) -> Callable[[Row], tuple[Any, ...]]:
     return order
 
 
-def hash_order(tables: ShippedTables) -> Callable[[Row], tuple[Any, ...]]:
+def hash_order(tables: Tables) -> Callable[[Row], tuple[Any, ...]]:
     """The order of `hashes.json`: PyPI last, files of one package and release together."""
     catalog = Catalog(tables)
 
@@ -169,7 +167,7 @@ def file_names(row: Row) -> Iterator[str]:
         yield f"{package}-{row['version']}{local}-{build}{tag}-{row['platform_tag']}.whl"
 
 
-def backend_rows(tables: ShippedTables, wheels: list[Row], source: str) -> list[Row]:
+def backend_rows(tables: Tables, wheels: list[Row], source: str) -> list[Row]:
     """Rows of `backends.json` for these wheels, old ones as they are; people say which has ended."""
     first: dict[str, str] = {}
     for row in wheels:
@@ -184,7 +182,7 @@ def backend_rows(tables: ShippedTables, wheels: list[Row], source: str) -> list[
     return sorted(rows, key=backend_order(tables))
 
 
-def fold(table: TableFile, rows: Iterable[Row], sources: dict[str, str], as_of: str) -> TableFile:
+def fold(table: Table, rows: Iterable[Row], sources: dict[str, str], as_of: str) -> Table:
     """The table with other rows: new sources added, uncited ones dropped, a new date if anything changed."""
     listed = tuple(rows)
     cited = {row["source"] for row in listed}
@@ -195,13 +193,13 @@ def fold(table: TableFile, rows: Iterable[Row], sources: dict[str, str], as_of: 
     return changed if changed == table else structs.replace(changed, as_of=as_of)
 
 
-def finish(tables: ShippedTables, changed: Iterable[TableFile], *, write: bool) -> int:
+def finish(tables: Tables, changed: Iterable[Table], *, write: bool) -> int:
     """Show what changes; write it if asked to and if no law is broken.
 
     Returns:
         The exit code: 1 where the new tables break a law (then nothing is written).
     """
-    texts = {table.name: render(table, SCHEMAS[table.name]) for table in changed}
+    texts = {table.name: render(table) for table in changed}
     before = {name: (tables.directory / name).read_text(encoding="utf-8") for name in texts}
     texts = {name: text for name, text in texts.items() if text != before[name]}
     if not texts:
@@ -230,10 +228,10 @@ def _print_diff(name: str, before: str, after: str) -> None:
         print(line)
 
 
-def _problems(tables: ShippedTables, texts: dict[str, str]) -> list[str]:
+def _problems(tables: Tables, texts: dict[str, str]) -> list[str]:
     """What `verify` says of the tables as they would be."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(tables.directory, Path(folder) / "tables"))
         for name, text in texts.items():
             (copy / name).write_text(text, encoding="utf-8")
-        return [f"{item.law} ({item.table}): {item.what}" for item in verify(ShippedTables(copy))]
+        return [f"{item.invariant} ({item.table}): {item.what}" for item in verify(Tables(copy))]

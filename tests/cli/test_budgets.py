@@ -21,7 +21,7 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import torch_wheel, wheel
-from torchinstall.catalog.load import DATA
+from torchinstall.catalog.tables import DATA
 from torchinstall.core.machine import machine_to_json
 
 ROOT = Path(torchinstall.__file__).parents[1]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from tests.support.index_tree import IndexTree
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.load import ShippedTables
 from torchinstall.catalog.model import Companion, Family, Wheels
+from torchinstall.catalog.tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,7 +96,7 @@ def _row(
         local=local,
         backend=backend,
         platform_tag=platform,
-        tags=tags,
+        tag_list=" ".join(sorted(tags)),
         origin=origin,
         source="small",
         confidence="high",
@@ -111,14 +111,14 @@ def _companions() -> Iterator[Companion]:
         yield Companion(release, package, version, exact=True, source="small", confidence="high")
 
 
-class SmallTables(ShippedTables):
+class SmallTables(Tables):
     """The shipped tables with their publications replaced; the rest of the world is real."""
 
     wheels = tuple(_rows())
     companions = tuple(_companions())
     families = tuple(
         Family(
-            name,
+            package=name,
             routed=True,
             pairing="table",
             runtime_of=runtime,

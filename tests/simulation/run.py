@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.case import Case
 from tests.simulation.judge import Failure, judge
-from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.catalog import load_catalog
 from torchinstall.planner.selection import plan
 
 if TYPE_CHECKING:

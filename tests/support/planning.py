@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.catalog import load_catalog
 from torchinstall.core.machine import Driver, Gpu, Libc, Machine, capability
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.tags import foreign_target

@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torchinstall.catalog.load import DATA
-from torchinstall.catalog.schemas import SCHEMAS
-from torchinstall.catalog.table_file import parse_table, render
+from torchinstall.catalog.tables import DATA, Table, render
 
 __all__ = ["Rows", "changed", "copied", "edit", "row_of"]
 
@@ -37,7 +35,8 @@ def changed(folder: Path, name: str, change: Callable[[Rows], None]) -> None:
     change(raw["rows"])
     cited = {row["source"] for row in raw["rows"]}
     raw["sources"] = {key: text for key, text in raw["sources"].items() if key in cited}
-    path.write_text(render(parse_table(name, raw, SCHEMAS[name]), SCHEMAS[name]), encoding="utf-8")
+    table = Table(name=name, as_of=raw["as_of"], sources=raw["sources"], rows=tuple(raw["rows"]))
+    path.write_text(render(table), encoding="utf-8")
 
 
 def row_of(rows: Rows, **values: object) -> dict[str, Any]:

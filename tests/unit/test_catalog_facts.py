@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.catalog import Catalog, load_catalog
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.versions import dotted

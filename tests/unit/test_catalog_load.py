@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.tables import copied, edit
-from torchinstall.catalog.load import DATA, ShippedTables, load_catalog
+from torchinstall.catalog.catalog import load_catalog
+from torchinstall.catalog.tables import DATA, Tables
 from torchinstall.core.errors import CatalogError
 
 
 def test_every_table_has_something_to_say() -> None:
-    tables = ShippedTables()
+    tables = Tables()
     assert tables.snapshot >= "2026-11-22"
     for rows in (
         tables.kinds,
@@ -35,7 +36,7 @@ def test_every_table_has_something_to_say() -> None:
 
 
 def test_values_are_parsed() -> None:
-    tables = ShippedTables()
+    tables = Tables()
     floor = next(row for row in tables.floors if row.major == 12)
     assert (floor.linux, floor.windows) == ((525, 60, 13), (528, 33))
     orin = next(row for row in tables.code_rules if row.capability == "8.7")
@@ -48,7 +49,7 @@ def test_values_are_parsed() -> None:
 
 def test_only_the_file_that_is_needed_is_read(tmp_path: Path) -> None:
     shutil.copy(DATA / "companions.json", tmp_path)
-    tables = ShippedTables(tmp_path)
+    tables = Tables(tmp_path)
     assert tables.companions
     with pytest.raises(CatalogError) as caught:
         _ = tables.wheels
@@ -64,7 +65,7 @@ def test_a_folder_replaces_the_shipped_tables(tmp_path: Path) -> None:
 
 
 def test_hashes_are_looked_up_by_place_and_name() -> None:
-    tables = ShippedTables()
+    tables = Tables()
     name = "torch-2.9.1+cu128-cp312-cp312-manylinux_2_28_x86_64.whl"
     digest = tables.sha256("cu128", name)
     assert digest is not None
@@ -81,6 +82,6 @@ def test_the_tables_of_a_plan_load_within_their_budget() -> None:
 
 def _seconds() -> float:
     started = time.process_time()
-    tables = ShippedTables()
+    tables = Tables()
     _ = tables.wheels, tables.companions, tables.code, tables.floors, tables.kinds
     return time.process_time() - started

@@ -1,7 +1,8 @@
-"""The laws: the shipped tables keep them, and each one notices what breaks it."""
+"""Invariants: the shipped tables keep them, and each one notices what breaks it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.support.tables import Rows, changed, copied, edit, row_of
-from torchinstall.catalog.laws import LAWS, verify
-from torchinstall.catalog.load import ShippedTables
+from torchinstall.catalog.invariants import INVARIANTS, verify
+from torchinstall.catalog.tables import Tables
 
 
 def test_the_shipped_tables_keep_every_law() -> None:
-    assert verify(ShippedTables()) == ()
+    assert verify(Tables()) == ()
 
 
 def again(rows: Rows) -> None:
@@ -43,6 +44,7 @@ BREAKS: list[tuple[str, str, Callable[[Rows], None]]] = [
     ("orphan-backend", "backend_kinds.json", drop(kind="xpu")),
     ("orphan-backend", "backends.json", drop(backend="cu128")),
     ("orphan-backend", "wheels.json", put({"backend": "cu128"}, backend="tpu1")),
+    ("bad-tags", "wheels.json", put({"backend": "cu128"}, tags="cp312")),
     ("retired-too-early", "backends.json", put({"backend": "cu128"}, retired="2.8.0")),
     ("unknown-platform", "wheels.json", put({"platform_tag": "win_amd64"}, platform_tag="linux_s390x")),
     (
@@ -69,28 +71,28 @@ BREAKS: list[tuple[str, str, Callable[[Rows], None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("law", "table", "change"), BREAKS)
-def test_each_law_notices_what_breaks_it(
-    tmp_path: Path, law: str, table: str, change: Callable[[Rows], None]
+@pytest.mark.parametrize(("name", "table", "change"), BREAKS)
+def test_each_invariant_notices_what_breaks_it(
+    tmp_path: Path, name: str, table: str, change: Callable[[Rows], None]
 ) -> None:
     folder = copied(tmp_path)
     changed(folder, table, change)
-    found = {problem.law for problem in verify(ShippedTables(folder))}
-    assert law in found
+    found = {problem.invariant for problem in verify(Tables(folder))}
+    assert name in found
 
 
 def test_other_spacing_is_not_byte_stable(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     path = folder / "families.json"
     path.write_text(path.read_text(encoding="utf-8").replace(": ", ":"), encoding="utf-8")
-    problems = verify(ShippedTables(folder))
-    assert [(problem.law, problem.table) for problem in problems] == [("byte-stable", "families.json")]
+    problems = verify(Tables(folder))
+    assert [(problem.invariant, problem.table) for problem in problems] == [("byte-stable", "families.json")]
 
 
 def test_an_uncited_source_is_noticed(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     edit(folder, "code.json", lambda raw: raw["sources"].update(nobody="cites me"))
-    assert "source-uncited" in {problem.law for problem in verify(ShippedTables(folder))}
+    assert "source-uncited" in {problem.invariant for problem in verify(Tables(folder))}
 
 
 def test_unreadable_tables_are_all_named(tmp_path: Path) -> None:
@@ -101,12 +103,12 @@ def test_unreadable_tables_are_all_named(tmp_path: Path) -> None:
 
     edit(folder, "code.json", later)
     (folder / "hashes.json").write_text("{", encoding="utf-8")
-    found = {(problem.law, problem.table) for problem in verify(ShippedTables(folder))}
+    found = {(problem.invariant, problem.table) for problem in verify(Tables(folder))}
     assert found == {("catalog-too-new", "code.json"), ("catalog-invalid", "hashes.json")}
 
 
-def test_every_law_has_a_case_here() -> None:
-    names = {law for law, _, _ in BREAKS} | {"byte-stable", "source-uncited"}
-    source = Path(LAWS[0].__code__.co_filename).read_text(encoding="utf-8")
-    raised = {part.split('"')[0] for part in source.split('law="')[1:]}
+def test_every_invariant_has_a_case_here() -> None:
+    names = {name for name, _, _ in BREAKS} | {"byte-stable", "source-uncited", "source-unknown"}
+    source = Path(INVARIANTS[0].__code__.co_filename).read_text(encoding="utf-8")
+    raised = set(re.findall(r'Problem\("([a-z-]+)"', source))
     assert raised == names

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.installing import Place, a_plan, an_environment, here, pin
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
-from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.catalog import load_catalog
 from torchinstall.core.plan import GpuVerdict
 from torchinstall.install.verify import Checklist, Report, checklist_of, failure, report_to_json, verify
 

@@ -14,6 +14,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from tests.support.index_tree import IndexTree, real_tree
 from tests.support.wheelhouse import torch_wheel, wheel, wheel_of_name
+from torchinstall.core.request import Channel
 from torchinstall.index.pages import BadPageError, Page, parse_page, parse_root, scan
 from torchinstall.index.wheel_names import parse_name
 
@@ -32,7 +33,7 @@ def versions(page: Page) -> set[str]:
 
 
 def read(
-    tree: IndexTree, backend: str, package: str, *, shared: bool = False, channel: str = "stable"
+    tree: IndexTree, backend: str, package: str, *, shared: bool = False, channel: Channel = "stable"
 ) -> Page:
     path = f"{'/whl' if channel == 'stable' else f'/whl/{channel}'}/{backend}/{package}/"
     text = tree.page(path, ORIGIN)

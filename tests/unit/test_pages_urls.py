@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.catalog import load_catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.index.urls import (
     BACKEND_NAME,

@@ -14,8 +14,8 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.tables import copied, row_of
 from tests.support.wheelhouse import TinyWheel
-from torchinstall.catalog.laws import verify
-from torchinstall.catalog.load import ShippedTables
+from torchinstall.catalog.invariants import verify
+from torchinstall.catalog.tables import Tables
 
 LINUX = """
 TORCH_CUDA_ARCH_LIST_TABLE: dict[str, dict[str, set[int]]] = {
@@ -112,7 +112,7 @@ def test_scripts_replace_weaker_evidence_and_not_measured_wheels(folder: Path, t
     assert windows["confidence"] == "medium"
     rocm = row_of(after, torch="2.14", backend="rocm7.14", platform="linux_x86_64")
     assert rocm["native"] == ["gfx908", "gfx1103"]
-    assert verify(ShippedTables(folder)) == ()
+    assert verify(Tables(folder)) == ()
 
 
 def test_code_is_only_shown_without_write(
@@ -146,7 +146,7 @@ def test_driver_branches_come_from_release_notes(folder: Path, tmp_path: Path) -
     assert refresh_drivers.paired(NOTES) == {620: "13.5", 550: "12.4"}
     known = row_of(rows(folder, "driver_branches.json"), branch=550)
     assert refresh_drivers.main(["--release-notes", str(page), "--data", str(folder), "--write"]) == 0
-    tables = ShippedTables(folder)
+    tables = Tables(folder)
     assert tables.branch_cuda[620] == "13.5"
     assert row_of(rows(folder, "driver_branches.json"), branch=550) == known
     assert verify(tables) == ()
@@ -202,7 +202,7 @@ def test_new_products_of_known_chips_are_added(
     assert (amd["code"], amd["integrated"]) == ("gfx1100", False)
     ids = {row["pci_id"] for row in rows(folder, "gpus_nvidia.json")}
     assert not {"10de:3ffe", "10de:0040", "10de:2ffe"} & ids
-    assert verify(ShippedTables(folder)) == ()
+    assert verify(Tables(folder)) == ()
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_new_release_on_pypi_brings_rows_hashes_and_companions(folder: Path, a
     with IndexServer(default=index, json_pages=as_json) as server:
         arguments = ["--index", server.default_index, "--data", str(folder), "--as-of", "2027-01-02"]
         assert refresh_pypi.main([*arguments, "--write"]) == 0
-    tables = ShippedTables(folder)
+    tables = Tables(folder)
     assert verify(tables) == ()
     new = {(row.package, row.platform_tag): row for row in tables.wheels if row.source == "pypi-files"}
     assert new["torch", "manylinux_2_28_x86_64"].backend == "cu134"

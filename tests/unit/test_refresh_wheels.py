@@ -15,8 +15,8 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.tables import copied
 from tests.support.wheelhouse import wheel_of_name
-from torchinstall.catalog.laws import verify
-from torchinstall.catalog.load import ShippedTables
+from torchinstall.catalog.invariants import verify
+from torchinstall.catalog.tables import Tables
 from torchinstall.index.fetch import LiveResult
 
 NEW = "torch-2.16.0+cu134-cp312-cp312-manylinux_2_28_x86_64.whl"
@@ -60,7 +60,7 @@ def snapshot(folder: Path) -> dict[str, str]:
     ],
 )
 def test_shipped_tables_lie_in_the_order_that_the_refreshers_write(name: str, order: Any) -> None:
-    tables = ShippedTables()
+    tables = Tables()
     rows = list(tables.file(name).rows)
     assert sorted(rows, key=order(tables)) == rows
 
@@ -80,7 +80,7 @@ def test_without_write_only_a_diff_is_shown(folder: Path, capsys: pytest.Capture
 def test_a_new_backend_gets_wheels_hashes_and_a_row(folder: Path) -> None:
     with IndexServer(tree(NEW)) as server:
         assert run(server, folder, "--backend", "cu134", "--package", "torch", "--write") == 0
-    tables = ShippedTables(folder)
+    tables = Tables(folder)
     (row,) = torch_rows(folder, "cu134")
     assert (row["tags"], row["confidence"], row["source"]) == ("cp312-cp312", "high", "index-page")
     assert tables.sha256("cu134", NEW) == wheel_of_name(NEW).sha256
@@ -111,7 +111,7 @@ def test_a_second_run_changes_nothing(folder: Path, capsys: pytest.CaptureFixtur
 
 def test_reading_every_page_renews_the_date_even_if_nothing_changed(folder: Path) -> None:
     """A plan says when its facts are old; facts that were looked at today are not."""
-    tables = ShippedTables(folder)
+    tables = Tables(folder)
     result = LiveResult(
         index_base="",
         pages={},
@@ -139,13 +139,13 @@ def test_backends_are_discovered_on_the_root_page(folder: Path) -> None:
 
 def test_hashes_that_a_page_lacks_are_kept(folder: Path) -> None:
     name = "torch-2.9.1+cu128-cp312-cp312-manylinux_2_28_x86_64.whl"
-    known = ShippedTables(folder).sha256("cu128", name)
+    known = Tables(folder).sha256("cu128", name)
     assert known is not None
     index = IndexTree()
     index.add("cu128", wheel_of_name(name), hashed=False)
     with IndexServer(index) as server:
         run(server, folder, "--backend", "cu128", "--package", "torch", "--write")
-    assert ShippedTables(folder).sha256("cu128", name) == known
+    assert Tables(folder).sha256("cu128", name) == known
 
 
 def test_tables_that_would_break_a_law_are_not_written(
@@ -156,7 +156,7 @@ def test_tables_that_would_break_a_law_are_not_written(
     index = tree(NEW)
     index.add("", wheel_of_name("triton_rocm-9.9.9-cp312-cp312-linux_x86_64.whl"))
     index.add("rocm7.2", wheel_of_name("torch-2.14.1+rocm7.2-cp312-cp312-manylinux_2_28_x86_64.whl"))
-    rocm = [name for name in ShippedTables(folder).retired if name.startswith("rocm7")]
+    rocm = [name for name in Tables(folder).retired if name.startswith("rocm7")]
     with IndexServer(index) as server:
         backends = [part for name in rocm for part in ("--backend", name)]
         code = run(server, folder, *backends, "--package", "triton-rocm", "--write")

@@ -14,7 +14,7 @@ from tests.simulation.field import Choice, field, verdict
 from tests.simulation.hardware import AMD, INTEL, NVIDIA, NVIDIA_ARM
 from tests.simulation.questions import ARM, LINUX, WINDOWS
 from tests.simulation.real_uv import RealUv, choice_in, trees
-from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.catalog import load_catalog
 
 _BY_CODE = {part.code: part for part in (*NVIDIA, *AMD, *INTEL)}
 _PASCAL = Case("", LINUX, (_BY_CODE["6.1"],), driver="580.126.09")

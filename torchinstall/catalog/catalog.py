@@ -1,22 +1,25 @@
 """Look facts up: the shipped tables with live index pages and local wheels laid over them.
 
-The planner asks this class and nothing else. It is pure once its tables are loaded: tables come from
-`catalog.load` (lazily, one file when first needed), live pages from `catalog.index`.
+The planner asks `Catalog` and nothing else. It is pure once its tables are loaded (lazily, each file when it
+is first needed).
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
-from torchinstall.catalog.codes import CodeIndex
+from msgspec import structs
+from packaging.version import InvalidVersion, Version
+
 from torchinstall.catalog.model import (
     Advice,
     BackendInfo,
-    BackendKind,
     Code,
     CodeRule,
     Companion,
@@ -26,11 +29,18 @@ from torchinstall.catalog.model import (
     GpuService,
     Wheels,
 )
-from torchinstall.catalog.products import Products
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
-from torchinstall.core.versions import Dotted, at_least
+from torchinstall.core.versions import Dotted, at_least, dotted
 
-__all__ = ["Catalog"]
+__all__ = ["Catalog", "load_catalog"]
+
+
+def load_catalog(directory: Path | None = None, *, families: tuple[Family, ...] = ()) -> Catalog:
+    """A catalog of the shipped tables, or of those in `directory`. Nothing is read yet.
+
+    `families` are packages that a configuration file adds.
+    """
+    return Catalog(Tables(directory, added=families))
 
 
 class Catalog:
@@ -58,11 +68,12 @@ class Catalog:
         self.tables = tables
         self.index_down = index_down
         self.folders_only = folders_only
-        # Derived views that the planner keeps for the life of a catalog (a catalog never changes).
+        # Derived views, also those of the planner, for the life of a catalog (a catalog never changes).
         self.scratch: dict[tuple[object, ...], Any] = {}
         self.live = dict(live or {})
         self.local = local
         self._live_hashes = dict(live_hashes or {})
+        self._backends: dict[str, BackendInfo | None] = {}
 
     def overlay(
         self,
@@ -96,17 +107,9 @@ class Catalog:
         return self.tables.snapshot
 
     @cached_property
-    def _kind_patterns(self) -> tuple[tuple[re.Pattern[str], BackendKind], ...]:
-        return tuple((re.compile(kind.pattern), kind) for kind in self.tables.kinds)
-
-    @cached_property
     def vendor_ranks(self) -> Mapping[str, int]:
         """Vendor -> its place among the vendors of one machine; the lowest wins."""
         return {kind.vendor: kind.rank for kind in self.tables.kinds if kind.vendor is not None}
-
-    @cached_property
-    def _backends(self) -> dict[str, BackendInfo | None]:
-        return {}
 
     def backend(self, name: str) -> BackendInfo | None:
         """What a backend's name says, also for one that no table knows yet; None: not a backend name."""
@@ -115,13 +118,10 @@ class Catalog:
         return self._backends[name]
 
     def _parse_backend(self, name: str) -> BackendInfo | None:
-        for pattern, kind in self._kind_patterns:
-            match = pattern.fullmatch(name)
-            if match is None:
-                continue
-            parts = [part for part in match.groups() if part is not None]
-            toolkit = tuple(int(part) for part in parts) or None
-            return BackendInfo(name, kind, toolkit, self.tables.retired.get(name))
+        for kind in self.tables.kinds:
+            if match := re.fullmatch(kind.pattern, name):
+                toolkit = tuple(int(part) for part in match.groups() if part is not None)
+                return BackendInfo(name, kind, toolkit or None, self.tables.retired.get(name))
         return None
 
     def known_backends(self) -> tuple[str, ...]:
@@ -133,20 +133,17 @@ class Catalog:
     def _by_package(self) -> Mapping[str, dict[str, list[Wheels]]]:
         """Rows by package and platform key, with the live overlay applied."""
         index: dict[str, dict[str, list[Wheels]]] = defaultdict(lambda: defaultdict(list))
-        for row in self._rows():
+        shipped = () if self.folders_only else self.tables.wheels
+        if self.live:
+            read = self.live
+            shipped = tuple(
+                row for row in shipped if row.origin != "index" or (row.package, row.backend) not in read
+            )
+        for row in chain(shipped, *self.live.values(), self.local):
             key = platform_of(row.platform_tag)
             if key is not None:
                 index[row.package][key].append(row)
         return index
-
-    def _rows(self) -> Iterable[Wheels]:
-        for row in () if self.folders_only else self.tables.wheels:
-            if row.origin == "index" and (row.package, row.backend) in self.live:
-                continue
-            yield row
-        for rows in self.live.values():
-            yield from rows
-        yield from self.local
 
     def wheels(self, package: str, platform: str) -> tuple[Wheels, ...]:
         """All wheels of a package for a platform key (`linux_x86_64`), pure ones (`any`) included."""
@@ -166,17 +163,42 @@ class Catalog:
         grouped_rows: dict[str, tuple[Wheels, ...]] = self.scratch[key]
         return (*grouped_rows.get(backend, ()), *grouped_rows.get("any", ()))
 
-    def packages(self) -> frozenset[str]:
-        """Every package with a wheel here."""
-        return frozenset(self._by_package)
-
     @cached_property
-    def _codes(self) -> CodeIndex:
-        return CodeIndex(self.tables.code, self.backend)
+    def _code(self) -> Mapping[tuple[str, str], dict[str, Code]]:
+        """Rows of `code.json` by backend and platform, then by torch minor release."""
+        index: dict[tuple[str, str], dict[str, Code]] = defaultdict(dict)
+        for row in self.tables.code:
+            index[row.backend, row.platform][row.torch] = row
+        return index
 
     def code(self, torch: str, backend: BackendInfo, platform: str) -> Code | None:
-        """What a build carries for GPUs (`codes.CodeIndex.find`)."""
-        return self._codes.find(torch, backend, platform)
+        """What a build contains; the nearest known row (and `assumed` says which) where none is exact.
+
+        A release newer than the table takes the newest row of its backend, an unknown backend the newest
+        row of its toolkit's major version. None: nothing is known that could be assumed.
+        """
+        minor = _minor(torch)
+        rows = self._code.get((backend.name, platform), {})
+        if exact := rows.get(minor):
+            return exact
+        nearest = _nearest(rows, minor) or self._code_of_major(backend, platform, minor)
+        if nearest is None:
+            return None
+        assumed = f"torch {nearest.torch} {nearest.backend}"
+        return structs.replace(nearest, torch=minor, backend=backend.name, confidence="low", assumed=assumed)
+
+    def _code_of_major(self, backend: BackendInfo, platform: str, minor: str) -> Code | None:
+        if backend.toolkit is None:
+            return None
+        similar: list[tuple[Dotted, str]] = []
+        for name, key_platform in self._code:
+            info = self.backend(name) if key_platform == platform else None
+            if info is None or info.toolkit is None or info.kind.kind != backend.kind.kind:
+                continue
+            if info.toolkit[0] == backend.toolkit[0]:
+                similar.append((info.toolkit, name))
+        found = (_nearest(self._code[name, platform], minor) for _, name in sorted(similar, reverse=True))
+        return next((row for row in found if row is not None), None)
 
     @cached_property
     def code_rules(self) -> tuple[CodeRule, ...]:
@@ -249,12 +271,29 @@ class Catalog:
         return tuple(self._families.values())
 
     def gpu_fact(self, vendor: str, pci_id: str | None, name: str | None) -> GpuFact | None:
-        """A product by PCI id, else by name (`products.Products.find`)."""
+        """A product by PCI id, else by name (without the vendor's name, case and spacing apart).
+
+        The first of several rows counts. Where the name is not known as it is, it is looked up without its
+        memory size or `Laptop GPU`: `NVIDIA GeForce RTX 3060 12GB`.
+        """
+        by_id, by_name = self._products(vendor)
+        if pci_id is not None and (row := by_id.get(pci_id.lower())):
+            return row
+        if name is None:
+            return None
+        plain = _plain_name(name)
+        return by_name.get(plain) or by_name.get(_AFTER_NAME.sub("", plain))
+
+    def _products(self, vendor: str) -> tuple[dict[str, GpuFact], dict[str, GpuFact]]:
         key = ("products", vendor)
         if key not in self.scratch:
-            self.scratch[key] = Products(self.tables.gpus(vendor))
-        products: Products = self.scratch[key]
-        return products.find(pci_id, name)
+            rows = self.tables.gpus(vendor)[::-1]
+            self.scratch[key] = (
+                {row.pci_id: row for row in rows if row.pci_id is not None},
+                {_plain_name(row.name): row for row in rows if row.name is not None},
+            )
+        products: tuple[dict[str, GpuFact], dict[str, GpuFact]] = self.scratch[key]
+        return products
 
     def advice(self, vendor: str, match: str, os: str) -> tuple[Advice, ...]:
         """Indexes of a vendor that serve this gfx target or Jetson release."""
@@ -273,3 +312,29 @@ class Catalog:
         if wheel.origin == "index" and wheel.channel == "stable":
             return self.tables.sha256(wheel.backend, filename)
         return None
+
+
+@lru_cache(maxsize=512)
+def _minor(torch: str) -> str:
+    try:
+        version = Version(torch)
+    except InvalidVersion:
+        return torch
+    return f"{version.major}.{version.minor}"
+
+
+def _nearest(rows: Mapping[str, Code], minor: str) -> Code | None:
+    """The newest row not newer than `minor`, else the oldest one."""
+    if not rows:
+        return None
+    older = [key for key in rows if dotted(key) <= dotted(minor)]
+    return rows[max(older, key=dotted)] if older else rows[min(rows, key=dotted)]
+
+
+_AFTER_NAME = re.compile(r"( laptop gpu| \d+ ?gb)+$")
+"""What may follow a product's name without changing the chip."""
+
+
+def _plain_name(name: str) -> str:
+    text = re.sub(r"\b(nvidia|amd|intel|geforce|corporation)\b|\(r\)|\(tm\)", " ", name.lower())
+    return re.sub(r"[^a-z0-9]+", " ", text).strip()

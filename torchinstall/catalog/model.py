@@ -1,51 +1,63 @@
-"""The catalog's values: what is published, what code it carries, which drivers start it.
+"""The catalog's values: what is published, which GPU code it contains, which drivers it needs.
 
-Every table is a JSON file in `data/` of this shape, one row a line::
-
-    {"schema_version": 1, "as_of": "2026-11-22", "sources": {"key": "where the fact comes from"}, "rows": [
-    {"source": "key", "confidence": "high", ...},
-    ...
-    ]}
-
+Each class is a row of a table in `data/` and declares its columns, in the order in which they are written.
 Confidence is `high` (a real file, a measured wheel, an official command), `medium` (build matrix,
-documentation) or `low` (a guess: kept so that it can be named, never chosen in silence).
+documentation) or `low` (a guess: listed so that it can be named, never chosen silently).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from functools import lru_cache
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 
 from torchinstall.core.machine import Vendor
-from torchinstall.core.versions import Dotted
+from torchinstall.core.request import Channel
+from torchinstall.core.versions import Dotted, dotted
 
 __all__ = [
+    "TABLES",
     "Advice",
+    "Backend",
     "BackendInfo",
     "BackendKind",
     "Code",
     "CodeRule",
     "Companion",
     "Confidence",
+    "DriverBranch",
     "Family",
     "Floor",
     "GpuFact",
     "GpuService",
     "Origin",
+    "Row",
+    "WheelHash",
     "Wheels",
 ]
 
 Confidence = Literal["high", "medium", "low"]
 
 Origin = Literal["index", "default", "find-links", "vendor"]
-"""Where a wheel lies: the PyTorch index, the user's default index (PyPI), a folder, a vendor's own index."""
+"""Where a wheel comes from: the PyTorch index, the default index (PyPI), a folder, a vendor's own index."""
 
 Strategy = Literal["sm", "gfx", "device", "none"]
 """How a build's code is matched to a GPU: SM/PTX targets, gfx targets, a device list, not at all."""
 
+Text = Annotated[str, Meta(min_length=1)]
+Version = Annotated[str, Meta(pattern=r"^\d+(\.\d+)*$", description="a dotted version")]
+Capability = Annotated[str, Meta(pattern=r"^\d+\.\d+$", description="two numbers, such as 8.9")]
+PciId = Annotated[str, Meta(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
-class BackendKind(Struct, frozen=True):
+
+class Row(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A row of a table; one that lacks a column without a default, or has another one, is refused."""
+
+
+class BackendKind(Row, frozen=True):
     """A line of backends (`backend_kinds.json`); a backend's toolkit version follows from its name.
 
     Attributes:
@@ -56,14 +68,20 @@ class BackendKind(Struct, frozen=True):
         rank: among vendors of one machine the lowest rank wins.
     """
 
-    kind: str
+    kind: Text
     pattern: str
     vendor: Vendor | None
-    toolkit: str | None
+    toolkit: Text | None
     strategy: Strategy
     rank: int
-    source: str
     confidence: Confidence
+    source: str
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern is not a regular expression: {error}") from error
 
 
 class BackendInfo(Struct, frozen=True):
@@ -78,7 +96,17 @@ class BackendInfo(Struct, frozen=True):
     retired: str | None = None
 
 
-class Wheels(Struct, frozen=True):
+class Backend(Row, frozen=True):
+    """The first and the last torch release published for a backend (`backends.json`)."""
+
+    backend: Text
+    first: Version
+    retired: Version | None
+    confidence: Confidence
+    source: str
+
+
+class Wheels(Row, frozen=True, kw_only=True, gc=False):
     """The wheels of one package version for one backend and platform tag (`wheels.json`, or a live page).
 
     Attributes:
@@ -87,22 +115,27 @@ class Wheels(Struct, frozen=True):
         local: local segment in the file name; empty where it has none.
         backend: directory of the index it lies in; for origin `default` the backend it was built for.
         platform_tag: `manylinux_2_28_x86_64`, `linux_x86_64`, `win_amd64`, `macosx_14_0_arm64`, `any` …
-        tags: `cp312-cp312`, `py3-none` …: python and ABI tag of each file.
+        tag_list: `cp312-cp312 py3-none`: python and ABI tag of each file, with a space between.
         channel: `stable`, `test`, `nightly`.
         build: build tag of the file names, empty where they have none; a higher one replaces a lower one.
     """
 
-    package: str
-    version: str
+    package: Text
+    version: Text
     local: str
     backend: str
-    platform_tag: str
-    tags: frozenset[str]
+    platform_tag: Text
+    tag_list: Text = field(name="tags")
     origin: Origin
-    source: str
-    confidence: Confidence
-    channel: str = "stable"
+    channel: Channel = "stable"
     build: str = ""
+    confidence: Confidence
+    source: str
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """Python and ABI tag of each file: `cp312-cp312`, `py3-none`."""
+        return _split(self.tag_list)
 
     @property
     def full_version(self) -> str:
@@ -115,22 +148,27 @@ class Wheels(Struct, frozen=True):
         return f"{self.package.replace('-', '_')}-{self.full_version}-{build}{tag}-{self.platform_tag}.whl"
 
 
-class Companion(Struct, frozen=True):
+@lru_cache(maxsize=1024)
+def _split(tag_list: str) -> frozenset[str]:
+    return frozenset(tag_list.split(" "))
+
+
+class Companion(Row, frozen=True):
     """Which version of a package belongs to a torch release (`companions.json`).
 
     `exact`: the package itself pins torch; otherwise it merely goes with it.
     """
 
-    torch: str
-    package: str
-    version: str
+    torch: Version
+    package: Text
+    version: Text
     exact: bool
-    source: str
     confidence: Confidence
+    source: str
 
 
-class Code(Struct, frozen=True):
-    """What a build carries for GPUs (`code.json`): row of (torch minor, backend, platform).
+class Code(Row, frozen=True):
+    """What a build contains for GPUs (`code.json`): row of (torch minor, backend, platform).
 
     Attributes:
         native: SM targets as `8.9`, or gfx targets as `gfx1100`.
@@ -138,17 +176,17 @@ class Code(Struct, frozen=True):
         assumed: set when no row exists for this release and a neighbour's was taken: which one.
     """
 
-    torch: str
-    backend: str
-    platform: str
-    native: tuple[str, ...]
-    ptx: tuple[str, ...] | None
-    source: str
+    torch: Capability
+    backend: Text
+    platform: Text
+    native: Annotated[tuple[Text, ...], Meta(min_length=1)]
+    ptx: tuple[Text, ...] | None
     confidence: Confidence
+    source: str
     assumed: str | None = None
 
 
-class CodeRule(Struct, frozen=True):
+class CodeRule(Row, frozen=True):
     """An exception to "code X.y runs on X.z, z >= y" (`code_rules.json`).
 
     `own-code-only`: the capability runs only code built for it, below toolkit `until` (None: always).
@@ -156,40 +194,64 @@ class CodeRule(Struct, frozen=True):
     """
 
     rule: Literal["own-code-only", "same-device"]
-    capability: str
-    other: str | None
-    until: Dotted | None
-    source: str
+    capability: Capability
+    other: Capability | None
+    until_toolkit: Version | None = field(name="until")
     confidence: Confidence
+    source: str
+
+    @property
+    def until(self) -> Dotted | None:
+        """The toolkit version from which on the rule no longer holds."""
+        return None if self.until_toolkit is None else dotted(self.until_toolkit)
 
 
-class Floor(Struct, frozen=True):
+class Floor(Row, frozen=True):
     """The lowest driver on which a toolkit's programs start (`driver_floors.json`).
 
     `minor` None: the row holds for the whole major version (minor-version compatibility).
     """
 
-    kind: str
+    kind: Text
     major: int
     minor: int | None
-    linux: Dotted
-    windows: Dotted
-    source: str
+    linux_driver: Version = field(name="linux")
+    windows_driver: Version = field(name="windows")
     confidence: Confidence
+    source: str
+
+    @property
+    def linux(self) -> Dotted:
+        """The lowest driver on Linux."""
+        return dotted(self.linux_driver)
+
+    @property
+    def windows(self) -> Dotted:
+        """The lowest driver on Windows."""
+        return dotted(self.windows_driver)
 
 
-class GpuService(Struct, frozen=True):
+class DriverBranch(Row, frozen=True):
+    """The newest CUDA that an NVIDIA driver branch speaks (`driver_branches.json`)."""
+
+    branch: int
+    cuda: Version
+    confidence: Confidence
+    source: str
+
+
+class GpuService(Row, frozen=True):
     """Which driver branches serve a compute capability (`driver_gpus.json`); None: open end."""
 
-    capability: str
+    capability: Capability
     first_branch: int | None
     last_branch: int | None
-    architecture: str
-    source: str
+    architecture: Text
     confidence: Confidence
+    source: str
 
 
-class GpuFact(Struct, frozen=True):
+class GpuFact(Row, frozen=True, kw_only=True, gc=False):
     """A product by PCI id or name (`gpus_<vendor>.json`); last resort when the driver does not answer.
 
     Attributes:
@@ -200,18 +262,17 @@ class GpuFact(Struct, frozen=True):
         os: operating systems on which `supported` holds; empty: on all.
     """
 
-    vendor: Vendor
-    pci_id: str | None
-    name: str | None
-    code: str | None
-    supported: bool | None
-    integrated: bool | None
-    source: str
+    pci_id: PciId | None
+    name: Text | None
+    code: Text | None
+    supported: bool | None = None
+    integrated: bool | None = None
+    os: tuple[Text, ...] = ()
     confidence: Confidence
-    os: tuple[str, ...] = ()
+    source: str
 
 
-class Family(Struct, frozen=True):
+class Family(Row, frozen=True, kw_only=True):
     """A package that moves with torch (`families.json`).
 
     Attributes:
@@ -221,21 +282,21 @@ class Family(Struct, frozen=True):
         runtime_of: where torch itself depends on it and only the PyTorch index has it, so that it is routed
             although nobody asked: a kind of backends (`rocm` for `triton-rocm`), one backend (`rocm7.14`),
             or a kind on one channel (`cuda@nightly`).
-        ended: nothing of it goes with a torch newer than those in `companions.json`.
         own_cuda: it carries its own CUDA, so that it is not tied to torch's backend (vllm, flash-attn).
+        ended: nothing of it goes with a torch newer than those in `companions.json`.
     """
 
-    package: str
+    package: Text
     routed: bool
     pairing: Literal["table", "torch", "free"]
-    runtime_of: tuple[str, ...]
+    runtime_of: tuple[Text, ...]
     own_cuda: bool
-    source: str
-    confidence: Confidence
     ended: bool = False
+    confidence: Confidence
+    source: str
 
 
-class Advice(Struct, frozen=True):
+class Advice(Row, frozen=True):
     """An index of a vendor that serves what PyTorch's own does not (`vendor_indexes.json`).
 
     Attributes:
@@ -245,9 +306,39 @@ class Advice(Struct, frozen=True):
     """
 
     vendor: Vendor
-    match: str
-    os: tuple[str, ...]
-    url: str
-    text: str
-    source: str
+    match: Text
+    os: tuple[Text, ...]
+    url: Text
+    text: Text
     confidence: Confidence
+    source: str
+
+
+class WheelHash(Row, frozen=True):
+    """The sha256 of a wheel on the stable index, or on PyPI where `backend` is empty (`hashes.json`)."""
+
+    backend: str
+    file: Text
+    sha256: Sha256
+    confidence: Confidence
+    source: str
+
+
+TABLES: dict[str, type[Row]] = {
+    "backend_kinds.json": BackendKind,
+    "backends.json": Backend,
+    "wheels.json": Wheels,
+    "companions.json": Companion,
+    "code.json": Code,
+    "code_rules.json": CodeRule,
+    "driver_floors.json": Floor,
+    "driver_branches.json": DriverBranch,
+    "driver_gpus.json": GpuService,
+    "vendor_indexes.json": Advice,
+    "families.json": Family,
+    "hashes.json": WheelHash,
+    "gpus_nvidia.json": GpuFact,
+    "gpus_amd.json": GpuFact,
+    "gpus_intel.json": GpuFact,
+}
+"""The tables of the catalog by file name, and what a row of each one is."""

@@ -1,33 +1,65 @@
-"""What the catalog asks of its tables, and the keys under which facts are kept."""
+"""The tables of facts on disk: read when they are first asked for, checked while they are read, and written.
+
+A table is JSON with one row a line, so that a change of one fact is a change of one line in a diff::
+
+    {"schema_version": 1, "as_of": "2026-11-22", "sources": {
+    "key": "where the fact comes from"
+    }, "rows": [
+    {"first": "column", ..., "confidence": "high", "source": "key"},
+    ...
+    ]}
+
+`render` writes the same bytes for the same table; the scripts that rebuild the data rely on it.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.model import (
-        Advice,
-        BackendKind,
-        Code,
-        CodeRule,
-        Companion,
-        Family,
-        Floor,
-        GpuFact,
-        GpuService,
-        Wheels,
-    )
+import msgspec
+from msgspec import Meta, Struct
 
-__all__ = ["PageKey", "Tables", "platform_of"]
+from torchinstall.catalog.model import (
+    TABLES,
+    Advice,
+    Backend,
+    BackendKind,
+    Code,
+    CodeRule,
+    Companion,
+    DriverBranch,
+    Family,
+    Floor,
+    GpuFact,
+    GpuService,
+    Row,
+    WheelHash,
+    Wheels,
+)
+from torchinstall.core.errors import CatalogError
+
+__all__ = ["DATA", "PageKey", "Table", "Tables", "platform_of", "render"]
+
+SCHEMA_VERSION = 1
+
+DATA = Path(__file__).parent / "data"
+"""The folder of the tables that come with torchinstall."""
 
 PageKey = tuple[str, str]
 """A page of the index: (package, backend)."""
 
 _GLIBC_OR_PLAIN = re.compile(r"(?:manylinux\w*?|linux)_(x86_64|aarch64)$")
+_PLACE = re.compile(r"(?P<what>.*) - at `(?P<path>\$(?:\.rows\[(?P<row>\d+)\])?.*)`", re.DOTALL)
+
+R = TypeVar("R", bound=Row)
 
 
+@lru_cache(maxsize=512)
 def platform_of(platform_tag: str) -> str | None:
     """The table key of a wheel platform tag: `manylinux_2_28_x86_64` -> `linux_x86_64`.
 
@@ -35,73 +67,237 @@ def platform_of(platform_tag: str) -> str | None:
     A compressed tag (`manylinux_2_17_aarch64.manylinux2014_aarch64`) is one platform, that of its last part.
     """
     platform_tag = platform_tag.rpartition(".")[2]
-    if platform_tag == "any":
-        return "any"
     if match := _GLIBC_OR_PLAIN.match(platform_tag):
         return f"linux_{match[1]}"
-    if platform_tag in ("win_amd64", "win_arm64"):
+    if platform_tag in ("any", "win_amd64", "win_arm64"):
         return platform_tag
-    if platform_tag.startswith("macosx_"):
-        if platform_tag.endswith("_arm64"):
-            return "macos_arm64"
-        if platform_tag.endswith("_x86_64"):
-            return "macos_x86_64"
+    if platform_tag.startswith("macosx_") and platform_tag.endswith(("_arm64", "_x86_64")):
+        return "macos_arm64" if platform_tag.endswith("_arm64") else "macos_x86_64"
     return None
 
 
-class Tables(Protocol):
-    """The shipped tables, each read when first asked for (see `catalog.load.ShippedTables`)."""
+class _File(Struct, Generic[R], frozen=True):
+    """A table as it is written."""
 
-    @property
+    schema_version: Literal[1]
+    as_of: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    sources: dict[str, str]
+    rows: tuple[R, ...]
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """A table.
+
+    Attributes:
+        name: file name, `wheels.json`.
+        as_of: date of the facts, `2026-11-22`.
+        sources: source key -> where the fact comes from.
+        rows: as JSON objects.
+    """
+
+    name: str
+    as_of: str
+    sources: Mapping[str, str]
+    rows: tuple[dict[str, Any], ...]
+
+
+class Tables:
+    """The tables of a folder; each file is read once, when it is first needed.
+
+    Args:
+        directory: a folder of tables that replaces the shipped one as a whole
+            (`TORCHINSTALL_CATALOG_DIR`); None: the shipped one.
+        added: packages that move with torch by configuration; they replace rows of the same name.
+
+    Everything here raises `CatalogError`: `catalog-invalid` (with table, row and path), `catalog-too-new`.
+    """
+
+    def __init__(self, directory: Path | None = None, *, added: tuple[Family, ...] = ()) -> None:
+        self.directory = directory or DATA
+        self.added = added
+        self._files: dict[str, _File[Any]] = {}
+        self._hashes: dict[str, tuple[WheelHash, ...]] = {}
+
+    def file(self, name: str) -> Table:
+        """One table with its rows as JSON objects."""
+        file = self._read(name)
+        rows = msgspec.to_builtins(file.rows)
+        return Table(name=name, as_of=file.as_of, sources=file.sources, rows=tuple(rows))
+
+    def rows(self, name: str) -> tuple[Any, ...]:
+        """The rows of one table, of the class that `model.TABLES` names."""
+        return self._read(name).rows
+
+    @cached_property
     def snapshot(self) -> str:
-        """Date of the newest table, `2026-11-22`."""
+        """Date of what is known to be published, `2026-11-22`."""
+        return self._read("wheels.json").as_of
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[BackendKind, ...]:
         """Lines of backends."""
+        return self._rows("backend_kinds.json", BackendKind)
 
-    @property
+    @cached_property
     def retired(self) -> Mapping[str, str | None]:
-        """Backend name -> last torch release published for it, None while it lives (`backends.json`)."""
+        """Backend name -> last torch release published for it, None while it lives."""
+        return {row.backend: row.retired for row in self._rows("backends.json", Backend)}
 
-    @property
+    @cached_property
     def wheels(self) -> tuple[Wheels, ...]:
         """What is published."""
+        return self._rows("wheels.json", Wheels)
 
-    @property
+    @cached_property
     def companions(self) -> tuple[Companion, ...]:
         """Which package version belongs to which torch."""
+        return self._rows("companions.json", Companion)
 
-    @property
+    @cached_property
     def code(self) -> tuple[Code, ...]:
-        """What builds carry for GPUs."""
+        """What builds contain for GPUs."""
+        return self._rows("code.json", Code)
 
-    @property
+    @cached_property
     def code_rules(self) -> tuple[CodeRule, ...]:
-        """Exceptions to who runs what."""
+        """Exceptions to which code runs on which GPU."""
+        return self._rows("code_rules.json", CodeRule)
 
-    @property
+    @cached_property
     def floors(self) -> tuple[Floor, ...]:
         """Lowest drivers of toolkits."""
+        return self._rows("driver_floors.json", Floor)
 
-    @property
+    @cached_property
     def branch_cuda(self) -> Mapping[int, str]:
-        """NVIDIA driver branch -> newest CUDA it speaks (`driver_branches.json`)."""
+        """NVIDIA driver branch -> newest CUDA it speaks."""
+        return {row.branch: row.cuda for row in self._rows("driver_branches.json", DriverBranch)}
 
-    @property
+    @cached_property
     def gpu_service(self) -> tuple[GpuService, ...]:
         """Driver branches by compute capability."""
+        return self._rows("driver_gpus.json", GpuService)
 
-    @property
+    @cached_property
     def families(self) -> tuple[Family, ...]:
-        """Packages that move with torch."""
+        """Packages that move with torch; those of configuration files last, in place of shipped ones."""
+        names = {row.package for row in self.added}
+        shipped = self._rows("families.json", Family)
+        return (*(row for row in shipped if row.package not in names), *self.added)
 
-    @property
+    @cached_property
     def advice(self) -> tuple[Advice, ...]:
         """Vendors' own indexes."""
+        return self._rows("vendor_indexes.json", Advice)
+
+    @cached_property
+    def hashes(self) -> tuple[WheelHash, ...]:
+        """Hashes of wheels."""
+        return self._rows("hashes.json", WheelHash)
 
     def gpus(self, vendor: str) -> tuple[GpuFact, ...]:
-        """The product table of one vendor (`gpus_<vendor>.json`)."""
+        """The product table of one vendor; empty for a vendor without one."""
+        name = f"gpus_{vendor}.json"
+        return self._rows(name, GpuFact) if name in TABLES else ()
 
     def sha256(self, backend: str, filename: str) -> str | None:
-        """The hash of a wheel on the stable index, where known (`hashes.json`); backend `""`: PyPI."""
+        """The hash of a wheel on the stable index, where known; backend `""`: PyPI."""
+        if filename not in self._hashes:
+            self._hashes[filename] = self._hashes_of(filename)
+        return next((row.sha256 for row in self._hashes[filename] if row.backend == backend), None)
+
+    def _hashes_of(self, filename: str) -> tuple[WheelHash, ...]:
+        """The rows of one file; the others are not parsed: two of some thousand are needed for a plan."""
+        content, needle = self._content("hashes.json"), json.dumps(filename, ensure_ascii=False).encode()
+        rows: list[WheelHash] = []
+        at = content.find(needle)
+        while at >= 0:
+            start, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
+            try:
+                rows.append(msgspec.json.decode(content[start:end].rstrip(b","), type=WheelHash))
+            except msgspec.DecodeError:  # not one row a line, or a wrong row: read it all, which will say so
+                return tuple(row for row in self.hashes if row.file == filename)
+            at = content.find(needle, end)
+        return tuple(rows)
+
+    def _content(self, name: str) -> bytes:
+        try:
+            return (self.directory / name).read_bytes()
+        except OSError as error:
+            raise _invalid(name, f"cannot be read: {error.strerror or error}") from error
+
+    def _rows(self, name: str, row: type[R]) -> tuple[R, ...]:
+        file: _File[R] = self._read(name, row)
+        return file.rows
+
+    def _read(self, name: str, row: type[Row] | None = None) -> _File[Any]:
+        if name not in self._files:
+            # mypy does not know that a type may be made from a value.
+            of: Any = row or TABLES[name]
+            file: _File[Row] = _decode(name, self._content(name), _File[of])
+            if self.directory != DATA:  # the shipped ones were checked when they were made
+                _check_sources(name, file)
+            self._files[name] = file
+        return self._files[name]
+
+
+def _decode(name: str, content: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raw = msgspec.json.decode(content)
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise CatalogError(
+                "catalog-too-new",
+                f"The catalog table {name} was written for a later torchinstall",
+                wanted=f"schema_version {SCHEMA_VERSION}",
+                found=f"schema_version {version}",
+                hints=("uv pip install --upgrade torchinstall",),
+            ) from error
+        raise _invalid(name, str(error)) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _invalid(name, f"not JSON: {error}") from error
+
+
+def _check_sources(name: str, file: _File[Any]) -> None:
+    for number, row in enumerate(file.rows):
+        if row.source not in file.sources:
+            raise _invalid(name, f"{row.source!r} is not in sources - at `$.rows[{number}].source`")
+
+
+def _invalid(name: str, problem: str) -> CatalogError:
+    """The error for a table that cannot be trusted; rows count from 1."""
+    found = f"{name}: {problem}"
+    if match := _PLACE.fullmatch(problem):
+        row = f", row {int(match['row']) + 1}" if match["row"] else ""
+        found = f"{name}{row} ({match['path']}): {match['what']}"
+    return CatalogError(
+        "catalog-invalid",
+        f"The catalog table {name} is damaged",
+        found=found,
+        hints=(
+            "pip install --force-reinstall torchinstall  # restores the shipped tables",
+            "unset TORCHINSTALL_CATALOG_DIR  # where it names tables of your own",
+        ),
+    )
+
+
+def render(table: Table) -> str:
+    """The file's text: columns in the order of the row's class, sources sorted, one row a line.
+
+    Raises:
+        CatalogError: `catalog-invalid`: a row is wrong.
+    """
+    of: Any = TABLES[table.name]
+    try:
+        rows = msgspec.to_builtins(msgspec.convert(table.rows, tuple[of, ...]))
+    except msgspec.ValidationError as error:
+        raise _invalid(table.name, str(error).replace("`$[", "`$.rows[")) from error
+    head = f'{{"schema_version": {SCHEMA_VERSION}, "as_of": {_json(table.as_of)}, "sources": {{\n'
+    sources = ",\n".join(f"{_json(key)}: {_json(text)}" for key, text in sorted(table.sources.items()))
+    return f'{head}{sources}\n}}, "rows": [\n' + ",\n".join(map(_json, rows)) + "\n]}\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

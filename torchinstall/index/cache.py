@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from torchinstall import __version__
 from torchinstall.catalog.model import Wheels
+from torchinstall.core.request import Channel
 from torchinstall.index.pages import Page, PageFile
 from torchinstall.index.urls import origin_of, redact
 
@@ -36,7 +37,7 @@ class PageId(Struct, frozen=True, kw_only=True):
     url: str
     package: str
     backend: str
-    channel: str
+    channel: Channel
     shared: bool = False
 
 
@@ -148,8 +149,7 @@ def _encode(page: PageId, cached: CachedPage) -> bytes:
         data["files"] = files
         data["notes"] = cached.page.notes
         data["rows"] = [
-            [row.version, row.local, row.build, row.platform_tag, " ".join(sorted(row.tags))]
-            for row in cached.page.wheels
+            [row.version, row.local, row.build, row.platform_tag, row.tag_list] for row in cached.page.wheels
         ]
     body = json.dumps(data, separators=(",", ":")).encode()
     return _head(body) + b"\n" + body
@@ -185,7 +185,7 @@ def _decode_page(data: dict[str, Any], page: PageId) -> Page:
             local=local,
             backend=page.backend,
             platform_tag=platform,
-            tags=frozenset(tags.split(" ")),
+            tag_list=tags,
             origin="index",
             source=source,
             confidence="high",

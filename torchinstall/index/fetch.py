@@ -18,6 +18,7 @@ from msgspec import Struct, field, structs
 
 from torchinstall.catalog.model import Wheels
 from torchinstall.core.errors import CatalogError
+from torchinstall.core.request import Channel
 from torchinstall.index.cache import CachedPage, PageCache, PageId
 from torchinstall.index.client import Fetcher, Reply, RetryLater, load_httpx
 from torchinstall.index.pages import BadPageError, PageFile, parse_page, parse_root
@@ -67,7 +68,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     """
 
     index_base: str = DEFAULT_INDEX_BASE
-    channel: str = "stable"
+    channel: Channel = "stable"
     cache_dir: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     offline: bool = False

@@ -118,7 +118,7 @@ def _wheels(rows: Mapping[tuple[_Row, str, Confidence], set[str]]) -> tuple[Whee
             local=row.local,
             backend=row.backend,
             platform_tag=row.platform,
-            tags=frozenset(tags),
+            tag_list=" ".join(sorted(tags)),
             origin="find-links",
             source=source,
             confidence=confidence,

@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from torchinstall.catalog.model import Wheels
+from torchinstall.core.request import Channel
 from torchinstall.index.urls import origin_of, redact
 from torchinstall.index.wheel_names import parse_name
 
@@ -76,7 +77,7 @@ def parse_page(
     url: str,
     package: str,
     backend: str,
-    channel: str = "stable",
+    channel: Channel = "stable",
     *,
     shared: bool = False,
 ) -> Page:
@@ -123,7 +124,7 @@ def parse_page(
             local=local,
             backend=backend,
             platform_tag=platform,
-            tags=frozenset(tags),
+            tag_list=" ".join(sorted(tags)),
             origin="index",
             source=redact(url),
             confidence="high",

@@ -223,7 +223,7 @@ def collect_inputs(
 
 def catalog_of(context: Context) -> Catalog:
     """The tables (shipped, or of `TORCHINSTALL_CATALOG_DIR`) and the packages of configuration files."""
-    from torchinstall.catalog.load import load_catalog
+    from torchinstall.catalog.catalog import load_catalog
 
     directory = context.env.get("TORCHINSTALL_CATALOG_DIR")
     return load_catalog(context.path(directory) if directory else None, families=context.families)

@@ -50,20 +50,20 @@ def _parse(name: str, catalog: Catalog) -> Gpu:
     for vendor in _NAMED:
         fact = catalog.gpu_fact(vendor, None, text)
         if fact is not None:
-            return _product(fact)
+            return _product(vendor, fact)
     raise _unknown(text, catalog)
 
 
-def _product(fact: GpuFact) -> Gpu:
+def _product(vendor: Vendor, fact: GpuFact) -> Gpu:
     capability: Capability | None = None
-    if fact.vendor == "nvidia" and fact.code and (match := _DOTTED.fullmatch(fact.code)):
+    if vendor == "nvidia" and fact.code and (match := _DOTTED.fullmatch(fact.code)):
         capability = int(match[1]), int(match[2])
     return Gpu(
-        vendor=fact.vendor,
+        vendor=vendor,
         name=fact.name,
         pci_id=fact.pci_id,
         compute_capability=capability,
-        gfx_target=fact.code if fact.vendor == "amd" else None,
+        gfx_target=fact.code if vendor == "amd" else None,
         integrated=fact.integrated,
     )
 

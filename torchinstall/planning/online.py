@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from datetime import date
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct, structs
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torchinstall.core.errors import CatalogError
     from torchinstall.core.machine import Machine
     from torchinstall.core.plan import Plan
-    from torchinstall.core.request import Request
+    from torchinstall.core.request import Channel, Request
     from torchinstall.core.target import Target
     from torchinstall.index.fetch import LiveOptions, Trouble
     from torchinstall.planning.context import Context
@@ -229,7 +229,7 @@ def live_options(
 
     return LiveOptions(
         index_base=index_base,
-        channel=channel,
+        channel=cast("Channel", channel),
         cache_dir=default_cache_dir(context.env, sys.platform),
         env=context.env,
         offline=offline,
