@@ -21,7 +21,6 @@ from torchinstall.catalog.model import (
     Advice,
     BackendInfo,
     Code,
-    CodeRule,
     Companion,
     Family,
     Floor,
@@ -76,30 +75,29 @@ class Catalog:
         self._backends: dict[str, BackendInfo | None] = {}
 
     def overlay(
-        self,
-        live: Mapping[PageKey, tuple[Wheels, ...]],
-        live_hashes: Mapping[str, str] | None = None,
+        self, live: Mapping[PageKey, tuple[Wheels, ...]], live_hashes: Mapping[str, str] | None = None
     ) -> Catalog:
         """The same catalog with more live pages."""
-        return Catalog(
-            self.tables,
-            live={**self.live, **live},
-            local=self.local,
-            live_hashes={**self._live_hashes, **(live_hashes or {})},
-            index_down=self.index_down,
-        )
+        hashes = {**self._live_hashes, **(live_hashes or {})}
+        return self._replaced(live={**self.live, **live}, live_hashes=hashes)
 
     def without_index(self) -> Catalog:
         """The same catalog when the PyTorch index cannot be used."""
-        return Catalog(
-            self.tables, live=self.live, local=self.local, live_hashes=self._live_hashes, index_down=True
-        )
+        return self._replaced(index_down=True)
 
     def only_folders(self) -> Catalog:
         """The same catalog when nothing but local folders can be used."""
-        return Catalog(
-            self.tables, local=self.local, live_hashes=self._live_hashes, index_down=True, folders_only=True
-        )
+        return self._replaced(live={}, index_down=True, folders_only=True)
+
+    def _replaced(self, **changes: Any) -> Catalog:
+        mine = {
+            "live": self.live,
+            "local": self.local,
+            "live_hashes": self._live_hashes,
+            "index_down": self.index_down,
+            "folders_only": self.folders_only,
+        }
+        return Catalog(self.tables, **{**mine, **changes})
 
     @property
     def snapshot(self) -> str:
@@ -201,11 +199,6 @@ class Catalog:
         return next((row for row in found if row is not None), None)
 
     @cached_property
-    def code_rules(self) -> tuple[CodeRule, ...]:
-        """The exceptions to "code X.y runs on X.z, z >= y"."""
-        return self.tables.code_rules
-
-    @cached_property
     def _floors(self) -> dict[tuple[str, int, int | None], Floor]:
         return {(row.kind, row.major, row.minor): row for row in self.tables.floors}
 
@@ -220,7 +213,7 @@ class Catalog:
     def runs_generic_builds(self, l4t: Dotted) -> bool:
         """Whether a Jetson Linux release runs the builds for ordinary Arm servers, not only its own."""
         floor = self._floors.get(("l4t", 0, None))
-        return floor is not None and at_least(l4t, floor.linux)
+        return floor is not None and at_least(l4t, dotted(floor.linux))
 
     def cuda_of_branch(self, branch: int) -> str | None:
         """The newest CUDA that a driver branch speaks; that of the nearest lower branch where unknown."""

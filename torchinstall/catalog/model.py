@@ -15,7 +15,7 @@ from msgspec import Meta, Struct, field
 
 from torchinstall.core.machine import Vendor
 from torchinstall.core.request import Channel
-from torchinstall.core.versions import Dotted, dotted
+from torchinstall.core.versions import Dotted
 
 __all__ = [
     "TABLES",
@@ -54,7 +54,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Row(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A row of a table; one that lacks a column without a default, or has another one, is refused."""
+    """A row of a table; one that lacks a column without a default, or has an unknown one, is refused."""
 
 
 class BackendKind(Row, frozen=True):
@@ -196,14 +196,9 @@ class CodeRule(Row, frozen=True):
     rule: Literal["own-code-only", "same-device"]
     capability: Capability
     other: Capability | None
-    until_toolkit: Version | None = field(name="until")
+    until: Version | None
     confidence: Confidence
     source: str
-
-    @property
-    def until(self) -> Dotted | None:
-        """The toolkit version from which on the rule no longer holds."""
-        return None if self.until_toolkit is None else dotted(self.until_toolkit)
 
 
 class Floor(Row, frozen=True):
@@ -215,20 +210,10 @@ class Floor(Row, frozen=True):
     kind: Text
     major: int
     minor: int | None
-    linux_driver: Version = field(name="linux")
-    windows_driver: Version = field(name="windows")
+    linux: Version
+    windows: Version
     confidence: Confidence
     source: str
-
-    @property
-    def linux(self) -> Dotted:
-        """The lowest driver on Linux."""
-        return dotted(self.linux_driver)
-
-    @property
-    def windows(self) -> Dotted:
-        """The lowest driver on Windows."""
-        return dotted(self.windows_driver)
 
 
 class DriverBranch(Row, frozen=True):

@@ -101,6 +101,15 @@ class Table(Struct, frozen=True, kw_only=True):
     rows: tuple[dict[str, Any], ...]
 
 
+def _rows_of(name: str, row: type[R]) -> cached_property[tuple[R, ...]]:
+    """The rows of one table; `row` is its class in `TABLES`, for the type checker."""
+
+    def rows(tables: Tables) -> tuple[R, ...]:
+        return tables.rows(name)
+
+    return cached_property(rows)
+
+
 class Tables:
     """The tables of a folder; each file is read once, when it is first needed.
 
@@ -134,71 +143,38 @@ class Tables:
         return self._read("wheels.json").as_of
 
     @cached_property
-    def kinds(self) -> tuple[BackendKind, ...]:
-        """Lines of backends."""
-        return self._rows("backend_kinds.json", BackendKind)
-
-    @cached_property
     def retired(self) -> Mapping[str, str | None]:
         """Backend name -> last torch release published for it, None while it lives."""
-        return {row.backend: row.retired for row in self._rows("backends.json", Backend)}
-
-    @cached_property
-    def wheels(self) -> tuple[Wheels, ...]:
-        """What is published."""
-        return self._rows("wheels.json", Wheels)
-
-    @cached_property
-    def companions(self) -> tuple[Companion, ...]:
-        """Which package version belongs to which torch."""
-        return self._rows("companions.json", Companion)
-
-    @cached_property
-    def code(self) -> tuple[Code, ...]:
-        """What builds contain for GPUs."""
-        return self._rows("code.json", Code)
-
-    @cached_property
-    def code_rules(self) -> tuple[CodeRule, ...]:
-        """Exceptions to which code runs on which GPU."""
-        return self._rows("code_rules.json", CodeRule)
-
-    @cached_property
-    def floors(self) -> tuple[Floor, ...]:
-        """Lowest drivers of toolkits."""
-        return self._rows("driver_floors.json", Floor)
+        return {row.backend: row.retired for row in self.backends}
 
     @cached_property
     def branch_cuda(self) -> Mapping[int, str]:
         """NVIDIA driver branch -> newest CUDA it speaks."""
-        return {row.branch: row.cuda for row in self._rows("driver_branches.json", DriverBranch)}
-
-    @cached_property
-    def gpu_service(self) -> tuple[GpuService, ...]:
-        """Driver branches by compute capability."""
-        return self._rows("driver_gpus.json", GpuService)
+        return {row.branch: row.cuda for row in self.branches}
 
     @cached_property
     def families(self) -> tuple[Family, ...]:
         """Packages that move with torch; those of configuration files last, in place of shipped ones."""
         names = {row.package for row in self.added}
-        shipped = self._rows("families.json", Family)
+        shipped: tuple[Family, ...] = self.rows("families.json")
         return (*(row for row in shipped if row.package not in names), *self.added)
 
-    @cached_property
-    def advice(self) -> tuple[Advice, ...]:
-        """Vendors' own indexes."""
-        return self._rows("vendor_indexes.json", Advice)
-
-    @cached_property
-    def hashes(self) -> tuple[WheelHash, ...]:
-        """Hashes of wheels."""
-        return self._rows("hashes.json", WheelHash)
+    kinds = _rows_of("backend_kinds.json", BackendKind)
+    backends = _rows_of("backends.json", Backend)
+    wheels = _rows_of("wheels.json", Wheels)
+    companions = _rows_of("companions.json", Companion)
+    code = _rows_of("code.json", Code)
+    code_rules = _rows_of("code_rules.json", CodeRule)
+    floors = _rows_of("driver_floors.json", Floor)
+    branches = _rows_of("driver_branches.json", DriverBranch)
+    gpu_service = _rows_of("driver_gpus.json", GpuService)
+    advice = _rows_of("vendor_indexes.json", Advice)
+    hashes = _rows_of("hashes.json", WheelHash)
 
     def gpus(self, vendor: str) -> tuple[GpuFact, ...]:
         """The product table of one vendor; empty for a vendor without one."""
         name = f"gpus_{vendor}.json"
-        return self._rows(name, GpuFact) if name in TABLES else ()
+        return self.rows(name) if name in TABLES else ()
 
     def sha256(self, backend: str, filename: str) -> str | None:
         """The hash of a wheel on the stable index, where known; backend `""`: PyPI."""
@@ -226,15 +202,10 @@ class Tables:
         except OSError as error:
             raise _invalid(name, f"cannot be read: {error.strerror or error}") from error
 
-    def _rows(self, name: str, row: type[R]) -> tuple[R, ...]:
-        file: _File[R] = self._read(name, row)
-        return file.rows
-
-    def _read(self, name: str, row: type[Row] | None = None) -> _File[Any]:
+    def _read(self, name: str) -> _File[Any]:
         if name not in self._files:
-            # mypy does not know that a type may be made from a value.
-            of: Any = row or TABLES[name]
-            file: _File[Row] = _decode(name, self._content(name), _File[of])
+            row: Any = TABLES[name]
+            file: _File[Row] = _decode(name, self._content(name), _File[row])
             if self.directory != DATA:  # the shipped ones were checked when they were made
                 _check_sources(name, file)
             self._files[name] = file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from torchinstall.core.machine import Capability, capability, capability_text
-from torchinstall.core.versions import at_least, dotted_or_none, text_of
+from torchinstall.core.versions import at_least, dotted, dotted_or_none, text_of
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
@@ -141,14 +141,18 @@ def _targets(backend: BackendInfo, code: Code, catalog: Catalog) -> _Targets:
     if key not in catalog.scratch:
         devices = {
             capability(rule.capability): capability(rule.other)
-            for rule in catalog.code_rules
+            for rule in catalog.tables.code_rules
             if rule.rule == "same-device" and rule.other is not None
         }
         alone = frozenset(
             capability(rule.capability)
-            for rule in catalog.code_rules
+            for rule in catalog.tables.code_rules
             if rule.rule == "own-code-only"
-            and (rule.until is None or backend.toolkit is None or not at_least(backend.toolkit, rule.until))
+            and (
+                rule.until is None
+                or backend.toolkit is None
+                or not at_least(backend.toolkit, dotted(rule.until))
+            )
         )
         native = tuple(devices.get(item, item) for item in map(capability, code.native))
         ptx = tuple(map(capability, code.ptx or ()))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from torchinstall.core.tags import python_tags, wheel_fits
-from torchinstall.core.versions import at_least, text_of
+from torchinstall.core.versions import at_least, dotted, text_of
 from torchinstall.planner.builds import builds, fitting
 from torchinstall.planner.companions import Missing, Pick, picks
 from torchinstall.planner.coverage import Cover, cover
@@ -197,7 +197,7 @@ def driver_too_old(case: Case) -> tuple[str, str] | None:
     if floor is None or backend.kind.vendor is None:
         return None
     driver = situation.drivers.get(backend.kind.vendor)
-    needed = floor.windows if situation.column == "windows" else floor.linux
+    needed = dotted(floor.windows if situation.column == "windows" else floor.linux)
     wanted = (
         f"driver {text_of(needed)} or newer (for {backend.kind.toolkit} {text_of(backend.toolkit or ())})"
     )

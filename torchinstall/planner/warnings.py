@@ -79,7 +79,7 @@ def _floor_text(case: Case) -> str:
     floor = case.situation.catalog.floor(case.build.backend)
     if floor is None:
         return "no driver"
-    return "driver " + text_of(floor.windows if case.situation.column == "windows" else floor.linux)
+    return "driver " + (floor.windows if case.situation.column == "windows" else floor.linux)
 
 
 def _gpu_notes(case: Case, reasons: dict[Gpu, str], *, obeyed: bool) -> list[Message]:
