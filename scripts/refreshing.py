@@ -1,7 +1,8 @@
 """What the refreshers share: sources, the order of rows, the diff, and writing only what keeps the laws.
 
 A refresher makes new tables from a source of truth and hands them to `finish`, which prints a unified diff
-and writes the files only with `--write`, and only if `torchinstall.catalog.invariants` has nothing against them.
+and writes the files only with `--write`, and only if every invariant (`torchinstall.catalog.invariants`)
+holds.
 """
 
 from __future__ import annotations

@@ -24,23 +24,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from torchinstall.catalog.model import (
-    TABLES,
-    Advice,
-    Backend,
-    BackendKind,
-    Code,
-    CodeRule,
-    Companion,
-    DriverBranch,
-    Family,
-    Floor,
-    GpuFact,
-    GpuService,
-    Row,
-    WheelHash,
-    Wheels,
-)
+from torchinstall.catalog import model
+from torchinstall.catalog.model import TABLES, Family, GpuFact, Row
 from torchinstall.core.errors import CatalogError
 
 __all__ = ["DATA", "PageKey", "Table", "Tables", "platform_of", "render"]
@@ -101,13 +86,9 @@ class Table(Struct, frozen=True, kw_only=True):
     rows: tuple[dict[str, Any], ...]
 
 
-def _rows_of(name: str, row: type[R]) -> cached_property[tuple[R, ...]]:
-    """The rows of one table; `row` is its class in `TABLES`, for the type checker."""
-
-    def rows(tables: Tables) -> tuple[R, ...]:
-        return tables.rows(name)
-
-    return cached_property(rows)
+def _rows_of(row: type[R]) -> cached_property[tuple[R, ...]]:
+    name = next(name for name, known in TABLES.items() if known is row)
+    return cached_property(lambda tables: tables.rows(name))
 
 
 class Tables:
@@ -125,7 +106,7 @@ class Tables:
         self.directory = directory or DATA
         self.added = added
         self._files: dict[str, _File[Any]] = {}
-        self._hashes: dict[str, tuple[WheelHash, ...]] = {}
+        self._hashes: dict[str, tuple[model.WheelHash, ...]] = {}
 
     def file(self, name: str) -> Table:
         """One table with its rows as JSON objects."""
@@ -159,17 +140,17 @@ class Tables:
         shipped: tuple[Family, ...] = self.rows("families.json")
         return (*(row for row in shipped if row.package not in names), *self.added)
 
-    kinds = _rows_of("backend_kinds.json", BackendKind)
-    backends = _rows_of("backends.json", Backend)
-    wheels = _rows_of("wheels.json", Wheels)
-    companions = _rows_of("companions.json", Companion)
-    code = _rows_of("code.json", Code)
-    code_rules = _rows_of("code_rules.json", CodeRule)
-    floors = _rows_of("driver_floors.json", Floor)
-    branches = _rows_of("driver_branches.json", DriverBranch)
-    gpu_service = _rows_of("driver_gpus.json", GpuService)
-    advice = _rows_of("vendor_indexes.json", Advice)
-    hashes = _rows_of("hashes.json", WheelHash)
+    kinds = _rows_of(model.BackendKind)
+    backends = _rows_of(model.Backend)
+    wheels = _rows_of(model.Wheels)
+    companions = _rows_of(model.Companion)
+    code = _rows_of(model.Code)
+    code_rules = _rows_of(model.CodeRule)
+    floors = _rows_of(model.Floor)
+    branches = _rows_of(model.DriverBranch)
+    gpu_service = _rows_of(model.GpuService)
+    advice = _rows_of(model.Advice)
+    hashes = _rows_of(model.WheelHash)
 
     def gpus(self, vendor: str) -> tuple[GpuFact, ...]:
         """The product table of one vendor; empty for a vendor without one."""
@@ -182,15 +163,15 @@ class Tables:
             self._hashes[filename] = self._hashes_of(filename)
         return next((row.sha256 for row in self._hashes[filename] if row.backend == backend), None)
 
-    def _hashes_of(self, filename: str) -> tuple[WheelHash, ...]:
+    def _hashes_of(self, filename: str) -> tuple[model.WheelHash, ...]:
         """The rows of one file; the others are not parsed: two of some thousand are needed for a plan."""
         content, needle = self._content("hashes.json"), json.dumps(filename, ensure_ascii=False).encode()
-        rows: list[WheelHash] = []
+        rows: list[model.WheelHash] = []
         at = content.find(needle)
         while at >= 0:
             start, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
             try:
-                rows.append(msgspec.json.decode(content[start:end].rstrip(b","), type=WheelHash))
+                rows.append(msgspec.json.decode(content[start:end].rstrip(b","), type=model.WheelHash))
             except msgspec.DecodeError:  # not one row a line, or a wrong row: read it all, which will say so
                 return tuple(row for row in self.hashes if row.file == filename)
             at = content.find(needle, end)

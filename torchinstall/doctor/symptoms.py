@@ -269,7 +269,7 @@ def _driver(paste: Paste) -> dict[str, str]:
         floor = None if info is None else paste.catalog.floor(info)
         if floor is not None:
             lowest = floor.windows if paste.platform.startswith("win") else floor.linux
-            found["next_driver"] = text_of(lowest)
+            found["next_driver"] = lowest
     return found
 
 
