@@ -19,7 +19,7 @@ from torchinstall.planning.options import Options, PlanOptions
 from torchinstall.planning.request import index_base_of
 
 if TYPE_CHECKING:
-    from torchinstall.catalog.load import ShippedTables
+    from torchinstall.catalog.tables import Tables
 
 __all__ = ["SHOW", "UPDATE", "VERB", "VERIFY"]
 
@@ -46,20 +46,20 @@ class VerifyOptions(Options, frozen=True, kw_only=True):
     json: bool = False
 
 
-def _tables(session: Session) -> ShippedTables:
-    from torchinstall.catalog.load import ShippedTables
+def _tables(session: Session) -> Tables:
+    from torchinstall.catalog.tables import Tables
 
     tables = catalog_of(session.context).tables
-    assert isinstance(tables, ShippedTables)  # noqa: S101  # catalog_of makes no other
+    assert isinstance(tables, Tables)  # noqa: S101  # catalog_of makes no other
     return tables
 
 
 def show(session: Session, options: ShowOptions) -> int:
     """Print each table's date, size and sources; of tables that are named, the rows too."""
-    from torchinstall.catalog.schemas import SCHEMAS
+    from torchinstall.catalog.model import TABLES
 
     tables, wanted = _tables(session), options.tables
-    known = [name.removesuffix(".json") for name in SCHEMAS]
+    known = [name.removesuffix(".json") for name in TABLES]
     for name in wanted:
         if name not in known:
             raise UsageError(
@@ -118,7 +118,7 @@ def update(session: Session, options: UpdateOptions) -> int:
 
 def verify(session: Session, options: VerifyOptions) -> int:
     """Print every contradiction in the tables; one is an error."""
-    from torchinstall.catalog.laws import verify as problems_of
+    from torchinstall.catalog.invariants import verify as problems_of
 
     tables = _tables(session)
     problems = problems_of(tables)
@@ -126,11 +126,11 @@ def verify(session: Session, options: VerifyOptions) -> int:
     if problems:
         first = problems[0]
         for problem in problems:
-            session.console.say(f"{problem.table}: {problem.law}: {problem.what}")
+            session.console.say(f"{problem.table}: {problem.invariant}: {problem.what}")
         raise CatalogError(
             "catalog-unlawful",
             f"the catalog breaks {len(problems)} of its rules, the first in {first.table}",
-            wanted=first.law,
+            wanted=first.invariant,
             found=first.what,
             hints=("uv pip install --reinstall torchinstall", "unset TORCHINSTALL_CATALOG_DIR if you set it"),
         )
