@@ -8,7 +8,7 @@ from functools import cache
 
 from msgspec import Struct
 
-from torchinstall.catalog.load import load_catalog
+from torchinstall.catalog.catalog import load_catalog
 from torchinstall.catalog.model import GpuFact
 from torchinstall.core.machine import Finding, Gpu, Vendor
 from torchinstall.probe.system import System, clean, finding
