@@ -17,10 +17,10 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
+from torchinstall.cli.doctor import piped
 from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.doctor.collect import surroundings
-from torchinstall.doctor.pasted import piped
 from torchinstall.install.backup import snapshot
 from torchinstall.install.interpreter import take_inventory
 
@@ -64,7 +64,7 @@ def test_a_healthy_environment(place: Place) -> None:
     assert said.code == 0, said.err
     assert "right: the planner would choose the same" in said.out
     assert "computes     yes" in said.out
-    assert "nothing is wrong" in said.out
+    assert "no problems found" in said.out
     assert "error" not in said.err
 
 
@@ -110,7 +110,7 @@ def test_nothing_is_changed_without_fix(place: Place) -> None:
     assert said.code == 0
     assert f"> rm -r '{site}/~orch'" in said.err
     assert not (site / "~orch").exists()
-    assert "nothing is wrong" in said.out
+    assert "no problems found" in said.out
 
     again = doctor(place, "--no-verify", "--fix", machine=linux())
     assert "there is nothing that --fix can safely do" in again.err

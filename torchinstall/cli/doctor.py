@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import os
+import select
+import stat
+from collections.abc import Sequence
+from typing import Any, ClassVar, TextIO
 
+import click
 from msgspec import to_builtins
 
 from torchinstall.cli.console import Session, envelope
+from torchinstall.cli.text import fields, wrapped
 from torchinstall.cli.verb import Verb
-from torchinstall.core.request import Channel
+from torchinstall.core.errors import UsageError, VerifyFailedError
+from torchinstall.core.machine import machine_to_json
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
+from torchinstall.doctor.checks import examine
+from torchinstall.doctor.collect import collect
+from torchinstall.doctor.model import Diagnosis, Environment
+from torchinstall.doctor.remedies import apply, safe_remedies
+from torchinstall.doctor.symptoms import Match, explain
+from torchinstall.install.verify import report_to_json
+from torchinstall.planning.assemble import catalog_of
 from torchinstall.planning.options import MachineOptions, PlanOptions
 
-if TYPE_CHECKING:
-    from torchinstall.doctor.model import Diagnosis, Environment
+__all__ = ["VERB", "piped"]
 
-__all__ = ["VERB"]
+_PIPE_TIMEOUT = 2.0
+"""Seconds; a pipe that somebody holds open without a word is no question."""
 
 
 class DoctorOptions(MachineOptions, frozen=True, kw_only=True):
@@ -27,7 +42,7 @@ class DoctorOptions(MachineOptions, frozen=True, kw_only=True):
     venv: str | None = None
     system: bool = False
     channel: Channel = "stable"
-    index_base: str = PlanOptions().index_base
+    index_base: str = DEFAULT_INDEX_BASE
     find_links: tuple[str, ...] = ()
     offline: bool = False
     verify: bool = True
@@ -36,38 +51,43 @@ class DoctorOptions(MachineOptions, frozen=True, kw_only=True):
 
 def run(session: Session, options: DoctorOptions) -> int:
     """Examine and report; a fault is the verb's error after the report was shown."""
-    from torchinstall.doctor.checks import examine
-    from torchinstall.doctor.collect import collect
-
-    console = session.console
-    text = _text_to_explain(session, options)
+    text, stdin = options.explain_text, session.context.stdin
+    text = stdin.read() if text == "-" else piped(stdin) if text is None else text
     if text is not None:
         return _explain(session, options, text)
-    asked = PlanOptions.of(options)
-    seen = collect(session.context, asked, verify=options.verify, detail=console.detail)
+    seen = _collect(session, options)
     found = examine(seen)
-    if options.fix and _mend(session, found):
-        seen = collect(session.context, asked, verify=options.verify, detail=console.detail)
+    if options.fix and _fix(session, found):
+        seen = _collect(session, options)
         found = examine(seen)
     return _report(session, options, seen, found)
 
 
-def _text_to_explain(session: Session, options: DoctorOptions) -> str | None:
-    """The text of `--explain`; without the flag, what is piped in, if there is anything."""
-    from torchinstall.doctor.pasted import piped
+def _collect(session: Session, options: DoctorOptions) -> Environment:
+    asked = PlanOptions.of(options)
+    return collect(session.context, asked, verify=options.verify, detail=session.console.detail)
 
-    text = options.explain_text
-    if text == "-":
-        return session.context.stdin.read()
-    return text if text is not None else piped(session.context.stdin)
+
+def piped(stream: TextIO) -> str | None:
+    """The text that was piped or redirected into `stream`; None where there is none.
+
+    CI systems and services run with a stdin that is closed, empty or `/dev/null`; a doctor that took those
+    for a question would never examine the environment there. A pipe has two seconds to begin; `--explain -`
+    waits as long as it takes.
+    """
+    try:
+        number = stream.fileno()
+        mode = os.fstat(number).st_mode
+    except (OSError, ValueError, AttributeError):
+        return None
+    if stat.S_ISFIFO(mode):
+        # Windows cannot wait for a pipe.
+        ready = os.name == "nt" or select.select([number], [], [], _PIPE_TIMEOUT)[0]
+        return stream.read() or None if ready else None
+    return stream.read() or None if stat.S_ISREG(mode) else None
 
 
 def _explain(session: Session, options: DoctorOptions, text: str) -> int:
-    from torchinstall.cli.doctor_text import explained_text
-    from torchinstall.core.errors import UsageError
-    from torchinstall.doctor.symptoms import explain
-    from torchinstall.planning.assemble import catalog_of
-
     matches = explain(text, catalog_of(session.context))
     if options.json:
         found = envelope("explained" if matches else "unknown", matches=to_builtins(matches))
@@ -79,71 +99,127 @@ def _explain(session: Session, options: DoctorOptions, text: str) -> int:
             "no known fault was recognised in this text",
             wanted="an error text about torch, its GPU, its wheels or their installation",
             found=f"{len(text.split())} words" if text.strip() else "nothing",
-            hints=("torchinstall doctor looks at the environment itself", "paste the whole traceback"),
+            hints=("torchinstall doctor examines the environment itself", "paste the whole traceback"),
         )
-    session.console.out(explained_text(matches))
+    session.console.out("\n\n".join(map(_match_text, matches)))
     return 0
 
 
-def _mend(session: Session, found: tuple[Diagnosis, ...]) -> bool:
+def _fix(session: Session, found: tuple[Diagnosis, ...]) -> bool:
     """Show and do what is safe; whether anything was done."""
-    from torchinstall.doctor.remedies import apply, safe_remedies
-
     console, context = session.console, session.context
     remedies = safe_remedies(found)
     for remedy in remedies:
         console.say(f"> {remedy.command}")
-        good = apply(remedy, env=context.env, cwd=context.cwd, output=context.stderr, tell=console.say)
-        if not good:
-            console.warn("fix-failed", f"this did not go well: {remedy.command}")
+        if not apply(remedy, env=context.env, cwd=context.cwd, output=context.stderr, tell=console.say):
+            console.warn("fix-failed", f"this failed: {remedy.command}")
     if not remedies:
         console.say("there is nothing that --fix can safely do")
     return bool(remedies)
 
 
 def _report(session: Session, options: DoctorOptions, seen: Environment, found: tuple[Diagnosis, ...]) -> int:
-    from torchinstall.cli.doctor_text import doctor_text
-    from torchinstall.core.errors import VerifyFailedError
-
     console = session.console
     faults = [item for item in found if item.severity == "error"]
     console.partial.update(status="faults" if faults else "healthy", **_data(seen, found))
     if not options.json:
-        console.out(doctor_text(seen, found))
+        console.out(_report_text(seen, found))
     elif not faults:
         console.out_json(envelope(**console.partial))
     if not faults:
         return 0
-    first = next((remedy for item in faults for remedy in item.remedies), None)
     raise VerifyFailedError(
         "faults-found",
-        f"the doctor found {len(faults)} fault{'' if len(faults) == 1 else 's'}: "
+        f"the doctor found {_count(len(faults), 'fault')}: "
         + ", ".join(dict.fromkeys(item.slug for item in faults)),
-        hints=(first.command,) if first is not None else (),
+        hints=tuple(remedy.command for item in faults for remedy in item.remedies)[:1],
     )
 
 
 def _data(seen: Environment, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
-
-    from torchinstall.core.machine import machine_to_json
-    from torchinstall.install.verify import report_to_json
-
-    choice = seen.choice
+    choice, target = seen.choice, seen.target
     return {
-        "target": {
-            "prefix": seen.target.prefix,
-            "python": seen.target.python,
-            "python_version": seen.target.python_version,
-            "why": seen.target.why,
-        },
-        "installed": [to_builtins(item) for item in seen.target.installed],
-        "choice": None
-        if choice is None
-        else {"status": choice.status, "backend": choice.backend, "torch": choice.torch},
+        "target": {name: getattr(target, name) for name in ("prefix", "python", "python_version", "why")},
+        "installed": to_builtins(target.installed),
+        "choice": choice and {"status": choice.status, "backend": choice.backend, "torch": choice.torch},
         "machine": machine_to_json(seen.machine.anonymous()),
-        "verify": None if seen.report is None else report_to_json(seen.report),
+        "verify": seen.report and report_to_json(seen.report),
         "findings": [item.to_json() for item in found],
     }
+
+
+def _report_text(seen: Environment, found: Sequence[Diagnosis]) -> str:
+    """What was examined, then every finding with its evidence and what to type."""
+    target, report = seen.target, seen.report
+    rows = [
+        ("environment", f"{target.prefix} (Python {target.python_version}, {target.why})"),
+        *(("installed", _package(item.name, item.version, item.backend)) for item in target.installed),
+        *([("GPU", gpu.label) for gpu in seen.machine.gpus] or [("GPU", "none found")]),
+        ("build", _build(seen, found)),
+    ]
+    if report is not None:
+        passed = f"{len(report.checks) - len(report.failed)} of {len(report.checks)} checks"
+        rows.append(("computes", f"{'yes' if report.ok else 'no'}: {passed}"))
+    return "\n\n".join((fields(rows), *map(_diagnosis_text, found), _summary(found)))
+
+
+def _package(name: str, version: str, backend: str | None) -> str:
+    return f"{name} {version}" + (f" ({backend})" if backend and not version.endswith(backend) else "")
+
+
+def _build(seen: Environment, found: Sequence[Diagnosis]) -> str:
+    """One line: is this the build that the planner would choose?"""
+    if seen.release is None:
+        return "torch is not installed"
+    choice = seen.choice
+    if choice is None or choice.error is not None:
+        better = seen.free.torch if seen.free is not None else None
+        recommended = f"; the planner would choose {better}" if better else ""
+        return "no build of this release is right for this machine" + recommended
+    if choice.status == "satisfied":
+        return "right: the planner would choose the same"
+    wrong = any(item.severity == "error" for item in found)
+    return f"{'wrong' if wrong else 'different'}: the planner would choose {choice.torch}"
+
+
+_COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
+
+
+def _diagnosis_text(item: Diagnosis) -> str:
+    head = click.style(f"{item.severity}[{item.slug}]:", fg=_COLOUR[item.severity], bold=True)
+    evidence = [f"- {text}" for text in item.evidence]
+    return _entry(f"{head} {item.message}", evidence, [row.command for row in item.remedies], item.advice)
+
+
+def _match_text(match: Match) -> str:
+    head = click.style(match.slug, bold=True)
+    text = _entry(f"{head}: {match.cause}", [f"text: {match.evidence}"], match.commands, match.advice)
+    return f"{text}\n" + wrapped(f"  more: {', '.join(match.sources)}", indent=8)
+
+
+def _entry(head: str, evidence: Sequence[str], commands: Sequence[str], advice: str | None) -> str:
+    lines = [wrapped(head, indent=2)]
+    lines += [wrapped(f"  {text}", indent=4) for text in evidence]
+    lines += [f"  type: {click.style(command, bold=True)}" for command in commands]
+    if advice:
+        lines.append(wrapped(f"  note: {advice}", indent=8))
+    return "\n".join(lines)
+
+
+def _summary(found: Sequence[Diagnosis]) -> str:
+    counts = [
+        _count(number, word)
+        for severity, word in (("error", "fault"), ("warning", "warning"))
+        if (number := sum(item.severity == severity for item in found))
+    ]
+    if not counts:
+        return click.style("no problems found", fg="green", bold=True)
+    fixable = any(remedy.safe for item in found if item.severity != "info" for remedy in item.remedies)
+    return " and ".join(counts) + ("; torchinstall doctor --fix does what is safe" if fixable else "")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 VERB = Verb(
@@ -154,7 +230,7 @@ VERB = Verb(
     options=DoctorOptions,
     examples=(
         ("torchinstall doctor", "is this environment all right?"),
-        ("torchinstall doctor --fix", "mend what can safely be mended"),
+        ("torchinstall doctor --fix", "fix what is safe to fix"),
         ("python train.py 2>&1 | torchinstall doctor --explain -", "what does this traceback mean?"),
     ),
 )

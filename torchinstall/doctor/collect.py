@@ -45,8 +45,8 @@ def collect(
     """Read everything; nothing is changed, and nothing is fetched.
 
     Args:
-        context: the process's surroundings.
-        options: where to look, and what machine to judge it by.
+        context: of the run.
+        options: which environment is examined, and for which machine.
         verify: run the checks of what is installed.
         detail: told what is read, for `-v`.
 
@@ -80,7 +80,7 @@ def collect(
     if not verify:
         return seen
     detail("checking that torch computes")
-    promised = _promised(seen, described=bool(options.machine))
+    promised = _promised(seen, described=bool(options.machine) or options.root is not None)
     return structs.replace(seen, report=verify_installed(python, promised, env=context.env))
 
 
