@@ -9,13 +9,16 @@ from tests.support.planning import shipped
 from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.tags import foreign_target
-from torchinstall.export import CONTAINERS, render
+from torchinstall.export import CONTAINERS, FORMATS
 from torchinstall.export.containers import container_machine
 from torchinstall.export.inputs import ExportInput, Locked, export_input
+from torchinstall.install.uv import Uv
 from torchinstall.planner.selection import plan
 from torchinstall.planning.assemble import Prepared
 
 __all__ = ["exported", "rendered"]
+
+UV = Uv(path="uv", version="0.13.9", source="tests")
 
 
 def exported(
@@ -35,7 +38,7 @@ def exported(
     catalog = shipped()
     made = plan(request, machine, target, catalog)
     assert made.error is None, made.error
-    line = Prepared(
+    prepared = Prepared(
         machine=machine,
         target=target,
         catalog=catalog,
@@ -49,10 +52,10 @@ def exported(
         assert pylock is not None, "this format was not to ask uv"
         return pylock
 
-    return export_input(line, resolve=resolve, uv="0.13.9", lock=lock, base=base)
+    return export_input(prepared, resolve=resolve, uv=UV, lock=lock, base=base)
 
 
 def rendered(name: str, machine: Machine, *requirements: str, **more: Any) -> str:
     """The text of one format."""
     there = container_machine(machine) if name in CONTAINERS else machine
-    return render(name, exported(there, *requirements, **more))
+    return FORMATS[name](exported(there, *requirements, **more))

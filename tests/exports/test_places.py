@@ -14,7 +14,7 @@ from tests.support.installing import Place, uv_path
 from tests.support.planning import amd, intel, linux, mac, nvidia, windows
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.export import FORMATS, render
+from torchinstall.export import FORMATS
 from torchinstall.export.inputs import Locked
 from torchinstall.project.files import loads
 
@@ -147,7 +147,7 @@ def test_a_package_that_torch_itself_pins_is_pinned_as_uv_resolves_it() -> None:
         f'[[packages]]\nname = "{pin.name}"\nversion = "3.9.9"\n'
         f'wheels = [{{ url = "https://x.example/{file}", hashes = {{ sha256 = "00" }} }}]\n'
     )
-    text = render("constraints", exported(machine, "torch", backend="rocm7.14", pylock=pylock))
+    text = FORMATS["constraints"](exported(machine, "torch", backend="rocm7.14", pylock=pylock))
     assert f"{pin.name}==3.9.9" in text.splitlines()
 
 

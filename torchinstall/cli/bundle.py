@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from torchinstall import __version__
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.export import FileOptions, make_folder
+from torchinstall.cli.export import FileOptions, make_folder, prepare_files
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import UsageError
-from torchinstall.planning.assemble import Prepared, prepare
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torchinstall.export.resolve import File
-    from torchinstall.project.bundle import BundledFile
+from torchinstall.export.inputs import check_exportable, title_of
+from torchinstall.export.resolve import files_of, resolve
+from torchinstall.index.download import Downloader
+from torchinstall.project.bundle import check_room, foreign_wheels, write_bundle
 
 __all__ = ["VERB"]
+
+_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+"""Variables of uv with URLs that may hold a password for the files of their index."""
 
 
 class BundleOptions(FileOptions, frozen=True, kw_only=True):
@@ -28,17 +28,10 @@ class BundleOptions(FileOptions, frozen=True, kw_only=True):
     json: bool = False
 
 
-_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
-
-
 def run(session: Session, options: BundleOptions) -> int:
-    """Plan, resolve, download; a plan that says "impossible" is the error."""
-    from torchinstall.export.inputs import check_exportable
-    from torchinstall.export.resolve import files_of, resolve
-
+    """Plan, resolve, download; an impossible plan is raised."""
     console, context = session.console, session.context
-    output = options.output
-    if output is None:
+    if options.output is None:
         raise UsageError(
             "no-output",
             "no folder was named for the bundle",
@@ -46,87 +39,63 @@ def run(session: Session, options: BundleOptions) -> int:
             found="nothing",
             hints=("torchinstall bundle --machine host.json --python-version 3.12 -o bundle",),
         )
-    line = prepare(context, options, detail=console.detail)
-    console.warn_all(line.plan.warnings)
-    if line.plan.error is not None:
-        raise line.plan.error
-    check_exportable(line.uv_args)
-    uv = line.uv or context.find_uv(context.env)
-    console.say(f"resolving what torch {line.plan.torch or ''} needs".replace("  ", " "))
-    text = resolve(line, uv.path, context.env, context.cwd, only_wheels=True)
-    folder = context.path(output)
-    rows = _write(session, options, line, files_of(text, line.target), folder)
-    _report(session, options, line, folder, rows)
-    return 0
-
-
-def _write(
-    session: Session, options: BundleOptions, line: Prepared, files: tuple[File, ...], folder: Path
-) -> tuple[BundledFile, ...]:
-    from torchinstall import __version__
-    from torchinstall.export.inputs import title_of
-    from torchinstall.index.download import Downloader
-    from torchinstall.project.bundle import check_room, foreign_wheels, write_bundle
-
-    console, context = session.console, session.context
+    prepared, uv = prepare_files(session, options)
+    plan, target = prepared.plan, prepared.target
+    check_exportable(prepared.uv_args)
+    console.say(f"resolving what {f'torch {plan.torch}' if plan.torch else 'torch'} needs")
+    files = files_of(resolve(prepared, uv, context.env, context.cwd, only_wheels=True), target)
+    folder = context.path(options.output)
     make_folder(folder)
     check_room(files, folder)
     for name in foreign_wheels(files, folder):
-        console.warn("stranger-in-bundle", f"{name} lies in {folder} and is not part of this bundle")
+        console.warn("stranger-in-bundle", f"{name} is in {folder}, but it is not part of this bundle")
     downloader = Downloader(
         context.env,
         folder,
         known_urls=(
-            *(package.index_url or "" for package in line.plan.packages),
-            *line.uv_args,
+            *(package.index_url or "" for package in plan.packages),
+            *prepared.uv_args,
             *(part for name in _INDEXES for part in context.env.get(name, "").split()),
         ),
         allow_insecure=options.allow_insecure_host,
         tell=console.say,
     )
-    return write_bundle(
+    rows = write_bundle(
         folder,
         files,
-        line.plan,
-        line.target,
-        title=title_of(line.plan, line.target),
+        plan,
+        target,
+        title=title_of(plan, target),
         made_by=f"torchinstall {__version__}",
         made_at=dt.datetime.fromtimestamp(context.now(), tz=dt.timezone.utc).isoformat(timespec="seconds"),
         fetch=downloader.fetch_all,
     )
-
-
-def _report(
-    session: Session, options: BundleOptions, line: Prepared, folder: Path, rows: tuple[BundledFile, ...]
-) -> None:
-    console = session.console
     size = sum(row.size for row in rows)
     if options.json:
         console.out_json(
             envelope(
                 "bundled",
                 folder=str(folder),
-                backend=line.plan.backend,
-                torch=line.plan.torch,
+                backend=plan.backend,
+                torch=plan.torch,
                 bytes=size,
                 files=msgspec.to_builtins(rows),
-                warnings=[{"slug": row.slug, "message": row.message} for row in line.plan.warnings],
+                warnings=msgspec.to_builtins(plan.warnings),
             )
         )
-        return
+        return 0
+    installer = "install.cmd" if target.os == "windows" else "sh install.sh"
     console.out(str(folder))
-    console.say(
-        f"{len(rows)} wheels, {size / 1e6:.0f} MB. On the other machine, in the environment to change:"
-    )
-    installer = "install.cmd" if line.target.os == "windows" else "sh install.sh"
+    console.say(f"{len(rows)} wheels, {size / 1e6:.0f} MB; on the other machine, in the environment to use:")
     console.say(f"  {installer}, or: torchinstall auto --offline --find-links {folder.name}")
+    return 0
 
 
 VERB = Verb(
     "bundle",
     run,
     summary="Fetch wheels, hashes, pins and an installer for a machine without a network.",
-    more="On that machine: torchinstall probe --json > host.json. What broke off goes on when run again.",
+    more="On that machine: torchinstall probe --json > host.json. Run it again to continue after a break.",
     arguments=(REQS,),
     options=BundleOptions,
     examples=(

@@ -1,8 +1,9 @@
-"""`torchinstall export`: the plan for pip, Poetry, a Dockerfile and so on."""
+"""`torchinstall export`: the plan for pip, Poetry, a Dockerfile and other tools."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 from msgspec import structs
 
@@ -10,17 +11,21 @@ from torchinstall.cli.console import Session
 from torchinstall.cli.projecting import project_folder, project_python
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import UsageError
+from torchinstall.core.machine import Machine
 from torchinstall.export import CONTAINERS, FORMATS, LOCKED
+from torchinstall.export.containers import container_machine
+from torchinstall.export.inputs import Locked, export_input, holds_credentials, title_of
+from torchinstall.export.resolve import resolve
+from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import Prepared, machine_of, prepare
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import PlanOptions
+from torchinstall.project.files import read_text, write_atomically
+from torchinstall.project.layouts import plan_platform
+from torchinstall.project.pyproject import ProjectView, project_view
+from torchinstall.project.sync import choose, locked_versions
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torchinstall.export.inputs import Locked
-
-__all__ = ["VERB", "FileOptions", "make_folder"]
+__all__ = ["VERB", "FileOptions", "make_folder", "prepare_files"]
 
 
 class FileOptions(PlanOptions, frozen=True, kw_only=True):
@@ -39,14 +44,8 @@ class ExportOptions(FileOptions, frozen=True, kw_only=True):
 
 
 def run(session: Session, options: ExportOptions) -> int:
-    """Plan and write; a plan that says "impossible" is the error."""
-    from torchinstall.export import render
-    from torchinstall.export.containers import container_machine
-    from torchinstall.export.inputs import export_input, holds_credentials, title_of
-    from torchinstall.export.resolve import resolve
-
-    console = session.console
-    name = options.format
+    """Plan and write; an impossible plan is raised."""
+    console, context, name = session.console, session.context, options.format
     if name is None:
         raise UsageError(
             "no-format",
@@ -55,42 +54,52 @@ def run(session: Session, options: ExportOptions) -> int:
             found="nothing",
             hints=("torchinstall export --format requirements",),
         )
-    context = session.context
-    asks = bool(options.reqs or options.requirement)  # for something else than the project
-    folder = _locked_project(context, options) if name in LOCKED and not asks else None
-    if folder is not None:
-        options = _for_project(context, options, folder)
+    project = None
+    if name in LOCKED and not (options.reqs or options.requirement):
+        project = _locked_project(context, options)
+    if project is not None:
+        folder, view = project
+        version = project_python(folder, view, options.python_version, context.python_version)
+        options = structs.replace(options, reqs=("torch",), python_version=version)
     machine = container_machine(machine_of(context, options)) if name in CONTAINERS else None
-    line = prepare(context, options, machine=machine, detail=console.detail)
-    console.warn_all(line.plan.warnings)
-    if line.plan.error is not None:
-        raise line.plan.error
-    if holds_credentials(line):
+    prepared, uv = prepare_files(session, options, machine)
+    if holds_credentials(prepared):
         console.warn(
             "credentials-left-out",
-            "the URL of an index holds a password, which is not written down: give it to the reader in its "
-            "own way (netrc, a keyring, or variables such as UV_INDEX_<NAME>_PASSWORD)",
+            "the URL of an index contains a password, which is not written to the file; give it to the tool "
+            "in another way: netrc, a keyring, or variables such as UV_INDEX_<NAME>_PASSWORD",
         )
-    uv = line.uv or context.find_uv(context.env)
-    data = export_input(
-        line,
-        resolve=lambda: resolve(line, uv.path, context.env, context.cwd),
-        uv=uv.version,
-        lock=_lock(session, line, folder) if folder is not None else None,
-        base=folder or context.cwd,
+    export = export_input(
+        prepared,
+        uv=uv,
+        resolve=lambda: resolve(prepared, uv, context.env, context.cwd),
+        base=context.cwd if project is None else project[0],
+        lock=None if project is None else _lock(session, prepared, *project),
     )
-    text = render(name, data)
-    output = options.output
-    if output is None:
+    text = FORMATS[name](export)
+    if options.output is None:
         console.out(text.removesuffix("\n"))
         return 0
-    from torchinstall.project.files import write_atomically
-
-    path = context.path(output)
+    path = context.path(options.output)
     make_folder(path.parent)
     write_atomically(path, text)
-    console.say(f"wrote {path}: {title_of(line.plan, line.target)}")
+    console.say(f"wrote {path}: {title_of(prepared.plan, prepared.target)}")
     return 0
+
+
+def prepare_files(
+    session: Session, options: FileOptions, machine: Machine | None = None
+) -> tuple[Prepared, Uv]:
+    """A plan that can be written down, its warnings said, and the uv that resolves what it needs.
+
+    Raises:
+        TorchInstallError: among others the error of a plan that is impossible.
+    """
+    prepared = prepare(session.context, options, machine=machine, detail=session.console.detail)
+    session.console.warn_all(prepared.plan.warnings)
+    if prepared.plan.error is not None:
+        raise prepared.plan.error
+    return prepared, prepared.uv or session.context.find_uv(session.context.env)
 
 
 def make_folder(folder: Path) -> None:
@@ -111,21 +120,18 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _locked_project(context: Context, options: ExportOptions) -> Path | None:
-    """The folder of the project at hand, where it has a lock of its own.
+def _locked_project(context: Context, options: ExportOptions) -> tuple[Path, ProjectView] | None:
+    """The project at hand, where it has a lock of its own.
 
     Raises:
-        UsageError: `no-lock`: a project that requires torch has no lock to install from.
+        UsageError: `no-lock`: the project requires torch but has no lock to install from.
     """
     folder = project_folder(context, options.project)
     if not (folder / "pyproject.toml").is_file():
         return None
-    if (folder / "uv.lock").is_file():
-        return folder
-    from torchinstall.project.files import read_text
-    from torchinstall.project.pyproject import project_view
-
     view = project_view(read_text(folder / "pyproject.toml"))
+    if (folder / "uv.lock").is_file():
+        return folder, view
     if not any(item.package == "torch" for item in view.listed):
         return None
     raise UsageError(
@@ -137,45 +143,25 @@ def _locked_project(context: Context, options: ExportOptions) -> Path | None:
     )
 
 
-def _for_project(context: Context, options: ExportOptions, folder: Path) -> ExportOptions:
-    """The options of a plan for torch in the project's Python."""
-    from torchinstall.project.files import read_text
-    from torchinstall.project.pyproject import project_view
-
-    view = project_view(read_text(folder / "pyproject.toml"))
-    version = project_python(folder, view, options.python_version, context.python_version)
-    return structs.replace(options, reqs=("torch",), python_version=version)
-
-
-def _lock(session: Session, line: Prepared, folder: Path) -> Locked:
+def _lock(session: Session, prepared: Prepared, folder: Path, view: ProjectView) -> Locked:
     """What of the project's lock fits the plan.
 
     Raises:
         NoCompatibleBuildError: nothing that the project offers runs there.
     """
-    from torchinstall.export.inputs import Locked
-    from torchinstall.project.files import read_text
-    from torchinstall.project.layouts import plan_platform
-    from torchinstall.project.pyproject import project_view
-    from torchinstall.project.sync import choose, locked_versions
-
-    view = project_view(read_text(folder / "pyproject.toml"))
-    python = ".".join(line.target.python_version.split(".")[:2])
-    locked = locked_versions(folder, view, line.catalog, plan_platform(line.plan), python)
-    choice = choose(view, line.plan, line.catalog, locked=locked)
-    for note in choice.notes:
-        session.console.warn(note.slug, note.message)
-    return Locked(
-        flags=choice.flags,
-        package="build-system" in view.data and view.uv.get("package") is not False,
-    )
+    python = ".".join(prepared.target.python_version.split(".")[:2])
+    locked = locked_versions(folder, view, prepared.catalog, plan_platform(prepared.plan), python)
+    choice = choose(view, prepared.plan, prepared.catalog, locked=locked)
+    session.console.warn_all(choice.notes)
+    package = "build-system" in view.data and view.uv.get("package") is not False
+    return Locked(flags=choice.flags, package=package)
 
 
 VERB = Verb(
     "export",
     run,
     summary="Write the plan down for another tool: pip, uv, Poetry, PDM, pixi, conda, Docker, CI.",
-    more="It goes to stdout, or to a file with -o. Where no REQ is named, dockerfile, devcontainer and "
+    more="The text goes to stdout, or to a file with -o. Without REQ, dockerfile, devcontainer and "
     "github-actions install from the lock of the project at hand.",
     arguments=(REQS,),
     options=ExportOptions,

@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:  # the command line reads the table at every start, and what formats need is heavy
-    from torchinstall.export.inputs import ExportInput
+from torchinstall.export.containers import devcontainer, dockerfile, github_actions
+from torchinstall.export.environments import conda, pixi
+from torchinstall.export.inputs import ExportInput
+from torchinstall.export.projects import pdm, poetry, uv
+from torchinstall.export.requirements import constraints, pip, pylock, requirements
 
-__all__ = ["CONTAINERS", "FORMATS", "LOCKED", "render"]
+__all__ = ["CONTAINERS", "FORMATS", "LOCKED"]
 
-FORMATS = {
-    "pip": "requirements:pip",
-    "requirements": "requirements:requirements",
-    "constraints": "requirements:constraints",
-    "uv": "projects:uv",
-    "pylock": "requirements:pylock",
-    "poetry": "projects:poetry",
-    "pdm": "projects:pdm",
-    "pixi": "environments:pixi",
-    "conda": "environments:conda",
-    "dockerfile": "containers:dockerfile",
-    "devcontainer": "containers:devcontainer",
-    "github-actions": "containers:github_actions",
+FORMATS: dict[str, Callable[[ExportInput], str]] = {
+    "pip": pip,
+    "requirements": requirements,
+    "constraints": constraints,
+    "uv": uv,
+    "pylock": pylock,
+    "poetry": poetry,
+    "pdm": pdm,
+    "pixi": pixi,
+    "conda": conda,
+    "dockerfile": dockerfile,
+    "devcontainer": devcontainer,
+    "github-actions": github_actions,
 }
-"""What `--format` takes -> the function that renders it, as `module:name` below this package."""
+"""What `--format` takes -> what makes the text of the file, which ends with a newline.
+
+Each raises UsageError `not-exportable` where the format cannot hold something of the plan, and
+InstallFailedError where uv was needed to resolve and could not.
+"""
 
 CONTAINERS = frozenset({"dockerfile", "devcontainer"})
 """Formats that describe a Linux container, whatever machine they are written on."""
 
 LOCKED = CONTAINERS | {"github-actions"}
 """Formats that install from the lock of the project at hand, where it has one."""
-
-
-def render(name: str, export: ExportInput) -> str:
-    """The text of one format; it ends with a newline.
-
-    Raises:
-        UsageError: `not-exportable`: the format cannot hold something of the plan.
-        InstallFailedError: uv was needed to resolve, and it could not.
-    """
-    module, _, function = FORMATS[name].partition(":")
-    text: str = getattr(importlib.import_module(f"{__name__}.{module}"), function)(export)
-    return text

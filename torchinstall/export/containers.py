@@ -103,7 +103,7 @@ def dockerfile(export: ExportInput) -> str:
         *(("# Keep the project's own .venv out of the image: echo .venv >> .dockerignore",) if lock else ()),
         f"FROM {image} AS build",
         f"ENV XDG_CACHE_HOME={_CACHE_FOLDER}",
-        f"RUN {_CACHE} pip install --root-user-action=ignore uv=={export.uv}",
+        f"RUN {_CACHE} pip install --root-user-action=ignore uv=={export.uv.version}",
         "# A cache volume is another file system, so files are copied; bytecode makes the first start fast.",
         "ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never",
         f"ENV VIRTUAL_ENV={_ENVIRONMENT} UV_PROJECT_ENVIRONMENT={_ENVIRONMENT}",
@@ -169,7 +169,7 @@ def devcontainer(export: ExportInput) -> str:
     elif export.vendor in _DEVICES:
         data["runArgs"] = _DEVICES[export.vendor]
     data["containerEnv"] = {"UV_LINK_MODE": "copy", "UV_PYTHON_DOWNLOADS": "never"}
-    commands = [f"pip install uv=={export.uv}"]
+    commands = [f"pip install uv=={export.uv.version}"]
     if export.lock is not None:
         commands.append(_sync(export))
     else:
@@ -212,7 +212,7 @@ def github_actions(export: ExportInput) -> str:
         "      - uses: actions/checkout@v5",
         "      - uses: astral-sh/setup-uv@v7",
         "        with:",
-        f"          version: {json.dumps(export.uv)}",
+        f"          version: {json.dumps(export.uv.version)}",
         f"          python-version: {json.dumps(export.python)}",
         "          enable-cache: true",
         *(f"      - run: {json.dumps(command)}" for command in commands),

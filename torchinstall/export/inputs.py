@@ -17,6 +17,7 @@ from torchinstall.core.plan import Package, Plan
 from torchinstall.core.target import Target
 from torchinstall.index.urls import without_credentials
 from torchinstall.install.command import project_text
+from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import Prepared
 from torchinstall.project.files import loads
 
@@ -91,32 +92,29 @@ class Locked(Struct, frozen=True, kw_only=True):
     package: bool = False
 
 
-class ExportInput(Struct, frozen=True, kw_only=True):
+class ExportInput(Prepared, frozen=True, kw_only=True):
     """A plan and what formats need besides.
 
     Attributes:
-        backend: of the plan; None on platforms without backends.
+        uv: the uv that was used here.
         pins: packages whose build is decided, in the plan's order.
         others: requirements that the tool resolves from the user's own indexes.
         resolve: asks uv for everything that will be installed, as PEP 751 text.
-        uv: version of the uv that was used here.
-        uv_args: the user's own indexes and switches, with uv's names.
-        constraint_files: as typed.
         lock: of the project at hand; None: there is none, or the format does not use it.
         base: the folder that files are written for; paths in them start there.
     """
 
-    plan: Plan
-    target: Target
-    backend: BackendInfo | None
+    uv: Uv
     pins: tuple[Pin, ...]
     others: tuple[str, ...]
     resolve: Callable[[], str]
-    uv: str = ""
-    uv_args: tuple[str, ...] = ()
-    constraint_files: tuple[str, ...] = ()
+    base: Path
     lock: Locked | None = None
-    base: Path = Path()
+
+    @property
+    def backend(self) -> BackendInfo | None:
+        """Of the plan; None on platforms without backends."""
+        return self.catalog.backend(self.plan.backend) if self.plan.backend else None
 
     @property
     def python(self) -> str:
@@ -163,34 +161,27 @@ class ExportInput(Struct, frozen=True, kw_only=True):
 
 
 def export_input(
-    line: Prepared, *, resolve: Callable[[], str], uv: str = "", lock: Locked | None = None, base: Path
+    prepared: Prepared, *, uv: Uv, resolve: Callable[[], str], base: Path, lock: Locked | None = None
 ) -> ExportInput:
-    """The input of formats from a plan that is not impossible.
+    """The input of formats from a plan that is not impossible; URLs lose user names and passwords.
 
     Raises:
-        UsageError: `not-exportable`: a requirement cannot be written down.
+        UsageError: `not-exportable`: an argument of uv cannot be written down.
     """
-    check_exportable(line.uv_args)
-    pins, others = _pins(line.plan)
-    return ExportInput(
-        plan=line.plan,
-        target=line.target,
-        backend=line.catalog.backend(line.plan.backend) if line.plan.backend else None,
-        pins=pins,
-        others=others,
-        resolve=resolve,
-        uv=uv,
-        uv_args=tuple(without_credentials(item) for item in line.uv_args),
-        constraint_files=line.constraint_files,
-        lock=lock,
-        base=base,
-    )
+    check_exportable(prepared.uv_args)
+    pins, others = _pins(prepared.plan)
+    fields = {
+        **structs.asdict(prepared),
+        "uv": uv,
+        "uv_args": tuple(without_credentials(item) for item in prepared.uv_args),
+    }
+    return ExportInput(**fields, pins=pins, others=others, resolve=resolve, base=base, lock=lock)
 
 
-def holds_credentials(line: Prepared) -> bool:
-    """Whether a URL that would be written down has a user name or password; formats omit them."""
-    plan = line.plan
-    texts = (*(item.index_url or "" for item in plan.packages), *plan.requirements, *line.uv_args)
+def holds_credentials(prepared: Prepared) -> bool:
+    """Whether a URL that would be written down has a user name or password."""
+    plan = prepared.plan
+    texts = (*(item.index_url or "" for item in plan.packages), *plan.requirements, *prepared.uv_args)
     return any(without_credentials(text) != text for text in texts)
 
 

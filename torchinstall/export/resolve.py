@@ -18,7 +18,7 @@ from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import without_credentials
 from torchinstall.install.command import project_text
-from torchinstall.install.uv import install_failure, run_uv
+from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.assemble import Prepared
 from torchinstall.project.files import loads
 
@@ -49,12 +49,14 @@ class File(Struct, frozen=True, kw_only=True):
         return unquote(urlsplit(self.url).path).rpartition("/")[2]
 
 
-def resolve(line: Prepared, uv: str, env: Mapping[str, str], cwd: Path, *, only_wheels: bool = False) -> str:
+def resolve(
+    prepared: Prepared, uv: Uv, env: Mapping[str, str], cwd: Path, *, only_wheels: bool = False
+) -> str:
     """Ask uv what a plan installs; its answer as PEP 751 text.
 
     Args:
-        line: with a plan that is not impossible.
-        uv: path of uv.
+        prepared: with a plan that is not impossible.
+        uv: that is asked.
         env: of the user.
         cwd: folder that uv finds the user's configuration from.
         only_wheels: nothing may have to be built.
@@ -63,21 +65,30 @@ def resolve(line: Prepared, uv: str, env: Mapping[str, str], cwd: Path, *, only_
         InstallFailedError: there is no solution, or an index cannot be reached.
         ToolMissingError: `uv-broken`: uv does not start.
     """
-    plan, target = line.plan, line.target
+    plan, target = prepared.plan, prepared.target
     macos = (("MACOSX_DEPLOYMENT_TARGET", target.os_version),) if target.os == "macos" else ()
     routed = [item.name for item in plan.packages if item.routed]
     with tempfile.TemporaryDirectory(prefix="torchinstall-") as folder:
         path = Path(folder, "pyproject.toml")
         path.write_text(project_text(plan), encoding="utf-8")
-        argv = [uv, "pip", "compile", str(path), "--format", "pylock.toml", "--no-header", "--no-annotate"]
+        argv = [
+            uv.path,
+            "pip",
+            "compile",
+            str(path),
+            "--format",
+            "pylock.toml",
+            "--no-header",
+            "--no-annotate",
+        ]
         argv += _target_options(target)
         argv += ["--only-binary", ":all:"] if only_wheels else []
-        argv += [word for name in line.constraint_files for word in ("-c", name)]
+        argv += [word for name in prepared.constraint_files for word in ("-c", name)]
         argv += [word for name in plan.find_links for word in ("--find-links", name)]
         if plan.channel != "stable":
             argv += [word for name in routed for word in ("--prerelease-package", f"{name}=allow")]
-        argv += ["--offline"] if line.request.offline else []
-        argv += line.uv_args
+        argv += ["--offline"] if prepared.request.offline else []
+        argv += prepared.uv_args
         done = run_uv(argv, env=env, changes=(*plan.env, *macos), cwd=cwd)
     if done.returncode != 0:
         raise install_failure(done, f"resolve what torch {plan.torch} needs", routed)
