@@ -13,12 +13,13 @@ from packaging.specifiers import SpecifierSet
 
 from tests.project.small import small_catalog
 from tests.support.planning import decide, linux, mac, nvidia, windows
+from torchinstall.cli.configure import parse_on
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.plan import Plan
 from torchinstall.project.configure import configure_texts
 from torchinstall.project.edit import excludes
 from torchinstall.project.files import loads
-from torchinstall.project.layouts import complete, current_layout, parse_on, plan_caps, plan_platform
+from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
 from torchinstall.project.model import Layout, LayoutName
 from torchinstall.project.platforms import PLATFORMS, complement, marker_environment, marker_of, partition
 from torchinstall.project.poetry import specifier

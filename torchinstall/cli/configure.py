@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
+from msgspec import structs
+from packaging.utils import InvalidName, canonicalize_name
+
+from torchinstall.catalog.catalog import Catalog
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.project_text import builds_rows, configured_text
-from torchinstall.cli.projecting import ProjectOptions, project_folder, project_plan, project_python
+from torchinstall.cli.projecting import ProjectOptions, open_project, project_plan
 from torchinstall.cli.verb import Argument, Verb
-from torchinstall.core.request import Channel
+from torchinstall.core.errors import UsageError
+from torchinstall.core.plan import Plan
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.planning.assemble import catalog_of
-from torchinstall.planning.options import PlanOptions
-from torchinstall.project.model import LayoutName
+from torchinstall.project.configure import Configured, LayoutOf, Locker, configure
+from torchinstall.project.files import unified_diff
+from torchinstall.project.layouts import DEFAULT_INDEX, complete, current_layout
+from torchinstall.project.lock import Build, lock_project
+from torchinstall.project.migrate import Legacy
+from torchinstall.project.model import ALWAYS, Layout, LayoutName
+from torchinstall.project.platforms import PLATFORMS
+from torchinstall.project.pyproject import ProjectView
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = ["VERB", "parse_on"]
 
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.core.plan import Plan
-    from torchinstall.core.request import Requirement
-    from torchinstall.project.configure import Configured, LayoutOf, Locker
-    from torchinstall.project.migrate import Legacy
-    from torchinstall.project.pyproject import ProjectView
-
-__all__ = ["VERB"]
+_NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run-drops-extra"})
+"""Notes that are no warnings: what was done, and what holds from now on."""
 
 
 class ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
@@ -38,118 +43,130 @@ class ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
     migrate: bool = False
     lock: bool = True
     channel: Channel = "stable"
-    index_base: str = PlanOptions().index_base
+    index_base: str = DEFAULT_INDEX_BASE
     refresh: bool = False
     allow_insecure_host: tuple[str, ...] = ()
     json: bool = False
 
 
-_NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run-drops-extra"})
-"""Notes that are no warnings: what was done, and what holds from now on."""
-
-
 def run(session: Session, options: ConfigureOptions) -> int:
     """Plan, edit, lock, check; stdout says what each platform gets, or shows the diff."""
-    from torchinstall.project.configure import configure
-    from torchinstall.project.files import read_text
-    from torchinstall.project.pyproject import project_view
-
-    folder = project_folder(session.context, options.project)
-    view = project_view(read_text(folder / "pyproject.toml"))
-    python = project_python(folder, view, options.python_version, session.context.python_version)
-    made = project_plan(session, options, python, _requirements(view, catalog_of(session.context)))
-    dry = options.dry_run
+    project = open_project(session.context, options.project, options.python_version)
+    requirements = _requirements(project.view, catalog_of(session.context))
+    prepared = project_plan(session, options, project, requirements)
     done = configure(
-        folder,
-        _layout_of(options, made.plan, made.catalog),
-        made.catalog,
+        project.folder,
+        _layout_of(options, prepared.plan, prepared.catalog),
+        prepared.catalog,
         migrate=options.migrate,
-        dry_run=dry,
-        lock=_locker(session, options) if options.lock and not dry else None,
+        dry_run=options.dry_run,
+        lock=_locker(session, options) if options.lock and not options.dry_run else None,
     )
-    _report(session, options, done, made.plan, folder)
+    _report(session, options, done, prepared.plan, project.folder)
     return 0
 
 
-def _requirements(view: ProjectView, catalog: Catalog) -> tuple[Requirement, ...]:
+def _requirements(view: ProjectView, catalog: Catalog) -> tuple[str, ...]:
     """What the plan must keep to: torch and its companions with the project's own bounds.
 
     Pins that name a build are left out: they say what is to be replaced.
     """
-    from torchinstall.core.request import requirement
-
-    found = {"torch": requirement("torch")}
+    found = {"torch": "torch"}
     for item in view.listed:
-        family = catalog.family(item.package)
-        plain = item.requirement.marker is None and not item.requirement.url
-        if family is None or not family.routed or family.runtime_of or not plain:
-            continue
-        if item.scope.kind == "always" and "+" not in str(item.requirement.specifier):
-            found[item.package] = requirement(f"{item.package}{item.requirement.specifier}")
+        family, specifier = catalog.family(item.package), str(item.requirement.specifier)
+        ours = family is not None and family.routed and not family.runtime_of
+        plain = item.requirement.marker is None and not item.requirement.url and "+" not in specifier
+        if ours and plain and item.scope == ALWAYS:
+            found[item.package] = item.package + specifier
     return tuple(found.values())
 
 
 def _layout_of(options: ConfigureOptions, plan: Plan, catalog: Catalog) -> LayoutOf:
-    from torchinstall.project.layouts import complete, current_layout, parse_on, parse_required
-    from torchinstall.project.model import Layout
-
-    required = parse_required(options.require_platform)
-    asked_on = tuple(parse_on(text) for text in options.on)
+    """What was asked for; what was not asked for stays as the file has it, unless a backend was named."""
+    asked = Layout(
+        name=options.layout or "this-machine",
+        backends=options.with_,
+        on=tuple(map(parse_on, options.on)),
+        default=options.default_backend,
+        packages=tuple(map(_package, options.reqs)),
+        required=_required(options.require_platform),
+        index_base=options.index_base,
+    )
+    named = options.layout is not None or options.is_set("backend")
 
     def make(view: ProjectView, legacy: Legacy) -> Layout:
         current = current_layout(view, catalog)
-        name = options.layout
-        backends, on, default = options.with_, asked_on, options.default_backend
-        chosen = plan.backend if options.is_set("backend") else None
-        if name is None and current is not None and chosen is None:
+        name, backends, on, default = options.layout, asked.backends, asked.on, asked.default
+        if not named and current is not None:
             name = current.name
-            backends = backends or current.backends
+            backends, on = backends or current.backends, on or current.on
             default = default or current.default
-            on = on or current.on
-        if on or (name is None and legacy.backends and not backends and chosen is None):
-            name = name or "markers"
+        elif not (named or backends):
             on = on or legacy.backends
-        layout = Layout(
-            name=name or ("groups" if len(backends) > 1 else "this-machine"),
-            backends=backends,
-            on=on,
-            default=default,
-            packages=_packages(options),
-            required=required,
-            index_base=options.index_base,
-        )
+        if name is None:
+            name = "markers" if on else "groups" if len(backends) > 1 else "this-machine"
+        layout = structs.replace(asked, name=name, backends=backends, on=on, default=default)
         return complete(layout, plan, catalog)
 
     return make
 
 
-def _packages(options: ConfigureOptions) -> tuple[str, ...]:
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
+def parse_on(text: str) -> tuple[str, str]:
+    """`linux-aarch64=cu130` as (`linux_aarch64`, `cu130`); `linux`, `windows` and `macos` are short names.
 
-    from torchinstall.core.errors import UsageError
+    Raises:
+        UsageError: `bad-platform`.
+    """
+    name, equals, backend = (part.strip() for part in text.partition("="))
+    short = {"linux": "linux_x86_64", "windows": "win_amd64", "macos": "macos_arm64"}
+    key = name.replace("-", "_")
+    platform = short.get(key, key)
+    macos = platform.startswith("macos") and backend != DEFAULT_INDEX
+    if not (equals and backend) or platform not in PLATFORMS or macos:
+        raise UsageError(
+            "bad-platform",
+            f"{text!r} is not a platform and its backend",
+            wanted="PLATFORM=BACKEND with " + ", ".join(PLATFORMS[:3]) + "; macOS takes the default index",
+            found=text,
+            hints=("--on linux_aarch64=cu130", "--on windows=default"),
+        )
+    return platform, backend
 
-    found = []
-    for text in options.reqs:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            requirement = None
-        if requirement is None or str(requirement) != requirement.name:
+
+def _required(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The platforms of `--require-platform`; `none` alone: no platform; empty: nobody said.
+
+    Raises:
+        UsageError: `bad-platform`.
+    """
+    if names == ("none",):
+        return ()
+    for name in names:
+        if name not in PLATFORMS:
             raise UsageError(
-                "bad-package",
-                f"{text!r} is not the plain name of a package",
-                wanted="a name such as torchvision",
-                found=text,
-                hints=(f"uv add {text!r}", "then: torchinstall configure"),
+                "bad-platform",
+                f"{name!r} is not a platform",
+                wanted=", ".join(PLATFORMS),
+                found=name,
+                hints=("--require-platform linux_x86_64", "--require-platform none"),
             )
-        found.append(str(canonicalize_name(requirement.name)))
-    return tuple(found)
+    return names or None
+
+
+def _package(name: str) -> str:
+    try:
+        return canonicalize_name(name, validate=True)
+    except InvalidName:
+        raise UsageError(
+            "bad-package",
+            f"{name!r} is not the plain name of a package",
+            wanted="a name such as torchvision",
+            found=name,
+            hints=(f"uv add {name!r}", "then: torchinstall configure"),
+        ) from None
 
 
 def _locker(session: Session, options: ConfigureOptions) -> Locker:
-    from torchinstall.project.lock import lock_project
-
     uv = session.context.find_uv(session.context.env)
 
     def lock(folder: Path) -> None:
@@ -160,8 +177,6 @@ def _locker(session: Session, options: ConfigureOptions) -> Locker:
 
 
 def _report(session: Session, options: ConfigureOptions, done: Configured, plan: Plan, folder: Path) -> None:
-    from torchinstall.project.files import unified_diff
-
     console = session.console
     for note in done.notes:
         if note.slug in _NEWS:
@@ -170,8 +185,7 @@ def _report(session: Session, options: ConfigureOptions, done: Configured, plan:
             console.warn(note.slug, note.message)
     names = {edit.path: _name(edit.path, folder) for edit in done.edits}
     diffs = {names[edit.path]: unified_diff(edit.before, edit.after, names[edit.path]) for edit in done.edits}
-    dry = options.dry_run
-    status = "unchanged" if not done.changed else "dry-run" if dry else "configured"
+    status = "unchanged" if not done.changed else "dry-run" if options.dry_run else "configured"
     if options.json:
         console.out_json(
             envelope(
@@ -180,23 +194,46 @@ def _report(session: Session, options: ConfigureOptions, done: Configured, plan:
                 backends=list(done.layout.backends),
                 packages=list(done.layout.packages),
                 files=[{"path": name, "diff": diff} for name, diff in diffs.items()],
-                builds=builds_rows(done.builds),
+                builds=[_build_row(build) for build in done.builds],
                 warnings=[{"slug": note.slug, "message": note.message} for note in done.notes],
                 planned=plan.backend,
             )
         )
-        return
-    if dry:
+    elif options.dry_run:
         console.out("".join(diffs.values()).rstrip("\n") or "nothing to change")
-        return
-    console.out(configured_text(status, done, tuple(names.values())))
+    else:
+        console.out(configured_text(status, done, " and ".join(names.values())))
 
 
 def _name(path: Path, folder: Path) -> str:
-    try:
-        return path.relative_to(folder).as_posix()
-    except ValueError:
-        return str(path)
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _build_row(build: Build) -> dict[str, Any]:
+    return {
+        "package": build.package,
+        "platform": build.platform,
+        "select": {build.scope.kind: build.scope.name} if build.scope != ALWAYS else None,
+        "version": build.locked.version if build.locked else None,
+        "index_url": build.locked.url if build.locked else None,
+    }
+
+
+def configured_text(status: str, done: Configured, files: str) -> str:
+    """What was written, then a table of what each platform gets."""
+    lines = [
+        f"{files}: nothing to change" if status == "unchanged" else f"{files}: layout {done.layout.name}"
+    ]
+    if not done.layout.backends:
+        lines.append("torch comes from the default index here; no other index is needed")
+    rows: dict[str, list[str]] = {}
+    for build in done.builds:
+        if build.locked is not None:
+            choice = f"{build.scope.text:<16}  " if build.scope != ALWAYS else ""
+            rows.setdefault(f"{choice}{build.platform:<14}", []).append(
+                f"{build.package} {build.locked.version}"
+            )
+    return "\n".join([*lines, *(f"  {key}  {', '.join(items)}" for key, items in rows.items())])
 
 
 VERB = Verb(

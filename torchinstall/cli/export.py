@@ -8,7 +8,7 @@ from typing import ClassVar
 from msgspec import structs
 
 from torchinstall.cli.console import Session
-from torchinstall.cli.projecting import project_folder, project_python
+from torchinstall.cli.projecting import Project, open_project, project_folder
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Machine
@@ -20,10 +20,8 @@ from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import Prepared, machine_of, prepare
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import PlanOptions
-from torchinstall.project.files import read_text, write_atomically
-from torchinstall.project.layouts import plan_platform
-from torchinstall.project.pyproject import ProjectView, project_view
-from torchinstall.project.sync import choose, locked_versions
+from torchinstall.project.files import write_atomically
+from torchinstall.project.sync import choose_locked
 
 __all__ = ["VERB", "FileOptions", "make_folder", "prepare_files"]
 
@@ -58,9 +56,7 @@ def run(session: Session, options: ExportOptions) -> int:
     if name in LOCKED and not (options.reqs or options.requirement):
         project = _locked_project(context, options)
     if project is not None:
-        folder, view = project
-        version = project_python(folder, view, options.python_version, context.python_version)
-        options = structs.replace(options, reqs=("torch",), python_version=version)
+        options = structs.replace(options, reqs=("torch",), python_version=project.python)
     machine = container_machine(machine_of(context, options)) if name in CONTAINERS else None
     prepared, uv = prepare_files(session, options, machine)
     if holds_credentials(prepared):
@@ -73,8 +69,8 @@ def run(session: Session, options: ExportOptions) -> int:
         prepared,
         uv=uv,
         resolve=lambda: resolve(prepared, uv, context.env, context.cwd),
-        base=context.cwd if project is None else project[0],
-        lock=None if project is None else _lock(session, prepared, *project),
+        base=context.cwd if project is None else project.folder,
+        lock=None if project is None else _lock(session, prepared, project),
     )
     text = FORMATS[name](export)
     if options.output is None:
@@ -120,7 +116,7 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _locked_project(context: Context, options: ExportOptions) -> tuple[Path, ProjectView] | None:
+def _locked_project(context: Context, options: ExportOptions) -> Project | None:
     """The project at hand, where it has a lock of its own.
 
     Raises:
@@ -129,10 +125,10 @@ def _locked_project(context: Context, options: ExportOptions) -> tuple[Path, Pro
     folder = project_folder(context, options.project)
     if not (folder / "pyproject.toml").is_file():
         return None
-    view = project_view(read_text(folder / "pyproject.toml"))
+    project = open_project(context, options.project, options.python_version)
     if (folder / "uv.lock").is_file():
-        return folder, view
-    if not any(item.package == "torch" for item in view.listed):
+        return project
+    if not project.view.scopes_of("torch"):
         return None
     raise UsageError(
         "no-lock",
@@ -143,15 +139,14 @@ def _locked_project(context: Context, options: ExportOptions) -> tuple[Path, Pro
     )
 
 
-def _lock(session: Session, prepared: Prepared, folder: Path, view: ProjectView) -> Locked:
+def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
     """What of the project's lock fits the plan.
 
     Raises:
         NoCompatibleBuildError: nothing that the project offers runs there.
     """
-    python = ".".join(prepared.target.python_version.split(".")[:2])
-    locked = locked_versions(folder, view, prepared.catalog, plan_platform(prepared.plan), python)
-    choice = choose(view, prepared.plan, prepared.catalog, locked=locked)
+    view = project.view
+    choice = choose_locked(project.folder, view, prepared.plan, prepared.catalog)
     session.console.warn_all(choice.notes)
     package = "build-system" in view.data and view.uv.get("package") is not False
     return Locked(flags=choice.flags, package=package)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 
 from torchinstall.cli.console import Session
-from torchinstall.cli.projecting import ProjectOptions, project_folder, project_plan, project_python
+from torchinstall.cli.projecting import ProjectOptions, open_project, project_plan
 from torchinstall.cli.verb import Verb
 from torchinstall.core.errors import InstallFailedError, UsageError
+from torchinstall.install.uv import run_uv
+from torchinstall.project.sync import choose_locked
 
 __all__ = ["RUN", "SYNC"]
 
@@ -23,7 +25,7 @@ def sync(session: Session, options: ProjectOptions) -> int:
         raise InstallFailedError(
             "sync-failed",
             f"uv sync ended with exit status {status}",
-            found="uv's own words above",
+            found="uv's own output above",
             hints=("torchinstall sync --dry-run shows the command",),
         )
     return 0
@@ -52,38 +54,34 @@ def _uv_with_choice(session: Session, options: ProjectOptions, verb: str) -> int
     Raises:
         TorchInstallError: no project, nothing that it offers fits, or hardware that cannot be read.
     """
-    from torchinstall.install.uv import run_uv
-    from torchinstall.project.files import read_text
-    from torchinstall.project.layouts import plan_platform
-    from torchinstall.project.pyproject import project_view
-    from torchinstall.project.sync import choose, locked_versions, sync_argv
-
     context, console = session.context, session.console
-    folder = project_folder(context, options.project)
-    view = project_view(read_text(folder / "pyproject.toml"))
-    python = project_python(folder, view, options.python_version, context.python_version)
-    made = project_plan(session, options, python, ("torch",), offline=True)
-    if made.plan.error is not None:
-        raise made.plan.error
-    locked = locked_versions(folder, view, made.catalog, plan_platform(made.plan), python)
-    choice = choose(view, made.plan, made.catalog, locked=locked, require_gpu=options.require_gpu)
-    for note in choice.notes:
-        console.warn(note.slug, note.message)
-    rest = options.rest
+    project = open_project(context, options.project, options.python_version)
+    prepared = project_plan(session, options, project, offline=True)
+    if prepared.plan.error is not None:
+        raise prepared.plan.error
+    choice = choose_locked(
+        project.folder,
+        project.view,
+        prepared.plan,
+        prepared.catalog,
+        require_gpu=options.require_gpu,
+    )
+    console.warn_all(choice.notes)
     backend = choice.route.backend if choice.route else "default index"
-    shown = shlex.join(sync_argv("uv", verb, choice.flags, rest, offline=options.offline))
+    argv = [verb, *choice.flags, *(["--offline"] if options.offline else [])]
+    argv += ["--", *options.rest] if verb == "run" else options.rest
+    shown = shlex.join(["uv", *argv])
     console.say(f"{backend} ({choice.reason}): {shown}")
     if options.dry_run:
         console.out(shown)
         return 0
-    uv = context.find_uv(context.env)
-    argv = sync_argv(uv.path, verb, choice.flags, rest, offline=options.offline)
-    # A command runs where it was typed; uv finds the project from there, or is told.
-    if verb == "run":
-        project = () if folder in (context.cwd, *context.cwd.parents) else ("--project", str(folder))
-        argv = (*argv[:2], *project, *argv[2:])
-    cwd = context.cwd if verb == "run" else folder
-    return run_uv(argv, env=context.env, project=True, cwd=cwd, inherit=True).returncode or 0
+    cwd = project.folder
+    if verb == "run":  # where it was typed; uv finds the project from there, or is told
+        cwd = context.cwd
+        if project.folder not in (cwd, *cwd.parents):
+            argv[1:1] = ["--project", str(project.folder)]
+    uv = context.find_uv(context.env).path
+    return run_uv([uv, *argv], env=context.env, project=True, cwd=cwd, inherit=True).returncode or 0
 
 
 SYNC = Verb(

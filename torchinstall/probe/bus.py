@@ -8,8 +8,8 @@ from functools import cache
 
 from msgspec import Struct
 
+from torchinstall.catalog.catalog import load_catalog
 from torchinstall.catalog.model import GpuFact
-from torchinstall.catalog.tables import Tables
 from torchinstall.core.machine import Finding, Gpu, Vendor
 from torchinstall.probe.system import System, clean, finding
 
@@ -143,21 +143,21 @@ def nvidia_number(windows: str | None) -> str | None:
     return f"{int(match[1] + match[2])}.{match[3]}" if match else None
 
 
-_tables = cache(Tables)
+_catalog = cache(load_catalog)
 
 
 def product(vendor: Vendor, pci_id: str) -> GpuFact | None:
     """What the catalog knows of a PCI id."""
-    return next((row for row in _tables().gpus(vendor) if row.pci_id == pci_id), None)
+    return _catalog().gpu_fact(vendor, pci_id, None)
 
 
 def last_branch(pci_id: str) -> int | None:
     """The last NVIDIA driver branch that supports a GPU; None: it is still supported, or not known."""
     fact = product("nvidia", pci_id)
-    services = (row for row in _tables().gpu_service if fact is not None and row.capability == fact.code)
-    return next((row.last_branch for row in services), None)
+    service = _catalog().service(fact.code) if fact is not None and fact.code is not None else None
+    return service.last_branch if service is not None else None
 
 
 def served_gfx(target: str | None) -> bool:
     """Whether any known build of torch contains code for a gfx target."""
-    return any(target in row.native for row in _tables().code)
+    return any(target in row.native for row in _catalog().tables.code)

@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import shlex
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -233,7 +234,7 @@ def record_machine(system: System, folder: Path) -> Machine:
 
 def _own_names(env: Mapping[str, str]) -> tuple[str, ...]:
     """What this machine and its user are called."""
-    host = platform.node()
+    host = socket.gethostname()
     variables = ("USER", "LOGNAME", "USERNAME", "COMPUTERNAME")
     names = [host, host.partition(".")[0], *(env.get(name, "") for name in variables)]
     if sys.platform != "win32":

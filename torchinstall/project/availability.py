@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Wheels
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.messages import Message
 from torchinstall.core.tags import python_tags
+from torchinstall.planner.builds import version_key
 from torchinstall.project.model import ALWAYS, Listed, Route
 from torchinstall.project.platforms import PLATFORMS, marker_environment
 from torchinstall.project.pyproject import ProjectView
@@ -74,9 +75,9 @@ class Availability:
         """
         found = []
         for row in self._wheels(package, backend, platform):
-            version = _version(row.full_version)
+            version = version_key(row.full_version)
             fits = python is None or row.tags & _tags(python)
-            if fits and version is not None and (spec is None or spec.contains(version, prereleases=True)):
+            if fits and (spec is None or spec.contains(version, prereleases=True)):
                 found.append(version)
         return sorted(found, reverse=True)
 
@@ -109,14 +110,6 @@ class Availability:
 @lru_cache(maxsize=64)
 def _tags(python: str) -> frozenset[str]:
     return python_tags("cp" + python.replace(".", ""))
-
-
-@lru_cache(maxsize=4096)
-def _version(text: str) -> Version | None:
-    try:
-        return Version(text)
-    except InvalidVersion:
-        return None
 
 
 def unrouted(routes: Iterable[Route]) -> list[str]:
@@ -192,8 +185,5 @@ def _check(item: Listed, backend: str | None, platform: str, availability: Avail
 
 def _beyond(spec: SpecifierSet, newest: Version) -> bool:
     """Whether every version that the bounds name is newer than what is known."""
-    try:
-        named = [Version(part.version.removesuffix(".*")) for part in spec if part.operator != "!="]
-    except InvalidVersion:
-        return False
+    named = [version_key(part.version.removesuffix(".*")) for part in spec if part.operator != "!="]
     return bool(named) and all(Version(version.public) > Version(newest.public) for version in named)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from msgspec import structs
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
+from torchinstall.planner.builds import version_key
 from torchinstall.project.availability import Availability
 from torchinstall.project.model import Layout, LayoutName
 from torchinstall.project.platforms import PLATFORMS
 from torchinstall.project.pyproject import ProjectView
 
-__all__ = ["complete", "current_layout", "parse_on", "parse_required", "plan_caps", "plan_platform"]
+__all__ = ["DEFAULT_INDEX", "complete", "current_layout", "plan_caps", "plan_platform"]
 
 _MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-own-build"})
 """Refusals that a newer torch will repeat on this machine; a lock must not move past them."""
 
-_DEFAULT = "default"
+DEFAULT_INDEX = "default"
+"""The default index where the name of a backend is expected."""
 
 
 def current_layout(view: ProjectView, catalog: Catalog) -> Layout | None:
@@ -46,49 +47,7 @@ def current_layout(view: ProjectView, catalog: Catalog) -> Layout | None:
 
 def _in_order(on: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Without the platforms that take the default index."""
-    return tuple((item, on[item]) for item in PLATFORMS if on.get(item, _DEFAULT) != _DEFAULT)
-
-
-def parse_on(text: str) -> tuple[str, str]:
-    """`linux-aarch64=cu130` as (`linux_aarch64`, `cu130`); `linux`, `windows` and `macos` are short names.
-
-    Raises:
-        UsageError: `bad-platform`.
-    """
-    name, equals, backend = (part.strip() for part in text.partition("="))
-    short = {"linux": "linux_x86_64", "windows": "win_amd64", "macos": "macos_arm64"}
-    key = name.replace("-", "_")
-    platform = short.get(key, key)
-    macos = platform.startswith("macos") and backend != _DEFAULT
-    if not (equals and backend) or platform not in PLATFORMS or macos:
-        raise UsageError(
-            "bad-platform",
-            f"{text!r} is not a platform and its backend",
-            wanted="PLATFORM=BACKEND with " + ", ".join(PLATFORMS[:3]) + "; macOS takes the default index",
-            found=text,
-            hints=("--on linux_aarch64=cu130", "--on windows=default"),
-        )
-    return platform, backend
-
-
-def parse_required(names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The platforms of `--require-platform`; `none` alone: no platform; empty: nobody said.
-
-    Raises:
-        UsageError: `bad-platform`.
-    """
-    if names == ("none",):
-        return ()
-    for name in names:
-        if name not in PLATFORMS:
-            raise UsageError(
-                "bad-platform",
-                f"{name!r} is not a platform",
-                wanted=", ".join(PLATFORMS),
-                found=name,
-                hints=("--require-platform linux_x86_64", "--require-platform none"),
-            )
-    return names or None
+    return tuple((item, on[item]) for item in PLATFORMS if on.get(item, DEFAULT_INDEX) != DEFAULT_INDEX)
 
 
 def plan_platform(plan: Plan) -> str | None:
@@ -107,7 +66,7 @@ def plan_caps(plan: Plan) -> tuple[tuple[str, str], ...]:
         candidate.torch
         for candidate in plan.candidates
         if candidate.backend == chosen.backend
-        and _version(candidate.torch) > _version(chosen.torch)
+        and version_key(candidate.torch) > version_key(chosen.torch)
         and (
             candidate.rule in _MACHINE_RULES
             if candidate.verdict == "rejected"
@@ -116,16 +75,9 @@ def plan_caps(plan: Plan) -> tuple[tuple[str, str], ...]:
     ]
     if not above:
         return ()
-    lowest = min(above, key=_version)
+    lowest = min(above, key=version_key)
     # `2.11.0` as `2.11`: what a bound looks like when a person writes it.
     return ((chosen.backend, lowest.removesuffix(".0") if lowest.count(".") > 1 else lowest),)
-
-
-def _version(text: str) -> Version:
-    try:
-        return Version(text)
-    except InvalidVersion:
-        return Version("0")
 
 
 def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import tomlkit
 from msgspec import Struct
-from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
@@ -119,7 +118,8 @@ def _pinned_backends(
     for item in sorted(pins, key=lambda item: item.package != "torch"):
         if item.package != "torch" and found:
             break  # companions go where torch goes
-        local = next((_local(part.version) for part in item.requirement.specifier if "+" in part.version), "")
+        local = next((part.version for part in item.requirement.specifier if "+" in part.version), "")
+        local = local.partition("+")[2]
         if catalog.backend(local) is None:
             continue
         marker = item.requirement.marker
@@ -128,13 +128,6 @@ def _pinned_backends(
             if holds and not platform.startswith("macos"):
                 found.setdefault(platform, local)
     return tuple((platform, found[platform]) for platform in PLATFORMS if platform in found)
-
-
-def _local(version: str) -> str:
-    try:
-        return Version(version).local or ""
-    except InvalidVersion:
-        return ""
 
 
 def migrate_text(text: str, catalog: Catalog) -> Edited:

@@ -65,8 +65,8 @@ class Listed(Struct, frozen=True):
 class Index(Struct, frozen=True):
     """One `[[tool.uv.index]]`; name None where it has none."""
 
-    name: str | None
     url: str
+    name: str | None = None
     explicit: bool = False
     default: bool = False
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
-from msgspec import structs
+from msgspec import ValidationError, convert, structs
 from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -24,6 +23,7 @@ from torchinstall.project.platforms import PLATFORMS, marker_environment
 __all__ = ["ProjectView", "mapping", "project_view", "same_url", "scope_in", "workspace_root"]
 
 _MINORS = range(6, 30)
+_T = TypeVar("_T")
 
 
 def project_view(text: str) -> ProjectView:
@@ -113,18 +113,8 @@ class ProjectView:
 
     @cached_property
     def indexes(self) -> tuple[Index, ...]:
-        """The indexes that have a URL."""
-        rows = self.uv.get("index")
-        return tuple(
-            Index(
-                str(row["name"]) if "name" in row else None,
-                str(row["url"]),
-                row.get("explicit") is True,
-                row.get("default") is True,
-            )
-            for row in (rows if isinstance(rows, list) else ())
-            if isinstance(row, Mapping) and "url" in row
-        )
+        """The entries of `[[tool.uv.index]]`."""
+        return _typed(self.uv.get("index"), tuple[Index, ...], ())
 
     def index_url(self, source: Mapping[str, Any]) -> str:
         """The URL of the index that an entry of a package's sources names; empty where there is none."""
@@ -133,35 +123,22 @@ class ProjectView:
     @cached_property
     def sources(self) -> dict[str, list[dict[str, Any]]]:
         """Package -> its entries; the single form is a list of one."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for name, value in mapping(self.uv.get("sources")).items():
-            entries = value if isinstance(value, list) else [value]
-            found[canonicalize_name(name)] = [dict(entry) for entry in entries if isinstance(entry, Mapping)]
-        return found
+        kind = dict[str, dict[str, Any] | list[dict[str, Any]]]
+        rows: dict[str, Any] = _typed(self.uv.get("sources"), kind, {})
+        return {
+            canonicalize_name(name): row if isinstance(row, list) else [row] for name, row in rows.items()
+        }
 
     def texts(self, key: str) -> tuple[str, ...] | None:
         """A list of texts in `[tool.uv]` (one text counts as a list of one); None where it is not there."""
-        value = self.uv.get(key)
-        if isinstance(value, str):
-            return (value,)
-        return tuple(str(item) for item in value) if isinstance(value, list) else None
+        value: Any = _typed(self.uv.get(key), str | tuple[str, ...], None)
+        return (value,) if isinstance(value, str) else value
 
     @cached_property
     def conflicts(self) -> tuple[tuple[tuple[str, str], ...], ...]:
         """The sets of `tool.uv.conflicts`, each as keys of scopes (`extra`, `cpu`)."""
-        rows = self.uv.get("conflicts")
-        found = []
-        for row in rows if isinstance(rows, list) else ():
-            items = [item for item in (row if isinstance(row, list) else ()) if isinstance(item, Mapping)]
-            found.append(
-                tuple(
-                    (kind, str(canonicalize_name(str(item[kind]))))
-                    for item in items
-                    for kind in ("extra", "group")
-                    if kind in item
-                )
-            )
-        return tuple(found)
+        rows: list[list[dict[str, str]]] = _typed(self.uv.get("conflicts"), list[list[dict[str, str]]], [])
+        return tuple(tuple(scope_in(item).key for item in row if scope_in(item) != ALWAYS) for row in rows)
 
     @property
     def default_groups(self) -> tuple[str, ...]:
@@ -184,26 +161,32 @@ class ProjectView:
             index = pytorch_index(url, catalog.backend)
             if index is None or index.backend is None:
                 continue
-            route = Route(
-                backend=index.backend,
-                index=str(row["index"]),
-                url=url,
-                platforms=_platforms(str(row.get("marker", "")), python),
-                scope=scope_in(row),
-            )
-            same = found.get((route.backend, route.scope), route)
-            found[route.backend, route.scope] = structs.replace(
-                same, platforms=same.platforms | route.platforms
-            )
+            platforms = _platforms(str(row.get("marker", "")), python)
+            key = index.backend, scope_in(row)
+            if key in found:
+                platforms |= found[key].platforms
+                found[key] = structs.replace(found[key], platforms=platforms)
+            else:
+                name = str(row["index"])
+                found[key] = Route(
+                    backend=index.backend, index=name, url=url, platforms=platforms, scope=key[1]
+                )
         return tuple(found.values())
 
 
-def scope_in(source: Mapping[str, Any]) -> Scope:
-    """The extra or group for which an entry of a package's sources holds."""
-    for kind in ("extra", "group"):
-        if kind in source:
-            return Scope(kind, str(source[kind]))
-    return ALWAYS
+def _typed(value: Any, kind: Any, otherwise: _T) -> _T:
+    try:
+        converted: _T = convert(value, kind)
+    except ValidationError:
+        return otherwise
+    return converted
+
+
+def scope_in(row: Mapping[str, Any]) -> Scope:
+    """The extra or group that an entry of a package's sources, or of conflicts, names."""
+    if "extra" in row:
+        return Scope("extra", str(row["extra"]))
+    return Scope("group", str(row["group"])) if "group" in row else ALWAYS
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -216,11 +199,8 @@ def _platforms(marker: str, python: str) -> frozenset[str]:
         parsed = Marker(marker) if marker else None
     except InvalidMarker:
         return frozenset()
-    return frozenset(
-        platform
-        for platform in PLATFORMS
-        if parsed is None or parsed.evaluate(dict(marker_environment(platform, python)))
-    )
+    environments = {platform: marker_environment(platform, python) for platform in PLATFORMS}
+    return frozenset(key for key, env in environments.items() if parsed is None or parsed.evaluate(dict(env)))
 
 
 def _requirements(items: list[Any]) -> Iterator[tuple[int, str, Requirement]]:
@@ -252,17 +232,13 @@ def workspace_root(directory: Path) -> Path:
         except (OSError, UnicodeDecodeError):
             continue
         table = mapping(ProjectView(loads(text) or {}).uv.get("workspace"))
-        relative = own.relative_to(parent).as_posix()
+        relative = PurePosixPath(own.relative_to(parent))
         if _matches(relative, table.get("members")) and not _matches(relative, table.get("exclude")):
             return parent
     return own
 
 
-def _matches(relative: str, patterns: object) -> bool:
+def _matches(path: PurePosixPath, patterns: object) -> bool:
     """As uv matches: a star stays within one folder name."""
-    parts = relative.split("/")
-    return any(
-        len(pieces := str(pattern).rstrip("/").removeprefix("./").split("/")) == len(parts)
-        and all(fnmatch.fnmatchcase(part, piece) for part, piece in zip(parts, pieces, strict=True))
-        for pattern in (patterns if isinstance(patterns, list) else ())
-    )
+    globs = [PurePosixPath(str(pattern)) for pattern in (patterns if isinstance(patterns, list) else ())]
+    return any(len(glob.parts) == len(path.parts) and path.match(str(glob)) for glob in globs)

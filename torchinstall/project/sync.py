@@ -1,23 +1,25 @@
-"""Choose the extra or group of a project that fits a machine, and the uv command that takes it."""
+"""Choose the extra or group of a project that fits a machine, and the flags that make uv take it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Candidate, Plan
+from torchinstall.planner.builds import version_key
+from torchinstall.project.layouts import plan_platform
 from torchinstall.project.lock import read_lock
 from torchinstall.project.model import ALWAYS, Route
 from torchinstall.project.pyproject import ProjectView, workspace_root
 
-__all__ = ["Choice", "choose", "locked_versions", "sync_argv", "uv_flags"]
+__all__ = ["Choice", "choose", "choose_locked", "uv_flags"]
 
 
 class Choice(Struct, frozen=True, kw_only=True):
@@ -155,36 +157,22 @@ def _rank(backend: str, plan: Plan, catalog: Catalog) -> tuple[bool, bool, Versi
     return (
         backend == plan.backend,
         _vendor(backend, catalog) is not None,
-        max((_version(item.torch) for item in accepted), default=Version("0")),
+        max((version_key(item.torch) for item in accepted), default=Version("0")),
         (info.toolkit or ()) if info is not None else (),
     )
 
 
-def _version(text: str) -> Version:
-    try:
-        return Version(text)
-    except InvalidVersion:
-        return Version("0")
-
-
-def locked_versions(
-    directory: Path, view: ProjectView, catalog: Catalog, platform: str | None, python: str
-) -> dict[str, str]:
-    """Backend -> the torch version that the lock holds for it on a platform; empty without a lock."""
+def choose_locked(
+    directory: Path, view: ProjectView, plan: Plan, catalog: Catalog, *, require_gpu: bool = False
+) -> Choice:
+    """`choose`, with the versions that the project's lock holds for the plan's platform and Python."""
     lock = read_lock(workspace_root(directory) / "uv.lock", view.name)
-    if lock is None or platform is None:
-        return {}
-    found = {}
-    for route in view.torch_routes(catalog):
-        torch = lock.tree(platform, python, (route.scope,)).get("torch")
-        if torch is not None:
-            found[route.backend] = torch.version
-    return found
-
-
-def sync_argv(
-    uv: str, verb: str, flags: Sequence[str], rest: Sequence[str], *, offline: bool = False
-) -> tuple[str, ...]:
-    """The command: `uv sync FLAGS REST`, or `uv run FLAGS -- REST`."""
-    head = (uv, verb, *flags, *(("--offline",) if offline else ()))
-    return (*head, "--", *rest) if verb == "run" else (*head, *rest)
+    platform = plan_platform(plan)
+    locked = {}
+    if lock is not None and platform is not None:
+        python = ".".join(plan.target.python_version.split(".")[:2])
+        for route in view.torch_routes(catalog):
+            torch = lock.tree(platform, python, (route.scope,)).get("torch")
+            if torch is not None:
+                locked[route.backend] = torch.version
+    return choose(view, plan, catalog, locked=locked, require_gpu=require_gpu)
