@@ -194,7 +194,7 @@ def test_a_disk_that_fills_up_while_files_are_put_in(place: Place, tmp_path: Pat
 
 
 def test_an_environment_that_is_removed_under_us(place: Place) -> None:
-    """There is nothing to put back into; the command that is printed makes it anew."""
+    """There is nothing to put back into; the command that is printed recreates it."""
     misbehaving(place, "rm -rf {venv}")
     said = upgrade(place)
     assert said.code == 1, said.err
@@ -268,7 +268,7 @@ def test_being_stopped_in_the_middle(place: Place, number: signal.Signals, exit_
     assert not kept(place)
 
 
-def test_being_killed_in_the_middle_is_mended_by_the_doctor(place: Place) -> None:
+def test_being_killed_in_the_middle_is_fixed_by_the_doctor(place: Place) -> None:
     """Nobody is left to put things back: the files that were kept wait for the doctor."""
     process = begun(place)
     os.killpg(process.pid, signal.SIGKILL)
@@ -281,8 +281,8 @@ def test_being_killed_in_the_middle_is_mended_by_the_doctor(place: Place) -> Non
     assert found.code == 7
     assert found.json["findings"][0]["slug"] == "interrupted-install"
 
-    mended = run(place.folder.parent, *look, "--fix", env=place.env)
-    assert mended.code == 0, mended.err
-    assert mended.json["status"] == "healthy"
+    fixed = run(place.folder.parent, *look, "--fix", env=place.env)
+    assert fixed.code == 0, fixed.err
+    assert fixed.json["status"] == "healthy"
     assert works(place) == OLD
     assert not kept(place)

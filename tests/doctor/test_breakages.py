@@ -1,4 +1,4 @@
-"""The real CPU wheel, broken in many ways: the doctor names each, and what it says to type mends it."""
+"""The real CPU wheel, broken in many ways: the doctor names each, and what it says to type fixes it."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ BREAKAGES: list[tuple[Callable[[Box], None], str]] = [
 
 
 @pytest.mark.parametrize(("breakage", "slug"), BREAKAGES, ids=[item.__name__ for item, _ in BREAKAGES])
-def test_named_and_mended_by_what_it_says_to_type(
+def test_named_and_fixed_by_what_it_says_to_type(
     box: Box, breakage: Callable[[Box], None], slug: str
 ) -> None:
     breakage(box)

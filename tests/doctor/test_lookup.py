@@ -46,7 +46,7 @@ def test_a_gpu_that_nothing_serves_is_told_so() -> None:
     assert match.commands == ("torchinstall auto --allow-cpu",)
 
 
-def test_found_version_is_the_cuda_that_the_driver_speaks() -> None:
+def test_found_version_is_the_cuda_that_the_driver_supports() -> None:
     match = first(text_of("driver-too-old found=12080"))
     assert "CUDA 12.8" in match.cause
     assert value(match, "backend") == "cu128"
@@ -62,7 +62,7 @@ def test_driver_floor_is_that_of_the_platform() -> None:
     assert value(older, "next_driver") == "525.60.13"
 
 
-def test_text_of_windows_is_judged_by_windows_builds() -> None:
+def test_text_of_windows_is_matched_with_windows_builds() -> None:
     """Windows cu128 of torch 2.7 and 2.8 reaches down to Pascal, Linux cu128 never did."""
     told = (
         "NVIDIA GeForce GTX 1080 with CUDA capability sm_61 is not compatible with "
@@ -73,10 +73,10 @@ def test_text_of_windows_is_judged_by_windows_builds() -> None:
     assert "cu128" in value(windows, "backends").split(", ")
 
 
-@pytest.mark.parametrize(("major", "kin"), [("12", "cu12"), ("13", "cu13")])
-def test_missing_runtime_names_a_backend_of_its_cuda(major: str, kin: str) -> None:
+@pytest.mark.parametrize(("major", "family"), [("12", "cu12"), ("13", "cu13")])
+def test_missing_runtime_names_a_backend_of_its_cuda(major: str, family: str) -> None:
     match = first(f"ImportError: libcudart.so.{major}: cannot open shared object file: No such file")
-    assert value(match, "backend").startswith(kin)
+    assert value(match, "backend").startswith(family)
 
 
 def test_python_is_the_nearest_with_wheels() -> None:

@@ -244,7 +244,7 @@ def test_without_links_uv_puts_it_back_from_its_cache(venv: Venv) -> None:
 
 
 @pytest.mark.e2e
-def test_broken_names_the_command_that_mends(venv: Venv) -> None:
+def test_broken_names_the_command_that_fixes(venv: Venv) -> None:
     kept = snapshot([venv.site], venv.prefix, ["torch"])
     assert kept.links is not None
     all_of_torch_gone(venv)

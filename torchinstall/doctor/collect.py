@@ -13,12 +13,9 @@ from pathlib import Path
 
 from msgspec import structs
 
-from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import ToolMissingError
-from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Plan
-from torchinstall.core.request import Request, requirement
-from torchinstall.core.target import Target
+from torchinstall.core.request import requirement
 from torchinstall.doctor.model import Disk, Environment, Project, Surroundings
 from torchinstall.install.interpreter import take_inventory
 from torchinstall.install.record import read_decision
@@ -26,7 +23,7 @@ from torchinstall.install.uv import run_uv
 from torchinstall.install.verify import Checklist, checklist_of
 from torchinstall.install.verify import verify as verify_installed
 from torchinstall.planner.selection import plan
-from torchinstall.planning.assemble import collect_inputs
+from torchinstall.planning.assemble import Inputs, collect_inputs
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import PlanOptions
 
@@ -54,20 +51,20 @@ def collect(
         TorchInstallError: there is no environment, no uv, or a bad flag.
     """
     inputs = collect_inputs(context, options, purpose="examine", detail=detail)
-    machine, target, catalog, request = inputs.machine, inputs.target, inputs.catalog, inputs.request
+    target, catalog = inputs.target, inputs.catalog
     uv = inputs.uv.path if inputs.uv is not None else ""
     detail(f"examining Python {target.python_version} in {target.prefix} ({target.why})")
     python, prefix = str(target.python), str(target.prefix)
     names = dict.fromkeys(("torch", *(item.name.replace("-", "_") for item in target.installed)))
     seen = Environment(
-        machine=machine,
+        machine=inputs.machine,
         target=target,
         inventory=take_inventory(python, [row.package for row in catalog.families], env=context.env),
         surroundings=surroundings(
             env=context.env, cwd=context.cwd, prefix=prefix, uv=uv, packages=tuple(names)
         ),
         catalog=catalog,
-        free=_plan(request, ("torch",), machine, target, catalog, upgrade=True),
+        free=_plan(inputs, "torch", upgrade=True),
         decision=read_decision(prefix),
         flags=_flags(options),
         python=(sys.executable, "-m", "torchinstall"),
@@ -75,8 +72,8 @@ def collect(
     )
     if seen.release is None:
         return seen
-    same = (f"torch=={seen.release}", *seen.companions)
-    seen = structs.replace(seen, choice=_plan(request, same, machine, target, catalog))
+    choice = _plan(inputs, f"torch=={seen.release}", *seen.companions)
+    seen = structs.replace(seen, choice=choice)
     if not verify:
         return seen
     detail("checking that torch computes")
@@ -84,18 +81,10 @@ def collect(
     return structs.replace(seen, report=verify_installed(python, promised, env=context.env))
 
 
-def _plan(
-    request: Request,
-    texts: tuple[str, ...],
-    machine: Machine,
-    target: Target,
-    catalog: Catalog,
-    *,
-    upgrade: bool = False,
-) -> Plan:
-    requirements = tuple(requirement(text) for text in texts)
-    asked = structs.replace(request, requirements=requirements, constraints=(), upgrade=upgrade)
-    return plan(asked, machine, target, catalog)
+def _plan(inputs: Inputs, *texts: str, upgrade: bool = False) -> Plan:
+    requirements = tuple(map(requirement, texts))
+    asked = structs.replace(inputs.request, requirements=requirements, constraints=(), upgrade=upgrade)
+    return plan(asked, inputs.machine, inputs.target, inputs.catalog)
 
 
 def _promised(seen: Environment, *, described: bool) -> Checklist:

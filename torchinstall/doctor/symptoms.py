@@ -319,4 +319,4 @@ LOOK_UPS: Mapping[str, Callable[[Paste], dict[str, str]]] = {
     "python-tags": _python_tags,
     "glibc": _glibc,
 }
-"""By the name that a row's `look_up` gives; a value that nobody knows is left out."""
+"""By the name that a row's `look_up` gives; a value that is not known is omitted."""

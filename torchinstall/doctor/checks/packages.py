@@ -79,7 +79,7 @@ def leftovers(seen: Environment) -> Iterator[Diagnosis]:
 
 
 def installed_twice(seen: Environment) -> Iterator[Diagnosis]:
-    """Two records of one package, or a torch in the user's own folder besides."""
+    """Two records of one package, or another torch in the user's own folder."""
     for name in dict.fromkeys(item.name for item in seen.target.installed):
         found = [dist for dist in seen.inventory.dists if dist.name == name]
         if len(found) > 1:
