@@ -115,14 +115,6 @@ class Inventory(Struct, frozen=True, kw_only=True):
     user_torch: str | None = None
     markers: Mapping[str, str] = field(default_factory=dict)
 
-    def named(self, name: str) -> tuple[Dist, ...]:
-        """Every distribution of that name: more than one is a fault."""
-        return tuple(dist for dist in self.dists if dist.name == name)
-
-    def get(self, name: str) -> Dist | None:
-        """The distribution of that name."""
-        return next(iter(self.named(name)), None)
-
 
 def inspect_python(
     python: str,
