@@ -16,7 +16,7 @@ from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux
 from tests.support.wheelhouse import torch_wheel, wheel
 from torchinstall.core.machine import machine_to_json
-from torchinstall.probe import folder_system
+from torchinstall.probe.recording import folder_system
 
 MACHINES = Path(__file__).parents[1] / "machines"
 GOLDEN = Path(__file__).parents[1] / "golden" / "machines"

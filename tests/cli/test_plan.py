@@ -122,6 +122,16 @@ def test_probe_text_and_anonymous(tmp_path: Path) -> None:
     assert "uuid" not in run(tmp_path, "probe", "--json", "--anonymous").out
 
 
+def test_probe_records_what_it_reads(tmp_path: Path) -> None:
+    first = run(tmp_path, "probe", "--record", "recorded", "--json", "--anonymous")
+    assert first.code == 0, first.err
+    assert "look through the folder" in first.err
+    assert run(tmp_path, "probe", "--root", "recorded", "--json", "--anonymous").json == first.json
+    again = run(tmp_path, "probe", "--record", "recorded")
+    assert again.code == 2
+    assert "error[record-folder]" in again.err
+
+
 def test_probe_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
     said = run(tmp_path, "probe", "--root", "nowhere")
     assert said.code == 2

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from torchinstall.core.machine import machine_to_json
-from torchinstall.probe import folder_system, probe_machine
+from torchinstall.probe.detect import probe_machine
+from torchinstall.probe.recording import folder_system
 
 HERE = Path(__file__).parent
 MACHINES = tuple(sorted(path for path in HERE.iterdir() if (path / "_recorded.json").is_file()))

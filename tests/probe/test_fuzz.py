@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.machines.golden import GOLDEN, MACHINES
 from torchinstall.core.machine import decode_machine, machine_to_json
-from torchinstall.probe import folder_system, probe_machine
-from torchinstall.probe.recording import RECORD
+from torchinstall.probe.detect import probe_machine
+from torchinstall.probe.recording import RECORD, folder_system
 
 ARCHES = ("x86_64", "aarch64")
 RICH = [folder for folder in MACHINES if sum(path.is_file() for path in folder.rglob("*")) > 4]

@@ -10,9 +10,8 @@ import pytest
 
 from tests.machines.golden import GOLDEN, MACHINES, seen
 from torchinstall.core.machine import decode_machine, machine_to_json
-from torchinstall.probe import folder_system, probe_machine
-from torchinstall.probe.detect import PROBES
-from torchinstall.probe.recording import RECORD, record_machine
+from torchinstall.probe.detect import PROBES, probe_machine
+from torchinstall.probe.recording import RECORD, folder_system, record_machine
 
 each_machine = pytest.mark.parametrize("folder", MACHINES, ids=lambda folder: folder.name)
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.nvml import GIB, FakeGpu, build_fake_nvml, fake_nvml_env
 from torchinstall.core.machine import Finding, Machine
-from torchinstall.probe import probe_machine, real_system
+from torchinstall.probe.detect import probe_machine
+from torchinstall.probe.real import real_system
 
 RTX = FakeGpu()
 PASCAL = FakeGpu(name="NVIDIA GeForce GTX 1070", capability="6.1", memory_bytes=8 * GIB)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests.support.machine_folder import GIB, MachineFolder, nvml_gpu, nvml_rows
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Machine
-from torchinstall.probe import folder_system, probe_machine
 from torchinstall.probe.amd import decode_gfx
 from torchinstall.probe.bus import displays, nvidia_number
+from torchinstall.probe.detect import probe_machine
 from torchinstall.probe.host import container_engine, machine_arch, wsl_version
 from torchinstall.probe.nvidia_sources import (
     Smi,
@@ -23,7 +23,7 @@ from torchinstall.probe.nvidia_sources import (
     smi_library_version,
     tegra,
 )
-from torchinstall.probe.recording import stored_path
+from torchinstall.probe.recording import folder_system, stored_path
 
 
 def linux(root: Path, **record: object) -> MachineFolder:

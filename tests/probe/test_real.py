@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from torchinstall.core.machine import Finding
-from torchinstall.probe import folder_system, probe_machine, real_system
-from torchinstall.probe.detect import collect
-from torchinstall.probe.real import library_answer, run_command
+from torchinstall.probe.detect import collect, probe_machine
+from torchinstall.probe.real import library_answer, real_system, run_command
+from torchinstall.probe.recording import folder_system
 from torchinstall.probe.system import CommandResult, Fact, System
 
 SMI = "0, NVIDIA GeForce RTX 3090, 535.54.03, 24576 MiB, GPU-0, 0x220410DE, 8.6"
@@ -40,8 +40,10 @@ def test_this_machine_is_answered_quickly() -> None:
 def test_a_probe_of_nothing_starts_no_process(tmp_path: Path) -> None:
     """Only a sign of hardware is worth a child process."""
     code = (
-        "import sys, torchinstall.probe as p; from pathlib import Path\n"
-        f"p.probe_machine(p.folder_system(Path({str(tmp_path)!r})))\n"
+        "import sys; from pathlib import Path\n"
+        "from torchinstall.probe.detect import probe_machine\n"
+        "from torchinstall.probe.recording import folder_system\n"
+        f"probe_machine(folder_system(Path({str(tmp_path)!r})))\n"
         "print(' '.join(m for m in ('subprocess', 'pynvml', 'psutil', 'httpx', 'rich', 'packaging')"
         " if m in sys.modules))"
     )
@@ -59,10 +61,12 @@ def test_a_command_in_the_current_folder_is_never_run(tmp_path: Path) -> None:
     trap = script(tmp_path / "nvidia-smi", f"touch {tmp_path}/sprung")
     assert os.access(trap, os.X_OK)
     code = (
-        "import os, torchinstall.probe as p\n"
-        "s = p.real_system(dict(os.environ))\n"
-        "print(s.run(('nvidia-smi', '-L'), 5).problem)\n"
-        "p.probe_machine(s)\n"
+        "import os\n"
+        "from torchinstall.probe.detect import probe_machine\n"
+        "from torchinstall.probe.real import real_system\n"
+        "system = real_system(dict(os.environ))\n"
+        "print(system.run(('nvidia-smi', '-L'), 5).problem)\n"
+        "probe_machine(system)\n"
     )
     path = os.pathsep.join(["", ".", "bin/..", str(tmp_path), f"{tmp_path}/."])
     root = Path(__file__).parents[2]
@@ -86,8 +90,10 @@ def test_a_module_in_the_current_folder_is_never_imported(tmp_path: Path, fake_n
     root = Path(__file__).parents[2]
     code = (
         f"import sys; sys.path[:] = [p for p in sys.path if p] + [{str(root)!r}]\n"
-        "import torchinstall.probe as p; import os\n"
-        "print(len(p.probe_machine(p.real_system(dict(os.environ))).gpus))"
+        "import os\n"
+        "from torchinstall.probe.detect import probe_machine\n"
+        "from torchinstall.probe.real import real_system\n"
+        "print(len(probe_machine(real_system(dict(os.environ))).gpus))"
     )
     env = {
         "PATH": os.environ["PATH"],

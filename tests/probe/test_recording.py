@@ -10,8 +10,9 @@ from tests.support.machine_folder import MachineFolder, nvml_gpu, nvml_rows
 from tests.support.nvml import FakeGpu, fake_nvml_env
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import decode_machine
-from torchinstall.probe import folder_system, probe_machine, real_system
-from torchinstall.probe.recording import RECORD, record_machine, scrub
+from torchinstall.probe.detect import probe_machine
+from torchinstall.probe.real import real_system
+from torchinstall.probe.recording import RECORD, folder_system, record_machine, scrub
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_what_a_recording_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     folder.nvidia_module("580.95.05").nvidia_nodes().nvml(rows)
     folder.file("/etc/hostname", "lovelace\n").file("/opt/secret-project/plan", "hush")
-    monkeypatch.setattr("socket.gethostname", lambda: "lovelace")
+    monkeypatch.setattr("platform.node", lambda: "lovelace")
     machine = record_machine(folder_system(folder.write()), tmp_path / "copy")
     stored = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
     text = "".join(f"{path}\n{path.read_text()}" for path in stored)

@@ -233,6 +233,12 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             metavar="BACKEND",
             config=False,
         ),
+        Flag(
+            "record",
+            "Also write what the probe reads to a new folder, without names, UUIDs and serial numbers.",
+            metavar="DIR",
+            config=False,
+        ),
         _switch("anonymous", "Omit what identifies this machine (UUIDs)."),
         _switch("json", "Print one JSON object on stdout, also on failure.", config=False),
     ),

@@ -16,13 +16,16 @@ class ProbeOptions(Options, frozen=True, kw_only=True):
     """The options of `probe`."""
 
     root: str | None = None
+    record: str | None = None
     anonymous: bool = False
     json: bool = False
 
 
 def run(session: Session, options: ProbeOptions) -> int:
     """Probe and print."""
-    machine = probed(session.context, options.root)
+    machine = probed(session.context, options.root, options.record)
+    if options.record is not None:
+        session.console.say(f"Recorded in {options.record}; look through the folder before you publish it.")
     if options.anonymous:
         machine = machine.anonymous()
     if options.json:
@@ -40,6 +43,7 @@ VERB = Verb(
     examples=(
         ("torchinstall probe", "what is this machine?"),
         ("torchinstall probe --json --anonymous > machine.json", "a machine file for a bug report"),
+        ("torchinstall probe --record my-machine", "everything that was read, for a bug in the probe"),
         ("torchinstall probe --json | torchinstall plan --machine -", "plan from what was probed"),
     ),
 )

@@ -29,7 +29,7 @@ _USER = 10001
 _ENVIRONMENT = "/opt/venv"
 """Outside of the project's folder, so that copying the project never covers it."""
 
-_COPIES = "/given"
+_COPIES = "/files"
 """Where wheels and constraints files of the user are in the build."""
 
 _CACHE_FOLDER = "/var/cache/build"

@@ -247,15 +247,17 @@ def _with_wheels(catalog: Catalog, request: Request, detail: Callable[[str], Non
     return type(catalog)(catalog.tables, local=tuple(row for part in found for row in part.wheels))
 
 
-def probed(context: Context, root: str | None = None) -> Machine:
-    """The machine of `--root`, or this one.
+def probed(context: Context, root: str | None = None, record: str | None = None) -> Machine:
+    """The machine of `--root`, or this one; `--record` keeps everything that was read of it.
 
     Raises:
-        UsageError: the folder of `--root` is not there.
+        UsageError: the folder of `--root` is not there, or that of `--record` is not empty.
     """
-    from torchinstall.probe import folder_system, probe_machine
+    from torchinstall.probe.detect import probe_machine
+    from torchinstall.probe.recording import folder_system, record_machine
 
-    return probe_machine(context.system(context.env) if root is None else folder_system(context.path(root)))
+    system = context.system(context.env) if root is None else folder_system(context.path(root))
+    return probe_machine(system) if record is None else record_machine(system, context.path(record))
 
 
 def machine_of(context: Context, options: MachineOptions) -> Machine:

@@ -81,7 +81,7 @@ def process_context() -> Context:
 
 
 def _this_machine(env: Mapping[str, str]) -> System:
-    from torchinstall.probe import real_system
+    from torchinstall.probe.real import real_system
 
     return real_system(env)
 

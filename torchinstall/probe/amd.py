@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from torchinstall.core.machine import Driver, Gpu
 from torchinstall.core.versions import dotted_or_none
-from torchinstall.probe import amd_faults as faults
 from torchinstall.probe import bus
-from torchinstall.probe.amd_faults import KfdNode
+from torchinstall.probe.amd_faults import KfdNode, amd_finding, out_of_reach, outside_kfd
 from torchinstall.probe.system import Fact, System, clean, version_number
 
 __all__ = ["decode_gfx", "kfd_nodes", "probe_amd"]
@@ -31,7 +30,7 @@ def probe_amd(system: System) -> Iterator[Fact]:
     devices = bus.displays(system, "amd")
     nodes = kfd_nodes(system)
     if not devices and not nodes:
-        yield from _wsl(system) if system.exists("/dev/dxg") else (faults.nothing(),)
+        yield from _wsl(system) if system.exists("/dev/dxg") else (amd_finding(system, "/nothing"),)
         return
     if nodes or system.exists(_MODULE):
         yield Driver(
@@ -41,24 +40,33 @@ def probe_amd(system: System) -> Iterator[Fact]:
             source="sysfs",
         )
     readable = [node for node in nodes if not node.denied]
-    fault = faults.out_of_reach(system, readable) if readable else None
+    fault = out_of_reach(system, readable) if readable else None
     # A small integrated GPU that no build supports is not worth stopping for.
     if fault is not None and any(bus.served_gfx(node.gfx_target) for node in readable):
         yield fault
         return
-    yield from faults.denied_nodes(nodes)
+    for node in nodes:
+        if node.denied:
+            yield amd_finding(system, "kfd-node-denied", number=node.number)
     usable = [node for node in readable if fault or node.render is None or system.access(node.render)]
-    gpus = [_gpu(system, node, index) for index, node in enumerate(usable)]
-    yield from gpus
-    yield from (faults.withheld(node) for node in readable if node not in usable)
-    if gpus:
-        yield faults.working([gpu.gfx_target or "unknown" for gpu in gpus])
-    if not any(node.denied for node in nodes):
+    yield from _usable(system, usable)
+    for node in readable:
+        if node not in usable:
+            yield amd_finding(system, "gpu-withheld", target=node.gfx_target, node=node.render)
+    if readable == list(nodes):
         seen = {node.address for node in readable}
         left = [device for device in devices if device.address not in seen]
-        yield from _not_in_kfd(system, left, len(gpus))
-    if gpus and (override := clean(system.env.get("HSA_OVERRIDE_GFX_VERSION"))):
-        yield faults.override(override)
+        yield from _not_in_kfd(system, left, len(usable))
+
+
+def _usable(system: System, nodes: Sequence[KfdNode]) -> Iterator[Fact]:
+    for index, node in enumerate(nodes):
+        yield _gpu(system, node, index)
+    if nodes:
+        targets = ", ".join(node.gfx_target or "unknown" for node in nodes)
+        yield amd_finding(system, "/working", targets=targets)
+        if value := clean(system.env.get("HSA_OVERRIDE_GFX_VERSION")):
+            yield amd_finding(system, "hsa-override", value=value)
 
 
 def _gpu(system: System, node: KfdNode, index: int) -> Gpu:
@@ -81,14 +89,14 @@ def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> It
     One that some build could support is out of reach; one that none supports is merely listed.
     """
     for device in left:
-        if (fault := bus.passed_through("amd", device)) is not None:
-            yield fault
+        if bus.is_passed_through(device):
+            yield amd_finding(system, "gpu-passed-through", device=device, driver=device.driver)
         elif _served(device):
-            yield faults.outside_kfd(device, system, served=True, tool_found=_enumerator(system))
+            yield outside_kfd(device, system, _enumerator(system), served=True)
         else:
             yield Gpu(vendor="amd", index=first, pci_id=device.pci_id, source="pci")
             first += 1
-            yield faults.outside_kfd(device, system, served=False)
+            yield outside_kfd(device, system, None, served=False)
 
 
 def _enumerator(system: System) -> str | None:
@@ -187,14 +195,14 @@ def _wsl(system: System) -> Iterator[Fact]:
     """WSL has no KFD: ROCm reaches the GPU through /dev/dxg, and only its own tools can name it."""
     rocm = _rocm_version(system)
     if rocm is None and system.library("librocdxg.so", "librocdxg.so.1") is None:
-        yield faults.nothing()
+        yield amd_finding(system, "/nothing")
         return
     result = system.run(("rocminfo",), _TIMEOUT_S, {"HSA_ENABLE_DXG_DETECTION": "1"})
     agents = _rocminfo_gpus(result.stdout or "")
     yield Driver(vendor="amd", rocm_version=rocm, source="/opt/rocm")
     for index, (gfx, name) in enumerate(agents):
         yield Gpu(vendor="amd", index=index, name=name, gfx_target=gfx, source="rocminfo")
-    yield faults.wsl(found=bool(agents))
+    yield amd_finding(system, "rocm-through-dxg" if agents else "rocm-without-gpu")
 
 
 def _rocminfo_gpus(text: str) -> list[tuple[str, str | None]]:
@@ -211,11 +219,16 @@ def _rocminfo_gpus(text: str) -> list[tuple[str, str | None]]:
 def _windows(system: System) -> Iterator[Fact]:
     adapters = bus.display_adapters(system, "amd")
     if not adapters:
-        yield faults.nothing_on_windows()
+        yield amd_finding(system, "/nothing-on-windows")
         return
     driven = [adapter for adapter in adapters if not adapter.basic]
     if driven:
         yield Driver(vendor="amd", version=version_number(driven[0].driver_version), source="display-adapter")
     yield from bus.adapter_gpus("amd", adapters)
     runtime = system.library("amdhip64_7.dll", "amdhip64_6.dll", "amdhip64.dll")
-    yield faults.windows(driven=bool(driven), runtime=runtime)
+    if not driven:
+        yield amd_finding(system, "driver-missing/windows")
+    elif runtime is None:
+        yield amd_finding(system, "hip-runtime-missing")
+    else:
+        yield amd_finding(system, "/hip-runtime", name=runtime.replace("\\", "/").rpartition("/")[2])

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from functools import partial
 
 from torchinstall.core.machine import Gpu
-from torchinstall.probe.host import machine_arch
-from torchinstall.probe.system import Fact, HostFact, System, clean, finding
+from torchinstall.probe.host import machine_arch, report
+from torchinstall.probe.system import Fact, HostFact, System, clean
 
 __all__ = ["probe_apple"]
 
 _KEYS = ("machdep.cpu.brand_string", "hw.optional.arm64", "sysctl.proc_translated")
 _TIMEOUT_S = 1.0
 
-_apple = partial(finding, "apple")
+_apple = partial(report, "apple")
 
 
 def probe_apple(system: System) -> Iterator[Fact]:
@@ -29,16 +29,9 @@ def probe_apple(system: System) -> Iterator[Fact]:
     native = machine_arch(system.machine) == "aarch64"
     silicon = native or values.get("hw.optional.arm64") == "1" or (chip or "").startswith("Apple")
     if not silicon:
-        detail = f"an Intel Mac ({chip or 'chip unknown'}): torch uses no GPU, and the last build is 2.2.2"
-        yield _apple("absent", "intel-mac", detail, "sysctl")
+        yield _apple(system, "intel-mac", chip=chip or "chip unknown")
         return
     yield Gpu(vendor="apple", index=0, name=chip or "Apple Silicon", integrated=True, source="sysctl")
     if values.get("sysctl.proc_translated") == "1" or not native:
         yield HostFact("rosetta", value=True)
-        yield _apple(
-            "found",
-            "rosetta",
-            "Rosetta translates this x86-64 Python; current torch builds and MPS are not available to it",
-            "sysctl sysctl.proc_translated",
-            "create an environment with an arm64 Python: uv venv --python cpython-3.12-macos-aarch64-none",
-        )
+        yield _apple(system, "rosetta")

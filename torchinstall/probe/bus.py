@@ -8,10 +8,10 @@ from functools import cache
 
 from msgspec import Struct
 
-from torchinstall.catalog.catalog import load_catalog
 from torchinstall.catalog.model import GpuFact
-from torchinstall.core.machine import Finding, Gpu, Vendor
-from torchinstall.probe.system import System, clean, finding
+from torchinstall.catalog.tables import Tables
+from torchinstall.core.machine import Gpu, Vendor
+from torchinstall.probe.system import System, clean
 
 _VENDORS: dict[Vendor, int] = {"nvidia": 0x10DE, "amd": 0x1002, "intel": 0x8086}
 
@@ -94,12 +94,9 @@ def bus_address(text: str | None) -> str | None:
     return f"{int(domain, 16):04x}:{bus}:{slot}.{function}".lower()
 
 
-def passed_through(vendor: Vendor, device: PciDevice) -> Finding | None:
-    """The finding for a GPU that a virtual machine has; None for any other."""
-    if device.driver not in _HYPERVISORS:
-        return None
-    detail = f"{device} is reserved for a virtual machine ({device.driver})"
-    return finding(vendor, "found", "gpu-passed-through", detail, "PCI bus")
+def is_passed_through(device: PciDevice) -> bool:
+    """Whether a virtual machine has this GPU."""
+    return device.driver in _HYPERVISORS
 
 
 class DisplayAdapter(Struct, frozen=True, kw_only=True):
@@ -143,21 +140,21 @@ def nvidia_number(windows: str | None) -> str | None:
     return f"{int(match[1] + match[2])}.{match[3]}" if match else None
 
 
-_catalog = cache(load_catalog)
+_tables = cache(Tables)
 
 
 def product(vendor: Vendor, pci_id: str) -> GpuFact | None:
     """What the catalog knows of a PCI id."""
-    return _catalog().gpu_fact(vendor, pci_id, None)
+    return next((row for row in _tables().gpus(vendor) if row.pci_id == pci_id), None)
 
 
 def last_branch(pci_id: str) -> int | None:
     """The last NVIDIA driver branch that supports a GPU; None: it is still supported, or not known."""
     fact = product("nvidia", pci_id)
-    service = _catalog().service(fact.code) if fact is not None and fact.code is not None else None
-    return service.last_branch if service is not None else None
+    services = (row for row in _tables().gpu_service if fact is not None and row.capability == fact.code)
+    return next((row.last_branch for row in services), None)
 
 
 def served_gfx(target: str | None) -> bool:
     """Whether any known build of torch contains code for a gfx target."""
-    return any(target in row.native for row in _catalog().tables.code)
+    return any(target in row.native for row in _tables().code)

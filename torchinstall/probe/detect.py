@@ -12,11 +12,11 @@ from msgspec import Struct, field
 from torchinstall.core.machine import Driver, Finding, Gpu, Machine, Os
 from torchinstall.probe.amd import probe_amd
 from torchinstall.probe.apple import probe_apple
-from torchinstall.probe.host import machine_arch, probe_host
+from torchinstall.probe.host import machine_arch, probe_host, report
 from torchinstall.probe.intel import probe_intel
 from torchinstall.probe.nvidia import probe_nvidia
 from torchinstall.probe.surroundings import probe_surroundings, without_gpu
-from torchinstall.probe.system import Fact, HostFact, Probe, System, finding
+from torchinstall.probe.system import Fact, HostFact, Probe, System
 
 __all__ = ["BUDGET_S", "PROBES", "collect", "probe_machine"]
 
@@ -67,9 +67,8 @@ class _Run(Struct):
             for fact in probe(system):
                 self.facts.append(fact)
         except Exception as error:  # noqa: BLE001 - whatever a machine holds, the probe itself must answer
-            detail = f"the {self.name} probe failed: {type(error).__name__}: {error}"[:300]
-            hint = "report this as a bug, with the folder that `torchinstall probe --record DIR` writes"
-            self.facts.append(finding("host", "broken", "probe-crashed", detail, "torchinstall", hint))
+            problem = f"{type(error).__name__}: {error}"[:270]
+            self.facts.append(report("host", system, "probe-crashed", name=self.name, error=problem))
         finally:
             self.done.set()
 
@@ -89,7 +88,5 @@ def collect(probes: Mapping[str, Probe], system: System, budget: float = BUDGET_
         ready = run.done.wait(max(0.0, end - time.monotonic()))
         facts.extend(list(run.facts))
         if not ready:
-            detail = f"the {run.name} probe did not finish within {budget:g} s"
-            hint = "look for a file system or driver that hangs (df, ls /opt, nvidia-smi)"
-            facts.append(finding("host", "broken", "probe-timeout", detail, "torchinstall", hint))
+            facts.append(report("host", system, "probe-timeout", name=run.name, budget=budget))
     return facts

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
-from torchinstall.core.machine import Libc
-from torchinstall.probe.system import Fact, HostFact, System, clean, finding, version_number
+import msgspec
+from msgspec import Struct
 
-_host = partial(finding, "host")
+from torchinstall.core.machine import Finding, Libc, Status
+from torchinstall.probe.system import Fact, HostFact, System, clean, version_number
 
 _ARCHES = {"x86_64": "x86_64", "amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
@@ -31,6 +34,53 @@ def machine_arch(machine: str) -> str:
     return _ARCHES.get(plain, plain or "unknown")
 
 
+class FindingText(Struct, frozen=True, kw_only=True):
+    """A row of `findings.json`; its texts have `{}` for what was found."""
+
+    status: Status
+    detail: str
+    source: str = ""
+    hint: str | None = None
+    container_hint: str | None = None
+
+
+@cache
+def finding_texts() -> dict[str, dict[str, FindingText]]:
+    """The texts of all findings by probe and key: the slug, `/` and a variant of it."""
+    data = Path(__file__).with_name("findings.json").read_bytes()
+    return msgspec.json.decode(data, type=dict[str, dict[str, FindingText]])
+
+
+def report(
+    probe: str, system: System, key: str, *, source: str | None = None, hint: str | None = None, **values: Any
+) -> Finding:
+    """A finding with its text from `findings.json`.
+
+    Args:
+        probe: `host` or a vendor.
+        system: the machine; inside a container there may be another hint.
+        key: of the text.
+        source: instead of that of the row.
+        hint: instead of that of the row.
+        values: what the texts name.
+    """
+    text = finding_texts()[probe][key]
+    if hint is None:
+        own = text.container_hint if text.container_hint and container_engine(system) else text.hint
+        hint = own.format(**values) if own else None
+    return Finding(
+        probe=probe,
+        status=text.status,
+        slug=key.partition("/")[0] or None,
+        detail=text.detail.format(**values),
+        source=source or text.source.format(**values),
+        hint=hint,
+    )
+
+
+_host = partial(report, "host")
+
+
 def probe_host(system: System) -> Iterator[Fact]:
     """Yield what the operating system says about itself."""
     yield from system.complaints
@@ -45,14 +95,11 @@ def probe_host(system: System) -> Iterator[Fact]:
         yield HostFact("environment", "ci")
     if memory := total_memory(system):
         yield HostFact("memory_bytes", memory)
-    hint = "use a machine with Linux, Windows or macOS on x86-64 or 64-bit ARM"
     arch = machine_arch(system.machine)
     if arch not in _ARCHES.values():
-        detail = f"PyTorch publishes no builds for {clean(arch) or 'this architecture'}"
-        yield _host("broken", "unsupported-arch", detail, "platform", hint)
+        yield _host(system, "unsupported-arch", arch=clean(arch) or "this architecture")
     if system.platform not in ("linux", "darwin", "win32"):
-        detail = f"PyTorch publishes no builds for {clean(system.platform) or 'this system'}"
-        yield _host("broken", "unsupported-os", detail, "platform", hint)
+        yield _host(system, "unsupported-os", platform=clean(system.platform) or "this system")
 
 
 def _linux(system: System) -> Iterator[Fact]:
@@ -67,12 +114,10 @@ def _linux(system: System) -> Iterator[Fact]:
     if wsl == 2:
         yield HostFact("environment", "wsl2")
     elif wsl == 1:
-        detail = "this is WSL 1, which gives Linux no access to the GPU"
-        hint = "in Windows: wsl --set-version <distribution> 2"
-        yield _host("found", "wsl1", detail, "/proc/sys/kernel/osrelease", hint)
+        yield _host(system, "wsl1")
     if name := container_engine(system):
         yield HostFact("environment", "container")
-        yield _host("found", None, f"inside a container ({name})", "container files, environment, cgroup")
+        yield _host(system, "/container", engine=name)
 
 
 def _libc(system: System) -> Libc | None:

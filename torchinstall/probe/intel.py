@@ -7,8 +7,8 @@ from functools import partial
 
 from torchinstall.core.machine import Driver, Finding, Gpu
 from torchinstall.probe import bus
-from torchinstall.probe.host import container_engine, group_hint, joinable_group
-from torchinstall.probe.system import Fact, System, finding, version_number
+from torchinstall.probe.host import group_hint, joinable_group, report
+from torchinstall.probe.system import Fact, System, version_number
 
 __all__ = ["probe_intel"]
 
@@ -17,7 +17,7 @@ _LOADER, _GPU_LIBRARY = "libze_loader.so.1", ("libze_intel_gpu.so.1", "libze_int
 _ROOT_BUS_SLOT = "0000:00:02.0"
 """Intel's integrated GPUs sit in this slot on every platform; a discrete one is behind a bridge."""
 
-_intel = partial(finding, "intel")
+_intel = partial(report, "intel")
 
 
 def probe_intel(system: System) -> Iterator[Fact]:
@@ -29,7 +29,7 @@ def probe_intel(system: System) -> Iterator[Fact]:
         return
     devices = bus.displays(system, "intel")
     if not devices:
-        yield _intel("absent", None, "no Intel GPU", "PCI bus")
+        yield _intel(system, "/nothing")
         return
     served = [device for device in devices if _served(device.pci_id)]
     fault = _out_of_reach(system, served) if served else None
@@ -38,7 +38,7 @@ def probe_intel(system: System) -> Iterator[Fact]:
             integrated = _integrated(device.address)
             yield Gpu(vendor="intel", index=index, pci_id=device.pci_id, integrated=integrated, source="pci")
     if not served:
-        yield _unsupported(devices[0].pci_id, "PCI bus")
+        yield _intel(system, "gpu-not-supported-by-xpu", pci_id=devices[0].pci_id, bus="PCI bus")
     elif fault is not None:
         yield fault
     else:
@@ -53,11 +53,6 @@ def _served(pci_id: str) -> bool:
     return fact is None or fact.supported is not False
 
 
-def _unsupported(pci_id: str, source: str) -> Finding:
-    detail = f"torch's XPU builds do not support the Intel GPU {pci_id}"
-    return _intel("absent", "gpu-not-supported-by-xpu", detail, f"{source}, table of Intel GPUs")
-
-
 def _integrated(address: str) -> bool | None:
     if address == _ROOT_BUS_SLOT:
         return True
@@ -67,22 +62,15 @@ def _integrated(address: str) -> bool | None:
 def _out_of_reach(system: System, served: Sequence[bus.PciDevice]) -> Finding | None:
     what = bus.placed(served)
     if all(device.driver not in _KERNEL_DRIVERS for device in served):
-        holder = next((device.driver for device in served if device.driver), None)
-        detail = f"no i915 or xe driver for {what}" + (f" ({holder} uses it)" if holder else "")
-        hint = "boot a newer kernel (Arc B needs Linux 6.12 or later) with linux-firmware"
-        return _intel("broken", "driver-missing", detail, "PCI bus", hint)
+        holder = next((f" ({device.driver} uses it)" for device in served if device.driver), "")
+        return _intel(system, "driver-missing", devices=what, holder=holder)
     renders = [f"/dev/dri/{name}" for name in system.listdir("/dev/dri") if name.startswith("renderD")]
     if not renders:
-        hint = "sudo modprobe xe (or i915)"
-        if container_engine(system):
-            hint = "start the container with its GPUs: docker run --device /dev/dri"
-        detail = f"{what} is on the bus, but /dev/dri/renderD* does not exist"
-        return _intel("broken", "no-device-node", detail, "/dev/dri", hint)
+        return _intel(system, "no-device-node", devices=what)
     if any(system.access(path) for path in renders):
         return None
-    detail = f"{what} is present, but this user may not open {renders[0]}"
     hint = group_hint(system, [joinable_group(system, renders[0]) or "render"])
-    return _intel("denied", "render-permission", detail, renders[0], hint)
+    return _intel(system, "render-permission", hint=hint, devices=what, node=renders[0])
 
 
 def _level_zero(system: System) -> Finding:
@@ -92,25 +80,22 @@ def _level_zero(system: System) -> Finding:
         for package, names in (("libze1", (_LOADER,)), ("libze-intel-gpu1", _GPU_LIBRARY))
         if system.library(*names) is None
     ]
-    if not missing:
-        return _intel("found", None, "Level Zero is installed", _LOADER)
-    detail = "Intel's compute runtime (Level Zero) is incomplete, so torch would find no XPU"
-    hint = f"sudo apt install {' '.join(missing)} (elsewhere: level-zero, intel-level-zero-gpu)"
-    return _intel("broken", "level-zero-missing", detail, f"{_LOADER}, {_GPU_LIBRARY[0]}", hint)
+    if missing:
+        return _intel(system, "level-zero-missing", packages=" ".join(missing))
+    return _intel(system, "/level-zero")
 
 
 def _windows(system: System) -> Iterator[Fact]:
     adapters = bus.display_adapters(system, "intel")
     if not adapters:
-        yield _intel("absent", None, "no Intel display adapter", "display adapters")
+        yield _intel(system, "/nothing-on-windows")
         return
     yield from bus.adapter_gpus("intel", adapters)
     own = [adapter for adapter in adapters if not adapter.basic]
     if own:
         yield Driver(vendor="intel", version=version_number(own[0].driver_version), source="display-adapter")
     if not any(_served(adapter.pci_id) for adapter in adapters):
-        yield _unsupported(adapters[0].pci_id, "display adapters")
+        pci_id = adapters[0].pci_id
+        yield _intel(system, "gpu-not-supported-by-xpu", pci_id=pci_id, bus="display adapters")
     elif system.library("ze_loader.dll") is None:
-        detail = "Intel's compute runtime (Level Zero) is not installed, so torch would find no XPU"
-        hint = "install Intel's current Arc & Iris Xe Graphics driver"
-        yield _intel("broken", "level-zero-missing", detail, "System32/ze_loader.dll", hint)
+        yield _intel(system, "level-zero-missing/windows")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from msgspec import Struct, structs
 
 from torchinstall.core.machine import Driver, Gpu
 from torchinstall.probe import bus
 from torchinstall.probe import nvidia_faults as faults
-from torchinstall.probe.host import container_engine
+from torchinstall.probe.host import container_engine, report
 from torchinstall.probe.nvidia_sources import (
     Kernel,
     Nvml,
@@ -32,6 +33,8 @@ from torchinstall.probe.nvidia_sources import (
 from torchinstall.probe.system import NVML_VARIABLE, Fact, HostFact, System
 
 __all__ = ["probe_nvidia"]
+
+_nvidia = partial(report, "nvidia")
 
 _NVML_TIMEOUT_S = 2.0
 """A GPU without persistence mode may take longer to answer; the kernel's files name it then."""
@@ -94,7 +97,7 @@ class _Evidence(Struct, frozen=True, kw_only=True):
     def pci_gpus(self) -> Iterator[Gpu]:
         """The GPUs on the bus, except those of virtual machines."""
         names = kernel_gpus(self.system)
-        devices = [device for device in self.devices if bus.passed_through("nvidia", device) is None]
+        devices = [device for device in self.devices if not bus.is_passed_through(device)]
         for index, device in enumerate(devices):
             name, uuid = names.get(device.address, (None, None))
             yield Gpu(vendor="nvidia", index=index, name=name, pci_id=device.pci_id, uuid=uuid, source="pci")
@@ -117,7 +120,7 @@ def probe_nvidia(system: System) -> Iterator[Fact]:
         if seen.tegra.l4t is not None:
             yield HostFact("l4t", seen.tegra.l4t)
     if not seen.hints_at_nvidia:
-        yield faults.nothing(wsl=seen.wsl)
+        yield _nvidia(system, "wsl-no-nvidia-library" if seen.wsl else "/nothing")
         return
     nvml = read_answer(system.ask_nvidia(_NVML_TIMEOUT_S))
     if nvml.init.code == 0 and (nvml.gpus or nvml.problem is None):
@@ -131,19 +134,20 @@ def probe_nvidia(system: System) -> Iterator[Fact]:
 def _answered(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """NVML works: its GPUs, and what is wrong with single ones."""
     version = driver_number(nvml.driver.version) or seen.kernel.version
-    compat = faults.compat(nvml, version)
+    compat = faults.compat(nvml, version, seen.system)
     cuda = None if compat else cuda_text(nvml.cuda.value) or cuda_text(nvml.libcuda.value)
     yield Driver(vendor="nvidia", version=version, cuda_version=cuda, source="nvml")
     usable = list(seen.gpus(nvml.gpus))
     yield from usable
     if usable:
-        yield faults.working(len(usable), version)
+        gpus = f"{len(usable)} GPU{'s'[: len(usable) > 1]}"
+        yield _nvidia(seen.system, "/working", gpus=gpus, version=version or "of unknown version")
     if compat is not None:
         yield compat
     yield from faults.partial_faults(nvml, seen.system)
     yield from faults.unlisted(seen.devices, nvml, version, seen.system)
     if not nvml.gpus and not seen.devices:
-        yield faults.no_gpu(seen.system)
+        yield _nvidia(seen.system, "driver-without-gpu")
 
 
 def _refused(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
@@ -158,10 +162,10 @@ def _refused(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
         if version:
             driver = Driver(vendor="nvidia", version=version, source="nvml library")
         yield driver if version else seen.kernel_driver
-        yield faults.mismatch(version, kernel)
+        yield faults.mismatch(version, kernel, system)
     elif nvml.init.code == faults.DRIVER_NOT_LOADED and driver.version is None and system.platform == "linux":
         yield from seen.pci_gpus()
-        yield from faults.without_driver(seen.devices, nvml.library_driver, system, library=nvml.library.path)
+        yield from faults.without_driver(seen.devices, nvml.library_driver, nvml.library.path, system)
     else:
         if driver.version is not None:
             yield driver
@@ -171,7 +175,7 @@ def _refused(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
 def _silent(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """NVML is missing, hangs or crashes: ask the sources below it."""
     kernel, system = seen.kernel, seen.system
-    if (complaint := faults.silence(nvml, named=system.env.get(NVML_VARIABLE))) is not None:
+    if (complaint := faults.silence(nvml, system)) is not None:
         yield complaint
     if nvml.cuda_gpus:
         cuda = cuda_text(nvml.libcuda.value)
@@ -191,7 +195,8 @@ def _silent(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
 
 def _by_command(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """The last source, and what remains when it does not answer either."""
-    smi = None if nvml.problem == "timeout" else query_smi(seen.system, seen.time_left)
+    system = seen.system
+    smi = None if nvml.problem == "timeout" else query_smi(system, seen.time_left)
     problem = smi.problem if smi else None
     if smi is not None and smi.gpus:
         yield Driver(vendor="nvidia", version=smi.driver, source="nvidia-smi")
@@ -202,23 +207,25 @@ def _by_command(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
             yield Driver(vendor="nvidia", version=version, source="display-adapter")
         yield from bus.adapter_gpus("nvidia", seen.adapters)
         if version is None:
-            yield faults.windows_driver_missing(len(seen.adapters))
+            yield _nvidia(system, "driver-missing/windows")
     elif seen.kernel.version is not None:
         yield seen.kernel_driver
-        yield faults.driver_alone(seen.kernel, problem)
+        reason = f"; nvidia-smi: {problem}" if problem else ""
+        source, version = seen.kernel.source, seen.kernel.version
+        yield _nvidia(system, "driver-without-gpu/silent", source=source, version=version, reason=reason)
     elif seen.devices:
         yield from seen.pci_gpus()
-        yield from faults.without_driver(seen.devices, None, seen.system, library=None)
+        yield from faults.without_driver(seen.devices, None, None, system)
     elif seen.wsl:
-        yield faults.nothing(wsl=True)
+        yield _nvidia(system, "wsl-no-nvidia-library")
     else:
-        yield faults.leftovers(nvml, seen.kernel, problem)
+        yield faults.leftovers(nvml, seen.kernel, problem, system)
 
 
 def _tegra_gpu(board: Tegra, nvml: Nvml, system: System) -> Iterator[Fact]:
     """JetPack 5 and older has neither NVML nor nvidia-smi; the board itself tells that there is a GPU."""
     if container_engine(system):
-        yield faults.jetson_container()
+        yield _nvidia(system, "no-device-node/jetson")
         return
     yield Driver(vendor="nvidia", cuda_version=cuda_text(nvml.libcuda.value), source=board.source)
     yield Gpu(vendor="nvidia", index=0, name=board.name, integrated=True, source="device-tree")

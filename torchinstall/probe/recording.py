@@ -13,11 +13,10 @@ import os
 import platform
 import re
 import shlex
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +24,7 @@ from msgspec import Struct
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Finding, Machine, machine_to_json
 from torchinstall.probe.detect import probe_machine
+from torchinstall.probe.host import report
 from torchinstall.probe.system import (
     Adapter,
     CommandResult,
@@ -33,7 +33,6 @@ from torchinstall.probe.system import (
     LibraryAnswer,
     System,
     find_library,
-    finding,
 )
 
 if sys.platform != "win32":
@@ -109,12 +108,11 @@ class _FolderSystem:
         try:
             return msgspec.json.decode(data, type=Recording)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            self._complain("bad-recording", f"{RECORD} cannot be used: {error}")
+            self._complain("bad-recording", error=error)
             return Recording()
 
-    def _complain(self, slug: str, detail: str) -> None:
-        hint = "record the machine again: torchinstall probe --record DIR"
-        self.complaints += (finding("host", "broken", slug, detail, RECORD, hint),)
+    def _complain(self, key: str, **values: Any) -> None:
+        self.complaints += (report("host", self, key, **values),)
 
     def _guess_platform(self) -> str:
         if (self.root / "C" / "Windows").is_dir():
@@ -130,7 +128,7 @@ class _FolderSystem:
             if any((self.root / place).exists() for place in places):
                 return name
         guess = platform.machine()
-        self._complain("machine-assumed", f"the folder does not name its architecture; {guess} is assumed")
+        self._complain("machine-assumed", arch=guess)
         return guess
 
     def _path(self, path: str) -> Path:
@@ -234,7 +232,7 @@ def record_machine(system: System, folder: Path) -> Machine:
 
 def _own_names(env: Mapping[str, str]) -> tuple[str, ...]:
     """What this machine and its user are called."""
-    host = socket.gethostname()
+    host = platform.node()
     variables = ("USER", "LOGNAME", "USERNAME", "COMPUTERNAME")
     names = [host, host.partition(".")[0], *(env.get(name, "") for name in variables)]
     if sys.platform != "win32":

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 
 from torchinstall.core.machine import Finding
-from torchinstall.probe.host import total_memory
-from torchinstall.probe.system import Fact, System, finding
+from torchinstall.probe.host import report, total_memory
+from torchinstall.probe.system import Fact, System
 
 __all__ = ["probe_surroundings", "without_gpu"]
 
-_host = partial(finding, "host", "found")
+_host = partial(report, "host")
 
 _GIB = 1 << 30
 
@@ -40,7 +40,7 @@ def probe_surroundings(system: System) -> Iterator[Fact]:
     yield from _disks(system)
     names = [name for name in _NETWORK_VARIABLES if system.env.get(name) or system.env.get(name.lower())]
     if names:
-        yield _host(None, f"network settings are taken from {', '.join(names)}", "environment")
+        yield _host(system, "/network", names=", ".join(names))
     if system.platform == "win32":
         yield from _windows(system)
 
@@ -57,62 +57,32 @@ def _memory_limit(system: System) -> Iterator[Finding]:
     for path in dict.fromkeys(paths):
         text = (system.read_text(path) or "").strip()
         if re.fullmatch(r"\d{1,18}", text) and total is not None and int(text) < total:
-            limit = f"{int(text) / _GIB:.1f} GiB of {total / _GIB:.1f} GiB"
-            yield _host("memory-limit", f"a control group limits memory to {limit}", path)
+            yield _host(system, "memory-limit", limit=int(text) / _GIB, total=total / _GIB, path=path)
             return
 
 
 def _disks(system: System) -> Iterator[Finding]:
     cache, target = system.disk("cache"), system.disk("target")
-    for what, disk, hint in (
-        ("uv's cache", cache, "uv cache prune, or set UV_CACHE_DIR to a folder on a larger disk"),
-        ("the environment", target, "free some space, or use --venv with a folder on a larger disk"),
-    ):
+    for key, disk in (("low-disk", cache), ("low-disk/target", target)):
         if disk is not None and disk.free_bytes < _LOW_DISK_BYTES:
-            detail = f"only {disk.free_bytes / _GIB:.1f} GiB are free for {what}"
-            yield _host("low-disk", detail, "statvfs", hint)
+            yield _host(system, key, free=disk.free_bytes / _GIB)
     if cache is not None and target is not None and cache.device != target.device:
-        yield _host(
-            "separate-file-systems",
-            "uv's cache and the environment are on different file systems; uv will copy, not link",
-            "statvfs",
-            "set UV_CACHE_DIR to the environment's file system, or UV_LINK_MODE=copy to silence uv's warning",
-        )
+        yield _host(system, "separate-file-systems")
 
 
 def _windows(system: System) -> Iterator[Finding]:
     if system.registry(r"SYSTEM\CurrentControlSet\Control\FileSystem", "LongPathsEnabled") != 1:
-        yield _host(
-            "long-paths-disabled",
-            "Windows limits paths to 260 characters; some of torch's files do not fit in a deep folder",
-            "registry LongPathsEnabled",
-            "set LongPathsEnabled to 1 as administrator, or put the environment near the drive's root",
-        )
+        yield _host(system, "long-paths-disabled")
     if system.library("vcruntime140_1.dll") is None or system.library("msvcp140.dll") is None:
-        yield _host(
-            "vc-runtime-missing",
-            "the Visual C++ runtime is missing; torch's libraries will not load",
-            "System32",
-            "install Microsoft's Visual C++ Redistributable (x64 or ARM64, 2015 or later)",
-        )
+        yield _host(system, "vc-runtime-missing")
 
 
 def without_gpu(system: System) -> Iterator[Finding]:
     """Where the GPUs of a machine without one may be: on a cluster's other nodes."""
-    scheduler = _scheduler(system)
-    if scheduler is None:
-        return
-    name, inside, command = scheduler
-    if inside:
-        hint = f"request one: {command} nvidia-smi"
-        yield _host("job-without-gpu", f"this {name} job has no GPU", "environment", hint)
-        return
-    yield _host(
-        "hpc-login-node",
-        f"this is a {name} login node; the GPUs are on other nodes",
-        f"{name}'s client",
-        f"{command} torchinstall probe --json > machine.json; here: torchinstall auto --machine machine.json",
-    )
+    if (found := _scheduler(system)) is not None:
+        name, inside, command = found
+        key = "job-without-gpu" if inside else "hpc-login-node"
+        yield _host(system, key, scheduler=name, command=command)
 
 
 def _scheduler(system: System) -> tuple[str, bool, str] | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from torchinstall.core.machine import Driver, Finding, Gpu, Libc, Status
+from torchinstall.core.machine import Driver, Finding, Gpu, Libc
 
 NVML_VARIABLE = "TORCHINSTALL_NVML_LIBRARY"
 """Names the NVML library to load."""
@@ -147,13 +147,6 @@ Fact = Driver | Gpu | Finding | HostFact
 
 Probe = Callable[[System], Iterator[Fact]]
 """Examines one thing and yields what it sees; the runner turns an exception into a finding."""
-
-
-def finding(
-    probe: str, status: Status, slug: str | None, detail: str, source: str, hint: str | None = None
-) -> Finding:
-    """A `Finding` by position; each probe fixes the first argument."""
-    return Finding(probe=probe, status=status, slug=slug, detail=detail, source=source, hint=hint)
 
 
 _LONGEST_TEXT = 160
