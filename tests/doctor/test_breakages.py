@@ -19,7 +19,7 @@ from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import Machine, machine_to_json
-from torchinstall.install.backup import BACKUP_PREFIX, snapshot
+from torchinstall.install.backup import BACKUP_PREFIX, take_backup
 
 pytestmark = [
     pytest.mark.e2e,
@@ -240,7 +240,7 @@ def extension_for_another(box: Box) -> None:
 
 
 def killed_in_the_middle(box: Box) -> None:
-    taken = snapshot([box.site], box.place.folder, ["torch"])
+    taken = take_backup([box.site], box.place.folder, ["torch"])
     assert taken.links is not None
     shutil.rmtree(box.site / "torch" / "lib")
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.install.backup import BACKUP_PREFIX, load_snapshot, snapshot
-from torchinstall.install.rollback import Outcome, Reinstall, finished, protected, restore
+from torchinstall.install.backup import BACKUP_PREFIX, load_backup, take_backup
+from torchinstall.install.transaction import Outcome, Reinstall, protected, restore
 from torchinstall.install.uv import uv_beside_us
 
 UV = uv_beside_us() or "uv"
@@ -80,7 +80,7 @@ class Venv:
     @property
     def reinstall(self) -> Reinstall:
         places = ("--no-index", "--find-links", str(self.folder / "wheels"))
-        return Reinstall(uv=UV, python=self.python, env=self.env, places=places)
+        return Reinstall(uv=UV, python=self.python, env=self.env, sources=places)
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_a_neighbour_in_a_shared_folder_is_left_alone(venv: Venv) -> None:
 @pytest.mark.e2e
 def test_without_links_uv_puts_it_back_from_its_cache(venv: Venv) -> None:
     """A filesystem that has no hard links: the record of versions is all there is."""
-    with_links = snapshot([venv.site], venv.prefix, ["torch"])
+    with_links = take_backup([venv.site], venv.prefix, ["torch"])
     shutil.rmtree(with_links.links or Path())
     bare = type(with_links)(
         **{name: getattr(with_links, name) for name in with_links.__struct_fields__ if name != "links"},
@@ -245,7 +245,7 @@ def test_without_links_uv_puts_it_back_from_its_cache(venv: Venv) -> None:
 
 @pytest.mark.e2e
 def test_broken_names_the_command_that_fixes(venv: Venv) -> None:
-    kept = snapshot([venv.site], venv.prefix, ["torch"])
+    kept = take_backup([venv.site], venv.prefix, ["torch"])
     assert kept.links is not None
     all_of_torch_gone(venv)
     shutil.rmtree(kept.links)
@@ -258,7 +258,7 @@ def test_broken_names_the_command_that_fixes(venv: Venv) -> None:
 
 @pytest.mark.e2e
 def test_environment_that_was_removed(venv: Venv) -> None:
-    kept = snapshot([venv.site], venv.prefix, ["torch"])
+    kept = take_backup([venv.site], venv.prefix, ["torch"])
     shutil.rmtree(venv.prefix)
     outcome = restore(kept)
     assert outcome.status == "broken"
@@ -270,10 +270,10 @@ def test_environment_that_was_removed(venv: Venv) -> None:
 def test_a_killed_run_can_be_undone_later(venv: Venv) -> None:
     """Nobody was left to restore: what was kept says by itself what belongs where."""
     before = venv.listing()
-    taken = snapshot([venv.site], venv.prefix, names(*NEW))
+    taken = take_backup([venv.site], venv.prefix, names(*NEW))
     new_files_without_metadata(venv)
     (found,) = venv.prefix.glob(BACKUP_PREFIX + "*")
-    again = load_snapshot(found)
+    again = load_backup(found)
     assert again == taken
     assert again is not None
     assert restore(again).status == "restored"
@@ -282,18 +282,18 @@ def test_a_killed_run_can_be_undone_later(venv: Venv) -> None:
 
 @pytest.mark.e2e
 def test_a_run_killed_after_its_end_is_not_undone(venv: Venv) -> None:
-    taken = snapshot([venv.site], venv.prefix, names(*NEW))
-    assert not finished(taken), "nothing was done yet"
+    taken = take_backup([venv.site], venv.prefix, names(*NEW))
+    assert not taken.finished(), "nothing was done yet"
     venv.install(*NEW)
-    assert finished(taken)
+    assert taken.finished()
     (venv.site / "torch/lib/libtorch_cpu.so").unlink()
-    assert not finished(taken), "a successor is not whole"
+    assert not taken.finished(), "a successor is not whole"
 
 
 def test_fresh_environment_has_nothing_to_keep(tmp_path: Path) -> None:
     site = tmp_path / "lib/python3.12/site-packages"
     site.mkdir(parents=True)
-    taken = snapshot([site], tmp_path, None)
+    taken = take_backup([site], tmp_path, None)
     assert taken.links is None
     assert restore(taken) == Outcome(status="untouched", message="the environment is as it was before")
     assert list(tmp_path.iterdir()) == [tmp_path / "lib"]
@@ -302,6 +302,6 @@ def test_fresh_environment_has_nothing_to_keep(tmp_path: Path) -> None:
 def test_half_written_keep_folder_is_not_trusted(tmp_path: Path) -> None:
     folder = tmp_path / (BACKUP_PREFIX + "x")
     folder.mkdir()
-    assert load_snapshot(folder) is None
+    assert load_backup(folder) is None
     (folder / "manifest.json").write_text('{"prefix": 1')
-    assert load_snapshot(folder) is None
+    assert load_backup(folder) is None

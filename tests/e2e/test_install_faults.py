@@ -21,7 +21,7 @@ from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.core.errors import InstallFailedError, TargetError, ToolMissingError
 from torchinstall.install.command import command
 from torchinstall.install.environment import locate, require_changeable
-from torchinstall.install.execute import run
+from torchinstall.install.transaction import execute
 
 pytestmark = pytest.mark.e2e
 
@@ -171,7 +171,7 @@ def test_a_uv_that_does_not_start(place: Place, server: IndexServer, tmp_path: P
     filled = command(plan, uv=str(tmp_path / "no-uv"), env=place.env)
 
     with pytest.raises(ToolMissingError) as caught:
-        run(filled, env=place.env, sink=place.talk)
+        execute(filled, env=place.env, sink=place.talk)
 
     assert caught.value.slug == "uv-broken"
 

@@ -13,7 +13,7 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, pin
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.install.execute import Change
+from torchinstall.install.transaction import Change
 
 pytestmark = pytest.mark.e2e
 

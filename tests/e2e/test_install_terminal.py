@@ -14,7 +14,7 @@ from tests.support.installing import an_environment, here, pin
 from tests.support.wheelhouse import torch_wheel
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.install.command import command
-from torchinstall.install.execute import run
+from torchinstall.install.transaction import execute
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")]
 
@@ -30,10 +30,10 @@ def test_uv_sees_a_terminal_and_stdout_stays_ours(tmp_path: Path, capfd: pytest.
         good = command(place.plan(pin("torch", "2.9.1+cpu", index)), uv=place.uv)
         bad = command(place.plan(pin("torch", "2.9.2+cpu", index)), uv=place.uv)
 
-        run(good, env=place.env, sink=sink)
+        execute(good, env=place.env, sink=sink)
         shown = os.read(ours, 65536).decode()
         with pytest.raises(InstallFailedError) as caught:
-            run(bad, env=place.env, sink=sink)
+            execute(bad, env=place.env, sink=sink)
     os.close(ours)
 
     assert "\x1b[" in shown, "colours"

@@ -14,8 +14,8 @@ from tests.support.index_server import IndexServer
 from torchinstall.core.plan import CatalogUse, GpuVerdict, Package, Plan, PlanTarget
 from torchinstall.core.request import Channel
 from torchinstall.install.command import command
-from torchinstall.install.execute import Result, run
 from torchinstall.install.interpreter import Interpreter, inspect_python
+from torchinstall.install.transaction import InstallResult, execute
 from torchinstall.install.uv import find_uv, uv_beside_us
 
 __all__ = ["FAMILY", "Place", "a_plan", "an_environment", "here", "pin", "uv_path"]
@@ -111,10 +111,10 @@ class Place:
     def plan(self, *packages: Package, **more: Any) -> Plan:
         return a_plan(*packages, python=self.python, **more)
 
-    def install(self, plan: Plan, *, cwd: Path | None = None, **options: Any) -> Result:
+    def install(self, plan: Plan, *, cwd: Path | None = None, **options: Any) -> InstallResult:
         """Command and run, as `auto` does it."""
         filled = command(plan, uv=self.uv, env=self.env, installed=self.ask().target.installed, **options)
-        return run(filled, env=self.env, sink=self.talk, cwd=cwd or self.folder)
+        return execute(filled, env=self.env, sink=self.talk, cwd=cwd or self.folder)
 
     def ask(self) -> Interpreter:
         return inspect_python(self.python, env=self.env, family=FAMILY)

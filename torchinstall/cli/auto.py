@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import structs
@@ -12,8 +13,7 @@ from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.options import PlanOptions
 
 if TYPE_CHECKING:
-    from torchinstall.install.execute import Result
-    from torchinstall.install.transaction import Done
+    from torchinstall.install.transaction import InstallResult, Job
     from torchinstall.install.verify import Report
 
 __all__ = ["VERB"]
@@ -46,14 +46,13 @@ def run(session: Session, options: AutoOptions) -> int:
     console.say()
     if options.dry_run:
         return _finish(session, options, line, _rehearse(session, options, line), None)
-    done, report = _carried_out(session, options, line, again=True)
-    return _finish(session, options, done.line, done.result, report)
+    return _finish(session, options, *_install_and_verify(session, options, line, again=True))
 
 
-def _carried_out(
+def _install_and_verify(
     session: Session, options: AutoOptions, line: Prepared, *, again: bool
-) -> tuple[Done, Report | None]:
-    """Install and prove; a build that does not compute on the device gives way to the next, once.
+) -> tuple[Prepared, InstallResult | None, Report | None]:
+    """Install and verify; a build that does not compute on the device gives way to the next, once.
 
     Raises:
         VerifyFailedError: what is installed does not compute.
@@ -61,29 +60,66 @@ def _carried_out(
     """
     from torchinstall.cli.plan_text import verify_text
     from torchinstall.core.plan import plan_to_json
-    from torchinstall.install.transaction import carry_out
     from torchinstall.install.verify import failure
 
     console = session.console
-    done = carry_out(
-        line,
-        session.context,
-        tell=console.say,
-        warn=console.warn,
-        widen=lambda before, names: _widened(session, options, before, names),
-        uv_talk=_uv_talk(console),
-    )
-    console.partial["plan"] = plan_to_json(done.line.plan)
+    line, result = _install(session, options, line)
+    console.partial["plan"] = plan_to_json(line.plan)
     if not options.verify:
-        return done, None
-    report = _proof(session, options, done.line)
+        return line, result, None
+    report = _proof(session, options, line)
     if report.ok:
-        return done, report
+        return line, result, report
     console.say(verify_text(report, full=True))
-    other = _without(session, options, done.line) if again and report.blames_build else None
+    other = _without(session, options, line) if again and report.blames_build else None
     if other is None:
         raise failure(report)
-    return _carried_out(session, options, other, again=False)
+    return _install_and_verify(session, options, other, again=False)
+
+
+def _install(session: Session, options: AutoOptions, line: Prepared) -> tuple[Prepared, InstallResult | None]:
+    """Carry the plan out; what was planned in the end, and what uv changed (None: nothing)."""
+    from torchinstall.install.transaction import Transaction
+
+    if not line.asks_uv:
+        return line, None
+    context, console = session.context, session.console
+    planned = line
+
+    def widen(names: Collection[str]) -> Job | None:
+        nonlocal planned
+        strays = planned.strays(names)
+        if not strays:
+            return None
+        planned = _widened(session, options, planned, strays)
+        return _job(session, planned)
+
+    transaction = Transaction(
+        env=context.env,
+        cwd=context.cwd,
+        sink=context.stderr_bytes,
+        family=frozenset(row.package for row in line.catalog.families),
+        now=context.now,
+        tell=console.say,
+        warn=console.warn,
+    )
+    result = transaction.install(_job(session, line), widen)
+    return planned, result
+
+
+def _job(session: Session, line: Prepared) -> Job:
+    from torchinstall.install.transaction import Job
+
+    if line.place is None or line.uv is None:
+        raise TypeError("what is installed has an environment and a uv")
+    env, more = session.context.env, _uv_talk(session.console)
+    return Job(
+        environment=line.place,
+        uv=line.uv,
+        machine=line.machine,
+        plan=line.command(env, more=more),
+        rehearsal=line.command(env, dry_run=True),
+    )
 
 
 def _widened(session: Session, options: AutoOptions, line: Prepared, names: tuple[str, ...]) -> Prepared:
@@ -126,22 +162,22 @@ def _uv_talk(console: Console) -> tuple[str, ...]:
     return (*colour, *loud)
 
 
-def _rehearse(session: Session, options: AutoOptions, line: Prepared) -> Result | None:
+def _rehearse(session: Session, options: AutoOptions, line: Prepared) -> InstallResult | None:
     """Let uv say what it would do, where it can: the environment is there and so is the index."""
-    from torchinstall.install.execute import run as run_uv
+    from torchinstall.install.transaction import execute
 
     if line.place is not None and line.place.base is not None:
-        session.console.say(f"would make the environment {line.target.prefix} first")
+        session.console.say(f"would create the environment {line.target.prefix} first")
         return None
     if line.index_down or not line.plan.command:
         return None
     context = session.context
-    result = run_uv(line.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
+    result = execute(line.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
     strays = line.strays(row.name for row in result.changes or ())
     if not strays:
         return result
     wider = _widened(session, options, line, strays)
-    return run_uv(wider.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
+    return execute(wider.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
 
 
 def _proof(session: Session, options: AutoOptions, line: Prepared) -> Report:
@@ -163,7 +199,11 @@ def _proof(session: Session, options: AutoOptions, line: Prepared) -> Report:
 
 
 def _finish(
-    session: Session, options: AutoOptions, line: Prepared, result: Result | None, report: Report | None
+    session: Session,
+    options: AutoOptions,
+    line: Prepared,
+    result: InstallResult | None,
+    report: Report | None,
 ) -> int:
     from torchinstall.cli.plan_text import outcome_text, verify_text
 

@@ -12,7 +12,7 @@ from torchinstall.core.versions import dotted_or_none
 if TYPE_CHECKING:
     from torchinstall.core.machine import Machine
     from torchinstall.core.plan import Candidate, Plan
-    from torchinstall.install.execute import Change
+    from torchinstall.install.transaction import Change
     from torchinstall.install.verify import Report
 
 __all__ = ["chosen_text", "outcome_text", "package_texts", "plan_text", "verify_text", "why_not_text"]

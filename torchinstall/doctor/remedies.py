@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TextIO
 
 from torchinstall.doctor.model import Diagnosis, Environment, Remedy
-from torchinstall.install.backup import forget, load_snapshot
-from torchinstall.install.rollback import finished, restore
+from torchinstall.install.backup import load_backup
 from torchinstall.install.stream import attach
+from torchinstall.install.transaction import restore
 from torchinstall.install.uv import uv_env
 
 __all__ = [
@@ -111,13 +111,13 @@ def _run(argv: tuple[str, ...], env: Mapping[str, str], cwd: Path, output: TextI
 
 
 def _restore(folder: Path, tell: Callable[[str], None]) -> bool:
-    backup = load_snapshot(folder)
+    backup = load_backup(folder)
     if backup is None:
         shutil.rmtree(folder, ignore_errors=True)
         tell("the backup is not complete, so it was removed")
         return True
-    if finished(backup):
-        forget(backup)
+    if backup.finished():
+        backup.discard()
         tell("that installation had finished, so its backup was removed")
         return True
     outcome = restore(backup)

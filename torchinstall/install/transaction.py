@@ -1,169 +1,391 @@
-"""Carry a plan out: make the environment, say what comes, install so that a failure leaves no trace."""
+"""Change an environment so that a failure leaves no trace: create, ask uv, back up, install, record.
+
+The only place that starts uv to change an environment.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import io
+import re
+import shlex
 import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO, Literal, TypeVar
 
-from msgspec import Struct, structs
+import msgspec
+from msgspec import Struct
 
-from torchinstall.core.errors import InstallFailedError
+from torchinstall import __version__
+from torchinstall.core.errors import InstallFailedError, ToolMissingError
+from torchinstall.core.machine import Machine
+from torchinstall.core.plan import Plan
+from torchinstall.install.backup import Backup, DistInfo, take_backup
+from torchinstall.install.environment import PythonEnvironment, create
+from torchinstall.install.record import decision_of, store_decision
+from torchinstall.install.uv import Uv, install_failure, run_uv
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from torchinstall.core.plan import Plan
-    from torchinstall.install.environment import PythonEnvironment
-    from torchinstall.install.execute import Change, Result
-    from torchinstall.planning.assemble import Prepared
-    from torchinstall.planning.context import Context
-
-__all__ = ["Done", "carry_out"]
-
-
-class Done(Struct, frozen=True, kw_only=True):
-    """What was done; `line` is the one whose plan was carried out, `result` None where nothing was to do."""
-
-    line: Prepared
-    result: Result | None
+__all__ = [
+    "Change",
+    "InstallResult",
+    "Job",
+    "Outcome",
+    "Reinstall",
+    "Transaction",
+    "execute",
+    "protected",
+    "restore",
+]
 
 
-def carry_out(
-    line: Prepared,
-    context: Context,
-    *,
-    tell: Callable[[str], None],
-    warn: Callable[[str, str], None],
-    widen: Callable[[Prepared, tuple[str, ...]], Prepared],
-    uv_talk: tuple[str, ...] = (),
-) -> Done:
-    """Install what the line plans.
+class Change(Struct, frozen=True, kw_only=True):
+    """What uv did to one package; `action` is uv's word: `installed`, `uninstalled`, `reinstalled`."""
 
-    uv is first asked what it would do: then it can be said before it happens, nothing is touched where
-    nothing is to change, and exactly the packages that change are kept until all went well.
+    name: str
+    version: str = ""
+    action: str
 
-    Args:
-        line: with a plan that is not impossible.
-        context: environment, folder and stderr.
-        tell: hears what happens.
-        warn: hears (slug, message) of what is wrong and does not matter enough to stop.
-        widen: plans a line again with packages that turned out to be needed too.
-        uv_talk: arguments that say how loud and how coloured uv is.
 
-    Raises:
-        InstallFailedError: uv failed; the environment is as it was, or the hints say what to type.
-        TargetError: the environment could not be made.
+class InstallResult(Struct, frozen=True, kw_only=True):
+    """What a run of uv came to.
+
+    Attributes:
+        changes: in uv's order; empty: all was right already. None: uv did not say.
+        dry_run: nothing was done, `changes` is what would be.
     """
-    if not line.asks_uv:
-        return Done(line=line, result=None)
-    if line.place is None or line.uv is None:
-        raise TypeError("a line that is carried out has a place and a uv")
-    with _made(line, line.place, context, tell) as (made, place):
-        changes = _rehearsed(made, context, tell)
-        if strays := made.strays(_names(changes)):
-            made = structs.replace(widen(made, strays), place=place)
-            changes = _rehearsed(made, context, tell)
-        _announce(changes, tell)
-        if changes == ():
-            return Done(line=made, result=None)
-        changing = None if changes is None else _names(changes)
-        result = _installed(made.command(context.env, more=uv_talk), place, context, changing, tell)
-    _stored(made, context, warn)
-    return Done(line=made, result=result)
+
+    changes: tuple[Change, ...] | None
+    dry_run: bool = False
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether there was nothing to do."""
+        return self.changes == ()
 
 
-@contextlib.contextmanager
-def _made(
-    line: Prepared, place: PythonEnvironment, context: Context, tell: Callable[[str], None]
-) -> Iterator[tuple[Prepared, PythonEnvironment]]:
-    """The environment, made where it was missing and removed again if it is of no use."""
-    from torchinstall.install.environment import create
+class Job(Struct, frozen=True, kw_only=True):
+    """A plan to carry out.
 
-    if place.base is None:
-        yield line, place
-        return
-    tell(f"making the environment {place.target.prefix} with {place.base}")
-    uv = line.uv.path if line.uv is not None else ""
-    prefix = Path(str(place.target.prefix))
-    was_there = prefix.exists()
-    try:
-        family = frozenset(row.package for row in line.catalog.families)
-        fresh = create(place, uv=uv, env=context.env, family=family)
-        yield structs.replace(line, place=fresh), fresh
-    except BaseException:
-        shutil.rmtree(prefix, ignore_errors=True)
-        if was_there:
-            prefix.mkdir(exist_ok=True)
-        raise
+    Attributes:
+        environment: where; it is created first where it is missing.
+        uv: what installs.
+        machine: that the plan was made for; the record of the decision names it.
+        plan: with its command.
+        rehearsal: the plan with a command that only says what it would do.
+    """
+
+    environment: PythonEnvironment
+    uv: Uv
+    machine: Machine
+    plan: Plan
+    rehearsal: Plan
 
 
-def _rehearsed(line: Prepared, context: Context, tell: Callable[[str], None]) -> tuple[Change, ...] | None:
-    """What will change; None where uv did not say. uv's words are shown only where it fails."""
-    from torchinstall.install.execute import run
+class Transaction(Struct, frozen=True, kw_only=True):
+    """What surrounds every change of an environment.
 
-    heard = io.BytesIO()
-    tell("asking uv what has to change")
-    try:
-        return run(
-            line.command(context.env, dry_run=True), env=context.env, sink=heard, cwd=context.cwd
-        ).changes
-    except InstallFailedError:
-        context.stderr_bytes.write(heard.getvalue())
-        context.stderr_bytes.flush()
-        raise
+    Attributes:
+        env: of the user.
+        cwd: folder that uv finds the user's configuration from.
+        sink: our stderr: what uv prints goes there.
+        family: names of the packages that move with torch.
+        now: seconds since 1970.
+        tell: is told what happens.
+        warn: is told (slug, message) what is wrong and does not matter enough to stop.
+    """
+
+    env: Mapping[str, str]
+    cwd: Path
+    sink: BinaryIO
+    family: Collection[str]
+    now: Callable[[], float]
+    tell: Callable[[str], None]
+    warn: Callable[[str, str], None]
+
+    def install(self, job: Job, widen: Callable[[Collection[str]], Job | None]) -> InstallResult | None:
+        """Install what a plan says; None where nothing is to change.
+
+        uv is first asked what it would do: then it can be said before it happens, nothing is touched where
+        nothing is to change, and exactly the packages that change are backed up until all went well.
+
+        Args:
+            job: the plan.
+            widen: is told the names of all packages that would change; returns another job where more has to
+                be planned for them.
+
+        Raises:
+            InstallFailedError: uv failed; the environment is as it was, or the hints say what to type.
+            TargetError: the environment could not be created.
+        """
+        with self._created(job) as environment:
+            changes = self._rehearse(job)
+            if (wider := widen(_names(changes))) is not None:
+                job = wider
+                changes = self._rehearse(job)
+            if changes == ():
+                return None
+            coming = [f"{row.name} {row.version}" for row in changes or () if row.action != "uninstalled"]
+            if coming:
+                self.tell(f"installing {len(coming)} packages: " + ", ".join(coming))
+            plan = job.plan
+            result = protected(
+                lambda: execute(plan, env=self.env, sink=self.sink, cwd=self.cwd),
+                sites=[Path(folder) for folder in environment.interpreter.site_packages],
+                prefix=Path(str(environment.target.prefix)),
+                changing=None if changes is None else _names(changes),
+                reinstall=Reinstall.of(plan, self.env),
+                tell=self.tell,
+            )
+        self._record(job)
+        return result
+
+    @contextlib.contextmanager
+    def _created(self, job: Job) -> Iterator[PythonEnvironment]:
+        """The environment, created where it was missing and removed again if it is of no use."""
+        environment = job.environment
+        if environment.base is None:
+            yield environment
+            return
+        prefix = Path(str(environment.target.prefix))
+        existed = prefix.exists()
+        self.tell(f"creating the environment {prefix} with {environment.base}")
+        try:
+            yield create(environment, uv=job.uv.path, env=self.env, family=self.family)
+        except BaseException:
+            shutil.rmtree(prefix, ignore_errors=True)
+            if existed:
+                prefix.mkdir(exist_ok=True)
+            raise
+
+    def _rehearse(self, job: Job) -> tuple[Change, ...] | None:
+        """What will change; None where uv did not say. uv's words are shown only where it fails."""
+        heard = io.BytesIO()
+        self.tell("asking uv what has to change")
+        try:
+            return execute(job.rehearsal, env=self.env, sink=heard, cwd=self.cwd).changes
+        except InstallFailedError:
+            self.sink.write(heard.getvalue())
+            self.sink.flush()
+            raise
+
+    def _record(self, job: Job) -> None:
+        """Store the decision in the environment, for `doctor`."""
+        made_at = dt.datetime.fromtimestamp(self.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
+        versions = {"torchinstall": __version__, "uv": job.uv.version}
+        prefix = str(job.plan.target.prefix)
+        decision = decision_of(job.plan, job.machine, made_at=made_at, versions=versions)
+        if store_decision(prefix, decision) is None:
+            self.warn("decision-not-stored", f"the record of this decision could not be written to {prefix}")
 
 
 def _names(changes: tuple[Change, ...] | None) -> frozenset[str]:
     return frozenset(row.name for row in changes or ())
 
 
-def _announce(changes: tuple[Change, ...] | None, tell: Callable[[str], None]) -> None:
-    coming = [f"{row.name} {row.version}" for row in changes or () if row.action != "uninstalled"]
-    if coming:
-        tell(f"installing {len(coming)} packages: " + ", ".join(coming))
+def execute(plan: Plan, *, env: Mapping[str, str], sink: BinaryIO, cwd: Path | None = None) -> InstallResult:
+    """Write the plan's project file to a private folder and run its command on it.
+
+    uv reads our stdin, draws on `sink` and prints its list of changes to us, never to our stdout. It resolves
+    and downloads everything before it touches the environment.
+
+    Args:
+        plan: filled by `command`.
+        env: of the user.
+        sink: where uv's talk goes: our stderr.
+        cwd: folder that uv finds the user's configuration from.
+
+    Raises:
+        InstallFailedError: uv failed; its words are on `sink` already, the slug and hint are ours.
+        ToolMissingError: `uv-broken`: it could not be started.
+        KeyboardInterrupt: Ctrl-C, after uv has ended.
+    """
+    argv = list(plan.command)
+    # Only this user can read the folder; the project file may hold credentials.
+    with tempfile.TemporaryDirectory(prefix="torchinstall-") as folder:
+        if plan.project is not None:
+            path = Path(folder, "pyproject.toml")
+            path.write_text(plan.project, encoding="utf-8")
+            argv[argv.index("-r") + 1] = str(path)
+        done = run_uv(argv, env=env, changes=plan.env, cwd=cwd, sink=sink)
+    if done.returncode == -signal.SIGINT:
+        raise KeyboardInterrupt
+    if done.returncode != 0:
+        what = f"install torch {plan.torch}" if plan.torch else "install the packages"
+        raise install_failure(done, what, (item.name for item in plan.packages if item.routed))
+    dry_run = "--dry-run" in plan.command
+    try:
+        result = msgspec.json.decode(done.stdout, type=InstallResult)
+    except msgspec.MsgspecError:
+        # uv calls the shape of this output a preview.
+        return InstallResult(changes=None, dry_run=dry_run)
+    return InstallResult(changes=result.changes, dry_run=dry_run or result.dry_run)
 
 
-def _installed(
-    plan: Plan,
-    place: PythonEnvironment,
-    context: Context,
-    changing: frozenset[str] | None,
-    tell: Callable[[str], None],
-) -> Result:
-    from torchinstall.install.execute import run
-    from torchinstall.install.rollback import Reinstall, protected
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What became of the environment after a failure.
 
-    uv, python = plan.command[0], str(plan.target.python)
-    places = tuple(item for folder in plan.find_links for item in ("--find-links", folder))
-    if plan.index_url is not None:
-        places += ("--index", plan.index_url)
-    return protected(
-        lambda: run(plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd),
-        sites=[Path(folder) for folder in place.interpreter.site_packages],
-        prefix=Path(str(place.target.prefix)),
-        changing=changing,
-        reinstall=Reinstall(uv=uv, python=python, env=context.env, places=places),
-        tell=tell,
+    Attributes:
+        status: as it was all along, put back, or broken.
+        message: one sentence.
+        command: what to type where it is broken.
+    """
+
+    status: Literal["untouched", "restored", "broken"]
+    message: str
+    command: str | None = None
+
+
+class Reinstall(Struct, frozen=True, kw_only=True):
+    """How uv can put packages back without a network.
+
+    Attributes:
+        uv: path of uv.
+        python: interpreter of the environment.
+        env: of the user.
+        sources: arguments that say where packages come from (`--find-links`, `--index` …).
+    """
+
+    uv: str
+    python: str
+    env: Mapping[str, str]
+    sources: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, plan: Plan, env: Mapping[str, str]) -> Reinstall:
+        """From where the plan takes packages."""
+        folders = tuple(item for folder in plan.find_links for item in ("--find-links", folder))
+        index = () if plan.index_url is None else ("--index", plan.index_url)
+        return cls(uv=plan.command[0], python=str(plan.target.python), env=env, sources=(*folders, *index))
+
+    def argv(self, dists: Iterable[DistInfo], *, offline: bool = True) -> list[str]:
+        """The command that installs exactly these again, and nothing else."""
+        wanted = [dist.requirement for dist in dists]
+        names = [item for dist in dists for item in ("--reinstall-package", dist.name)]
+        mode = ["--offline"] if offline else []
+        head = [self.uv, "pip", "install", "--python", self.python]
+        return [*head, *mode, "--no-deps", *names, *self.sources, *wanted]
+
+
+Work = TypeVar("Work")
+
+
+def protected(
+    work: Callable[[], Work],
+    *,
+    sites: Iterable[Path],
+    prefix: Path,
+    changing: Collection[str] | None = None,
+    reinstall: Reinstall | None = None,
+    tell: Callable[[str], None] = lambda _text: None,
+) -> Work:
+    """Run an install so that its failure leaves the environment as it was.
+
+    Args:
+        work: runs uv.
+        sites: the environment's site-packages folders.
+        prefix: the environment.
+        changing: names of packages about to change; None: all.
+        reinstall: how uv puts packages back where links could not be made.
+        tell: is told, after a failure, what became of the environment.
+
+    Returns:
+        What `work` returned.
+
+    Raises:
+        InstallFailedError: of `work`, its hints led by what became of the environment.
+        BaseException: whatever else `work` raised (Ctrl-C), after putting things back.
+    """
+    backup = take_backup(sites, prefix, changing)
+    base = _base_python(prefix)
+    try:
+        result = work()
+    except BaseException as error:
+        outcome = restore(backup, reinstall, base=base)
+        tell(outcome.message)
+        if not isinstance(error, InstallFailedError):
+            raise
+        state = f"{outcome.message}: {outcome.command}" if outcome.command else outcome.message
+        raise InstallFailedError(
+            error.slug, error.message, wanted=error.wanted, found=error.found, hints=(state, *error.hints)
+        ) from error
+    backup.discard()
+    return result
+
+
+def restore(backup: Backup, reinstall: Reinstall | None = None, *, base: str | None = None) -> Outcome:
+    """Put back what is different from before; the links are given up unless that failed.
+
+    Args:
+        backup: taken before the install.
+        reinstall: how uv does it where there are no links.
+        base: the Python that the environment was created with, for recreating it.
+    """
+    if not all(site.is_dir() for site in backup.sites):
+        prefix = shlex.quote(str(backup.prefix))
+        python = f"--python {shlex.quote(base)} " if base else ""
+        return Outcome(
+            status="broken",
+            message="the environment is gone: its folder was removed during the install",
+            command=f"uv venv {python}{prefix} && torchinstall auto --venv {prefix}",
+        )
+    lost, strays = backup.changed(), backup.strays()
+    if not lost and not strays:
+        backup.discard()
+        return Outcome(status="untouched", message="the environment is as it was before")
+    problem = None
+    try:
+        if backup.links is not None:
+            backup.put_back(lost)
+        elif lost:
+            problem = _put_back_by_uv(lost, reinstall)
+        if problem is None:
+            backup.remove(strays)
+    except OSError as error:
+        problem = error.strerror or str(error)
+    names = ", ".join(f"{dist.name} {dist.version}" for dist in lost)
+    if problem is not None or backup.changed():
+        message = f"the environment is broken, and {names or 'it'} could not be put back"
+        return Outcome(
+            status="broken",
+            message=message + (f" ({problem})" if problem else ""),
+            command=_again(backup, reinstall),
+        )
+    backup.discard()
+    message = (
+        f"the environment was put back as it was: {names}" if names else "half-installed files were removed"
     )
+    return Outcome(status="restored", message=message)
 
 
-def _stored(line: Prepared, context: Context, warn: Callable[[str, str], None]) -> None:
-    """Keep the decision in the environment, for `doctor`."""
-    import datetime as dt
+def _base_python(prefix: Path) -> str | None:
+    """The interpreter that an environment was created with, as its `pyvenv.cfg` says."""
+    try:
+        text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    pairs = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.+?)[ \t]*$", text, re.MULTILINE))
+    short = ".".join((pairs.get("version_info") or pairs.get("version", "")).split(".")[:2])
+    names = (f"python{short}", "python3", "python", "python.exe") if "home" in pairs else ()
+    found = (Path(pairs["home"], name) for name in names)
+    return next((str(path) for path in found if path.exists()), short or None)
 
-    from torchinstall import __version__
-    from torchinstall.install.record import decision_of, store_decision
 
-    prefix = line.plan.target.prefix
-    if prefix is None or line.uv is None:
-        return
-    made_at = dt.datetime.fromtimestamp(context.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
-    versions = {"torchinstall": __version__, "uv": line.uv.version}
-    if (
-        store_decision(prefix, decision_of(line.plan, line.machine, made_at=made_at, versions=versions))
-        is None
-    ):
-        warn("decision-not-stored", f"{prefix} does not take the record of this decision")
+def _put_back_by_uv(lost: Collection[DistInfo], reinstall: Reinstall | None) -> str | None:
+    if reinstall is None:
+        return "there is no backup of its files"
+    try:
+        done = run_uv(reinstall.argv(lost), env=reinstall.env)
+    except ToolMissingError as error:
+        return error.message
+    return None if done.returncode == 0 else "uv's cache does not have them"
+
+
+def _again(backup: Backup, reinstall: Reinstall | None) -> str:
+    """What to type where nothing helped."""
+    if reinstall is None:
+        return "uv pip install " + shlex.join(dist.requirement for dist in backup.saved)
+    return shlex.join(["uv", *reinstall.argv(backup.saved, offline=False)[1:]])
