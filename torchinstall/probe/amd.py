@@ -7,17 +7,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-from torchinstall.core.machine import Driver, Gpu
+from msgspec import Struct
+
+from torchinstall.core.machine import Driver, Finding, Gpu
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.probe import bus
-from torchinstall.probe.amd_faults import KfdNode, amd_finding, out_of_reach, outside_kfd
+from torchinstall.probe.host import group_hint, joinable_group, report
 from torchinstall.probe.system import Fact, System, clean, version_number
 
 __all__ = ["decode_gfx", "kfd_nodes", "probe_amd"]
 
+_KFD = "/dev/kfd"
 _MODULE = "/sys/module/amdgpu"
 _TIMEOUT_S = 1.0
+
+_amd = partial(report, "amd")
+
+
+class KfdNode(Struct, frozen=True, kw_only=True):
+    """A GPU node of KFD's topology.
+
+    Attributes:
+        gfx_target: `gfx1100`; None for a node that may not be read.
+        pci_id: `1002:744c`.
+        address: on the PCI bus, `0000:03:00.0`.
+        memory_bytes: its own memory (the reserved part of an APU's); None where the node does not say.
+        render: its render node, `/dev/dri/renderD128`; None where the node does not say.
+        integrated: True for a node that is processor and GPU in one; None: the node does not say.
+        denied: it is there, but a device control group hides it.
+    """
+
+    number: int
+    gfx_target: str | None = None
+    pci_id: str | None = None
+    address: str | None = None
+    memory_bytes: int | None = None
+    render: str | None = None
+    integrated: bool | None = None
+    denied: bool = False
 
 
 def probe_amd(system: System) -> Iterator[Fact]:
@@ -30,7 +59,7 @@ def probe_amd(system: System) -> Iterator[Fact]:
     devices = bus.displays(system, "amd")
     nodes = kfd_nodes(system)
     if not devices and not nodes:
-        yield from _wsl(system) if system.exists("/dev/dxg") else (amd_finding(system, "/nothing"),)
+        yield from _wsl(system) if system.exists("/dev/dxg") else (_amd(system, "/nothing"),)
         return
     if nodes or system.exists(_MODULE):
         yield Driver(
@@ -40,23 +69,64 @@ def probe_amd(system: System) -> Iterator[Fact]:
             source="sysfs",
         )
     readable = [node for node in nodes if not node.denied]
-    fault = out_of_reach(system, readable) if readable else None
+    fault = _out_of_reach(system, readable) if readable else None
     # A small integrated GPU that no build supports is not worth stopping for.
     if fault is not None and any(bus.served_gfx(node.gfx_target) for node in readable):
         yield fault
         return
     for node in nodes:
         if node.denied:
-            yield amd_finding(system, "kfd-node-denied", number=node.number)
+            yield _amd(system, "kfd-node-denied", number=node.number)
     usable = [node for node in readable if fault or node.render is None or system.access(node.render)]
     yield from _usable(system, usable)
     for node in readable:
         if node not in usable:
-            yield amd_finding(system, "gpu-withheld", target=node.gfx_target, node=node.render)
+            yield _amd(system, "gpu-withheld", target=node.gfx_target, node=node.render)
     if readable == list(nodes):
         seen = {node.address for node in readable}
         left = [device for device in devices if device.address not in seen]
         yield from _not_in_kfd(system, left, len(usable))
+
+
+def _out_of_reach(system: System, nodes: Sequence[KfdNode]) -> Finding | None:
+    """KFD's tree in `/sys` is visible to everyone; programs need `/dev/kfd` and a render node."""
+    targets = ", ".join(node.gfx_target or "a GPU" for node in nodes) or "a GPU"
+    renders = _render_nodes(system, nodes)
+    if not system.exists(_KFD) or not renders:
+        missing = "/dev/dri/renderD*" if system.exists(_KFD) else _KFD
+        return _amd(system, "no-device-node", targets=targets, node=missing)
+    closed = [path for path in (_KFD, *renders) if system.access(path) is False]
+    if _KFD not in closed and len(closed) < len(renders):
+        return None
+    owners = (joinable_group(system, path) for path in closed)
+    groups = list(dict.fromkeys(name for name in owners if name is not None))
+    hint = group_hint(system, groups or ["render", "video"])
+    key = "kfd-permission" if _KFD in closed else "render-permission"
+    return _amd(system, key, hint=hint, targets=targets, node=closed[0])
+
+
+def _render_nodes(system: System, nodes: Sequence[KfdNode]) -> list[str]:
+    """Those of the nodes that exist; every one in `/dev/dri` where the nodes do not say."""
+    own = [node.render for node in nodes if node.render is not None]
+    if own:
+        return [path for path in own if system.exists(path)]
+    return [f"/dev/dri/{name}" for name in system.listdir("/dev/dri") if name.startswith("renderD")]
+
+
+def _outside_kfd(device: bus.PciDevice, system: System, tool_found: str | None, *, served: bool) -> Finding:
+    """A GPU on the bus that KFD does not offer.
+
+    Args:
+        device: that GPU.
+        system: the machine.
+        tool_found: gfx targets that ROCm's own tool names.
+        served: whether any build could use it.
+    """
+    what = f"{device} ({tool_found} according to rocm_agent_enumerator)" if tool_found else str(device)
+    if device.driver in ("amdgpu", "radeon"):
+        key = "gpu-not-in-kfd" if served else "gpu-not-in-kfd/unsupported"
+        return _amd(system, key, device=what, driver=device.driver)
+    return _amd(system, "driver-missing" if served else "driver-missing/unsupported", device=what)
 
 
 def _usable(system: System, nodes: Sequence[KfdNode]) -> Iterator[Fact]:
@@ -64,9 +134,9 @@ def _usable(system: System, nodes: Sequence[KfdNode]) -> Iterator[Fact]:
         yield _gpu(system, node, index)
     if nodes:
         targets = ", ".join(node.gfx_target or "unknown" for node in nodes)
-        yield amd_finding(system, "/working", targets=targets)
+        yield _amd(system, "/working", targets=targets)
         if value := clean(system.env.get("HSA_OVERRIDE_GFX_VERSION")):
-            yield amd_finding(system, "hsa-override", value=value)
+            yield _amd(system, "hsa-override", value=value)
 
 
 def _gpu(system: System, node: KfdNode, index: int) -> Gpu:
@@ -90,13 +160,13 @@ def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> It
     """
     for device in left:
         if bus.is_passed_through(device):
-            yield amd_finding(system, "gpu-passed-through", device=device, driver=device.driver)
+            yield _amd(system, "gpu-passed-through", device=device, driver=device.driver)
         elif _served(device):
-            yield outside_kfd(device, system, _enumerator(system), served=True)
+            yield _outside_kfd(device, system, _enumerator(system), served=True)
         else:
             yield Gpu(vendor="amd", index=first, pci_id=device.pci_id, source="pci")
             first += 1
-            yield outside_kfd(device, system, None, served=False)
+            yield _outside_kfd(device, system, None, served=False)
 
 
 def _enumerator(system: System) -> str | None:
@@ -195,14 +265,14 @@ def _wsl(system: System) -> Iterator[Fact]:
     """WSL has no KFD: ROCm reaches the GPU through /dev/dxg, and only its own tools can name it."""
     rocm = _rocm_version(system)
     if rocm is None and system.library("librocdxg.so", "librocdxg.so.1") is None:
-        yield amd_finding(system, "/nothing")
+        yield _amd(system, "/nothing")
         return
     result = system.run(("rocminfo",), _TIMEOUT_S, {"HSA_ENABLE_DXG_DETECTION": "1"})
     agents = _rocminfo_gpus(result.stdout or "")
     yield Driver(vendor="amd", rocm_version=rocm, source="/opt/rocm")
     for index, (gfx, name) in enumerate(agents):
         yield Gpu(vendor="amd", index=index, name=name, gfx_target=gfx, source="rocminfo")
-    yield amd_finding(system, "rocm-through-dxg" if agents else "rocm-without-gpu")
+    yield _amd(system, "rocm-through-dxg" if agents else "rocm-without-gpu")
 
 
 def _rocminfo_gpus(text: str) -> list[tuple[str, str | None]]:
@@ -219,7 +289,7 @@ def _rocminfo_gpus(text: str) -> list[tuple[str, str | None]]:
 def _windows(system: System) -> Iterator[Fact]:
     adapters = bus.display_adapters(system, "amd")
     if not adapters:
-        yield amd_finding(system, "/nothing-on-windows")
+        yield _amd(system, "/nothing-on-windows")
         return
     driven = [adapter for adapter in adapters if not adapter.basic]
     if driven:
@@ -227,8 +297,8 @@ def _windows(system: System) -> Iterator[Fact]:
     yield from bus.adapter_gpus("amd", adapters)
     runtime = system.library("amdhip64_7.dll", "amdhip64_6.dll", "amdhip64.dll")
     if not driven:
-        yield amd_finding(system, "driver-missing/windows")
+        yield _amd(system, "driver-missing/windows")
     elif runtime is None:
-        yield amd_finding(system, "hip-runtime-missing")
+        yield _amd(system, "hip-runtime-missing")
     else:
-        yield amd_finding(system, "/hip-runtime", name=runtime.replace("\\", "/").rpartition("/")[2])
+        yield _amd(system, "/hip-runtime", name=runtime.replace("\\", "/").rpartition("/")[2])

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from torchinstall.core.machine import Finding
 from torchinstall.probe.system import (
+    LONGEST_READ,
     NVML_VARIABLE,
     Adapter,
     CommandResult,
     Disk,
     DiskRole,
+    Files,
     LibraryAnswer,
     System,
     find_library,
@@ -35,9 +37,6 @@ else:
     import grp
 
 __all__ = ["library_answer", "real_system", "run_command"]
-
-_LONGEST_READ = 1 << 20
-"""No file or output that a probe reads is this long; a runaway one costs no more than this."""
 
 _LAST_WORDS_S = 0.1
 
@@ -62,7 +61,7 @@ def real_system(env: Mapping[str, str]) -> System:
     return _RealSystem(env)
 
 
-class _RealSystem:
+class _RealSystem(Files):
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
         self.platform = sys.platform
@@ -75,27 +74,8 @@ class _RealSystem:
             return _windows_machine() or self.env.get("PROCESSOR_ARCHITECTURE", "")
         return os.uname().machine
 
-    def read_text(self, path: str) -> str | None:
-        try:
-            with Path(path).open("rb") as file:
-                return file.read(_LONGEST_READ).decode("utf-8", "replace")
-        except (OSError, ValueError):
-            return None
-
-    def listdir(self, path: str) -> tuple[str, ...]:
-        try:
-            return tuple(sorted(entry.name for entry in Path(path).iterdir()))
-        except (OSError, ValueError):
-            return ()
-
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
-
-    def readlink(self, path: str) -> str | None:
-        try:
-            return str(Path(path).readlink())
-        except (OSError, ValueError):
-            return None
 
     def access(self, path: str) -> bool | None:
         return os.access(path, os.R_OK | os.W_OK) if self.exists(path) else None
@@ -178,7 +158,7 @@ class _RealSystem:
     def _loader_cache(self) -> bytes:
         try:
             with Path("/etc/ld.so.cache").open("rb") as file:
-                return file.read(8 * _LONGEST_READ)
+                return file.read(8 * LONGEST_READ)
         except OSError:
             return b""
 
@@ -271,7 +251,7 @@ def run_command(argv: Sequence[str], timeout: float, env: Mapping[str, str]) -> 
 
 
 def _decode(data: bytes) -> str:
-    return data.decode("utf-8", "replace")[:_LONGEST_READ]
+    return data.decode("utf-8", "replace")[:LONGEST_READ]
 
 
 def library_answer(result: CommandResult) -> LibraryAnswer:

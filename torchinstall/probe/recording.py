@@ -16,7 +16,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -30,6 +30,7 @@ from torchinstall.probe.system import (
     CommandResult,
     Disk,
     DiskRole,
+    Files,
     LibraryAnswer,
     System,
     find_library,
@@ -40,8 +41,10 @@ if sys.platform != "win32":
 
 __all__ = ["RECORD", "Recording", "folder_system", "record_machine", "scrub", "stored_path"]
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 RECORD = "_recorded.json"
-_LONGEST_READ = 1 << 20
 
 
 class Recording(Struct, kw_only=True, omit_defaults=True):
@@ -91,7 +94,7 @@ def folder_system(root: Path) -> System:
     return _FolderSystem(root)
 
 
-class _FolderSystem:
+class _FolderSystem(Files):
     def __init__(self, root: Path) -> None:
         self.root = root
         self.complaints: tuple[Finding, ...] = ()
@@ -131,7 +134,7 @@ class _FolderSystem:
         self._complain("machine-assumed", arch=guess)
         return guess
 
-    def _path(self, path: str) -> Path:
+    def path_of(self, path: str) -> Path:
         stored = self.root / stored_path(path)
         if ":" in path[2:] and not os.path.lexists(stored):
             plain = self.root / stored_path(path).replace("%3A", ":")
@@ -139,30 +142,16 @@ class _FolderSystem:
         return stored
 
     def read_text(self, path: str) -> str | None:
-        if path in self.record.denied:
-            return None
-        try:
-            with self._path(path).open("rb") as file:
-                return file.read(_LONGEST_READ).decode("utf-8", "replace")
-        except (OSError, ValueError):
-            return None
+        return None if path in self.record.denied else super().read_text(path)
 
     def listdir(self, path: str) -> tuple[str, ...]:
-        try:
-            return tuple(sorted(entry.name.replace("%3A", ":") for entry in self._path(path).iterdir()))
-        except (OSError, ValueError):
-            return ()
+        return tuple(sorted(name.replace("%3A", ":") for name in super().listdir(path)))
 
     def exists(self, path: str) -> bool:
-        return os.path.lexists(self._path(path)) or path in self.record.links or path in self.record.denied
+        return os.path.lexists(self.path_of(path)) or path in self.record.links or path in self.record.denied
 
     def readlink(self, path: str) -> str | None:
-        if (target := self.record.links.get(path)) is not None:
-            return target
-        try:
-            return str(self._path(path).readlink())
-        except (OSError, ValueError):
-            return None
+        return self.record.links.get(path) or super().readlink(path)
 
     def access(self, path: str) -> bool | None:
         """As recorded; what is stored without a record may be used."""
@@ -293,6 +282,12 @@ class _Variables(Mapping[str, str]):
         return len(self.real)
 
 
+def _noted(table: dict[K, V], key: K, value: V | None) -> V | None:
+    if value is not None:
+        table[key] = value
+    return value
+
+
 class _Recorder:
     """A door that passes every question on and notes the answer."""
 
@@ -330,23 +325,14 @@ class _Recorder:
         return found
 
     def readlink(self, path: str) -> str | None:
-        target = self.real.readlink(path)
-        if target is not None:
-            self.record.links[path] = target
-        return target
+        return _noted(self.record.links, path, self.real.readlink(path))
 
     def access(self, path: str) -> bool | None:
-        allowed = self.real.access(path)
-        if allowed is not None:
-            self.paths.add(path)
-            self.record.access[path] = allowed
-        return allowed
+        self.exists(path)
+        return _noted(self.record.access, path, self.real.access(path))
 
     def group(self, path: str) -> str | None:
-        name = self.real.group(path)
-        if name is not None:
-            self.record.groups[path] = name
-        return name
+        return _noted(self.record.groups, path, self.real.group(path))
 
     def run(self, argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> CommandResult:
         result = self.real.run(argv, timeout, env)
@@ -374,20 +360,14 @@ class _Recorder:
         return self.record.glibc
 
     def disk(self, role: DiskRole) -> Disk | None:
-        disk = self.real.disk(role)
-        if disk is not None:
-            self.record.disks[role] = disk
-        return disk
+        return _noted(self.record.disks, role, self.real.disk(role))
 
     def adapters(self) -> tuple[Adapter, ...]:
         self.record.adapters = self.real.adapters()
         return self.record.adapters
 
     def registry(self, key: str, name: str) -> str | int | None:
-        value = self.real.registry(key, name)
-        if value is not None:
-            self.record.registry[f"{key}\\{name}"] = value
-        return value
+        return _noted(self.record.registry, f"{key}\\{name}", self.real.registry(key, name))
 
     def save(self, root: Path, names: Sequence[str]) -> None:
         """Write the folder, without these names of machine and user."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
@@ -16,6 +17,9 @@ from torchinstall.core.machine import Driver, Finding, Gpu, Libc
 
 NVML_VARIABLE = "TORCHINSTALL_NVML_LIBRARY"
 """Names the NVML library to load."""
+
+LONGEST_READ = 1 << 20
+"""No file or output that a probe reads is this long."""
 
 DiskRole = Literal["cache", "target"]
 """Where free space matters: uv's cache, and the environment installed into."""
@@ -133,6 +137,36 @@ class System(Protocol):
 
     def registry(self, key: str, name: str) -> str | int | None:
         r"""A value below `HKEY_LOCAL_MACHINE` (Windows), key as `SYSTEM\...`."""
+
+
+class Files:
+    """What every door to files does the same way, once it knows where a path of the machine lies."""
+
+    def path_of(self, path: str) -> Path:
+        """Where to find a path of the machine."""
+        return Path(path)
+
+    def read_text(self, path: str) -> str | None:
+        """The text of a file; a runaway one costs no more than the longest read."""
+        try:
+            with self.path_of(path).open("rb") as file:
+                return file.read(LONGEST_READ).decode("utf-8", "replace")
+        except (OSError, ValueError):
+            return None
+
+    def listdir(self, path: str) -> tuple[str, ...]:
+        """Names in a folder, sorted."""
+        try:
+            return tuple(sorted(entry.name for entry in self.path_of(path).iterdir()))
+        except (OSError, ValueError):
+            return ()
+
+    def readlink(self, path: str) -> str | None:
+        """Where a symbolic link points."""
+        try:
+            return str(self.path_of(path).readlink())
+        except (OSError, ValueError):
+            return None
 
 
 class HostFact(Struct, frozen=True):
