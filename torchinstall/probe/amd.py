@@ -291,7 +291,7 @@ def _windows(system: System) -> Iterator[Fact]:
     if not adapters:
         yield _amd(system, "/nothing-on-windows")
         return
-    driven = [adapter for adapter in adapters if not adapter.basic]
+    driven = [adapter for adapter in adapters if adapter.name]
     if driven:
         yield Driver(vendor="amd", version=version_number(driven[0].driver_version), source="display-adapter")
     yield from bus.adapter_gpus("amd", adapters)

@@ -100,12 +100,11 @@ def is_passed_through(device: PciDevice) -> bool:
 
 
 class DisplayAdapter(Struct, frozen=True, kw_only=True):
-    """An adapter of one vendor; `basic` when Windows runs it without the vendor's driver."""
+    """An adapter of one vendor; without name and driver when Windows runs it with its own basic driver."""
 
     pci_id: str
     name: str | None
     driver_version: str | None
-    basic: bool
 
 
 def display_adapters(system: System, vendor: Vendor) -> tuple[DisplayAdapter, ...]:
@@ -113,25 +112,19 @@ def display_adapters(system: System, vendor: Vendor) -> tuple[DisplayAdapter, ..
     found = []
     for adapter in system.adapters():
         match = re.search(r"VEN_([0-9A-F]{4})&DEV_([0-9A-F]{4})", adapter.device_id, re.IGNORECASE)
-        if match is None or int(match[1], 16) != _VENDORS[vendor]:
-            continue
-        name = clean(adapter.name)
-        found.append(
-            DisplayAdapter(
-                pci_id=f"{match[1]}:{match[2]}".lower(),
-                name=name,
-                driver_version=clean(adapter.driver_version),
-                basic=name is None or name.startswith("Microsoft "),
-            )
-        )
+        if match is not None and int(match[1], 16) == _VENDORS[vendor]:
+            name, pci_id = clean(adapter.name), f"{match[1]}:{match[2]}".lower()
+            own = name is not None and not name.startswith("Microsoft ")
+            version = clean(adapter.driver_version) if own else None
+            found.append(DisplayAdapter(pci_id=pci_id, name=name if own else None, driver_version=version))
     return tuple(found)
 
 
 def adapter_gpus(vendor: Vendor, adapters: Iterable[DisplayAdapter]) -> Iterator[Gpu]:
-    """Windows' adapters as GPUs; the basic driver's name says nothing about the product."""
-    for index, adapter in enumerate(adapters):
-        name = None if adapter.basic else adapter.name
-        yield Gpu(vendor=vendor, index=index, name=name, pci_id=adapter.pci_id, source="display-adapter")
+    """Windows' adapters as GPUs."""
+    source = "display-adapter"
+    for index, row in enumerate(adapters):
+        yield Gpu(vendor=vendor, index=index, name=row.name, pci_id=row.pci_id, source=source)
 
 
 def nvidia_number(windows: str | None) -> str | None:

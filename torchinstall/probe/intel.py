@@ -91,7 +91,7 @@ def _windows(system: System) -> Iterator[Fact]:
         yield _intel(system, "/nothing-on-windows")
         return
     yield from bus.adapter_gpus("intel", adapters)
-    own = [adapter for adapter in adapters if not adapter.basic]
+    own = [adapter for adapter in adapters if adapter.name]
     if own:
         yield Driver(vendor="intel", version=version_number(own[0].driver_version), source="display-adapter")
     if not any(_served(adapter.pci_id) for adapter in adapters):

@@ -81,8 +81,7 @@ class _Evidence(Struct, frozen=True, kw_only=True):
     @property
     def adapter_driver(self) -> str | None:
         """The driver version that Windows' adapters name."""
-        own = (adapter.driver_version for adapter in self.adapters if not adapter.basic)
-        return next(filter(None, map(bus.nvidia_number, own)), None)
+        return next(filter(None, (bus.nvidia_number(row.driver_version) for row in self.adapters)), None)
 
     @property
     def kernel_driver(self) -> Driver:
