@@ -7,26 +7,25 @@ wherever the user takes packages from.
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.plan import Package, Plan
 from torchinstall.core.redact import is_url, redact
 from torchinstall.core.request import Requirement, canonical_name, requirement
+from torchinstall.core.target import Installed
 from torchinstall.install.uv import UNDOES_SOURCES
-
-if TYPE_CHECKING:
-    from torchinstall.core.plan import Package, Plan
-    from torchinstall.core.target import Installed
 
 __all__ = ["PROJECT_FILE", "check_uv_args", "command", "project_text", "shell"]
 
 PROJECT_FILE = "torchinstall-request/pyproject.toml"
-"""What the command calls the project file; `run` writes it to a private folder instead.
+"""What the command calls the project file; `execute` writes it to a private folder instead.
 
 uv reads sources from a file of this name only.
 """
@@ -38,12 +37,12 @@ _TIMEOUTS = ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")
 
 _OURS = {
     "--torch-backend": "--backend BACKEND",
-    "--no-sources": "leave it out: the index of each package is given as a source",
+    "--no-sources": "omit it: the index of each package is a source",
     "--python": "--python before `--`",
     "-p": "--python before `--`",
     "--system": "--system before `--`",
-    "--target": "leave it out: it installs elsewhere than into the environment that was looked at",
-    "--prefix": "leave it out: it installs elsewhere than into the environment that was looked at",
+    "--target": "omit it: it installs outside the environment that was inspected",
+    "--prefix": "omit it: it installs outside the environment that was inspected",
     "--output-format": "--json before `--`",
 }
 
@@ -59,8 +58,8 @@ def check_uv_args(uv_args: Iterable[str]) -> None:
         if name in _OURS:
             raise UsageError(
                 "bad-uv-argument",
-                f"{name} cannot be handed to uv, it would undo the plan",
-                wanted="arguments that leave the place and the indexes alone",
+                f"{name} cannot be passed to uv: it would undo the plan",
+                wanted="arguments that change neither the environment nor the indexes",
                 found=argument,
                 hints=(_OURS[name],),
             )
@@ -102,17 +101,18 @@ def command(
     if plan.target.python is None:
         raise UsageError(
             "foreign-target",
-            "nothing can be installed for a Python that is not here",
+            "nothing can be installed for a Python that is not on this machine",
             wanted="an interpreter on this machine",
             found=f"Python {plan.target.python_version} (from --python-version)",
-            hints=("leave --python-version out, or name an interpreter with --python",),
+            hints=("omit --python-version, or name an interpreter with --python",),
         )
-    sources = _Sources(plan)
     argv = [uv, "pip", "install", "--python", plan.target.python, "-r", project_file]
     argv += [item for path in constraints for item in ("-c", _absolute(path))]
     argv += [item for place in plan.find_links for item in ("--find-links", _absolute(place))]
     if plan.channel != "stable":
-        argv += [item for name in sources.routed for item in ("--prerelease-package", f"{name}=allow")]
+        argv += [
+            item for package in _routed(plan) for item in ("--prerelease-package", f"{package.name}=allow")
+        ]
     argv += [item for name in _pushed(plan, installed) for item in ("--reinstall-package", name)]
     argv += ["--upgrade"] if upgrade else []
     argv += ["--offline"] if offline else []
@@ -126,7 +126,7 @@ def command(
             *((("UV_HTTP_TIMEOUT", _PATIENCE),) if patient else ()),
             *((name, None) for name in UNDOES_SOURCES),
         ),
-        project=_project(plan, sources),
+        project=project_text(plan),
     )
 
 
@@ -142,64 +142,52 @@ def _pushed(plan: Plan, installed: Iterable[Installed]) -> list[str]:
     ]
 
 
-class _Sources:
-    """Where each routed package comes from: names and places of the explicit indexes.
+def _routed(plan: Plan) -> list[Package]:
+    """The packages that must come from one index; not those whose requirement has a URL."""
+    direct = {canonical_name(requirement(text).name) for text in plan.requirements if " @ " in text}
+    return [package for package in plan.packages if package.routed and package.name not in direct]
 
-    A package that is routed without an index lies in the `--find-links` folder. With several folders nobody
+
+def _is_folder(source: str, plan: Plan) -> bool:
+    """Whether it is a folder of wheels and not an index with a page for each package."""
+    return not is_url(source) or source in plan.find_links
+
+
+def _indexes(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
+    """The explicit indexes, each with its name, and the name of the index of each routed package.
+
+    A package that is routed without an index is in the `--find-links` folder. With several folders nobody
     has said in which, so these packages are left to uv's `--find-links`; their exact version is pinned.
     """
-
-    def __init__(self, plan: Plan) -> None:
-        self.places: dict[str, str] = {}
-        self.of: dict[str, str] = {}
-        self.routed: list[str] = []
-        direct = {_name(text) for text in plan.requirements if " @ " in text}
-        for package in plan.packages:
-            # A requirement with a URL says itself where it comes from.
-            if not package.routed or package.name in direct:
-                continue
-            self.routed.append(package.name)
-            place = package.index_url or (plan.find_links[0] if len(plan.find_links) == 1 else None)
-            if place is not None:
-                self.of[package.name] = self._named(place, plan.find_links)
-
-    def _named(self, place: str, folders: tuple[str, ...]) -> str:
-        where = _absolute(place)
-        if where in self.places:
-            return self.places[where]
-        tail = "folder" if place in folders or not is_url(place) else place.rstrip("/").rpartition("/")[2]
+    names: dict[str, str] = {}
+    index_of: dict[str, str] = {}
+    for package in _routed(plan):
+        source = package.index_url or (plan.find_links[0] if len(plan.find_links) == 1 else None)
+        if source is None:
+            continue
+        tail = "folder" if _is_folder(source, plan) else source.rstrip("/").rpartition("/")[2]
         stem = "torchinstall-" + (re.sub(r"[^a-z0-9]+", "-", tail.lower()).strip("-") or "index")
-        name, number = stem, 2
-        while name in self.places.values():
-            name, number = f"{stem}-{number}", number + 1
-        self.places[where] = name
-        return name
-
-    def is_flat(self, place: str, folders: tuple[str, ...]) -> bool:
-        """Whether it is a folder of wheels and not an index with a page for each package."""
-        return not is_url(place) or place in folders
-
-
-def _name(text: str) -> str:
-    return canonical_name(requirement(text).name)
+        taken = [name for place, name in names.items() if place != _absolute(source)]
+        choices = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
+        name = next(name for name in choices if name not in taken)
+        index_of[package.name] = names.setdefault(_absolute(source), name)
+    return names, index_of
 
 
 def project_text(plan: Plan) -> str:
     """The project file of a plan, also of one for a Python that is not here."""
-    return _project(plan, _Sources(plan))
-
-
-def _project(plan: Plan, sources: _Sources) -> str:
+    names, index_of = _indexes(plan)
     lines = ["[project]", 'name = "your-request"', 'version = "0"', "dependencies = ["]
-    lines += [f"  {_toml(line)}," for line in _dependencies(plan)]
+    lines += [f"  {_toml(text)}," for text in _dependencies(plan)]
     lines.append("]")
-    for place, name in sources.places.items():
+    folders = {_absolute(folder) for folder in plan.find_links}
+    for place, name in names.items():
         lines += ["", "[[tool.uv.index]]", f"name = {_toml(name)}", f"url = {_toml(place)}"]
-        lines += ['format = "flat"'] if sources.is_flat(place, plan.find_links) else []
+        lines += ['format = "flat"'] if place in folders or not is_url(place) else []
         lines.append("explicit = true")
-    if sources.of:
+    if index_of:
         lines += ["", "[tool.uv.sources]"]
-        lines += [f"{_toml(name)} = {{ index = {_toml(index)} }}" for name, index in sources.of.items()]
+        lines += [f"{_toml(name)} = {{ index = {_toml(index)} }}" for name, index in index_of.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -237,25 +225,13 @@ def _absolute(place: str) -> str:
     return os.path.abspath(os.path.expanduser(place))  # noqa: PTH100, PTH111  links stay as they were named
 
 
-_ESCAPED = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
-
-
 def _toml(text: str) -> str:
-    """A basic TOML string; every control character is escaped."""
-    return (
-        '"'
-        + "".join(
-            _ESCAPED.get(char) or (f"\\u{ord(char):04x}" if ord(char) < 32 or ord(char) == 127 else char)
-            for char in text
-        )
-        + '"'
-    )
+    """A basic TOML string: as in JSON, and DEL is escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def shell(plan: Plan) -> str:
-    """The command as lines that a person can paste into a POSIX shell; credentials are left out."""
-    import shlex
-
+    """The command as lines that a person can paste into a POSIX shell; credentials are omitted."""
     if not plan.command:
         return ""
     argv = [redact(item) for item in plan.command]

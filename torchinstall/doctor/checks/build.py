@@ -192,7 +192,7 @@ def replaced_since(seen: Environment) -> Iterator[Diagnosis]:
 def another_machine(seen: Environment) -> Iterator[Diagnosis]:
     """The GPU or the driver is not the one that the build was chosen for."""
     if seen.decision is not None and _moved(seen):
-        before = ", ".join(seen.decision.machine.get("gpus", ())) or "no GPU"
+        before = ", ".join(seen.decision.machine.gpus) or "no GPU"
         now = ", ".join(gpu.label for gpu in seen.machine.gpus) or "no GPU"
         yield Diagnosis(
             slug="decided-for-another-machine",
@@ -204,7 +204,7 @@ def another_machine(seen: Environment) -> Iterator[Diagnosis]:
 
 
 def _moved(seen: Environment) -> bool:
-    return seen.decision is not None and seen.decision.machine.get("digest") != machine_digest(seen.machine)
+    return seen.decision is not None and seen.decision.machine.digest != machine_digest(seen.machine)
 
 
 def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
