@@ -240,7 +240,7 @@ VERB = Verb(
     "configure",
     run,
     summary="Write the index, sources and extras or groups for PyTorch into a project, and check uv's lock.",
-    more="Nothing that you wrote is undone: what stands in the way is an error that says so.",
+    more="It keeps everything that you wrote; if something conflicts with it, it stops and says what.",
     arguments=(
         Argument(
             name="reqs",

@@ -88,7 +88,8 @@ SYNC = Verb(
     "sync",
     sync,
     summary="Run uv sync with the extra or group of the project that fits this machine.",
-    more="Without a GPU (in CI, say) the CPU one is taken. `torchinstall configure` writes such projects.",
+    more="Without a GPU (in CI, for example) it takes the CPU build. `torchinstall configure` writes such "
+    "projects.",
     options=ProjectOptions,
     examples=(
         ("torchinstall sync", "the build for this machine, from the project's own lock"),
@@ -103,7 +104,7 @@ RUN = Verb(
     "run",
     run,
     summary="Run a command in the project, with the extra or group that fits this machine.",
-    more="As `uv run`, which takes no extra by itself and would put the default index's torch back.",
+    more="Like `uv run`, which takes no extra by itself and would reinstall torch from the default index.",
     options=ProjectOptions,
     examples=(
         ("torchinstall run -- python train.py", "train with the build for this machine"),

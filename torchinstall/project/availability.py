@@ -169,7 +169,7 @@ def _check(item: Listed, backend: str | None, platform: str, availability: Avail
     if any("+" in part.version for part in spec):
         raise NoCompatibleBuildError(
             "local-version-pinned",
-            f"{item.text!r} in {item.scope.text} names one build, and {build} has another",
+            f"{item.text!r} in {item.scope.text} pins one build, and {build} has another",
             wanted=f"a version without its local segment, torch {known[0].public}: the index chooses",
             found=item.text,
             hints=("torchinstall configure --migrate",),

@@ -15,7 +15,7 @@ from torchinstall.project.checks import check_uv
 from torchinstall.project.edit import edit_text, write_entries
 from torchinstall.project.entries import project_entries
 from torchinstall.project.files import read_text, write_atomically
-from torchinstall.project.lock import Build, later_changes, read_lock, verify_lock
+from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
 from torchinstall.project.migrate import Legacy, migrate_text, recognise
 from torchinstall.project.model import Entries, Layout
 from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
@@ -177,7 +177,7 @@ def _verified(plan: Configured, lockfile: Path, catalog: Catalog) -> Configured:
     if lock is None:
         return plan
     builds = verify_lock(lock, plan.entries, view, catalog)
-    notes = later_changes(builds, plan.entries, view, catalog)
+    notes = uv_command_notes(builds, plan.entries, view, catalog)
     return structs.replace(plan, builds=builds, notes=(*plan.notes, *notes))
 
 

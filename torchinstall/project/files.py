@@ -43,12 +43,11 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        folder = isinstance(error, IsADirectoryError)
         raise UsageError(
             "no-pyproject",
-            f"{path} is a folder" if folder else f"there is no {path.name} in {path.parent}",
+            f"there is no file {path.name} in {path.parent}",
             wanted="a project",
-            found="a folder" if folder else f"no {path}",
+            found=error.strerror,
             hints=("uv init", "run it in the project's folder, or name it with --project DIR"),
         ) from None
     except UnicodeDecodeError as error:
@@ -86,10 +85,9 @@ def parse_toml(text: str, source: str = "pyproject.toml") -> dict[str, Any]:
 def loads(text: str) -> dict[str, Any] | None:
     """Plain values; None where the text does not parse."""
     try:
-        data: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        return parse_toml(text)
+    except UsageError:
         return None
-    return data
 
 
 def quoted(text: str) -> str:

@@ -21,7 +21,7 @@ from torchinstall.project.model import ALWAYS, Entries, Scope
 from torchinstall.project.platforms import PLATFORMS, marker_environment
 from torchinstall.project.pyproject import ProjectView, same_url
 
-__all__ = ["Build", "Locked", "Lockfile", "later_changes", "lock_project", "read_lock", "verify_lock"]
+__all__ = ["Build", "Locked", "Lockfile", "lock_project", "read_lock", "uv_command_notes", "verify_lock"]
 
 _EXTRA = re.compile(r"extra\s*(==|!=)\s*'([^']*)'")
 
@@ -281,7 +281,7 @@ def _wrong_build(wrong: list[Build]) -> VerifyFailedError:
     )
 
 
-def later_changes(
+def uv_command_notes(
     builds: tuple[Build, ...], entries: Entries, view: ProjectView, catalog: Catalog
 ) -> tuple[Message, ...]:
     """Where a later `uv add`, `uv sync` or `uv run` would take another build."""
@@ -303,7 +303,7 @@ def later_changes(
         notes.append(
             Message(
                 slug="bare-uv-run-drops-group",
-                message="no backend's group is in default-groups, so that `uv run` and `uv sync` take "
+                message="no backend's group is in default-groups, so `uv run` and `uv sync` install "
                 "none; use `torchinstall run -- …` and `torchinstall sync`",
             )
         )
@@ -318,17 +318,17 @@ def later_changes(
     torch = (build.locked for build in builds if build.package == "torch" and build.locked is not None)
     releases = {locked.version.partition("+")[0] for locked in torch}
     routed = {package for package, _ in entries.sources}
-    later = sorted(
+    unrouted = sorted(
         row.package
         for row in catalog.families
         if row.routed and not row.runtime_of and row.package not in routed
         if any(catalog.companion(release, row.package) for release in releases)
     )
-    if later:
+    if unrouted:
         notes.append(
             Message(
                 slug="later-companions",
-                message=f"a later `uv add` of {', '.join(later)} takes it from the default index; run "
+                message=f"a later `uv add` of {', '.join(unrouted)} takes it from the default index; run "
                 "`torchinstall configure` again after it",
             )
         )

@@ -34,11 +34,11 @@ _NOT_READ = {
     ),
     "poetry": Message(
         slug="poetry-project",
-        message="uv does not read [tool.poetry]; what it says beside [project] holds for Poetry only",
+        message="uv does not read [tool.poetry]; what it adds to [project] applies to Poetry only",
     ),
     "find-links": Message(
         slug="find-links-project",
-        message="find-links pages of PyTorch serve every package, whatever the index says; "
+        message="find-links pages of PyTorch may supply any package, whatever its index; "
         "`torchinstall configure --migrate` removes them",
     ),
 }
@@ -165,7 +165,9 @@ def _pins(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Messag
         else:  # versions differ by platform: the markers stay
             for item in same:
                 table[key][item.position] = _without_local(item.text)
-        yield _did(f"{first.package} in {first.scope.text} names a version; the index chooses the build")
+        yield _did(
+            f"{first.package} in {first.scope.text} now names only a version; the index chooses the build"
+        )
         view = ProjectView(document.unwrap())
 
 
@@ -221,7 +223,7 @@ def _rye(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message
             del rye[key]
     if not len(rye):
         del document["tool"]["rye"]
-        yield _did("nothing was left in tool.rye; requirements.lock and requirements-dev.lock can go")
+        yield _did("tool.rye was removed; you can delete requirements.lock and requirements-dev.lock")
 
 
 def _pdm(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from msgspec import Struct
 from packaging.requirements import Requirement
@@ -13,7 +13,6 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE
 
 __all__ = [
     "ALWAYS",
-    "LAYOUTS",
     "Dependency",
     "Entries",
     "Index",
@@ -25,7 +24,6 @@ __all__ = [
 ]
 
 LayoutName = Literal["this-machine", "markers", "extras", "groups"]
-LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 
 
 class Scope(Struct, frozen=True):

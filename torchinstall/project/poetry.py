@@ -25,7 +25,7 @@ class PoetryProject(Struct):
     Attributes:
         project: keys of `[project]`; lists are tuples of texts.
         sources: (package, index name) of packages that Poetry took from a source of their own.
-        omitted: what cannot be said in standard metadata, one sentence each.
+        omitted: what cannot be written as standard metadata, one sentence each.
     """
 
     project: dict[str, Any] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class PoetryProject(Struct):
 
 
 def specifier(text: str) -> str | None:
-    """A Poetry constraint as a PEP 440 specifier: `^2.1` is `>=2.1,<3.0`; None where it cannot be said."""
+    """A Poetry constraint as a PEP 440 specifier: `^2.1` is `>=2.1,<3.0`; None where there is none."""
     parts = []
     for part in re.split(r"\s*,\s*|\s+(?=[<>=!~^])", text.strip()):
         found = _one(part.strip())
@@ -125,7 +125,7 @@ def _requirements(name: str, row: Any, found: PoetryProject) -> list[str]:
         return []
     spec = specifier(version)
     if spec is None:
-        found.omitted.append(f"{name} {version!r} cannot be said as a standard version bound")
+        found.omitted.append(f"{name} {version!r} cannot be written as a standard version bound")
         spec = ""
     if isinstance(source := table.get("source"), str):
         found.sources.append((canonicalize_name(name), source))

@@ -76,7 +76,7 @@ def choose(
     uses_gpu = _vendor(best.backend, catalog) is not None
     notes: tuple[Message, ...] = ()
     if not uses_gpu and plan.backend and _vendor(plan.backend, catalog) is not None:
-        lost = f"this machine could use {plan.backend}, and the project offers only {', '.join(names)}"
+        lost = f"this machine could use {plan.backend}, but the project offers only {', '.join(names)}"
         hint = _with_hint(f"{offers[0].scope.kind}s", (*names, plan.backend))
         if require_gpu:
             raise GpuUnavailableError(
@@ -104,7 +104,7 @@ def _without_choice(routes: tuple[Route, ...], plan: Plan, locked: Mapping[str, 
     names = [route.backend for route in routes]
     notes: tuple[Message, ...] = ()
     if names and plan.backend and not any(_accepted(name, plan, locked) for name in names):
-        text = f"the project takes {', '.join(names)}, and here " + "; ".join(_reasons(names, plan))
+        text = f"the project uses {', '.join(names)}, but on this machine " + "; ".join(_reasons(names, plan))
         hint = _with_hint("groups", ("cpu", names[0], plan.backend))
         notes = (Message(slug="project-for-another-machine", message=f"{text}; {hint}"),)
     first = routes[0] if routes else None
