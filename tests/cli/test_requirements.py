@@ -100,7 +100,7 @@ def test_what_goes_to_uv_as_it_is(tmp_path: Path, line: str, args: list[str]) ->
 def test_the_pytorch_index_is_ours_to_choose(tmp_path: Path, line: str) -> None:
     asked = read(tmp_path, line)
     assert asked.uv_args == []
-    assert [slug for slug, _ in asked.notes] == ["index-line-ignored"]
+    assert [note.slug for note in asked.notes] == ["index-line-ignored"]
     assert "secret" not in str(asked.notes)
 
 

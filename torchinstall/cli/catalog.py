@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import to_builtins
 
+from torchinstall.catalog.invariants import verify as problems_of
+from torchinstall.catalog.model import TABLES
+from torchinstall.catalog.tables import Tables
 from torchinstall.cli.app import LazyGroup
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import tables_text
 from torchinstall.cli.verb import GROUP_OPTIONS, Argument, Verb, global_options
 from torchinstall.core.errors import CatalogError, UsageError
-from torchinstall.core.request import Channel
-from torchinstall.planning.assemble import catalog_of
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
+from torchinstall.index.fetch import fetch_pages
+from torchinstall.planning.inputs import catalog_of
 from torchinstall.planning.online import live_options
 from torchinstall.planning.options import Options, PlanOptions
-from torchinstall.planning.request import index_base_of
-
-if TYPE_CHECKING:
-    from torchinstall.catalog.tables import Tables
 
 __all__ = ["SHOW", "UPDATE", "VERB", "VERIFY"]
 
@@ -35,7 +35,7 @@ class UpdateOptions(Options, frozen=True, kw_only=True):
     """The options of `catalog update`."""
 
     channel: Channel = "stable"
-    index_base: str = PlanOptions().index_base
+    index_base: str = DEFAULT_INDEX_BASE
     allow_insecure_host: tuple[str, ...] = ()
     json: bool = False
 
@@ -47,8 +47,6 @@ class VerifyOptions(Options, frozen=True, kw_only=True):
 
 
 def _tables(session: Session) -> Tables:
-    from torchinstall.catalog.tables import Tables
-
     tables = catalog_of(session.context).tables
     assert isinstance(tables, Tables)  # noqa: S101  # catalog_of makes no other
     return tables
@@ -56,8 +54,6 @@ def _tables(session: Session) -> Tables:
 
 def show(session: Session, options: ShowOptions) -> int:
     """Print each table's date, size and sources; of tables that are named, the rows too."""
-    from torchinstall.catalog.model import TABLES
-
     tables, wanted = _tables(session), options.tables
     known = [name.removesuffix(".json") for name in TABLES]
     for name in wanted:
@@ -84,22 +80,13 @@ def show(session: Session, options: ShowOptions) -> int:
 
 def update(session: Session, options: UpdateOptions) -> int:
     """Read the page of every package that moves with torch, for every backend that is still published."""
-    from torchinstall.index.fetch import fetch_pages
-
     console, context = session.console, session.context
     catalog = catalog_of(context)
     retired: Any = catalog.tables.retired
     backends = [name for name in catalog.known_backends() if not retired.get(name)]
     packages = [row.package for row in catalog.families if row.routed and row.pairing == "table"]
     keys = [(package, backend) for backend in backends for package in dict.fromkeys(["torch", *packages])]
-    live = live_options(
-        catalog,
-        context,
-        index_base=index_base_of(options.index_base, options.source("index_base")),
-        channel=options.channel,
-        refresh=True,
-        allow_insecure=options.allow_insecure_host,
-    )
+    live = live_options(catalog, context, PlanOptions.of(options, refresh=True))
     result = fetch_pages(keys, live, discover=True)
     for warning in result.warnings:
         console.warn(warning.slug, warning.message)
@@ -118,8 +105,6 @@ def update(session: Session, options: UpdateOptions) -> int:
 
 def verify(session: Session, options: VerifyOptions) -> int:
     """Print every contradiction in the tables; one is an error."""
-    from torchinstall.catalog.invariants import verify as problems_of
-
     tables = _tables(session)
     problems = problems_of(tables)
     session.console.partial["problems"] = [to_builtins(problem) for problem in problems]

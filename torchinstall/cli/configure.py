@@ -15,7 +15,7 @@ from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
-from torchinstall.planning.assemble import catalog_of
+from torchinstall.planning.inputs import catalog_of
 from torchinstall.project.configure import Configured, LayoutOf, Locker, configure
 from torchinstall.project.files import unified_diff
 from torchinstall.project.layouts import DEFAULT_INDEX, complete, current_layout

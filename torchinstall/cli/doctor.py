@@ -23,7 +23,7 @@ from torchinstall.doctor.model import Diagnosis, Environment
 from torchinstall.doctor.remedies import apply, safe_remedies
 from torchinstall.doctor.symptoms import Match, explain
 from torchinstall.install.verify import report_to_json
-from torchinstall.planning.assemble import catalog_of
+from torchinstall.planning.inputs import catalog_of
 from torchinstall.planning.options import MachineOptions, PlanOptions
 
 __all__ = ["VERB", "piped"]

@@ -17,8 +17,9 @@ from torchinstall.export.containers import container_machine
 from torchinstall.export.inputs import Locked, export_input, holds_credentials, title_of
 from torchinstall.export.resolve import resolve
 from torchinstall.install.uv import Uv
-from torchinstall.planning.assemble import Prepared, machine_of, prepare
+from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.context import Context
+from torchinstall.planning.inputs import machine_of
 from torchinstall.planning.options import PlanOptions
 from torchinstall.project.files import write_atomically
 from torchinstall.project.sync import choose_locked

@@ -1,4 +1,4 @@
-"""`torchinstall plan`: what `auto` would install, why, and why nothing else."""
+"""`torchinstall plan`: what `auto` would install, why, and why nothing else; for one machine or several."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from typing import Any, ClassVar
 
 from msgspec import structs
 
+from torchinstall.catalog.catalog import Catalog
 from torchinstall.cli.console import Session
+from torchinstall.cli.plan_text import fleet_text, fleet_to_json, plan_text
+from torchinstall.cli.text import wrapped
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
+from torchinstall.fleet.classes import Member, plan_fleet
+from torchinstall.index.fetch import fetch_pages
+from torchinstall.planner.explain import explain, why_not
+from torchinstall.planner.pages import wanted_pages
 from torchinstall.planning.assemble import prepare
+from torchinstall.planning.inputs import Inputs, catalog_of, collect_inputs
+from torchinstall.planning.online import live_options
 from torchinstall.planning.options import PlanOptions
 
-__all__ = ["VERB", "PlanVerbOptions"]
+__all__ = ["VERB"]
 
 
 class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
@@ -27,43 +36,84 @@ class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
 def run(session: Session, options: PlanVerbOptions) -> int:
     """Plan and print; an impossible plan is printed and then raised."""
     if len(options.machine) > 1:
-        from torchinstall.cli.fleet import run_fleet
-
-        return run_fleet(session, options)
+        return _several_machines(session, options)
     console = session.console
-    line = prepare(session.context, options, detail=console.detail)
+    prepared = prepare(session.context, options, detail=console.detail)
+    plan = prepared.plan
+    console.warn_all(plan.warnings)
+    explanation = _explanation(plan, options)
     if options.json:
-        console.partial = plan_to_json(line.plan)
-    error = line.plan.error
-    console.warn_all(line.plan.warnings)
-    said = _words(line.plan, options)
-    if options.json:
-        if said is not None:
-            console.partial["explanation"] = list(said)
-        if error is None:
+        console.partial = plan_to_json(plan)
+        if explanation is not None:
+            console.partial["explanation"] = list(explanation)
+        if plan.error is None:
             console.out_json(console.partial)
-    elif said is not None:
-        from torchinstall.cli.text import wrapped
-
-        console.out("\n".join(wrapped(sentence) for sentence in said))
+    elif explanation is not None:
+        console.out("\n".join(wrapped(sentence) for sentence in explanation))
     else:
-        from torchinstall.cli.plan_text import plan_text
-
-        console.out(plan_text(line.plan, line.machine))
-    if error is not None:
-        raise error
+        console.out(plan_text(plan, prepared.machine))
+    if plan.error is not None:
+        raise plan.error
     return 0
 
 
-def _words(plan: Plan, options: PlanVerbOptions) -> tuple[str, ...] | None:
-    """What `--explain` or `--why-not` asks for."""
-    from torchinstall.planner.explain import explain, why_not
+def _explanation(plan: Plan, options: PlanVerbOptions) -> tuple[str, ...] | None:
+    if options.explain is not None:
+        return explain(plan, options.explain)
+    return None if options.why_not is None else why_not(plan, options.why_not)
 
-    if (backend := options.explain) is not None:
-        return explain(plan, backend)
-    if (backend := options.why_not) is not None:
-        return why_not(plan, backend)
-    return None
+
+def _several_machines(session: Session, options: PlanVerbOptions) -> int:
+    """Plan for every `--machine` and print who gets which build: one for all, or the fewest that do.
+
+    Raises:
+        TorchInstallError: a file is not right, or nothing can be installed on one of the machines.
+    """
+    context, console = session.context, session.console
+    catalog = catalog_of(context)
+    version = options.python_version or context.python_version
+    collected = {
+        name: collect_inputs(
+            context,
+            structs.replace(options, machine=(name,), python_version=version),
+            detail=console.detail,
+            catalog=catalog,
+        )
+        for name in options.machine
+    }
+    members = tuple(Member(name, inputs.machine, inputs.target) for name, inputs in collected.items())
+    request = next(iter(collected.values())).request
+    known = _with_pages(session, options, tuple(collected.values()), catalog)
+    fleet = plan_fleet(request, members, known, today=context.today())
+    plans = [*(pair for group in fleet.groups for pair in group.plans), *fleet.impossible]
+    warnings = [(row.slug, f"{name}: {row.message}") for name, plan in plans for row in plan.warnings]
+    for slug, message in dict.fromkeys(warnings):
+        console.warn(slug, message)
+    console.partial = fleet_to_json(fleet)
+    if not options.json:
+        console.out(fleet_text(fleet))
+    for _, plan in fleet.impossible:
+        if plan.error is not None:
+            raise plan.error
+    if options.json:
+        console.out_json(console.partial)
+    return 0
+
+
+def _with_pages(
+    session: Session, options: PlanVerbOptions, collected: tuple[Inputs, ...], catalog: Catalog
+) -> Catalog:
+    """The catalog with every page that could change the plan of one of the machines."""
+    request = collected[0].request
+    keys = dict.fromkeys(
+        key for one in collected for key in wanted_pages(request, one.machine, one.target, catalog)
+    )
+    if not keys:
+        return catalog
+    result = fetch_pages(tuple(keys), live_options(catalog, session.context, options))
+    for trouble in result.warnings:
+        session.console.warn(trouble.slug, trouble.message)
+    return catalog.overlay(result.pages, result.hashes)
 
 
 def _blank() -> dict[str, Any]:
@@ -77,10 +127,10 @@ def _blank() -> dict[str, Any]:
 VERB = Verb(
     "plan",
     run,
-    summary="Say what auto would install on this machine, why, and why nothing else.",
+    options=PlanVerbOptions,
+    summary="Show what auto would install on this machine, why, and why nothing else.",
     more="Nothing is changed. Without REQ: torch and torchvision.",
     arguments=(REQS,),
-    options=PlanVerbOptions,
     examples=(
         ("torchinstall plan", "what would auto install here, and why?"),
         ("torchinstall plan --target-gpu 'NVIDIA H100' --target-driver 580", "for a server without its GPU"),

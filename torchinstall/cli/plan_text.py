@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from torchinstall.cli.text import columns, fields, heading, machine_text, wrapped
+from torchinstall.core.plan import Candidate, Plan, plan_to_json
 from torchinstall.core.versions import dotted_or_none
 
 if TYPE_CHECKING:
     from torchinstall.core.machine import Machine
-    from torchinstall.core.plan import Candidate, Plan
+    from torchinstall.fleet.classes import Fleet
     from torchinstall.install.transaction import Change
     from torchinstall.install.verify import Report
 
-__all__ = ["chosen_text", "outcome_text", "package_texts", "plan_text", "verify_text", "why_not_text"]
+__all__ = [
+    "chosen_text",
+    "fleet_text",
+    "fleet_to_json",
+    "outcome_text",
+    "package_texts",
+    "plan_text",
+    "verify_text",
+    "why_not_text",
+]
 
 
 _OF_MANY = ("no-gpu-of-vendor", "python-not-published", "backend-not-asked")
@@ -163,3 +173,50 @@ def outcome_text(status: str, plan: Plan, changes: tuple[Change, ...] | None) ->
 
 def _line(head: str, text: str) -> str:
     return wrapped(f"{click.style(head, fg='green', bold=True)} {text}", indent=2)
+
+
+FLEET_SCHEMA_VERSION = 1
+
+
+def fleet_text(fleet: Fleet) -> str:
+    """Who gets which build: one part a build, one line a machine."""
+    parts = []
+    number = sum(len(group.plans) for group in fleet.groups)
+    if len(fleet.groups) == 1 and number > 1:
+        parts.append(f"One build serves all {number} machines.")
+    elif fleet.groups:
+        parts.append(f"{len(fleet.groups)} builds serve {number} machines; fewer do not.")
+    for group in fleet.groups:
+        title = f"torch {group.torch}, backend {click.style(group.backend, fg='green', bold=True)}"
+        rows = [("installs", text) for text in package_texts(group.plans[0][1])]
+        rows += [("for", f"{name}: {_gpus(plan)}") for name, plan in group.plans]
+        parts.append(f"{heading(title)}\n{fields(rows)}")
+    if fleet.impossible:
+        rows = [(name, plan.error.message if plan.error else "no build") for name, plan in fleet.impossible]
+        parts.append(f"{heading('No build')}\n{fields(rows)}")
+    return "\n\n".join(parts)
+
+
+def _gpus(plan: Plan) -> str:
+    said = [f"{gpu.name or gpu.vendor} ({gpu.by if gpu.covered else 'not used'})" for gpu in plan.gpus]
+    return ", ".join(dict.fromkeys(said)) or "no GPU"
+
+
+def fleet_to_json(fleet: Fleet) -> dict[str, Any]:
+    """Groups with the plan of each of their machines, and the machines that no build serves."""
+    return {
+        "schema_version": FLEET_SCHEMA_VERSION,
+        "status": "impossible" if fleet.impossible else "ready",
+        "groups": [
+            {
+                "torch": group.torch,
+                "backend": group.backend,
+                "machines": [{"name": name, "plan": plan_to_json(plan)} for name, plan in group.plans],
+            }
+            for group in fleet.groups
+        ],
+        "impossible": [{"name": name, "plan": plan_to_json(plan)} for name, plan in fleet.impossible],
+        "error": None
+        if not fleet.impossible or fleet.impossible[0][1].error is None
+        else fleet.impossible[0][1].error.to_json(),
+    }

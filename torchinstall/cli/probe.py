@@ -6,7 +6,7 @@ from torchinstall.cli.console import Session
 from torchinstall.cli.text import machine_text
 from torchinstall.cli.verb import Verb
 from torchinstall.core.machine import machine_to_json
-from torchinstall.planning.assemble import probed
+from torchinstall.planning.inputs import probed
 from torchinstall.planning.options import Options
 
 __all__ = ["VERB"]

@@ -23,8 +23,8 @@ from torchinstall.install.uv import run_uv
 from torchinstall.install.verify import Checklist, checklist_of
 from torchinstall.install.verify import verify as verify_installed
 from torchinstall.planner.selection import plan
-from torchinstall.planning.assemble import Inputs, collect_inputs
 from torchinstall.planning.context import Context
+from torchinstall.planning.inputs import Inputs, collect_inputs
 from torchinstall.planning.options import PlanOptions
 
 __all__ = ["collect", "surroundings"]

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from torchinstall.catalog.model import Confidence, Wheels
 from torchinstall.core.errors import UsageError
@@ -85,6 +84,8 @@ def named_wheels(urls: Iterable[str]) -> LocalWheels:
     Raises:
         UsageError: `wheel-not-found`.
     """
+    from urllib.request import url2pathname  # it brings in ssl
+
     rows: dict[tuple[_Row, str, Confidence], set[str]] = {}
     notes: list[str] = []
     for url in urls:

@@ -11,39 +11,30 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct, field
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.messages import Message
 from torchinstall.core.redact import redact
-from torchinstall.core.request import requirement
+from torchinstall.core.request import Requirement, requirement
 from torchinstall.index.urls import pytorch_index
+from torchinstall.index.wheel_names import parse_name
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-if TYPE_CHECKING:
-    from torchinstall.core.request import Requirement
-
-__all__ = [
-    "URL",
-    "ParsedRequirements",
-    "Reader",
-    "is_path",
-    "lines",
-    "parse_requirement",
-    "read_text",
-    "read_toml",
-    "split_option",
-    "wheel_name",
-]
-
+__all__ = ["ParsedRequirements", "Reader", "read_toml"]
 
 _NAMED = re.compile(r"([A-Za-z0-9][\w.-]*(?:\[[^\]]*\])?)\s*@\s*(\S+?)(\s+;.*)?")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_URL = re.compile(r"(?:[a-z]+\+)?[a-z]+://", re.IGNORECASE)
+_PATH = re.compile(r"[./~]|[A-Za-z]:[\\/]|.*\.whl$")
+_COMMENT = re.compile(r"(^|\s)#.*$")
 
 _TO_UV = {
     "-i": "--default-index",
@@ -51,13 +42,21 @@ _TO_UV = {
     "--default-index": "--default-index",
     "--extra-index-url": "--index",
     "--index": "--index",
+    "-f": "--find-links",
+    "--find-links": "--find-links",
     "--no-binary": "--no-binary",
     "--only-binary": "--only-binary",
     "--trusted-host": "--allow-insecure-host",
 }
-"""Options of a requirements file and the option of `uv pip install` that means the same."""
+"""Options of a requirements file with a value, and the option of `uv pip install` that means the same."""
 
-_INDEXES = frozenset({"--default-index", "--index"})
+_SOURCES = frozenset({"--default-index", "--index", "--find-links"})
+
+_SWITCHES = {
+    "--pre": ("--prerelease", "allow"),
+    "--no-index": ("--no-index",),
+    "--prefer-binary": (),  # uv prefers the wheels of a version anyway
+}
 
 
 class ParsedRequirements(Struct, kw_only=True):
@@ -66,7 +65,7 @@ class ParsedRequirements(Struct, kw_only=True):
     Attributes:
         constraint_files: paths of the files that `constraints` come from.
         uv_args: what goes to uv as it is: editables, folders, the user's own indexes.
-        notes: (slug, message) of lines that were left out on purpose.
+        notes: of lines that are omitted on purpose.
     """
 
     requirements: list[Requirement] = field(default_factory=list)
@@ -74,30 +73,7 @@ class ParsedRequirements(Struct, kw_only=True):
     find_links: list[str] = field(default_factory=list)
     uv_args: list[str] = field(default_factory=list)
     constraint_files: list[str] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
-
-
-def parse_requirement(text: str, where: str) -> Requirement:
-    """Parse one requirement.
-
-    Args:
-        text: PEP 508.
-        where: whose it is, for the message.
-
-    Raises:
-        UsageError: it does not parse.
-    """
-    try:
-        return requirement(text)
-    except ValueError as error:  # packaging's InvalidRequirement is one
-        why = str(error).splitlines()[0].rstrip(".")
-        raise UsageError(
-            "bad-requirement",
-            f"{text!r} ({where}) is not a requirement",
-            wanted="a requirement such as torch, 'torch>=2.6' or 'torch==2.9.*'",
-            found=why,
-            hints=("quote it, so that the shell leaves < and > alone: 'torch<2.10'",),
-        ) from error
+    notes: list[Message] = field(default_factory=list)
 
 
 class Reader:
@@ -138,146 +114,123 @@ class Reader:
             self.parsed.constraint_files.append(str(path))
         outer, self._in_constraints = self._in_constraints, constraints
         self._open.append(path)
-        for number, line in lines(read_text(path)):
-            where = f"{path.name} line {number}"
-            self._line(self._expanded(line, where), where, path, constraints=constraints)
+        for number, line in _lines(_read_text(path)):
+            source = f"{path.name} line {number}"
+            self._line(self._expanded(line, source), source, path.parent)
         self._open.pop()
         self._in_constraints = outer
 
     def _pyproject(self, path: Path) -> None:
         if not path.is_file():
-            read_text(path)
+            _read_text(path)
         project = read_toml(path).get("project")
         rows = project.get("dependencies", []) if isinstance(project, dict) else []
         if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
             raise UsageError(
-                "bad-requirements-file", f"project.dependencies in {path} is not a list of texts"
+                "bad-requirements-file", f"project.dependencies in {path} is not a list of strings"
             )
         for row in rows:
             self._requirement(row, str(path), path.parent)
 
-    def _expanded(self, line: str, where: str) -> str:
+    def _expanded(self, line: str, source: str) -> str:
         def value(match: re.Match[str]) -> str:
-            found = self.env.get(match[1])
-            if found is None:
+            if match[1] not in self.env:
                 raise UsageError(
                     "bad-requirements-file",
-                    f"{where} names a variable that is not set",
+                    f"{source} uses a variable that is not set",
                     wanted=f"{match[1]} in the environment",
                     found="nothing",
                 )
-            return found
+            return self.env[match[1]]
 
         return _VARIABLE.sub(value, line)
 
-    def _line(self, line: str, where: str, path: Path, *, constraints: bool) -> None:
+    def _line(self, line: str, source: str, base: Path) -> None:
         if line.startswith("-"):
-            name, value = split_option(line)
-            self._option(name, value, where, path, constraints=constraints)
-            return
-        if re.search(r"\s--(hash|config-settings|global-option)\b", line):
+            self._option(*_split_option(line), source, base)
+        elif re.search(r"\s--(hash|config-settings|global-option)\b", line):
             raise UsageError(
                 "requirement-option",
-                f"{where} has an option that cannot be kept",
+                f"{source} has an option that cannot be kept",
                 wanted="requirements without --hash and build options",
                 found=line[:100],
-                hints=("leave the hashes out, or pin with -c and let the index vouch for its files",),
+                hints=("omit the hashes, or pin versions with -c and trust the index for its files",),
             )
-        if constraints:
-            self.parsed.constraints.append(parse_requirement(line, where))
+        elif self._in_constraints:
+            self.parsed.constraints.append(_parse(line, source))
         else:
-            self._requirement(line, where, path.parent)
+            self._requirement(line, source, base)
 
-    def _option(self, option: str, value: str, where: str, path: Path, *, constraints: bool) -> None:
-        parsed = self.parsed
-        if option in ("-r", "--requirement"):
-            self.file(value, constraints=constraints, base=path.parent)
-        elif option in ("-c", "--constraint"):
-            self.file(value, constraints=True, base=path.parent)
+    def _option(self, option: str, value: str, source: str, base: Path) -> None:
+        parsed, for_uv = self.parsed, _TO_UV.get(option)
+        if option in ("-r", "--requirement", "-c", "--constraint"):
+            is_constraint = option in ("-c", "--constraint")
+            self.file(value, constraints=is_constraint or self._in_constraints, base=base)
         elif option in ("-e", "--editable"):
-            parsed.uv_args += ["--editable", self._local(value, path.parent)]
-        elif option in ("-f", "--find-links"):
-            self._find_links(value, where, path.parent)
-        elif option == "--pre":
-            parsed.uv_args += ["--prerelease", "allow"]
-        elif option == "--no-index":
-            parsed.uv_args.append("--no-index")
-        elif option == "--prefer-binary":
-            pass  # uv prefers wheels of a version anyway
-        elif option in _TO_UV:
-            self._for_uv(_TO_UV[option], value, where)
+            parsed.uv_args += ["--editable", self._local(value, base)]
+        elif option in _SWITCHES:
+            parsed.uv_args += _SWITCHES[option]
+        elif for_uv in _SOURCES and self._is_torch_index(value):
+            message = f"{source} names {redact(value)}; torchinstall chooses the PyTorch index itself"
+            parsed.notes.append(Message("index-line-ignored", message))
+        elif for_uv == "--find-links" and not _URL.match(value):
+            parsed.find_links.append(self._local(value, base))
+        elif for_uv is not None:
+            parsed.uv_args += [for_uv, value]
         else:
             raise UsageError(
                 "requirement-option",
-                f"{where} has an option that torchinstall does not know",
+                f"{source} has an option that torchinstall does not know",
                 wanted="-r, -c, -e, -f, --index-url, --extra-index-url, --pre, --no-binary or --only-binary",
                 found=option,
             )
-
-    def _for_uv(self, option: str, value: str, where: str) -> None:
-        if option in _INDEXES and self._is_torch_index(value):
-            self._left_out(value, where)
-        else:
-            self.parsed.uv_args += [option, value]
-
-    def _find_links(self, value: str, where: str, base: Path) -> None:
-        if self._is_torch_index(value):
-            self._left_out(value, where)
-        elif URL.match(value):
-            self.parsed.uv_args += ["--find-links", value]
-        else:
-            self.parsed.find_links.append(self._local(value, base))
-
-    def _left_out(self, value: str, where: str) -> None:
-        self.parsed.notes.append(
-            (
-                "index-line-ignored",
-                f"{where} names {redact(value)}; torchinstall chooses the PyTorch index itself",
-            )
-        )
 
     def _is_torch_index(self, url: str) -> bool:
         found = pytorch_index(url, index_base=self.index_base)
         return found is not None and found.certain
 
-    def _requirement(self, text: str, where: str, base: Path) -> None:
+    def _requirement(self, text: str, source: str, base: Path) -> None:
         if (named := _NAMED.fullmatch(text)) is not None:
-            text = f"{named[1]} @ {self._file_url(named[2], base)}{named[3] or ''}"
-        elif URL.match(text) or is_path(text):
-            place = text if URL.match(text) else self._local(text, base)
-            name = wheel_name(place)
-            if name is None:
-                self.parsed.uv_args.append(place)
+            text = f"{named[1]} @ {self._url(named[2], base)}{named[3] or ''}"
+        elif _URL.match(text) or _PATH.match(text):
+            file = unquote(urlsplit(text).path) if _URL.match(text) else text.replace("\\", "/")
+            wheel = parse_name(file.rpartition("/")[2])
+            if wheel is None:
+                self.parsed.uv_args.append(self._local(text, base))
                 return
-            text = f"{name} @ {place if URL.match(place) else Path(place).as_uri()}"
-        self.parsed.requirements.append(parse_requirement(text, where))
+            text = f"{wheel.project} @ {self._url(text, base)}"
+        self.parsed.requirements.append(_parse(text, source))
 
-    def _file_url(self, place: str, base: Path) -> str:
-        """What follows `name @`: a URL as it is, a path (also after `file:`) as an absolute one."""
-        if place.startswith("file:") and not place.startswith("file://"):
-            from urllib.request import url2pathname
+    def _url(self, location: str, base: Path) -> str:
+        """A URL as it is, a path (also after `file:`) as the URL of an absolute one."""
+        if location.startswith("file:") and not location.startswith("file://"):
+            from urllib.request import url2pathname  # it brings in ssl
 
-            place = url2pathname(place.removeprefix("file:"))
-        return place if URL.match(place) else Path(self._local(place, base)).as_uri()
+            location = url2pathname(location.removeprefix("file:"))
+        return location if _URL.match(location) else Path(self._local(location, base)).as_uri()
 
     def _local(self, value: str, base: Path) -> str:
         """A path or URL; relative paths start at the file's folder, else where the command was typed."""
-        if URL.match(value):
+        if _URL.match(value):
             return value
         beside = base / Path(value).expanduser()
         return str((beside if beside.exists() else self.cwd / Path(value).expanduser()).resolve())
 
 
-_COMMENT = re.compile(r"(^|\s)#.*$")
-URL = re.compile(r"(?:[a-z]+\+)?[a-z]+://", re.IGNORECASE)
+def _parse(text: str, source: str) -> Requirement:
+    try:
+        return requirement(text)
+    except ValueError as error:  # packaging's InvalidRequirement is one
+        raise UsageError(
+            "bad-requirement",
+            f"{text!r} ({source}) is not a requirement",
+            wanted="a requirement such as torch, 'torch>=2.6' or 'torch==2.9.*'",
+            found=str(error).splitlines()[0].rstrip("."),
+            hints=("quote it, so that the shell does not interpret < and >: 'torch<2.10'",),
+        ) from error
 
 
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -312,50 +265,25 @@ def read_toml(path: Path) -> dict[str, Any]:
     return table
 
 
-def lines(text: str) -> list[tuple[int, str]]:
+def _lines(text: str) -> list[tuple[int, str]]:
     """Logical lines with the number of their first physical line: continued ones joined, comments gone."""
     found: list[tuple[int, str]] = []
     joined, start = "", 0
-    for number, physical in enumerate(text.splitlines(), 1):
+    for number, physical in enumerate([*text.splitlines(), ""], 1):
         start = start or number
         if physical.endswith("\\") and not physical.lstrip().startswith("#"):
             joined += physical[:-1] + " "
             continue
-        line = _COMMENT.sub("", joined + physical).strip()
-        if line:
+        if line := _COMMENT.sub("", joined + physical).strip():
             found.append((start, line))
         joined, start = "", 0
-    if joined.strip():
-        found.append((start, joined.strip()))
     return found
 
 
-def split_option(line: str) -> tuple[str, str]:
+def _split_option(line: str) -> tuple[str, str]:
     """`--index-url=URL`, `--index-url URL`, `-rfile` and `-r file` as (option, value)."""
     first, *rest = shlex.split(line)
     if first.startswith("--"):
         option, equals, value = first.partition("=")
         return option, value if equals else " ".join(rest)
     return first[:2], first[2:].lstrip("=") or " ".join(rest)
-
-
-def is_path(text: str) -> bool:
-    """Whether a requirement is a path and no name."""
-    return (
-        text.startswith((".", "/", "~"))
-        or text.endswith(".whl")
-        or re.match(r"[A-Za-z]:[\\/]", text) is not None
-    )
-
-
-def wheel_name(place: str) -> str | None:
-    """The project that a path or URL of a wheel names; None where it is no wheel."""
-    from urllib.parse import unquote, urlsplit
-
-    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
-    file = unquote(urlsplit(place).path if URL.match(place) else place).replace("\\", "/").rpartition("/")[2]
-    try:
-        return parse_wheel_filename(file)[0] if file.endswith(".whl") else None
-    except InvalidWheelFilename:
-        return None

@@ -1,0 +1,251 @@
+"""What a plan is made from: options made into machine, target, catalog and request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from msgspec import Struct, structs
+
+from torchinstall.catalog.catalog import Catalog, load_catalog
+from torchinstall.core.errors import TorchInstallError, UsageError
+from torchinstall.core.machine import Machine, decode_machine
+from torchinstall.core.messages import Message
+from torchinstall.core.request import Request, canonical_name
+from torchinstall.core.tags import foreign_target, platform_tags
+from torchinstall.core.target import Target
+from torchinstall.index.find_links import local_wheels, named_wheels
+from torchinstall.install.environment import PythonEnvironment, locate, require_changeable
+from torchinstall.install.uv import Uv
+from torchinstall.planning.context import Context
+from torchinstall.planning.options import MachineOptions, PlanOptions
+from torchinstall.planning.request import request_of
+from torchinstall.probe.detect import probe_machine
+from torchinstall.probe.recording import folder_system, record_machine
+
+__all__ = ["Inputs", "Purpose", "catalog_of", "collect_inputs", "machine_of", "probed"]
+
+Purpose = Literal["install", "plan", "examine"]
+"""What the target is for: to be changed, to be planned for (it need not be here), or to be looked at."""
+
+
+class Inputs(Struct, frozen=True, kw_only=True):
+    """What a plan is made from.
+
+    Attributes:
+        uv_args: for uv as they are: what followed `--`, editables, the user's own indexes.
+        constraint_files: paths, for uv.
+        notes: what was omitted on purpose.
+        place: where it is installed; None for a target that is not here.
+        uv: what will install; None where nothing can be installed.
+    """
+
+    machine: Machine
+    target: Target
+    catalog: Catalog
+    request: Request
+    uv_args: tuple[str, ...] = ()
+    constraint_files: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
+    place: PythonEnvironment | None = None
+    uv: Uv | None = None
+
+
+def collect_inputs(
+    context: Context,
+    options: PlanOptions,
+    *,
+    detail: Callable[[str], None],
+    purpose: Purpose = "plan",
+    machine: Machine | None = None,
+    catalog: Catalog | None = None,
+) -> Inputs:
+    """Bring together what a plan is made from.
+
+    Args:
+        context: the doors.
+        options: of the verb.
+        detail: told what is read, for `-v`.
+        purpose: what the target is for.
+        machine: the machine to plan for, instead of the one that the options name.
+        catalog: one that was loaded before.
+
+    Raises:
+        TorchInstallError: the machine, the target or what was asked for is not right.
+    """
+    catalog = catalog or catalog_of(context)
+    with ThreadPoolExecutor(1) as pool:
+        # Most of this is waiting for the interpreter to answer; meanwhile the machine is probed.
+        locating = pool.submit(_locate, context, options, catalog)
+        seen = machine_of(context, options) if machine is None else machine
+        request, asked = request_of(options, context, seen, catalog)
+    described = machine is not None or bool(options.machine) or options.root is not None
+    if purpose == "plan":
+        place, uv, target = _target_to_plan(locating.result, context, options, seen, described=described)
+    else:
+        located = locating.result()
+        if located is None:
+            raise TypeError("a Python that was only described cannot be installed into")
+        place, uv = located
+        target = place.target
+        if purpose == "install":
+            _require_installable(place, context, options, seen if described else None)
+    return Inputs(
+        machine=seen,
+        target=target,
+        catalog=_with_wheels(catalog, request, detail),
+        request=request,
+        uv_args=tuple(asked.uv_args),
+        constraint_files=tuple(asked.constraint_files),
+        notes=tuple(asked.notes),
+        place=place,
+        uv=uv,
+    )
+
+
+def catalog_of(context: Context) -> Catalog:
+    """The tables (shipped, or of `TORCHINSTALL_CATALOG_DIR`) and the packages of configuration files."""
+    directory = context.env.get("TORCHINSTALL_CATALOG_DIR")
+    return load_catalog(context.path(directory) if directory else None, families=context.families)
+
+
+def _with_wheels(catalog: Catalog, request: Request, detail: Callable[[str], None]) -> Catalog:
+    """The catalog with the wheels of `--find-links`, and those asked for by path or URL, on top."""
+    named = [
+        item.url
+        for item in request.requirements
+        if item.url and catalog.family(canonical_name(item.name)) is not None
+    ]
+    if not (request.find_links or named):
+        return catalog
+    found = (local_wheels(request.find_links), named_wheels(named))
+    for part in found:
+        for note in part.notes:
+            detail(note)
+    return Catalog(catalog.tables, local=tuple(row for part in found for row in part.wheels))
+
+
+def probed(context: Context, root: str | None = None, record: str | None = None) -> Machine:
+    """The machine of `--root`, or this one; `--record` keeps everything that was read of it.
+
+    Raises:
+        UsageError: the folder of `--root` is not there, or that of `--record` is not empty.
+    """
+    system = context.system(context.env) if root is None else folder_system(context.path(root))
+    return probe_machine(system) if record is None else record_machine(system, context.path(record))
+
+
+def machine_of(context: Context, options: MachineOptions) -> Machine:
+    """The machine of `--machine FILE` (`-`: stdin), of `--root`, or this one.
+
+    Raises:
+        UsageError: the file cannot be read or is not a machine file, or there is more than one.
+    """
+    names = options.machine
+    if len(names) > 1:
+        raise UsageError(
+            "several-machines",
+            "this needs one machine",
+            wanted="--machine once",
+            found=f"{len(names)} machine files",
+            hints=("torchinstall plan --machine A --machine B plans for several",),
+        )
+    return _read_machine(context, names[0]) if names else probed(context, options.root)
+
+
+def _read_machine(context: Context, name: str) -> Machine:
+
+    if name == "-":
+        return decode_machine(context.stdin.read(), "stdin")
+    path = context.path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "bad-machine-file",
+            f"the machine file {path} cannot be read",
+            wanted="the JSON that `torchinstall probe --json` prints",
+            found=getattr(error, "strerror", None) or str(error),
+            hints=("torchinstall probe --json > machine.json",),
+        ) from error
+    return decode_machine(text, str(path))
+
+
+def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[PythonEnvironment, Uv] | None:
+    """The environment and the uv that will serve it; None where a Python was described instead."""
+    if options.python_version is not None:
+        return None
+    uv = context.find_uv(context.env)
+    place = locate(
+        context.env,
+        uv=uv.path,
+        family=frozenset(row.package for row in catalog.families),
+        python=options.python,
+        venv=options.venv,
+        system=options.system,
+        cwd=context.cwd,
+    )
+    return place, uv
+
+
+def _require_installable(
+    place: PythonEnvironment, context: Context, options: PlanOptions, described: Machine | None
+) -> None:
+    """The environment may be changed, and a described machine is of its platform.
+
+    Raises:
+        TargetError: it must not be changed.
+        UsageError: a machine of another platform was described.
+    """
+    require_changeable(place, context.env, options.rest)
+    target = place.target
+    if described is not None and (described.os, described.arch) != (target.os, target.arch):
+        raise UsageError(
+            "machine-elsewhere",
+            "what was planned for that machine cannot be installed on this one",
+            wanted=f"a machine file for {target.os} on {target.arch}",
+            found=f"{described.os} on {described.arch} ({options.source('machine')})",
+            hints=("torchinstall plan --machine FILE plans for it",),
+        )
+
+
+def _target_to_plan(
+    located: Callable[[], tuple[PythonEnvironment, Uv] | None],
+    context: Context,
+    options: PlanOptions,
+    machine: Machine,
+    *,
+    described: bool,
+) -> tuple[PythonEnvironment | None, Uv | None, Target]:
+    """The target of a plan: a Python that was described, else the environment that `auto` would take.
+
+    A machine that was described is not this one. Its own libc decides, nothing is known to be installed on
+    it, and where it has another platform only the Python version of the environment here counts.
+    """
+    try:
+        there = located()
+    except TorchInstallError as error:
+        named = any(options.is_set(name) for name in ("python", "venv", "system"))
+        if named or not (described or error.slug == "no-environment"):
+            raise
+        why = f"the Python that runs torchinstall, for want of another: {error.message}"
+        return None, None, structs.replace(foreign_target(machine, context.python_version), why=why)
+    if there is None:
+        return None, None, foreign_target(machine, options.python_version or context.python_version)
+    place, uv = there
+    target = place.target
+    if not described:
+        return place, uv, target
+    if (machine.os, machine.arch) != (target.os, target.arch):
+        why = f"the Python version of {target.prefix}, for the machine that was described"
+        return None, None, structs.replace(foreign_target(machine, target.python_version), why=why)
+    libc, os_version = machine.libc or target.libc, machine.os_version or target.os_version
+    target = structs.replace(
+        target,
+        libc=libc,
+        os_version=os_version,
+        platform_tags=platform_tags(target.os, target.arch, libc, os_version),
+        installed=(),
+    )
+    return place, uv, target
