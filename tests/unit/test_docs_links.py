@@ -6,7 +6,13 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "tests" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+HOUSE = [ROOT / "CONTRIBUTING.md", ROOT / "tests" / "README.md", ROOT / "docs/explanation/architecture.md"]
 
 
 def links(page: Path) -> set[Path]:
@@ -25,3 +31,17 @@ def test_no_link_leads_nowhere() -> None:
 def test_the_index_names_every_page() -> None:
     index = ROOT / "docs" / "README.md"
     assert {page for page in PAGES if ROOT / "docs" in page.parents} - links(index) == {index}
+
+
+def test_every_module_that_the_pages_for_contributors_name_is_there() -> None:
+    named = {
+        (page.name, path)
+        for page in HOUSE
+        for path in re.findall(r"`([\w./*-]+/[\w./*-]*)`", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 40
+    assert {
+        (page, path)
+        for page, path in named
+        if not any(ROOT.glob(path)) and not any((ROOT / "torchinstall").glob(path))
+    } == set()
