@@ -11,8 +11,8 @@ from typing import Any
 
 from msgspec import structs
 
-from torchinstall.cli import main
-from torchinstall.planning.context import Context, process_context
+from torchinstall.cli import main, process_context
+from torchinstall.planning.context import Context
 
 __all__ = ["RunResult", "context", "run"]
 

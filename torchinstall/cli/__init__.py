@@ -5,18 +5,26 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import time
+import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+from click.shell_completion import shell_complete
+
+from torchinstall.cli.app import build
+from torchinstall.cli.console import Console, Session
+from torchinstall.cli.verb import SOURCES
 from torchinstall.core.errors import TorchInstallError, UsageError
+from torchinstall.planning.context import Context
 
 if TYPE_CHECKING:
-    import click
+    from torchinstall.install.uv import Uv
+    from torchinstall.probe.system import System
 
-    from torchinstall.cli.console import Console, Session
-    from torchinstall.planning.context import Context
-
-__all__ = ["main"]
+__all__ = ["main", "process_context"]
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
@@ -31,32 +39,33 @@ def main(
 
     Args:
         argv: arguments without the program's name; None: those of this process.
-        context: the doors of the run; None: those of this process.
+        context: the environment of the run; None: that of this process.
         table: the verbs; None: `app.COMMANDS`.
 
     Returns:
         The exit code (`docs/reference/exit-codes.md`).
     """
-    from torchinstall.cli.console import Console, Session
-    from torchinstall.planning.context import process_context
-
     arguments = list(sys.argv[1:] if argv is None else argv)
     if context is None:
         # The process is ours and ends soon: looking for cycles of garbage costs more than they do.
         gc.disable()
         context = process_context()
     console = Console(context.stdout, context.stderr, context.env)
-    console.json = _wants_json(arguments, context.env.get("TORCHINSTALL_JSON", ""))
+    # A failure before any flag was read must speak JSON too.
+    before_rest = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    variable = context.env.get("TORCHINSTALL_JSON", "").lower()
+    console.json = "--json" in before_rest or variable in ("1", "true", "t", "yes", "y", "on")
     try:
         try:
             code = _dispatch(arguments, Session(context, console), table)
-        except (KeyboardInterrupt, BrokenPipeError):
+        except (KeyboardInterrupt, BrokenPipeError, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001  # this is the place where every error ends
             code = _failed(error, console)
         console.flush()
     except KeyboardInterrupt:
-        code = _interrupted(console)
+        console.fail(TorchInstallError("interrupted", "stopped by Ctrl-C"), exit_code=INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has seen enough. The interpreter would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,20 +73,40 @@ def main(
     return code
 
 
+def process_context() -> Context:
+    """The context as this process sees it."""
+    return Context(
+        env=dict(os.environ),
+        cwd=Path.cwd(),
+        stdin=sys.stdin,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        system=_this_machine,
+        find_uv=_find_uv,
+        now=time.time,
+        python_version=".".join(map(str, sys.version_info[:3])),
+    )
+
+
+def _this_machine(env: Mapping[str, str]) -> System:
+    from torchinstall.probe.real import real_system  # `--version` needs neither this nor uv
+
+    return real_system(env)
+
+
+def _find_uv(env: Mapping[str, str]) -> Uv:
+    from torchinstall.install.uv import find_uv
+
+    return find_uv(env)
+
+
 def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[str, str]] | None) -> int:
-    import click
-
-    from torchinstall.cli.app import build
-
     app = build(table)
     if instruction := session.context.env.get("_TORCHINSTALL_COMPLETE"):
-        from click.shell_completion import shell_complete
-
         return shell_complete(app, {"obj": session}, "torchinstall", "_TORCHINSTALL_COMPLETE", instruction)
     try:
-        with app.make_context(
-            "torchinstall", arguments, obj=session, color=session.console.stdout_colour
-        ) as ctx:
+        colour = session.console.stdout_colour
+        with app.make_context("torchinstall", arguments, obj=session, color=colour) as ctx:
             result = app.invoke(ctx)
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -88,64 +117,31 @@ def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[
 
 def _usage_error(error: click.UsageError) -> UsageError:
     """Put click's complaint about the command line into our shape."""
-    import click
-
     command = error.ctx.command_path if error.ctx is not None else "torchinstall"
-    message = error.format_message().rstrip(".")
-    hints = (f"{command} --help",)
+    slug, message = "bad-usage", error.format_message().rstrip(".")
+    wanted = found = None
     if isinstance(error, click.NoSuchOption):
+        slug, message = "unknown-option", f"{command} has no option {error.option_name}"
         wanted = ", ".join(error.possibilities or ()) or None
-        return UsageError(
-            "unknown-option", f"{command} has no option {error.option_name}", wanted=wanted, hints=hints
-        )
-    if isinstance(error, click.MissingParameter):
-        return UsageError("missing-argument", message, hints=hints)
-    if isinstance(error, click.BadParameter):
-        return UsageError("bad-value", message, found=_whose(error), hints=hints)
-    return UsageError("bad-usage", message, hints=hints)
-
-
-def _whose(error: click.BadParameter) -> str | None:
-    """Who gave a value that is not right, where that was not the command line."""
-    from torchinstall.cli.verb import SOURCES
-
-    name = error.param.name if error.param is not None else None
-    source: str = error.ctx.meta.get(SOURCES, {}).get(name, "") if error.ctx is not None else ""
-    return f"a value from the {source}" if source and not source.startswith("flag") else None
+    elif isinstance(error, click.MissingParameter):
+        slug = "missing-argument"
+    elif isinstance(error, click.BadParameter):
+        slug = "bad-value"
+        name = error.param.name if error.param is not None else None
+        source = error.ctx.meta.get(SOURCES, {}).get(name, "flag") if error.ctx is not None else "flag"
+        found = None if source.startswith("flag") else f"a value from the {source}"
+    return UsageError(slug, message, wanted=wanted, found=found, hints=(f"{command} --help",))
 
 
 def _failed(error: BaseException, console: Console) -> int:
-    if isinstance(error, SystemExit):
-        raise error
-    if not isinstance(error, TorchInstallError):
-        if console.verbose:
-            import traceback
-
-            console.say("".join(traceback.format_exception(error)).rstrip())
-        error = TorchInstallError(
-            "internal-error",
-            f"torchinstall itself failed: {type(error).__name__}: {error}",
-            hints=(
-                "run the same command with -v for the traceback, and report both"
-                if not console.verbose
-                else "report the traceback above with the output of `torchinstall probe --json --anonymous`",
-            ),
-        )
-    elif console.verbose > 1:
-        import traceback
-
+    expected = isinstance(error, TorchInstallError)
+    if console.verbose > int(expected):
         console.say("".join(traceback.format_exception(error)).rstrip())
+    if not isinstance(error, TorchInstallError):
+        hint = "run the same command with -v for the traceback, and report both"
+        if console.verbose:
+            hint = "report the traceback above with the output of `torchinstall probe --json --anonymous`"
+        message = f"torchinstall itself failed: {type(error).__name__}: {error}"
+        error = TorchInstallError("internal-error", message, hints=(hint,))
     console.fail(error)
     return error.exit_code
-
-
-def _interrupted(console: Console) -> int:
-    error = TorchInstallError("interrupted", "stopped by Ctrl-C")
-    console.fail(error, exit_code=INTERRUPTED)
-    return INTERRUPTED
-
-
-def _wants_json(arguments: Sequence[str], variable: str) -> bool:
-    """Whether a failure before any flag was read must speak JSON too."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    return "--json" in arguments[:end] or variable.lower() in ("1", "true", "t", "yes", "y", "on")

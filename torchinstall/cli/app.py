@@ -1,19 +1,24 @@
-"""The table of verbs, and the group that imports a verb only when it is typed."""
+"""The table of verbs, the group that imports a verb only when it is typed, and shell completion."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
 from torchinstall import __version__
 from torchinstall.cli.console import Session
-from torchinstall.cli.verb import GROUP_OPTIONS, global_options, write_sections
+from torchinstall.cli.verb import GROUP_OPTIONS, Argument, Verb, global_options, write_sections
 from torchinstall.core.errors import UsageError
+from torchinstall.planning.options import Options
 
-__all__ = ["COMMANDS", "LazyGroup", "Row", "build"]
+__all__ = ["COMMANDS", "COMPLETION", "LazyGroup", "Row", "build"]
 
 Row = tuple[str, str]
 """Where the verb is (`module:attribute`) and its one line of help."""
@@ -32,7 +37,7 @@ COMMANDS: dict[str, Row] = {
     "export": ("torchinstall.cli.export:VERB", "Write the plan down for pip, Poetry, Docker and others."),
     "bundle": ("torchinstall.cli.bundle:VERB", "Fetch all that a machine without a network needs."),
     "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or verify what is known about builds."),
-    "completion": ("torchinstall.cli.completion:VERB", "Print the completion script for a shell."),
+    "completion": ("torchinstall.cli.app:COMPLETION", "Print the completion script for a shell."),
 }
 """Every verb: a new one is its file and one row here."""
 
@@ -71,8 +76,6 @@ class LazyGroup(click.Group):
         """
         name = args[0]
         if name not in self.table and not ctx.resilient_parsing:
-            import difflib
-
             close = difflib.get_close_matches(name, self.table, n=3)
             raise UsageError(
                 "unknown-verb",
@@ -116,9 +119,6 @@ def build(table: Mapping[str, Row] | None = None) -> LazyGroup:
 
 def _catalog_date() -> str:
     """When the shipped tables were made, from the head of the largest; reading it whole would cost more."""
-    import re
-    from pathlib import Path
-
     table = Path(__file__).parents[1] / "catalog" / "data" / "wheels.json"
     try:
         with table.open(encoding="utf-8") as file:
@@ -134,3 +134,37 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
         assert session is not None  # noqa: S101  # main sets it
         session.console.out(f"torchinstall {__version__}{_catalog_date()}")
         ctx.exit()
+
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+class CompletionOptions(Options, frozen=True, kw_only=True):
+    """The options of `completion`."""
+
+    shell: str = ""
+
+
+def _complete(session: Session, options: CompletionOptions) -> int:
+    """Print the script that makes a shell complete verbs and flags."""
+    maker = get_completion_class(options.shell)
+    assert maker is not None  # noqa: S101  # click knows each of SHELLS
+    comp = maker(build(), {}, "torchinstall", "_TORCHINSTALL_COMPLETE")
+    session.console.out(comp.source_template % comp.source_vars())
+    return 0
+
+
+COMPLETION = Verb(
+    "completion",
+    _complete,
+    options=CompletionOptions,
+    summary="Print the completion script for bash, zsh or fish.",
+    arguments=(
+        Argument(name="shell", metavar="SHELL", help="bash, zsh or fish.", required=True, choices=SHELLS),
+    ),
+    examples=(
+        ('eval "$(torchinstall completion bash)"', "for this bash"),
+        ("torchinstall completion zsh > ~/.zfunc/_torchinstall", "for every zsh"),
+        ("torchinstall completion fish > ~/.config/fish/completions/torchinstall.fish", "for every fish"),
+    ),
+)

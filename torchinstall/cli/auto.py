@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from msgspec import structs
 
 from torchinstall.cli.console import Console, Session, envelope
+from torchinstall.cli.plan_text import chosen_text, outcome_text, verify_text, why_not_text
 from torchinstall.cli.verb import REQS, Verb
+from torchinstall.core.plan import plan_to_json
+from torchinstall.install.transaction import InstallResult, Job, Transaction, execute
+from torchinstall.install.verify import Report, checklist_of, failure, report_to_json, verify
 from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.options import PlanOptions
-
-if TYPE_CHECKING:
-    from torchinstall.install.transaction import InstallResult, Job
-    from torchinstall.install.verify import Report
 
 __all__ = ["VERB"]
 
@@ -29,9 +29,6 @@ class AutoOptions(PlanOptions, frozen=True, kw_only=True):
 
 def run(session: Session, options: AutoOptions) -> int:
     """Walk the whole line; what is printed on stdout is the outcome."""
-    from torchinstall.cli.plan_text import chosen_text, why_not_text
-    from torchinstall.core.plan import plan_to_json
-
     console = session.console
     line = prepare(session.context, options, purpose="install", detail=console.detail)
     if console.json:
@@ -58,10 +55,6 @@ def _install_and_verify(
         VerifyFailedError: what is installed does not compute.
         TorchInstallError: it could not be installed.
     """
-    from torchinstall.cli.plan_text import verify_text
-    from torchinstall.core.plan import plan_to_json
-    from torchinstall.install.verify import failure
-
     console = session.console
     line, result = _install(session, options, line)
     console.partial["plan"] = plan_to_json(line.plan)
@@ -79,8 +72,6 @@ def _install_and_verify(
 
 def _install(session: Session, options: AutoOptions, line: Prepared) -> tuple[Prepared, InstallResult | None]:
     """Carry the plan out; what was planned in the end, and what uv changed (None: nothing)."""
-    from torchinstall.install.transaction import Transaction
-
     if not line.asks_uv:
         return line, None
     context, console = session.context, session.console
@@ -108,8 +99,6 @@ def _install(session: Session, options: AutoOptions, line: Prepared) -> tuple[Pr
 
 
 def _job(session: Session, line: Prepared) -> Job:
-    from torchinstall.install.transaction import Job
-
     if line.place is None or line.uv is None:
         raise TypeError("what is installed has an environment and a uv")
     env, more = session.context.env, _uv_talk(session.console)
@@ -164,8 +153,6 @@ def _uv_talk(console: Console) -> tuple[str, ...]:
 
 def _rehearse(session: Session, options: AutoOptions, line: Prepared) -> InstallResult | None:
     """Let uv say what it would do, where it can: the environment is there and so is the index."""
-    from torchinstall.install.transaction import execute
-
     if line.place is not None and line.place.base is not None:
         session.console.say(f"would create the environment {line.target.prefix} first")
         return None
@@ -182,8 +169,6 @@ def _rehearse(session: Session, options: AutoOptions, line: Prepared) -> Install
 
 def _proof(session: Session, options: AutoOptions, line: Prepared) -> Report:
     """Run the checks on what is installed."""
-    from torchinstall.install.verify import checklist_of, report_to_json, verify
-
     console, plan = session.console, line.plan
     backend = line.catalog.backend(plan.backend) if plan.backend else None
     console.detail("checking that torch computes")
@@ -205,8 +190,6 @@ def _finish(
     result: InstallResult | None,
     report: Report | None,
 ) -> int:
-    from torchinstall.cli.plan_text import outcome_text, verify_text
-
     console = session.console
     changes = result.changes if result is not None else ()
     if options.dry_run:

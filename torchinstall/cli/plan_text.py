@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from torchinstall.cli.text import columns, fields, heading, machine_text, wrapped
+from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Candidate, Plan, plan_to_json
+from torchinstall.core.redact import redact
 from torchinstall.core.versions import dotted_or_none
-
-if TYPE_CHECKING:
-    from torchinstall.core.machine import Machine
-    from torchinstall.fleet.classes import Fleet
-    from torchinstall.install.transaction import Change
-    from torchinstall.install.verify import Report
+from torchinstall.fleet.classes import Fleet
+from torchinstall.install.command import shell
+from torchinstall.install.transaction import Change
+from torchinstall.install.verify import Report
 
 __all__ = [
     "chosen_text",
@@ -129,8 +129,6 @@ def _target(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _origin(plan: Plan) -> str:
-    from torchinstall.core.redact import redact
-
     if plan.index_url is not None:
         return redact(plan.index_url)
     if any(package.routed for package in plan.packages):
@@ -139,8 +137,6 @@ def _origin(plan: Plan) -> str:
 
 
 def _command(plan: Plan) -> str:
-    from torchinstall.install.command import shell
-
     return shell(plan).rstrip() if plan.status == "ready" else ""
 
 

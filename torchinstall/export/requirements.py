@@ -15,7 +15,8 @@ from typing import Literal
 from msgspec import structs
 
 from torchinstall.export.inputs import PIP_OPTIONS, ExportInput, Pin, not_exportable, split_options
-from torchinstall.export.resolve import File, files_of
+from torchinstall.export.resolve import files_of
+from torchinstall.index.download import File
 
 __all__ = [
     "constraints",

@@ -7,46 +7,24 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from msgspec import Struct
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from torchinstall.core.errors import NoCompatibleBuildError
 from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
+from torchinstall.index.download import File
 from torchinstall.index.urls import without_credentials
 from torchinstall.install.command import project_text
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.assemble import Prepared
 from torchinstall.project.files import loads
 
-__all__ = ["File", "files_of", "resolve"]
+__all__ = ["files_of", "resolve"]
 
 _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """The minor versions of glibc that uv has a platform name for (`uv pip compile --help`)."""
-
-
-class File(Struct, frozen=True, kw_only=True):
-    """One file that will be installed.
-
-    Attributes:
-        url: where it is downloaded from, without credentials; `file:` for one that lies here.
-        sha256: as the index says it, or as uv found it where the index says nothing.
-        size: in bytes, where the index says it.
-    """
-
-    name: str
-    version: str | None
-    url: str
-    sha256: str | None
-    size: int | None = None
-
-    @property
-    def filename(self) -> str:
-        """The last part of the URL."""
-        return unquote(urlsplit(self.url).path).rpartition("/")[2]
 
 
 def resolve(

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
+
+from msgspec import Struct
 
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.index.client import NetworkEnv, load_httpx
@@ -22,9 +25,7 @@ from torchinstall.index.urls import check_secure, names_host, origin_of, redact,
 if TYPE_CHECKING:
     import httpx
 
-    from torchinstall.export.resolve import File
-
-__all__ = ["Downloader", "sha256_of"]
+__all__ = ["Downloader", "File", "sha256_of"]
 
 _CHUNK = 1 << 20
 _TRIES = 5
@@ -32,6 +33,27 @@ _REDIRECTS = 5
 _AT_ONCE = 4
 _TIMEOUT = 60.0
 """Seconds without a byte."""
+
+
+class File(Struct, frozen=True, kw_only=True):
+    """One file that will be installed.
+
+    Attributes:
+        url: where it is downloaded from, without credentials; `file:` for one that lies here.
+        sha256: as the index says it, or as uv found it where the index says nothing.
+        size: in bytes, where the index says it.
+    """
+
+    name: str
+    version: str | None
+    url: str
+    sha256: str | None
+    size: int | None = None
+
+    @property
+    def filename(self) -> str:
+        """The last part of the URL."""
+        return unquote(urlsplit(self.url).path).rpartition("/")[2]
 
 
 class _AgainError(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -140,7 +139,7 @@ def inspect_python(
             where it is too old.
     """
     names = sorted(family)
-    if _is_running(python, running):
+    if not env.get("PYTHONHOME") and _is_running(python, running):
         return _interpreter(interpreter_script.inspect(names), python, why, names)
     try:
         done = run_script("interpreter_script", python, ",".join(names), env=env, timeout=timeout)
@@ -234,10 +233,9 @@ def _literal(done: Completed) -> Any:
 def _is_running(python: str, running: str) -> bool:
     """Whether it is the interpreter that runs us, under this name or another in the same folder.
 
-    Not where the process was started in a way that a child would not be, and not on macOS, whose version
-    depends on a variable that only a child can be given.
+    Not on macOS, whose version depends on a variable that only a child can be given.
     """
-    if not running or sys.platform == "darwin" or os.environ.get("PYTHONHOME"):
+    if not running or sys.platform == "darwin":
         return False
     path, ours = Path(python), Path(running)
     try:
