@@ -18,16 +18,13 @@ def slugs_of_page() -> set[str]:
 
 
 def warning_slugs() -> set[str]:
-    """Every literal `Message(slug=...)` in the planner."""
+    """Every literal slug of a `Message` in the planner."""
     found: set[str] = set()
     for path in Path(torchinstall.planner.__path__[0]).glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Message":
-                found |= {
-                    str(word.value.value)
-                    for word in node.keywords
-                    if word.arg == "slug" and isinstance(word.value, ast.Constant)
-                }
+                slugs = [word.value for word in node.keywords if word.arg == "slug"] or node.args[:1]
+                found |= {str(slug.value) for slug in slugs if isinstance(slug, ast.Constant)}
     return found
 
 

@@ -15,7 +15,7 @@ from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
 from torchinstall.fleet.classes import Member, plan_fleet
 from torchinstall.index.fetch import fetch_pages
 from torchinstall.planner.explain import explain, why_not
-from torchinstall.planner.pages import wanted_pages
+from torchinstall.planner.selection import pages_to_read
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.inputs import Inputs, catalog_of, collect_inputs
 from torchinstall.planning.online import live_options
@@ -106,7 +106,7 @@ def _with_pages(
     """The catalog with every page that could change the plan of one of the machines."""
     request = collected[0].request
     keys = dict.fromkeys(
-        key for one in collected for key in wanted_pages(request, one.machine, one.target, catalog)
+        key for one in collected for key in pages_to_read(request, one.machine, one.target, catalog)
     )
     if not keys:
         return catalog

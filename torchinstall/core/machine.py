@@ -11,6 +11,7 @@ from torchinstall.core.errors import UsageError
 
 __all__ = [
     "SCHEMA_VERSION",
+    "VENDOR_NAMES",
     "Capability",
     "Driver",
     "Finding",
@@ -33,6 +34,9 @@ Status = Literal["found", "absent", "denied", "broken", "overridden"]
 
 _Version = Annotated[str, Meta(pattern=r"^\s*[0-9]")]
 """Text that `versions.dotted` can read."""
+
+VENDOR_NAMES: dict[Vendor, str] = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
+"""How each vendor is written in a sentence."""
 
 Capability = tuple[int, int]
 """A CUDA compute capability, `(8, 9)` for text `8.9`; never a float."""
@@ -102,7 +106,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
         if self.name:
             return self.name
         code = capability_text(self.compute_capability) if self.compute_capability else self.gfx_target
-        return f"{self.vendor} GPU {code or self.pci_id or ''}".strip()
+        return f"{VENDOR_NAMES[self.vendor]} GPU {code or self.pci_id or ''}".strip()
 
 
 class Finding(Struct, frozen=True, kw_only=True):

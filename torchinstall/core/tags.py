@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.target import Target
-from torchinstall.core.versions import Dotted, at_least, dotted_or_none, text_of
+from torchinstall.core.versions import Dotted, at_least, dotted_or_none, version_text
 
 if TYPE_CHECKING:
     from torchinstall.core.machine import Libc, Machine, Os
@@ -105,12 +105,12 @@ def wheel_fits(platform_tag: str, target: Target) -> tuple[str, str, str] | None
         floor = glibc_floor(platform_tag)
         version = dotted_or_none(target.libc.version) if target.libc else None
         if floor is not None and version is not None and not at_least(version, floor):
-            return "glibc-too-old", f"glibc {text_of(floor)} or newer", f"glibc {text_of(version)}"
+            return "glibc-too-old", f"glibc {version_text(floor)} or newer", f"glibc {version_text(version)}"
     if target.os == "macos":
         floor = macos_floor(platform_tag)
         version = dotted_or_none(target.os_version)
         if floor is not None and version is not None and not at_least(version, floor):
-            return "macos-too-old", f"macOS {text_of(floor)} or newer", f"macOS {text_of(version)}"
+            return "macos-too-old", f"macOS {version_text(floor)} or newer", f"macOS {version_text(version)}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Where a build is installed into: the values that `install/ask.py` reads from an interpreter."""
+"""Where a build is installed into: the values that `install/interpreter.py` reads from it."""
 
 from __future__ import annotations
 
@@ -63,3 +63,23 @@ class Target(Struct, frozen=True, kw_only=True):
             ("windows", "aarch64"): "win_arm64",
             ("macos", "aarch64"): "macos_arm64",
         }.get((self.os, self.arch), f"{self.os}_{self.arch}")
+
+    def marker_environment(self) -> dict[str, str]:
+        """The environment for markers (PEP 508), as far as requirements of a person use it."""
+        short = ".".join(self.python_version.split(".")[:2])
+        full = self.python_version if self.python_version.count(".") > 1 else f"{short}.0"
+        machine = {"windows": {"x86_64": "AMD64", "aarch64": "ARM64"}, "macos": {"aarch64": "arm64"}}
+        return {
+            "python_version": short,
+            "python_full_version": full,
+            "implementation_name": self.implementation,
+            "implementation_version": self.python_version,
+            "platform_python_implementation": "CPython",
+            "os_name": "nt" if self.os == "windows" else "posix",
+            "sys_platform": {"linux": "linux", "windows": "win32", "macos": "darwin"}[self.os],
+            "platform_system": {"linux": "Linux", "windows": "Windows", "macos": "Darwin"}[self.os],
+            "platform_machine": machine.get(self.os, {}).get(self.arch, self.arch),
+            "platform_release": "",
+            "platform_version": "",
+            "extra": "",
+        }

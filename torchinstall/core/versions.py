@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["Dotted", "at_least", "dotted", "dotted_or_none", "text_of"]
+__all__ = ["Dotted", "at_least", "dotted", "dotted_or_none", "version_text"]
 
 Dotted = tuple[int, ...]
 
@@ -45,6 +45,6 @@ def at_least(found: Dotted, wanted: Dotted) -> bool:
     return found + (0,) * (width - len(found)) >= wanted + (0,) * (width - len(wanted))
 
 
-def text_of(version: Dotted) -> str:
+def version_text(version: Dotted) -> str:
     """`(13, 2)` as `13.2`."""
     return ".".join(str(part) for part in version)

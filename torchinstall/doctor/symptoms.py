@@ -20,9 +20,9 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Capability, Gpu, Machine, Os, capability_text
 from torchinstall.core.request import Request
 from torchinstall.core.target import Target
-from torchinstall.core.versions import Dotted, dotted, text_of
-from torchinstall.planner.coverage import cover
-from torchinstall.planner.situation import situation
+from torchinstall.core.versions import Dotted, dotted, version_text
+from torchinstall.planner.coverage import cover_gpu
+from torchinstall.planner.situation import make_situation
 
 __all__ = ["LOOK_UPS", "Match", "Symptom", "Wording", "explain", "normalise", "symptoms"]
 
@@ -201,9 +201,9 @@ def _capability(paste: Paste) -> dict[str, str]:
     return {
         **found,
         "backend": backend,
-        "torch": text_of(torch),
+        "torch": version_text(torch),
         "backends": ", ".join(name for _, name in names),
-        "first_torch": text_of(min(torch for torch, _, _ in builds)),
+        "first_torch": version_text(min(torch for torch, _, _ in builds)),
     }
 
 
@@ -233,7 +233,7 @@ def _builds_with_code(catalog: Catalog, platform: str, code: Capability) -> list
     gpu = Gpu(vendor="nvidia", compute_capability=code, source="error text")
     system: Os = "windows" if platform.startswith("win") else "linux"
     arch = "aarch64" if platform.endswith(("aarch64", "arm64")) else "x86_64"
-    bare = situation(
+    bare = make_situation(
         Request(requirements=()),
         Machine(os=system, arch=arch, gpus=(gpu,)),
         Target(python_version="3.12", abi="cp312", os=system, arch=arch),
@@ -245,7 +245,7 @@ def _builds_with_code(catalog: Catalog, platform: str, code: Capability) -> list
         if row.platform != platform or info is None or info.toolkit is None or info.kind.strategy != "sm":
             continue
         torch = dotted(row.torch)
-        if (row.backend, torch[:2]) in published and cover(info, row, gpu, bare).covered:
+        if (row.backend, torch[:2]) in published and cover_gpu(info, row, gpu, bare).covered:
             builds.append((torch, info.toolkit, row.backend))
     return builds
 
@@ -256,7 +256,7 @@ def _driver(paste: Paste) -> dict[str, str]:
         return {}
     number = int(paste.values["found"])
     spoken: Dotted = (number // 1000, number % 1000 // 10)
-    found = {"driver_cuda": text_of(spoken), "cuda_major": str(spoken[0])}
+    found = {"driver_cuda": version_text(spoken), "cuda_major": str(spoken[0])}
     toolkits = sorted((toolkit, name) for name, (_, toolkit) in _cuda_backends(paste).items())
     same_major = [item for item in toolkits if item[0][0] == spoken[0]]
     below = [item for item in same_major if item[0] <= spoken]
@@ -301,7 +301,7 @@ def _python_tags(paste: Paste) -> dict[str, str]:
     if not tags or "python" not in paste.values:
         return {}
     older = [tag for tag in tags if tag <= dotted(paste.values["python"])]
-    return {"best_python": text_of(max(older) if older else min(tags))}
+    return {"best_python": version_text(max(older) if older else min(tags))}
 
 
 def _glibc(paste: Paste) -> dict[str, str]:

@@ -8,7 +8,6 @@ from urllib.parse import unquote
 from packaging.requirements import Requirement
 
 from torchinstall.export.inputs import ExportInput, Pin, not_exportable
-from torchinstall.planner.requirements import marker_environment
 from torchinstall.project.files import array, quoted
 
 __all__ = ["PIXI_PLATFORMS", "conda", "pixi"]
@@ -90,7 +89,7 @@ def pixi(export: ExportInput) -> str:
     lines += ["", "[system-requirements]", *needed] if needed else []
     lines += ["", "[dependencies]", f'python = "{export.python}.*"', "", "[pypi-dependencies]"]
     lines += [f"{pin.name} = {_pixi_pin(pin)}" for pin in export.pins]
-    environment = marker_environment(export.target)
+    environment = export.target.marker_environment()
     for row in map(Requirement, export.others):
         if row.marker is None or row.marker.evaluate(environment):
             lines.append(f"{row.name} = {_pixi_requirement(row)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 from packaging.version import Version
 
-from torchinstall.planner.selection import acceptable, plan
+from torchinstall.planner.selection import acceptable_builds, plan
 
 if TYPE_CHECKING:
     from datetime import date
@@ -58,7 +58,7 @@ def plan_fleet(
     serves: dict[BuildKey, set[str]] = {}
     impossible: list[tuple[str, Plan]] = []
     for member in members:
-        keys = acceptable(request, member.machine, member.target, catalog)
+        keys = acceptable_builds(request, member.machine, member.target, catalog)
         if not keys:
             alone = plan(request, member.machine, member.target, catalog, today=today)
             impossible.append((member.name, alone))

@@ -1,32 +1,50 @@
-"""The builds that exist for a platform: torch's wheels grouped by release and backend."""
+"""The builds that exist for a platform, and the packages that go with each.
+
+A build is torch of one release for one backend. Its companions (torchvision, triton-rocm …) come from where
+its torch comes from: same backend, same source, same channel.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.catalog.model import BackendInfo, Wheels
-    from torchinstall.core.target import Target
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.model import BackendInfo, Family, Wheels
+from torchinstall.core.tags import python_tags, wheel_fits
+from torchinstall.core.target import Target
+from torchinstall.planner.situation import Situation
 
-__all__ = ["Build", "builds", "fitting", "version_key"]
+__all__ = [
+    "Build",
+    "Missing",
+    "Pick",
+    "builds",
+    "matching_wheels",
+    "pick_packages",
+    "runtime_entry",
+    "version_key",
+]
 
 _ORIGINS = {"find-links": 0, "index": 1, "vendor": 2, "default": 3}
 """Which source of one and the same build is taken: what lies here already comes first."""
 
 
 class Build(Struct, frozen=True):
-    """torch of one release for one backend: what a candidate is before it is judged."""
+    """torch of one release for one backend, and its wheels for the target's platform."""
 
     torch: str
     version: Version
     backend: BackendInfo
     wheels: tuple[Wheels, ...]
+
+    @property
+    def name(self) -> str:
+        """`2.9.1+cu128`."""
+        return f"{self.torch}+{self.backend.name}"
 
     @property
     def order(self) -> tuple[Version, tuple[int, ...]]:
@@ -49,40 +67,223 @@ def builds(catalog: Catalog, target: Target, channel: str) -> tuple[Build, ...]:
     On macOS torch comes from the default index (design, rule 9); elsewhere from the PyTorch index and from
     local folders, and from the default index only when the catalog says that it has to stand in.
     """
-    cache = catalog.scratch
     key = ("builds", target.os, target.platform, channel)
-    if key not in cache:
-        cache[key] = _group(catalog, target, channel)
-    found: tuple[Build, ...] = cache[key]
-    return found
+    if key not in catalog.scratch:
+        grouped: dict[tuple[str, str], list[Wheels]] = defaultdict(list)
+        for row in catalog.wheels("torch", target.platform):
+            if _is_source(row, catalog, target, channel):
+                grouped[row.version, row.backend].append(row)
+        found = [
+            Build(torch, version_key(torch), backend, tuple(rows))
+            for (torch, name), rows in grouped.items()
+            if (backend := catalog.backend(name)) is not None
+        ]
+        catalog.scratch[key] = tuple(sorted(found, key=lambda build: build.order, reverse=True))
+    answer: tuple[Build, ...] = catalog.scratch[key]
+    return answer
 
 
-def _group(catalog: Catalog, target: Target, channel: str) -> tuple[Build, ...]:
-    grouped: dict[tuple[str, str], list[Wheels]] = defaultdict(list)
-    for row in catalog.wheels("torch", target.platform):
-        if _counts(row, catalog, target, channel):
-            grouped[row.version, row.backend].append(row)
-    found: list[Build] = []
-    for (torch, name), rows in grouped.items():
-        backend = catalog.backend(name)
-        if backend is not None:
-            found.append(Build(torch, version_key(torch), backend, tuple(rows)))
-    return tuple(sorted(found, key=lambda build: build.order, reverse=True))
-
-
-def _counts(row: Wheels, catalog: Catalog, target: Target, channel: str) -> bool:
+def _is_source(row: Wheels, catalog: Catalog, target: Target, channel: str) -> bool:
     if row.origin == "find-links":
         return True
     if row.channel != channel:
         return False
     if target.os == "macos":
         return row.origin == "default"
-    if row.origin == "default":
-        return catalog.index_down
-    return not catalog.index_down
+    return catalog.index_down == (row.origin == "default")
 
 
-def fitting(rows: tuple[Wheels, ...], tags: frozenset[str]) -> tuple[Wheels, ...]:
-    """The rows with a file for these `python-abi` tags, the best source first."""
+def matching_wheels(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, ...]:
+    """The rows with a file for the target's Python and ABI, for any system; the best source first."""
+    tags = python_tags(target.abi)
     found = [row for row in rows if not tags.isdisjoint(row.tags)]
     return tuple(sorted(found, key=lambda row: (_ORIGINS[row.origin], row.platform_tag == "any")))
+
+
+def _usable_wheels(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, ...]:
+    """The rows with a file that the target can install, the best source first."""
+    return tuple(row for row in matching_wheels(rows, target) if wheel_fits(row.platform_tag, target) is None)
+
+
+class Pick(Struct, frozen=True):
+    """What is taken of one package.
+
+    Attributes:
+        wheels: None where no file is known: uv chooses.
+        asked: somebody asked for it; otherwise torch itself depends on it.
+        version: pinned although no file is known (a package from the user's own indexes).
+        routed: it comes from where torch comes from.
+    """
+
+    package: str
+    wheels: Wheels | None
+    asked: bool = True
+    version: str | None = None
+    routed: bool = False
+
+
+class Missing(Struct, frozen=True):
+    """A package that a build lacks. `bounded`: only the user's version bounds rule it out."""
+
+    package: str
+    wanted: str
+    found: str
+    bounded: bool = False
+
+
+def pick_packages(build: Build, situation: Situation) -> tuple[tuple[Pick, ...], Missing | None]:
+    """All requested packages for a build whose torch wheel fits, and the first that is missing."""
+    if conflict := _url_conflict(build, situation):
+        return (), conflict
+    torch = _usable_wheels(build.wheels, situation.target)[0]
+    found = [Pick("torch", torch)]
+    for package in situation.requirements.family:
+        family = situation.catalog.family(package)
+        if package == "torch" or family is None:
+            continue
+        pick = _companion(family, build, torch, situation)
+        if isinstance(pick, Missing):
+            return (), pick
+        found.append(pick)
+    return (*found, *_runtime(build, torch, situation)), None
+
+
+def _url_conflict(build: Build, situation: Situation) -> Missing | None:
+    """A companion that was asked for by URL and goes with another torch."""
+    for package, asked in situation.requirements.direct.items():
+        family, rows = situation.catalog.family(package), situation.wheels_by_url(package)
+        if package == "torch" or family is None or not rows:
+            continue
+        row, version = rows[0], _pairing(family, build, situation.catalog).version
+        other_backend = bool(row.local) and row.backend != build.backend.name
+        if other_backend or version not in (None, row.version):
+            return Missing(package, _for_build(package, version, build), str(asked.url), bounded=True)
+    return None
+
+
+def _for_build(package: str, version: str | None, build: Build) -> str:
+    return f"{package} {version or ''}".rstrip() + f" for torch {build.name}"
+
+
+def _origins(torch: Wheels, situation: Situation) -> tuple[str, ...]:
+    """Where packages that go with this torch may lie: beside one that was named by URL, on the index too."""
+    named = torch in situation.wheels_by_url("torch")
+    return (torch.origin, "find-links", *(("index",) if named else ()))
+
+
+def _companion_wheels(package: str, build: Build, torch: Wheels, situation: Situation) -> tuple[Wheels, ...]:
+    """Wheels of a package in the same place as torch's that the target can install."""
+    catalog, target = situation.catalog, situation.target
+    origins = _origins(torch, situation)
+    place = (package, build.backend.name, torch.channel, origins)
+    key = ("companion-wheels", *place, target.abi, target.platform, target.libc, target.os_version)
+    if key not in catalog.scratch:
+        rows = (
+            row
+            for row in catalog.wheels_beside(package, target.platform, build.backend.name)
+            if row.channel == torch.channel and row.origin in origins
+        )
+        catalog.scratch[key] = _usable_wheels(tuple(rows), target)
+    found: tuple[Wheels, ...] = catalog.scratch[key]
+    return found
+
+
+def _companion(family: Family, build: Build, torch: Wheels, situation: Situation) -> Pick | Missing:
+    package, catalog, requirements = family.package, situation.catalog, situation.requirements
+    unknown_torch = torch.origin == "find-links" and catalog.companion(build.torch, package) is None
+    if unknown_torch and "index" in _origins(torch, situation) and family.pairing == "table":
+        # A torch that somebody built: only the package's own metadata says what goes with it.
+        return Pick(package, None)
+    pairing = _pairing(family, build, catalog)
+    version = pairing.version
+    if pairing.none:
+        return Missing(
+            package, _for_build(package, None, build), f"no {package} goes with torch {build.torch}"
+        )
+    if not family.routed:
+        if version is not None and not requirements.allows(package, version):
+            return Missing(package, requirements.bounded(package), f"{package} {version}", bounded=True)
+        return Pick(package, None, version=version)
+    rows = [row for row in _companion_wheels(package, build, torch, situation) if pairing.allows(row.version)]
+    if not rows:
+        if family.pairing == "free" or torch.origin == "find-links":
+            # Neither the index nor a folder has it: uv looks for it where everything else comes from.
+            return Pick(package, None)
+        return Missing(package, _for_build(package, version, build), "not published")
+    newest = max(rows, key=lambda row: version_key(row.version))
+    allowed = [row for row in rows if requirements.allows(package, row.full_version)]
+    if not allowed:
+        return Missing(
+            package, requirements.bounded(package), f"{package} {newest.full_version}", bounded=True
+        )
+    return Pick(package, max(allowed, key=lambda row: version_key(row.version)))
+
+
+class _Pairing(Struct, frozen=True):
+    """Which versions of a package go with a torch release.
+
+    Attributes:
+        version: exactly this one.
+        taken: otherwise none of these, which other torch releases pin,
+        since: and none older than this one, which goes with the newest torch that is known.
+        none: none at all.
+    """
+
+    version: str | None = None
+    taken: frozenset[str] = frozenset()
+    since: Version | None = None
+    none: bool = False
+
+    def allows(self, version: str) -> bool:
+        if self.version is not None:
+            return version == self.version
+        return version not in self.taken and (self.since is None or version_key(version) >= self.since)
+
+
+def _pairing(family: Family, build: Build, catalog: Catalog) -> _Pairing:
+    if family.pairing == "torch":
+        return _Pairing(version=build.torch)
+    if family.pairing == "free":
+        return _Pairing()
+    companion = catalog.companion(build.torch, family.package)
+    if companion is not None:
+        return _Pairing(version=companion.version)
+    rows = catalog.companions_of(family.package)
+    if any(version_key(row.torch) >= build.version for row in rows):
+        # The package is known for this torch's time, and nothing of it goes with this torch.
+        return _Pairing(none=True)
+    taken = frozenset(row.version for row in rows if row.exact)
+    since = max((version_key(row.version) for row in rows), default=None)
+    return _Pairing(taken=taken, since=since, none=family.ended)
+
+
+def _runtime(build: Build, torch: Wheels, situation: Situation) -> list[Pick]:
+    """Packages that torch depends on and that only the PyTorch index has: they must be routed too."""
+    if torch.origin not in ("index", "find-links"):
+        return []
+    catalog, backend = situation.catalog, build.backend
+    key = ("runtime", backend.name, torch.channel)
+    if key not in catalog.scratch:
+        entries = ((row, runtime_entry(row, backend, torch.channel)) for row in catalog.families)
+        catalog.scratch[key] = tuple((row, entry) for row, entry in entries if entry is not None)
+    found: list[Pick] = []
+    for family, entry in catalog.scratch[key]:
+        if family.package in situation.requirements.family:
+            continue
+        linked = entry == backend.name != backend.kind.kind
+        wheels = () if linked else _companion_wheels(family.package, build, torch, situation)
+        if linked or (torch.channel != "stable" and wheels):
+            # Its files are only linked from the index, or torch of this channel pins one of many versions
+            # that only its metadata names: uv finds the version.
+            found.append(Pick(family.package, None, asked=False, routed=True))
+        elif companion := catalog.companion(build.torch, family.package):
+            fits = [row for row in wheels if row.version == companion.version]
+            found.extend(Pick(family.package, row, asked=False) for row in fits[:1])
+    return found
+
+
+def runtime_entry(family: Family, backend: BackendInfo, channel: str) -> str | None:
+    """The entry of `runtime_of` that makes torch of a backend depend on a package; None: it does not."""
+    kind = backend.kind.kind
+    entries = (backend.name, f"{kind}@{channel}", kind)
+    return next((entry for entry in entries if entry in family.runtime_of), None)

@@ -1,4 +1,4 @@
-"""Which GPUs a build runs on, and through which code: design, rule 2.
+"""Which GPUs a build runs on and through which code (design, rule 2), and how well that uses a machine.
 
 Sources of the rules: `code_rules.json` and `code.json` (PyTorch's own capability check, NVIDIA's
 compatibility documents); the strategies here only say how such rows are compared.
@@ -6,30 +6,30 @@ compatibility documents); the strategies here only say how such rows are compare
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from msgspec import Struct, structs
 
-from msgspec import Struct
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.model import BackendInfo, Code
+from torchinstall.core.machine import VENDOR_NAMES, Capability, Gpu, capability, capability_text
+from torchinstall.core.target import Target
+from torchinstall.core.versions import at_least, dotted, dotted_or_none, version_text
+from torchinstall.planner.builds import Build
+from torchinstall.planner.situation import DriverFacts, Situation
 
-from torchinstall.core.machine import Capability, capability, capability_text
-from torchinstall.core.versions import at_least, dotted, dotted_or_none, text_of
+__all__ = ["UNRANKED", "Coverage", "cover_gpu", "cover_gpus", "rank_coverage", "rank_toolkit"]
 
-if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.catalog.model import BackendInfo, Code
-    from torchinstall.core.machine import Gpu
-    from torchinstall.core.target import Target
-    from torchinstall.planner.situation import DriverFacts, Situation
-
-__all__ = ["Cover", "cover"]
+UNRANKED = 50
+"""The rank of a vendor without backends of its own."""
 
 
-class Cover(Struct, frozen=True):
+class Coverage(Struct, frozen=True):
     """One build on one GPU.
 
     Attributes:
         by: the code that runs (`sm_86`, `compute_90`, `gfx1100`), or why none does.
         rule: slug of the rule that stands against it; None when covered.
-        wanted, found: of that rule.
+        wanted: what that rule needs.
+        found: what is there instead.
         assumed: it is covered only as far as anybody knows; says what was assumed.
     """
 
@@ -40,103 +40,133 @@ class Cover(Struct, frozen=True):
     found: str | None = None
     assumed: str | None = None
 
-    def of(self, gpu: Gpu) -> Cover:
-        """The same verdict for an equal GPU."""
-        return Cover(gpu, self.by, self.rule, self.wanted, self.found, self.assumed)
-
     @property
     def covered(self) -> bool:
         """Whether the build runs on the GPU."""
         return self.rule is None
 
 
-def cover(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situation) -> Cover:
+def cover_gpus(build: Build, situation: Situation) -> tuple[Coverage, ...]:
+    """A build on every GPU of its backend's vendor (of nobody's vendor, for a backend without one)."""
+    code = situation.catalog.code(build.torch, build.backend, situation.target.platform)
+    # Patch releases share their minor's list of code, and so its verdicts.
+    key = ("coverage", build.backend.name, code and (code.torch, code.assumed))
+    if key not in situation.memo:
+        situation.memo[key] = _cover_gpus(build.backend, code, situation)
+    coverage: tuple[Coverage, ...] = situation.memo[key]
+    return coverage
+
+
+def _cover_gpus(backend: BackendInfo, code: Code | None, situation: Situation) -> tuple[Coverage, ...]:
+    vendor = backend.kind.vendor
+    served = {kind.vendor for kind in situation.catalog.tables.kinds}
+    same: dict[tuple[object, ...], Coverage] = {}
+    found: list[Coverage] = []
+    for gpu in situation.gpus:
+        if gpu.vendor != vendor if vendor is not None else gpu.vendor in served:
+            continue
+        # Eight equal GPUs in one machine get one answer.
+        key = (gpu.name, gpu.compute_capability, gpu.gfx_target, gpu.pci_id, gpu.source)
+        if key not in same:
+            same[key] = cover_gpu(backend, code, gpu, situation)
+        answer = same[key]
+        found.append(answer if answer.gpu is gpu else structs.replace(answer, gpu=gpu))
+    return tuple(found)
+
+
+def cover_gpu(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situation) -> Coverage:
     """Whether a build of `backend` with this code runs on a GPU of the backend's vendor."""
+    strategy = backend.kind.strategy
+    if strategy == "device":
+        return _by_device(backend, gpu, situation)
+    if strategy == "none":
+        if code is not None and code.native:
+            return _by_system(code, gpu, situation.target)
+        return Coverage(gpu, "CPU only", "no-code-for-gpu", "a build for this GPU", backend.name)
+    if strategy == "sm" and gpu.compute_capability is None:
+        return Coverage(gpu, "assumed", assumed="its compute capability is not known")
     driver = situation.drivers.get(gpu.vendor)
-    if backend.kind.strategy == "sm":
-        return _cover_sm(backend, code, gpu, driver, situation.catalog)
-    if backend.kind.strategy == "gfx":
-        return _cover_gfx(code, gpu)
-    if backend.kind.strategy == "device":
-        return _cover_device(backend, gpu, situation)
-    if code is not None and code.native:
-        return _cover_system(code, gpu, situation.target)
-    return Cover(gpu, "CPU only", "no-code-for-gpu", "a build for this GPU", backend.name)
-
-
-def _cover_sm(
-    backend: BackendInfo, code: Code | None, gpu: Gpu, driver: DriverFacts | None, catalog: Catalog
-) -> Cover:
-    if gpu.compute_capability is None:
-        return Cover(gpu, "assumed", assumed="the compute capability of this GPU is not known")
-    if refused := _driver_serves(gpu, gpu.compute_capability, driver, catalog):
+    if strategy == "sm" and (refused := _refused_by_driver(gpu, driver, situation.catalog)):
         return refused
+    if strategy == "gfx" and gpu.gfx_target is None:
+        wanted, found = "a known gfx target", f"{gpu.label}: unknown"
+        return Coverage(gpu, "its gfx target is not known", "gpu-code-unknown", wanted, found)
     if code is None:
-        return Cover(gpu, "nobody knows its code", "code-unknown", "a list of the build's code", "none known")
-    targets = _targets(backend, code, catalog)
-    wanted = targets.devices.get(gpu.compute_capability, gpu.compute_capability)
-    alone = wanted in targets.alone
-    runs = [
-        native
-        for native in targets.native
-        if native == wanted
-        or (not alone and native[0] == wanted[0] and native[1] <= wanted[1] and native not in targets.alone)
-    ]
-    if runs:
-        best = max(runs)
-        return Cover(gpu, f"sm_{best[0]}{best[1]}", assumed=_doubt(code))
-    usable = () if alone else tuple(target for target in targets.ptx if target <= wanted)
-    if usable and backend.toolkit is not None:
-        return _cover_ptx(backend, code, gpu, driver, max(usable))
-    text = capability_text(gpu.compute_capability)
-    return Cover(
-        gpu,
-        f"no code for {text}",
-        "no-code-for-gpu",
-        f"code for compute capability {text} ({gpu.label})",
-        f"code for {' '.join(code.native)}",
-    )
+        by = "it is not known which GPUs this build has code for"
+        return Coverage(gpu, by, "code-unknown", "a list of the build's GPU code", "none")
+    if strategy == "sm":
+        return _by_sm(backend, code, gpu, driver, situation.catalog)
+    if gpu.gfx_target in code.native:
+        return Coverage(gpu, gpu.gfx_target or "", assumed=_assumed(code))
+    return _no_code(gpu, code, str(gpu.gfx_target))
 
 
-def _doubt(code: Code) -> str | None:
+def _no_code(gpu: Gpu, code: Code, needed: str) -> Coverage:
+    wanted, found = f"code for {needed} ({gpu.label})", f"code for {' '.join(code.native)}"
+    return Coverage(gpu, f"no code for {needed}", "no-code-for-gpu", wanted, found)
+
+
+def _assumed(code: Code) -> str | None:
     """What had to be assumed about a list of code; a guessed list is no better than a neighbour's."""
     if code.assumed is None and code.confidence == "low":
         return f"a guess ({code.source})"
     return code.assumed and f"that of {code.assumed}"
 
 
-def _cover_ptx(
-    backend: BackendInfo, code: Code, gpu: Gpu, driver: DriverFacts | None, target: Capability
-) -> Cover:
-    """PTX is compiled by the driver, which must know the toolkit's PTX: minor versions count here."""
-    toolkit = backend.toolkit or ()
-    if driver is not None and driver.cuda is not None and at_least(driver.cuda, toolkit):
-        return Cover(gpu, f"compute_{target[0]}{target[1]}", assumed=_doubt(code))
-    spoken = text_of(driver.cuda) if driver and driver.cuda else "unknown"
-    return Cover(
+def _by_sm(
+    backend: BackendInfo, code: Code, gpu: Gpu, driver: DriverFacts | None, catalog: Catalog
+) -> Coverage:
+    asked = gpu.compute_capability or (0, 0)
+    targets = _sm_targets(backend, code, catalog)
+    device = targets.devices.get(asked, asked)
+    own_code_only = device in targets.own_code_only
+    runs = [
+        native
+        for native in targets.native
+        if native == device
+        or (
+            not own_code_only
+            and native[0] == device[0]
+            and native[1] <= device[1]
+            and native not in targets.own_code_only
+        )
+    ]
+    if runs:
+        best = max(runs)
+        return Coverage(gpu, f"sm_{best[0]}{best[1]}", assumed=_assumed(code))
+    ptx = () if own_code_only else tuple(target for target in targets.ptx if target <= device)
+    if not ptx or backend.toolkit is None:
+        return _no_code(gpu, code, f"compute capability {capability_text(asked)}")
+    # PTX is compiled by the driver, which must know the toolkit's PTX: minor versions count here.
+    target = "compute_{}{}".format(*max(ptx))
+    if driver is not None and driver.cuda is not None and at_least(driver.cuda, backend.toolkit):
+        return Coverage(gpu, target, assumed=_assumed(code))
+    needed = version_text(backend.toolkit)
+    supported = f"CUDA {version_text(driver.cuda)}" if driver and driver.cuda else "an unknown CUDA version"
+    return Coverage(
         gpu,
-        f"only PTX, and the driver speaks CUDA {spoken}",
+        f"its code has to be compiled by a driver that supports CUDA {needed}; this one supports {supported}",
         "ptx-needs-newer-driver",
-        f"a driver that speaks CUDA {text_of(toolkit)} to compile compute_{target[0]}{target[1]}",
-        f"driver CUDA version {spoken}",
+        f"a driver that supports CUDA {needed} (to compile {target})",
+        f"a driver that supports {supported}",
     )
 
 
-class _Targets(Struct, frozen=True):
+class _SmTargets(Struct, frozen=True):
     """A build's SM targets as capabilities, with the exceptions that hold for its toolkit.
 
     Attributes:
         devices: capabilities that are another name of one and the same device.
-        alone: capabilities that run only code built for them.
+        own_code_only: capabilities that run only code built for them.
     """
 
     native: tuple[Capability, ...]
     ptx: tuple[Capability, ...]
     devices: dict[Capability, Capability]
-    alone: frozenset[Capability]
+    own_code_only: frozenset[Capability]
 
 
-def _targets(backend: BackendInfo, code: Code, catalog: Catalog) -> _Targets:
+def _sm_targets(backend: BackendInfo, code: Code, catalog: Catalog) -> _SmTargets:
     key = ("sm-targets", code.torch, backend.name, code.platform)
     if key not in catalog.scratch:
         devices = {
@@ -144,7 +174,7 @@ def _targets(backend: BackendInfo, code: Code, catalog: Catalog) -> _Targets:
             for rule in catalog.tables.code_rules
             if rule.rule == "same-device" and rule.other is not None
         }
-        alone = frozenset(
+        own_code_only = frozenset(
             capability(rule.capability)
             for rule in catalog.tables.code_rules
             if rule.rule == "own-code-only"
@@ -156,83 +186,118 @@ def _targets(backend: BackendInfo, code: Code, catalog: Catalog) -> _Targets:
         )
         native = tuple(devices.get(item, item) for item in map(capability, code.native))
         ptx = tuple(map(capability, code.ptx or ()))
-        catalog.scratch[key] = _Targets(native, ptx, devices, alone)
-    found: _Targets = catalog.scratch[key]
+        catalog.scratch[key] = _SmTargets(native, ptx, devices, own_code_only)
+    found: _SmTargets = catalog.scratch[key]
     return found
 
 
-def _driver_serves(gpu: Gpu, code: Capability, driver: DriverFacts | None, catalog: Catalog) -> Cover | None:
+def _refused_by_driver(gpu: Gpu, driver: DriverFacts | None, catalog: Catalog) -> Coverage | None:
     """A driver branch that came before the GPU, or after it was dropped, cannot use it."""
-    service = catalog.service(capability_text(code))
-    if service is None or driver is None or driver.version is None:
+    if driver is None or driver.version is None or gpu.compute_capability is None:
         return None
+    service = catalog.service(capability_text(gpu.compute_capability))
     branch = catalog.branch_of(driver.version[0])
-    if branch is None:
+    if service is None or branch is None:
         return None
     if service.last_branch is not None and branch > service.last_branch:
-        wanted = f"a driver of branch R{service.last_branch} or older ({service.architecture})"
+        needed = f"R{service.last_branch} or older"
     elif service.first_branch is not None and branch < service.first_branch:
-        wanted = f"a driver of branch R{service.first_branch} or newer ({service.architecture})"
+        needed = f"R{service.first_branch} or newer"
     else:
         return None
-    return Cover(
+    return Coverage(
         gpu,
-        f"driver R{branch} does not serve {service.architecture}",
+        f"driver branch R{branch} does not support {service.architecture} GPUs",
         "gpu-not-served-by-driver",
-        wanted,
-        f"driver {text_of(driver.version)}",
+        f"driver branch {needed} (for {service.architecture} GPUs)",
+        f"driver {driver.text}",
     )
 
 
-def _cover_system(code: Code, gpu: Gpu, target: Target) -> Cover:
+def _by_system(code: Code, gpu: Gpu, target: Target) -> Coverage:
     """Code that asks for a system instead of a driver: `mps14.0` runs from macOS 14.0 on."""
     name = code.native[0].rstrip("0123456789.")
     floor = dotted_or_none(code.native[0].removeprefix(name))
     version = dotted_or_none(target.os_version)
     if floor is None or version is None or at_least(version, floor):
-        return Cover(gpu, name)
-    return Cover(
+        return Coverage(gpu, name)
+    return Coverage(
         gpu,
-        f"{name} of torch {code.torch} needs {target.os} {text_of(floor)}",
+        f"{name} of torch {code.torch} needs {target.os} {version_text(floor)}",
         "system-too-old",
-        f"{target.os} {text_of(floor)} or newer for {name}",
-        f"{target.os} {text_of(version)}",
+        f"{target.os} {version_text(floor)} or newer for {name}",
+        f"{target.os} {version_text(version)}",
     )
 
 
-def _cover_gfx(code: Code | None, gpu: Gpu) -> Cover:
-    if gpu.gfx_target is None:
-        return Cover(
-            gpu,
-            "its gfx target is not known",
-            "gpu-code-unknown",
-            "a known gfx target",
-            f"{gpu.label}: unknown",
-        )
-    if code is None:
-        return Cover(gpu, "nobody knows its code", "code-unknown", "a list of the build's code", "none known")
-    if gpu.gfx_target in code.native:
-        return Cover(gpu, gpu.gfx_target, assumed=_doubt(code))
-    return Cover(
-        gpu,
-        f"no code for {gpu.gfx_target}",
-        "no-code-for-gpu",
-        f"code for {gpu.gfx_target} ({gpu.label})",
-        f"code for {' '.join(code.native)}",
-    )
-
-
-def _cover_device(backend: BackendInfo, gpu: Gpu, situation: Situation) -> Cover:
+def _by_device(backend: BackendInfo, gpu: Gpu, situation: Situation) -> Coverage:
     fact = situation.catalog.gpu_fact(gpu.vendor, gpu.pci_id, gpu.name)
-    if fact is not None and fact.supported and (not fact.os or situation.target.os in fact.os):
-        return Cover(gpu, f"{backend.name} ({fact.code})" if fact.code else backend.name)
-    what = "is not on PyTorch's list" if fact is not None else "is not a GPU that the tables know"
-    if fact is not None and fact.supported:
-        what = f"is on PyTorch's list for {' and '.join(fact.os)} only"
-    return Cover(
-        gpu,
-        f"{gpu.label} {what}",
-        "no-code-for-gpu",
-        f"a GPU that PyTorch supports with {backend.name}",
-        gpu.label,
+    if fact is None:
+        by = f"{gpu.label} is not in the table of GPUs"
+    elif not fact.supported:
+        by = f"{gpu.label} is not among the GPUs that PyTorch supports"
+    elif fact.os and situation.target.os not in fact.os:
+        by = f"PyTorch supports {gpu.label} on {' and '.join(fact.os)} only"
+    else:
+        return Coverage(gpu, f"{backend.name} ({fact.code})" if fact.code else backend.name)
+    wanted = f"{VENDOR_NAMES[gpu.vendor]} GPU that PyTorch supports with {backend.name}"
+    return Coverage(gpu, by, "no-code-for-gpu", wanted, gpu.label)
+
+
+def rank_coverage(coverage: tuple[Coverage, ...], situation: Situation) -> tuple[object, ...]:
+    """How well a build uses a machine's GPUs (design, rules 3 and 6); larger is better.
+
+    In this order: the GPU that leads (discrete before integrated, then the vendors' rank), every discrete
+    GPU of that vendor covered, the preferred or else most capable one covered.
+    """
+    # The tuple is stored beside its answer, so that no other one can get its identity.
+    key = ("rank", id(coverage))
+    if key not in situation.memo:
+        situation.memo[key] = coverage, _rank_coverage(coverage, situation)
+    answer: tuple[object, ...] = situation.memo[key][1]
+    return answer
+
+
+def _rank_coverage(coverage: tuple[Coverage, ...], situation: Situation) -> tuple[object, ...]:
+    covered = [item.gpu for item in coverage if item.covered]
+    if not covered:
+        return (False, False, -UNRANKED, False, False)
+    ranks = situation.catalog.vendor_ranks
+    lead = max(covered, key=lambda gpu: (gpu.integrated is not True, -ranks.get(gpu.vendor, UNRANKED)))
+    rivals = [gpu for gpu in situation.discrete if gpu.vendor == lead.vendor] or [
+        gpu for gpu in situation.gpus if gpu.vendor == lead.vendor
+    ]
+    prefer = situation.request.prefer_gpu
+    preferred = [gpu for gpu in rivals if prefer is not None and gpu.index == prefer]
+    # By identity: coverages hold the situation's own GPUs, and equal ones need not be compared.
+    ids = {id(gpu) for gpu in covered}
+    return (
+        True,
+        lead.integrated is not True,
+        -ranks.get(lead.vendor, UNRANKED),
+        all(id(gpu) in ids for gpu in rivals),
+        id(preferred[0] if preferred else max(rivals, key=_power)) in ids,
     )
+
+
+def _power(gpu: Gpu) -> tuple[object, ...]:
+    """How capable a GPU is, for comparing those of one vendor; ties fall to its memory, then its place."""
+    return (
+        gpu.compute_capability or (0, 0),
+        (len(gpu.gfx_target), gpu.gfx_target) if gpu.gfx_target else (0, ""),
+        gpu.memory_bytes or 0,
+        gpu.name or "",
+        -(gpu.index or 0),
+    )
+
+
+def rank_toolkit(backend: BackendInfo, situation: Situation) -> tuple[object, ...]:
+    """For one torch: the highest toolkit that the driver speaks, else the lowest one above it."""
+    toolkit = backend.toolkit
+    if toolkit is None:
+        return (False, ())
+    driver = situation.driver_of(backend)
+    spoken = driver is not None and driver.cuda is not None and at_least(driver.cuda, toolkit)
+    if spoken or situation.catalog.floor(backend) is None:
+        return (True, toolkit)
+    return (False, tuple(-part for part in toolkit))

@@ -1,4 +1,4 @@
-"""Say why a backend was taken or not, in words that need no knowledge of CUDA.
+"""Say why a backend was chosen or not, in words that need no knowledge of CUDA.
 
 Every rule slug has its sentence here (a test joins them with `rules.RULES`), and its worked example in
 `docs/explanation/how-a-build-is-chosen.md`.
@@ -6,51 +6,48 @@ Every rule slug has its sentence here (a test joins them with `rules.RULES`), an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from packaging.version import Version
 
-if TYPE_CHECKING:
-    from torchinstall.core.plan import Candidate, Plan
+from torchinstall.core.plan import Candidate, Plan
 
 __all__ = ["RULE_WORDS", "explain", "why_not"]
 
 RULE_WORDS = {
-    "backend-not-asked": "Another backend was asked for by name, so this one was not considered further.",
+    "backend-not-asked": "Another backend was requested by name, so this one was not considered further.",
     "did-not-compute": "It was installed here, and the check afterwards showed that it does not compute.",
     "rosetta": "The Python here is made for Intel processors and runs translated on Apple Silicon; PyTorch "
     "stopped publishing for it, and it could never use the GPU.",
-    "python-not-published": "PyTorch publishes each build for certain Python versions only; there "
-    "is no file of this build for yours.",
+    "python-not-published": "PyTorch publishes each build for certain Python versions only, and there is no "
+    "file of this build for yours.",
     "musl": "PyTorch's files are made for systems with glibc; this system (Alpine, for instance) uses musl.",
     "glibc-too-old": "The files of this build need a newer C library (glibc) than this system has.",
     "macos-too-old": "The files of this build need a newer macOS.",
-    "system-too-old": "The files of this build need a newer system.",
-    "no-gpu-of-vendor": "This backend is for GPUs of another maker than those in this machine.",
-    "jetson-needs-own-build": "The GPU of this Jetson has its own driver; the general builds for ARM servers "
-    "install, but cannot run on it.",
-    "driver-too-old": "The build carries its own CUDA libraries, and they start only on a driver that is new "
-    "enough. A driver can be updated; the CUDA toolkit on the machine does not matter.",
-    "no-code-for-gpu": "A build carries machine code for certain generations of GPUs only. This one has none "
-    'for the GPU here: it would install, and then fail with "no kernel image is available".',
-    "ptx-needs-newer-driver": "For this GPU the build has only half-finished code (PTX), which the driver "
-    "has to finish; this driver is older than the code and cannot.",
-    "gpu-not-served-by-driver": "This driver does not serve this generation of GPUs any more (or not yet).",
-    "gpu-code-unknown": "The GPU did not say which generation it is, and no table knows it.",
+    "system-too-old": "The files of this build need a newer operating system.",
+    "no-gpu-of-vendor": "This backend is for GPUs of another vendor than those in this machine.",
+    "jetson-needs-own-build": "The GPU of this Jetson has its own driver: the general builds for ARM servers "
+    "can be installed on it, but do not run.",
+    "driver-too-old": "The build brings its own CUDA libraries, and they need a driver that is new enough. "
+    "You can update the driver; the CUDA toolkit on the machine does not matter.",
+    "no-code-for-gpu": "A build contains machine code for certain generations of GPUs only. This one has "
+    'none for the GPU here: it would install, and then fail with "no kernel image is available".',
+    "ptx-needs-newer-driver": "For this GPU the build contains only half-finished code (PTX) that the driver "
+    "has to compile; this driver is older than the code and cannot.",
+    "gpu-not-served-by-driver": "This driver does not support this generation of GPUs any more (or not yet).",
+    "gpu-code-unknown": "The GPU did not report which generation it is, and no table knows it.",
     "code-unknown": "It is not known which GPUs this build has code for.",
-    "not-confirmed": "Nobody has seen this build's files; that it is published is only a guess.",
-    "companion-missing": "One of the packages that were asked for is not published for this build, and "
-    "mixing packages of different builds breaks them.",
-    "pinned-out": "The versions that were asked for exclude it.",
+    "not-confirmed": "Nobody has seen the files of this build; that it was published is only a guess.",
+    "companion-missing": "One of the packages that you asked for is not published for this build, and "
+    "packages of different builds do not work together.",
+    "pinned-out": "The versions that you asked for exclude it.",
 }
 
 
-_ELSEWHERE = ("no-gpu-of-vendor", "backend-not-asked")
+_OTHER_BACKENDS = ("no-gpu-of-vendor", "backend-not-asked")
 """Rules that say nothing about this machine's own line of backends."""
 
 
 def explain(plan: Plan, backend: str) -> tuple[str, ...]:
-    """What became of a backend in this plan: taken, second best, or refused and why."""
+    """What became of a backend in this plan: chosen, second best, or rejected and why."""
     rows = [item for item in plan.candidates if item.backend == backend]
     if not rows:
         known = ", ".join(dict.fromkeys(item.backend for item in plan.candidates))
@@ -72,21 +69,20 @@ def explain(plan: Plan, backend: str) -> tuple[str, ...]:
 
 
 def why_not(plan: Plan, backend: str) -> tuple[str, ...]:
-    """Why a backend is not the one that is taken."""
+    """Why a backend is not the chosen one."""
     rows = [item for item in plan.candidates if item.backend == backend]
-    refused = [item for item in rows if item.verdict == "rejected"]
-    if not rows or len(refused) < len(rows):
+    rejected = [item for item in rows if item.verdict == "rejected"]
+    if not rows or len(rejected) < len(rows):
         return explain(plan, backend)
-    sentences = [f"No build of {backend} can be taken here."]
-    for rule in dict.fromkeys(item.rule for item in refused):
-        same = [item for item in refused if item.rule == rule]
-        sentences.append(f"{_span(same)}: {_objection(same[0])}")
-        sentences.append(RULE_WORDS[rule or ""])
+    sentences = [f"No build of {backend} can be used here."]
+    for rule in dict.fromkeys(item.rule for item in rejected):
+        same = [item for item in rejected if item.rule == rule]
+        sentences += [_rejected(same), RULE_WORDS[rule or ""]]
     return tuple(sentences)
 
 
 def _why_chosen(plan: Plan, chosen: Candidate) -> list[str]:
-    sentences = [f"torch {chosen.torch}+{chosen.backend} is the build that is taken."]
+    sentences = [f"torch {chosen.torch}+{chosen.backend} was chosen."]
     for gpu in plan.gpus:
         name = gpu.name or "The GPU"
         if gpu.covered:
@@ -95,9 +91,9 @@ def _why_chosen(plan: Plan, chosen: Candidate) -> list[str]:
             sentences.append(f"It does not use {name}: {gpu.by}.")
     newer = [item for item in plan.candidates if Version(item.torch) > Version(chosen.torch)]
     if newer:
-        reasons = dict.fromkeys(item.rule for item in newer if item.rule not in (None, *_ELSEWHERE))
-        refused = ", ".join(f"{reason}" for reason in reasons) or "for this machine"
-        sentences.append(f"Newer releases were refused ({refused}).")
+        reasons = dict.fromkeys(item.rule for item in newer if item.rule not in (None, *_OTHER_BACKENDS))
+        rejected = ", ".join(map(str, reasons)) or "for this machine"
+        sentences.append(f"Newer releases were rejected ({rejected}).")
     else:
         sentences.append("There is no newer release of torch.")
     return sentences
@@ -108,33 +104,27 @@ def _why_second(plan: Plan, accepted: Candidate) -> str:
     if chosen is None:
         return "Nothing was chosen, because the plan stopped before."
     if Version(chosen.torch) > Version(accepted.torch):
-        return f"{chosen.backend} was taken because it has a newer torch ({chosen.torch})."
+        return f"{chosen.backend} was chosen because it has a newer torch ({chosen.torch})."
     if chosen.torch == accepted.torch:
         return (
-            f"{chosen.backend} was taken because it serves this machine's GPUs better, or because its "
-            "toolkit fits this driver best (the newest that the driver itself speaks)."
+            f"{chosen.backend} was chosen because it uses this machine's GPUs better, or because its toolkit "
+            "fits this driver best (the newest that the driver itself supports)."
         )
-    return f"{chosen.backend} was taken because it serves more of this machine's GPUs."
+    return f"{chosen.backend} was chosen because it uses more of this machine's GPUs."
 
 
 def _older(rows: list[Candidate]) -> list[str]:
-    refused = [item for item in rows if item.verdict == "rejected"]
-    return [f"{_span(refused)} of it were refused: {_objection(refused[0])}."] if refused else []
+    rejected = [item for item in rows if item.verdict == "rejected"]
+    return [_rejected(rejected)] if rejected else []
 
 
 def _newer_rejected(rows: list[Candidate], accepted: Candidate) -> list[str]:
-    newer = [
-        item for item in rows if item.verdict == "rejected" and Version(item.torch) > Version(accepted.torch)
-    ]
-    if not newer:
-        return []
-    return [f"{_span(newer)}: {_objection(newer[0])}", RULE_WORDS[newer[0].rule or ""]]
+    version = Version(accepted.torch)
+    newer = [item for item in rows if item.verdict == "rejected" and Version(item.torch) > version]
+    return [_rejected(newer), RULE_WORDS[newer[0].rule or ""]] if newer else []
 
 
-def _span(rows: list[Candidate]) -> str:
+def _rejected(rows: list[Candidate]) -> str:
     newest, oldest = rows[0].torch, rows[-1].torch
-    return f"torch {newest}" if newest == oldest else f"torch {oldest} to {newest}"
-
-
-def _objection(row: Candidate) -> str:
-    return f"it wants {row.wanted}, and there is {row.found}"
+    span = f"torch {newest} was" if newest == oldest else f"torch {oldest} to {newest} were"
+    return f"{span} rejected: needed {rows[0].wanted}; found {rows[0].found}."

@@ -1,218 +1,178 @@
-"""Why there is no plan: the errors of design rules 4 and 5, and the reasons for each GPU."""
+"""Why there is no plan: the errors of design rules 4 and 5, and the reason for each GPU that is not used."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError, TorchInstallError
-from torchinstall.planner.rank import UNRANKED, coverage_key
-from torchinstall.planner.rules import ASKED_RULES, RULES
+from torchinstall.core.machine import Gpu
+from torchinstall.planner.coverage import UNRANKED
+from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, Rejection
+from torchinstall.planner.situation import Situation
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+__all__ = ["gpu_reasons", "no_build", "pins_exclude_gpu", "required_gpu", "unreadable_gpu"]
 
-    from torchinstall.core.machine import Gpu
-    from torchinstall.core.target import Target
-    from torchinstall.planner.rules import Case, Judged
-    from torchinstall.planner.situation import Situation
-
-__all__ = ["gpu_reasons", "no_build", "pins_cost_the_gpu", "required_gpu", "unreadable"]
-
-_DEPTH = {slug: depth for depth, (slug, _) in enumerate(RULES)}
-_ASKED = {slug for slug, _ in ASKED_RULES}
 _SYSTEM_HINTS = {
     "musl": "use an image with glibc (debian, ubuntu, fedora); PyTorch publishes nothing for musl",
-    "rosetta": "install an arm64 Python and make a new environment with it: "
+    "rosetta": "install an arm64 Python and create a new environment with it: "
     "uv venv --python cpython-{python}-macos-aarch64-none",
     "glibc-too-old": "use a newer distribution, or an older Python, for which older releases were published",
     "macos-too-old": "update macOS, or use an older Python, for which older releases were published",
 }
+_DEPTH = {slug: depth for depth, (slug, _) in enumerate(RULES)}
+_DEPTH.update(dict.fromkeys(_SYSTEM_HINTS, _DEPTH["system-too-old"]) | {"rosetta": _DEPTH["rosetta"]})
 
 
-def unreadable(best: Case, where: Situation) -> TorchInstallError | None:
+def unreadable_gpu(best: EvaluatedBuild) -> TorchInstallError | None:
     """Hardware that is there and cannot be read stops the plan, unless a better GPU can be used anyway."""
-    ranks = where.catalog.vendor_ranks
+    ranks = best.situation.catalog.vendor_ranks
     vendor = best.build.backend.kind.vendor
-    used = ranks.get(vendor, UNRANKED) if vendor and coverage_key(best.covers, where)[0] else UNRANKED
-    for finding in where.unreadable:
+    used = ranks.get(vendor, UNRANKED) if vendor and best.uses_gpu else UNRANKED
+    for finding in best.situation.unreadable:
         if ranks.get(finding.probe, UNRANKED) < used:
-            hints = [finding.hint] if finding.hint else []
-            hints.append("or name the build yourself: --backend cu126, or --allow-cpu for the CPU build")
+            flags = "or choose the build yourself: --backend cu126, or --allow-cpu for the CPU build"
             return GpuUnavailableError(
                 finding.slug or "gpu-unreadable",
                 finding.detail,
-                wanted="hardware that can be read, or a flag that says what to do without it",
+                wanted="a GPU that can be read, or a flag that says how to go on without it",
                 found=f"{finding.status} ({finding.source or finding.probe})",
-                hints=tuple(hints),
+                hints=(finding.hint, flags) if finding.hint else (flags,),
             )
     return None
 
 
-def pins_cost_the_gpu(judged: Iterable[Judged]) -> TorchInstallError | None:
+def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError | None:
     """A published torch could use the GPU, and only what the user asked for rules it out."""
-    lost = [
-        item
-        for item in judged
-        if item.objection is not None
-        and item.objection.rule in _ASKED
-        and any(cover.covered for cover in item.case.covers)
-    ]
+    lost = [item for item in evaluated if item.rejected_by(*REQUEST_RULES) and item.uses_gpu]
     if not lost:
         return None
-    newest = max(lost, key=lambda item: item.case.build.version)
-    lowest = min(lost, key=lambda item: item.case.build.version)
-    build, objection = newest.case.build, newest.objection
-    gpus = ", ".join(cover.gpu.label for cover in newest.case.covers if cover.covered)
-    span = (
-        build.torch
-        if lowest.case.build.torch == build.torch
-        else f"{lowest.case.build.torch} to {build.torch}"
-    )
+    newest = max(lost, key=lambda item: item.build.version)
+    oldest = min(lost, key=lambda item: item.build.version)
+    rejection = newest.rejection
+    gpus = ", ".join(item.gpu.label for item in newest.coverage if item.covered)
+    span = newest.build.torch
+    if oldest.build.torch != span:
+        span = f"{oldest.build.torch} to {span}"
     return NoCompatibleBuildError(
         "pins-exclude-gpu",
-        f"what was asked for leaves no build that can use {gpus}; torch {span} could",
-        wanted=objection.wanted if objection else None,
-        found=objection.found if objection else None,
+        f"what you asked for rules out every build that can use {gpus}; torch {span} could",
+        wanted=rejection.wanted if rejection else None,
+        found=rejection.found if rejection else None,
         hints=(
-            (
-                f"ask for torch=={build.torch}, the newest that works ({build.backend.name}); "
-                f"the oldest is torch=={lowest.case.build.torch}"
-            ),
+            f"ask for torch=={newest.build.torch}, the newest that works ({newest.build.backend.name})",
+            f"the oldest that works is torch=={oldest.build.torch}",
             "or accept the CPU build: --allow-cpu",
         ),
     )
 
 
-def required_gpu(judged: Iterable[Judged], where: Situation) -> TorchInstallError:
+def required_gpu(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> TorchInstallError:
     """`--require-gpu`, and no GPU build can run."""
-    if not where.gpus:
+    if not situation.gpus:
         return GpuUnavailableError(
             "gpu-required",
-            "a GPU is required, and none was found",
+            "a GPU is required, but none was found",
             wanted="a GPU that torch can use (--require-gpu)",
             found="no GPU",
-            hints=("say which GPU it is for: --target-gpu sm_90 --target-driver 580",),
+            hints=("describe the GPU that the build is for: --target-gpu sm_90 --target-driver 580",),
         )
-    reasons = gpu_reasons(judged, where)
+    reasons = gpu_reasons(evaluated, situation)
     return GpuUnavailableError(
         "gpu-required",
-        "a GPU is required, and no build can use the GPU that is here",
+        "a GPU is required, but no build can use the GPU of this machine",
         wanted="a build that runs on it (--require-gpu)",
         found="; ".join(f"{gpu.label}: {reason}" for gpu, reason in reasons.items()),
         hints=("see why: torchinstall plan --allow-cpu",),
     )
 
 
-def no_build(judged: tuple[Judged, ...], where: Situation) -> TorchInstallError:
+def no_build(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> TorchInstallError:
     """Every candidate was rejected: the rule that the furthest ones met is named."""
-    target = where.target
-    if not judged and where.request.channel != "stable":
+    target, request = situation.target, situation.request
+    if not evaluated and request.channel != "stable":
         return NoCompatibleBuildError(
             "channel-not-read",
-            f"nothing is known of the {where.request.channel} channel: its index was not read, or it "
-            f"has nothing for {target.platform}",
-            wanted=f"pages of the {where.request.channel} index",
+            f"nothing is known of the {request.channel} channel: its index was not read, or it has nothing "
+            f"for {target.platform}",
+            wanted=f"pages of the {request.channel} index",
             found="the shipped tables, which hold the stable channel",
-            hints=("leave --offline out, and check --index-base",),
+            hints=("run it without --offline, and check --index-base",),
         )
-    if not judged:
+    if not evaluated:
         return NoCompatibleBuildError(
             "platform-not-published",
-            f"PyTorch publishes nothing for {target.platform} on the {where.request.channel} channel",
+            f"PyTorch publishes nothing for {target.platform} on the {request.channel} channel",
             wanted="a platform with builds: Linux and Windows on x86-64 or aarch64, macOS",
             found=target.platform,
             hints=("torchinstall plan --target-gpu … --machine FILE plans for another machine",),
         )
-    if where.request.backend != "auto" and all(_not_asked(item) for item in judged):
-        return _unknown_backend(judged, where)
-    furthest = max(judged, key=lambda item: (_depth(item), item.case.build.order))
-    objection = furthest.objection
-    if objection is None:  # somebody was accepted; then this is not called
-        raise AssertionError(furthest)
-    build = furthest.case.build
+    if request.backend != "auto" and all(item.rejected_by("backend-not-asked") for item in evaluated):
+        return _backend_not_published(evaluated, situation)
+    furthest = max(evaluated, key=lambda item: (_depth(item.rejection), item.build.order))
+    rejection = furthest.rejection
+    assert rejection is not None, "somebody was accepted"  # noqa: S101
+    hint = _SYSTEM_HINTS.get(rejection.rule)
+    python = ".".join(target.python_version.split(".")[:2])
     return NoCompatibleBuildError(
-        objection.rule,
-        f"no build of torch fits; the closest is {build.torch}+{build.backend.name}",
-        wanted=objection.wanted,
-        found=objection.found,
-        hints=(_system_hint(objection.rule, target) or _way_on(furthest, judged),),
+        rejection.rule,
+        f"no build of torch fits; the closest is {furthest.build.name}",
+        wanted=rejection.wanted,
+        found=rejection.found,
+        hints=(hint.format(python=python) if hint else _what_to_change(furthest, evaluated),),
     )
 
 
-def _system_hint(rule: str, target: Target) -> str | None:
-    hint = _SYSTEM_HINTS.get(rule)
-    return hint and hint.format(python=".".join(target.python_version.split(".")[:2]))
-
-
-def _not_asked(item: Judged) -> bool:
-    return item.objection is not None and item.objection.rule == "backend-not-asked"
-
-
-def _unknown_backend(judged: tuple[Judged, ...], where: Situation) -> TorchInstallError:
+def _backend_not_published(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> TorchInstallError:
     """The backend that was named has no build for this platform: those of its kind that have are named."""
-    wanted = where.catalog.backend(where.request.backend)
-    names = dict.fromkeys(
-        item.case.build.backend.name
-        for item in judged
-        if wanted is None or item.case.build.backend.kind.kind == wanted.kind.kind
-    )
-    known = ", ".join(names) or ", ".join(dict.fromkeys(item.case.build.backend.name for item in judged))
+    name = situation.request.backend
+    wanted = situation.catalog.backend(name)
+    backends = {item.build.backend.name: item.build.backend.kind.kind for item in evaluated}
+    similar = [known for known, kind in backends.items() if wanted is None or kind == wanted.kind.kind]
     return NoCompatibleBuildError(
         "backend-not-published",
-        f"no build of {where.request.backend} is known for {where.target.platform}",
-        wanted=f"a build of {where.request.backend} (--backend)",
-        found=known,
-        hints=("leave --backend out to have one chosen, or name one of those found",),
+        f"no build of {name} is known for {situation.target.platform}",
+        wanted=f"a build of {name} (--backend)",
+        found=", ".join(similar or backends),
+        hints=("omit --backend to have one chosen, or name one of those found",),
     )
 
 
-def _way_on(furthest: Judged, judged: tuple[Judged, ...]) -> str:
-    rule = furthest.objection.rule if furthest.objection else ""
-    if rule == "python-not-published":
-        abis = sorted(
-            {
-                tag.split("-")[1]
-                for row in furthest.case.build.wheels
-                for tag in row.tags
-                if tag.split("-")[1].startswith("cp")
-            },
-            key=lambda abi: (len(abi), abi),
-        )
-        python = next((abi for abi in reversed(abis) if not abi.endswith("t")), abis[-1] if abis else "cp312")
-        return f"make an environment with another Python: uv venv --python 3.{python.removeprefix('cp3')}"
-    if rule in _ASKED:
-        free = next((item for item in judged if item.objection and item.objection.rule in _ASKED), furthest)
-        return f"loosen the version that you asked for; torch=={free.case.build.torch} would fit"
-    return "torchinstall plan shows every build and what stands against it"
+def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> str:
+    if furthest.rejected_by("python-not-published"):
+        tags = {tag.split("-")[1] for row in furthest.build.wheels for tag in row.tags}
+        abis = sorted((abi for abi in tags if abi.startswith("cp")), key=lambda abi: (len(abi), abi))
+        abi = next((abi for abi in reversed(abis) if not abi.endswith("t")), abis[-1] if abis else "cp312")
+        return f"create an environment with another Python: uv venv --python 3.{abi.removeprefix('cp3')}"
+    if furthest.rejected_by(*REQUEST_RULES):
+        fits = next(item for item in evaluated if item.rejected_by(*REQUEST_RULES))
+        return f"loosen the version that you asked for; torch=={fits.build.torch} would fit"
+    return "torchinstall plan shows every build and why it was rejected"
 
 
-def _depth(item: Judged) -> int:
-    rule = item.objection.rule if item.objection else ""
-    return _DEPTH.get(rule, _DEPTH["system-too-old"] if rule in _SYSTEM_HINTS else _DEPTH["no-code-for-gpu"])
+def _depth(rejection: Rejection | None) -> int:
+    """How far a build came: the place of the rule that rejected it; some rules reject under other slugs."""
+    return _DEPTH.get(rejection.rule if rejection else "", _DEPTH["no-code-for-gpu"])
 
 
-def gpu_reasons(judged: Iterable[Judged], where: Situation) -> dict[Gpu, str]:
+def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> dict[Gpu, str]:
     """For each GPU that no build can use: the objection that came last, in one clause."""
     reasons: dict[Gpu, str] = {}
-    items = tuple(judged)
-    for gpu in where.gpus:
-        own = [item for item in items if item.case.build.backend.kind.vendor == gpu.vendor]
-        able = [
-            item
-            for item in own
-            if any(cover.gpu == gpu and cover.covered for cover in item.case.covers)
-            and (item.objection is None or item.objection.rule in _ASKED)
-        ]
-        if able:
-            continue
+    for gpu in situation.gpus:
+        own = [item for item in evaluated if item.build.backend.kind.vendor == gpu.vendor]
         if not own:
-            reasons[gpu] = f"PyTorch publishes nothing for it on {where.target.platform}"
-            continue
-        closest = max(own, key=lambda item: (_depth(item), item.case.build.version))
-        objection = closest.objection
-        if objection is None or objection.rule == "no-code-for-gpu":
-            cover = next((cover for cover in closest.case.covers if cover.gpu == gpu), None)
-            reasons[gpu] = cover.by if cover is not None and not cover.covered else "another GPU won"
-        else:
-            reasons[gpu] = f"needs {objection.wanted}, found {objection.found}"
+            reasons[gpu] = f"PyTorch publishes nothing for it on {situation.target.platform}"
+        elif not any(_could_use(item, gpu) for item in own):
+            closest = max(own, key=lambda item: (_depth(item.rejection), item.build.version))
+            reasons[gpu] = _reason(closest, gpu)
     return reasons
+
+
+def _could_use(item: EvaluatedBuild, gpu: Gpu) -> bool:
+    runs = any(coverage.gpu == gpu and coverage.covered for coverage in item.coverage)
+    return runs and (item.rejection is None or item.rejected_by(*REQUEST_RULES))
+
+
+def _reason(closest: EvaluatedBuild, gpu: Gpu) -> str:
+    rejection = closest.rejection
+    if rejection is not None and rejection.rule != "no-code-for-gpu":
+        return f"needs {rejection.wanted}, found {rejection.found}"
+    by = next((item.by for item in closest.coverage if item.gpu == gpu and not item.covered), None)
+    return by or "another GPU was preferred"

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from datetime import date
 
 from msgspec import structs
 
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.tables import PageKey
+from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.machine import Machine
+from torchinstall.core.plan import Package, Plan, PlanStatus
+from torchinstall.core.request import Request
+from torchinstall.core.target import Installed, Target
 from torchinstall.planner.build_plan import impossible, ready
-from torchinstall.planner.companions import Missing
-from torchinstall.planner.rank import coverage_key
-from torchinstall.planner.refusals import no_build, pins_cost_the_gpu, required_gpu, unreadable
-from torchinstall.planner.requirements import wants
-from torchinstall.planner.rules import is_obeyed, judge_all
-from torchinstall.planner.situation import situation
-from torchinstall.planner.warnings import vendor_advice
+from torchinstall.planner.builds import Build, runtime_entry, version_key
+from torchinstall.planner.refusals import no_build, pins_exclude_gpu, required_gpu, unreadable_gpu
+from torchinstall.planner.rules import HARDWARE_RULES, EvaluatedBuild, evaluate
+from torchinstall.planner.situation import Situation, make_situation
 
-if TYPE_CHECKING:
-    from datetime import date
-
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.core.errors import TorchInstallError
-    from torchinstall.core.machine import Machine
-    from torchinstall.core.plan import Package, Plan, PlanStatus
-    from torchinstall.core.request import Request
-    from torchinstall.core.target import Installed, Target
-    from torchinstall.planner.requirements import Wants
-    from torchinstall.planner.rules import Judged
-    from torchinstall.planner.situation import Situation
-
-__all__ = ["acceptable", "as_installed", "plan", "satisfying"]
+__all__ = ["acceptable_builds", "pages_to_read", "plan"]
 
 
 def plan(
@@ -43,97 +35,163 @@ def plan(
         catalog: what is published and what it carries.
         today: for the age of the catalog; None: do not judge it.
     """
-    where = situation(request, machine, target, catalog)
-    wanted = wants(request, target, catalog)
-    judged = judge_all(where, wanted)
-    accepted = [item for item in judged if item.objection is None]
-    error = _refuse(judged, accepted, where, obey=is_obeyed(where, wanted))
-    warnings = list(where.assumptions)
-    if error is not None or not accepted:
-        warnings += vendor_advice(where)
-        return impossible(judged, where, wanted, warnings, error or no_build(judged, where))
-    best = max(accepted, key=lambda item: (not item.overridden, item.case.key))
-    kept = None if request.upgrade else satisfying(accepted, best, target, wanted)
-    made = ready(kept or best, judged, where, wanted, warnings, today)
-    if kept is None:
+    situation = make_situation(request, machine, target, catalog)
+    evaluated = evaluate(situation)
+    accepted = [item for item in evaluated if item.rejection is None]
+    error = _refusal(evaluated, accepted, situation) if accepted else no_build(evaluated, situation)
+    if error is not None:
+        return impossible(evaluated, situation, error)
+    best = max(accepted, key=_preference)
+    current = None if request.upgrade else _installed_build(accepted, best)
+    made = ready(current or best, evaluated, situation, today)
+    if current is None:
         return made
-    status: PlanStatus = "ready" if wanted.others else "satisfied"
-    return structs.replace(made, status=status, packages=as_installed(made.packages, target))
+    status: PlanStatus = "ready" if situation.requirements.others else "satisfied"
+    return structs.replace(made, status=status, packages=_as_installed(made.packages, target))
 
 
-def acceptable(
+def _preference(item: EvaluatedBuild) -> tuple[object, ...]:
+    return (not item.overridden, item.rank)
+
+
+def acceptable_builds(
     request: Request, machine: Machine, target: Target, catalog: Catalog
 ) -> tuple[tuple[str, str], ...]:
     """The builds (torch release, backend) that serve a machine's GPUs as well as its best one does."""
-    where = situation(request, machine, target, catalog)
-    judged = judge_all(where, wants(request, target, catalog))
-    accepted = [item for item in judged if item.objection is None and not item.overridden]
-    if not accepted or _refuse(judged, accepted, where, obey=request.backend != "auto") is not None:
+    situation = make_situation(request, machine, target, catalog)
+    evaluated = evaluate(situation)
+    accepted = [item for item in evaluated if item.rejection is None and not item.overridden]
+    if not accepted or _refusal(evaluated, accepted, situation) is not None:
         return ()
-    best = max(coverage_key(item.case.covers, where) for item in accepted)
-    return tuple(
-        (item.case.build.torch, item.case.build.backend.name)
-        for item in accepted
-        if coverage_key(item.case.covers, where) == best
-    )
+    best = max(item.gpu_rank for item in accepted)
+    return tuple((item.build.torch, item.build.backend.name) for item in accepted if item.gpu_rank == best)
 
 
-def _refuse(
-    judged: tuple[Judged, ...], accepted: list[Judged], where: Situation, *, obey: bool
+def _refusal(
+    evaluated: tuple[EvaluatedBuild, ...], accepted: Sequence[EvaluatedBuild], situation: Situation
 ) -> TorchInstallError | None:
-    """Reasons to stop although a build could be installed (design, rules 4 and 5)."""
-    request = where.request
-    if not accepted:
-        return None
-    best = max((item.case for item in accepted), key=lambda case: case.key)
-    uses_gpu = coverage_key(best.covers, where)[0]
-    if not obey and not request.allow_cpu:
-        error = unreadable(best, where) or (None if uses_gpu else pins_cost_the_gpu(judged))
+    """A reason to stop although a build could be installed (design, rules 4 and 5)."""
+    request = situation.request
+    best = max(accepted, key=lambda item: item.rank)
+    if not situation.names_build and not request.allow_cpu:
+        error = unreadable_gpu(best) or (None if best.uses_gpu else pins_exclude_gpu(evaluated))
         if error is not None:
             return error
-    return required_gpu(judged, where) if request.require_gpu and not uses_gpu else None
+    return required_gpu(evaluated, situation) if request.require_gpu and not best.uses_gpu else None
 
 
-def satisfying(accepted: list[Judged], best: Judged, target: Target, wanted: Wants) -> Judged | None:
+def _installed_build(accepted: Sequence[EvaluatedBuild], best: EvaluatedBuild) -> EvaluatedBuild | None:
     """The accepted build that is installed already and serves the GPUs as well as the best one would.
 
     As with pip and uv, a newer release alone is no reason to change anything; `--upgrade` asks for that.
     """
-    installed = {item.name: item for item in target.installed}
+    situation = best.situation
+    installed = {item.name: item for item in situation.target.installed}
     torch = installed.get("torch")
-    if torch is None or wanted.direct:
+    if torch is None or situation.requirements.direct:
         return None
+    build = (_public(torch), torch.backend)
     for item in accepted:
-        build, where = item.case.build, item.case.situation
-        if build.torch != _public(torch) or build.backend.name != torch.backend:
-            continue
-        if coverage_key(item.case.covers, where) != coverage_key(best.case.covers, where):
-            return None
-        picked = item.case.picks
-        if isinstance(picked, Missing):
-            return None
-        for pick in picked:
-            have = installed.get(pick.package)
-            if not pick.asked or pick.package == "torch":
-                continue
-            if have is None or not wanted.allows(pick.package, have.version):
-                return None
-            if pick.wheels is not None and _public(have) != pick.wheels.version:
-                return None
-            if have.backend not in (None, build.backend.name):
-                return None
-        return item
+        if (item.build.torch, item.build.backend.name) == build:
+            same = item.gpu_rank == best.gpu_rank and _has_companions(item, installed)
+            return item if same else None
     return None
 
 
-def as_installed(packages: tuple[Package, ...], target: Target) -> tuple[Package, ...]:
-    """The packages pinned as they are installed: a build from PyPI has no local version to ask for."""
-    versions = {item.name: item.version for item in target.installed}
-    return tuple(
-        structs.replace(package, version=versions[package.name]) if package.name in versions else package
-        for package in packages
-    )
+def _has_companions(item: EvaluatedBuild, installed: dict[str, Installed]) -> bool:
+    for pick in item.picks:
+        if not pick.asked or pick.package == "torch":
+            continue
+        have = installed.get(pick.package)
+        if have is None or not item.situation.requirements.allows(pick.package, have.version):
+            return False
+        if pick.wheels is not None and _public(have) != pick.wheels.version:
+            return False
+        if have.backend not in (None, item.build.backend.name):
+            return False
+    return True
 
 
 def _public(item: Installed) -> str:
     return item.version.partition("+")[0]
+
+
+def _as_installed(packages: tuple[Package, ...], target: Target) -> tuple[Package, ...]:
+    """The packages pinned as they are installed: a build from PyPI has no local version to ask for."""
+    versions = {item.name: item.version for item in target.installed}
+    return tuple(
+        structs.replace(package, version=versions.get(package.name, package.version)) for package in packages
+    )
+
+
+def pages_to_read(
+    request: Request,
+    machine: Machine,
+    target: Target,
+    catalog: Catalog,
+    *,
+    discovered: Iterable[str] = (),
+) -> tuple[PageKey, ...]:
+    """The (package, backend) pages of the index whose content can change the plan.
+
+    That is every living backend that this machine can run, and the one that the tables would choose; none
+    on macOS (torch comes from the default index), and none when local folders serve everything.
+
+    `discovered` names backends that the index lists and that no table knows.
+    """
+    if target.os == "macos" or catalog.index_down:
+        return ()
+    situation = make_situation(request, machine, target, catalog)
+    family = situation.requirements.family
+    named = "torch" in situation.requirements.direct
+    if named and not (situation.wheels_by_url("torch") and len(family) > 1):
+        return ()
+    evaluated = evaluate(situation)
+    best = max((item for item in evaluated if item.rejection is None), key=_preference, default=None)
+    if best is not None and all(
+        pick.wheels is None or pick.wheels.origin == "find-links" for pick in best.picks
+    ):
+        return ()
+    if request.channel != "stable":
+        # The tables know which backends this machine runs on the stable channel only.
+        stable = structs.replace(situation, request=structs.replace(request, channel="stable"))
+        evaluated += evaluate(stable)
+    routed = [name for name in family if (row := catalog.family(name)) is not None and row.routed]
+    keys: list[PageKey] = []
+    for name in _backends_to_read(evaluated, best, situation, discovered):
+        info = catalog.backend(name)
+        runtime = [
+            row.package
+            for row in catalog.families
+            if info is not None and runtime_entry(row, info, request.channel) not in (None, name)
+        ]
+        keys += [(package, name) for package in dict.fromkeys([*routed, *runtime])]
+    return tuple(keys)
+
+
+def _backends_to_read(
+    evaluated: tuple[EvaluatedBuild, ...],
+    best: EvaluatedBuild | None,
+    situation: Situation,
+    discovered: Iterable[str],
+) -> tuple[str, ...]:
+    request, catalog = situation.request, situation.catalog
+    if request.backend != "auto":
+        return (request.backend,)
+    able = [item.build.backend for item in evaluated if _can_run(item)]
+    names = dict.fromkeys(backend.name for backend in able if backend.retired is None)
+    newest = max((item.build.torch for item in evaluated), key=version_key, default="0")
+    for name in discovered:
+        backend = catalog.backend(name)
+        if backend is not None and name not in names:
+            build = Build(newest, version_key(newest), backend, ())
+            names |= {name: None} if _can_run(EvaluatedBuild(build, situation)) else {}
+    if best is not None:
+        names[best.build.backend.name] = None
+    gpu = [name for name in names if (row := catalog.backend(name)) is not None and row.kind.vendor]
+    return tuple(gpu or names)
+
+
+def _can_run(item: EvaluatedBuild) -> bool:
+    """Whether nothing about the hardware stands against a build."""
+    return all(rule(item) is None for _, rule in HARDWARE_RULES)

@@ -1,4 +1,4 @@
-"""Join request and machine: which GPUs and drivers count after declarations, masks and tables."""
+"""What the rules look at: requirements, GPUs and drivers after declarations, masks and tables."""
 
 from __future__ import annotations
 
@@ -6,32 +6,58 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct, structs
 
-from torchinstall.core.machine import Finding, Gpu, capability
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.model import BackendInfo, Wheels
+from torchinstall.core.machine import VENDOR_NAMES, Driver, Finding, Gpu, Machine, Vendor, capability
 from torchinstall.core.messages import Message
+from torchinstall.core.request import Request, Requirement, canonical_name
+from torchinstall.core.target import Target
 from torchinstall.core.versions import Dotted, dotted_or_none
 
 if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.catalog.model import BackendInfo
-    from torchinstall.core.machine import Driver, Machine, Vendor
-    from torchinstall.core.request import Request
-    from torchinstall.core.target import Target
+    # Loading it costs as much as a plan, and most requirements have no version bounds.
+    from packaging.specifiers import SpecifierSet
 
-__all__ = ["DriverFacts", "Situation", "situation"]
+__all__ = ["DriverFacts", "Requirements", "Situation", "make_situation"]
 
 
-class DriverFacts(Struct, frozen=True, kw_only=True):
+class Requirements(Struct, frozen=True):
+    """What was asked for, sorted by who serves it.
+
+    Attributes:
+        family: packages that move with torch and were asked for, in order; torch always first.
+        bounds: version bounds by family package, from requirements and constraints.
+        others: requirements for everything else, as asked.
+        direct: family packages asked for by URL or path: that file is taken, and the plan goes around it.
+    """
+
+    family: tuple[str, ...]
+    bounds: dict[str, SpecifierSet]
+    others: tuple[Requirement, ...]
+    direct: dict[str, Requirement]
+
+    def allows(self, package: str, version: str) -> bool:
+        """Whether a version (local segment included) satisfies the user's bounds."""
+        spec = self.bounds.get(package)
+        return not spec or spec.contains(version, prereleases=True)
+
+    def bounded(self, package: str) -> str:
+        """The package with the user's bounds, as text."""
+        return f"{package}{self.bounds.get(package, '')}"
+
+
+class DriverFacts(Struct, frozen=True):
     """A vendor's driver as the rules need it.
 
     Attributes:
         version: None where it is not known.
         cuda: the driver CUDA version, derived from the branch where the driver did not say.
-        declared: the user named it; nothing was probed.
+        text: the version as its vendor writes it.
     """
 
     version: Dotted | None
     cuda: Dotted | None
-    declared: bool = False
+    text: str | None
 
 
 class Situation(Struct, frozen=True, kw_only=True):
@@ -40,7 +66,8 @@ class Situation(Struct, frozen=True, kw_only=True):
     Attributes:
         gpus: those that count, capabilities filled in from tables where the driver gave none.
         drivers: by vendor; a vendor that is missing has no driver at all.
-        column: which operating system's driver numbers count (WSL runs on the Windows driver).
+        driver_os: which operating system's driver numbers count (WSL runs on the Windows driver).
+        tegra: a Jetson whose driver runs only builds made for it (Jetson Linux 32 to 36).
         unreadable: findings of vendors whose hardware is there and cannot be read.
         assumptions: warnings about what had to be assumed so far.
         memo: verdicts that several builds share, kept for the life of one plan.
@@ -50,9 +77,11 @@ class Situation(Struct, frozen=True, kw_only=True):
     machine: Machine
     target: Target
     catalog: Catalog
+    requirements: Requirements
     gpus: tuple[Gpu, ...]
     drivers: dict[Vendor, DriverFacts]
-    column: Literal["linux", "windows"]
+    driver_os: Literal["linux", "windows"]
+    tegra: bool
     unreadable: tuple[Finding, ...]
     assumptions: tuple[Message, ...]
     memo: dict[tuple[object, ...], Any]
@@ -63,28 +92,38 @@ class Situation(Struct, frozen=True, kw_only=True):
         own = tuple(gpu for gpu in self.gpus if gpu.integrated is not True)
         return own or self.gpus
 
+    @property
+    def names_build(self) -> bool:
+        """Whether the user named the build, by its backend or its file: then hardware rules only warn."""
+        return self.request.backend != "auto" or bool(self.wheels_by_url("torch"))
+
     def driver_of(self, backend: BackendInfo) -> DriverFacts | None:
         """The driver that a backend runs on; None: there is none, or it needs none."""
         vendor = backend.kind.vendor
         return None if vendor is None else self.drivers.get(vendor)
 
-    @property
-    def tegra(self) -> bool:
-        """A Jetson whose driver cannot run generic aarch64 CUDA builds (Jetson Linux 32 to 36)."""
-        return is_tegra(self.machine, self.catalog)
+    def driver_floor(self, backend: BackendInfo) -> str | None:
+        """The lowest driver that a backend's toolkit starts on; None: it needs none, or nobody knows."""
+        floor = self.catalog.floor(backend)
+        if floor is None:
+            return None
+        return floor.windows if self.driver_os == "windows" else floor.linux
+
+    def wheels_by_url(self, package: str) -> tuple[Wheels, ...]:
+        """What is known of the file by whose URL a package was asked for; empty: nothing, or it was not."""
+        asked = self.requirements.direct.get(package)
+        if asked is None:
+            return ()
+        return tuple(row for row in self.catalog.local if row.package == package and row.source == asked.url)
 
 
-def is_tegra(machine: Machine, catalog: Catalog) -> bool:
-    """Whether a machine is a Jetson whose driver runs only builds made for it (design, rule 10)."""
-    release = dotted_or_none(machine.l4t)
-    return release is not None and not catalog.runs_generic_builds(release)
-
-
-def situation(request: Request, machine: Machine, target: Target, catalog: Catalog) -> Situation:
+def make_situation(request: Request, machine: Machine, target: Target, catalog: Catalog) -> Situation:
     """Apply what the user declared to what the probe saw."""
     warnings: list[Message] = []
-    gpus = _visible(request, request.target_gpus or machine.gpus)
-    drivers: dict[Vendor, DriverFacts] = {row.vendor: _facts(row, catalog) for row in machine.drivers}
+    gpus = request.target_gpus or machine.gpus
+    if request.visible is not None:
+        gpus = tuple(gpu for gpu in gpus if (gpu.vendor, gpu.index) in request.visible)
+    drivers: dict[Vendor, DriverFacts] = {row.vendor: _driver_facts(row, catalog) for row in machine.drivers}
     declared_for = _declared_vendors(request, machine, catalog)
     for vendor in declared_for:
         drivers[vendor] = _declared_driver(request, drivers.get(vendor), catalog)
@@ -95,33 +134,72 @@ def situation(request: Request, machine: Machine, target: Target, catalog: Catal
         # CONDA_OVERRIDE_CUDA="" means: there is no CUDA here.
         gpus = tuple(gpu for gpu in gpus if gpu.vendor not in declared_for)
     resolved = tuple(_resolve(gpu, catalog, warnings) for gpu in gpus)
-    wsl = "wsl2" in machine.environment
+    release = dotted_or_none(machine.l4t)
+    tegra = release is not None and not catalog.runs_generic_builds(release)
+    declared = bool(request.target_gpus or request.target_driver or request.target_cuda is not None)
     return Situation(
         request=request,
         machine=machine,
         target=target,
         catalog=catalog,
+        requirements=_split(request, target, catalog),
         gpus=resolved,
         drivers=drivers,
-        column="windows" if target.os == "windows" or wsl else "linux",
-        unreadable=_unreadable(request, machine, resolved, drivers, catalog),
+        driver_os="windows" if target.os == "windows" or "wsl2" in machine.environment else "linux",
+        tegra=tegra,
+        unreadable=() if declared else _unreadable(machine, resolved, drivers, catalog, tegra=tegra),
         assumptions=tuple(warnings),
         memo={},
     )
 
 
-def _visible(request: Request, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
-    if request.visible is None:
-        return gpus
-    return tuple(gpu for gpu in gpus if (gpu.vendor, gpu.index) in request.visible)
+def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
+    """Sort what was asked for; requirements whose markers do not hold for the target are dropped."""
+    family: dict[str, None] = {"torch": None}
+    bounds: dict[str, SpecifierSet] = {}
+    others: list[Requirement] = []
+    direct: dict[str, Requirement] = {}
+    for requirement in request.requirements:
+        if not _holds(requirement, target):
+            continue
+        name = canonical_name(requirement.name)
+        known = catalog.family(name)
+        if known is None or known.own_cuda:
+            others.append(requirement)
+        elif requirement.url is not None:
+            direct[name] = requirement
+            others.append(requirement)
+        else:
+            family[name] = None
+            _bound(bounds, name, requirement)
+    for constraint in request.constraints:
+        name = canonical_name(constraint.name)
+        if catalog.family(name) is not None and constraint.url is None and _holds(constraint, target):
+            _bound(bounds, name, constraint)
+    return Requirements(tuple(family), bounds, tuple(others), direct)
 
 
-def _facts(driver: Driver, catalog: Catalog) -> DriverFacts:
+def _holds(requirement: Requirement, target: Target) -> bool:
+    if requirement.marker is None:
+        return True
+    from packaging.markers import Marker
+
+    return Marker(requirement.marker).evaluate(target.marker_environment())
+
+
+def _bound(bounds: dict[str, SpecifierSet], name: str, requirement: Requirement) -> None:
+    if requirement.specifier:
+        from packaging.specifiers import SpecifierSet
+
+        bounds[name] = bounds.get(name, SpecifierSet()) & SpecifierSet(requirement.specifier)
+
+
+def _driver_facts(driver: Driver, catalog: Catalog) -> DriverFacts:
     version = dotted_or_none(driver.version)
     cuda = dotted_or_none(driver.cuda_version)
     if cuda is None and version is not None and driver.vendor in _vendors_with_floor(catalog):
         cuda = dotted_or_none(catalog.cuda_of_branch(version[0]))
-    return DriverFacts(version=version, cuda=cuda)
+    return DriverFacts(version, cuda, driver.version)
 
 
 def _vendors_with_floor(catalog: Catalog) -> tuple[Vendor, ...]:
@@ -146,13 +224,13 @@ def _declared_vendors(request: Request, machine: Machine, catalog: Catalog) -> t
 
 
 def _declared_driver(request: Request, probed: DriverFacts | None, catalog: Catalog) -> DriverFacts:
-    version = dotted_or_none(request.target_driver) or (probed.version if probed else None)
+    version, text = dotted_or_none(request.target_driver), request.target_driver
+    if version is None and probed is not None and not request.target_cuda:
+        version, text = probed.version, probed.text
     cuda = dotted_or_none(request.target_cuda)
     if cuda is None and version is not None:
         cuda = dotted_or_none(catalog.cuda_of_branch(version[0]))
-    if request.target_cuda and request.target_driver is None:
-        version = None
-    return DriverFacts(version=version, cuda=cuda, declared=True)
+    return DriverFacts(version, cuda, text)
 
 
 def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Message]) -> Gpu:
@@ -181,23 +259,22 @@ def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Message]) -> Gpu:
         return changed
     warnings.append(
         Message(
-            slug="gpu-code-from-table",
-            message=f"{gpu.label} did not say what code it runs; the table of products says {fact.code}",
+            "gpu-code-from-table",
+            f"which code {gpu.label} runs was not reported; {fact.code} is assumed, from the table of GPUs",
         )
     )
     return changed
 
 
 def _unreadable(
-    request: Request,
     machine: Machine,
     gpus: tuple[Gpu, ...],
     drivers: dict[Vendor, DriverFacts],
     catalog: Catalog,
+    *,
+    tegra: bool,
 ) -> tuple[Finding, ...]:
     """What stands between the planner and hardware that is there (design, rule 5)."""
-    if request.target_gpus or request.target_driver or request.target_cuda is not None:
-        return ()
     with_floor = _vendors_with_floor(catalog)
     readable = {gpu.vendor for gpu in gpus if gpu.vendor not in with_floor or gpu.vendor in drivers}
     served = {kind.vendor for kind in catalog.tables.kinds}
@@ -206,34 +283,34 @@ def _unreadable(
         for finding in machine.findings
         if finding.status in ("denied", "broken") and finding.probe in served - readable
     ]
-    told = {finding.probe for finding in findings}
+    reported = {finding.probe for finding in findings}
     # A Jetson's driver is part of its system and answers nobody: it is not missing (design, rule 10).
-    tegra = is_tegra(machine, catalog)
-    for vendor in dict.fromkeys(gpu.vendor for gpu in gpus):
-        if vendor not in readable and vendor not in told and not tegra:
-            names = ", ".join(gpu.label for gpu in gpus if gpu.vendor == vendor)
-            findings.append(
-                Finding(
-                    probe=vendor,
-                    status="broken",
-                    detail=f"{names} is there, but no driver answers for it",
-                    source="the machine's list of GPUs",
-                    slug="driver-missing",
-                    hint="install the GPU's driver, then run torchinstall again",
-                )
+    for vendor in () if tegra else dict.fromkeys(gpu.vendor for gpu in gpus):
+        if vendor in readable or vendor in reported:
+            continue
+        names = ", ".join(gpu.label for gpu in gpus if gpu.vendor == vendor)
+        findings.append(
+            Finding(
+                probe=vendor,
+                status="broken",
+                detail=f"{names} was found, but its driver is not installed or not loaded",
+                source="the machine's list of GPUs",
+                slug="driver-missing",
+                hint="install the GPU's driver, then run torchinstall again",
             )
-            told.add(vendor)
+        )
+        reported.add(vendor)
     seen = {gpu.vendor for gpu in machine.gpus}
     findings.extend(
         Finding(
             probe=vendor,
             status="broken",
-            detail=f"a driver of {vendor} is loaded, but no GPU can be seen",
+            detail=f"the {VENDOR_NAMES[vendor]} driver is loaded, but no GPU is visible",
             source="the machine's list of drivers",
             slug="driver-without-device",
             hint="start the container with its GPUs (docker run --gpus all), or name them with --target-gpu",
         )
         for vendor in drivers
-        if vendor in with_floor and vendor not in told and vendor not in seen
+        if vendor in with_floor and vendor not in reported and vendor not in seen
     )
     return tuple(findings)

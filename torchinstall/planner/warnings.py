@@ -2,233 +2,194 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
-from typing import TYPE_CHECKING
 
+from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import Message
+from torchinstall.core.redact import redact
 from torchinstall.core.tags import glibc_floor
-from torchinstall.core.versions import at_least, dotted_or_none, text_of
+from torchinstall.core.versions import at_least, dotted_or_none, version_text
+from torchinstall.planner.builds import Pick
+from torchinstall.planner.rules import EvaluatedBuild, vendor_gpu
+from torchinstall.planner.situation import Situation
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from torchinstall.core.machine import Gpu
-    from torchinstall.planner.companions import Pick
-    from torchinstall.planner.requirements import Wants
-    from torchinstall.planner.rules import Case, Objection
-    from torchinstall.planner.situation import Situation
-
-__all__ = ["STALE_DAYS", "age_note", "chosen_notes", "no_gpu_note", "unread_note", "vendor_advice"]
+__all__ = ["STALE_DAYS", "plan_warnings", "vendor_indexes"]
 
 STALE_DAYS = 90
 """After this many days the shipped tables are called old."""
 
 
-def chosen_notes(
-    case: Case, picked: Iterable[Pick], overridden: Iterable[Objection], reasons: dict[Gpu, str]
-) -> list[Message]:
-    """Warnings about the build that was chosen.
+def plan_warnings(chosen: EvaluatedBuild, reasons: dict[Gpu, str], today: date | None) -> Iterator[Message]:
+    """Warnings about a plan.
 
     Args:
-        case: the chosen build.
-        picked: its packages.
-        overridden: hardware rules that an explicit `--backend` overrode.
+        chosen: the chosen build.
         reasons: for each GPU that no build could use, why.
+        today: for the age of the tables; None: do not judge it.
     """
-    situation, backend = case.situation, case.build.backend
-    notes = [
-        Message(
-            slug="backend-cannot-run",
-            message=f"{_named(case)} is obeyed, but it cannot run here: it wants {item.wanted}, "
-            f"and there is {item.found}",
+    situation = chosen.situation
+    yield from situation.assumptions
+    if chosen.overridden:
+        yield _cannot_run(chosen)
+    else:
+        yield from _unused_gpus(chosen, reasons)
+    yield from _assumed_code(chosen)
+    for pick in chosen.picks:
+        yield from _assumed_glibc(pick, situation)
+    yield from _assumed_packages(chosen)
+    yield from _driver_notes(chosen)
+    if not chosen.uses_gpu:
+        yield from vendor_indexes(situation)
+    for finding in situation.unreadable:
+        text = f"{finding.detail}; {finding.hint}" if finding.hint else finding.detail
+        yield Message(finding.slug or "gpu-unreadable", text)
+    if not situation.gpus and not situation.unreadable and situation.request.backend == "auto":
+        yield from _no_gpu(situation)
+    if not situation.catalog.live and today is not None:
+        yield from _old_tables(situation.catalog.snapshot, today)
+    asked = situation.requirements.direct.get("torch")
+    if asked is not None and not situation.wheels_by_url("torch"):
+        yield Message(
+            "named-build-unknown",
+            f"what {redact(asked.url or '')} was built for is not known before it is installed, so it may "
+            "not run on this machine's GPU",
         )
-        for item in tuple(overridden)[:1]
-    ]
-    notes.extend(_gpu_notes(case, reasons, obeyed=bool(notes)))
-    notes.extend(_knowledge_notes(case, picked))
-    driver = situation.driver_of(backend)
-    if backend.toolkit is None or situation.catalog.floor(backend) is None or driver is None:
-        return notes
-    if driver.cuda is None and driver.version is None:
-        notes.append(
-            Message(
-                slug="driver-unknown",
-                message=f"the driver of the target is not known; {backend.name} needs "
-                f"{_floor_text(case)} or newer (say --target-driver)",
-            )
-        )
-    elif driver.cuda is not None and not at_least(driver.cuda, backend.toolkit):
-        notes.append(
-            Message(
-                slug="toolkit-newer-than-driver",
-                message=f"{backend.name} is newer than driver CUDA version {text_of(driver.cuda)}; it runs "
-                "by minor-version compatibility, only code that is compiled to PTX at run time may not",
-            )
-        )
-    return notes
 
 
-def _named(case: Case) -> str:
-    """How the build was named that is obeyed."""
-    asked = case.wants.direct.get("torch")
-    backend = case.build.backend.name
-    return f"--backend {backend}" if asked is None else f"the {backend} build in {asked.url}"
+def _cannot_run(chosen: EvaluatedBuild) -> Message:
+    backend, asked = chosen.build.backend.name, chosen.situation.requirements.direct.get("torch")
+    named = f"--backend {backend}" if asked is None else f"the {backend} build in {redact(asked.url or '')}"
+    rejection = chosen.overridden[0]
+    if rejection.rule == "no-gpu-of-vendor":
+        why = f"this machine has no {vendor_gpu(chosen.build)}; torch will fall back to the CPU"
+    else:
+        why = f"it cannot use the GPU of this machine: needed {rejection.wanted}, found {rejection.found}"
+    return Message("backend-cannot-run", f"{named} was requested, but {why}")
 
 
-def _floor_text(case: Case) -> str:
-    floor = case.situation.catalog.floor(case.build.backend)
-    if floor is None:
-        return "no driver"
-    return "driver " + (floor.windows if case.situation.column == "windows" else floor.linux)
+def _unused_gpus(chosen: EvaluatedBuild, reasons: dict[Gpu, str]) -> Iterator[Message]:
+    covered = [item.gpu for item in chosen.coverage if item.covered]
+    unused = [gpu for gpu in chosen.situation.gpus if gpu not in covered]
+    why = "; ".join(f"{gpu.label}: {reasons.get(gpu, 'another GPU was preferred')}" for gpu in unused)
+    if unused and not covered:
+        yield Message("gpu-not-used", f"torch will not use the GPU of this machine ({why})")
+    elif any(gpu.integrated is not True for gpu in unused):
+        yield Message("gpu-left-out", f"no build can use all GPUs of this machine; not used: {why}")
 
 
-def _gpu_notes(case: Case, reasons: dict[Gpu, str], *, obeyed: bool) -> list[Message]:
-    situation = case.situation
-    covered = [item.gpu for item in case.covers if item.covered]
-    notes: list[Message] = []
-    left_out = [gpu for gpu in situation.gpus if gpu not in covered]
-    if obeyed or not left_out:
-        return notes
-    why = "; ".join(f"{gpu.label}: {reasons.get(gpu, 'another GPU won')}" for gpu in left_out)
-    if not covered:
-        notes.append(
-            Message(slug="gpu-not-used", message=f"torch will not use the GPU of this machine ({why})")
-        )
-    elif any(gpu.integrated is not True for gpu in left_out):
-        notes.append(Message(slug="gpu-left-out", message=f"no build serves all GPUs; left out: {why}"))
-    return notes
-
-
-def _knowledge_notes(case: Case, picked: Iterable[Pick]) -> list[Message]:
+def _assumed_code(chosen: EvaluatedBuild) -> Iterator[Message]:
     """Design, rule 11: an assumption is never silent."""
-    notes = [
-        Message(
-            slug="code-list-assumed",
-            message=f"no list of the GPU code in torch {case.build.torch}+{case.build.backend.name} is "
-            f"certain; {text} is assumed",
-        )
-        for text in dict.fromkeys(
-            item.assumed for item in case.covers if item.covered and item.by != "assumed"
-        )
-        if text is not None
-    ]
-    notes.extend(
-        Message(
-            slug="capability-unknown",
-            message=f"{item.gpu.label}: {item.assumed}; a build that fits is assumed",
-        )
-        for item in case.covers
-        if item.covered and item.by == "assumed"
-    )
-    unseen = [
-        f"{pick.package} {pick.wheels.full_version}"
-        for pick in picked
-        if pick.wheels is not None and pick.wheels.confidence != "high" and pick.wheels.origin == "index"
-    ]
-    notes.extend(_glibc_note(pick, case) for pick in picked if _glibc_unknown(pick, case))
-    linked = [pick.package for pick in picked if pick.routed and pick.wheels is None and not pick.asked]
-    if linked:
-        notes.append(
-            Message(
-                slug="runtime-assumed",
-                message=f"torch of {case.build.backend.name} takes its runtime from packages of its own, by "
-                f"what is documented: {_some(linked)}",
+    for item in chosen.coverage:
+        if item.covered and item.assumed is not None and item.by != "assumed":
+            yield Message(
+                "code-list-assumed",
+                f"which GPUs torch {chosen.build.name} has code for is not certain; its list of GPU code is "
+                f"assumed to be {item.assumed}",
             )
-        )
-    if unseen:
-        notes.append(
-            Message(
-                slug="publication-assumed",
-                message=f"{', '.join(unseen)}: published as far as the tables know, but no file was seen",
+    for item in chosen.coverage:
+        if item.covered and item.by == "assumed":
+            yield Message(
+                "capability-unknown", f"{item.gpu.label}: {item.assumed}; the build is assumed to fit"
             )
-        )
-    return notes
 
 
-def _glibc_unknown(pick: Pick, case: Case) -> bool:
-    """Whether a plain `linux_*` wheel is taken below the glibc that every other wheel of its release names.
+def _assumed_glibc(pick: Pick, situation: Situation) -> Iterator[Message]:
+    """A plain `linux_*` wheel below the glibc that every other wheel of its release names.
 
     A plain tag says nothing about glibc; the wheels of one release are built on one system.
     """
-    where = case.situation
-    have = dotted_or_none(where.target.libc.version) if where.target.libc else None
-    if pick.wheels is None or have is None or not pick.wheels.platform_tag.startswith("linux_"):
-        return False
+    libc = situation.target.libc
+    have = dotted_or_none(libc.version) if libc else None
+    if pick.wheels is None or libc is None or not have or not pick.wheels.platform_tag.startswith("linux_"):
+        return
     floors = [
         floor
-        for row in where.catalog.wheels(pick.package, where.target.platform)
+        for row in situation.catalog.wheels(pick.package, situation.target.platform)
         if row.version == pick.wheels.version and (floor := glibc_floor(row.platform_tag)) is not None
     ]
-    return bool(floors) and not at_least(have, min(floors))
+    if floors and not at_least(have, min(floors)):
+        yield Message(
+            "glibc-assumed",
+            f"the wheel of {pick.package} does not say which glibc it needs; others of the same release need "
+            f"a newer one than {libc.version}, so it may not load",
+        )
 
 
-def _glibc_note(pick: Pick, case: Case) -> Message:
-    libc = case.situation.target.libc
-    return Message(
-        slug="glibc-assumed",
-        message=f"the wheel of {pick.package} names no lowest glibc, and others of the same release need a "
-        f"newer one than {libc.version if libc else 'this'}; it may not load",
-    )
+def _assumed_packages(chosen: EvaluatedBuild) -> Iterator[Message]:
+    linked = [pick.package for pick in chosen.picks if pick.routed and pick.wheels is None and not pick.asked]
+    if linked:
+        more = f" and {len(linked) - 3} more" if len(linked) > 3 else ""
+        yield Message(
+            "runtime-assumed",
+            f"according to its documentation, torch for {chosen.build.backend.name} gets its runtime from "
+            f"separate packages: {', '.join(linked[:3])}{more}",
+        )
+    unseen = [
+        f"{pick.package} {pick.wheels.full_version}"
+        for pick in chosen.picks
+        if pick.wheels is not None and pick.wheels.confidence != "high" and pick.wheels.origin == "index"
+    ]
+    if unseen:
+        are, have = ("is", "has") if len(unseen) == 1 else ("are", "have")
+        yield Message(
+            "publication-assumed",
+            f"not confirmed: {', '.join(unseen)} {are} expected on the index but {have} not been seen "
+            "there yet",
+        )
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    """The first names of a long list, and how many there are."""
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[:most])} and {len(names) - most} more"
+def _driver_notes(chosen: EvaluatedBuild) -> Iterator[Message]:
+    situation, backend = chosen.situation, chosen.build.backend
+    floor, driver = situation.driver_floor(backend), situation.driver_of(backend)
+    if backend.toolkit is None or floor is None or driver is None:
+        return
+    if driver.cuda is None and driver.version is None:
+        yield Message(
+            "driver-unknown",
+            f"the driver of the target is not known; {backend.name} needs driver {floor} or "
+            "newer (name it with --target-driver)",
+        )
+    elif driver.cuda is not None and not at_least(driver.cuda, backend.toolkit):
+        yield Message(
+            "toolkit-newer-than-driver",
+            f"{backend.name} is newer than the driver CUDA version {version_text(driver.cuda)}; it runs "
+            "thanks to minor-version compatibility, but code that is compiled at run time (PTX) may not",
+        )
 
 
-def unread_note(wanted: Wants) -> Message:
-    """The warning for a torch that was asked for by a URL which does not say what it was built for."""
-    return Message(
-        slug="named-build-unknown",
-        message=f"what {wanted.direct['torch'].url} was built for is not known before it is installed, so "
-        "nothing is promised about this machine's GPU",
-    )
-
-
-def vendor_advice(situation: Situation) -> list[Message]:
+def vendor_indexes(situation: Situation) -> Iterator[Message]:
     """Indexes of vendors that serve a GPU which PyTorch's own index does not."""
-    catalog, os = situation.catalog, situation.target.os
-    notes: list[Message] = []
     for gpu in situation.gpus:
         keys = [gpu.gfx_target] if gpu.gfx_target else []
         if situation.tegra and situation.machine.l4t:
             keys.append("l4t" + situation.machine.l4t.split(".")[0])
         for key in keys:
-            notes.extend(
-                Message(slug="vendor-index", message=f"{row.text}: --index-base {row.url}")
-                for row in catalog.advice(gpu.vendor, key, os)
-            )
-    return list(dict.fromkeys(notes))
+            for row in situation.catalog.advice(gpu.vendor, key, situation.target.os):
+                yield Message("vendor-index", f"{row.text}: --index-base {row.url}")
 
 
-def no_gpu_note(where: Situation) -> list[Message]:
+def _no_gpu(situation: Situation) -> Iterator[Message]:
     """A CPU build because nothing else is visible: loud where a GPU may be elsewhere."""
-    places = {"container": "this container", "ci": "this CI run"}
-    place = next((text for word, text in places.items() if word in where.machine.environment), None)
+    environment = situation.machine.environment
+    place = "this container" if "container" in environment else "this CI run" if "ci" in environment else None
+    if situation.target.os == "macos":
+        return
     if place is None:
-        return [Message(slug="no-gpu", message="no GPU was found on this machine, so the CPU build is taken")]
-    return [
-        Message(
-            slug="no-gpu-here",
-            message=f"no GPU is visible in {place}, so the CPU build is taken; if it will run on a GPU "
-            "elsewhere, say so: --target-driver 580 --target-gpu sm_90",
+        yield Message("no-gpu", "no GPU was found on this machine, so the CPU build was chosen")
+    else:
+        yield Message(
+            "no-gpu-here",
+            f"no GPU is visible in {place}, so the CPU build was chosen; if it will run on a GPU elsewhere, "
+            "describe it: --target-driver 580 --target-gpu sm_90",
         )
-    ]
 
 
-def age_note(snapshot: str, today: date | None) -> list[Message]:
-    """A warning when the shipped tables are old; for a plan that read nothing live."""
-    if today is None:
-        return []
+def _old_tables(snapshot: str, today: date) -> Iterator[Message]:
     days = (today - date.fromisoformat(snapshot)).days
-    if days < STALE_DAYS:
-        return []
-    return [
-        Message(
-            slug="catalog-old",
-            message=f"the shipped catalog is {days} days old ({snapshot}); newer builds may exist: "
-            "let torchinstall read the index (without --offline), or upgrade torchinstall",
+    if days >= STALE_DAYS:
+        yield Message(
+            "catalog-old",
+            f"the shipped catalog is {days} days old ({snapshot}) and newer builds may exist: run without "
+            "--offline, or upgrade torchinstall",
         )
-    ]

@@ -19,8 +19,7 @@ from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.fetch import LiveOptions, fetch_pages
-from torchinstall.planner.pages import wanted_pages
-from torchinstall.planner.selection import plan
+from torchinstall.planner.selection import pages_to_read, plan
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs
 from torchinstall.planning.options import PlanOptions
@@ -82,7 +81,7 @@ def online_plan(
 
     @lru_cache(maxsize=1)  # asked again after every reading, also after one that brought nothing
     def wanted(known: Catalog, discovered: tuple[str, ...]) -> tuple[PageKey, ...]:
-        return wanted_pages(request, inputs.machine, inputs.target, known, discovered=discovered)
+        return pages_to_read(request, inputs.machine, inputs.target, known, discovered=discovered)
 
     tables = decide(catalog)
     folder = default_cache_dir(context.env, sys.platform)

@@ -12,7 +12,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.messages import Message
 from torchinstall.index.urls import index_url
-from torchinstall.planner.companions import runtime_entry
+from torchinstall.planner.builds import runtime_entry
 from torchinstall.project.availability import Availability, check_bounds, unrouted
 from torchinstall.project.model import ALWAYS, Dependency, Entries, Layout, Route, Scope
 from torchinstall.project.platforms import PLATFORMS, marker_of, partition, required_marker

@@ -11,9 +11,14 @@ from torchinstall.doctor.symptoms import explain
 from torchinstall.install.record import drift, machine_digest
 from torchinstall.install.verify import Check
 from torchinstall.planner.builds import Build, version_key
-from torchinstall.planner.requirements import wants
-from torchinstall.planner.rules import Case, Objection, driver_too_old, no_code_for_gpu, no_gpu_of_vendor
-from torchinstall.planner.situation import situation
+from torchinstall.planner.rules import (
+    EvaluatedBuild,
+    Rejection,
+    driver_too_old,
+    no_code_for_gpu,
+    no_gpu_of_vendor,
+)
+from torchinstall.planner.situation import make_situation
 
 __all__ = [
     "another_machine",
@@ -95,7 +100,7 @@ def hardware_objections(seen: Environment) -> Iterator[Diagnosis]:
         answer = rule(case)
         if answer is None:
             continue
-        needed, found = (answer.wanted, answer.found) if isinstance(answer, Objection) else answer
+        needed, found = (answer.wanted, answer.found) if isinstance(answer, Rejection) else answer
         yield Diagnosis(
             slug=slug,
             severity="info" if slug == "no-gpu-of-vendor" else "error",
@@ -112,27 +117,26 @@ def partly_covered(seen: Environment) -> Iterator[Diagnosis]:
     case = _installed_case(seen)
     if case is None or driver_too_old(case) is not None:
         return
-    if 0 < sum(item.covered for item in case.covers) < len(case.covers):
+    if 0 < sum(item.covered for item in case.coverage) < len(case.coverage):
         yield Diagnosis(
             slug="some-gpus-without-code",
             severity="warning",
             message="the installed build runs on some GPUs of this machine, but not on all",
-            evidence=tuple(f"{item.gpu.label}: {item.by}" for item in case.covers),
+            evidence=tuple(f"{item.gpu.label}: {item.by}" for item in case.coverage),
             remedies=(by_hand("torchinstall plan"),),
             advice="plan shows whether one build covers all of them; --prefer-gpu N chooses the GPU to serve",
         )
 
 
-def _installed_case(seen: Environment) -> Case | None:
+def _installed_case(seen: Environment) -> EvaluatedBuild | None:
     """The installed build as the planner's rules see it; None where the catalog does not know it."""
     info = None if seen.backend is None else seen.catalog.backend(seen.backend)
     if seen.release is None or info is None:
         return None
     request = Request(requirements=())
-    return Case(
+    return EvaluatedBuild(
         Build(torch=seen.release, version=version_key(seen.release), backend=info, wheels=()),
-        situation(request, seen.machine, seen.target, seen.catalog),
-        wants(request, seen.target, seen.catalog),
+        make_situation(request, seen.machine, seen.target, seen.catalog),
     )
 
 
