@@ -111,7 +111,7 @@ def _fix(session: Session, found: tuple[Diagnosis, ...]) -> bool:
     remedies = safe_remedies(found)
     for remedy in remedies:
         console.say(f"> {remedy.command}")
-        if not apply(remedy, env=context.env, cwd=context.cwd, output=context.stderr, tell=console.say):
+        if not apply(remedy, env=context.env, cwd=context.cwd, output=context.stderr_bytes, tell=console.say):
             console.warn("fix-failed", f"this failed: {remedy.command}")
     if not remedies:
         console.say("there is nothing that --fix can safely do")

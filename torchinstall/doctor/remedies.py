@@ -6,11 +6,11 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from torchinstall.doctor.model import Diagnosis, Environment, Remedy
 from torchinstall.install.backup import load_backup
-from torchinstall.install.stream import attach
+from torchinstall.install.stream import stream
 from torchinstall.install.transaction import restore
 from torchinstall.install.uv import uv_env
 
@@ -78,7 +78,7 @@ def safe_remedies(found: Iterable[Diagnosis]) -> tuple[Remedy, ...]:
 
 
 def apply(
-    remedy: Remedy, *, env: Mapping[str, str], cwd: Path, output: TextIO, tell: Callable[[str], None]
+    remedy: Remedy, *, env: Mapping[str, str], cwd: Path, output: BinaryIO, tell: Callable[[str], None]
 ) -> bool:
     """Do one safe thing; returns whether it succeeded.
 
@@ -103,10 +103,12 @@ def apply(
         return False
 
 
-def _run(argv: tuple[str, ...], env: Mapping[str, str], cwd: Path, output: TextIO) -> bool:
+def _run(argv: tuple[str, ...], env: Mapping[str, str], cwd: Path, output: BinaryIO) -> bool:
     """Run uv, or torchinstall, which reads variables that uv must not see."""
     is_uv = Path(argv[0]).stem == "uv"
-    done = attach(argv, env=uv_env(env) if is_uv else env, cwd=cwd, output=output)
+    done = stream(argv, env=uv_env(env) if is_uv else env, cwd=cwd, sink=output)
+    output.write(done.stdout.encode())
+    output.flush()
     return done.returncode == 0
 
 

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from msgspec import Struct
 
@@ -94,40 +94,20 @@ def _text(data: bytes | None) -> str:
     return (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
 
 
-def attach(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, output: TextIO | None = None
-) -> Completed:
-    """Run a command on our own streams, or without stdin and with all that it prints on `output`.
+def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> Completed:
+    """Run a command on our own streams.
 
     A Ctrl-C reaches the child too: it is waited for, so that it can clean up.
 
     Raises:
         OSError: it does not start.
     """
-    if output is None:
-        process = subprocess.Popen(list(argv), env=dict(env), cwd=cwd)
-    else:
-        output.flush()
+    with subprocess.Popen(list(argv), env=dict(env), cwd=cwd) as process:
         try:
-            target = output.fileno()
-        except (OSError, AttributeError):
-            target = subprocess.PIPE
-        process = subprocess.Popen(
-            list(argv),
-            env=dict(env),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=target,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        printed, _ = process.communicate()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
-    if output is not None and printed:
-        output.write(_text(printed))
-    return Completed(returncode=process.returncode)
+            return Completed(returncode=process.wait())
+        except KeyboardInterrupt:
+            process.wait()
+            raise
 
 
 def stream(
@@ -217,12 +197,10 @@ class _Copy:
                 return
             self._end += piece
             del self._end[:-_REMEMBERED]
-            try:
+            # Where nobody reads any more, the child must still not block on a full pipe.
+            with suppress(OSError, ValueError):
                 self.sink.write(piece)
                 self.sink.flush()
-            except (OSError, ValueError):
-                # Nobody reads any more; the child must still not block on a full pipe.
-                continue
 
     def finish(self, timeout: float = 2.0) -> str:
         """Wait for the last words (grandchildren may hold the other end open) and return them plain."""
@@ -244,15 +222,13 @@ if sys.platform != "win32":
         import termios
 
         ours, childs = os.openpty()
-        try:
+        # A terminal of unknown size still shows progress.
+        with suppress(OSError):
             size = fcntl.ioctl(sink.fileno(), termios.TIOCGWINSZ, b"\0" * 8)
             fcntl.ioctl(childs, termios.TIOCSWINSZ, size)
             mode = termios.tcgetattr(childs)
             mode[1] &= ~termios.OPOST
             termios.tcsetattr(childs, termios.TCSANOW, mode)
-        except OSError:
-            # A terminal of unknown size still shows progress.
-            return ours, childs
         return ours, childs
 
 
