@@ -9,13 +9,11 @@ but for new files. A torch release without a companion gets the newest one whose
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import unquote, urljoin
 
 from packaging.requirements import Requirement
 
@@ -33,8 +31,7 @@ from scripts.refreshing import (
     wheel_order,
 )
 from torchinstall.catalog.tables import Table, Tables, platform_of
-from torchinstall.index.pages import scan
-from torchinstall.index.wheel_names import WheelName, parse_name
+from torchinstall.index.pages import WheelName, links_of, parse_name
 
 SOURCE = "pypi-files"
 METADATA = "pypi-metadata"
@@ -79,27 +76,12 @@ def listed(index: str, package: str) -> tuple[File, ...]:
     """The wheels on a package's page, yanked ones left out."""
     url = f"{index.rstrip('/')}/{package}/"
     text = read_source(url)
-    links = _json_links(text) if text.lstrip().startswith("{") else _html_links(text)
     found: list[File] = []
-    for filename, href, sha256 in links:
-        name = parse_name(filename)
+    for link in links_of(text, url):
+        name = parse_name(link.filename)
         if name is not None and name.project == package and not name.local:
-            found.append(File(filename=filename, name=name, url=urljoin(url, href), sha256=sha256))
+            found.append(File(filename=link.filename, name=name, url=link.url, sha256=link.sha256))
     return tuple(found)
-
-
-def _json_links(text: str) -> Iterator[tuple[str, str, str | None]]:
-    for row in json.loads(text)["files"]:
-        if not row.get("yanked"):
-            yield row["filename"], row["url"], row.get("hashes", {}).get("sha256")
-
-
-def _html_links(text: str) -> Iterator[tuple[str, str, str | None]]:
-    for anchor in scan(text).anchors:
-        target, _, fragment = anchor.href.partition("#")
-        digest = re.search(r"sha256=([0-9a-f]{64})", fragment)
-        if not anchor.yanked:
-            yield unquote(target.rpartition("/")[2]), target, digest[1] if digest else None
 
 
 def requirements(file: File) -> list[Requirement]:

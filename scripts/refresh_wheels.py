@@ -30,8 +30,8 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import PageKey, Table, Tables, platform_of
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.index.fetch import LiveOptions, LiveResult, discover_backends, fetch_pages
-from torchinstall.index.wheel_names import parse_name
+from torchinstall.index.fetch import LiveOptions, LiveResult, fetch_pages
+from torchinstall.index.pages import parse_name
 
 SOURCE = "index-page"
 
@@ -62,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _listed(tables: Tables, live: LiveOptions) -> tuple[str, ...]:
     catalog = Catalog(tables)
-    return discover_backends(live, lambda name: catalog.backend(name) is not None)
+    names = fetch_pages((), live, discover=True).backends or ()
+    return tuple(name for name in names if catalog.backend(name) is not None)
 
 
 def refreshed(tables: Tables, result: LiveResult, as_of: str, *, complete: bool = False) -> tuple[Table, ...]:

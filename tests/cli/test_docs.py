@@ -22,9 +22,7 @@ SOURCE = Path(torchinstall.__file__).parent
 DOCS = SOURCE.parent / "docs"
 RAISED = {
     *errors.__all__,
-    "BadPageError",
-    "RetryLater",
-    "Trouble",
+    "FetchError",
     "Finding",
     "Message",
     "Diagnosis",

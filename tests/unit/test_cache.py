@@ -141,7 +141,7 @@ def page_files(folder: Path) -> list[Path]:
         lambda content: content[: len(content) // 2],
         lambda _content: b"",
         lambda content: content.replace(b'"fetched":1', b'"fetched":9'),
-        lambda _content: b"torchinstall-page-1 " + b"0" * 64 + b"\n{}",
+        lambda _content: b"torchinstall-page-2 " + b"0" * 64 + b"\n{}",
         lambda _content: b"\x00" * 4096,
     ],
 )
@@ -167,7 +167,7 @@ def test_a_file_in_the_place_of_another_is_thrown_away(tmp_path: Path) -> None:
         assert not fetch(server, tmp_path, clock, offline=True).pages
 
 
-ID = PageId(url="https://m.example/whl/cu128/torch/", package="torch", backend="cu128", channel="stable")
+ID = PageId("https://m.example/whl/cu128/torch/", "torch", "cu128", "stable")
 TEXT = f'<html><h1>Links for torch</h1><a href="/whl/cu128/torch-2.9.1%2Bcu128-{TAG}.whl">x</a></html>'
 
 
@@ -183,18 +183,18 @@ def forged(tmp_path: Path, old: bytes, new: bytes) -> CachedPage | None:
     body = path.read_bytes().partition(b"\n")[2]
     assert old in body
     body = body.replace(old, new)
-    path.write_bytes(b"torchinstall-page-1 " + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    path.write_bytes(b"torchinstall-page-2 " + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     return cache.load(ID)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b'https://m.example/whl/cu128"', b'https://evil.example/whl/cu128"'),
+        (b'"url":"https://m.example/whl/cu128/torch-', b'"url":"https://evil.example/whl/cu128/torch-'),
         (f"torch-2.9.1+cu128-{TAG}.whl".encode(), b"../../../etc/passwd"),
-        (b'"rows":[[', b'"rows":[[7,'),
+        (b'"version":"2.9.1"', b'"version":7'),
         (b'"fetched":1.0', b'"fetched":"soon"'),
-        (b'"directories":[', b'"directories":["https://m.example/a",'.replace(b"https", b"ftp")),
+        (b'"url":"https://m.example/whl/cu128/torch-', b'"url":"ftp://m.example/whl/cu128/torch-'),
     ],
 )
 def test_a_forged_page_cannot_point_outside_its_index(tmp_path: Path, old: bytes, new: bytes) -> None:
@@ -246,7 +246,7 @@ def test_a_folder_that_cannot_be_made_costs_only_the_cache(tmp_path: Path) -> No
         result = fetch(server, blocked, clock)
     assert versions(result) == {"2.9.1+cu128"}
     assert not result.warnings
-    assert any("could not be kept" in note for note in result.notes)
+    assert any("could not be stored" in note for note in result.notes)
 
 
 def _hammer(folder: str, number: int) -> None:

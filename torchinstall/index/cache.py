@@ -8,30 +8,27 @@ several processes may share a folder. A folder that cannot be written is no faul
 from __future__ import annotations
 
 import contextlib
-import json
+import hashlib
 import os
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
 from torchinstall import __version__
-from torchinstall.catalog.model import Wheels
 from torchinstall.core.request import Channel
-from torchinstall.index.pages import Page, PageFile
-from torchinstall.index.urls import origin_of, redact
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from torchinstall.index.pages import Page
+from torchinstall.index.urls import origin_of
 
 __all__ = ["CachedPage", "PageCache", "PageId", "default_cache_dir"]
 
-
-_MAGIC = b"torchinstall-page-1 "
+_MAGIC = b"torchinstall-page-2 "
 _MAX_BYTES = 64_000_000
 
 
-class PageId(Struct, frozen=True, kw_only=True):
+class PageId(Struct, frozen=True):
     """Which page: its URL without credentials, and how it was read. `package` is empty for a root page."""
 
     url: str
@@ -41,7 +38,7 @@ class PageId(Struct, frozen=True, kw_only=True):
     shared: bool = False
 
 
-class CachedPage(Struct, frozen=True, kw_only=True):
+class CachedPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page as it was at `fetched` (seconds since 1970).
 
     Attributes:
@@ -57,11 +54,16 @@ class CachedPage(Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] | None = None
 
 
+class _File(Struct):
+    id: PageId
+    cached: CachedPage
+
+
 class PageCache:
     """A folder of pages.
 
     Args:
-        folder: made where missing; None: nothing is kept.
+        folder: made where missing; None: nothing is stored.
 
     Attributes:
         problem: why the last page could not be stored, None when all is well.
@@ -75,15 +77,11 @@ class PageCache:
         """The file of a page."""
         if self._folder is None:
             return None
-        import hashlib
-
         parts = (__version__, page.url, page.package, page.backend, page.channel, str(page.shared))
         return self._folder / f"{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:40]}.json"
 
     def load(self, page: PageId) -> CachedPage | None:
         """The stored page, None where there is none that can be trusted."""
-        if self._folder is None or not self._folder.is_dir():
-            return None
         path = self.path(page)
         if path is None:
             return None
@@ -94,121 +92,54 @@ class PageCache:
             return None
         try:
             return _decode(content, page)
-        except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
 
     def store(self, page: PageId, cached: CachedPage) -> None:
-        """Keep a page; what prevents it is noted in `problem` and otherwise ignored."""
+        """Store a page; what prevents it is noted in `problem` and otherwise ignored."""
         path = self.path(page)
         if path is None:
             return
-        import tempfile
-
+        body = msgspec.json.encode(_File(page, cached))
+        part = path.with_name(f".page-{os.getpid()}-{threading.get_ident()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".page-", dir=path.parent)
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(_encode(page, cached))
-                Path(name).replace(path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    Path(name).unlink()
-                raise
+            part.write_bytes(_head(body) + b"\n" + body)
+            part.replace(path)
         except OSError as error:
             self.problem = f"{path.parent}: {error.strerror or error}"
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 def _head(body: bytes) -> bytes:
     """The first line of a file: what it is, and a digest that a torn file does not have."""
-    import hashlib
-
     return _MAGIC + hashlib.sha256(body).hexdigest().encode()
-
-
-def _encode(page: PageId, cached: CachedPage) -> bytes:
-    data: dict[str, Any] = {
-        "url": page.url,
-        "fetched": cached.fetched,
-        "etag": cached.etag,
-        "missing": cached.missing,
-        "names": cached.names,
-    }
-    if cached.page is not None:
-        directories: dict[str, int] = {}
-        files = []
-        for file in cached.page.files:
-            directory, _, segment = file.url.rpartition("/")
-            number = directories.setdefault(directory, len(directories))
-            files.append(
-                [number, file.filename, "" if segment == _plain(file.filename) else segment, file.sha256]
-            )
-        data["directories"] = list(directories)
-        data["files"] = files
-        data["notes"] = cached.page.notes
-        data["rows"] = [
-            [row.version, row.local, row.build, row.platform_tag, row.tag_list] for row in cached.page.wheels
-        ]
-    body = json.dumps(data, separators=(",", ":")).encode()
-    return _head(body) + b"\n" + body
 
 
 def _decode(content: bytes, page: PageId) -> CachedPage:
     head, _, body = content.partition(b"\n")
     if head != _head(body):
         raise ValueError("torn")
-    data = json.loads(body)
-    if data["url"] != page.url:
+    file = msgspec.json.decode(body, type=_File)
+    if file.id != page:
         raise ValueError("another page")
-    names = data["names"]
-    return CachedPage(
-        fetched=float(data["fetched"]),
-        etag=None if data["etag"] is None else str(data["etag"]),
-        missing=None if data["missing"] is None else int(data["missing"]),
-        page=_decode_page(data, page) if "rows" in data else None,
-        names=None if names is None else tuple(str(name) for name in names),
-    )
-
-
-def _decode_page(data: dict[str, Any], page: PageId) -> Page:
     origin = origin_of(page.url)
-    directories = data["directories"]
-    if not all(origin.owns(f"{directory}/") for directory in directories):
-        raise ValueError("a directory that is not the index's")
-    source = redact(page.url)
-    wheels = tuple(
-        Wheels(
-            package=page.package,
-            version=version,
-            local=local,
-            backend=page.backend,
-            platform_tag=platform,
-            tag_list=tags,
-            origin="index",
-            source=source,
-            confidence="high",
-            channel=page.channel,
-            build=build,
-        )
-        for version, local, build, platform, tags in data["rows"]
-    )
-    files = []
-    for number, filename, segment, sha256 in data["files"]:
-        if "/" in filename or "\\" in filename:
-            raise ValueError("a file name that is a path")
-        files.append(PageFile(filename, f"{directories[number]}/{segment or _plain(filename)}", sha256))
-    return Page(wheels=wheels, files=tuple(files), notes=tuple(data["notes"]))
-
-
-def _plain(filename: str) -> str:
-    """How PyTorch's pages spell a file name in a link."""
-    return filename.replace("+", "%2B")
+    files = file.cached.page.files if file.cached.page is not None else ()
+    if not all(map(origin.owns, {row.url.rpartition("/")[0] + "/" for row in files})):
+        raise ValueError("a file that is not the index's")
+    if any("/" in row.filename or "\\" in row.filename for row in files):
+        raise ValueError("a file name that is a path")
+    return file.cached
 
 
 def default_cache_dir(env: Mapping[str, str], platform: str) -> Path | None:
-    """Where pages are kept: `TORCHINSTALL_CACHE_DIR`, else the platform's folder for caches.
+    """Where pages are stored: `TORCHINSTALL_CACHE_DIR`, else the platform's folder for caches.
+
+    The rules of `platformdirs`, by hand: it reads the environment of the process instead of the one that was
+    handed in, and importing it costs as much as a tenth of an offline plan.
 
     Args:
         env: the environment.
@@ -219,10 +150,10 @@ def default_cache_dir(env: Mapping[str, str], platform: str) -> Path | None:
     """
     if explicit := env.get("TORCHINSTALL_CACHE_DIR"):
         return Path(explicit)
+    home = env.get("HOME")
     if platform == "win32":
         local = env.get("LOCALAPPDATA")
         return Path(local) / "torchinstall" / "cache" if local else None
-    home = env.get("HOME")
     if platform == "darwin":
         return Path(home) / "Library" / "Caches" / "torchinstall" if home else None
     if (xdg := env.get("XDG_CACHE_HOME", "")).startswith("/"):

@@ -1,43 +1,56 @@
-"""Fetch one page over http(s): the only place that opens a connection to an index.
+"""The one HTTP client: pages, wheels and parts of wheels, from several threads at once.
 
-httpx is imported when the first page is asked for (a warm cache never does). Proxies, certificates, netrc
-and uv's own variables come from the environment that the caller hands in.
+Importing this module imports httpx, so it is imported only when something must be asked for, which a warm
+cache spares.
+Proxies, certificates, netrc and uv's own variables come from the environment that the caller hands in.
 """
 
 from __future__ import annotations
 
+import contextlib
+import netrc
 import re
+import ssl
 import sys
 import threading
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
 
+import certifi
 from msgspec import Struct
 
+from torchinstall import __version__
 from torchinstall.core.errors import UsageError
-from torchinstall.index.pages import BadPageError
-from torchinstall.index.urls import check_secure, names_host, origin_of, redact, without_credentials
+from torchinstall.core.redact import redact
+from torchinstall.index.pages import FetchError
+from torchinstall.index.urls import check_secure, names_host, origin_of, without_credentials
 
-if TYPE_CHECKING:
-    import ssl
-    from types import ModuleType
+# httpx imports its command line, which imports click, pygments and rich where they are installed; it takes a
+# missing `httpx._main` for "no command line", and None in `sys.modules` means missing.
+_modules = cast("dict[str, Any]", sys.modules)
+_modules.setdefault("httpx._main", None)
+import httpx  # noqa: E402  after the line above
 
-    import httpx
+if _modules["httpx._main"] is None:
+    del _modules["httpx._main"]
 
-__all__ = ["Fetcher", "NetworkEnv", "Reply", "RetryLater", "load_httpx"]
-
+__all__ = ["Client", "NetworkEnv", "Reply"]
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.9, application/vnd.pypi.simple.v1+html;q=0.8"
-_REDIRECTS = 5
+_MOST_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MISSING = frozenset({403, 404, 410})
+_PATIENCE = 60.0
+"""Seconds without a byte, where there is no deadline."""
 
 
 class Reply(Struct, frozen=True, kw_only=True):
-    """What the index said.
+    """What the index said of a page.
 
     Attributes:
         status: 200, 304, or 403, 404, 410 for a page that is not there.
@@ -51,212 +64,180 @@ class Reply(Struct, frozen=True, kw_only=True):
     etag: str | None = None
 
 
-class RetryLater(BadPageError):  # noqa: N818  it asks for something, it is no error yet
-    """Asking again may help; `after` seconds were asked for by the server."""
-
-    def __init__(self, slug: str, message: str, *, after: float | None = None) -> None:
-        super().__init__(slug, message, retry=True)
-        self.after = after
-
-
-def load_httpx() -> None:
-    """Import httpx without its command line, which drags click, pygments and rich in where they lie around.
-
-    httpx takes a missing `httpx._main` for "no command line", and None in `sys.modules` means missing.
-    """
-    if "httpx" in sys.modules:
-        return
-    modules = cast("dict[str, ModuleType | None]", sys.modules)
-    modules["httpx._main"] = None
-    try:
-        import httpx  # noqa: F401  the import is the point
-    finally:
-        del modules["httpx._main"]
-
-
-class Fetcher:
-    """Fetches pages, from several threads at once.
+class Client:
+    """Asks for URLs.
 
     Args:
-        env: proxies, certificates and credentials, see `NetworkEnv`.
+        env: see `NetworkEnv`.
         allow_insecure: hosts that may be asked over http, or whose certificate need not be right.
-        max_bytes: of one page after decompression.
+        known_urls: URLs that may carry user and password for others on the same host.
     """
 
-    def __init__(self, env: Mapping[str, str], allow_insecure: tuple[str, ...], max_bytes: int) -> None:
+    def __init__(
+        self, env: Mapping[str, str], allow_insecure: tuple[str, ...] = (), known_urls: Iterable[str] = ()
+    ) -> None:
         self.allow_insecure = allow_insecure
-        self.max_bytes = max_bytes
         self.env = NetworkEnv(env)
+        self._secrets = [url for url in known_urls if "@" in url.partition("?")[0] and "://" in url]
         self._clients: dict[tuple[str, bool, str | None], httpx.Client] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Drop every connection."""
         with self._lock:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
 
-    def get(self, url: str, etag: str | None, deadline: float) -> Reply:
+    def page(self, url: str, etag: str | None, deadline: float, max_bytes: int) -> Reply:
         """Fetch one page once, redirects within the index followed.
 
         Args:
             url: of the page; its credentials are used and never shown.
             etag: of the copy at hand, so that an unchanged page is a 304.
             deadline: on `time.monotonic()`; reading stops there, however the bytes drip.
+            max_bytes: of the page after decompression.
 
         Raises:
-            BadPageError: whatever went wrong, with a slug; `retry` says whether asking again may help.
+            FetchError: whatever went wrong.
             UsageError: `insecure-index`, `bad-certificate-file`, `bad-proxy`.
         """
-        home = origin_of(url)
-        current, auth = without_credentials(url), self.env.credentials(url)
-        for _ in range(_REDIRECTS + 1):
-            check_secure(current, self.allow_insecure)
-            same = origin_of(current) == home
-            reply = self._once(current, etag, auth if same else None, deadline)
-            if isinstance(reply, Reply):
-                return reply
-            target = _join(current, reply)
-            if not home.owns(target):
-                raise BadPageError(
-                    "index-redirect",
-                    f"{redact(url)} redirects to another host, {redact(target)}",
-                )
-            current = without_credentials(target)
-        raise BadPageError("index-redirect", f"{redact(url)} redirects more than {_REDIRECTS} times")
+        headers = {"Accept": _ACCEPT, **({"If-None-Match": etag} if etag else {})}
+        with self.open(url, headers, accept=_MISSING | {200, 304}, deadline=deadline, stay=True) as response:
+            shown = without_credentials(str(response.url))
+            text = ""
+            if response.status_code == 200:
+                text = _body(response, shown, deadline, max_bytes).decode("utf-8", "replace")
+            found = response.headers.get("etag")
+            return Reply(status=response.status_code, url=shown, text=text, etag=found)
 
-    def _once(self, url: str, etag: str | None, auth: tuple[str, str] | None, deadline: float) -> Reply | str:
-        """One exchange: the reply, or where a redirect leads."""
-        import httpx
+    @contextlib.contextmanager
+    def open(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        accept: frozenset[int],
+        deadline: float | None = None,
+        stay: bool = False,
+    ) -> Iterator[httpx.Response]:
+        """A response whose body is still to be read, redirects followed.
 
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise _timeout(url)
-        headers = {"If-None-Match": etag} if etag else {}
-        timeout = httpx.Timeout(left)
+        Args:
+            url: its credentials (or those known for its host) are sent to its own host only.
+            headers: such as `Range`.
+            accept: statuses that the caller handles; others are errors.
+            deadline: on `time.monotonic()`; None: as long as bytes come.
+            stay: a redirect must stay within the index.
+
+        Raises:
+            FetchError: also for what goes wrong while the body is read.
+            UsageError: `insecure-index`, `bad-certificate-file`, `bad-proxy`.
+        """
+        home, current, auth = origin_of(url), without_credentials(url), self._auth(url)
         try:
-            with self._client(url).stream(
-                "GET", url, headers=headers, auth=auth, timeout=timeout
-            ) as response:
-                return self._read(response, url, deadline)
+            for _ in range(_MOST_REDIRECTS + 1):
+                check_secure(current, self.allow_insecure)
+                left = _PATIENCE if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise _timeout(current)
+                mine = auth if origin_of(current) == home else None
+                client = self._client(current)
+                with client.stream("GET", current, headers=headers, auth=mine, timeout=left) as response:
+                    target = response.headers.get("location")
+                    if response.status_code not in _REDIRECTS or target is None:
+                        _check_status(response, current, accept)
+                        yield response
+                        return
+                with contextlib.suppress(ValueError):
+                    target = urllib.parse.urljoin(current, target)
+                if stay and not home.owns(target):
+                    message = f"{redact(url)} redirects to another host, {redact(target)}"
+                    raise FetchError("index-redirect", message)
+                current = without_credentials(target)
         except httpx.TimeoutException:
-            raise _timeout(url) from None
+            raise _timeout(current) from None
         except (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
-            raise _unreachable(url, error) from None
+            raise _unreachable(current, error) from None
         except (httpx.TransportError, httpx.InvalidURL, zlib.error, ValueError) as error:
-            raise RetryLater(
-                "index-page-cut", f"{redact(url)} broke off: {str(error) or type(error).__name__}"
-            ) from None
+            message = f"{redact(current)} broke off: {str(error) or type(error).__name__}"
+            raise FetchError("index-page-cut", message, retry=True) from None
+        raise FetchError("index-redirect", f"{redact(url)} redirects more than {_MOST_REDIRECTS} times")
 
-    def _read(self, response: httpx.Response, url: str, deadline: float) -> Reply | str:
-        status = response.status_code
-        if status in (301, 302, 303, 307, 308) and "location" in response.headers:
-            return str(response.headers["location"])
-        if status == 304 or status in _MISSING:
-            return Reply(status=status, url=url, etag=response.headers.get("etag"))
-        if status in _RETRIED:
-            raise RetryLater(
-                "index-unavailable",
-                f"{redact(url)} answered {status}",
-                after=_seconds(response.headers.get("retry-after")),
-            )
-        if status in (401, 407):
-            raise BadPageError("index-unauthorized", f"{redact(url)} answered {status}: it wants credentials")
-        if status != 200:
-            raise BadPageError("index-unavailable", f"{redact(url)} answered {status}")
-        declared = response.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            raise self._too_large(url)
-        pieces: list[bytes] = []
-        size = 0
-        for piece in _decoded(response, self.max_bytes):
-            size += len(piece)
-            if size > self.max_bytes:
-                raise self._too_large(url)
-            if time.monotonic() > deadline:
-                raise _timeout(url)
-            pieces.append(piece)
-        text = b"".join(pieces).decode("utf-8", "replace")
-        return Reply(status=status, url=url, text=text, etag=response.headers.get("etag"))
-
-    def _too_large(self, url: str) -> BadPageError:
-        return BadPageError(
-            "index-page-too-large", f"{redact(url)} is larger than {self.max_bytes // 1_000_000} MB"
-        )
+    def _auth(self, url: str) -> tuple[str, str] | None:
+        if own := self.env.credentials(url):
+            return own
+        origin = origin_of(url)
+        same = (secret for secret in self._secrets if origin.owns(without_credentials(secret)))
+        return next((self.env.credentials(secret) for secret in same), None)
 
     def _client(self, url: str) -> httpx.Client:
         proxy = self.env.proxy(url)
         trusted = names_host(self.allow_insecure, url)
         key = (urllib.parse.urlsplit(url).scheme, trusted, proxy)
+        headers = {"Accept-Encoding": "gzip, deflate", "User-Agent": f"torchinstall/{__version__}"}
         with self._lock:
             if key not in self._clients:
-                self._clients[key] = self._new_client(url, proxy, trusted=trusted)
+                context = self.env.context(url, trusted=trusted)
+                try:
+                    self._clients[key] = httpx.Client(
+                        verify=context, proxy=proxy, headers=headers, trust_env=False
+                    )
+                except (ImportError, ValueError) as error:
+                    raise UsageError(
+                        "bad-proxy",
+                        f"the proxy {redact(proxy or '')} cannot be used: {error}",
+                        wanted="an http:// or https:// proxy",
+                        found=redact(proxy or ""),
+                        hints=("unset HTTPS_PROXY HTTP_PROXY ALL_PROXY",),
+                    ) from error
             return self._clients[key]
 
-    def _new_client(self, url: str, proxy: str | None, *, trusted: bool) -> httpx.Client:
-        import httpx
 
-        from torchinstall import __version__
-
-        headers = {
-            "Accept": _ACCEPT,
-            "Accept-Encoding": "gzip, deflate",
-            "User-Agent": f"torchinstall/{__version__}",
-        }
-        try:
-            return httpx.Client(
-                verify=self.env.context(url, trusted=trusted), proxy=proxy, headers=headers, trust_env=False
-            )
-        except (ImportError, ValueError) as error:
-            raise UsageError(
-                "bad-proxy",
-                f"the proxy {redact(proxy or '')} cannot be used: {error}",
-                wanted="an http:// or https:// proxy",
-                found=redact(proxy or ""),
-                hints=("unset HTTPS_PROXY HTTP_PROXY ALL_PROXY",),
-            ) from error
-
-
-def _join(base: str, location: str) -> str:
-    try:
-        return urllib.parse.urljoin(base, location)
-    except ValueError:
-        return location
-
-
-def _decoded(response: httpx.Response, limit: int) -> Iterator[bytes]:
-    """The body, decompressed without ever holding more than `limit` bytes of it at once."""
-    encoding = response.headers.get("content-encoding", "identity").lower()
-    if encoding not in ("gzip", "deflate", "x-gzip"):
-        yield from response.iter_raw()
+def _check_status(response: httpx.Response, url: str, accept: frozenset[int]) -> None:
+    status = response.status_code
+    if status in accept:
         return
-    decoder = zlib.decompressobj(wbits=47)
+    if status in (401, 407):
+        raise FetchError("index-unauthorized", f"{redact(url)} answered {status}: it needs credentials")
+    after = 0.0
+    with contextlib.suppress(ValueError):
+        after = max(float(response.headers.get("retry-after", "0")), 0.0)
+    message = f"{redact(url)} answered {status}"
+    raise FetchError("index-unavailable", message, retry=status in _RETRIED, after=after)
+
+
+def _body(response: httpx.Response, url: str, deadline: float, max_bytes: int) -> bytes:
+    """The body, decompressed without ever holding more than `max_bytes` of it at once."""
+    limit = f"{max_bytes // 1_000_000} MB"
+    too_large = FetchError("index-page-too-large", f"{redact(url)} is larger than {limit}")
+    declared = response.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise too_large
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    decoder = zlib.decompressobj(wbits=47) if encoding in ("gzip", "deflate", "x-gzip") else None
+    body = bytearray()
     for raw in response.iter_raw():
-        yield decoder.decompress(raw, limit + 1)
-    if not decoder.eof:
+        body += raw if decoder is None else decoder.decompress(raw, max_bytes + 1)
+        if len(body) > max_bytes:
+            raise too_large
+        if time.monotonic() > deadline:
+            raise _timeout(url)
+    if decoder is not None and not decoder.eof:
         raise zlib.error("the compressed page is incomplete")
+    return bytes(body)
 
 
-def _seconds(text: str | None) -> float | None:
-    try:
-        return max(float(text), 0.0) if text else None
-    except ValueError:
-        return None
+def _timeout(url: str) -> FetchError:
+    return FetchError("index-timeout", f"{redact(url)} did not answer in time")
 
 
-def _timeout(url: str) -> BadPageError:
-    return BadPageError("index-timeout", f"{redact(url)} did not answer in time")
-
-
-def _unreachable(url: str, error: Exception) -> BadPageError:
-    host = origin_of(url).host
-    text = str(error)
+def _unreachable(url: str, error: Exception) -> FetchError:
+    host, text = origin_of(url).host, str(error)
     if "CERTIFICATE" in text.upper():
-        return BadPageError(
-            "index-certificate", f"{host} showed a certificate that cannot be trusted: {text}"
-        )
-    return RetryLater("index-unreachable", f"{host} cannot be reached: {text or type(error).__name__}")
+        return FetchError("index-certificate", f"{host} showed a certificate that cannot be trusted: {text}")
+    message = f"{host} cannot be reached: {text or type(error).__name__}"
+    return FetchError("index-unreachable", message, retry=True)
 
 
 _NOT_IN_NAMES = re.compile(r"[^A-Z0-9]+")
@@ -291,14 +272,8 @@ class NetworkEnv:
     def _from_netrc(self, host: str) -> tuple[str, str] | None:
         home = self._env.get("HOME") or self._env.get("USERPROFILE")
         path = self._env.get("NETRC") or (f"{home}/.netrc" if home else None)
-        if path is None:
+        if path is None or not Path(path).is_file():
             return None
-        from pathlib import Path
-
-        if not Path(path).is_file():
-            return None
-        import netrc
-
         try:
             found = netrc.netrc(path).hosts.get(host)
         except (OSError, ValueError, netrc.NetrcParseError):
@@ -321,23 +296,18 @@ class NetworkEnv:
         return (proxy if "://" in proxy else f"http://{proxy}") if proxy else None
 
     def context(self, url: str, *, trusted: bool) -> ssl.SSLContext:
-        """Certificates to trust for a URL; `trusted`: whatever is shown.
+        """Certificates to trust for a URL; `trusted`: any certificate will do.
 
         Raises:
             UsageError: `bad-certificate-file`.
         """
-        import ssl
-
         if urllib.parse.urlsplit(url).scheme != "https":
             # No certificate authority at all: costs nothing, and any https step would fail closed.
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         file, folder = self._env.get("SSL_CERT_FILE") or None, self._env.get("SSL_CERT_DIR") or None
-        system = any(
-            self._env.get(name, "").lower() in _TRUE for name in ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")
-        )
+        names = ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")
+        system = any(self._env.get(name, "").lower() in _TRUE for name in names)
         if file is None and folder is None and not system:
-            import certifi
-
             file = certifi.where()
         try:
             context = ssl.create_default_context(cafile=file, capath=folder)

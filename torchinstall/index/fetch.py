@@ -1,4 +1,4 @@
-"""Read pages of the index: concurrently, from the cache while they are fresh, within a stated time.
+"""Read pages of the index: concurrently, from the cache while they are recent, within a stated time.
 
 Nothing here decides what a failure means for a plan: the result says which pages were read, which were not
 and why, and the caller lays what there is over the shipped tables.
@@ -6,54 +6,54 @@ and why, and the caller lays what there is over the shipped tables.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field, structs
 
 from torchinstall.catalog.model import Wheels
+from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import CatalogError
+from torchinstall.core.messages import Message
+from torchinstall.core.redact import redact
 from torchinstall.core.request import Channel
 from torchinstall.index.cache import CachedPage, PageCache, PageId
-from torchinstall.index.client import Fetcher, Reply, RetryLater, load_httpx
-from torchinstall.index.pages import BadPageError, PageFile, parse_page, parse_root
+from torchinstall.index.pages import FetchError, PageFile, parse_page, parse_root
 from torchinstall.index.urls import (
     DEFAULT_INDEX_BASE,
     check_secure,
     page_url,
-    redact,
     root_url,
     without_credentials,
 )
 
 if TYPE_CHECKING:
-    from torchinstall.catalog.tables import PageKey
+    from torchinstall.index.client import Client
 
-__all__ = [
-    "FRESH_SECONDS",
-    "ROOT",
-    "Job",
-    "LiveOptions",
-    "LiveResult",
-    "Trouble",
-    "discover_backends",
-    "fetch_pages",
-    "merge",
-    "run_jobs",
-]
+__all__ = ["MAX_AGE_SECONDS", "LiveOptions", "LiveResult", "fetch_pages"]
+
+MAX_AGE_SECONDS = 24 * 3600.0
+"""A page this old is asked for again."""
+
+_ROOT: PageKey = ("", "")
+"""Stands for the root page among the keys."""
+
+_MAX_THREADS = 16
+
+Outcome = CachedPage | FetchError
 
 
 class LiveOptions(Struct, frozen=True, kw_only=True):
-    """Every door and limit of a fetch.
+    """Every option and limit of a fetch.
 
     Attributes:
         index_base: URL or template, see `urls.index_url`; may carry credentials.
-        cache_dir: folder for pages, see `cache_dir.default_cache_dir`; None: nothing is kept.
+        cache_dir: folder for pages, see `cache.default_cache_dir`; None: nothing is stored.
         env: proxies, certificates, netrc, `UV_INSECURE_HOST`, `UV_HTTP_RETRIES`.
         offline: only the cache is asked, whatever its age.
         refresh: the age of a cached page does not count.
@@ -82,80 +82,6 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     now: Callable[[], float] = time.time
 
 
-def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool = False) -> LiveResult:
-    """Read pages of the index.
-
-    Args:
-        keys: (package, backend) each.
-        options: doors and limits.
-        discover: also read the root page, for `LiveResult.backends`.
-
-    Raises:
-        UsageError: the index base or a proxy or certificate setting is wrong, or the index is plain http.
-    """
-    base = redact(options.index_base)
-    wanted: dict[PageKey, PageId] = {}
-    asked: dict[PageKey, str] = {}
-    for package, backend in dict.fromkeys(keys):
-        url = page_url(options.index_base, options.channel, backend, package)
-        asked[package, backend] = url
-        wanted[package, backend] = PageId(
-            url=without_credentials(url),
-            package=package,
-            backend=backend,
-            channel=options.channel,
-            shared=package in options.shared,
-        )
-    root = root_url(options.index_base, options.channel) if discover else None
-    if root is not None:
-        asked[ROOT] = f"{root}/"
-        wanted[ROOT] = PageId(
-            url=without_credentials(f"{root}/"), package="", backend="", channel=options.channel
-        )
-    cache = PageCache(options.cache_dir)
-    stored = {key: found for key, page in wanted.items() if (found := cache.load(page)) is not None}
-    if options.offline:
-        return merge(base, wanted, stored, {}, cache)
-    stale = [key for key in wanted if options.refresh or not _fresh(stored.get(key), options)]
-    if not stale:
-        return merge(base, wanted, stored, {}, cache)
-    check_secure(asked[stale[0]], _insecure_hosts(options))
-
-    jobs = [Job(key=key, url=asked[key], page=wanted[key], stored=stored.get(key)) for key in stale]
-    outcomes = run_jobs(jobs, options, cache, _insecure_hosts(options))
-    return merge(base, wanted, stored, outcomes, cache)
-
-
-def discover_backends(options: LiveOptions, accept: Callable[[str], bool]) -> tuple[str, ...]:
-    """Backends that the index's root page lists, as far as `accept` takes the name for one.
-
-    Empty where the page cannot be had (`fetch_pages(…, discover=True)` also says why).
-    """
-    return tuple(name for name in fetch_pages((), options, discover=True).backends or () if accept(name))
-
-
-def _insecure_hosts(options: LiveOptions) -> tuple[str, ...]:
-    return (*options.allow_insecure, *options.env.get("UV_INSECURE_HOST", "").replace(",", " ").split())
-
-
-def _fresh(cached: CachedPage | None, options: LiveOptions) -> bool:
-    return cached is not None and 0 <= options.now() - cached.fetched < FRESH_SECONDS
-
-
-FRESH_SECONDS = 24 * 3600.0
-"""A page this old is asked for again."""
-
-ROOT: PageKey = ("", "")
-"""Stands for the root page among the keys."""
-
-
-class Trouble(Struct, frozen=True, kw_only=True):
-    """What went wrong with pages: a stable slug and one sentence."""
-
-    slug: str
-    message: str
-
-
 class LiveResult(Struct, frozen=True, kw_only=True):
     """What was read.
 
@@ -166,7 +92,7 @@ class LiveResult(Struct, frozen=True, kw_only=True):
         failures: pages that could not be had at all.
         warnings: what the user should know although `pages` may be enough.
         live: pages that the index was asked for and that came, changed or not.
-        cached: pages that came from the cache without a request, and stale ones that had to do.
+        cached: pages that came from the cache without a request, and old ones that had to do.
         backends: directories that the root page lists, packages among them; None: not asked or not known.
         notes: what was left out of pages, for a curious user.
     """
@@ -174,8 +100,8 @@ class LiveResult(Struct, frozen=True, kw_only=True):
     index_base: str
     pages: Mapping[PageKey, tuple[Wheels, ...]]
     files: Mapping[PageKey, tuple[PageFile, ...]]
-    failures: Mapping[PageKey, Trouble]
-    warnings: tuple[Trouble, ...]
+    failures: Mapping[PageKey, Message]
+    warnings: tuple[Message, ...]
     live: tuple[PageKey, ...]
     cached: tuple[PageKey, ...]
     backends: tuple[str, ...] | None
@@ -188,11 +114,8 @@ class LiveResult(Struct, frozen=True, kw_only=True):
         for files in self.files.values():
             for file in files:
                 seen.setdefault(file.filename, set()).add(file.sha256)
-        return {
-            name: str(next(iter(values)))
-            for name, values in seen.items()
-            if len(values) == 1 and None not in values
-        }
+        single = {name: next(iter(values)) for name, values in seen.items() if len(values) == 1}
+        return {name: value for name, value in single.items() if value is not None}
 
     def error(self) -> CatalogError | None:
         """The error to raise when pages are needed and not one came; None when some did.
@@ -201,11 +124,11 @@ class LiveResult(Struct, frozen=True, kw_only=True):
         """
         if self.pages or not self.failures:
             return None
-        slug = Counter(trouble.slug for trouble in self.failures.values()).most_common(1)[0][0]
-        trouble = next(trouble for trouble in self.failures.values() if trouble.slug == slug)
+        slug = Counter(failure.slug for failure in self.failures.values()).most_common(1)[0][0]
+        failure = next(failure for failure in self.failures.values() if failure.slug == slug)
         return CatalogError(
             slug,
-            trouble.message,
+            failure.message,
             wanted=f"the pages of {self.index_base}",
             hints=(
                 "--index-base URL takes a mirror of the index",
@@ -215,226 +138,224 @@ class LiveResult(Struct, frozen=True, kw_only=True):
         )
 
 
-def merge(
-    index_base: str,
-    wanted: Mapping[PageKey, PageId],
-    stored: Mapping[PageKey, CachedPage],
-    outcomes: Mapping[PageKey, CachedPage | BadPageError],
-    cache: PageCache,
-) -> LiveResult:
-    """Put live outcomes and stored pages together; a stored page stands in for a failure, with a warning.
+class _Job(Struct, frozen=True):
+    """One page to read; `url` may carry credentials, `stored` is the copy in the cache, however old."""
 
-    Args:
-        index_base: for messages, without credentials.
-        wanted: every page asked for; the key `ROOT` is the root page.
-        stored: what the cache has.
-        outcomes: of the pages that the index was asked for.
-        cache: keeps the pages that are not there, now that the index as a whole is known to be.
-    """
-    had: dict[PageKey, CachedPage] = {}
-    failures: dict[PageKey, Trouble] = {}
-    stood_in: list[Trouble] = []
-    live = [key for key, outcome in outcomes.items() if isinstance(outcome, CachedPage) and key != ROOT]
-    for key in wanted:
-        outcome = outcomes.get(key, stored.get(key))
-        if isinstance(outcome, BadPageError):
-            trouble = Trouble(slug=outcome.slug, message=outcome.message)
-            if key in stored:
-                stood_in.append(trouble)
-                had[key] = stored[key]
-            elif key != ROOT:
-                failures[key] = trouble
-        elif outcome is not None:
-            had[key] = outcome
-    refused = _refused(had, outcomes, index_base)
-    for key in refused:
-        del had[key]
-    failures.update(refused)
-    for key, outcome in outcomes.items():
-        if isinstance(outcome, CachedPage) and outcome.missing is not None and key in had:
-            cache.store(wanted[key], outcome)
-    root = had.pop(ROOT, None)
-    return LiveResult(
-        index_base=index_base,
-        pages={key: found.page.wheels if found.page else () for key, found in had.items()},
-        files={key: found.page.files for key, found in had.items() if found.page},
-        failures=failures,
-        warnings=_warnings(index_base, failures, stood_in),
-        live=tuple(key for key in live if key in had),
-        cached=tuple(key for key in had if key not in live),
-        backends=root.names if root is not None else None,
-        notes=_notes(had, cache),
-    )
-
-
-def _refused(
-    had: Mapping[PageKey, CachedPage],
-    outcomes: Mapping[PageKey, CachedPage | BadPageError],
-    index_base: str,
-) -> dict[PageKey, Trouble]:
-    """Pages "not there" when not one page of torch is: then it is the index that is not there."""
-    torch = [found.missing for key, found in had.items() if key[0] == "torch"]
-    if not torch or None in torch or not outcomes:
-        return {}
-    if 403 in torch:
-        trouble = Trouble(
-            slug="index-forbidden",
-            message=f"{index_base} answered 403 for every page of torch: no such backend, or access refused",
-        )
-    else:
-        trouble = Trouble(
-            slug="index-not-found",
-            message=f"{index_base} answered 404 for every page of torch: no such backend, or no index",
-        )
-    return {key: trouble for key, found in had.items() if found.missing is not None and key != ROOT}
-
-
-def _warnings(
-    index_base: str, failures: Mapping[PageKey, Trouble], stood_in: list[Trouble]
-) -> tuple[Trouble, ...]:
-    found: list[Trouble] = []
-    for slug, count in Counter(trouble.slug for trouble in failures.values()).items():
-        first = next(trouble for trouble in failures.values() if trouble.slug == slug)
-        others = f" (and {count - 1} more pages)" if count > 1 else ""
-        found.append(Trouble(slug=slug, message=f"{first.message}{others}"))
-    if stood_in:
-        message = (
-            f"{len(stood_in)} pages of {index_base} could not be read again; copies older than "
-            f"{FRESH_SECONDS / 3600:.0f} h serve: {stood_in[0].message}"
-        )
-        found.append(Trouble(slug="index-stale-pages", message=message))
-    return tuple(found)
-
-
-def _notes(had: Mapping[PageKey, CachedPage], cache: PageCache) -> tuple[str, ...]:
-    notes = [note for found in had.values() if found.page is not None for note in found.page.notes]
-    if cache.problem is not None:
-        notes.append(f"pages could not be kept: {cache.problem}")
-    return tuple(notes)
-
-
-_MAX_THREADS = 16
-
-Outcome = CachedPage | BadPageError
-
-
-class Job(Struct, frozen=True, kw_only=True):
-    """One page to fetch; `url` may carry credentials, `stored` is the copy whose ETag is asked about."""
-
-    key: PageKey
     url: str
     page: PageId
     stored: CachedPage | None
 
 
-def run_jobs(
-    jobs: list[Job], options: LiveOptions, cache: PageCache, allow_insecure: tuple[str, ...]
-) -> dict[PageKey, Outcome]:
-    """Fetch every page; what is not there when the budget is spent is an `index-timeout`.
+def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool = False) -> LiveResult:
+    """Read pages of the index.
+
+    Args:
+        keys: (package, backend) each.
+        options: of the fetch.
+        discover: also read the root page, for `LiveResult.backends`.
 
     Raises:
-        UsageError: a proxy or certificate setting that cannot be used.
+        UsageError: the index base or a proxy or certificate setting is wrong, or the index is plain http.
     """
-    deadline = time.monotonic() + options.budget
-    load_httpx()
-    crew = _Crew(jobs, options, cache, Fetcher(options.env, allow_insecure, options.max_bytes), deadline)
-    return crew.run()
+    cache, base, channel = PageCache(options.cache_dir), options.index_base, options.channel
+    jobs: dict[PageKey, _Job] = {}
+    urls = {key: page_url(base, channel, key[1], key[0]) for key in dict.fromkeys(keys)}
+    if discover and (root := root_url(base, channel)) is not None:
+        urls[_ROOT] = f"{root}/"
+    for key, url in urls.items():
+        package, backend = key
+        shared = package in options.shared
+        page = PageId(without_credentials(url), package, backend, channel, shared)
+        jobs[key] = _Job(url, page, cache.load(page))
+    outcomes: dict[PageKey, Outcome] = {}
+    if not options.offline:
+        recent = () if options.refresh else [key for key, job in jobs.items() if _is_recent(job, options)]
+        due = {key: job for key, job in jobs.items() if key not in recent}
+        outcomes = _Reader(options, cache).read(due) if due else {}
+    return _merged(redact(base), jobs, outcomes, cache)
 
 
-class _Crew:
-    def __init__(
-        self, jobs: list[Job], options: LiveOptions, cache: PageCache, fetcher: Fetcher, deadline: float
-    ) -> None:
+def _is_recent(job: _Job, options: LiveOptions) -> bool:
+    return job.stored is not None and 0 <= options.now() - job.stored.fetched < MAX_AGE_SECONDS
+
+
+class _Reader:
+    """Reads pages within one time budget, each in its own thread.
+
+    The threads are daemons: one that hangs (a resolver that never answers) must not delay the end of the
+    program, as threads of an executor would.
+    """
+
+    def __init__(self, options: LiveOptions, cache: PageCache) -> None:
         self.options = options
         self.cache = cache
-        self.fetcher = fetcher
-        self.deadline = deadline
-        self.jobs = jobs
-        self.retries = _retries(options)
-        self.todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self.done: queue.SimpleQueue[tuple[Job, Outcome | Exception]] = queue.SimpleQueue()
+        self.deadline = time.monotonic() + options.budget
+        told = options.env.get("UV_HTTP_RETRIES", "")
+        self.retries = int(told) if told.isdigit() else options.retries
         self.over = threading.Event()
-        self.busy = min(len(jobs), _MAX_THREADS)
+        self.slots = threading.Semaphore(_MAX_THREADS)
         self.lock = threading.Lock()
-        for job in jobs:
-            self.todo.put(job)
+        self.running = 0
 
-    def run(self) -> dict[PageKey, Outcome]:
-        for number in range(self.busy):
-            threading.Thread(target=self.work, name=f"index-page-{number}", daemon=True).start()
-        outcomes: dict[PageKey, Outcome] = {}
+    def read(self, jobs: Mapping[PageKey, _Job]) -> dict[PageKey, Outcome]:
+        """Fetch every page; what is not there when the budget is spent is an `index-timeout`.
+
+        Raises:
+            UsageError: the index is plain http, or a proxy or certificate setting cannot be used.
+        """
+        named = self.options.env.get("UV_INSECURE_HOST", "").replace(",", " ").split()
+        insecure = (*self.options.allow_insecure, *named)
+        check_secure(next(iter(jobs.values())).url, insecure)
+        from torchinstall.index.client import Client
+
+        client = Client(self.options.env, insecure)
+        self.running = len(jobs)
+        futures = {key: self._start(client, job) for key, job in jobs.items()}
+        left = max(self.deadline - time.monotonic(), 0)
         try:
-            while len(outcomes) < len(self.jobs):
-                job, outcome = self.done.get(timeout=max(self.deadline - time.monotonic(), 0))
-                if isinstance(outcome, Exception) and not isinstance(outcome, BadPageError):
-                    raise outcome
-                outcomes[job.key] = outcome
-        except queue.Empty:
-            pass
+            wait(futures.values(), left, FIRST_EXCEPTION)
         finally:
             self.over.set()
-        for job in self.jobs:
-            if job.key not in outcomes:
-                outcomes[job.key] = BadPageError(
-                    "index-timeout", f"{redact(job.url)} did not answer within {self.options.budget:g} s"
-                )
+        outcomes: dict[PageKey, Outcome] = {}
+        for key, future in futures.items():
+            late = f"{redact(jobs[key].url)} did not answer within {self.options.budget:g} s"
+            outcomes[key] = future.result() if future.done() else FetchError("index-timeout", late)
         return outcomes
 
-    def work(self) -> None:
-        try:
-            while not self.over.is_set():
-                job = self.todo.get_nowait()
-                try:
-                    self.done.put((job, self.fetch(job)))
-                except Exception as error:  # noqa: BLE001  handed to the thread that waits, which raises it
-                    self.done.put((job, error))
-        except queue.Empty:
-            pass
-        finally:
-            with self.lock:
-                self.busy -= 1
-                last = self.busy == 0
-            if last:
-                self.fetcher.close()
+    def _start(self, client: Client, job: _Job) -> Future[Outcome]:
+        future: Future[Outcome] = Future()
 
-    def fetch(self, job: Job) -> CachedPage:
-        """One page with retries; raises what the last attempt raised."""
-        pause = self.options.backoff
-        for attempt in range(self.retries + 1):
+        def run() -> None:
             try:
-                return self.attempt(job)
-            except BadPageError as error:  # noqa: PERF203  a retry loop is made of this
-                after = error.after if isinstance(error, RetryLater) and error.after else 0.0
-                wait = max(pause, after)
-                late = time.monotonic() + wait >= self.deadline
-                if not error.retry or attempt == self.retries or late or self.over.wait(wait):
-                    raise
-                pause *= 2
-        raise AssertionError("the loop above returns or raises")
+                with self.slots:
+                    future.set_result(self._page(client, job))
+            except BaseException as error:  # noqa: BLE001  handed to the thread that waits, which raises it
+                future.set_exception(error)
+            with self.lock:
+                self.running -= 1
+                if not self.running:
+                    client.close()
 
-    def attempt(self, job: Job) -> CachedPage:
-        etag = job.stored.etag if job.stored is not None and job.stored.missing is None else None
-        reply = self.fetcher.get(job.url, etag, self.deadline)
-        cached = self.digest(job, reply)
+        threading.Thread(target=run, name="index-page", daemon=True).start()
+        return future
+
+    def _page(self, client: Client, job: _Job) -> Outcome:
+        """One page with retries; an error that no retry can help is an outcome too."""
+        pause = self.options.backoff
+        for _ in range(self.retries):
+            outcome = self._attempt(client, job)
+            if not isinstance(outcome, FetchError) or not outcome.retry:
+                return outcome
+            longer = max(pause, outcome.after)
+            if time.monotonic() + longer >= self.deadline or self.over.wait(longer):
+                return outcome
+            pause *= 2
+        return self._attempt(client, job)
+
+    def _attempt(self, client: Client, job: _Job) -> Outcome:
+        try:
+            cached = self._read_once(client, job)
+        except FetchError as error:
+            return error
         if cached.missing is None:
             self.cache.store(job.page, cached)
         return cached
 
-    def digest(self, job: Job, reply: Reply) -> CachedPage:
-        fetched = self.options.now()
-        if reply.status == 304 and job.stored is not None:
-            return structs.replace(job.stored, fetched=fetched)
+    def _read_once(self, client: Client, job: _Job) -> CachedPage:
+        page, stored, now = job.page, job.stored, self.options.now()
+        etag = stored.etag if stored is not None and stored.missing is None else None
+        reply = client.page(job.url, etag, self.deadline, self.options.max_bytes)
+        if reply.status == 304 and stored is not None:
+            return structs.replace(stored, fetched=now)
         if reply.status != 200:
-            return CachedPage(fetched=fetched, missing=reply.status)
-        page = job.page
+            return CachedPage(fetched=now, missing=reply.status)
         if not page.package:
-            return CachedPage(fetched=fetched, etag=reply.etag, names=parse_root(reply.text, reply.url))
+            return CachedPage(fetched=now, etag=reply.etag, names=parse_root(reply.text, reply.url))
         parsed = parse_page(
             reply.text, reply.url, page.package, page.backend, page.channel, shared=page.shared
         )
-        return CachedPage(fetched=fetched, etag=reply.etag, page=parsed)
+        return CachedPage(fetched=now, etag=reply.etag, page=parsed)
 
 
-def _retries(options: LiveOptions) -> int:
-    told = options.env.get("UV_HTTP_RETRIES", "")
-    return int(told) if told.isdigit() else options.retries
+def _merged(
+    index_base: str, jobs: Mapping[PageKey, _Job], outcomes: Mapping[PageKey, Outcome], cache: PageCache
+) -> LiveResult:
+    """Put outcomes and stored pages together; a stored page stands in for a failure, with a warning.
+
+    Args:
+        index_base: for messages, without credentials.
+        jobs: every page asked for.
+        outcomes: of the pages that the index was asked for.
+        cache: stores the pages that are not there, now that the index as a whole is known to be.
+    """
+    found: dict[PageKey, CachedPage] = {}
+    failures: dict[PageKey, Message] = {}
+    replaced: list[Message] = []
+    for key, job in jobs.items():
+        outcome = outcomes.get(key, job.stored)
+        if isinstance(outcome, FetchError):
+            failure = Message(outcome.slug, outcome.message)
+            if job.stored is not None:
+                replaced.append(failure)
+                found[key] = job.stored
+            elif key != _ROOT:
+                failures[key] = failure
+        elif outcome is not None:
+            found[key] = outcome
+    absent = _absent_index(found, index_base) if outcomes else {}
+    failures.update(absent)
+    found = {key: page for key, page in found.items() if key not in absent}
+    for key, outcome in outcomes.items():
+        if isinstance(outcome, CachedPage) and outcome.missing is not None and key in found:
+            cache.store(jobs[key].page, outcome)
+    root = found.pop(_ROOT, None)
+    live = tuple(key for key in found if isinstance(outcomes.get(key), CachedPage))
+    return LiveResult(
+        index_base=index_base,
+        pages={key: cached.page.wheels if cached.page else () for key, cached in found.items()},
+        files={key: cached.page.files for key, cached in found.items() if cached.page},
+        failures=failures,
+        warnings=_warnings(index_base, failures, replaced),
+        live=live,
+        cached=tuple(key for key in found if key not in live),
+        backends=root.names if root is not None else None,
+        notes=_notes(found, cache),
+    )
+
+
+def _absent_index(found: Mapping[PageKey, CachedPage], index_base: str) -> dict[PageKey, Message]:
+    """Pages "not there" when not one page of torch is: then it is the index that is not there."""
+    torch = {page.missing for (package, _), page in found.items() if package == "torch"}
+    if not torch or None in torch:
+        return {}
+    forbidden = 403 in torch
+    what, why = (403, "access refused") if forbidden else (404, "no index")
+    failure = Message(
+        "index-forbidden" if forbidden else "index-not-found",
+        f"{index_base} answered {what} for every page of torch: no such backend, or {why}",
+    )
+    return {key: failure for key, page in found.items() if page.missing is not None and key != _ROOT}
+
+
+def _warnings(
+    index_base: str, failures: Mapping[PageKey, Message], replaced: list[Message]
+) -> tuple[Message, ...]:
+    warnings: list[Message] = []
+    for slug, count in Counter(failure.slug for failure in failures.values()).items():
+        first = next(failure for failure in failures.values() if failure.slug == slug)
+        others = f" (and {count - 1} more pages)" if count > 1 else ""
+        warnings.append(Message(slug, f"{first.message}{others}"))
+    if replaced:
+        message = (
+            f"{len(replaced)} pages of {index_base} could not be read again; copies older than "
+            f"{MAX_AGE_SECONDS / 3600:.0f} h are used: {replaced[0].message}"
+        )
+        warnings.append(Message("index-stale-pages", message))
+    return tuple(warnings)
+
+
+def _notes(found: Mapping[PageKey, CachedPage], cache: PageCache) -> tuple[str, ...]:
+    notes = [note for cached in found.values() if cached.page is not None for note in cached.page.notes]
+    if cache.problem is not None:
+        notes.append(f"pages could not be stored: {cache.problem}")
+    return tuple(notes)

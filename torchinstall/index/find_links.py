@@ -1,7 +1,7 @@
-"""Wheels in folders (`--find-links DIR`) as a source of builds.
+"""Wheels in folders (`--find-links DIR`) or named by URL as a source of builds.
 
 Which backend a wheel was built for: its local version says so (`+cu128`); a torch without one (PyPI's own
-wheels carry none) is asked itself, since `torch/version.py` holds `cuda`, `hip` and `xpu`; any other package
+wheels have none) is asked itself, since `torch/version.py` holds `cuda`, `hip` and `xpu`; any other package
 without one follows the torch builds that lie beside it, with low confidence where these are several.
 """
 
@@ -18,11 +18,11 @@ from urllib.parse import unquote, urlsplit
 from torchinstall.catalog.model import Confidence, Wheels
 from torchinstall.core.errors import UsageError
 from torchinstall.core.versions import dotted_or_none
-from torchinstall.index.wheel_names import WheelName, parse_name
+from torchinstall.index.pages import WheelName, parse_name
+from torchinstall.index.urls import BACKEND_NAME
 
 __all__ = ["LocalWheels", "local_wheels", "named_wheels"]
 
-_BACKEND = re.compile(r"cu\d{2,}|rocm\d+(?:\.\d+)+|cpu|xpu")
 _ASSIGNED = re.compile(r"^(cuda|hip|xpu)\b[^=\n]*=\s*(.+?)\s*$", re.MULTILINE)
 _VERSION_FILE = "torch/version.py"
 _MAX_VERSION_FILE = 100_000
@@ -146,7 +146,7 @@ def _folder(folder: Path | str) -> Path:
 
 def _of_local(local: str) -> str | None:
     """`cu128` -> `cu128`, `cpu.cxx11.abi` -> `cpu`; None where the local version names no backend."""
-    if _BACKEND.fullmatch(local):
+    if BACKEND_NAME.fullmatch(local):
         return local
     return "cpu" if local.startswith("cpu.") else None
 

@@ -1,43 +1,66 @@
 """Pages of an index (PEP 503 HTML, PEP 691 JSON) made into rows of the catalog.
 
-What trips a reader up, and what is done about it: every page of a backend also lists what lies at the root
-of its channel (dropped, but for packages that live there); hashes are missing (a link without one is fine);
-names with spaces or a version inside the build tag (skipped); links to other hosts (dropped, and said).
+What is special about these pages, and what is done about it: every page of a backend also lists what lies at
+the root of its channel (omitted, but for packages that live there); hashes are missing (a link without one is
+fine); names with spaces or a version inside the build tag (skipped); links to other hosts (omitted, with a
+note).
 """
 
 from __future__ import annotations
 
-import html
-import json
 import re
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.model import Wheels
+from torchinstall.core.errors import CatalogError
+from torchinstall.core.redact import redact
 from torchinstall.core.request import Channel
-from torchinstall.index.urls import origin_of, redact
-from torchinstall.index.wheel_names import parse_name
+from torchinstall.index.urls import BACKEND_NAME, origin_of
 
-__all__ = ["Anchor", "BadPageError", "Document", "Page", "PageFile", "parse_page", "parse_root", "scan"]
-
+__all__ = [
+    "FetchError",
+    "File",
+    "Link",
+    "Page",
+    "PageFile",
+    "WheelName",
+    "links_of",
+    "parse_name",
+    "parse_page",
+    "parse_root",
+]
 
 _FILE = re.compile(r"\.(?:whl|tar\.gz|zip|tar\.bz2|egg|tgz)$")
 _SHA256 = re.compile(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)")
-_BACKEND_LIKE = re.compile(r"(?:cu\d+|rocm\d+\.\d+(?:\.\d+)?|cpu|xpu)")
 _DIRECTORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LINKS_TITLE = re.compile(r"<(?:title|h1|h2)[^>]*>\s*(?:links for|simple index|index of)\b", re.IGNORECASE)
+_INDEX_META = re.compile(r"<meta\b[^>]*pypi:repository-version", re.IGNORECASE)
+_OPENED = re.compile(r"<(?:!doctype\s+html|html|body)\b", re.IGNORECASE)
+_CLOSED = re.compile(r"</(?:html|body)\s*>", re.IGNORECASE)
+_HEAD = 4096
+"""Characters in which a page says what it is."""
 
 
-class BadPageError(Exception):
-    """A page that cannot be used; `retry` where asking again may help."""
+class FetchError(CatalogError):
+    """A page that cannot be used, or something that cannot be fetched.
 
-    def __init__(self, slug: str, message: str, *, retry: bool = False) -> None:
-        super().__init__(message)
-        self.slug = slug
-        self.message = message
+    Attributes:
+        retry: whether asking again may help.
+        after: seconds that the server asked to wait before that.
+    """
+
+    def __init__(self, slug: str, message: str, *, retry: bool = False, after: float = 0.0) -> None:
+        super().__init__(slug, message)
         self.retry = retry
+        self.after = after
 
 
 class PageFile(Struct, frozen=True):
@@ -48,11 +71,32 @@ class PageFile(Struct, frozen=True):
     sha256: str | None
 
 
+class File(Struct, frozen=True, kw_only=True):
+    """One file that will be installed.
+
+    Attributes:
+        url: where it is downloaded from, without credentials; `file:` for one that lies here.
+        sha256: as the index says it, or as uv found it where the index says nothing.
+        size: in bytes, where the index says it.
+    """
+
+    name: str
+    version: str | None
+    url: str
+    sha256: str | None
+    size: int | None = None
+
+    @property
+    def filename(self) -> str:
+        """The last part of the URL."""
+        return urllib.parse.unquote(urllib.parse.urlsplit(self.url).path).rpartition("/")[2]
+
+
 class Page(Struct, frozen=True, kw_only=True):
     """What a page says, without what cannot be used.
 
     Attributes:
-        notes: what was left out and why, for a curious user.
+        notes: what was omitted and why, for a curious user.
     """
 
     wheels: tuple[Wheels, ...] = ()
@@ -65,21 +109,17 @@ class Page(Struct, frozen=True, kw_only=True):
         return {file.filename: file.sha256 for file in self.files if file.sha256 is not None}
 
 
-class _Link(Struct, frozen=True):
+class Link(Struct, frozen=True):
+    """One link to a file: its name, the URL of its folder and of itself, its sha256."""
+
     filename: str
-    url: str
     directory: str
+    url: str
     sha256: str | None
 
 
 def parse_page(
-    text: str,
-    url: str,
-    package: str,
-    backend: str,
-    channel: Channel = "stable",
-    *,
-    shared: bool = False,
+    text: str, url: str, package: str, backend: str, channel: Channel = "stable", *, shared: bool = False
 ) -> Page:
     """Read a package's page.
 
@@ -87,16 +127,16 @@ def parse_page(
         text: HTML, or PEP 691 JSON.
         url: where the page came from, after redirects; links are resolved against it and must stay on its
             host.
-        package: normalised name; files of other packages are left out.
-        backend: whose directory the page belongs to; files of other directories are left out.
+        package: normalised name; files of other packages are omitted.
+        backend: whose directory the page belongs to; files of other directories are omitted.
         channel: for the rows.
         shared: the package's wheels may lie at the root of the channel for every backend (`triton`).
 
     Raises:
-        BadPageError: `index-garbage` (not a page of links), `index-page-cut`, `index-links-outside` (nothing
+        FetchError: `index-garbage` (not a page of links), `index-page-cut`, `index-links-outside` (nothing
             but links to other hosts).
     """
-    links, notes = _links(text, url)
+    links, notes = _inside(links_of(text, url), url)
     rows: dict[tuple[str, str, str, str], set[str]] = {}
     files: dict[str, PageFile] = {}
     skipped = elsewhere = 0
@@ -105,18 +145,15 @@ def parse_page(
         name = parse_name(link.filename)
         if name is None:
             skipped += link.filename.endswith(".whl")
-            continue
-        if name.project != package:
-            continue
-        if not belongs(link.directory, name.local):
+        elif name.project == package and not belongs(link.directory, name.local):
             elsewhere += 1
-            continue
-        rows.setdefault((name.version, name.local, name.build, name.platform), set()).add(name.tag)
-        files.setdefault(link.filename, PageFile(link.filename, link.url, link.sha256))
+        elif name.project == package:
+            rows.setdefault((name.version, name.local, name.build, name.platform), set()).add(name.tag)
+            files.setdefault(link.filename, PageFile(link.filename, link.url, link.sha256))
     if skipped:
         notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
     if elsewhere:
-        notes.append(f"{redact(url)}: left out {elsewhere} wheels of other directories")
+        notes.append(f"{redact(url)}: omitted {elsewhere} wheels of other directories")
     wheels = tuple(
         Wheels(
             package=package,
@@ -140,57 +177,34 @@ def parse_root(text: str, url: str) -> tuple[str, ...]:
     """The directories that an index's root page lists: packages and backends alike, in page order.
 
     Raises:
-        BadPageError: as `parse_page`.
+        FetchError: as `parse_page`.
     """
-    document = scan(text)
-    if not document.complete:
-        raise _cut(url)
     names: dict[str, None] = {}
-    for anchor in document.anchors:
-        href = anchor.href.partition("#")[0]
-        segment = urllib.parse.unquote(href.rstrip("/").rpartition("/")[2])
-        if href.endswith("/") and _DIRECTORY.fullmatch(segment):
+    for href in _document(text, url)[0]:
+        target = href["href"].partition("#")[0]
+        segment = urllib.parse.unquote(target.rstrip("/").rpartition("/")[2])
+        if target.endswith("/") and _DIRECTORY.fullmatch(segment):
             names[segment] = None
-    if not names and not document.is_index:
+    if not names and not _is_index(text):
         raise _garbage(url)
     return tuple(names)
 
 
-def _links(text: str, url: str) -> tuple[list[_Link], list[str]]:
-    raw = _json_links(text, url) if text.lstrip()[:1] == "{" else _html_links(text, url)
-    origin = origin_of(url)
-    allowed: dict[str, bool] = {}
-    links: list[_Link] = []
-    outside: dict[str, int] = {}
-    for filename, directory, target, sha256 in raw:
-        if directory not in allowed:
-            allowed[directory] = origin.owns(directory)
-        if allowed[directory]:
-            links.append(_Link(filename, target, urllib.parse.urlsplit(directory).path, sha256))
-        else:
-            host = urllib.parse.urlsplit(directory).netloc.rpartition("@")[2] or "no host"
-            outside[host] = outside.get(host, 0) + 1
-    notes = [f"{redact(url)}: ignored {count} links to {host}" for host, count in outside.items()]
-    if outside and not links:
-        raise BadPageError(
-            "index-links-outside",
-            f"every link of {redact(url)} leads to another host ({', '.join(outside)})",
-        )
-    return links, notes
+def links_of(text: str, url: str) -> list[Link]:
+    """The files that a page links to, on whatever host, but for those that their publisher withdrew.
 
-
-def _html_links(text: str, url: str) -> list[tuple[str, str, str, str | None]]:
-
-    document = scan(text)
-    if not document.complete:
-        raise _cut(url)
-    base = url if document.base is None else _join(url, document.base)
+    Raises:
+        FetchError: `index-garbage`, `index-page-cut`.
+    """
+    if text.lstrip()[:1] == "{":
+        return _json_links(text, url)
+    anchors, base_href = _document(text, url)
+    base = url if base_href is None else _join(url, base_href)
     directories: dict[str, str] = {}
-    links: list[tuple[str, str, str, str | None]] = []
-    for anchor in document.anchors:
-        target, _, fragment = anchor.href.strip().partition("#")
-        target = target.partition("?")[0]
-        directory, _, segment = target.rpartition("/")
+    links: list[Link] = []
+    for anchor in anchors:
+        target, _, fragment = anchor["href"].strip().partition("#")
+        directory, _, segment = target.partition("?")[0].rpartition("/")
         filename = urllib.parse.unquote(segment)
         if not _FILE.search(filename):
             continue
@@ -198,44 +212,81 @@ def _html_links(text: str, url: str) -> list[tuple[str, str, str, str | None]]:
             # A name after the slash keeps "//host" and "/x" apart; only the part before it is of use.
             joined = _join(base, f"{directory}/x" if "/" in target else "x")
             directories[directory] = joined.rpartition("/")[0] + "/"
-        if anchor.yanked:
-            continue
-        match = _SHA256.search(fragment)
-        parent = directories[directory]
-        links.append((filename, parent, parent + segment, match[1] if match else None))
-    if not directories and not document.is_index:
+        if "data-yanked" not in anchor:
+            match, parent = _SHA256.search(fragment), directories[directory]
+            links.append(Link(filename, parent, parent + segment, match[1] if match else None))
+    if not directories and not _is_index(text):
         raise _garbage(url)
     return links
 
 
-def _json_links(text: str, url: str) -> list[tuple[str, str, str, str | None]]:
+def _document(text: str, url: str) -> tuple[list[dict[str, str]], str | None]:
+    """The attributes of every `<a href>`, and the href of `<base>`."""
+    from html.parser import HTMLParser
+
+    anchors: list[dict[str, str]] = []
+    bases: list[str] = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag not in ("a", "base"):
+                return
+            found = {name: value or "" for name, value in reversed(attrs)}  # the first of its name counts
+            if tag == "a" and "href" in found:
+                anchors.append(found)
+            elif "href" in found:
+                bases.append(found["href"])
+
+    # Not closed: what is never finished ends the page, so that no page costs quadratic time.
+    Parser(convert_charrefs=True).feed(text)
+    if _OPENED.search(text[:_HEAD]) is not None and _CLOSED.search(text) is None:
+        raise _cut(url)
+    return anchors, bases[0] if bases else None
+
+
+def _is_index(text: str) -> bool:
+    """Whether a page says of itself that it is a page of links (it may be an empty one)."""
+    head = text[:_HEAD]
+    return _LINKS_TITLE.search(head) is not None or _INDEX_META.search(head) is not None
+
+
+def _json_links(text: str, url: str) -> list[Link]:
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
         raise _cut(url) from None
     files = data.get("files") if isinstance(data, dict) else None
     if not isinstance(files, list):
         raise _garbage(url)
-    return [link for row in files if (link := _json_link(row, url)) is not None]
+    return [link for row in files for link in _json_link(row, url)]
 
 
-def _json_link(row: Any, url: str) -> tuple[str, str, str, str | None] | None:
+def _json_link(row: Any, url: str) -> Iterator[Link]:
     if not isinstance(row, dict) or row.get("yanked"):
-        return None
+        return
     filename, href, hashes = row.get("filename"), row.get("url"), row.get("hashes")
-    if not isinstance(filename, str) or not isinstance(href, str):
-        return None
-    target = _join(url, href.partition("#")[0])
-    digest = hashes.get("sha256") if isinstance(hashes, dict) else None
-    valid = isinstance(digest, str) and _SHA256.search(f"sha256={digest}") is not None
-    return filename, target.rpartition("/")[0] + "/", target, digest if valid else None
+    if isinstance(filename, str) and isinstance(href, str):
+        target = _join(url, href.partition("#")[0])
+        digest = hashes.get("sha256") if isinstance(hashes, dict) else None
+        match = _SHA256.search(f"sha256={digest}")
+        yield Link(filename, target.rpartition("/")[0] + "/", target, match[1] if match else None)
 
 
-def _join(base: str, href: str) -> str:
-    try:
-        return urllib.parse.urljoin(base, href)
-    except ValueError:
-        return ""
+def _inside(links: list[Link], url: str) -> tuple[list[Link], list[str]]:
+    """The links that stay on the index's own host, and notes on the others."""
+    origin = origin_of(url)
+    owned = {directory: origin.owns(directory) for directory in {link.directory for link in links}}
+    inside = [link for link in links if owned[link.directory]]
+    outside = Counter(
+        urllib.parse.urlsplit(link.directory).netloc.rpartition("@")[2] or "no host"
+        for link in links
+        if not owned[link.directory]
+    )
+    if outside and not inside:
+        hosts = ", ".join(outside)
+        message = f"every link of {redact(url)} leads to another host ({hosts})"
+        raise FetchError("index-links-outside", message)
+    return inside, [f"{redact(url)}: ignored {count} links to {host}" for host, count in outside.items()]
 
 
 def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, str], bool]:
@@ -245,13 +296,14 @@ def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, s
     known: dict[str, bool | None] = {}
 
     def of_directory(directory: str) -> bool | None:
-        segments = directory.strip("/").split("/")
+        path = urllib.parse.urlsplit(directory).path
+        segments = path.strip("/").split("/")
         if backend in segments:
             return True
-        at_root = root is not None and directory.rstrip("/") == root
+        at_root = root is not None and path.rstrip("/") == root
         if at_root or segments in (["whl"], ["whl", "test"], ["whl", "nightly"]):
             return shared
-        if any(_BACKEND_LIKE.fullmatch(segment) for segment in segments):
+        if any(BACKEND_NAME.fullmatch(segment) for segment in segments):
             return False
         return None
 
@@ -261,101 +313,79 @@ def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, s
         verdict = known[directory]
         if verdict is None:
             # A mirror with a layout of its own: only the local version can tell.
-            return not local or local == backend or not _BACKEND_LIKE.fullmatch(local)
+            return not local or local == backend or not BACKEND_NAME.fullmatch(local)
         return verdict
 
     return belongs
 
 
-def _cut(url: str) -> BadPageError:
-    return BadPageError("index-page-cut", f"{redact(url)} ends in the middle", retry=True)
+def _join(base: str, href: str) -> str:
+    try:
+        return urllib.parse.urljoin(base, href)
+    except ValueError:
+        return ""
 
 
-def _garbage(url: str) -> BadPageError:
-    return BadPageError(
-        "index-garbage",
-        f"{redact(url)} is not a page of links; a login page or another service answers there",
-    )
+def _cut(url: str) -> FetchError:
+    return FetchError("index-page-cut", f"{redact(url)} ends in the middle", retry=True)
 
 
-_START = re.compile(
-    r"<(?:(?P<comment>!--)|(?P<raw>script|style|textarea)\b|(?P<tag>a|base)(?=[\s/]))", re.IGNORECASE
-)
-_REST = re.compile(r"((?:[^>\"']|\"[^\"]*\"|'[^']*')*)>")
-_ATTRIBUTE = re.compile(r"([^\s\"'<>/=]+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'=<>`]+)))?", re.DOTALL)
-_LINKS_TITLE = re.compile(r"<(?:title|h1|h2)[^>]*>\s*(?:links for|simple index|index of)\b", re.IGNORECASE)
-_INDEX_META = re.compile(r"<meta\b[^>]*pypi:repository-version", re.IGNORECASE)
-_HEAD = 4096
-"""Characters in which a page says what it is."""
-
-_OPENED = re.compile(r"<(?:!doctype\s+html|html|body)\b", re.IGNORECASE)
-_CLOSED = re.compile(r"</(?:html|body)\s*>", re.IGNORECASE)
+def _garbage(url: str) -> FetchError:
+    message = f"{redact(url)} is not a page of links; a login page or another service answers there"
+    return FetchError("index-garbage", message)
 
 
-class Anchor(Struct, frozen=True):
-    """One link: where to, and whether its publisher withdrew it."""
+_PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
+_TAG = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
+_PYTHON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+_BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
+_NORMALISED = re.compile(r"[-_.]+")
 
-    href: str
-    yanked: bool
+
+class WheelName(Struct, frozen=True):
+    """Project normalised, version as written and split at its `+`, `tag` such as `cp312-cp312`."""
+
+    project: str
+    version: str
+    local: str
+    build: str
+    tag: str
+    platform: str
 
 
-class Document(Struct, frozen=True):
-    """What a page links to.
+def parse_name(filename: str) -> WheelName | None:
+    """The parts of a wheel's name; None for what is no wheel, or follows no rule.
 
-    Attributes:
-        base: href of its `<base>`, None without one.
-        complete: it ends as it began; a page that was cut off does not.
-        is_index: it says of itself that it is a page of links (it may be an empty one).
+    It accepts what `packaging.utils.parse_wheel_filename` accepts (a test holds the two against each other)
+    but for a space in the platform tag (a download that was renamed, `…_x86_64 (1).whl`) and a `+` in the
+    build tag: there the local version slid into it (`torch-2.10.0-1+cu128-…`), so the name contradicts the
+    wheel.
     """
-
-    anchors: tuple[Anchor, ...]
-    base: str | None
-    complete: bool
-    is_index: bool
-
-
-def scan(text: str) -> Document:
-    """Read an HTML page; never raises, whatever it is."""
-    anchors: list[Anchor] = []
-    base: str | None = None
-    for tag, attributes in _tags(text):
-        href = attributes.get("href")
-        if href is None:
-            continue
-        if tag == "a":
-            anchors.append(Anchor(href, "data-yanked" in attributes))
-        elif base is None:
-            base = href
-    head = text[:_HEAD]
-    return Document(
-        anchors=tuple(anchors),
-        base=base,
-        complete=_OPENED.search(head) is None or _CLOSED.search(text) is not None,
-        is_index=_LINKS_TITLE.search(head) is not None or _INDEX_META.search(head) is not None,
-    )
+    parts = filename[:-4].split("-") if filename.endswith(".whl") else []
+    if len(parts) not in (5, 6):
+        return None
+    project, build = parts[0], parts[2] if len(parts) == 6 else ""
+    python, abi, platform = parts[-3:]
+    version = _version(parts[1])
+    tags_fine = _PYTHON.fullmatch(python) and _TAG.fullmatch(abi) and _TAG.fullmatch(platform)
+    if version is None or not tags_fine or not _PROJECT.fullmatch(project) or "__" in project:
+        return None
+    if build and not _BUILD.fullmatch(build):
+        return None
+    return WheelName(_normalise(project), *version, build, f"{python}-{abi}", platform)
 
 
-def _tags(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The `<a>` and `<base>` tags; what is never closed ends the page, so no page costs quadratic time."""
-    position = 0
-    while (start := _START.search(text, position)) is not None:
-        if start["comment"]:
-            position = text.find("-->", start.end())
-        elif start["raw"]:
-            end = re.compile(rf"</{start['raw']}\s*>", re.IGNORECASE).search(text, start.end())
-            position = end.end() if end else -1
-        else:
-            rest = _REST.match(text, start.end())
-            position = rest.end() if rest else -1
-            if rest:
-                yield start["tag"].lower(), _attributes(rest[1])
-        if position < 0:
-            return
+@lru_cache(maxsize=4096)
+def _version(text: str) -> tuple[str, str] | None:
+    """Public and local part as written, None where it is no version."""
+    try:
+        Version(text)
+    except InvalidVersion:
+        return None
+    public, _, local = text.partition("+")
+    return public, local
 
 
-def _attributes(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, double, single, bare in _ATTRIBUTE.findall(text):
-        value = double or single or bare
-        found.setdefault(name.lower(), html.unescape(value) if "&" in value else value)
-    return found
+@lru_cache(maxsize=256)
+def _normalise(name: str) -> str:
+    return _NORMALISED.sub("-", name).lower()

@@ -14,6 +14,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.redact import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "origin_of",
     "page_url",
     "pytorch_index",
-    "redact",
     "root_url",
     "without_credentials",
 ]
@@ -289,13 +289,3 @@ def without_credentials(url: str) -> str:
         return url
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-
-
-def redact(url: str) -> str:
-    """A URL as it may be shown: credentials as `****`, what follows `?` left out."""
-    shown = without_credentials(url)
-    if shown != url:
-        scheme, _, rest = shown.partition("://")
-        shown = f"{scheme}://****@{rest}"
-    head, mark, _ = shown.partition("?")
-    return f"{head}?…" if mark else head

@@ -8,7 +8,8 @@ from typing import Any
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.messages import Message
-from torchinstall.index.urls import pytorch_index, redact
+from torchinstall.core.redact import redact
+from torchinstall.index.urls import pytorch_index
 from torchinstall.project.pyproject import ProjectView
 
 __all__ = ["check_requirements", "check_uv", "check_variables", "unused_sources"]
