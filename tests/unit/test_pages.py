@@ -77,7 +77,7 @@ def test_root_objects_of_torch_are_not_builds_of_a_backend() -> None:
     page = read(tree, "cu128", "torch")
     assert "2.0.1" not in versions(page)
     assert {row.local for row in page.wheels} == {"cu128"}
-    assert any("left out" in note for note in page.notes)
+    assert any("omitted" in note for note in page.notes)
 
 
 def test_root_objects_of_shared_packages_serve_every_backend() -> None:
