@@ -8,7 +8,6 @@ several processes may share a folder. A folder that cannot be written is no faul
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections.abc import Mapping
@@ -78,11 +77,11 @@ class PageCache:
         if self._folder is None:
             return None
         parts = (__version__, page.url, page.package, page.backend, page.channel, str(page.shared))
-        return self._folder / f"{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:40]}.json"
+        return self._folder / f"{_digest(chr(10).join(parts).encode())[:40]}.json"
 
     def load(self, page: PageId) -> CachedPage | None:
         """The stored page, None where there is none that can be trusted."""
-        path = self.path(page)
+        path = self.path(page) if self._folder is not None and self._folder.is_dir() else None
         if path is None:
             return None
         try:
@@ -116,7 +115,13 @@ class PageCache:
 
 def _head(body: bytes) -> bytes:
     """The first line of a file: what it is, and a digest that a torn file does not have."""
-    return _MAGIC + hashlib.sha256(body).hexdigest().encode()
+    return _MAGIC + _digest(body).encode()
+
+
+def _digest(content: bytes) -> str:
+    import hashlib  # loads OpenSSL, for which a plan without a cache has no use
+
+    return hashlib.sha256(content).hexdigest()
 
 
 def _decode(content: bytes, page: PageId) -> CachedPage:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -183,7 +182,7 @@ class _Reader:
     """Reads pages within one time budget, each in its own thread.
 
     The threads are daemons: one that hangs (a resolver that never answers) must not delay the end of the
-    program, as threads of an executor would.
+    program, as those of an executor would.
     """
 
     def __init__(self, options: LiveOptions, cache: PageCache) -> None:
@@ -194,7 +193,9 @@ class _Reader:
         self.retries = int(told) if told.isdigit() else options.retries
         self.over = threading.Event()
         self.slots = threading.Semaphore(_MAX_THREADS)
-        self.lock = threading.Lock()
+        self.changed = threading.Condition()
+        self.outcomes: dict[PageKey, Outcome] = {}
+        self.failure: BaseException | None = None
         self.running = 0
 
     def read(self, jobs: Mapping[PageKey, _Job]) -> dict[PageKey, Outcome]:
@@ -208,36 +209,33 @@ class _Reader:
         check_secure(next(iter(jobs.values())).url, insecure)
         from torchinstall.index.client import Client
 
-        client = Client(self.options.env, insecure)
-        self.running = len(jobs)
-        futures = {key: self._start(client, job) for key, job in jobs.items()}
-        left = max(self.deadline - time.monotonic(), 0)
-        try:
-            wait(futures.values(), left, FIRST_EXCEPTION)
-        finally:
-            self.over.set()
-        outcomes: dict[PageKey, Outcome] = {}
-        for key, future in futures.items():
+        client, self.running = Client(self.options.env, insecure), len(jobs)
+        for key, job in jobs.items():
+            run = (client, key, job)
+            threading.Thread(target=self._run, args=run, name="index-page", daemon=True).start()
+        with self.changed:
+            left = max(self.deadline - time.monotonic(), 0)
+            self.changed.wait_for(lambda: not self.running or self.failure is not None, left)
+            outcomes = dict(self.outcomes)
+        self.over.set()
+        if self.failure is not None:
+            raise self.failure
+        for key in jobs.keys() - outcomes.keys():
             late = f"{redact(jobs[key].url)} did not answer within {self.options.budget:g} s"
-            outcomes[key] = future.result() if future.done() else FetchError("index-timeout", late)
+            outcomes[key] = FetchError("index-timeout", late)
         return outcomes
 
-    def _start(self, client: Client, job: _Job) -> Future[Outcome]:
-        future: Future[Outcome] = Future()
-
-        def run() -> None:
-            try:
-                with self.slots:
-                    future.set_result(self._page(client, job))
-            except BaseException as error:  # noqa: BLE001  handed to the thread that waits, which raises it
-                future.set_exception(error)
-            with self.lock:
-                self.running -= 1
-                if not self.running:
-                    client.close()
-
-        threading.Thread(target=run, name="index-page", daemon=True).start()
-        return future
+    def _run(self, client: Client, key: PageKey, job: _Job) -> None:
+        try:
+            with self.slots:
+                self.outcomes[key] = self._page(client, job)
+        except BaseException as error:  # noqa: BLE001  handed to the thread that waits, which raises it
+            self.failure = error
+        with self.changed:
+            self.running -= 1
+            self.changed.notify()
+        if not self.running:
+            client.close()
 
     def _page(self, client: Client, job: _Job) -> Outcome:
         """One page with retries; an error that no retry can help is an outcome too."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -165,6 +164,8 @@ def _torch_backends(found: list[tuple[Path, WheelName]], notes: list[str]) -> di
 
 
 def _version_file(file: Path) -> str | None:
+    import zipfile
+
     try:
         with zipfile.ZipFile(file) as archive, archive.open(_VERSION_FILE) as member:
             return member.read(_MAX_VERSION_FILE).decode("utf-8", "replace")

@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.model import Wheels
 from torchinstall.core.errors import CatalogError
@@ -378,6 +377,8 @@ def parse_name(filename: str) -> WheelName | None:
 @lru_cache(maxsize=4096)
 def _version(text: str) -> tuple[str, str] | None:
     """Public and local part as written, None where it is no version."""
+    from packaging.version import InvalidVersion, Version
+
     try:
         Version(text)
     except InvalidVersion:
