@@ -31,7 +31,8 @@ from scripts.refreshing import (
     wheel_order,
 )
 from torchinstall.catalog.tables import Table, Tables, platform_of
-from torchinstall.index.pages import WheelName, links_of, parse_name
+from torchinstall.index.pages import links_of
+from torchinstall.index.wheels import WheelName, parse_name
 
 SOURCE = "pypi-files"
 METADATA = "pypi-metadata"

@@ -31,7 +31,7 @@ from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import PageKey, Table, Tables, platform_of
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.index.fetch import LiveOptions, LiveResult, fetch_pages
-from torchinstall.index.pages import parse_name
+from torchinstall.index.wheels import parse_name
 
 SOURCE = "index-page"
 

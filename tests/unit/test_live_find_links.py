@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import UsageError
-from torchinstall.index.find_links import local_wheels
+from torchinstall.index.wheels import local_wheels
 
 TAG = "cp312-cp312-manylinux_2_28_x86_64"
 

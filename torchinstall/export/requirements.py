@@ -16,7 +16,7 @@ from msgspec import structs
 
 from torchinstall.export.inputs import PIP_OPTIONS, ExportInput, Pin, not_exportable, split_options
 from torchinstall.export.resolve import files_of
-from torchinstall.index.pages import File
+from torchinstall.index.wheels import File
 
 __all__ = [
     "constraints",

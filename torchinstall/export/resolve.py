@@ -14,8 +14,8 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from torchinstall.core.errors import NoCompatibleBuildError
 from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
-from torchinstall.index.pages import File
 from torchinstall.index.urls import without_credentials
+from torchinstall.index.wheels import File
 from torchinstall.install.command import project_text
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.assemble import Prepared

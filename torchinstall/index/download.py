@@ -15,7 +15,8 @@ from urllib.request import url2pathname
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.redact import redact
 from torchinstall.index.client import Client
-from torchinstall.index.pages import FetchError, File
+from torchinstall.index.pages import FetchError
+from torchinstall.index.wheels import File
 
 __all__ = ["Downloader", "sha256_of"]
 

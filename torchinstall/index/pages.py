@@ -12,7 +12,6 @@ import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,16 +22,14 @@ from torchinstall.core.errors import CatalogError
 from torchinstall.core.redact import redact
 from torchinstall.core.request import Channel
 from torchinstall.index.urls import BACKEND_NAME, origin_of
+from torchinstall.index.wheels import merged, parse_name
 
 __all__ = [
     "FetchError",
-    "File",
     "Link",
     "Page",
     "PageFile",
-    "WheelName",
     "links_of",
-    "parse_name",
     "parse_page",
     "parse_root",
 ]
@@ -68,27 +65,6 @@ class PageFile(Struct, frozen=True):
     filename: str
     url: str
     sha256: str | None
-
-
-class File(Struct, frozen=True, kw_only=True):
-    """One file that will be installed.
-
-    Attributes:
-        url: where it is downloaded from, without credentials; `file:` for one that lies here.
-        sha256: as the index says it, or as uv found it where the index says nothing.
-        size: in bytes, where the index says it.
-    """
-
-    name: str
-    version: str | None
-    url: str
-    sha256: str | None
-    size: int | None = None
-
-    @property
-    def filename(self) -> str:
-        """The last part of the URL."""
-        return urllib.parse.unquote(urllib.parse.urlsplit(self.url).path).rpartition("/")[2]
 
 
 class Page(Struct, frozen=True, kw_only=True):
@@ -136,7 +112,7 @@ def parse_page(
             but links to other hosts).
     """
     links, notes = _inside(links_of(text, url), url)
-    rows: dict[tuple[str, str, str, str], set[str]] = {}
+    rows: list[Wheels] = []
     files: dict[str, PageFile] = {}
     skipped = elsewhere = 0
     belongs = _directory_rule(url, backend, shared=shared)
@@ -147,29 +123,13 @@ def parse_page(
         elif name.project == package and not belongs(link.directory, name.local):
             elsewhere += 1
         elif name.project == package:
-            rows.setdefault((name.version, name.local, name.build, name.platform), set()).add(name.tag)
+            rows.append(name.row(backend, "index", redact(url), "high", channel))
             files.setdefault(link.filename, PageFile(link.filename, link.url, link.sha256))
     if skipped:
         notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
     if elsewhere:
         notes.append(f"{redact(url)}: omitted {elsewhere} wheels of other directories")
-    wheels = tuple(
-        Wheels(
-            package=package,
-            version=version,
-            local=local,
-            backend=backend,
-            platform_tag=platform,
-            tag_list=" ".join(sorted(tags)),
-            origin="index",
-            source=redact(url),
-            confidence="high",
-            channel=channel,
-            build=build,
-        )
-        for (version, local, build, platform), tags in rows.items()
-    )
-    return Page(wheels=wheels, files=tuple(files.values()), notes=tuple(notes))
+    return Page(wheels=merged(rows), files=tuple(files.values()), notes=tuple(notes))
 
 
 def parse_root(text: str, url: str) -> tuple[str, ...]:
@@ -332,61 +292,3 @@ def _cut(url: str) -> FetchError:
 def _garbage(url: str) -> FetchError:
     message = f"{redact(url)} is not a page of links; a login page or another service answers there"
     return FetchError("index-garbage", message)
-
-
-_PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
-_TAG = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
-_PYTHON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
-_BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
-_NORMALISED = re.compile(r"[-_.]+")
-
-
-class WheelName(Struct, frozen=True):
-    """Project normalised, version as written and split at its `+`, `tag` such as `cp312-cp312`."""
-
-    project: str
-    version: str
-    local: str
-    build: str
-    tag: str
-    platform: str
-
-
-def parse_name(filename: str) -> WheelName | None:
-    """The parts of a wheel's name; None for what is no wheel, or follows no rule.
-
-    It accepts what `packaging.utils.parse_wheel_filename` accepts (a test holds the two against each other)
-    but for a space in the platform tag (a download that was renamed, `…_x86_64 (1).whl`) and a `+` in the
-    build tag: there the local version slid into it (`torch-2.10.0-1+cu128-…`), so the name contradicts the
-    wheel.
-    """
-    parts = filename[:-4].split("-") if filename.endswith(".whl") else []
-    if len(parts) not in (5, 6):
-        return None
-    project, build = parts[0], parts[2] if len(parts) == 6 else ""
-    python, abi, platform = parts[-3:]
-    version = _version(parts[1])
-    tags_fine = _PYTHON.fullmatch(python) and _TAG.fullmatch(abi) and _TAG.fullmatch(platform)
-    if version is None or not tags_fine or not _PROJECT.fullmatch(project) or "__" in project:
-        return None
-    if build and not _BUILD.fullmatch(build):
-        return None
-    return WheelName(_normalise(project), *version, build, f"{python}-{abi}", platform)
-
-
-@lru_cache(maxsize=4096)
-def _version(text: str) -> tuple[str, str] | None:
-    """Public and local part as written, None where it is no version."""
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        Version(text)
-    except InvalidVersion:
-        return None
-    public, _, local = text.partition("+")
-    return public, local
-
-
-@lru_cache(maxsize=256)
-def _normalise(name: str) -> str:
-    return _NORMALISED.sub("-", name).lower()

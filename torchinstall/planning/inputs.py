@@ -15,7 +15,7 @@ from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, canonical_name
 from torchinstall.core.tags import foreign_target, platform_tags
 from torchinstall.core.target import Target
-from torchinstall.index.find_links import local_wheels, named_wheels
+from torchinstall.index.wheels import local_wheels, named_wheels
 from torchinstall.install.environment import PythonEnvironment, locate, require_changeable
 from torchinstall.install.uv import Uv
 from torchinstall.planning.context import Context

@@ -20,8 +20,8 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
 from torchinstall.core.redact import redact
 from torchinstall.core.request import Requirement, requirement
-from torchinstall.index.pages import parse_name
 from torchinstall.index.urls import pytorch_index
+from torchinstall.index.wheels import parse_name
 
 if sys.version_info >= (3, 11):
     import tomllib

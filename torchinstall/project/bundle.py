@@ -14,7 +14,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 from torchinstall.export.requirements import requirement_lines
-from torchinstall.index.pages import File
+from torchinstall.index.wheels import File
 from torchinstall.project.files import write_atomically
 
 __all__ = ["MANIFEST", "BundledFile", "check_room", "foreign_wheels", "write_bundle"]

@@ -1,4 +1,4 @@
-"""Wheels in folders (`--find-links DIR`) or named by URL as a source of builds.
+"""Wheels: what a file name says, and those in folders (`--find-links DIR`) as a source of builds.
 
 Which backend a wheel was built for: its local version says so (`+cu128`); a torch without one (PyPI's own
 wheels have none) is asked itself, since `torch/version.py` holds `cuda`, `hip` and `xpu`; any other package
@@ -9,38 +9,140 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from torchinstall.catalog.model import Confidence, Wheels
+from msgspec import Struct, structs
+
+from torchinstall.catalog.model import Confidence, Origin, Wheels
 from torchinstall.core.errors import UsageError
+from torchinstall.core.request import Channel
 from torchinstall.core.versions import dotted_or_none
-from torchinstall.index.pages import WheelName, parse_name
 from torchinstall.index.urls import BACKEND_NAME
 
-__all__ = ["LocalWheels", "local_wheels", "named_wheels"]
+__all__ = ["File", "LocalWheels", "WheelName", "local_wheels", "merged", "named_wheels", "parse_name"]
 
+_PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
+_TAG = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
+_PYTHON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+_BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
+_NORMALISED = re.compile(r"[-_.]+")
 _ASSIGNED = re.compile(r"^(cuda|hip|xpu)\b[^=\n]*=\s*(.+?)\s*$", re.MULTILINE)
 _VERSION_FILE = "torch/version.py"
 _MAX_VERSION_FILE = 100_000
 
 
+class WheelName(Struct, frozen=True):
+    """Project normalised, version as written and split at its `+`, `tag` such as `cp312-cp312`."""
+
+    project: str
+    version: str
+    local: str
+    build: str
+    tag: str
+    platform: str
+
+    def row(
+        self,
+        backend: str,
+        origin: Origin,
+        source: str,
+        confidence: Confidence,
+        channel: Channel = "stable",
+    ) -> Wheels:
+        """The row of the catalog for this one wheel."""
+        return Wheels(
+            package=self.project,
+            version=self.version,
+            local=self.local,
+            backend=backend,
+            platform_tag=self.platform,
+            tag_list=self.tag,
+            origin=origin,
+            channel=channel,
+            build=self.build,
+            confidence=confidence,
+            source=source,
+        )
+
+
+def merged(rows: Iterable[Wheels]) -> tuple[Wheels, ...]:
+    """Rows that differ in nothing but their tags, made one."""
+    tags: dict[Wheels, set[str]] = {}
+    for row in rows:
+        tags.setdefault(structs.replace(row, tag_list=""), set()).add(row.tag_list)
+    return tuple(structs.replace(row, tag_list=" ".join(sorted(found))) for row, found in tags.items())
+
+
+def parse_name(filename: str) -> WheelName | None:
+    """The parts of a wheel's name; None for what is no wheel, or follows no rule.
+
+    It accepts what `packaging.utils.parse_wheel_filename` accepts (a test holds the two against each other)
+    but for a space in the platform tag (a download that was renamed, `…_x86_64 (1).whl`) and a `+` in the
+    build tag: there the local version slid into it (`torch-2.10.0-1+cu128-…`), so the name contradicts the
+    wheel.
+    """
+    parts = filename[:-4].split("-") if filename.endswith(".whl") else []
+    if len(parts) not in (5, 6):
+        return None
+    project, build = parts[0], parts[2] if len(parts) == 6 else ""
+    python, abi, platform = parts[-3:]
+    version = _version(parts[1])
+    tags_fine = _PYTHON.fullmatch(python) and _TAG.fullmatch(abi) and _TAG.fullmatch(platform)
+    if version is None or not tags_fine or not _PROJECT.fullmatch(project) or "__" in project:
+        return None
+    if build and not _BUILD.fullmatch(build):
+        return None
+    return WheelName(_normalise(project), *version, build, f"{python}-{abi}", platform)
+
+
+@lru_cache(maxsize=4096)
+def _version(text: str) -> tuple[str, str] | None:
+    """Public and local part as written, None where it is no version."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        Version(text)
+    except InvalidVersion:
+        return None
+    public, _, local = text.partition("+")
+    return public, local
+
+
+@lru_cache(maxsize=256)
+def _normalise(name: str) -> str:
+    return _NORMALISED.sub("-", name).lower()
+
+
+class File(Struct, frozen=True, kw_only=True):
+    """One file that will be installed.
+
+    Attributes:
+        url: where it is downloaded from, without credentials; `file:` for one that lies here.
+        sha256: as the index says it, or as uv found it where the index says nothing.
+        size: in bytes, where the index says it.
+    """
+
+    name: str
+    version: str | None
+    url: str
+    sha256: str | None
+    size: int | None = None
+
+    @property
+    def filename(self) -> str:
+        """The last part of the URL."""
+        return unquote(urlsplit(self.url).path).rpartition("/")[2]
+
+
 class LocalWheels(NamedTuple):
-    """Rows of the catalog, and what was left out."""
+    """Rows of the catalog, and what was omitted."""
 
     wheels: tuple[Wheels, ...]
     notes: tuple[str, ...]
-
-
-class _Row(NamedTuple):
-    package: str
-    version: str
-    local: str
-    backend: str
-    platform: str
-    build: str
 
 
 def local_wheels(folders: Iterable[Path | str]) -> LocalWheels:
@@ -52,7 +154,7 @@ def local_wheels(folders: Iterable[Path | str]) -> LocalWheels:
     Raises:
         UsageError: `find-links-not-a-folder`.
     """
-    rows: dict[tuple[_Row, str, Confidence], set[str]] = {}
+    rows: list[Wheels] = []
     notes: list[str] = []
     for folder in folders:
         path = _folder(folder)
@@ -65,13 +167,11 @@ def local_wheels(folders: Iterable[Path | str]) -> LocalWheels:
                 found.append((file, name))
         torch = _torch_backends(found, notes)
         for file, name in found:
-            said = _of_local(name.local) or torch.get(file)
-            backends = {said} if said else _beside(name, found, torch)
+            own = _of_local(name.local) or torch.get(file)
+            backends = {own} if own else _beside(name, found, torch)
             confidence: Confidence = "low" if len(backends) > 1 and name.platform != "any" else "high"
-            for backend in sorted(backends):
-                row = _Row(name.project, name.version, name.local, backend, name.platform, name.build)
-                rows.setdefault((row, str(path), confidence), set()).add(name.tag)
-    return LocalWheels(_wheels(rows), tuple(notes))
+            rows += (name.row(backend, "find-links", str(path), confidence) for backend in sorted(backends))
+    return LocalWheels(merged(rows), tuple(notes))
 
 
 def named_wheels(urls: Iterable[str]) -> LocalWheels:
@@ -85,7 +185,7 @@ def named_wheels(urls: Iterable[str]) -> LocalWheels:
     """
     from urllib.request import url2pathname  # it brings in ssl
 
-    rows: dict[tuple[_Row, str, Confidence], set[str]] = {}
+    rows: list[Wheels] = []
     notes: list[str] = []
     for url in urls:
         parts = urlsplit(url)
@@ -105,27 +205,8 @@ def named_wheels(urls: Iterable[str]) -> LocalWheels:
                 )
             backend = backend or _torch_backends([(path, name)], notes).get(path) or "cpu"
         if backend is not None:
-            row = _Row(name.project, name.version, name.local, backend, name.platform, name.build)
-            rows.setdefault((row, url, "high"), set()).add(name.tag)
-    return LocalWheels(_wheels(rows), tuple(notes))
-
-
-def _wheels(rows: Mapping[tuple[_Row, str, Confidence], set[str]]) -> tuple[Wheels, ...]:
-    return tuple(
-        Wheels(
-            package=row.package,
-            version=row.version,
-            local=row.local,
-            backend=row.backend,
-            platform_tag=row.platform,
-            tag_list=" ".join(sorted(tags)),
-            origin="find-links",
-            source=source,
-            confidence=confidence,
-            build=row.build,
-        )
-        for (row, source, confidence), tags in rows.items()
-    )
+            rows.append(name.row(backend, "find-links", url, "high"))
+    return LocalWheels(merged(rows), tuple(notes))
 
 
 def _folder(folder: Path | str) -> Path:
