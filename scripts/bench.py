@@ -1,17 +1,22 @@
 """Time `torchinstall auto --dry-run` beside `uv pip install --torch-backend=auto --dry-run`; print Markdown.
 
     python -m scripts.bench --torchinstall .venv/bin/torchinstall --pairs 10
+    python -m scripts.bench --startup
 
 Both plan torch and torchvision for one described CUDA machine, on a loopback copy of download.pytorch.org and
 of the default index that waits 80 ms before each answer. They take turns, so that a machine whose speed
 drifts treats both alike; medians and the median of the ratios of the pairs are printed. Cold: neither has a
 cache. Warm: both have run a moment ago.
+
+`--startup` measures what starting costs instead: instructions under callgrind (where valgrind is installed),
+which do not depend on how busy the machine is, and wall time beside that of a bare interpreter, in pairs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -41,6 +46,8 @@ MACHINE = {
     "findings": [],
 }
 PACKAGES = ("torch", "torchvision")
+PLAN_INSTRUCTIONS = 484_000_000
+"""What `plan --offline --machine FILE --json` may take on CPython 3.11."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,44 @@ def _tools(args: argparse.Namespace, folder: Path, env: dict[str, str]) -> tuple
     return Tool("torchinstall", ours, ours_env, (mine,)), Tool("uv", uv, uv_env, (theirs,))
 
 
+def startup(torchinstall: Sequence[str], pairs: int) -> int:
+    """Print what starting costs; 1 where a plan takes more instructions than it may."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        machine = Path(name) / "machine.json"
+        machine.write_text(json.dumps(MACHINE), encoding="utf-8")
+        plan = ("plan", "--offline", "--machine", str(machine), "--python-version", "3.12", "--json")
+        env = {"HOME": name, "PATH": "/usr/bin:/bin"}
+        print("| command | million instructions | wall, of a bare start |\n|---|--:|--:|")
+        counts = {}
+        for words in (("--version",), ("--help",), plan):
+            argv = (*torchinstall, *words)
+            ratio = statistics.median(
+                _seconds(argv, env) / _seconds((sys.executable, "-c", ""), env) for _ in range(pairs)
+            )
+            counts[words] = _instructions(argv, env)
+            count = counts[words]
+            shown = "?" if count is None else f"{count / 1e6:.0f}"
+            print(f"| {' '.join(words[:2])} | {shown} | {ratio:.1f} |")
+    return int((counts[plan] or 0) > PLAN_INSTRUCTIONS)
+
+
+def _seconds(argv: Sequence[str], env: dict[str, str]) -> float:
+    begin = time.perf_counter()
+    subprocess.run(argv, env=env, capture_output=True, check=True)
+    return time.perf_counter() - begin
+
+
+def _instructions(argv: Sequence[str], env: dict[str, str]) -> int | None:
+    """Instructions of the process itself; None without valgrind."""
+    if shutil.which("valgrind") is None:
+        return None
+    callgrind = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
+    fixed = {**env, "PYTHONHASHSEED": "0"}
+    done = subprocess.run((*callgrind, *argv), env=fixed, capture_output=True, text=True, check=True)
+    match = re.search(r"Collected : (\d+)", done.stderr)
+    return int(match[1]) if match else None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; returns 1 where a budget of the design is missed."""
     parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
@@ -120,7 +165,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=10, help="turns of each kind (default: %(default)s)")
     parser.add_argument("--latency", type=float, default=0.08, help="seconds before an answer")
     parser.add_argument("--requests", action="store_true", help="print what each asked for")
+    parser.add_argument("--startup", action="store_true", help="measure what starting costs instead")
     args = parser.parse_args(argv)
+    if args.startup:
+        return startup(args.torchinstall, args.pairs)
     beside = Path(args.torchinstall[0]).with_name("uv")
     args.uv = args.uv or (str(beside) if beside.exists() else shutil.which("uv"))
 

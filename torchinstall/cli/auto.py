@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, ClassVar
 
+import click
 from msgspec import structs
 
 from torchinstall.cli.console import Console, Session, envelope
-from torchinstall.cli.plan_text import chosen_text, outcome_text, verify_text, why_not_text
+from torchinstall.cli.plan_text import chosen_text, why_not_text
+from torchinstall.cli.text import columns, heading, wrapped
 from torchinstall.cli.verb import REQS, Verb
-from torchinstall.core.plan import plan_to_json
-from torchinstall.install.transaction import InstallResult, Job, Transaction, execute
+from torchinstall.core.plan import Plan, plan_to_json
+from torchinstall.install.transaction import Change, InstallResult, Job, Transaction, execute
 from torchinstall.install.verify import Report, checklist_of, failure, report_to_json, verify
 from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.options import PlanOptions
@@ -63,7 +65,7 @@ def _install_and_verify(
     report = _proof(session, options, line)
     if report.ok:
         return line, result, report
-    console.say(verify_text(report, full=True))
+    console.say(_verify_text(report, full=True))
     other = _without(session, options, line) if again and report.blames_build else None
     if other is None:
         raise failure(report)
@@ -199,9 +201,9 @@ def _finish(
     if options.json:
         console.out_json(envelope(status, **console.partial, changes=_rows(changes)))
         return 0
-    console.out(outcome_text(status, line.plan, changes))
+    console.out(_outcome_text(status, line.plan, changes))
     if report is not None:
-        console.out(verify_text(report, full=bool(console.verbose)))
+        console.out(_verify_text(report, full=bool(console.verbose)))
     return 0
 
 
@@ -209,6 +211,37 @@ def _rows(changes: Any) -> list[dict[str, str]] | None:
     if changes is None:
         return None
     return [{"name": row.name, "version": row.version, "action": row.action} for row in changes]
+
+
+def _verify_text(report: Report, *, full: bool) -> str:
+    """The names of the checks that passed; every check on a line of its own where one failed or `full`."""
+    if report.ok and not full:
+        names = ", ".join(check.name for check in report.checks)
+        return wrapped(f"{click.style('verified:', fg='green', bold=True)} {names}", indent=2)
+    rows = []
+    for check in report.checks:
+        mark = click.style("ok", fg="green") if check.ok else click.style("FAILED", fg="red", bold=True)
+        found = check.found if check.ok else f"wanted {check.wanted}; found {check.found}"
+        rows.append((mark, check.name, found))
+    return f"{heading('Verified' if report.ok else 'Verification failed')}\n{columns(rows)}"
+
+
+def _outcome_text(status: str, plan: Plan, changes: tuple[Change, ...] | None) -> str:
+    """One sentence for a status of `auto`: `installed`, `satisfied`, `dry-run`."""
+    builds = ", ".join(f"{row.name} {row.version or ''}".strip() for row in plan.packages)
+    if status == "satisfied":
+        return _line("already right:", f"{builds}; nothing was changed")
+    if changes:
+        planned = {row.name for row in plan.packages}
+        coming = [f"{row.name} {row.version}" for row in changes if row.action != "uninstalled"]
+        builds = ", ".join([text for text in coming if text.partition(" ")[0] in planned] or coming)
+        others = len(coming) - builds.count(", ") - 1
+        builds += f", and {others} other packages" if others > 0 else ""
+    return _line("would install:" if status == "dry-run" else "installed:", builds)
+
+
+def _line(head: str, text: str) -> str:
+    return wrapped(f"{click.style(head, fg='green', bold=True)} {text}", indent=2)
 
 
 VERB = Verb(

@@ -16,9 +16,8 @@ from torchinstall.cli.text import tables_text
 from torchinstall.cli.verb import GROUP_OPTIONS, Argument, Verb, global_options
 from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
-from torchinstall.index.fetch import fetch_pages
 from torchinstall.planning.inputs import catalog_of
-from torchinstall.planning.online import live_options
+from torchinstall.planning.online import read_pages
 from torchinstall.planning.options import Options, PlanOptions
 
 __all__ = ["SHOW", "UPDATE", "VERB", "VERIFY"]
@@ -86,8 +85,8 @@ def update(session: Session, options: UpdateOptions) -> int:
     backends = [name for name in catalog.known_backends() if not retired.get(name)]
     packages = [row.package for row in catalog.families if row.routed and row.pairing == "table"]
     keys = [(package, backend) for backend in backends for package in dict.fromkeys(["torch", *packages])]
-    live = live_options(catalog, context, PlanOptions.of(options, refresh=True))
-    result = fetch_pages(keys, live, discover=True)
+    asked = PlanOptions.of(options, refresh=True)
+    result = read_pages(keys, catalog, context, asked, discover=True)
     for warning in result.warnings:
         console.warn(warning.slug, warning.message)
     error = result.error()

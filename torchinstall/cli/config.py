@@ -27,7 +27,7 @@ from torchinstall.catalog.model import Family
 from torchinstall.cli.flags import FLAGS, Flag
 from torchinstall.core.errors import UsageError
 from torchinstall.core.request import canonical_name
-from torchinstall.planning.requirements import read_toml
+from torchinstall.planning.context import read_toml
 
 __all__ = ["ConfigTables", "ConfigValue", "config_tables", "families_in", "settings_in"]
 

@@ -13,12 +13,11 @@ from torchinstall.cli.text import wrapped
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
 from torchinstall.fleet.classes import Member, plan_fleet
-from torchinstall.index.fetch import fetch_pages
 from torchinstall.planner.explain import explain, why_not
 from torchinstall.planner.selection import pages_to_read
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.inputs import Inputs, catalog_of, collect_inputs
-from torchinstall.planning.online import live_options
+from torchinstall.planning.online import read_pages
 from torchinstall.planning.options import PlanOptions
 
 __all__ = ["VERB"]
@@ -110,7 +109,7 @@ def _with_pages(
     )
     if not keys:
         return catalog
-    result = fetch_pages(tuple(keys), live_options(catalog, session.context, options))
+    result = read_pages(keys, catalog, session.context, options)
     for trouble in result.warnings:
         session.console.warn(trouble.slug, trouble.message)
     return catalog.overlay(result.pages, result.hashes)
@@ -118,10 +117,11 @@ def _with_pages(
 
 def _blank() -> dict[str, Any]:
     """The keys of `plan --json` for a run that failed before there was a plan."""
-    empty: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-    for field in structs.fields(Plan):
-        empty[field.name] = [] if str(field.type).startswith("tuple") else None
-    return {**empty, "status": "impossible", "env": {}}
+    kinds = Plan.__annotations__
+    empty: dict[str, Any] = {
+        name: [] if kinds[name].startswith("tuple") else None for name in Plan.__struct_fields__
+    }
+    return {"schema_version": SCHEMA_VERSION, **empty, "status": "impossible", "env": {}}
 
 
 VERB = Verb(

@@ -6,24 +6,20 @@ from typing import Any
 
 import click
 
-from torchinstall.cli.text import columns, fields, heading, machine_text, wrapped
+from torchinstall.cli.text import columns, fields, heading, machine_text
 from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Candidate, Plan, plan_to_json
 from torchinstall.core.redact import redact
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.fleet.classes import Fleet
 from torchinstall.install.command import shell
-from torchinstall.install.transaction import Change
-from torchinstall.install.verify import Report
 
 __all__ = [
     "chosen_text",
     "fleet_text",
     "fleet_to_json",
-    "outcome_text",
     "package_texts",
     "plan_text",
-    "verify_text",
     "why_not_text",
 ]
 
@@ -138,37 +134,6 @@ def _origin(plan: Plan) -> str:
 
 def _command(plan: Plan) -> str:
     return shell(plan).rstrip() if plan.status == "ready" else ""
-
-
-def verify_text(report: Report, *, full: bool) -> str:
-    """The names of the checks that passed; every check on a line of its own where one failed or `full`."""
-    if report.ok and not full:
-        names = ", ".join(check.name for check in report.checks)
-        return wrapped(f"{click.style('verified:', fg='green', bold=True)} {names}", indent=2)
-    rows = []
-    for check in report.checks:
-        mark = click.style("ok", fg="green") if check.ok else click.style("FAILED", fg="red", bold=True)
-        found = check.found if check.ok else f"wanted {check.wanted}; found {check.found}"
-        rows.append((mark, check.name, found))
-    return f"{heading('Verified' if report.ok else 'Verification failed')}\n{columns(rows)}"
-
-
-def outcome_text(status: str, plan: Plan, changes: tuple[Change, ...] | None) -> str:
-    """One sentence for a status of `auto`: `installed`, `satisfied`, `dry-run`."""
-    builds = ", ".join(f"{row.name} {row.version or ''}".strip() for row in plan.packages)
-    if status == "satisfied":
-        return _line("already right:", f"{builds}; nothing was changed")
-    if changes:
-        planned = {row.name for row in plan.packages}
-        coming = [f"{row.name} {row.version}" for row in changes if row.action != "uninstalled"]
-        builds = ", ".join([text for text in coming if text.partition(" ")[0] in planned] or coming)
-        others = len(coming) - builds.count(", ") - 1
-        builds += f", and {others} other packages" if others > 0 else ""
-    return _line("would install:" if status == "dry-run" else "installed:", builds)
-
-
-def _line(head: str, text: str) -> str:
-    return wrapped(f"{click.style(head, fg='green', bold=True)} {text}", indent=2)
 
 
 FLEET_SCHEMA_VERSION = 1

@@ -9,16 +9,18 @@ import datetime as dt
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from msgspec import Struct
+
+from torchinstall.core.errors import UsageError
 
 if TYPE_CHECKING:
     from torchinstall.catalog.model import Family
     from torchinstall.install.uv import Uv
     from torchinstall.probe.system import System
 
-__all__ = ["Context"]
+__all__ = ["Context", "read_toml"]
 
 
 class Context(Struct, frozen=True, kw_only=True):
@@ -58,3 +60,30 @@ class Context(Struct, frozen=True, kw_only=True):
     def path(self, text: str) -> Path:
         """A path that the user typed."""
         return self.cwd / Path(text).expanduser()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UsageError: it cannot be read or is not TOML.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib  # most runs read no configuration
+    else:
+        import tomli as tomllib
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "bad-config",
+            f"{path} is not valid TOML: {error}",
+            hints=("correct the file, or ignore it with --no-config",),
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            "bad-config",
+            f"{path} cannot be read: {error.strerror}",
+            hints=("correct its permissions, or ignore it with --no-config",),
+        ) from error
+    return table

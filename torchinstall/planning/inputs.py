@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from msgspec import Struct, structs
@@ -21,8 +20,6 @@ from torchinstall.install.uv import Uv
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import MachineOptions, PlanOptions
 from torchinstall.planning.request import request_of
-from torchinstall.probe.detect import probe_machine
-from torchinstall.probe.recording import folder_system, record_machine
 
 __all__ = ["Inputs", "Purpose", "catalog_of", "collect_inputs", "machine_of", "probed"]
 
@@ -75,19 +72,17 @@ def collect_inputs(
         TorchInstallError: the machine, the target or what was asked for is not right.
     """
     catalog = catalog or catalog_of(context)
-    with ThreadPoolExecutor(1) as pool:
-        # Most of this is waiting for the interpreter to answer; meanwhile the machine is probed.
-        locating = pool.submit(_locate, context, options, catalog)
-        seen = machine_of(context, options) if machine is None else machine
-        request, asked = request_of(options, context, seen, catalog)
+    located = _begin_to_locate(context, options, catalog)
+    seen = machine_of(context, options) if machine is None else machine
+    request, asked = request_of(options, context, seen, catalog)
     described = machine is not None or bool(options.machine) or options.root is not None
     if purpose == "plan":
-        place, uv, target = _target_to_plan(locating.result, context, options, seen, described=described)
+        place, uv, target = _target_to_plan(located, context, options, seen, described=described)
     else:
-        located = locating.result()
-        if located is None:
+        found = located()
+        if found is None:
             raise TypeError("a Python that was only described cannot be installed into")
-        place, uv = located
+        place, uv = found
         target = place.target
         if purpose == "install":
             _require_installable(place, context, options, seen if described else None)
@@ -132,8 +127,14 @@ def probed(context: Context, root: str | None = None, record: str | None = None)
     Raises:
         UsageError: the folder of `--root` is not there, or that of `--record` is not empty.
     """
-    system = context.system(context.env) if root is None else folder_system(context.path(root))
-    return probe_machine(system) if record is None else record_machine(system, context.path(record))
+    from torchinstall.probe import detect, recording  # a machine in a file needs neither
+
+    system = context.system(context.env) if root is None else recording.folder_system(context.path(root))
+    return (
+        detect.probe_machine(system)
+        if record is None
+        else recording.record_machine(system, context.path(record))
+    )
 
 
 def machine_of(context: Context, options: MachineOptions) -> Machine:
@@ -172,10 +173,23 @@ def _read_machine(context: Context, name: str) -> Machine:
     return decode_machine(text, str(path))
 
 
-def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[PythonEnvironment, Uv] | None:
-    """The environment and the uv that will serve it; None where a Python was described instead."""
+Located = tuple[PythonEnvironment, Uv] | None
+"""The environment and the uv that will serve it; None where a Python was described instead."""
+
+
+def _begin_to_locate(context: Context, options: PlanOptions, catalog: Catalog) -> Callable[[], Located]:
+    """Ask the interpreter while the machine is probed; what this returns waits for the answer."""
     if options.python_version is not None:
-        return None
+        return lambda: None
+    from concurrent.futures import ThreadPoolExecutor  # it brings in logging
+
+    with_one_thread = ThreadPoolExecutor(1)
+    answer = with_one_thread.submit(_locate, context, options, catalog)
+    with_one_thread.shutdown(wait=False)
+    return answer.result
+
+
+def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> Located:
     uv = context.find_uv(context.env)
     place = locate(
         context.env,
@@ -211,7 +225,7 @@ def _require_installable(
 
 
 def _target_to_plan(
-    located: Callable[[], tuple[PythonEnvironment, Uv] | None],
+    located: Callable[[], Located],
     context: Context,
     options: PlanOptions,
     machine: Machine,

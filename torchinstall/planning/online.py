@@ -7,7 +7,7 @@ that needs the index stops instead, unless local folders or the backend that was
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from torchinstall.core.errors import CatalogError
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.index.cache import default_cache_dir
-from torchinstall.index.fetch import LiveOptions, fetch_pages
 from torchinstall.planner.selection import pages_to_read, plan
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs
@@ -28,8 +27,9 @@ from torchinstall.planning.request import index_base_of
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.tables import PageKey
+    from torchinstall.index.fetch import LiveResult
 
-__all__ = ["live_options", "online_plan"]
+__all__ = ["online_plan", "read_pages"]
 
 DISCOVER_AFTER_DAYS = 30
 """The age of the tables from which the index is asked for backends that they cannot know."""
@@ -90,7 +90,7 @@ def online_plan(
         return tables, catalog, False
     age = (context.today() - date.fromisoformat(catalog.snapshot)).days
     reading = _Reading(
-        live_options(catalog, context, options),
+        lambda keys, discover: read_pages(keys, catalog, context, options, discover=discover),
         catalog,
         tables,
         # The tables hold the stable channel only: what another one has, it must say itself.
@@ -126,14 +126,14 @@ class _Reading:
 
     def __init__(
         self,
-        options: LiveOptions,
+        fetch: Callable[[tuple[PageKey, ...], bool], LiveResult],
         catalog: Catalog,
         tables: Plan,
         *,
         discover: bool,
         detail: Callable[[str], None],
     ) -> None:
-        self.options = options
+        self._fetch = fetch
         self.catalog = catalog
         self.plan = tables
         self.warnings: list[Message] = []
@@ -173,7 +173,7 @@ class _Reading:
     def read(self, keys: tuple[PageKey, ...], decide: Decide) -> None:
         """Read pages and plan again."""
         first = not self._asked
-        result = fetch_pages(keys, self.options, discover=self._discover and first)
+        result = self._fetch(keys, self._discover and first)
         self._turns += 1
         self._asked |= set(keys)
         self._detail(
@@ -198,13 +198,29 @@ class _Reading:
         self._names += tuple(name for name in result.backends or () if self.catalog.backend(name) is not None)
 
 
-def live_options(catalog: Catalog, context: Context, options: PlanOptions) -> LiveOptions:
-    """The limits of a fetch, as this run has them.
+def read_pages(
+    keys: Iterable[PageKey],
+    catalog: Catalog,
+    context: Context,
+    options: PlanOptions,
+    *,
+    discover: bool = False,
+) -> LiveResult:
+    """Read pages of the index, as this run may.
+
+    Args:
+        keys: the pages.
+        catalog: knows the packages that every backend shares.
+        context: clock, environment and cache folder.
+        options: where the index is and how it may be asked.
+        discover: ask which backends there are, too.
 
     Raises:
         UsageError: the base of the index is no URL.
     """
-    return LiveOptions(
+    from torchinstall.index.fetch import LiveOptions, fetch_pages  # a plan from the tables needs neither
+
+    live = LiveOptions(
         index_base=index_base_of(options),
         channel=options.channel,
         cache_dir=default_cache_dir(context.env, sys.platform),
@@ -215,6 +231,7 @@ def live_options(catalog: Catalog, context: Context, options: PlanOptions) -> Li
         shared=frozenset(row.package for row in catalog.families if row.runtime_of),
         now=context.now,
     )
+    return fetch_pages(keys, live, discover=discover)
 
 
 def _warned(made: Plan, warnings: list[Message]) -> Plan:

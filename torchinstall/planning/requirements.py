@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct, field
@@ -22,13 +20,9 @@ from torchinstall.core.redact import redact
 from torchinstall.core.request import Requirement, requirement
 from torchinstall.index.urls import pytorch_index
 from torchinstall.index.wheels import parse_name
+from torchinstall.planning.context import read_toml
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-__all__ = ["ParsedRequirements", "Reader", "read_toml"]
+__all__ = ["ParsedRequirements", "Reader"]
 
 _NAMED = re.compile(r"([A-Za-z0-9][\w.-]*(?:\[[^\]]*\])?)\s*@\s*(\S+?)(\s+;.*)?")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
@@ -204,9 +198,7 @@ class Reader:
     def _url(self, location: str, base: Path) -> str:
         """A URL as it is, a path (also after `file:`) as the URL of an absolute one."""
         if location.startswith("file:") and not location.startswith("file://"):
-            from urllib.request import url2pathname  # it brings in ssl
-
-            location = url2pathname(location.removeprefix("file:"))
+            location = re.sub(r"^/(?=[A-Za-z]:)", "", unquote(location.removeprefix("file:")))
         return location if _URL.match(location) else Path(self._local(location, base)).as_uri()
 
     def _local(self, value: str, base: Path) -> str:
@@ -240,29 +232,6 @@ def _read_text(path: Path) -> str:
             wanted="a text file in UTF-8",
             found=getattr(error, "strerror", None) or str(error),
         ) from error
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        UsageError: it cannot be read or is not TOML.
-    """
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            "bad-config",
-            f"{path} is not valid TOML: {error}",
-            hints=("correct the file, or ignore it with --no-config",),
-        ) from error
-    except OSError as error:
-        raise UsageError(
-            "bad-config",
-            f"{path} cannot be read: {error.strerror}",
-            hints=("correct its permissions, or ignore it with --no-config",),
-        ) from error
-    return table
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
