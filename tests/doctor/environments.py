@@ -78,7 +78,7 @@ def environment(
         return plan(Request(requirements=asked, upgrade=upgrade), machine, target, shipped())
 
     values: dict[str, Any] = {
-        "inventory": Inventory(python="/venv/bin/python", prefix="/venv", dists=there, markers=MARKERS),
+        "inventory": Inventory(dists=there, markers=MARKERS),
         "surroundings": Surroundings(),
         "choice": None if torch is None else planned(f"torch=={torch.partition('+')[0]}", *names),
         "free": planned("torch", upgrade=True),

@@ -531,5 +531,5 @@ def test_unknown_build_is_left_alone() -> None:
 
 
 def test_empty_inventory_does_no_harm() -> None:
-    bare = structs.replace(environment(installed=()), inventory=Inventory(python="p", prefix="/venv"))
+    bare = structs.replace(environment(installed=()), inventory=Inventory())
     assert [item.slug for item in examine(bare)] == ["torch-missing"]

@@ -14,7 +14,7 @@ from tests.support.index_server import IndexServer
 from torchinstall.core.plan import CatalogUse, GpuVerdict, Package, Plan, PlanTarget
 from torchinstall.core.request import Channel
 from torchinstall.install.command import command
-from torchinstall.install.interpreter import Interpreter, inspect_python
+from torchinstall.install.interpreter import Interpreter, inspect_python, take_inventory
 from torchinstall.install.transaction import InstallResult, execute
 from torchinstall.install.uv import find_uv, uv_beside_us
 
@@ -121,7 +121,8 @@ class Place:
 
     def versions(self) -> dict[str, str]:
         """Every installed distribution."""
-        return dict(self.ask().distributions)
+        dists = take_inventory(self.python, FAMILY, env=self.env).dists
+        return {dist.name: dist.version for dist in dists}
 
     def imports(self, code: str) -> str:
         """What a line of Python prints in the environment."""

@@ -17,7 +17,7 @@ from torchinstall.install.environment import PythonEnvironment, Running, create,
 from torchinstall.install.interpreter import backend_of, inspect_python
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
-NO_ENVIRONMENT = Running(executable="/usr/bin/python", prefix="/usr", base_prefix="/usr")
+NO_ENVIRONMENT = Running(prefix="/usr", base_prefix="/usr")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_dot_venv_is_found_here_and_above(environments: dict[str, Path]) -> None
 
 
 def test_our_own_environment_comes_last(environments: dict[str, Path], tmp_path: Path) -> None:
-    own = Running(executable="", prefix=str(environments["active"]), base_prefix="/usr")
+    own = Running(prefix=str(environments["active"]), base_prefix="/usr")
 
     assert look(tmp_path, {}, running=own).target.why == "the environment that torchinstall is installed in"
 
@@ -104,7 +104,7 @@ def test_the_private_environment_of_a_tool_is_nobodys_place(tmp_path: Path, mark
     else:
         made = here(tmp_path / "tool", an_environment(tmp_path)).folder
         (made / mark).write_text("")
-    running = Running(executable="", prefix=str(made), base_prefix="/usr")
+    running = Running(prefix=str(made), base_prefix="/usr")
 
     for env in ({}, {"VIRTUAL_ENV": str(made)}):
         with pytest.raises(TargetError) as caught:
@@ -180,7 +180,6 @@ def test_an_environment_is_made_only_when_asked_to(tmp_path: Path) -> None:
 
     assert made.base is None
     assert made.target.prefix == found.target.prefix
-    assert made.interpreter.virtual
     again = locate(env, uv=uv_path(), family=FAMILY, venv="new env", cwd=tmp_path)
     assert again.target.prefix == found.target.prefix
     assert create(again, uv=uv_path(), env=env, family=FAMILY) is again
@@ -236,7 +235,6 @@ def test_the_interpreter_that_runs_us_answers_without_a_child() -> None:
     at_once = inspect_python(sys.executable, env=env, family=FAMILY, why="test")
 
     assert at_once == inspect_python(sys.executable, env=env, family=FAMILY, why="test", running="")
-    assert at_once.distributions
 
 
 def test_another_environment_of_the_same_python_is_asked_itself(environments: dict[str, Path]) -> None:
@@ -266,7 +264,7 @@ def test_installed_packages_are_read_without_importing_them(tmp_path: Path) -> N
         ("torch", "2.9.1", "cu128"),
         ("torchvision", "0.24.1+cu128", "cu128"),
     ]
-    assert ("numpy", "2.3.0") in answer.distributions
+    assert place.versions()["numpy"] == "2.3.0"
 
 
 @pytest.mark.parametrize(

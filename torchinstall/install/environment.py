@@ -31,14 +31,13 @@ _TIMEOUT = 120.0
 class Running(Struct, frozen=True, kw_only=True):
     """The interpreter that runs torchinstall."""
 
-    executable: str
     prefix: str
     base_prefix: str
 
     @classmethod
     def here(cls) -> Running:
         """This process."""
-        return cls(executable=sys.executable, prefix=sys.prefix, base_prefix=sys.base_prefix)
+        return cls(prefix=sys.prefix, base_prefix=sys.base_prefix)
 
     @property
     def private(self) -> bool:
@@ -156,10 +155,8 @@ class _Search(Struct, frozen=True, kw_only=True):
         future = structs.replace(
             found.interpreter,
             target=target,
-            virtual=True,
             writable=True,
             externally_managed=None,
-            distributions=(),
             site_packages=(),
         )
         return PythonEnvironment(interpreter=future, base=base)

@@ -57,19 +57,15 @@ class Interpreter(Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: the interpreter as the planner sees it.
-        virtual: whether it belongs to a virtual environment.
         site_packages: where it imports installed packages from.
         writable: whether this user may change these folders.
         externally_managed: path of the marker of PEP 668, where it forbids changes.
-        distributions: every installed distribution, as (normalised name, version).
     """
 
     target: Target
-    virtual: bool
     site_packages: tuple[str, ...]
     writable: bool
     externally_managed: str | None
-    distributions: tuple[tuple[str, str], ...]
 
 
 class Dist(Struct, frozen=True, kw_only=True):
@@ -97,17 +93,12 @@ class Inventory(Struct, frozen=True, kw_only=True):
     """What is in an environment.
 
     Attributes:
-        python: the interpreter as it names itself.
-        sites: site-packages folders.
         leftovers: paths of folders that begin with `~`, left by an interrupted uninstall.
         kept: paths of backups of an install that was killed (`install.backup`).
         user_torch: a torch in the user's own site-packages that this interpreter would import too.
         markers: PEP 508 marker variables of the interpreter.
     """
 
-    python: str
-    prefix: str
-    sites: tuple[str, ...] = ()
     dists: tuple[Dist, ...] = ()
     leftovers: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
@@ -140,11 +131,11 @@ def inspect_python(
     """
     names = sorted(family)
     if not env.get("PYTHONHOME") and _is_running(python, running):
-        return _interpreter(interpreter_script.inspect(names), python, why, names)
+        return _interpreter(interpreter_script.inspect(names), python, why)
     try:
         done = run_script("interpreter_script", python, ",".join(names), env=env, timeout=timeout)
         if (data := _literal(done)) is not None:
-            return _interpreter(data, python, why, names)
+            return _interpreter(data, python, why)
         if done.returncode is not None:
             # One from before Python 3.4 does not know how to be isolated.
             said = _run([python, "-c", "import sys; sys.stdout.write(sys.version)"], env, timeout).stdout
@@ -255,7 +246,7 @@ def _refuse_old(version: str, python: str) -> None:
         )
 
 
-def _interpreter(data: dict[str, Any], python: str, why: str, family: Collection[str]) -> Interpreter:
+def _interpreter(data: dict[str, Any], python: str, why: str) -> Interpreter:
     _refuse_old(data["version"], python)
     os_name = _OSES.get("linux" if data["sys_platform"].startswith("linux") else data["sys_platform"])
     if os_name is None:
@@ -282,17 +273,14 @@ def _interpreter(data: dict[str, Any], python: str, why: str, family: Collection
         why=why,
         installed=tuple(
             Installed(name=name, version=version, backend=backend_of(version, text))
-            for name, version, text in data["distributions"]
-            if name in family
+            for name, version, text in data["installed"]
         ),
     )
     return Interpreter(
         target=target,
-        virtual=data["virtual"],
         site_packages=tuple(data["site_packages"]),
         writable=data["writable"],
         externally_managed=data["externally_managed"],
-        distributions=tuple((name, version) for name, version, _ in data["distributions"]),
     )
 
 

@@ -98,7 +98,7 @@ def _writable(folder: str) -> bool:
 
 
 def inspect(family: list[str]) -> dict[str, object]:
-    """What a plan needs; of the packages in `family` their `version.py` is read too."""
+    """What a plan needs; of the packages in `family`: name, version and the beginning of `version.py`."""
     sites = _site_packages()
     marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
     system = str(sys.platform)
@@ -108,8 +108,6 @@ def inspect(family: list[str]) -> dict[str, object]:
             if name in family:
                 code = _text(os.path.join(site, name.replace("-", "_"), "version.py"), 8192)
                 rows.append((name, (_metadata(info, "version") or [version])[0], code))
-            else:
-                rows.append((name, version, None))
     return {
         "version": sys.version.split()[0].rstrip("+"),
         "implementation": sys.implementation.name,
@@ -121,11 +119,10 @@ def inspect(family: list[str]) -> dict[str, object]:
         "libc": _libc(),
         "macos": __import__("platform").mac_ver()[0] or None if system == "darwin" else None,
         "prefix": sys.prefix,
-        "virtual": sys.prefix != sys.base_prefix,
         "site_packages": sites,
         "writable": all(_writable(site) for site in sites),
         "externally_managed": marker if sys.prefix == sys.base_prefix and os.path.isfile(marker) else None,
-        "distributions": rows,
+        "installed": rows,
     }
 
 
@@ -156,9 +153,6 @@ def take_inventory(family: list[str], prefixes: list[str], backup: str) -> dict[
             )
     left = [os.path.join(site, name) for site in sites for name in _names(site) if name.startswith("~")]
     return {
-        "python": sys.executable,
-        "prefix": sys.prefix,
-        "sites": sites,
         "dists": dists,
         "leftovers": left,
         "kept": [os.path.join(sys.prefix, name) for name in _names(sys.prefix) if name.startswith(backup)],
