@@ -110,7 +110,7 @@ def test_each_class_ends_with_its_code(tmp_path: Path, kind: type[errors.TorchIn
     assert said.code == kind.exit_code
     assert said.err == (
         "error[some-slug]: it failed\n"
-        "  wanted: this\n"
+        "  needed: this\n"
         "  found:  that\n"
         "          and more\n"
         "hint: type a\n"

@@ -24,19 +24,19 @@ Row = tuple[str, str]
 """Where the verb is (`module:attribute`) and its one line of help."""
 
 COMMANDS: dict[str, Row] = {
-    "auto": ("torchinstall.cli.auto:VERB", "Install the PyTorch that works on this machine, and prove it."),
-    "plan": ("torchinstall.cli.plan:VERB", "Say what auto would install, why, and why nothing else."),
-    "probe": ("torchinstall.cli.probe:VERB", "Say what this machine is; --json writes a machine file."),
-    "doctor": ("torchinstall.cli.doctor:VERB", "Say whether what is installed is right and computes."),
+    "auto": ("torchinstall.cli.auto:VERB", "Install the PyTorch that works on this machine, and verify it."),
+    "plan": ("torchinstall.cli.plan:VERB", "Show what auto would install, why, and why nothing else."),
+    "probe": ("torchinstall.cli.probe:VERB", "Show what this machine is; --json writes a machine file."),
+    "doctor": ("torchinstall.cli.doctor:VERB", "Check whether what is installed is right and computes."),
     "configure": (
         "torchinstall.cli.configure:VERB",
         "Write PyTorch's index and a choice of builds into a project.",
     ),
     "sync": ("torchinstall.cli.sync:SYNC", "uv sync with the extra or group that fits this machine."),
     "run": ("torchinstall.cli.sync:RUN", "uv run with the extra or group that fits this machine."),
-    "export": ("torchinstall.cli.export:VERB", "Write the plan down for pip, Poetry, Docker and others."),
-    "bundle": ("torchinstall.cli.bundle:VERB", "Fetch all that a machine without a network needs."),
-    "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or verify what is known about builds."),
+    "export": ("torchinstall.cli.export:VERB", "Write the plan for pip, Poetry, Docker and others."),
+    "bundle": ("torchinstall.cli.bundle:VERB", "Download all that a machine without a network needs."),
+    "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or check what is known about builds."),
     "completion": ("torchinstall.cli.app:COMPLETION", "Print the completion script for a shell."),
 }
 """Every verb: a new one is its file and one row here."""

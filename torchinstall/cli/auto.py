@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import click
-from msgspec import structs
+from msgspec import structs, to_builtins
 
 from torchinstall.cli.console import Console, Session, envelope
 from torchinstall.cli.plan_text import chosen_text, why_not_text
@@ -30,26 +30,28 @@ class AutoOptions(PlanOptions, frozen=True, kw_only=True):
 
 
 def run(session: Session, options: AutoOptions) -> int:
-    """Walk the whole line; what is printed on stdout is the outcome."""
+    """Plan, install, verify; what is printed on stdout is the outcome."""
     console = session.console
-    line = prepare(session.context, options, purpose="install", detail=console.detail)
+    prepared = prepare(session.context, options, purpose="install", detail=console.detail)
     if console.json:
-        console.partial["plan"] = plan_to_json(line.plan)
-    console.say(f"target: Python {line.target.python_version} in {line.target.prefix} ({line.target.why})")
-    console.warn_all(line.plan.warnings)
-    if line.plan.error is not None:
-        console.say(why_not_text(line.plan))
-        raise line.plan.error
-    console.say(chosen_text(line.plan))
-    console.detail(why_not_text(line.plan))
+        console.partial["plan"] = plan_to_json(prepared.plan)
+    console.say(
+        f"target: Python {prepared.target.python_version} in {prepared.target.prefix} ({prepared.target.why})"
+    )
+    console.warn_all(prepared.plan.warnings)
+    if prepared.plan.error is not None:
+        console.say(why_not_text(prepared.plan))
+        raise prepared.plan.error
+    console.say(chosen_text(prepared.plan))
+    console.detail(why_not_text(prepared.plan))
     console.say()
     if options.dry_run:
-        return _finish(session, options, line, _rehearse(session, options, line), None)
-    return _finish(session, options, *_install_and_verify(session, options, line, again=True))
+        return _finish(session, options, prepared, _rehearse(session, options, prepared), None)
+    return _finish(session, options, *_install_and_verify(session, options, prepared, again=True))
 
 
 def _install_and_verify(
-    session: Session, options: AutoOptions, line: Prepared, *, again: bool
+    session: Session, options: AutoOptions, prepared: Prepared, *, again: bool
 ) -> tuple[Prepared, InstallResult | None, Report | None]:
     """Install and verify; a build that does not compute on the device gives way to the next, once.
 
@@ -58,26 +60,28 @@ def _install_and_verify(
         TorchInstallError: it could not be installed.
     """
     console = session.console
-    line, result = _install(session, options, line)
-    console.partial["plan"] = plan_to_json(line.plan)
+    prepared, result = _install(session, options, prepared)
+    console.partial["plan"] = plan_to_json(prepared.plan)
     if not options.verify:
-        return line, result, None
-    report = _proof(session, options, line)
+        return prepared, result, None
+    report = _proof(session, options, prepared)
     if report.ok:
-        return line, result, report
+        return prepared, result, report
     console.say(_verify_text(report, full=True))
-    other = _without(session, options, line) if again and report.blames_build else None
+    other = _without(session, options, prepared) if again and report.blames_build else None
     if other is None:
         raise failure(report)
     return _install_and_verify(session, options, other, again=False)
 
 
-def _install(session: Session, options: AutoOptions, line: Prepared) -> tuple[Prepared, InstallResult | None]:
+def _install(
+    session: Session, options: AutoOptions, prepared: Prepared
+) -> tuple[Prepared, InstallResult | None]:
     """Carry the plan out; what was planned in the end, and what uv changed (None: nothing)."""
-    if not line.asks_uv:
-        return line, None
+    if not prepared.asks_uv:
+        return prepared, None
     context, console = session.context, session.console
-    planned = line
+    planned = prepared
 
     def widen(names: Collection[str]) -> Job | None:
         nonlocal planned
@@ -91,37 +95,37 @@ def _install(session: Session, options: AutoOptions, line: Prepared) -> tuple[Pr
         env=context.env,
         cwd=context.cwd,
         sink=context.stderr_bytes,
-        family=frozenset(row.package for row in line.catalog.families),
+        family=frozenset(row.package for row in prepared.catalog.families),
         now=context.now,
         tell=console.say,
         warn=console.warn,
     )
-    result = transaction.install(_job(session, line), widen)
+    result = transaction.install(_job(session, prepared), widen)
     return planned, result
 
 
-def _job(session: Session, line: Prepared) -> Job:
-    if line.place is None or line.uv is None:
+def _job(session: Session, prepared: Prepared) -> Job:
+    if prepared.place is None or prepared.uv is None:
         raise TypeError("what is installed has an environment and a uv")
     env, more = session.context.env, _uv_talk(session.console)
     return Job(
-        environment=line.place,
-        uv=line.uv,
-        machine=line.machine,
-        plan=line.command(env, more=more),
-        rehearsal=line.command(env, dry_run=True),
+        environment=prepared.place,
+        uv=prepared.uv,
+        machine=prepared.machine,
+        plan=prepared.command(env, more=more),
+        rehearsal=prepared.command(env, dry_run=True),
     )
 
 
-def _widened(session: Session, options: AutoOptions, line: Prepared, names: tuple[str, ...]) -> Prepared:
-    """The line with packages of the torch family that something else turned out to need.
+def _widened(session: Session, options: AutoOptions, prepared: Prepared, names: tuple[str, ...]) -> Prepared:
+    """The plan with packages of the torch family that something else turned out to need.
 
     Raises:
         TorchInstallError: no build has them all.
     """
     console = session.console
     console.say(f"planning again, since this is needed too: {', '.join(names)}")
-    failed = line.request.failed
+    failed = prepared.request.failed
     wider = prepare(
         session.context, options, purpose="install", detail=console.detail, failed=failed, also=names
     )
@@ -130,10 +134,10 @@ def _widened(session: Session, options: AutoOptions, line: Prepared, names: tupl
     return wider
 
 
-def _without(session: Session, options: AutoOptions, line: Prepared) -> Prepared | None:
-    """The line without the build that did not compute; None where the user named it or nothing is left."""
-    console, chosen = session.console, line.plan.chosen
-    if chosen is None or line.request.backend != "auto":
+def _without(session: Session, options: AutoOptions, prepared: Prepared) -> Prepared | None:
+    """The plan without the build that did not compute; None where the user named it or nothing is left."""
+    console, chosen = session.console, prepared.plan.chosen
+    if chosen is None or prepared.request.backend != "auto":
         return None
     build = (chosen.torch, chosen.backend)
     other = prepare(session.context, options, purpose="install", detail=console.detail, failed=(build,))
@@ -153,29 +157,29 @@ def _uv_talk(console: Console) -> tuple[str, ...]:
     return (*colour, *loud)
 
 
-def _rehearse(session: Session, options: AutoOptions, line: Prepared) -> InstallResult | None:
+def _rehearse(session: Session, options: AutoOptions, prepared: Prepared) -> InstallResult | None:
     """Let uv say what it would do, where it can: the environment is there and so is the index."""
-    if line.place is not None and line.place.base is not None:
-        session.console.say(f"would create the environment {line.target.prefix} first")
+    if prepared.place is not None and prepared.place.base is not None:
+        session.console.say(f"would create the environment {prepared.target.prefix} first")
         return None
-    if line.index_down or not line.plan.command:
+    if prepared.index_down or not prepared.plan.command:
         return None
     context = session.context
-    result = execute(line.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
-    strays = line.strays(row.name for row in result.changes or ())
+    result = execute(prepared.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
+    strays = prepared.strays(row.name for row in result.changes or ())
     if not strays:
         return result
-    wider = _widened(session, options, line, strays)
+    wider = _widened(session, options, prepared, strays)
     return execute(wider.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
 
 
-def _proof(session: Session, options: AutoOptions, line: Prepared) -> Report:
+def _proof(session: Session, options: AutoOptions, prepared: Prepared) -> Report:
     """Run the checks on what is installed."""
-    console, plan = session.console, line.plan
-    backend = line.catalog.backend(plan.backend) if plan.backend else None
+    console, plan = session.console, prepared.plan
+    backend = prepared.catalog.backend(plan.backend) if plan.backend else None
     console.detail("checking that torch computes")
     wanted = checklist_of(plan, backend)
-    request = line.request
+    request = prepared.request
     declared = request.target_gpus or request.target_driver or request.target_cuda is not None
     if declared or options.machine:
         # The GPU that was described need not be here.
@@ -188,29 +192,23 @@ def _proof(session: Session, options: AutoOptions, line: Prepared) -> Report:
 def _finish(
     session: Session,
     options: AutoOptions,
-    line: Prepared,
+    prepared: Prepared,
     result: InstallResult | None,
     report: Report | None,
 ) -> int:
     console = session.console
     changes = result.changes if result is not None else ()
     if options.dry_run:
-        status = "satisfied" if line.plan.status == "satisfied" and not changes else "dry-run"
+        status = "satisfied" if prepared.plan.status == "satisfied" and not changes else "dry-run"
     else:
         status = "satisfied" if changes == () else "installed"
     if options.json:
-        console.out_json(envelope(status, **console.partial, changes=_rows(changes)))
+        console.out_json(envelope(status, **console.partial, changes=to_builtins(changes)))
         return 0
-    console.out(_outcome_text(status, line.plan, changes))
+    console.out(_outcome_text(status, prepared.plan, changes))
     if report is not None:
         console.out(_verify_text(report, full=bool(console.verbose)))
     return 0
-
-
-def _rows(changes: Any) -> list[dict[str, str]] | None:
-    if changes is None:
-        return None
-    return [{"name": row.name, "version": row.version, "action": row.action} for row in changes]
 
 
 def _verify_text(report: Report, *, full: bool) -> str:
@@ -221,7 +219,7 @@ def _verify_text(report: Report, *, full: bool) -> str:
     rows = []
     for check in report.checks:
         mark = click.style("ok", fg="green") if check.ok else click.style("FAILED", fg="red", bold=True)
-        found = check.found if check.ok else f"wanted {check.wanted}; found {check.found}"
+        found = check.found if check.ok else f"needed {check.wanted}; found {check.found}"
         rows.append((mark, check.name, found))
     return f"{heading('Verified' if report.ok else 'Verification failed')}\n{columns(rows)}"
 
@@ -230,7 +228,7 @@ def _outcome_text(status: str, plan: Plan, changes: tuple[Change, ...] | None) -
     """One sentence for a status of `auto`: `installed`, `satisfied`, `dry-run`."""
     builds = ", ".join(f"{row.name} {row.version or ''}".strip() for row in plan.packages)
     if status == "satisfied":
-        return _line("already right:", f"{builds}; nothing was changed")
+        return _line("already installed:", f"{builds}; nothing was changed")
     if changes:
         planned = {row.name for row in plan.packages}
         coming = [f"{row.name} {row.version}" for row in changes if row.action != "uninstalled"]
@@ -247,8 +245,8 @@ def _line(head: str, text: str) -> str:
 VERB = Verb(
     "auto",
     run,
-    summary="Install the PyTorch build that works on this machine, and prove that it does.",
-    more="Without REQ: torch and torchvision. A build that is right already is left alone.",
+    summary="Install the PyTorch build that works on this machine, and verify that it does.",
+    more="Without REQ: torch and torchvision. A build that already works is not changed.",
     arguments=(REQS,),
     options=AutoOptions,
     examples=(

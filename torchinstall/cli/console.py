@@ -41,7 +41,6 @@ class Console:
         quiet: how often `-q` was given.
         json: stdout carries one JSON object, also when the run fails.
         no_config: configuration files are not read.
-        verb: what runs, `torchinstall plan`; empty before that is known.
         partial: keys that the JSON envelope of a failure carries besides the error.
     """
 
@@ -54,7 +53,6 @@ class Console:
         self.quiet = 0
         self.json = False
         self.no_config = False
-        self.verb = ""
         self.partial: dict[str, Any] = {}
 
     @property
@@ -125,17 +123,17 @@ def envelope(status: str, **parts: Any) -> dict[str, Any]:
 
 
 class Session(Struct, frozen=True):
-    """One run of the command line: its doors, and where it speaks."""
+    """One run of the command line: its context, and its output."""
 
     context: Context
     console: Console
 
 
 def error_text(error: TorchInstallError) -> str:
-    """An error for a person: what, wanted, found, and what to type."""
+    """An error for a person: what happened, what was needed, what was found, and what to type."""
     lines = [click.style(f"error[{error.slug}]:", fg="red", bold=True) + f" {error.message}"]
     if error.wanted:
-        lines.append(f"  wanted: {_indented(error.wanted, 10)}")
+        lines.append(f"  needed: {_indented(error.wanted, 10)}")
     if error.found:
         lines.append(f"  found:  {_indented(error.found, 10)}")
     lines.extend(

@@ -133,11 +133,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             metavar="auto|cpu|cu126|…",
             also=("UV_TORCH_BACKEND",),
         ),
-        Flag(
-            "channel",
-            "The PyTorch index to choose from.",
-            choices=("stable", "test", "nightly"),
-        ),
+        Flag("channel", "The PyTorch index to choose from.", choices=("stable", "test", "nightly")),
         _switch("require_gpu", "Fail (exit 4) rather than install a CPU build."),
         _switch("allow_cpu", "Accept a CPU build where version pins or an unreadable GPU would stop."),
         Flag("prefer_gpu", "Choose for GPU N where no build supports every GPU.", "number", "N"),
@@ -179,11 +175,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
     "Sources": (
         Flag("index_base", "A mirror of the PyTorch index, or a template with {backend}.", metavar="URL"),
         Flag(
-            "find_links",
-            "A folder of wheels to choose builds from (repeatable).",
-            "paths",
-            "DIR",
-            short="-f",
+            "find_links", "A folder of wheels to choose builds from (repeatable).", "paths", "DIR", short="-f"
         ),
         _switch("offline", "Use no network: only the shipped catalog, folders and caches."),
         _switch("refresh", "Read index pages again, however recent the cached copies are.", config=False),
@@ -216,9 +208,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         _switch("fix", "Show and run the fixes that are safe, then check again.", config=False),
         _switch("dry_run", "Say what would be done and change nothing.", short="-n", config=False),
         _switch(
-            "verify",
-            "Check afterwards that torch computes (default: yes).",
-            long="--verify/--no-verify",
+            "verify", "Check afterwards that torch computes (default: yes).", long="--verify/--no-verify"
         ),
     ),
     "Output": (

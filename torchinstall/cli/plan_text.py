@@ -47,7 +47,7 @@ def chosen_text(plan: Plan) -> str:
     rows.append(("from", _origin(plan)))
     for gpu in plan.gpus:
         name = f"{'' if gpu.index is None else f'{gpu.index}: '}{gpu.name or gpu.vendor}"
-        verdict = f"runs through {gpu.by}" if gpu.covered else f"not used: {gpu.by}"
+        verdict = f"runs on {gpu.by}" if gpu.covered else f"not used: {gpu.by}"
         rows.append(("on GPU", f"{name} {click.style(verdict, fg='green' if gpu.covered else 'yellow')}"))
     title = f"Chosen: backend {click.style(plan.backend or '?', fg='green', bold=True)}"
     if plan.status == "satisfied":
@@ -69,7 +69,7 @@ def package_texts(plan: Plan) -> list[str]:
 
 
 def why_not_text(plan: Plan) -> str:
-    """One line for each other backend: what speaks against its newest release."""
+    """One line for each other backend: why its newest release was not chosen."""
     newest: dict[str, Candidate] = {}
     for candidate in plan.candidates:
         newest.setdefault(candidate.backend, candidate)
@@ -94,14 +94,16 @@ def _reason(candidate: Candidate, chosen: Candidate | None) -> str:
         found = f"; found {candidate.found}" if candidate.found else ""
         return f"{candidate.rule}: needs {candidate.wanted}{found}"
     if chosen is None:
-        return "would run"
+        return "Would run here."
     mine, theirs = dotted_or_none(candidate.torch) or (), dotted_or_none(chosen.torch) or ()
     if mine > theirs:
         # The newest torch wins among builds that cover the same GPUs, so this one covers fewer.
-        return f"would run, but uses less of this machine than {chosen.backend}"
+        if candidate.backend == "cpu":
+            return "Would run on the CPU only."
+        return f"Would run, but not on every GPU that {chosen.backend} uses."
     if mine < theirs:
-        return f"would run, but its newest torch is {candidate.torch}"
-    return f"would run, but {chosen.backend} fits better"
+        return f"Would run, but its newest torch is {candidate.torch}."
+    return f"Would run, but {chosen.backend} is the better match."
 
 
 def _span(names: list[str]) -> str:
@@ -146,7 +148,7 @@ def fleet_text(fleet: Fleet) -> str:
     if len(fleet.groups) == 1 and number > 1:
         parts.append(f"One build serves all {number} machines.")
     elif fleet.groups:
-        parts.append(f"{len(fleet.groups)} builds serve {number} machines; fewer do not.")
+        parts.append(f"{len(fleet.groups)} builds serve {number} machines; no smaller set does.")
     for group in fleet.groups:
         title = f"torch {group.torch}, backend {click.style(group.backend, fg='green', bold=True)}"
         rows = [("installs", text) for text in package_texts(group.plans[0][1])]

@@ -38,7 +38,7 @@ def run(session: Session, options: ProbeOptions) -> int:
 VERB = Verb(
     "probe",
     run,
-    summary="Say what this machine is: system, drivers, GPUs, and what could not be read.",
+    summary="Show what this machine is: system, drivers, GPUs, and what could not be read.",
     options=ProbeOptions,
     examples=(
         ("torchinstall probe", "what is this machine?"),

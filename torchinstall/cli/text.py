@@ -102,7 +102,7 @@ def _host(machine: Machine) -> str:
 def _driver(driver: Driver) -> str:
     parts = [f"{_VENDOR[driver.vendor]} {driver.version or '(version unknown)'}"]
     if driver.cuda_version:
-        parts.append(f"speaks CUDA {driver.cuda_version}")
+        parts.append(f"supports CUDA {driver.cuda_version}")
     if driver.rocm_version:
         parts.append(f"ROCm userland {driver.rocm_version}")
     return _with_source(", ".join(parts), driver.source)

@@ -272,7 +272,6 @@ class Verb(click.Command):
         session = _session(ctx)
         options = self._filled(ctx)
         session.console.json = getattr(options, "json", False)
-        session.console.verb = ctx.command_path
         tables: ConfigTables = ctx.meta.get(TABLES, ())
         if families := families_in(tables):
             session = structs.replace(session, context=structs.replace(session.context, families=families))

@@ -96,7 +96,7 @@ def prepare(
     """Make the plan; nothing on the machine is changed.
 
     Args:
-        context: the doors.
+        context: of the run.
         options: of the verb.
         detail: told what is read, for `-v`.
         purpose: to "install", the target must be here, and the index must answer if it is needed.

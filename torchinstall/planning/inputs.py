@@ -61,7 +61,7 @@ def collect_inputs(
     """Bring together what a plan is made from.
 
     Args:
-        context: the doors.
+        context: of the run.
         options: of the verb.
         detail: told what is read, for `-v`.
         purpose: what the target is for.
