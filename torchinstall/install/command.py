@@ -200,10 +200,10 @@ def _dependencies(plan: Plan) -> list[str]:
         asked = requirement(text)
         name = canonical_name(asked.name)
         package = packages.get(name)
-        line = text if package is None or asked.url else _pin(package, asked)
+        entry = text if package is None or asked.url else _pin(package, asked)
         seen.add(name)
-        if line not in out:
-            out.append(line)
+        if entry not in out:
+            out.append(entry)
     out += [_pin(package, None) for name, package in packages.items() if name not in seen]
     return out
 
@@ -236,12 +236,12 @@ def shell(plan: Plan) -> str:
         return ""
     argv = [redact(item) for item in plan.command]
     unset = [item for name, value in plan.env if value is None for item in ("-u", name)]
-    given = [f"{name}={redact(value)}" for name, value in plan.env if value is not None]
+    settings = [f"{name}={redact(value)}" for name, value in plan.env if value is not None]
     lines = []
     if plan.project is not None:
         path = argv[argv.index("-r") + 1]
         folder = os.path.dirname(path)  # noqa: PTH120  text of the plan, not a path of this machine
         lines += [f"mkdir -p {shlex.quote(folder)}"] if folder else []
         lines += [f"cat > {shlex.quote(path)} <<'TOML'", redact(plan.project).rstrip("\n"), "TOML"]
-    lines.append(shlex.join(["env", *unset, *given, *argv]))
+    lines.append(shlex.join(["env", *unset, *settings, *argv]))
     return "\n".join(lines) + "\n"

@@ -215,12 +215,11 @@ class _Copy:
 
 
 if sys.platform != "win32":
+    import fcntl
+    import termios
 
     def _terminal_like(sink: BinaryIO) -> tuple[int, int]:
         """Both ends of a pseudo-terminal as wide as the sink, that passes bytes through unchanged."""
-        import fcntl
-        import termios
-
         ours, childs = os.openpty()
         # A terminal of unknown size still shows progress.
         with suppress(OSError):
