@@ -9,8 +9,7 @@ from msgspec import structs
 from tests.support.planning import linux, nvidia, shipped
 from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request, requirement
-from torchinstall.core.tags import foreign_target
-from torchinstall.core.target import Installed, Target
+from torchinstall.core.target import Installed, Target, foreign_target
 from torchinstall.doctor.model import Dist, Environment, Inventory, Surroundings
 from torchinstall.planner.selection import plan
 

@@ -8,7 +8,7 @@ from typing import Any
 from tests.support.planning import shipped
 from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request, requirement
-from torchinstall.core.tags import foreign_target
+from torchinstall.core.target import foreign_target
 from torchinstall.export import CONTAINERS, FORMATS
 from torchinstall.export.containers import container_machine
 from torchinstall.export.inputs import ExportInput, Locked, export_input

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.oracle import Box, cuda_of_driver
 from torchinstall.core.machine import Driver, Finding, Gpu, Libc, Machine, Os, machine_to_json
 from torchinstall.core.request import Request, requirement
-from torchinstall.core.tags import foreign_target
+from torchinstall.core.target import foreign_target
 
 if TYPE_CHECKING:
     from tests.simulation.hardware import Part

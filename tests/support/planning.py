@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torchinstall.catalog.catalog import load_catalog
 from torchinstall.core.machine import Driver, Gpu, Libc, Machine, capability
 from torchinstall.core.request import Request, requirement
-from torchinstall.core.tags import foreign_target
+from torchinstall.core.target import foreign_target
 from torchinstall.planner.selection import plan
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.planning import amd, linux, mac, nvidia, shipped, windows
 from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request, requirement
-from torchinstall.core.tags import foreign_target
+from torchinstall.core.target import foreign_target
 from torchinstall.fleet.classes import Fleet, Member, plan_fleet
 
 PASCAL = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")

@@ -9,7 +9,7 @@ import pytest
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import decode_machine
-from torchinstall.core.redact import redact
+from torchinstall.core.messages import redact
 
 GOOD: dict[str, Any] = {"schema_version": 1, "os": "linux", "arch": "x86_64"}
 

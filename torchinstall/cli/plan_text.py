@@ -8,8 +8,8 @@ import click
 
 from torchinstall.cli.text import columns, fields, heading, machine_text
 from torchinstall.core.machine import Machine
+from torchinstall.core.messages import redact
 from torchinstall.core.plan import Candidate, Plan, plan_to_json
-from torchinstall.core.redact import redact
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.fleet.classes import Fleet
 from torchinstall.install.command import shell

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
 from torchinstall.core.machine import Gpu
+
+if TYPE_CHECKING:
+    from packaging import requirements
 
 __all__ = [
     "DEFAULT_INDEX_BASE",
@@ -62,6 +66,18 @@ class Requirement(Struct, frozen=True):
         marker = f"{space}; {self.marker}" if self.marker else ""
         return f"{self.name}{extras}{self.specifier}{url}{marker}"
 
+    def parsed(self) -> requirements.Requirement:
+        """The same as a value of `packaging`, whose bounds and markers can be asked."""
+        return _parse(str(self))
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> requirements.Requirement:
+    # Importing packaging's parser costs as much as making a plan, and most requirements are bare names.
+    from packaging import requirements
+
+    return requirements.Requirement(text)
+
 
 _BARE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
@@ -75,10 +91,7 @@ def requirement(text: str) -> Requirement:
     bare = text.strip()
     if _BARE.fullmatch(bare):
         return Requirement(bare)
-    # Importing packaging's parser costs as much as making a plan, and most requirements are bare names.
-    from packaging import requirements
-
-    parsed = requirements.Requirement(text)
+    parsed = _parse(text)
     marker = str(parsed.marker) if parsed.marker else None
     return Requirement(parsed.name, tuple(sorted(parsed.extras)), str(parsed.specifier), parsed.url, marker)
 

@@ -1,12 +1,26 @@
-"""Where a build is installed into: the values that `install/interpreter.py` reads from it."""
+"""Where a build is installed into, and which wheels fit there (PEP 425, PEP 600). Pure."""
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 from msgspec import Struct
 
-from torchinstall.core.machine import Libc, Os
+from torchinstall.core.errors import UsageError
+from torchinstall.core.machine import Libc, Machine, Os
+from torchinstall.core.versions import Dotted, at_least, dotted_or_none, version_text
 
-__all__ = ["Installed", "Target"]
+__all__ = [
+    "Installed",
+    "Target",
+    "foreign_target",
+    "glibc_floor",
+    "macos_floor",
+    "platform_tags",
+    "python_tags",
+    "wheel_fits",
+]
 
 
 class Installed(Struct, frozen=True, kw_only=True):
@@ -83,3 +97,136 @@ class Target(Struct, frozen=True, kw_only=True):
             "platform_version": "",
             "extra": "",
         }
+
+
+_LEGACY_MANYLINUX = {"manylinux2014": (2, 17), "manylinux2010": (2, 12), "manylinux1": (2, 5)}
+"""PEP 600: each old name is an alias of a glibc version."""
+
+_FIRST_GLIBC_TAG = {"x86_64": 5, "aarch64": 17}
+"""PEP 599: wheels for aarch64 begin with glibc 2.17."""
+
+_MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_")
+_MACOS = re.compile(r"macosx_(\d+)_(\d+)_")
+_PYTHON = re.compile(r"3\.(\d+)(?:\.\d+)?(t?)")
+
+
+def platform_tags(os: Os, arch: str, libc: Libc | None, os_version: str | None) -> tuple[str, ...]:
+    """Platform tags that fit, the most specific first; empty where a version is needed and unknown."""
+    if os == "windows":
+        return ("win_arm64" if arch == "aarch64" else "win_amd64",)
+    if os == "macos":
+        return _macos_tags(arch, os_version)
+    version = dotted_or_none(libc.version) if libc else None
+    if libc is None or version is None or len(version) < 2:
+        return (f"linux_{arch}",)
+    if libc.family == "musl":
+        return (*(f"musllinux_1_{minor}_{arch}" for minor in range(version[1], -1, -1)), f"linux_{arch}")
+    aliases = {minor: name for name, (_, minor) in _LEGACY_MANYLINUX.items()}
+    tags: list[str] = []
+    for minor in range(version[1], _FIRST_GLIBC_TAG.get(arch, 17) - 1, -1):
+        tags.append(f"manylinux_2_{minor}_{arch}")
+        if minor in aliases:
+            tags.append(f"{aliases[minor]}_{arch}")
+    return (*tags, f"linux_{arch}")
+
+
+def _macos_tags(arch: str, os_version: str | None) -> tuple[str, ...]:
+    version = dotted_or_none(os_version)
+    if version is None:
+        return ()
+    from packaging.tags import mac_platforms
+
+    minor = version[1] if len(version) > 1 else 0
+    return tuple(mac_platforms((version[0], minor), "arm64" if arch == "aarch64" else arch))
+
+
+@lru_cache(maxsize=64)
+def python_tags(abi: str) -> frozenset[str]:
+    """`python-abi` pairs that an interpreter with this ABI takes: `cp312-cp312`, `py3-none` and so on."""
+    match = re.fullmatch(r"cp3(\d+)(t?)m?", abi)
+    if match is None:
+        return frozenset()
+    minor, threaded = int(match[1]), bool(match[2])
+    own = f"cp3{minor}"
+    tags = {f"{own}-{abi}", f"{own}-none", "py3-none", "py2.py3-none"}
+    for older in range(minor, 1, -1):
+        tags.add(f"py3{older}-none")
+        if not threaded:
+            tags.add(f"cp3{older}-abi3")
+    return frozenset(tags)
+
+
+@lru_cache(maxsize=256)
+def glibc_floor(platform_tag: str) -> Dotted | None:
+    """The lowest glibc of a manylinux tag; None for plain `linux_*` and other platforms."""
+    if match := _MANYLINUX.match(platform_tag):
+        return int(match[1]), int(match[2])
+    return next((floor for name, floor in _LEGACY_MANYLINUX.items() if platform_tag.startswith(name)), None)
+
+
+@lru_cache(maxsize=256)
+def macos_floor(platform_tag: str) -> Dotted | None:
+    """The lowest macOS of a `macosx_*` tag."""
+    match = _MACOS.match(platform_tag)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def wheel_fits(platform_tag: str, target: Target) -> tuple[str, str, str] | None:
+    """Whether a wheel of the right platform key runs on the target's system version.
+
+    Returns:
+        None when it does, else (rule, wanted, found) with rule `musl`, `glibc-too-old` or `macos-too-old`.
+    """
+    if platform_tag == "any":
+        return None
+    if target.os == "linux":
+        if target.libc is not None and target.libc.family == "musl":
+            return (
+                "musl",
+                "glibc (PyTorch publishes no wheels for musl)",
+                f"musl {target.libc.version or ''}".strip(),
+            )
+        floor = glibc_floor(platform_tag)
+        version = dotted_or_none(target.libc.version) if target.libc else None
+        if floor is not None and version is not None and not at_least(version, floor):
+            return "glibc-too-old", f"glibc {version_text(floor)} or newer", f"glibc {version_text(version)}"
+    if target.os == "macos":
+        floor = macos_floor(platform_tag)
+        version = dotted_or_none(target.os_version)
+        if floor is not None and version is not None and not at_least(version, floor):
+            return "macos-too-old", f"macOS {version_text(floor)} or newer", f"macOS {version_text(version)}"
+    return None
+
+
+def foreign_target(machine: Machine, python_version: str) -> Target:
+    """The target on a machine that is not this one: CPython of that version, built for the machine.
+
+    Args:
+        machine: whose platform counts.
+        python_version: `3.12`, `3.12.4`, or `3.14t` for a free-threaded interpreter.
+
+    Raises:
+        UsageError: not a Python 3 version.
+    """
+    match = _PYTHON.fullmatch(python_version.strip())
+    if match is None:
+        raise UsageError(
+            "bad-python-version",
+            f"{python_version!r} is not a Python version",
+            wanted="3.12, 3.12.4 or 3.14t",
+            found=python_version,
+            hints=("--python-version 3.12",),
+        )
+    minor, threaded = int(match[1]), match[2]
+    arch = "x86_64" if machine.rosetta else machine.arch
+    abi = f"cp3{minor}{threaded}" if minor >= 8 else f"cp3{minor}m"
+    return Target(
+        python_version=python_version.strip().rstrip("t"),
+        abi=abi,
+        os=machine.os,
+        arch=arch,
+        os_version=machine.os_version,
+        libc=machine.libc,
+        platform_tags=platform_tags(machine.os, arch, machine.libc, machine.os_version),
+        why="--python-version, for the machine that was described",
+    )

@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from torchinstall import __version__
 from torchinstall.core.errors import UsageError
-from torchinstall.core.redact import redact
+from torchinstall.core.messages import redact
 from torchinstall.index.pages import FetchError
 from torchinstall.index.urls import check_secure, names_host, origin_of, without_credentials
 

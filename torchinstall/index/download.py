@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.request import url2pathname
 
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.core.redact import redact
+from torchinstall.core.messages import redact
 from torchinstall.index.client import Client
 from torchinstall.index.pages import FetchError
 from torchinstall.index.wheels import File

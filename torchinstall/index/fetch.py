@@ -18,8 +18,7 @@ from msgspec import Struct, field, structs
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import CatalogError
-from torchinstall.core.messages import Message
-from torchinstall.core.redact import redact
+from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import Channel
 from torchinstall.index.cache import CachedPage, PageCache, PageId
 from torchinstall.index.pages import FetchError, PageFile, parse_page, parse_root

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from torchinstall.catalog.model import Wheels
 from torchinstall.core.errors import CatalogError
-from torchinstall.core.redact import redact
+from torchinstall.core.messages import redact
 from torchinstall.core.request import Channel
 from torchinstall.index.urls import BACKEND_NAME, origin_of
 from torchinstall.index.wheels import merged, parse_name

@@ -15,7 +15,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.redact import redact
+from torchinstall.core.messages import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 
 __all__ = [

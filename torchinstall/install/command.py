@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from msgspec import structs
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.messages import is_url, redact
 from torchinstall.core.plan import Package, Plan
-from torchinstall.core.redact import is_url, redact
 from torchinstall.core.request import Requirement, canonical_name, requirement
 from torchinstall.core.target import Installed
 from torchinstall.install.uv import UNDOES_SOURCES

@@ -15,8 +15,7 @@ from msgspec import Struct, field
 
 from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Libc, Os
-from torchinstall.core.tags import platform_tags
-from torchinstall.core.target import Installed, Target
+from torchinstall.core.target import Installed, Target, platform_tags
 from torchinstall.core.versions import dotted
 from torchinstall.install import interpreter_script
 

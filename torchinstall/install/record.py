@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct, field
 
 from torchinstall.core.machine import Machine
+from torchinstall.core.messages import redact
 from torchinstall.core.plan import Plan
-from torchinstall.core.redact import redact
 from torchinstall.core.target import Target
 
 __all__ = [

@@ -9,7 +9,7 @@ from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Candidate, CatalogUse, GpuVerdict, Package, Plan, PlanTarget, Verdict
-from torchinstall.core.tags import python_tags
+from torchinstall.core.target import python_tags
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import Pick
 from torchinstall.planner.refusals import gpu_reasons

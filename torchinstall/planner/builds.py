@@ -14,8 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo, Family, Wheels
-from torchinstall.core.tags import python_tags, wheel_fits
-from torchinstall.core.target import Target
+from torchinstall.core.target import Target, python_tags, wheel_fits
 from torchinstall.planner.situation import Situation
 
 __all__ = [

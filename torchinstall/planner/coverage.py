@@ -27,7 +27,7 @@ class Coverage(Struct, frozen=True):
 
     Attributes:
         by: the code that runs (`sm_86`, `compute_90`, `gfx1100`), or why none does.
-        rule: slug of the rule that stands against it; None when covered.
+        rule: slug of the rule that objects; None when covered.
         wanted: what that rule needs.
         found: what is there instead.
         assumed: it is covered only as far as anybody knows; says what was assumed.

@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from torchinstall.catalog.model import Wheels
 from torchinstall.core.machine import VENDOR_NAMES
-from torchinstall.core.tags import wheel_fits
+from torchinstall.core.target import wheel_fits
 from torchinstall.core.versions import at_least, dotted, version_text
 from torchinstall.planner.builds import Build, Missing, Pick, builds, matching_wheels, pick_packages
 from torchinstall.planner.coverage import Coverage, cover_gpus, rank_coverage, rank_toolkit

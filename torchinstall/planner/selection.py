@@ -193,5 +193,5 @@ def _backends_to_read(
 
 
 def _can_run(item: EvaluatedBuild) -> bool:
-    """Whether nothing about the hardware stands against a build."""
+    """Whether no hardware rule objects to a build."""
     return all(rule(item) is None for _, rule in HARDWARE_RULES)

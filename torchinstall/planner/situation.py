@@ -182,16 +182,14 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
 def _holds(requirement: Requirement, target: Target) -> bool:
     if requirement.marker is None:
         return True
-    from packaging.markers import Marker
-
-    return Marker(requirement.marker).evaluate(target.marker_environment())
+    marker = requirement.parsed().marker
+    return marker is None or marker.evaluate(target.marker_environment())
 
 
 def _bound(bounds: dict[str, SpecifierSet], name: str, requirement: Requirement) -> None:
     if requirement.specifier:
-        from packaging.specifiers import SpecifierSet
-
-        bounds[name] = bounds.get(name, SpecifierSet()) & SpecifierSet(requirement.specifier)
+        specifier = requirement.parsed().specifier
+        bounds[name] = bounds[name] & specifier if name in bounds else specifier
 
 
 def _driver_facts(driver: Driver, catalog: Catalog) -> DriverFacts:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from datetime import date
 
 from torchinstall.core.machine import Gpu
-from torchinstall.core.messages import Message
-from torchinstall.core.redact import redact
-from torchinstall.core.tags import glibc_floor
+from torchinstall.core.messages import Message, redact
+from torchinstall.core.target import glibc_floor
 from torchinstall.core.versions import at_least, dotted_or_none, version_text
 from torchinstall.planner.builds import Pick
 from torchinstall.planner.rules import EvaluatedBuild, vendor_gpu

@@ -12,8 +12,7 @@ from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.machine import Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, canonical_name
-from torchinstall.core.tags import foreign_target, platform_tags
-from torchinstall.core.target import Target
+from torchinstall.core.target import Target, foreign_target, platform_tags
 from torchinstall.index.wheels import local_wheels, named_wheels
 from torchinstall.install.environment import PythonEnvironment, locate, require_changeable
 from torchinstall.install.uv import Uv

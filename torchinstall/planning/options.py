@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from msgspec import Struct, structs
 from typing_extensions import Self
 
-from torchinstall.core.redact import redact
+from torchinstall.core.messages import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, Setting
 
 __all__ = ["MachineOptions", "Options", "PlanOptions"]

@@ -15,8 +15,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct, field
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.messages import Message
-from torchinstall.core.redact import redact
+from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import Requirement, requirement
 from torchinstall.index.urls import pytorch_index
 from torchinstall.index.wheels import parse_name

@@ -12,7 +12,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Wheels
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.messages import Message
-from torchinstall.core.tags import python_tags
+from torchinstall.core.target import python_tags
 from torchinstall.planner.builds import version_key
 from torchinstall.project.model import ALWAYS, Listed, Route
 from torchinstall.project.platforms import PLATFORMS, marker_environment

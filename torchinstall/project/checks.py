@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.messages import Message
-from torchinstall.core.redact import redact
+from torchinstall.core.messages import Message, redact
 from torchinstall.index.urls import pytorch_index
 from torchinstall.project.pyproject import ProjectView
 
