@@ -2,11 +2,13 @@
 
     python -m scripts.refresh_code --torch 2.16 --pytorch ../pytorch              # a checkout of release/2.16
     python -m scripts.refresh_code --torch 2.16 --pytorch https://raw.githubusercontent.com/pytorch/pytorch/release/2.16
+    python -m scripts.refresh_code --measured torch-2.16.0+cu130-….whl https://…/torch-2.16.0%2Bcu126-….whl
 
 Read are `.ci/wheel/linux/build_env_setup.py` (or `.ci/manywheel/build_cuda.sh` in older releases),
 `.ci/pytorch/windows/internal/cuda_config.bat` and `.ci/docker/manywheel/build.sh`; a file that is missing is
 skipped. Rows that rest on a measured wheel or a reported `get_arch_list()` are stronger evidence and stay.
-Only backends that wheels.json has for the release get a row.
+Only backends that wheels.json has for the release get a row. `--measured` reads wheels themselves (as
+`torchinstall inspect` does); its rows replace those of any other evidence.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scripts.refreshing import Row, arguments, code_order, finish, fold, parser, read_source
 from torchinstall.catalog.tables import Table, Tables, platform_of
+from torchinstall.cli import process_context
 from torchinstall.core.versions import dotted
+from torchinstall.export.wheel_check import code_of, read_wheel
+from torchinstall.index.inspect import WheelReport
+from torchinstall.index.wheels import parse_name
 
 LINUX = ".ci/wheel/linux/build_env_setup.py"
 LINUX_OLD = ".ci/manywheel/build_cuda.sh"
@@ -35,10 +41,16 @@ Targets = dict[tuple[str, str], tuple[list[str], list[str] | None]]
 def main(argv: list[str] | None = None) -> int:
     """Run the refresher; returns its exit code."""
     options = parser(__doc__ or "")
-    options.add_argument("--torch", required=True, help="minor release, 2.16")
-    options.add_argument("--pytorch", required=True, help="checkout of the release branch, or its raw URL")
+    options.add_argument("--torch", help="minor release, 2.16")
+    options.add_argument("--pytorch", help="checkout of the release branch, or its raw URL")
+    options.add_argument("--measured", nargs="+", metavar="WHEEL|URL", help="torch wheels to read")
     args = arguments(options, argv)
     tables = Tables(args.data)
+    if args.measured:
+        reports = [read_wheel(process_context(), where) for where in args.measured]
+        return finish(tables, (measured(tables, reports, args.as_of),), write=args.write)
+    if not (args.torch and args.pytorch):
+        options.error("--torch and --pytorch, or --measured")
     found: list[tuple[str, Targets]] = []
     for name, read in ((LINUX, linux), (LINUX_OLD, linux_old), (WINDOWS, windows), (ROCM, rocm)):
         text = _text(args.pytorch, name)
@@ -137,6 +149,42 @@ def refreshed(tables: Tables, torch: str, found: list[tuple[str, Targets]], as_o
             "native": native,
             "ptx": ptx,
             "confidence": "medium",
+            "source": slug,
+        }
+    return fold(table, sorted(rows.values(), key=code_order(tables)), sources, as_of)
+
+
+def measured(tables: Tables, reports: Iterable[WheelReport], as_of: str) -> Table:
+    """code.json with a row for each wheel that says which GPUs it is built for."""
+    table = tables.file("code.json")
+    rows: dict[tuple[str, str, str], Row] = {
+        (row["torch"], row["backend"], row["platform"]): row for row in table.rows
+    }
+    sources: dict[str, str] = {}
+    for report in reports:
+        name = parse_name(report.filename)
+        kind, _, toolkit = (report.toolkit or "cpu").partition(" ")
+        parts = toolkit.split(".")[:2]
+        backend = {"cuda": f"cu{''.join(parts)}", "rocm": f"rocm{'.'.join(parts)}"}.get(kind, kind)
+        platform = platform_of(name.platform) if name is not None else None
+        if name is None or name.project != "torch" or platform is None or not report.targets:
+            print(f"{report.filename}: not a torch wheel that says which GPUs it is for", file=sys.stderr)
+            continue
+        native, ptx = code_of(report.targets)
+        key = ".".join(name.version.split(".")[:2]), (name.local or backend), platform
+        old = rows.get(key)
+        known = old is not None and table.sources[old["source"]].startswith("measured wheel")
+        if old is not None and known and (tuple(old["native"]), old["ptx"]) == (native, list(ptx)):
+            continue
+        slug = f"measured-{key[0]}-{key[1]}-{platform}".replace("_", "-")
+        sources[slug] = f"measured wheel: {report.targets_from} of {report.filename}, read on {as_of}"
+        rows[key] = {
+            "torch": key[0],
+            "backend": key[1],
+            "platform": platform,
+            "native": list(native),
+            "ptx": list(ptx),
+            "confidence": "high",
             "source": slug,
         }
     return fold(table, sorted(rows.values(), key=code_order(tables)), sources, as_of)

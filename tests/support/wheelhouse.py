@@ -31,7 +31,7 @@ class TinyWheel:
         tag: `cp312-cp312-manylinux_2_28_x86_64`.
         build: build tag of the file name (`1`), empty where there is none.
         requires: `Requires-Dist` lines.
-        files: archive member -> text, beside `<module>/__init__.py`.
+        files: archive member -> text or bytes, beside `<module>/__init__.py`.
     """
 
     name: str
@@ -40,7 +40,7 @@ class TinyWheel:
     build: str = ""
     requires: tuple[str, ...] = ()
     requires_python: str | None = None
-    files: Mapping[str, str] = field(default_factory=dict, hash=False)
+    files: Mapping[str, str | bytes] = field(default_factory=dict, hash=False)
     odd_filename: str | None = None
 
     @property
@@ -77,7 +77,12 @@ class TinyWheel:
 
 @functools.lru_cache(maxsize=20_000)
 def _build(
-    filename: str, name: str, version: str, tag: str, metadata: str, files: tuple[tuple[str, str], ...]
+    filename: str,
+    name: str,
+    version: str,
+    tag: str,
+    metadata: str,
+    files: tuple[tuple[str, str | bytes], ...],
 ) -> bytes:
     del filename  # two wheels with other file names are two wheels, whatever they hold
     stem = f"{name.replace('-', '_')}-{version}.dist-info"
@@ -89,14 +94,14 @@ def _build(
         for platform in platforms.split(".")
     )
     pure = "true" if tag.endswith("-any") else "false"
-    members = {
+    members: dict[str, str | bytes] = {
         f"{name.replace('-', '_')}/__init__.py": f'__version__ = "{version}"\n',
         **dict(files),
         f"{stem}/METADATA": metadata,
         f"{stem}/WHEEL": f"Wheel-Version: 1.0\nGenerator: wheelhouse\nRoot-Is-Purelib: {pure}\n{tags}",
     }
     record = "".join(
-        f"{path},sha256={_record_hash(text)},{len(text.encode())}\n" for path, text in members.items()
+        f"{path},sha256={_record_hash(content)},{len(_bytes(content))}\n" for path, content in members.items()
     )
     members[f"{stem}/RECORD"] = f"{record}{stem}/RECORD,,\n"
     buffer = io.BytesIO()
@@ -106,8 +111,12 @@ def _build(
     return buffer.getvalue()
 
 
-def _record_hash(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+def _record_hash(content: str | bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(_bytes(content)).digest()).rstrip(b"=").decode()
 
 
 def wheel(
@@ -117,7 +126,7 @@ def wheel(
     *,
     requires: Iterable[str] = (),
     requires_python: str | None = None,
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
     build: str = "",
 ) -> TinyWheel:
     """Any package."""
@@ -140,7 +149,7 @@ def torch_wheel(
     hip: str | None = None,
     xpu: str | None = None,
     requires: Iterable[str] = (),
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
 ) -> TinyWheel:
     """A `torch` that imports; `cuda` follows from a local version such as `+cu128` where not given."""
     local = version.partition("+")[2]
@@ -152,7 +161,7 @@ def torch_wheel(
         f"__version__ = {version!r}\ndebug = False\ncuda: str | None = {cuda!r}\n"
         f"git_version = 'tiny'\nhip: str | None = {hip!r}\nxpu: str | None = {xpu!r}\n"
     )
-    members = {
+    members: dict[str, str | bytes] = {
         "torch/__init__.py": _FAKE_TORCH.read_text("utf-8"),
         "torch/version.py": f"from __future__ import annotations\n{version_py}",
         **(files or {}),

@@ -50,11 +50,11 @@ def look(place: Place, wanted: Checklist, timeout: float = 30.0) -> Report:
 
 def with_code(code: str, version: str = "2.9.1+cu128") -> TinyWheel:
     """The tiny torch, and then this code."""
-    base = dict(torch_wheel(version, "py3-none-any").files)
+    base = str(torch_wheel(version, "py3-none-any").files["torch/__init__.py"])
     return torch_wheel(
         version,
         "py3-none-any",
-        files={"torch/__init__.py": base["torch/__init__.py"] + textwrap.dedent(code)},
+        files={"torch/__init__.py": base + textwrap.dedent(code)},
     )
 
 

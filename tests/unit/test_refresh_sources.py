@@ -13,7 +13,7 @@ from scripts import refresh_code, refresh_drivers, refresh_gpus, refresh_pypi
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.tables import copied, row_of
-from tests.support.wheelhouse import TinyWheel
+from tests.support.wheelhouse import TinyWheel, torch_wheel, write_wheels
 from torchinstall.catalog.invariants import verify
 from torchinstall.catalog.tables import Tables
 
@@ -50,6 +50,25 @@ ROCM = """
         PYTORCH_ROCM_ARCH="gfx908;gfx1103"
             PYTORCH_ROCM_ARCH="gfx900;${PYTORCH_ROCM_ARCH}"
 """
+
+
+def test_a_measured_wheel_replaces_weaker_evidence(folder: Path, tmp_path: Path) -> None:
+    def argv(flags: str) -> list[str]:
+        files = {"torch/include/ATen/cuda/CUDAConfig.h": flags}
+        item = torch_wheel("2.9.1+cu128", "cp312-cp312-manylinux_2_28_x86_64", files=files)
+        (path,) = write_wheels(tmp_path / "wheels", [item])
+        return ["--measured", str(path), "--data", str(folder), "--as-of", "2026-12-01", "--write"]
+
+    assert refresh_code.main(argv("code=sm_70 code=sm_90a code=compute_120")) == 0
+    row = row_of(rows(folder, "code.json"), torch="2.9", backend="cu128", platform="linux_x86_64")
+    assert (row["native"], row["ptx"], row["confidence"]) == (["7.0", "9.0"], ["12.0"], "high")
+    sources = json.loads((folder / "code.json").read_text(encoding="utf-8"))["sources"]
+    assert sources[row["source"]].startswith(
+        "measured wheel: torch/include/ATen/cuda/CUDAConfig.h of torch-2.9.1"
+    )
+    before = rows(folder, "code.json")
+    assert refresh_code.main(argv("no list")) == 0
+    assert rows(folder, "code.json") == before
 
 
 @pytest.fixture

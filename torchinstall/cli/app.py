@@ -36,6 +36,7 @@ COMMANDS: dict[str, Row] = {
     "run": ("torchinstall.cli.sync:RUN", "uv run with the extra or group that fits this machine."),
     "export": ("torchinstall.cli.export:VERB", "Write the plan for pip, Poetry, Docker and others."),
     "bundle": ("torchinstall.cli.bundle:VERB", "Download all that a machine without a network needs."),
+    "inspect": ("torchinstall.cli.inspect:VERB", "Say what a wheel contains, also one at a URL."),
     "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or check what is known about builds."),
     "completion": ("torchinstall.cli.app:COMPLETION", "Print the completion script for a shell."),
 }

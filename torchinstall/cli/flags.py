@@ -206,6 +206,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             config=False,
         ),
         _switch("fix", "Show and run the fixes that are safe, then check again.", config=False),
+        _switch("check_wheel", "Look into the chosen wheel first: has it code for these GPUs?", config=False),
         _switch("dry_run", "Say what would be done and change nothing.", short="-n", config=False),
         _switch(
             "verify", "Check afterwards that torch computes (default: yes).", long="--verify/--no-verify"

@@ -29,16 +29,22 @@ class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
     omit: ClassVar = frozenset({"dry_run"})
     explain: str | None = None
     why_not: str | None = None
+    check_wheel: bool = False
     json: bool = False
 
 
 def run(session: Session, options: PlanVerbOptions) -> int:
     """Plan and print; an impossible plan is printed and then raised."""
-    if len(options.machine) > 1:
+    if len(options.machine) > 1 and not options.check_wheel:  # a wheel is checked for one machine
         return _several_machines(session, options)
     console = session.console
     prepared = prepare(session.context, options, detail=console.detail)
     plan = prepared.plan
+    if options.check_wheel and plan.status == "ready":
+        # The HTTP client is heavy, and few plans look into a wheel.
+        from torchinstall.export.wheel_check import checked
+
+        plan = checked(session.context, prepared, options.allow_insecure_host, detail=console.detail)
     console.warn_all(plan.warnings)
     explanation = _explanation(plan, options)
     if options.json:

@@ -45,6 +45,7 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MISSING = frozenset({403, 404, 410})
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _PATIENCE = 60.0
 """Seconds without a byte, where there is no deadline."""
 
@@ -110,6 +111,26 @@ class Client:
                 text = _body(response, shown, deadline, max_bytes).decode("utf-8", "replace")
             found = response.headers.get("etag")
             return Reply(status=response.status_code, url=shown, text=text, etag=found)
+
+    def part(self, url: str, start: int, length: int) -> tuple[bytes, int]:
+        """Some bytes of a file, and the size of the whole file.
+
+        Raises:
+            FetchError: `no-ranges` where the server sends the whole file or nothing, or whatever went wrong.
+            UsageError: as `open`.
+        """
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{start + length - 1}"}
+        with self.open(url, headers, accept=frozenset({200, 206, 416})) as response:
+            match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+            if response.status_code != 206 or match is None or int(match[1]) != start:
+                message = f"the server of {redact(url)} does not send parts of a file"
+                raise FetchError("no-ranges", message)
+            body = bytearray()
+            for piece in response.iter_raw():
+                body += piece
+                if len(body) > length:
+                    raise FetchError("no-ranges", f"{redact(url)} sent more than was asked for")
+            return bytes(body), int(match[2])
 
     @contextlib.contextmanager
     def open(

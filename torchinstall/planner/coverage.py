@@ -167,7 +167,7 @@ class _SmTargets(Struct, frozen=True):
 
 
 def _sm_targets(backend: BackendInfo, code: Code, catalog: Catalog) -> _SmTargets:
-    key = ("sm-targets", code.torch, backend.name, code.platform)
+    key = ("sm-targets", backend.name, code.native, code.ptx)
     if key not in catalog.scratch:
         devices = {
             capability(rule.capability): capability(rule.other)

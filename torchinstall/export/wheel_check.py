@@ -1,0 +1,183 @@
+"""Look into a wheel before it is downloaded, and compare it with what a plan says of it.
+
+Importing this module imports the HTTP client, so only a run that looks into a wheel does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import urllib.parse
+from collections.abc import Callable, Iterator
+from urllib.request import url2pathname
+
+from msgspec import structs
+
+from torchinstall.catalog.model import BackendKind, Code
+from torchinstall.core.errors import CatalogError, NoCompatibleBuildError, UsageError
+from torchinstall.core.machine import capability_text
+from torchinstall.core.messages import Message
+from torchinstall.core.plan import Plan
+from torchinstall.core.redact import redact
+from torchinstall.core.request import canonical_name
+from torchinstall.export.resolve import files_of, resolve
+from torchinstall.index.client import Client
+from torchinstall.index.inspect import WheelReport, inspect_wheel, open_remote
+from torchinstall.index.pages import FetchError
+from torchinstall.planner.coverage import Coverage, cover_gpu
+from torchinstall.planner.situation import make_situation
+from torchinstall.planning.assemble import Prepared
+from torchinstall.planning.context import Context
+
+__all__ = ["check_wheel", "checked", "code_of", "read_wheel"]
+
+
+def read_wheel(
+    context: Context, where: str, allow_insecure: tuple[str, ...] = (), known_urls: tuple[str, ...] = ()
+) -> WheelReport:
+    """Read a wheel that is a file here, or at a URL.
+
+    Args:
+        context: folder and environment.
+        where: a path, or a `file:`, `http:` or `https:` URL.
+        allow_insecure: hosts that may be asked over http.
+        known_urls: URLs that may carry user and password for others on the same host.
+
+    Raises:
+        UsageError: `wheel-not-found`, `bad-wheel`, `insecure-index`.
+        CatalogError: a remote wheel cannot be read.
+    """
+    url, _, _ = where.partition("#")
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme in ("http", "https"):
+        client = Client(context.env, allow_insecure, known_urls)
+        with contextlib.closing(client):
+            try:
+                return inspect_wheel(open_remote(url, client.part), parts.path.rpartition("/")[2])
+            except FetchError as error:
+                raise CatalogError(
+                    error.slug,
+                    error.message,
+                    wanted="a wheel on a server that sends parts of a file",
+                    found=redact(url),
+                    hints=("download the wheel, then type: torchinstall inspect FILE",),
+                ) from error
+    path = context.path(url2pathname(parts.path) if parts.scheme == "file" else where)
+    if not path.is_file():
+        raise UsageError(
+            "wheel-not-found",
+            f"there is no wheel {path}",
+            wanted="a .whl file, or its URL",
+            found="a folder" if path.is_dir() else "nothing",
+            hints=("pip download --no-deps torch",),
+        )
+    return inspect_wheel(path, path.name)
+
+
+def checked(
+    context: Context,
+    prepared: Prepared,
+    allow_insecure: tuple[str, ...] = (),
+    *,
+    detail: Callable[[str], None],
+) -> Plan:
+    """The plan after a look into the torch wheel that uv would take.
+
+    Args:
+        context: the doors.
+        prepared: a plan with something to install.
+        allow_insecure: hosts that may be asked over http.
+        detail: told how much was read.
+
+    Returns:
+        The plan with what was found as warnings, or impossible with `wheel-lacks-gpu`.
+
+    Raises:
+        TorchInstallError: uv finds no solution, or the wheel cannot be read.
+    """
+    plan, uv = prepared.plan, prepared.uv or context.find_uv(context.env)
+    files = files_of(resolve(prepared, uv, context.env, context.cwd, only_wheels=True), prepared.target)
+    url = next(file.url for file in files if canonical_name(file.name) == "torch")
+    report = read_wheel(context, url, allow_insecure, tuple(row.index_url or "" for row in plan.packages))
+    if report.transferred is not None:
+        detail(f"{report.filename}: {report.transferred} of {report.size} bytes were read")
+    try:
+        return structs.replace(plan, warnings=(*plan.warnings, *check_wheel(prepared, report)))
+    except NoCompatibleBuildError as error:
+        return structs.replace(plan, status="impossible", error=error, command=(), project=None)
+
+
+def check_wheel(prepared: Prepared, report: WheelReport) -> tuple[Message, ...]:
+    """Compare the chosen torch wheel with the GPUs that the plan uses it for.
+
+    Returns:
+        What could not be checked, and which libraries in the wheel lack a GPU.
+
+    Raises:
+        NoCompatibleBuildError: `wheel-lacks-gpu`.
+    """
+    plan = prepared.plan
+    backend = prepared.catalog.backend(plan.backend or "")
+    used = {(gpu.vendor, gpu.index, gpu.name) for gpu in plan.gpus if gpu.covered}
+    if backend is None or backend.kind.strategy not in ("sm", "gfx") or not used:
+        return ()
+    if not report.targets:
+        message = f"{report.filename} does not say which GPUs it has code for, so this was not checked"
+        return (Message("wheel-not-checked", message),)
+    situation = make_situation(prepared.request, prepared.machine, prepared.target, prepared.catalog)
+    gpus = [gpu for gpu in situation.gpus if (gpu.vendor, gpu.index, gpu.name) in used]
+
+    def kind_of(name: str) -> BackendKind | None:
+        info = prepared.catalog.backend(name)
+        return None if info is None else info.kind
+
+    def lacking(targets: tuple[str, ...]) -> Iterator[Coverage]:
+        native, ptx = code_of(targets)
+        code = Code(
+            torch=".".join((plan.torch or "").split(".")[:2]),
+            backend=backend.name,
+            platform=prepared.target.platform,
+            native=native,
+            ptx=ptx,
+            confidence="high",
+            source="the wheel itself",
+        )
+        return (found for gpu in gpus if not (found := cover_gpu(backend, code, gpu, situation)).covered)
+
+    kernels = [set(row) for name, row in report.kernels.items() if name == "rocBLAS"]
+    targets = tuple(name for name in report.targets if all(name in row for row in kernels))
+    for missing in lacking(targets):
+        others = [row.backend for row in plan.candidates if row.verdict == "accepted"]
+        same = [name for name in others if name != plan.backend and kind_of(name) == backend.kind]
+        raise NoCompatibleBuildError(
+            "wheel-lacks-gpu",
+            f"{report.filename} has no code for {missing.gpu.label}, although the tables say that it has",
+            wanted=missing.wanted,
+            found=f"{' '.join(targets) or 'no code'} ({report.targets_from})",
+            hints=(f"torchinstall plan --check-wheel --backend {(same or ['cpu'])[0]}",),
+        )
+    notes = []
+    for row in report.libraries:
+        code = (*row.sm, *row.ptx, *row.gfx)
+        for missing in lacking(code) if row.whole else ():
+            name = row.name.rpartition("/")[2]
+            message = (
+                f"{name} in {report.filename} has no code for {missing.gpu.label}: functions of it will fail"
+            )
+            notes.append(Message("library-lacks-gpu", message))
+    return tuple(dict.fromkeys(notes))
+
+
+def code_of(targets: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Targets as a wheel spells them (`sm_90a`, `compute_90`, `gfx1100`), as the table of code does.
+
+    Returns:
+        Native targets, and those of PTX.
+    """
+    native: dict[str, None] = {}
+    ptx: dict[str, None] = {}
+    for target in targets:
+        kind, _, number = target.partition("_")
+        digits = int(number.rstrip("af")) if number else 0
+        text = capability_text((digits // 10, digits % 10)) if number else kind
+        (ptx if kind == "compute" else native)[text] = None
+    return tuple(native), tuple(ptx)
