@@ -15,9 +15,8 @@ from msgspec import structs
 from torchinstall.catalog.model import BackendKind, Code
 from torchinstall.core.errors import CatalogError, NoCompatibleBuildError, UsageError
 from torchinstall.core.machine import capability_text
-from torchinstall.core.messages import Message
+from torchinstall.core.messages import Message, redact
 from torchinstall.core.plan import Plan
-from torchinstall.core.redact import redact
 from torchinstall.core.request import canonical_name
 from torchinstall.export.resolve import files_of, resolve
 from torchinstall.index.client import Client

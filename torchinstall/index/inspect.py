@@ -22,7 +22,7 @@ from typing import cast
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.tags import glibc_floor
+from torchinstall.core.target import glibc_floor
 from torchinstall.index.binaries import Binary, read_binary
 
 __all__ = ["LibraryReport", "RangeFile", "WheelReport", "inspect_wheel", "open_remote"]
