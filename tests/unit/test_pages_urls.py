@@ -114,6 +114,7 @@ def test_an_origin_owns_only_itself() -> None:
         (f"{BASE}/nightly/rocm7.14/", "rocm7.14", "nightly", True),
         (f"{BASE}/torch_stable.html", None, "stable", True),
         (BASE, None, "stable", True),
+        ("http://download.pytorch.org/whl/cu118", "cu118", "stable", True),
         ("https://download-r2.pytorch.org/whl/test/cu128", "cu128", "test", True),
         ("https://user:pass@download.pytorch.org/whl/xpu", "xpu", "stable", True),
         (f"{BASE}/cpu/torch-2.9.1%2Bcpu-cp312-cp312-win_amd64.whl", "cpu", "stable", True),

@@ -113,7 +113,7 @@ class Wheels(Row, frozen=True, kw_only=True, gc=False):
         package: normalised name.
         version: public version text, `2.9.1`.
         local: local segment in the file name; empty where it has none.
-        backend: directory of the index it lies in; for origin `default` the backend it was built for.
+        backend: directory of the index that holds it; for origin `default` the backend it was built for.
         platform_tag: `manylinux_2_28_x86_64`, `linux_x86_64`, `win_amd64`, `macosx_14_0_arm64`, `any` …
         tag_list: `cp312-cp312 py3-none`: python and ABI tag of each file, with a space between.
         channel: `stable`, `test`, `nightly`.

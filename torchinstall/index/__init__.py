@@ -1,1 +1,1 @@
-"""The PyTorch index and its kin: URLs, pages, cache, downloads, wheels."""
+"""The PyTorch index and its mirrors: URLs, pages, cache, downloads, wheels."""

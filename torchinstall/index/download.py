@@ -42,7 +42,7 @@ class Downloader:
         folder: where files go; it exists.
         known_urls: URLs that may carry user and password for files on the same host.
         allow_insecure: hosts that may be asked over http, or whose certificate need not be right.
-        tell: hears what is there and what comes.
+        tell: is called with what is there already and what is downloaded.
         pause: seconds before the second try; doubled for each further one.
     """
 

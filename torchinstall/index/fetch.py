@@ -84,7 +84,7 @@ class LiveResult(Struct, frozen=True, kw_only=True):
     """What was read.
 
     Attributes:
-        index_base: where, without credentials.
+        index_base: its URL without credentials.
         pages: rows by page; a page that is not there is an empty one.
         files: name, URL and hash of each wheel, by page.
         failures: pages that could not be had at all.
@@ -92,7 +92,7 @@ class LiveResult(Struct, frozen=True, kw_only=True):
         live: pages that the index was asked for and that came, changed or not.
         cached: pages that came from the cache without a request, and old ones that had to do.
         backends: directories that the root page lists, packages among them; None: not asked or not known.
-        notes: what was left out of pages, for a curious user.
+        notes: what was omitted from pages, for a curious user.
     """
 
     index_base: str
@@ -212,11 +212,13 @@ class _Reader:
         for key, job in jobs.items():
             run = (client, key, job)
             threading.Thread(target=self._run, args=run, name="index-page", daemon=True).start()
-        with self.changed:
-            left = max(self.deadline - time.monotonic(), 0)
-            self.changed.wait_for(lambda: not self.running or self.failure is not None, left)
-            outcomes = dict(self.outcomes)
-        self.over.set()
+        try:
+            with self.changed:
+                left = max(self.deadline - time.monotonic(), 0)
+                self.changed.wait_for(lambda: not self.running or self.failure is not None, left)
+                outcomes = dict(self.outcomes)
+        finally:
+            self.over.set()
         if self.failure is not None:
             raise self.failure
         for key in jobs.keys() - outcomes.keys():

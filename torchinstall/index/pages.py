@@ -60,7 +60,7 @@ class FetchError(CatalogError):
 
 
 class PageFile(Struct, frozen=True):
-    """One wheel of a page: its name, where it lies (no fragment), its sha256 where the page knows it."""
+    """One wheel of a page: its name, its URL (no fragment), its sha256 where the page knows it."""
 
     filename: str
     url: str

@@ -127,7 +127,7 @@ def pytorch_index(
     if served is not None and "backend" in served.groupdict():
         served = served if is_backend(served["backend"]) else None
         named = [served["backend"]] if served else named
-    if origin.official or served:
+    if origin.host in _OFFICIAL_HOSTS or served:
         return PyTorchIndex(named[-1] if named else None, channel, certain=True)
     while segments and segments[-1] in _AFTER_BACKEND:
         links = segments.pop() == "torch_stable.html"
@@ -158,7 +158,7 @@ def index_url(index_base: str, channel: str, backend: str) -> str:
     Args:
         index_base: `https://host/whl`, to which `/nightly` or `/test` and the backend are added, or a
             template with `{backend}`, and with `{channel}` where it serves more than the stable one (for
-            `stable` that segment is left out).
+            `stable` that segment is omitted).
         channel: `stable`, `test`, `nightly`.
         backend: `cu128`.
 
@@ -184,7 +184,7 @@ def index_url(index_base: str, channel: str, backend: str) -> str:
     else:
         raise UsageError(
             "index-template-without-channel",
-            f"the index template {redact(base)} says nowhere where the {channel} channel lies",
+            f"the index template {redact(base)} does not say where the {channel} channel is",
             wanted="a template with {channel}",
             found=redact(base),
             hints=("--channel stable", "--index-base 'https://mirror.example/{channel}/{backend}'"),
