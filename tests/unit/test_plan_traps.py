@@ -168,7 +168,8 @@ def test_no_build_covers_pascal_and_blackwell_so_the_more_capable_wins() -> None
     machine = linux(pascal, blackwell, driver="580.95.05")
     plan = decide(machine)
     assert [gpu.covered for gpu in plan.gpus] == [False, True]
-    assert "gpu-left-out" in {item.slug for item in plan.warnings}
+    left_out = {item.slug: item.message for item in plan.warnings}["gpu-left-out"]
+    assert "GTX 1070: no code for compute capability 6.1" in left_out
     preferred = decide(machine, prefer_gpu=0)
     assert [gpu.covered for gpu in preferred.gpus] == [True, False]
 

@@ -70,7 +70,8 @@ def _cannot_run(chosen: EvaluatedBuild) -> Message:
 def _unused_gpus(chosen: EvaluatedBuild, reasons: dict[Gpu, str]) -> Iterator[Message]:
     covered = [item.gpu for item in chosen.coverage if item.covered]
     unused = [gpu for gpu in chosen.situation.gpus if gpu not in covered]
-    why = "; ".join(f"{gpu.label}: {reasons.get(gpu, 'another GPU was preferred')}" for gpu in unused)
+    by = {**{item.gpu: item.by for item in chosen.coverage}, **reasons}
+    why = "; ".join(f"{gpu.label}: {by.get(gpu, 'another GPU was preferred')}" for gpu in unused)
     if unused and not covered:
         yield Message("gpu-not-used", f"torch will not use the GPU of this machine ({why})")
     elif any(gpu.integrated is not True for gpu in unused):
