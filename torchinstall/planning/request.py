@@ -252,19 +252,15 @@ def visible_gpus(env: Mapping[str, str], machine: Machine) -> tuple[tuple[str, i
     A set but empty variable hides every GPU of its vendor, as the drivers read it.
     """
     left: list[tuple[str, int]] = []
-    said = False
+    restricted = False
     for vendor in dict.fromkeys(gpu.vendor for gpu in machine.gpus):
-        gpus = [gpu for gpu in machine.gpus if gpu.vendor == vendor]
-        indexes = [place if gpu.index is None else gpu.index for place, gpu in enumerate(gpus)]
-        kept = list(range(len(gpus)))
+        gpus = list(enumerate(gpu for gpu in machine.gpus if gpu.vendor == vendor))
+        select = _of_selector if vendor == "intel" else _of_list
         for value in _values(vendor, env):
-            said = True
-            chosen = (
-                _oneapi(value, len(kept)) if vendor == "intel" else _chosen(value, [gpus[k] for k in kept])
-            )
-            kept = [kept[place] for place in chosen]
-        left += [(vendor, indexes[place]) for place in kept]
-    return tuple(left) if said else None
+            restricted = True
+            gpus = [gpus[number] for number in select(value, [gpu for _, gpu in gpus])]
+        left += [(vendor, number if gpu.index is None else gpu.index) for number, gpu in gpus]
+    return tuple(left) if restricted else None
 
 
 def _values(vendor: str, env: Mapping[str, str]) -> list[str]:
@@ -276,25 +272,23 @@ def _values(vendor: str, env: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _chosen(value: str, gpus: list[Gpu]) -> list[int]:
-    """Places that a list of numbers and UUIDs names; the first entry that names nothing ends the list.
+def _of_list(value: str, gpus: list[Gpu]) -> list[int]:
+    """Positions that a list of numbers and UUIDs names; the first entry that names nothing ends the list.
 
     That is CUDA's rule, and why -1 hides everything that follows it.
     """
-    places: list[int] = []
+    positions: list[int] = []
     for item in (part.strip() for part in value.split(",")):
         if item.upper().startswith("MIG-"):
             found = _mig_parents(item, gpus)
         elif item.upper().startswith("GPU-"):
-            found = [place for place, gpu in enumerate(gpus) if _same_uuid(gpu, item)]
-        elif item.isdigit() and int(item) < len(gpus):
-            found = [int(item)]
+            found = [number for number, gpu in enumerate(gpus) if _same_uuid(gpu, item)]
         else:
-            found = []
+            found = [int(item)] if item.isdigit() and int(item) < len(gpus) else []
         if not found:
             break
-        places += [place for place in found if place not in places]
-    return places
+        positions += [number for number in found if number not in positions]
+    return positions
 
 
 def _same_uuid(gpu: Gpu, prefix: str) -> bool:
@@ -305,30 +299,27 @@ def _mig_parents(item: str, gpus: list[Gpu]) -> list[int]:
     """The GPU of `MIG-GPU-<uuid>/1/0`; a plain `MIG-<uuid>` does not say whose slice it is: any GPU's."""
     body = item[4:].partition("/")[0]
     if body.upper().startswith("GPU-"):
-        return [place for place, gpu in enumerate(gpus) if _same_uuid(gpu, body)]
+        return [number for number, gpu in enumerate(gpus) if _same_uuid(gpu, body)]
     return list(range(len(gpus)))
 
 
-def _oneapi(value: str, count: int) -> list[int]:
-    """Devices that `level_zero:0,1;opencl:*` selects; a `!` entry takes away, `0.1` is a part of device 0."""
-    wanted: set[int] = set()
-    unwanted: set[int] = set()
-    only_unwanted = True
-    for entry in value.split(";"):
-        take_away = entry.strip().startswith("!")
-        backend, _, devices = entry.strip().lstrip("!").partition(":")
-        found: set[int] = set()
-        ours = backend.lower() in ("level_zero", "opencl", "*")
-        for device in devices.split(",") if ours else ():
+def _of_selector(value: str, gpus: list[Gpu]) -> list[int]:
+    """Devices that `level_zero:0,1;opencl:*` selects; `!` removes, `0.1` is a part of device 0."""
+    everything = set(range(len(gpus)))
+    selected: set[int] = set()
+    removed: set[int] = set()
+    entries = [entry.strip() for entry in value.split(";")]
+    for entry in entries:
+        backend, _, devices = entry.lstrip("!").partition(":")
+        if backend.lower() not in ("level_zero", "opencl", "*"):
+            continue
+        into = removed if entry.startswith("!") else selected
+        for device in devices.split(","):
             number = device.strip().partition(".")[0]
             if number.lower() in ("*", "gpu"):
-                found |= set(range(count))
+                into |= everything
             elif number.isdigit():
-                found.add(int(number))
-        if take_away:
-            unwanted |= found
-        else:
-            only_unwanted = False
-            wanted |= found
-    base = set(range(count)) if only_unwanted else wanted
-    return sorted(place for place in base - unwanted if place < count)
+                into.add(int(number))
+    if all(entry.startswith("!") for entry in entries):
+        selected = everything
+    return sorted((selected - removed) & everything)
