@@ -37,6 +37,10 @@ COMMANDS: dict[str, Row] = {
     "export": ("torchinstall.cli.export:VERB", "Write the plan for pip, Poetry, Docker and others."),
     "bundle": ("torchinstall.cli.bundle:VERB", "Download all that a machine without a network needs."),
     "inspect": ("torchinstall.cli.inspect:VERB", "Say what a wheel contains, also one at a URL."),
+    "fleet": (
+        "torchinstall.cli.fleet:VERB",
+        "Plan for a fleet: the fewest builds that serve its machines.",
+    ),
     "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or check what is known about builds."),
     "completion": ("torchinstall.cli.app:COMPLETION", "Print the completion script for a shell."),
 }

@@ -172,6 +172,15 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             also=("UV_AMD_GPU_ARCHITECTURE",),
         ),
     ),
+    "Inventories": (
+        Flag(
+            "assume",
+            "What to assume where no inventory says it: driver, libc, gpu, arch, os_version.",
+            "texts",
+            "KEY=VALUE",
+            config=False,
+        ),
+    ),
     "Sources": (
         Flag("index_base", "A mirror of the PyTorch index, or a template with {backend}.", metavar="URL"),
         Flag(

@@ -6,18 +6,15 @@ from typing import Any, ClassVar
 
 from msgspec import structs
 
-from torchinstall.catalog.catalog import Catalog
 from torchinstall.cli.console import Session
 from torchinstall.cli.plan_text import fleet_text, fleet_to_json, plan_text
 from torchinstall.cli.text import wrapped
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
-from torchinstall.fleet.classes import Member, plan_fleet
+from torchinstall.fleet.planning import plan_machines
 from torchinstall.planner.explain import explain, why_not
-from torchinstall.planner.selection import pages_to_read
 from torchinstall.planning.assemble import prepare
-from torchinstall.planning.inputs import Inputs, catalog_of, collect_inputs
-from torchinstall.planning.online import read_pages
+from torchinstall.planning.inputs import machine_of
 from torchinstall.planning.options import PlanOptions
 
 __all__ = ["VERB"]
@@ -75,21 +72,11 @@ def _several_machines(session: Session, options: PlanVerbOptions) -> int:
         TorchInstallError: a file is not right, or nothing can be installed on one of the machines.
     """
     context, console = session.context, session.console
-    catalog = catalog_of(context)
-    version = options.python_version or context.python_version
-    collected = {
-        name: collect_inputs(
-            context,
-            structs.replace(options, machine=(name,), python_version=version),
-            detail=console.detail,
-            catalog=catalog,
-        )
-        for name in options.machine
-    }
-    members = tuple(Member(name, inputs.machine, inputs.target) for name, inputs in collected.items())
-    request = next(iter(collected.values())).request
-    known = _with_pages(session, options, tuple(collected.values()), catalog)
-    fleet = plan_fleet(request, members, known, today=context.today())
+    one_each = {name: structs.replace(options, machine=(name,)) for name in options.machine}
+    machines = [(name, machine_of(context, one)) for name, one in one_each.items()]
+    planned = plan_machines(context, options, machines, detail=console.detail)
+    fleet = planned.fleet
+    console.warn_all(planned.warnings)
     plans = [*(pair for group in fleet.groups for pair in group.plans), *fleet.impossible]
     warnings = [(row.slug, f"{name}: {row.message}") for name, plan in plans for row in plan.warnings]
     for slug, message in dict.fromkeys(warnings):
@@ -103,22 +90,6 @@ def _several_machines(session: Session, options: PlanVerbOptions) -> int:
     if options.json:
         console.out_json(console.partial)
     return 0
-
-
-def _with_pages(
-    session: Session, options: PlanVerbOptions, collected: tuple[Inputs, ...], catalog: Catalog
-) -> Catalog:
-    """The catalog with every page that could change the plan of one of the machines."""
-    request = collected[0].request
-    keys = dict.fromkeys(
-        key for one in collected for key in pages_to_read(request, one.machine, one.target, catalog)
-    )
-    if not keys:
-        return catalog
-    result = read_pages(keys, catalog, session.context, options)
-    for trouble in result.warnings:
-        session.console.warn(trouble.slug, trouble.message)
-    return catalog.overlay(result.pages, result.hashes)
 
 
 def _blank() -> dict[str, Any]:

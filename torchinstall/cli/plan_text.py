@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ __all__ = [
     "chosen_text",
     "fleet_text",
     "fleet_to_json",
+    "names_text",
     "package_texts",
     "plan_text",
     "why_not_text",
@@ -142,7 +144,7 @@ FLEET_SCHEMA_VERSION = 1
 
 
 def fleet_text(fleet: Fleet) -> str:
-    """Who gets which build: one part a build, one line a machine."""
+    """Who gets which build: one part a build, one line for equal machines."""
     parts = []
     number = sum(len(group.plans) for group in fleet.groups)
     if len(fleet.groups) == 1 and number > 1:
@@ -152,12 +154,17 @@ def fleet_text(fleet: Fleet) -> str:
     for group in fleet.groups:
         title = f"torch {group.torch}, backend {click.style(group.backend, fg='green', bold=True)}"
         rows = [("installs", text) for text in package_texts(group.plans[0][1])]
-        rows += [("for", f"{name}: {_gpus(plan)}") for name, plan in group.plans]
+        rows += [("for", f"{names_text(kind.names)}: {_gpus(plan)}") for kind, plan in group.kinds]
         parts.append(f"{heading(title)}\n{fields(rows)}")
     if fleet.impossible:
         rows = [(name, plan.error.message if plan.error else "no build") for name, plan in fleet.impossible]
         parts.append(f"{heading('No build')}\n{fields(rows)}")
     return "\n\n".join(parts)
+
+
+def names_text(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _gpus(plan: Plan) -> str:

@@ -19,10 +19,10 @@ from torchinstall.core.machine import Libc, Machine
 from torchinstall.export.inputs import ExportInput, not_exportable, title_of
 from torchinstall.export.requirements import install_commands, shell_command
 
-__all__ = ["container_machine", "devcontainer", "dockerfile", "github_actions"]
+__all__ = ["IMAGE_LIBC", "container_machine", "devcontainer", "dockerfile", "github_actions"]
 
 _DEBIAN = "bookworm"
-_GLIBC = "2.36"
+IMAGE_LIBC = Libc(family="glibc", version="2.36")
 """Of that Debian release: what the plan is made for, whatever the host has."""
 
 _USER = 10001
@@ -72,7 +72,7 @@ def container_machine(machine: Machine) -> Machine:
         machine,
         os="linux",
         os_version="12",
-        libc=Libc(family="glibc", version=_GLIBC),
+        libc=IMAGE_LIBC,
         environment=tuple(dict.fromkeys(environment)),
         gpus=machine.gpus if has_gpu else (),
         drivers=machine.drivers if has_gpu else (),

@@ -1,28 +1,38 @@
-"""Plan for several machines at once: one build that serves all of them, or the fewest that do."""
+"""Plan for many machines: equal ones once, and the fewest builds that serve all of them."""
 
 from __future__ import annotations
 
-from itertools import combinations
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 
 from msgspec import Struct, structs
 from packaging.version import Version
 
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.machine import Machine
+from torchinstall.core.plan import Plan
+from torchinstall.core.request import Request
+from torchinstall.core.target import Target
+from torchinstall.core.versions import at_least, dotted, dotted_or_none
 from torchinstall.planner.selection import acceptable_builds, plan
 
-if TYPE_CHECKING:
-    from datetime import date
+__all__ = [
+    "MOST_PROVEN",
+    "BuildKey",
+    "Class",
+    "Cover",
+    "Fleet",
+    "Group",
+    "Kind",
+    "Member",
+    "Saving",
+    "fewest",
+    "kinds_of",
+    "plan_fleet",
+]
 
-    from torchinstall.catalog.catalog import Catalog
-    from torchinstall.core.machine import Machine
-    from torchinstall.core.plan import Plan
-    from torchinstall.core.request import Request
-    from torchinstall.core.target import Target
-
-__all__ = ["Fleet", "Group", "Member", "plan_fleet"]
-
-_EXACT_LIMIT = 12
-"""Up to this many different answers the smallest set is searched for; above it the greedy one is taken."""
+MOST_PROVEN = 20
+"""Up to so many kinds of machines that differ in what serves them, the fewest builds are proven."""
 
 BuildKey = tuple[str, str]
 """(torch release, backend): what machines of different platforms can share."""
@@ -36,85 +46,278 @@ class Member(Struct, frozen=True):
     target: Target
 
 
+class Kind(Struct, frozen=True):
+    """Equal machines."""
+
+    machine: Machine
+    target: Target
+    names: tuple[str, ...]
+
+
 class Group(Struct, frozen=True):
-    """Machines that one build serves, each with its own plan for it."""
+    """Machines that one build serves; each kind has its own plan for it."""
 
     torch: str
     backend: str
-    plans: tuple[tuple[str, Plan], ...]
+    kinds: tuple[tuple[Kind, Plan], ...]
+
+    @property
+    def plans(self) -> tuple[tuple[str, Plan], ...]:
+        """The plan of each machine."""
+        return tuple((name, made) for kind, made in self.kinds for name in kind.names)
+
+
+class Saving(Struct, frozen=True):
+    """What newer drivers on some machines would save: fewer builds for all.
+
+    Attributes:
+        driver: the lowest version that does it, `580`.
+        builds: how many are then needed.
+    """
+
+    driver: str
+    names: tuple[str, ...]
+    builds: int
+
+
+class Class(Struct, frozen=True):
+    """Machines of a group that are of one platform: one lock and one image serve them.
+
+    Attributes:
+        name: `torch2.14.1-cu126-linux_x86_64`, for files and folders.
+    """
+
+    name: str
+    torch: str
+    backend: str
+    platform: str
+    kinds: tuple[tuple[Kind, Plan], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its machines."""
+        return tuple(name for kind, _ in self.kinds for name in kind.names)
 
 
 class Fleet(Struct, frozen=True):
-    """The smallest set of builds, and the machines that no build serves (their plans carry the error)."""
+    """The builds, who gets which, and who gets none (those plans carry the error).
+
+    Attributes:
+        proven: no smaller number of builds serves these machines.
+        at_least: so many builds are needed in any case.
+    """
 
     groups: tuple[Group, ...]
-    impossible: tuple[tuple[str, Plan], ...]
+    left_out: tuple[tuple[Kind, Plan], ...]
+    proven: bool = True
+    at_least: int = 0
+    savings: tuple[Saving, ...] = ()
+
+    @property
+    def classes(self) -> tuple[Class, ...]:
+        """The groups by platform."""
+        found: dict[tuple[str, str, str], list[tuple[Kind, Plan]]] = {}
+        for group in self.groups:
+            for kind, made in group.kinds:
+                found.setdefault((group.torch, group.backend, kind.target.platform), []).append((kind, made))
+        return tuple(
+            Class(f"torch{torch}-{backend}-{platform}", torch, backend, platform, tuple(kinds))
+            for (torch, backend, platform), kinds in found.items()
+        )
+
+    @property
+    def impossible(self) -> tuple[tuple[str, Plan], ...]:
+        """The plan of each machine that no build serves."""
+        return tuple((name, made) for kind, made in self.left_out for name in kind.names)
+
+
+def kinds_of(members: Iterable[Member]) -> tuple[Kind, ...]:
+    """Equal machines together, whatever their size of memory and the numbers of their GPUs."""
+    found: dict[tuple[Machine, Target], list[str]] = {}
+    plain: dict[int, Machine] = {}
+    for member in members:
+        key = id(member.machine)
+        if key not in plain:
+            plain[key] = _plain(member.machine)
+        found.setdefault((plain[key], member.target), []).append(member.name)
+    return tuple(Kind(machine, target, tuple(names)) for (machine, target), names in found.items())
+
+
+def _plain(machine: Machine) -> Machine:
+    gpus = tuple(structs.replace(gpu, uuid=None, memory_bytes=None) for gpu in machine.gpus)
+    telling = tuple(row for row in machine.findings if row.status in ("denied", "broken", "overridden"))
+    return structs.replace(machine, gpus=gpus, findings=telling, memory_bytes=None)
 
 
 def plan_fleet(
-    request: Request, members: tuple[Member, ...], catalog: Catalog, *, today: date | None = None
+    request: Request,
+    kinds: Sequence[Kind],
+    catalog: Catalog,
+    *,
+    today: date | None = None,
+    savings: bool = False,
 ) -> Fleet:
-    """Choose builds for all machines; none gets one that uses its GPUs worse than its own best would."""
-    serves: dict[BuildKey, set[str]] = {}
-    impossible: list[tuple[str, Plan]] = []
-    for member in members:
-        keys = acceptable_builds(request, member.machine, member.target, catalog)
-        if not keys:
-            alone = plan(request, member.machine, member.target, catalog, today=today)
-            impossible.append((member.name, alone))
+    """Choose builds for all machines; none gets one that uses its GPUs worse than its own best would.
+
+    Args:
+        request: what was asked for.
+        kinds: the machines, equal ones together (`kinds_of`).
+        catalog: what is published.
+        today: for the age of the catalog.
+        savings: also look for drivers whose update would save a build.
+    """
+    serves = [frozenset(acceptable_builds(request, row.machine, row.target, catalog)) for row in kinds]
+    cover = fewest(serves)
+    grouped: dict[BuildKey, list[tuple[Kind, Plan]]] = {key: [] for key in cover.keys}
+    left_out: list[tuple[Kind, Plan]] = []
+    for kind, keys in zip(kinds, serves, strict=True):
+        usable = [key for key in cover.keys if key in keys]
+        key = max(usable, key=_newness, default=None)
+        asked = request if key is None else structs.replace(request, only=key)
+        made = plan(asked, kind.machine, kind.target, catalog, today=today)
+        (left_out if key is None else grouped[key]).append((kind, made))
+    groups = tuple(Group(*key, tuple(rows)) for key, rows in grouped.items() if rows)
+    found = _savings(request, kinds, serves, groups, catalog) if savings and len(groups) > 1 else ()
+    return Fleet(groups, tuple(left_out), cover.proven, cover.at_least, found)
+
+
+class Cover(Struct, frozen=True):
+    """Builds that serve everyone; `proven`: fewer do not; `at_least`: so many are needed in any case."""
+
+    keys: tuple[BuildKey, ...]
+    proven: bool
+    at_least: int
+
+
+def fewest(serves: Sequence[frozenset[BuildKey]]) -> Cover:
+    """The fewest builds such that each of these sets has one of them, the newest among equals.
+
+    Proven for up to `MOST_PROVEN` different sets. Above, the build that serves most is taken again and again,
+    which needs at most 1 + ln(n) times as many as the fewest; empty sets are nobody's.
+    """
+    different = list(dict.fromkeys(keys for keys in serves if keys))
+    masks: dict[BuildKey, int] = {}
+    for place, keys in enumerate(different):
         for key in keys:
-            serves.setdefault(key, set()).add(member.name)
-    names = {member.name for member in members} - {name for name, _ in impossible}
-    groups = []
-    left = set(names)
-    for key in _smallest(serves, names):
-        mine = serves[key] & left
-        left -= mine
-        plans = tuple(
-            (member.name, _pinned(request, member, key, catalog, today))
-            for member in members
-            if member.name in mine
-        )
-        groups.append(Group(key[0], key[1], plans))
-    return Fleet(tuple(groups), tuple(impossible))
+            masks[key] = masks.get(key, 0) | 1 << place
+    everyone = (1 << len(different)) - 1
+    # Builds that serve the same stand for each other, and one that serves less than another is not needed.
+    sets = set(masks.values())
+    useful = [mask for mask in sets if not any(mask != other and mask & other == mask for other in sets)]
+    useful.sort(key=lambda mask: (-mask.bit_count(), mask))
+    greedy = _greedy(useful, everyone)
+    proven = len(different) <= MOST_PROVEN
+    chosen = _exact(useful, everyone, greedy) if proven else greedy
+    at_least = len(chosen) if proven else _apart(useful, len(different))
+    return Cover(_newest(chosen, masks, everyone), proven or at_least == len(chosen), at_least)
 
 
-def _pinned(request: Request, member: Member, key: BuildKey, catalog: Catalog, today: date | None) -> Plan:
-    return plan(structs.replace(request, only=key), member.machine, member.target, catalog, today=today)
-
-
-def _smallest(serves: dict[BuildKey, set[str]], names: set[str]) -> tuple[BuildKey, ...]:
-    """The fewest builds that serve all machines; among equals the newest torch, then the most machines."""
-    if not names:
-        return ()
-    # Builds that serve the same machines stand for each other: only the best of them is looked at.
-    best: dict[frozenset[str], BuildKey] = {}
-    for key, served in serves.items():
-        group = frozenset(served)
-        if group not in best or _rank(key) > _rank(best[group]):
-            best[group] = key
-    keys = sorted(best.values(), key=lambda key: (len(serves[key]), _rank(key)), reverse=True)
-    if len(keys) <= _EXACT_LIMIT * 2:
-        for size in range(1, min(len(names), _EXACT_LIMIT) + 1):
-            full = [
-                chosen
-                for chosen in combinations(keys, size)
-                if names <= set[str]().union(*(serves[key] for key in chosen))
-            ]
-            if full:
-                return max(full, key=lambda chosen: sorted(map(_rank, chosen)))
-    return _greedy(keys, serves, names)
-
-
-def _greedy(keys: list[BuildKey], serves: dict[BuildKey, set[str]], names: set[str]) -> tuple[BuildKey, ...]:
-    chosen: list[BuildKey] = []
-    left = set(names)
+def _greedy(useful: Sequence[int], everyone: int) -> list[int]:
+    chosen: list[int] = []
+    left = everyone
     while left:
-        key = max(keys, key=lambda item: (len(serves[item] & left), _rank(item)))
-        chosen.append(key)
-        left -= serves[key]
-    return tuple(chosen)
+        chosen.append(max(useful, key=lambda mask: (mask & left).bit_count()))
+        left &= ~chosen[-1]
+    return chosen
 
 
-def _rank(key: BuildKey) -> tuple[Version, int, str]:
+def _exact(useful: Sequence[int], everyone: int, best: list[int]) -> list[int]:
+    """Branch on whoever has the fewest builds left; give up where even the largest would not be enough."""
+
+    def search(left: int, chosen: list[int]) -> None:
+        nonlocal best
+        if not left:
+            best = chosen if len(chosen) < len(best) else best
+            return
+        most = max((mask & left).bit_count() for mask in useful)
+        if len(chosen) + -(-left.bit_count() // most) >= len(best):
+            return
+        places = [place for place in range(left.bit_length()) if left >> place & 1]
+        rows = [[mask for mask in useful if mask >> place & 1] for place in places]
+        rare = min(rows, key=lambda row: len(row))
+        for mask in sorted(rare, key=lambda mask: -(mask & left).bit_count()):
+            search(left & ~mask, [*chosen, mask])
+
+    search(everyone, [])
+    return best
+
+
+def _apart(useful: Sequence[int], number: int) -> int:
+    """Kinds of which no two share a build: each needs one of its own."""
+    taken, count = 0, 0
+    for place in range(number):
+        if not taken >> place & 1:
+            count += 1
+            for mask in useful:
+                taken |= mask if mask >> place & 1 else 0
+    return count
+
+
+def _newest(chosen: list[int], masks: Mapping[BuildKey, int], everyone: int) -> tuple[BuildKey, ...]:
+    """Builds for these sets: each the newest that still serves whoever no other one serves."""
+    keys = [max((key for key in masks if masks[key] == mask), key=_newness) for mask in chosen]
+    changed = True
+    while changed:
+        changed = False
+        for place, key in enumerate(keys):
+            others = 0
+            for other in keys[:place] + keys[place + 1 :]:
+                others |= masks[other]
+            needed = everyone & ~others
+            better = max((item for item in masks if needed & masks[item] == needed), key=_newness)
+            if _newness(better) > _newness(key):
+                keys[place], changed = better, True
+    return tuple(sorted(keys, key=_newness, reverse=True))
+
+
+def _newness(key: BuildKey) -> tuple[Version, int, str]:
     return Version(key[0]), len(key[1]), key[1]
+
+
+def _savings(
+    request: Request,
+    kinds: Sequence[Kind],
+    serves: Sequence[frozenset[BuildKey]],
+    groups: Sequence[Group],
+    catalog: Catalog,
+) -> tuple[Saving, ...]:
+    """The driver of a newer toolkit, on the machines of one group or on all, that saves most builds."""
+    parts = [{id(kind) for kind, _ in group.kinds} for group in groups]
+    found = []
+    for floor in catalog.tables.floors:
+        newer = {
+            place: keys
+            for place, kind in enumerate(kinds)
+            if (keys := _with_driver(request, kind, floor.kind, floor.linux, floor.windows, catalog))
+        }
+        options = []
+        for part in [*parts, {id(kind) for kind in kinds}]:
+            updated = [place for place in newer if id(kinds[place]) in part and serves[place]]
+            after = fewest([newer[n] if n in updated else keys for n, keys in enumerate(serves)])
+            names = tuple(name for place in updated for name in kinds[place].names)
+            if updated and len(after.keys) < len(groups):
+                options.append(Saving(floor.linux, names, len(after.keys)))
+        if options:
+            found.append(min(options, key=lambda row: (row.builds, len(row.names))))
+    return tuple(sorted(found, key=lambda row: (row.builds, len(row.names)))[:1])
+
+
+def _with_driver(
+    request: Request, kind: Kind, toolkit: str, linux: str, windows: str, catalog: Catalog
+) -> frozenset[BuildKey]:
+    """What serves machines of a kind with a newer driver; empty where it is no update, or loses a GPU."""
+    row = next((row for row in catalog.tables.kinds if row.kind == toolkit), None)
+    driver = None if row is None or row.vendor is None else kind.machine.driver(row.vendor)
+    have = dotted_or_none(driver.version) if driver is not None else None
+    outside = kind.machine.os == "windows" or "wsl2" in kind.machine.environment
+    wanted = windows if outside else linux
+    if driver is None or have is None or kind.machine.l4t or at_least(have, dotted(wanted)):
+        return frozenset()
+    new = structs.replace(driver, version=wanted, cuda_version=None)
+    drivers = tuple(new if item is driver else item for item in kind.machine.drivers)
+    machine = structs.replace(kind.machine, drivers=drivers)
+    before = plan(request, kind.machine, kind.target, catalog).gpus
+    after = plan(request, machine, kind.target, catalog).gpus
+    if any(old.covered and not now.covered for old, now in zip(before, after, strict=True)):
+        return frozenset()
+    return frozenset(acceptable_builds(request, machine, kind.target, catalog))

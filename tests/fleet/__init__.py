@@ -1,0 +1,1 @@
+"""Inventories, classes of machines, their files, and the inverse plan."""

@@ -1,0 +1,238 @@
+"""`torchinstall fleet`: inventories in; the fewest builds that serve their machines, and their files, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any, ClassVar
+
+import click
+from msgspec import structs
+
+from torchinstall.cli.console import Console, Session
+from torchinstall.cli.plan_text import names_text, package_texts
+from torchinstall.cli.text import fields, heading, wrapped
+from torchinstall.cli.verb import Argument, Verb
+from torchinstall.core.errors import NoCompatibleBuildError, UsageError
+from torchinstall.core.machine import machine_to_json
+from torchinstall.core.plan import Plan, plan_to_json
+from torchinstall.core.request import canonical_name
+from torchinstall.export.containers import IMAGE_LIBC
+from torchinstall.fleet.classes import Class, Fleet, Kind, Saving
+from torchinstall.fleet.inventories import FORMATS, Inventory, read_inventories
+from torchinstall.fleet.nodes import parse_assumed
+from torchinstall.fleet.planning import plan_machines
+from torchinstall.planning.inputs import catalog_of
+from torchinstall.planning.options import PlanOptions
+
+__all__ = ["VERB"]
+
+SCHEMA_VERSION = 1
+
+_SUFFIXES = (".json", ".yaml", ".yml", ".csv", ".tsv", ".prom", ".txt", ".ndjson")
+
+
+class FleetOptions(PlanOptions, frozen=True, kw_only=True):
+    """The options of `fleet`."""
+
+    omit: ClassVar = frozenset(
+        {"dry_run", "upgrade", "machine", "root", "python", "venv", "system", "target_gpu", "target_driver"}
+        | {"target_cuda", "respect_visible_devices", "prefer_gpu"}
+    )
+    words: tuple[str, ...] = ()
+    format: str | None = None
+    assume: tuple[str, ...] = ()
+    json: bool = False
+
+
+def run(session: Session, options: FleetOptions) -> int:
+    """Read, plan, print and write."""
+    console, context = session.console, session.context
+    inventories, reqs = _split(session, options.words)
+    catalog = catalog_of(context)
+    assumed = parse_assumed(options.assume, catalog)
+    inventory = read_inventories(context, inventories, options.format, catalog, assumed, IMAGE_LIBC)
+    machines = [(node.name, node.machine) for node in inventory.nodes if node.machine is not None]
+    options = structs.replace(options, reqs=reqs)
+    if not machines:
+        raise _none(inventory)
+    planned = plan_machines(context, options, machines, detail=console.detail, savings=True)
+    fleet = planned.fleet
+    console.warn_all(planned.warnings)
+    _warn(console, fleet)
+    console.partial = _to_json(fleet, inventory)
+    if not fleet.groups:
+        raise fleet.left_out[0][1].error or _none(inventory)
+    if options.json:
+        console.out_json(console.partial)
+    else:
+        console.out(_text(fleet, inventory))
+    return 0
+
+
+def _split(session: Session, words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Inventories and requirements: what comes first, is a file or is called like one is an inventory."""
+    families = {row.package for row in catalog_of(session.context).families}
+    inventories: list[str] = []
+    reqs: list[str] = []
+    for word in words:
+        named = word == "-" or PurePath(word).suffix.lower() in _SUFFIXES or word.endswith("/")
+        there = canonical_name(word) not in families and session.context.path(word).exists()
+        wheel = word.endswith(".whl")
+        (inventories if not wheel and (not inventories or named or there) else reqs).append(word)
+    if not inventories:
+        raise UsageError(
+            "no-inventory",
+            "no inventory was given",
+            wanted="a file or folder, or - for stdin",
+            found=" ".join(words) or "nothing",
+            hints=("kubectl get nodes -o json | torchinstall fleet -",),
+        )
+    return tuple(inventories), tuple(reqs)
+
+
+def _none(inventory: Inventory) -> NoCompatibleBuildError:
+    reasons = dict.fromkeys(node.unusable or "" for node in inventory.nodes)
+    return NoCompatibleBuildError(
+        "no-usable-node",
+        "nothing can be planned for any of these nodes",
+        wanted="nodes whose GPUs are known",
+        found="; ".join(reasons),
+        hints=("say what is missing: --assume gpu=h100 --assume driver=580",),
+    )
+
+
+def _warn(console: Console, fleet: Fleet) -> None:
+    """Each warning once, with the number of nodes that it is about."""
+    counts: dict[tuple[str, str], int] = {}
+    for kind, made in [pair for group in fleet.groups for pair in group.kinds]:
+        for row in made.warnings:
+            counts[row.slug, row.message] = counts.get((row.slug, row.message), 0) + len(kind.names)
+    for (slug, message), count in counts.items():
+        console.warn(slug, f"{_nodes(count)}: {message}")
+    if fleet.groups and fleet.left_out:
+        console.warn("nodes-left-out", f"no build serves {_nodes(len(fleet.impossible))}; see Left out")
+
+
+def _nodes(count: int) -> str:
+    return f"{count:,} node{'' if count == 1 else 's'}"
+
+
+def _text(fleet: Fleet, inventory: Inventory) -> str:
+    kinds = sum(len(group.kinds) for group in fleet.groups) + len(fleet.left_out)
+    formats = ", ".join(dict.fromkeys(node.format for node in inventory.nodes))
+    rows = [("inventory", f"{_nodes(len(inventory.nodes))} ({formats}), {kinds} kinds of machines")]
+    for row, count in inventory.assumed.items():
+        name, value = ("unknown", row.fact) if row.value is None else ("assumed", f"{row.fact} {row.value}")
+        rows.append((name, f"{value} for {_nodes(count)} ({row.why})"))
+    parts = [fields(rows), _verdict(fleet)]
+    for part in fleet.classes:
+        backend = click.style(part.backend, fg="green", bold=True)
+        said = [("installs", text) for text in package_texts(part.kinds[0][1])]
+        said += [("for", f"{_nodes(len(kind.names))}: {_machine(kind, made)}") for kind, made in part.kinds]
+        said.append(("nodes", names_text(part.names)))
+        parts.append(f"{heading(f'torch {part.torch}, backend {backend}, {part.platform}')}\n{fields(said)}")
+    if left := _left_out(fleet, inventory):
+        said = [(_nodes(len(names)), f"{reason} ({names_text(names)})") for reason, names in left.items()]
+        parts.append(f"{heading('Left out')}\n{fields(said)}")
+    if fleet.savings:
+        saved = "\n".join(wrapped(_saving(row, len(fleet.groups))) for row in fleet.savings)
+        parts.append(f"{heading('What a driver update would save')}\n{saved}")
+    return "\n\n".join(parts)
+
+
+def _verdict(fleet: Fleet) -> str:
+    count, number = len(fleet.groups), sum(len(group.plans) for group in fleet.groups)
+    if count == 1:
+        return f"One build serves {'all ' if not fleet.left_out else ''}{_nodes(number)}."
+    bound = "fewer do not" if fleet.proven else f"at least {fleet.at_least} are needed"
+    return f"{count} builds serve {_nodes(number)}; {bound}."
+
+
+def _saving(row: Saving, before: int) -> str:
+    branch = row.driver.partition(".")[0]
+    return (
+        f"Drivers of {_nodes(len(row.names))} to {row.driver} or newer (R{branch}): {row.builds} "
+        f"build{'' if row.builds == 1 else 's'} instead of {before} ({names_text(row.names)})."
+    )
+
+
+def _machine(kind: Kind, made: Plan) -> str:
+    """`8 x NVIDIA H100 (sm_90), driver 580.95.05`."""
+    counts: dict[str, int] = {}
+    for gpu in made.gpus:
+        text = f"{gpu.name or gpu.vendor} ({gpu.by if gpu.covered else f'not used: {gpu.by}'})"
+        counts[text] = counts.get(text, 0) + 1
+    gpus = ", ".join(f"{count} x {text}" if count > 1 else text for text, count in counts.items())
+    drivers = ", ".join(f"driver {row.version or 'unknown'}" for row in kind.machine.drivers)
+    return ", ".join(filter(None, (gpus or "no GPU", drivers)))
+
+
+def _left_out(fleet: Fleet, inventory: Inventory) -> dict[str, list[str]]:
+    """Reason -> the nodes that it keeps out."""
+    found: dict[str, list[str]] = {}
+    for kind, made in fleet.left_out:
+        found.setdefault(made.error.message if made.error else "no build", []).extend(kind.names)
+    for node in inventory.nodes:
+        if node.unusable is not None:
+            found.setdefault(node.unusable, []).append(node.name)
+    return found
+
+
+def _to_json(fleet: Fleet, inventory: Inventory) -> dict[str, Any]:
+    left = _left_out(fleet, inventory)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "impossible" if not fleet.groups else "partial" if left else "ready",
+        "nodes": len(inventory.nodes),
+        "assumed": [{**structs.asdict(row), "nodes": count} for row, count in inventory.assumed.items()],
+        "classes": [_class_to_json(row) for row in fleet.classes],
+        "builds": len(fleet.groups),
+        "proven": fleet.proven,
+        "at_least": fleet.at_least,
+        "left_out": [{"reason": reason, "nodes": names} for reason, names in left.items()],
+        "savings": [{**structs.asdict(row), "before": len(fleet.groups)} for row in fleet.savings],
+        "error": None,
+    }
+
+
+def _class_to_json(row: Class) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "torch": row.torch,
+        "backend": row.backend,
+        "platform": row.platform,
+        "nodes": list(row.names),
+        "kinds": [
+            {"nodes": list(kind.names), "machine": machine_to_json(kind.machine), "plan": plan_to_json(made)}
+            for kind, made in row.kinds
+        ],
+    }
+
+
+VERB = Verb(
+    "fleet",
+    run,
+    options=FleetOptions,
+    summary="Plan for a fleet: the fewest builds that serve the machines of inventories.",
+    more="INVENTORY is a file or folder, or - for stdin: nodes and resourceslices of kubectl, scontrol show "
+    "node --json, facts of Ansible, nomad node status -json, metrics of a GPU exporter, machine files, or a "
+    "table with named columns. Without REQ: torch and torchvision.",
+    arguments=(
+        Argument(
+            name="words",
+            metavar="INVENTORY... [REQ]...",
+            help="Inventories, then requirements such as torch or 'torch>=2.6'.",
+            many=True,
+        ),
+    ),
+    choices={"format": FORMATS},
+    examples=(
+        ("kubectl get nodes -o json | torchinstall fleet -", "which builds does this cluster need?"),
+        (
+            "torchinstall fleet slurm.json --assume driver=570.124 --assume libc=2.34 torch",
+            "a cluster whose inventory does not name drivers",
+        ),
+        ("torchinstall fleet machines/ torch torchaudio --json", "a folder of machine files, for a script"),
+    ),
+)
