@@ -14,16 +14,18 @@ from msgspec import to_builtins
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import fields, wrapped
 from torchinstall.cli.verb import Verb
-from torchinstall.core.errors import UsageError, VerifyFailedError
+from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailedError
 from torchinstall.core.machine import machine_to_json
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
+from torchinstall.doctor.advice import Here
 from torchinstall.doctor.checks import examine
-from torchinstall.doctor.collect import collect
+from torchinstall.doctor.collect import collect, flags_of
+from torchinstall.doctor.facts import Mentions
 from torchinstall.doctor.model import Diagnosis, Environment
 from torchinstall.doctor.remedies import apply, safe_remedies
-from torchinstall.doctor.symptoms import Match, explain
+from torchinstall.doctor.rules import Match, explain
 from torchinstall.install.verify import report_to_json
-from torchinstall.planning.inputs import catalog_of
+from torchinstall.planning.inputs import catalog_of, collect_inputs
 from torchinstall.planning.options import MachineOptions, PlanOptions
 
 __all__ = ["VERB", "piped"]
@@ -88,11 +90,8 @@ def piped(stream: TextIO) -> str | None:
 
 
 def _explain(session: Session, options: DoctorOptions, text: str) -> int:
-    matches = explain(text, catalog_of(session.context))
-    if options.json:
-        found = envelope("explained" if matches else "unknown", matches=to_builtins(matches))
-        session.console.out_json(found)
-        return 0
+    matches = explain(text, catalog_of(session.context), lambda said: _here(session, options, said))
+    session.console.partial.update(status="explained" if matches else "unknown", matches=to_builtins(matches))
     if not matches:
         raise UsageError(
             "nothing-recognised",
@@ -101,8 +100,23 @@ def _explain(session: Session, options: DoctorOptions, text: str) -> int:
             found=f"{len(text.split())} words" if text.strip() else "nothing",
             hints=("torchinstall doctor examines the environment itself", "paste the whole traceback"),
         )
-    session.console.out("\n\n".join(map(_match_text, matches)))
+    if options.json:
+        session.console.out_json(envelope(**session.console.partial))
+    else:
+        session.console.out("\n\n".join(map(_match_text, matches)))
     return 0
+
+
+def _here(session: Session, options: DoctorOptions, said: Mentions) -> Here | None:
+    """The environment and machine here, if the text names an environment and one can be read here."""
+    if not said.prefixes:
+        return None
+    asked = PlanOptions.of(options)
+    try:
+        inputs = collect_inputs(session.context, asked, purpose="examine", detail=session.console.detail)
+    except TorchInstallError:
+        return None
+    return Here(machine=inputs.machine, target=inputs.target, flags=flags_of(asked))
 
 
 def _fix(session: Session, found: tuple[Diagnosis, ...]) -> bool:

@@ -27,7 +27,7 @@ from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs, collect_inputs
 from torchinstall.planning.options import PlanOptions
 
-__all__ = ["collect", "surroundings"]
+__all__ = ["collect", "flags_of", "surroundings"]
 
 _PLACE_FLAGS = (
     "python", "venv", "system", "backend", "channel", "allow_cpu", "prefer_gpu", "machine", "target_driver",
@@ -66,7 +66,7 @@ def collect(
         catalog=catalog,
         free=_plan(inputs, "torch", upgrade=True),
         decision=read_decision(prefix),
-        flags=_flags(options),
+        flags=flags_of(options),
         python=(sys.executable, "-m", "torchinstall"),
         uv=uv,
     )
@@ -97,7 +97,7 @@ def _promised(seen: Environment, *, described: bool) -> Checklist:
     return structs.replace(promised, device=None) if described else promised
 
 
-def _flags(options: PlanOptions) -> tuple[str, ...]:
+def flags_of(options: PlanOptions) -> tuple[str, ...]:
     """What was typed, as it has to be typed again."""
     words: list[str] = []
     for name in _PLACE_FLAGS:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torchinstall.core.request import Request
+from torchinstall.doctor.advice import Here
 from torchinstall.doctor.model import Diagnosis, Environment
 from torchinstall.doctor.remedies import auto, by_hand, family_requirements, reinstall
-from torchinstall.doctor.symptoms import explain
+from torchinstall.doctor.rules import explain
 from torchinstall.install.record import drift, machine_digest
 from torchinstall.install.verify import Check
 from torchinstall.planner.builds import Build, version_key
@@ -213,12 +214,13 @@ def _moved(seen: Environment) -> bool:
 
 def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
     """A check of verify failed; failures with the same text are one finding, with its cause where known."""
+    here = Here(machine=seen.machine, target=seen.target, flags=seen.flags, certain=True)
     failed: dict[str, Check] = {}
     for check in seen.report.failed if seen.report is not None else ():
         failed.setdefault(check.found, check)
     for check in failed.values():
         evidence = (f"needed: {check.wanted}", f"found: {check.found}")
-        known = explain(f"{check.found}\n{check.detail}", seen.catalog, platform=seen.target.platform)
+        known = explain(f"{check.found}\n{check.detail}", seen.catalog, lambda _: here)
         package = check.name.removeprefix("import-") if check.name.startswith("import-") else "torch"
         yield Diagnosis(
             slug="does-not-compute",
