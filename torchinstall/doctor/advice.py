@@ -23,7 +23,7 @@ from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import Dotted, dotted, version_text
 from torchinstall.doctor.facts import Mentions
 from torchinstall.planner.selection import plan
-from torchinstall.planning.gpus import declared_gpus
+from torchinstall.planning.request import declared_gpus
 
 __all__ = ["Advice", "Here", "Offer", "advise"]
 
