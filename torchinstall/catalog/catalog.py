@@ -51,7 +51,8 @@ class Catalog:
         local: wheels from `--find-links` folders.
         live_hashes: sha256 of wheels seen on live pages or in folders, by file name.
         index_down: the PyTorch index cannot be used, so that only local folders and the default index serve.
-        folders_only: no index at all can be used.
+        folders_only: nothing of the tables counts, because no index can be used, or only a vendor's.
+        vendor: the rows of the vendor's index that builds come from.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class Catalog:
         live_hashes: Mapping[str, str] | None = None,
         index_down: bool = False,
         folders_only: bool = False,
+        vendor: tuple[Advice, ...] = (),
     ) -> None:
         self.tables = tables
         self.index_down = index_down
         self.folders_only = folders_only
+        self.vendor = vendor
         # Derived views, also those of the planner, for the life of a catalog (a catalog never changes).
         self.scratch: dict[tuple[object, ...], Any] = {}
         self.live = dict(live or {})
@@ -89,6 +92,15 @@ class Catalog:
         """The same catalog when nothing but local folders can be used."""
         return self._replaced(live={}, index_down=True, folders_only=True)
 
+    def of_vendor(
+        self,
+        pages: Mapping[PageKey, tuple[Wheels, ...]],
+        hashes: Mapping[str, str],
+        vendor: tuple[Advice, ...],
+    ) -> Catalog:
+        """The same catalog when builds come from these pages of a vendor's index, or from local folders."""
+        return self._replaced(live=pages, live_hashes=hashes, folders_only=True, vendor=vendor)
+
     def _replaced(self, **changes: Any) -> Catalog:
         mine = {
             "live": self.live,
@@ -96,6 +108,7 @@ class Catalog:
             "live_hashes": self._live_hashes,
             "index_down": self.index_down,
             "folders_only": self.folders_only,
+            "vendor": self.vendor,
         }
         return Catalog(self.tables, **{**mine, **changes})
 

@@ -183,6 +183,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
     ),
     "Sources": (
         Flag("index_base", "A mirror of the PyTorch index, or a template with {backend}.", metavar="URL"),
+        _switch("vendor_index", "Take torch from the GPU vendor's own index, where PyTorch has no build."),
         Flag(
             "find_links", "A folder of wheels to choose builds from (repeatable).", "paths", "DIR", short="-f"
         ),

@@ -11,6 +11,7 @@ from torchinstall.cli.text import columns, fields, heading, machine_text
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Candidate, Plan, plan_to_json
+from torchinstall.core.request import extras_text
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.fleet.classes import Fleet
 from torchinstall.install.command import shell
@@ -61,7 +62,7 @@ def package_texts(plan: Plan) -> list[str]:
     """One text a package; those whose version only torch's own metadata names are counted in one."""
     open_ones = [package for package in plan.packages if package.routed and package.version is None]
     texts = [
-        f"{package.name} {package.version or '(uv chooses)'}"
+        f"{package.name}{extras_text(package.extras)} {package.version or '(uv chooses)'}"
         for package in plan.packages
         if package not in open_ones or len(open_ones) == 1
     ]

@@ -38,6 +38,7 @@ class Package(Struct, frozen=True, kw_only=True):
 
     Attributes:
         version: with its local segment; None where uv will choose.
+        extras: that bring the code for a GPU, on an index of a vendor.
         wheel: file name, where known.
         index_url: where it comes from; None: the user's default index.
         routed: it must come from `index_url` (or from `--find-links`) and from nowhere else.
@@ -45,6 +46,7 @@ class Package(Struct, frozen=True, kw_only=True):
 
     name: str
     version: str | None
+    extras: tuple[str, ...] = ()
     wheel: str | None = None
     sha256: str | None = None
     index_url: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +21,7 @@ __all__ = [
     "Requirement",
     "Setting",
     "canonical_name",
+    "extras_text",
     "requirement",
 ]
 
@@ -60,7 +62,7 @@ class Requirement(Struct, frozen=True):
 
     def __str__(self) -> str:
         """As `packaging` writes it."""
-        extras = f"[{','.join(self.extras)}]" if self.extras else ""
+        extras = extras_text(self.extras)
         url = f" @ {self.url}" if self.url else ""
         space = " " if self.url else ""
         marker = f"{space}; {self.marker}" if self.marker else ""
@@ -77,6 +79,12 @@ def _parse(text: str) -> requirements.Requirement:
     from packaging import requirements
 
     return requirements.Requirement(text)
+
+
+def extras_text(extras: Iterable[str]) -> str:
+    """`[device-gfx1151]`, sorted; nothing for none."""
+    names = ",".join(sorted(extras))
+    return f"[{names}]" if names else ""
 
 
 _BARE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")

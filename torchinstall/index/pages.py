@@ -103,7 +103,8 @@ def parse_page(
         url: where the page came from, after redirects; links are resolved against it and must stay on its
             host.
         package: normalised name; files of other packages are omitted.
-        backend: whose directory the page belongs to; files of other directories are omitted.
+        backend: whose directory the page belongs to; files of other directories are omitted. Empty for an
+            index that is not divided by backend: the local version or the URL says what a wheel is for.
         channel: for the rows.
         shared: the package's wheels may lie at the root of the channel for every backend (`triton`).
 
@@ -123,7 +124,8 @@ def parse_page(
         elif name.project == package and not belongs(link.directory, name.local):
             elsewhere += 1
         elif name.project == package:
-            rows.append(name.row(backend, "index", redact(url), "high", channel))
+            own = backend or _vendor_backend(name.local, url)
+            rows.append(name.row(own, "index" if backend else "vendor", redact(url), "high", channel))
             files.setdefault(link.filename, PageFile(link.filename, link.url, link.sha256))
     if skipped:
         notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
@@ -267,6 +269,8 @@ def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, s
         return None
 
     def belongs(directory: str, local: str) -> bool:
+        if not backend:
+            return True
         if directory not in known:
             known[directory] = of_directory(directory)
         verdict = known[directory]
@@ -276,6 +280,13 @@ def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, s
         return verdict
 
     return belongs
+
+
+def _vendor_backend(local: str, url: str) -> str:
+    """`rocm7.13.0a20260401` -> `rocm7.13.0`, else a backend in the path of the page, else nothing."""
+    named = BACKEND_NAME.match(local)
+    segments = urllib.parse.urlsplit(url).path.split("/")
+    return named[0] if named else next((text for text in segments if BACKEND_NAME.fullmatch(text)), "")
 
 
 def _join(base: str, href: str) -> str:

@@ -21,6 +21,7 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE
 __all__ = [
     "BACKEND_NAME",
     "DEFAULT_INDEX_BASE",
+    "LINKS",
     "Origin",
     "PyTorchIndex",
     "check_secure",
@@ -36,6 +37,9 @@ __all__ = [
 
 BACKEND_NAME = re.compile(r"cu\d{2,}|rocm\d+(?:\.\d+)+|cpu|xpu")
 """The names of directories that hold builds; `backend_kinds.json` says what each one means."""
+
+LINKS = "#links"
+"""Ends the URL of one page with every file, in place of a page for each package."""
 
 _OFFICIAL_HOSTS = frozenset(
     {"download.pytorch.org", "download-r2.pytorch.org", "d21usjoq99fcb9.cloudfront.net"}
@@ -157,7 +161,8 @@ def index_url(index_base: str, channel: str, backend: str) -> str:
 
     Args:
         index_base: `https://host/whl`, to which `/nightly` or `/test` and the backend are added, or a
-            template with `{backend}`, and with `{channel}` where it serves more than the stable one (for
+            template with `{backend}`, a flat one with `/{package}` at its end, the URL of one page with every
+            file and `#links` at its end; with `{channel}` where it serves more than the stable one (for
             `stable` that segment is omitted).
         channel: `stable`, `test`, `nightly`.
         backend: `cu128`.
@@ -165,8 +170,12 @@ def index_url(index_base: str, channel: str, backend: str) -> str:
     Raises:
         UsageError: not an http(s) URL, or a template that lacks what is needed.
     """
-    _check_name(backend)
     base = _checked_base(index_base)
+    if base.endswith(LINKS):
+        return base
+    if base.endswith("/{package}"):
+        return base.removesuffix("/{package}")
+    _check_name(backend)
     if "{" not in base:
         return f"{root_url(base, channel)}/{backend}"
     if "{backend}" not in base:
@@ -195,7 +204,7 @@ def index_url(index_base: str, channel: str, backend: str) -> str:
 def root_url(index_base: str, channel: str) -> str | None:
     """The page that lists the backends of a channel, without a slash; None for a template, which has none."""
     base = _checked_base(index_base)
-    if "{" in base:
+    if "{" in base or base.endswith(LINKS):
         return None
     return base if channel == "stable" else f"{base}/{channel}"
 
@@ -203,15 +212,17 @@ def root_url(index_base: str, channel: str) -> str | None:
 def page_url(index_base: str, channel: str, backend: str, package: str) -> str:
     """The page of one package."""
     _check_name(package)
-    return f"{index_url(index_base, channel, backend)}/{package}/"
+    url = index_url(index_base, channel, backend)
+    return url.removesuffix(LINKS) if url.endswith(LINKS) else f"{url}/{package}/"
 
 
 def _checked_base(index_base: str) -> str:
     base = index_base.strip().rstrip("/")
-    unknown = [name for name in _PLACEHOLDER.findall(base) if name not in ("backend", "channel")]
+    unknown = [name for name in _PLACEHOLDER.findall(base) if name not in ("backend", "channel", "package")]
+    unknown += ["package"] if "{package}" in base.removesuffix("/{package}") else []
     try:
-        origin_of(base.replace("{backend}", "x").replace("{channel}", "x"))
-        parts = urllib.parse.urlsplit(base)
+        origin_of(_PLACEHOLDER.sub("x", base))
+        parts = urllib.parse.urlsplit(base.removesuffix(LINKS))
         wrong = bool(parts.query or parts.fragment or unknown or re.search(r"\s", base))
     except ValueError:
         wrong = True

@@ -18,8 +18,9 @@ from msgspec import structs
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import is_url, redact
 from torchinstall.core.plan import Package, Plan
-from torchinstall.core.request import Requirement, canonical_name, requirement
+from torchinstall.core.request import Requirement, canonical_name, extras_text, requirement
 from torchinstall.core.target import Installed
+from torchinstall.index.urls import LINKS
 from torchinstall.install.uv import UNDOES_SOURCES
 
 __all__ = ["PROJECT_FILE", "check_uv_args", "command", "project_text", "shell"]
@@ -149,8 +150,8 @@ def _routed(plan: Plan) -> list[Package]:
 
 
 def _is_folder(source: str, plan: Plan) -> bool:
-    """Whether it is a folder of wheels and not an index with a page for each package."""
-    return not is_url(source) or source in plan.find_links
+    """Whether it is a folder (or a page) of wheels and not an index with a page for each package."""
+    return not is_url(source) or source in plan.find_links or source.endswith(LINKS)
 
 
 def _indexes(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
@@ -182,8 +183,13 @@ def project_text(plan: Plan) -> str:
     lines.append("]")
     folders = {_absolute(folder) for folder in plan.find_links}
     for place, name in names.items():
-        lines += ["", "[[tool.uv.index]]", f"name = {_toml(name)}", f"url = {_toml(place)}"]
-        lines += ['format = "flat"'] if place in folders or not is_url(place) else []
+        lines += [
+            "",
+            "[[tool.uv.index]]",
+            f"name = {_toml(name)}",
+            f"url = {_toml(place.removesuffix(LINKS))}",
+        ]
+        lines += ['format = "flat"'] if place in folders or _is_folder(place, plan) else []
         lines.append("explicit = true")
     if index_of:
         lines += ["", "[tool.uv.sources]"]
@@ -211,8 +217,9 @@ def _dependencies(plan: Plan) -> list[str]:
 def _pin(package: Package, asked: Requirement | None) -> str:
     """`torch[opt]==2.9.1+cu128 ; marker`: extras and marker as asked, the version as planned."""
     name, marker, specifier = package.name, "", ""
+    extras = {*package.extras, *(asked.extras if asked is not None else ())}
+    name += extras_text(extras)
     if asked is not None:
-        name += f"[{','.join(asked.extras)}]" if asked.extras else ""
         marker = f" ; {asked.marker}" if asked.marker else ""
         specifier = asked.specifier
     return name + (f"=={package.version}" if package.version is not None else specifier) + marker

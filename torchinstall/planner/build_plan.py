@@ -85,12 +85,14 @@ def _package(pick: Pick, url: str, situation: Situation) -> Package:
         return Package(name=pick.package, version=pick.version, index_url=index, routed=pick.routed)
     tags = sorted(python_tags(situation.target.abi) & rows.tags)
     wheel = rows.filename(next((tag for tag in tags if tag.startswith("cp")), tags[0]))
+    extras = (extra for row in situation.vendor_rows for extra in row.extras_of(pick.package))
     return Package(
         name=pick.package,
         version=rows.full_version,
+        extras=tuple(dict.fromkeys(extras)) if rows.origin == "vendor" else (),
         wheel=wheel,
         sha256=situation.catalog.sha256(rows, wheel),
-        index_url=url if rows.origin == "index" else None,
+        index_url=url if rows.origin in ("index", "vendor") else None,
         routed=rows.origin != "default",
     )
 

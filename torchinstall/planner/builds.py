@@ -83,7 +83,7 @@ def builds(catalog: Catalog, target: Target, channel: str) -> tuple[Build, ...]:
 
 
 def _is_source(row: Wheels, catalog: Catalog, target: Target, channel: str) -> bool:
-    if row.origin == "find-links":
+    if row.origin in ("find-links", "vendor"):
         return True
     if row.channel != channel:
         return False
@@ -258,6 +258,10 @@ def _pairing(family: Family, build: Build, catalog: Catalog) -> _Pairing:
 
 def _runtime(build: Build, torch: Wheels, situation: Situation) -> list[Pick]:
     """Packages that torch depends on and that only the PyTorch index has: they must be routed too."""
+    if torch.origin == "vendor":
+        names = (name for row in situation.vendor_rows for name in row.runtime())
+        there = (name for name in dict.fromkeys(names) if situation.catalog.live.get((name, "")))
+        return [Pick(name, None, asked=False, routed=True) for name in there]
     if torch.origin not in ("index", "find-links"):
         return []
     catalog, backend = situation.catalog, build.backend

@@ -77,6 +77,11 @@ def _cover_gpus(backend: BackendInfo, code: Code | None, situation: Situation) -
 def cover_gpu(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situation) -> Coverage:
     """Whether a build of `backend` with this code runs on a GPU of the backend's vendor."""
     strategy = backend.kind.strategy
+    for row in situation.served_by(gpu):
+        if row in situation.catalog.vendor:
+            return Coverage(
+                gpu, row.match, assumed=None if row.confidence == "high" else f"a guess ({row.text})"
+            )
     if strategy == "device":
         return _by_device(backend, gpu, situation)
     if strategy == "none":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import BackendInfo, Wheels
+from torchinstall.catalog.model import Advice, BackendInfo, Wheels
 from torchinstall.core.machine import VENDOR_NAMES, Driver, Finding, Gpu, Machine, Vendor, capability
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, Requirement, canonical_name
@@ -91,6 +91,19 @@ class Situation(Struct, frozen=True, kw_only=True):
         """GPUs with memory of their own; all of them where there is none (Jetson, laptops' only GPU)."""
         own = tuple(gpu for gpu in self.gpus if gpu.integrated is not True)
         return own or self.gpus
+
+    def served_by(self, gpu: Gpu) -> tuple[Advice, ...]:
+        """The vendor's indexes that have builds for a GPU."""
+        keys = [gpu.gfx_target] if gpu.gfx_target else []
+        if self.tegra and self.machine.l4t:
+            keys.append("l4t" + self.machine.l4t.split(".")[0])
+        return tuple(row for key in keys for row in self.catalog.advice(gpu.vendor, key, self.target.os))
+
+    @property
+    def vendor_rows(self) -> tuple[Advice, ...]:
+        """What is known of the GPUs here on the vendor's index that builds come from."""
+        served = [row for gpu in self.gpus for row in self.served_by(gpu)]
+        return tuple(row for row in self.catalog.vendor if row in served)
 
     @property
     def names_build(self) -> bool:

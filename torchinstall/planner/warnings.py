@@ -161,12 +161,9 @@ def _driver_notes(chosen: EvaluatedBuild) -> Iterator[Message]:
 def vendor_indexes(situation: Situation) -> Iterator[Message]:
     """Indexes of vendors that serve a GPU which PyTorch's own index does not."""
     for gpu in situation.gpus:
-        keys = [gpu.gfx_target] if gpu.gfx_target else []
-        if situation.tegra and situation.machine.l4t:
-            keys.append("l4t" + situation.machine.l4t.split(".")[0])
-        for key in keys:
-            for row in situation.catalog.advice(gpu.vendor, key, situation.target.os):
-                yield Message("vendor-index", f"{row.text}: --index-base {row.url}")
+        for row in situation.served_by(gpu):
+            if row not in situation.catalog.vendor:
+                yield Message("vendor-index", f"{row.text}; to install from {row.url} add --vendor-index")
 
 
 def _no_gpu(situation: Situation) -> Iterator[Message]:

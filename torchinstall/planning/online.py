@@ -23,9 +23,11 @@ from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs
 from torchinstall.planning.options import PlanOptions
 from torchinstall.planning.request import index_base_of
+from torchinstall.planning.vendor_index import flat_template, named_vendor, vendor_plan
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
+    from torchinstall.catalog.model import Advice
     from torchinstall.catalog.tables import PageKey
     from torchinstall.index.fetch import LiveResult
 
@@ -67,6 +69,50 @@ def online_plan(
         CatalogError: the index is needed and did not answer.
         UsageError: its URL or a proxy setting is wrong.
     """
+
+    def of_vendor(rows: tuple[Advice, ...], template: str) -> tuple[Plan, Catalog] | None:
+        def read(keys: tuple[PageKey, ...], base: str) -> LiveResult:
+            return read_pages(keys, inputs.catalog, context, options, index_base=base)
+
+        return vendor_plan(inputs, rows, template, context, read)
+
+    base = inputs.request.index_base
+    chosen = named_vendor(inputs, base, asked=options.vendor_index)
+    made = None if chosen is None else of_vendor(*chosen)
+    if made is not None:
+        return (*made, False)
+    try:
+        return _of_backends(inputs, options, context, must_reach=must_reach, detail=detail)
+    except _NoBackendError as none:
+        # It has no backend's page of torch: it may be an index that is not divided by backend.
+        flat = flat_template(base)
+        made = None if flat is None else of_vendor((), flat)
+        if made is not None:
+            return (*made, False)
+        return none.otherwise()
+
+
+class _NoBackendError(Exception):
+    """The index answered, and has no page of torch for any backend; `otherwise` plans without it."""
+
+    def __init__(self, otherwise: Callable[[], tuple[Plan, Catalog, bool]]) -> None:
+        super().__init__()
+        self.otherwise = otherwise
+
+
+def _of_backends(
+    inputs: Inputs,
+    options: PlanOptions,
+    context: Context,
+    *,
+    must_reach: bool,
+    detail: Callable[[str], None],
+) -> tuple[Plan, Catalog, bool]:
+    """As `online_plan`, from an index that is divided by backend.
+
+    Raises:
+        _NoBackendError: it has no page of torch.
+    """
     request, catalog = inputs.request, inputs.catalog
 
     def decide(known: Catalog) -> Plan:
@@ -101,17 +147,24 @@ def online_plan(
         reading.read(keys, decide)
     if reading.failure is None:
         return _warned(reading.plan, reading.warnings), reading.catalog, False
-    if not must_reach:
-        note = Message(reading.failure.slug, reading.failure.message)
-        return _warned(tables, reading.warnings or [note]), catalog, True
-    without = catalog.without_index()
-    made = decide(without)
-    # It must use the same GPUs, and come from the user's own folders or be the backend that was named.
-    local = all(package.routed and package.index_url is None for package in made.packages if package.version)
-    same = [gpu.covered for gpu in made.gpus] == [gpu.covered for gpu in tables.gpus]
-    if made.error is not None or not same or not (local or request.backend != "auto"):
-        raise reading.failure
-    return _warned(made, reading.warnings), without, False
+    failure = reading.failure
+
+    def otherwise() -> tuple[Plan, Catalog, bool]:
+        if not must_reach:
+            note = Message(failure.slug, failure.message)
+            return _warned(tables, reading.warnings or [note]), catalog, True
+        without = catalog.without_index()
+        made = decide(without)
+        # It must use the same GPUs, and come from the user's own folders or be the backend that was named.
+        local = all(item.routed and item.index_url is None for item in made.packages if item.version)
+        same = [gpu.covered for gpu in made.gpus] == [gpu.covered for gpu in tables.gpus]
+        if made.error is not None or not same or not (local or request.backend != "auto"):
+            raise failure
+        return _warned(made, reading.warnings), without, False
+
+    if failure.slug in NOT_THERE:
+        raise _NoBackendError(otherwise)
+    return otherwise()
 
 
 class _Reading:
@@ -205,6 +258,7 @@ def read_pages(
     options: PlanOptions,
     *,
     discover: bool = False,
+    index_base: str | None = None,
 ) -> LiveResult:
     """Read pages of the index, as this run may.
 
@@ -214,6 +268,7 @@ def read_pages(
         context: clock, environment and cache folder.
         options: where the index is and how it may be asked.
         discover: ask which backends there are, too.
+        index_base: another index than that of the options.
 
     Raises:
         UsageError: the base of the index is no URL.
@@ -221,7 +276,7 @@ def read_pages(
     from torchinstall.index.fetch import LiveOptions, fetch_pages  # a plan from the tables needs neither
 
     live = LiveOptions(
-        index_base=index_base_of(options),
+        index_base=index_base or index_base_of(options),
         channel=options.channel,
         cache_dir=default_cache_dir(context.env, sys.platform),
         env=context.env,

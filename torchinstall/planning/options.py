@@ -76,6 +76,7 @@ class PlanOptions(MachineOptions, frozen=True, kw_only=True):
     python_version: str | None = None
     channel: Channel = "stable"
     index_base: str = DEFAULT_INDEX_BASE
+    vendor_index: bool = False
     find_links: tuple[str, ...] = ()
     offline: bool = False
     refresh: bool = False
