@@ -14,10 +14,12 @@ import pytest
 
 from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
+from torchinstall.project.choices import choices
 from torchinstall.project.configure import Configured, configure_texts
 from torchinstall.project.files import loads
-from torchinstall.project.migrate import Legacy, recognise
+from torchinstall.project.migrate import Legacy
 from torchinstall.project.model import Layout
+from torchinstall.project.platforms import PLATFORMS
 from torchinstall.project.pyproject import ProjectView, project_view
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -31,10 +33,17 @@ def case_of(name: str) -> tuple[str, dict[str, Any]]:
     )
 
 
-def layout_of(case: dict[str, Any], legacy: Legacy) -> Layout:
+def pinned(text: str) -> tuple[tuple[str, str], ...]:
+    """What the choices of a file ask for on each platform."""
+    found = choices(project_view(text), small_catalog())
+    on = {item: row.backend for row in found if row.package == "torch" for item in row.platforms}
+    return tuple((item, on[item]) for item in PLATFORMS[:3] if item in on)
+
+
+def layout_of(case: dict[str, Any], text: str) -> Layout:
     wanted: dict[str, Any] = dict(case["layout"])
     on = tuple(tuple(pair) for pair in wanted.pop("on", ())) or (
-        legacy.backends if wanted["name"] == "markers" else ()
+        pinned(text) if wanted["name"] == "markers" else ()
     )
     backends = tuple(wanted.pop("backends", ())) or tuple(dict.fromkeys(backend for _, backend in on))
     caps = tuple(tuple(pair) for pair in wanted.pop("caps", ()))
@@ -46,7 +55,7 @@ def layout_of(case: dict[str, Any], legacy: Legacy) -> Layout:
 
 def configure(text: str, case: dict[str, Any]) -> Configured:
     def make(_view: ProjectView, legacy: Legacy) -> Layout:
-        return layout_of(case, legacy)
+        return layout_of(case, text)
 
     return configure_texts(
         {Path("pyproject.toml"): text}, make, small_catalog(), migrate=case.get("migrate", False)
@@ -80,7 +89,7 @@ def test_twice_is_once(name: str) -> None:
     after = (GOLDEN / name / "after.toml").read_bytes().decode()
     before, _ = case_of(name)
     if case["layout"]["name"] == "markers" and "on" not in case["layout"]:
-        case["layout"]["on"] = recognise(project_view(before), small_catalog()).backends
+        case["layout"]["on"] = pinned(before)
     assert configure(after, case).text == after
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,23 @@ from packaging.utils import InvalidName, canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.projecting import ProjectOptions, open_project, project_plan
+from torchinstall.cli.projecting import Project, ProjectOptions, open_project, project_plan
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
+from torchinstall.index.cache import default_cache_dir
 from torchinstall.planning.inputs import catalog_of
-from torchinstall.project.configure import Configured, LayoutOf, Locker, configure
-from torchinstall.project.files import unified_diff
-from torchinstall.project.layouts import DEFAULT_INDEX, complete, current_layout
+from torchinstall.project.configure import Configured, LayoutOf, Locker, configure, unconfigure
+from torchinstall.project.files import read_text, unified_diff
+from torchinstall.project.layouts import DEFAULT_INDEX, change, complete, current_layout
 from torchinstall.project.lock import Build, lock_project
 from torchinstall.project.migrate import Legacy
 from torchinstall.project.model import ALWAYS, Layout, LayoutName
 from torchinstall.project.platforms import PLATFORMS
-from torchinstall.project.pyproject import ProjectView
+from torchinstall.project.pyproject import ProjectView, project_view
+from torchinstall.project.script import configure_script, metadata
+from torchinstall.project.undo import Memory
 
 __all__ = ["VERB", "parse_on"]
 
@@ -37,10 +41,13 @@ class ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
     reqs: tuple[str, ...] = ()
     layout: LayoutName | None = None
     with_: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     on: tuple[str, ...] = ()
     default_backend: str | None = None
     require_platform: tuple[str, ...] = ()
     migrate: bool = False
+    remove: bool = False
+    script: str | None = None
     lock: bool = True
     channel: Channel = "stable"
     index_base: str = DEFAULT_INDEX_BASE
@@ -51,8 +58,19 @@ class ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
 
 def run(session: Session, options: ConfigureOptions) -> int:
     """Plan, edit, lock, check; stdout says what each platform gets, or shows the diff."""
-    project = open_project(session.context, options.project, options.python_version)
-    requirements = _requirements(project.view, catalog_of(session.context))
+    if options.script is not None:
+        return _script(session, options, options.script)
+    context = session.context
+    project = open_project(context, options.project, options.python_version)
+    cache = default_cache_dir(context.env, sys.platform)
+    memory = Memory(cache / "projects" if cache is not None else None)
+    lock = _locker(session, options) if options.lock and not options.dry_run else None
+    if options.remove:
+        catalog = catalog_of(context)
+        removed = unconfigure(project.folder, catalog, dry_run=options.dry_run, lock=lock, memory=memory)
+        _report(session, options, removed, None, project.folder)
+        return 0
+    requirements = _requirements(project.view, catalog_of(context))
     prepared = project_plan(session, options, project, requirements)
     done = configure(
         project.folder,
@@ -60,9 +78,31 @@ def run(session: Session, options: ConfigureOptions) -> int:
         prepared.catalog,
         migrate=options.migrate,
         dry_run=options.dry_run,
-        lock=_locker(session, options) if options.lock and not options.dry_run else None,
+        lock=lock,
+        index_base=options.index_base,
+        memory=memory,
     )
     _report(session, options, done, prepared.plan, project.folder)
+    return 0
+
+
+def _script(session: Session, options: ConfigureOptions, name: str) -> int:
+    context = session.context
+    path = context.path(name)
+    view = project_view(metadata(read_text(path)))
+    python = options.python_version or next(iter(view.pythons), context.python_version)
+    project = Project(path.parent, view, python)
+    prepared = project_plan(session, options, project, _requirements(view, catalog_of(context)))
+    done = configure_script(
+        path,
+        _layout_of(options, prepared.plan, prepared.catalog),
+        prepared.catalog,
+        python=python,
+        dry_run=options.dry_run,
+        lock=_locker(session, options, path) if options.lock and not options.dry_run else None,
+        index_base=options.index_base,
+    )
+    _report(session, options, done, prepared.plan, path.parent)
     return 0
 
 
@@ -93,20 +133,25 @@ def _layout_of(options: ConfigureOptions, plan: Plan, catalog: Catalog) -> Layou
         index_base=options.index_base,
     )
     named = options.layout is not None or options.is_set("backend")
+    changes = named or bool(options.with_ or options.without or options.on or options.default_backend)
+    planned = (plan.backend,) if options.is_set("backend") and plan.backend else ()
 
     def make(view: ProjectView, legacy: Legacy) -> Layout:
         current = current_layout(view, catalog)
-        name, backends, on, default = options.layout, asked.backends, asked.on, asked.default
-        if not named and current is not None:
-            name = current.name
-            backends, on = backends or current.backends, on or current.on
-            default = default or current.default
-        elif not (named or backends):
-            on = on or legacy.backends
-        if name is None:
-            name = "markers" if on else "groups" if len(backends) > 1 else "this-machine"
-        layout = structs.replace(asked, name=name, backends=backends, on=on, default=default)
-        return complete(layout, plan, catalog)
+        if not changes:
+            legacy.accept(chosen=False)
+        if current is None:
+            if options.without:
+                change(Layout(name="this-machine"), asked, options.without, named=False)
+            name = options.layout or (
+                "markers" if asked.on else "groups" if len(asked.backends) > 1 else "this-machine"
+            )
+            return complete(structs.replace(asked, name=name), plan, catalog)
+        typed = structs.replace(asked, backends=asked.backends or planned)
+        if options.layout == "this-machine" and current.name != "this-machine" and not typed.backends:
+            typed = structs.replace(typed, backends=(plan.backend,) if plan.backend else ())
+        new = change(current, typed, options.without, named=options.layout is not None)
+        return complete(new, plan, catalog)
 
     return make
 
@@ -166,17 +211,20 @@ def _package(name: str) -> str:
         ) from None
 
 
-def _locker(session: Session, options: ConfigureOptions) -> Locker:
+def _locker(session: Session, options: ConfigureOptions, script: Path | None = None) -> Locker:
     uv = session.context.find_uv(session.context.env)
 
     def lock(folder: Path) -> None:
-        session.console.say("uv lock")
-        lock_project(uv.path, folder, session.context.env, offline=options.offline)
+        session.console.say("uv lock" if script is None else f"uv lock --script {script.name}")
+        where = folder if script is None else script.parent
+        lock_project(uv.path, where, session.context.env, offline=options.offline, script=script)
 
     return lock
 
 
-def _report(session: Session, options: ConfigureOptions, done: Configured, plan: Plan, folder: Path) -> None:
+def _report(
+    session: Session, options: ConfigureOptions, done: Configured, plan: Plan | None, folder: Path
+) -> None:
     console = session.console
     for note in done.notes:
         if note.slug in _NEWS:
@@ -196,7 +244,7 @@ def _report(session: Session, options: ConfigureOptions, done: Configured, plan:
                 files=[{"path": name, "diff": diff} for name, diff in diffs.items()],
                 builds=[_build_row(build) for build in done.builds],
                 warnings=[{"slug": note.slug, "message": note.message} for note in done.notes],
-                planned=plan.backend,
+                planned=plan.backend if plan is not None else None,
             )
         )
     elif options.dry_run:

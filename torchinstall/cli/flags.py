@@ -88,6 +88,13 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             config=False,
         ),
         Flag(
+            "without",
+            "Take this backend out of the project (repeatable).",
+            "texts",
+            "BACKEND",
+            config=False,
+        ),
+        Flag(
             "on",
             "Layout markers: the backend of one platform, or default (repeatable).",
             "texts",
@@ -114,6 +121,12 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             "project",
             "The project's folder (default: the nearest one with a pyproject.toml).",
             metavar="DIR",
+            config=False,
+        ),
+        Flag(
+            "script",
+            "A script with inline metadata (PEP 723) instead of a project.",
+            metavar="FILE",
             config=False,
         ),
         Flag("python", "The interpreter or environment to install into.", metavar="PATH|3.12", short="-p"),
@@ -202,6 +215,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             "First rewrite pins by local version, find-links, Rye, Poetry and PDM tables.",
             config=False,
         ),
+        _switch("remove", "Take out what configure wrote.", config=False),
         _switch(
             "lock",
             "Run uv lock afterwards and check every platform (default: yes).",

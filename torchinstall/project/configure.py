@@ -9,18 +9,30 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailedError
 from torchinstall.core.messages import Message
+from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.project.checks import check_uv
 from torchinstall.project.edit import edit_text, write_entries
 from torchinstall.project.entries import project_entries
 from torchinstall.project.files import read_text, write_atomically
+from torchinstall.project.layouts import current_layout
 from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
-from torchinstall.project.migrate import Legacy, migrate_text, recognise
+from torchinstall.project.migrate import Legacy, Migrated, migrate_text, recognise
 from torchinstall.project.model import Entries, Layout
 from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
+from torchinstall.project.undo import Memory, strip
 
-__all__ = ["Configured", "FileEdit", "LayoutOf", "Locker", "configure", "configure_texts"]
+__all__ = [
+    "Configured",
+    "FileEdit",
+    "LayoutOf",
+    "Locker",
+    "configure",
+    "configure_texts",
+    "restored_on_error",
+    "unconfigure",
+]
 
 Locker = Callable[[Path], None]
 """Locks the project in a folder, or raises."""
@@ -74,6 +86,8 @@ def configure(
     migrate: bool = False,
     dry_run: bool = False,
     lock: Locker | None = None,
+    index_base: str = DEFAULT_INDEX_BASE,
+    memory: Memory = Memory(),  # noqa: B008  # a frozen value
 ) -> Configured:
     """Write a layout into a project and check what uv makes of it.
 
@@ -84,6 +98,8 @@ def configure(
         migrate: rewrite older ways first.
         dry_run: change nothing.
         lock: runs `uv lock`; None: do not lock.
+        index_base: for pins that name a build and no index.
+        memory: of what the files were before configure wrote into them.
 
     Raises:
         UsageError: no project, not TOML, or something in it stands in the way.
@@ -96,20 +112,24 @@ def configure(
     texts = {path: read_text(path) for path in paths}
     lockfile = root / "uv.lock"
     known = _transitive(lockfile, texts[path], catalog)
+    bases = {path: base for path in paths if (base := memory.before(path, texts[path])) is not None}
+    split = False
 
     def edited() -> Configured:
         def wider(view: ProjectView, legacy: Legacy) -> Layout:
             layout = layout_of(view, legacy)
-            return structs.replace(layout, packages=tuple(dict.fromkeys((*layout.packages, *sorted(known)))))
+            packages = tuple(dict.fromkeys((*layout.packages, *sorted(known))))
+            return structs.replace(layout, packages=packages, split=layout.split or split)
 
-        return configure_texts(texts, wider, catalog, migrate=migrate)
+        return configure_texts(texts, wider, catalog, migrate=migrate, index_base=index_base, bases=bases)
 
     plan = edited()
     if dry_run:
         return plan
-    with _restored_on_error(plan, lockfile):
+    with restored_on_error(plan, lockfile):
         _write(plan)
         if lock is None:
+            _remember(plan, bases, memory)
             return plan
         for _ in range(_ROUNDS):
             lock(directory)
@@ -119,11 +139,84 @@ def configure(
             known |= missing
             plan = edited()
             _write(plan)
-        return _verified(plan, lockfile, catalog)
+        try:
+            plan = _verified(plan, lockfile, catalog)
+        except VerifyFailedError:
+            split = True  # uv may let the index of an extra leak to other platforms: resolve them apart
+            apart = edited()
+            if apart.text == plan.text:
+                raise
+            plan = apart
+            _write(plan)
+            lock(directory)
+            plan = _verified(plan, lockfile, catalog)
+        _remember(plan, bases, memory)
+        return plan
+
+
+def unconfigure(
+    directory: Path,
+    catalog: Catalog,
+    *,
+    dry_run: bool = False,
+    lock: Locker | None = None,
+    memory: Memory = Memory(),  # noqa: B008  # a frozen value
+) -> Configured:
+    """Take out what `configure` wrote; where nothing is remembered, whatever chooses a build.
+
+    Raises:
+        UsageError: `nothing-to-remove`, or no project.
+        InstallFailedError: uv cannot resolve what is left; the files are as they were.
+    """
+    path, root = directory / "pyproject.toml", workspace_root(directory)
+    paths = [path] if root == directory.resolve() else [path, root / "pyproject.toml"]
+    texts = {path: read_text(path) for path in paths}
+    current = current_layout(project_view(texts[path]), catalog)
+    notes: tuple[Message, ...] = ()
+    bases = {path: base for path in paths if (base := memory.before(path, texts[path])) is not None}
+    if path not in bases:
+        if current is None:
+            raise UsageError(
+                "nothing-to-remove",
+                "nothing in this project chooses a build of torch",
+                wanted="entries that configure wrote",
+                found="no source of torch from a PyTorch index",
+                hints=("torchinstall configure --dry-run shows what it would write",),
+            )
+        done = strip(texts[path], current.kept, catalog)
+        kept = Message(
+            slug="not-remembered",
+            message="what configure wrote here is not remembered on this machine, so what chooses a build "
+            "was taken out, and the requirements in project.dependencies stay",
+        )
+        bases[path], notes = done.text, (*done.notes, kept)
+    edits = tuple(FileEdit(item, text, bases.get(item, text)) for item, text in texts.items())
+    plan = Configured(edits=edits, layout=Layout(name="this-machine"), entries=Entries(), notes=notes)
+    if dry_run:
+        return plan
+    with restored_on_error(plan, root / "uv.lock"):
+        _write(plan)
+        if lock is not None:
+            lock(directory)
+    for edit in plan.edits:
+        memory.keep(edit.path, edit.after, edit.after)
+    return plan
+
+
+def _remember(plan: Configured, bases: Mapping[Path, str], memory: Memory) -> None:
+    for edit in plan.edits:
+        if edit.before != edit.after:
+            memory.keep(edit.path, bases.get(edit.path, edit.before), edit.after)
 
 
 def configure_texts(
-    texts: Mapping[Path, str], layout_of: LayoutOf, catalog: Catalog, *, migrate: bool = False
+    texts: Mapping[Path, str],
+    layout_of: LayoutOf,
+    catalog: Catalog,
+    *,
+    migrate: bool = False,
+    index_base: str = DEFAULT_INDEX_BASE,
+    bases: Mapping[Path, str] | None = None,
 ) -> Configured:
     """Write a layout into the text of a project file. Pure.
 
@@ -133,6 +226,8 @@ def configure_texts(
         layout_of: the layout for what the file says.
         catalog: what is published.
         migrate: rewrite older ways first.
+        index_base: for pins that name a build and no index.
+        bases: the files without what configure wrote before, where that is remembered.
 
     Raises:
         UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.
@@ -141,13 +236,18 @@ def configure_texts(
     (path, text), *above = texts.items()
     before = text
     legacy = recognise(project_view(text), catalog)
-    if migrate:
-        moved = migrate_text(text, catalog)
-        text, notes = moved.text, moved.notes
-    else:
-        notes = legacy.accept()
-    view = project_view(text)
-    layout = layout_of(view, legacy)
+    migrated = migrate_text(text, catalog, index_base) if migrate else Migrated(text, text)
+    view = project_view(migrated.text)
+    layout = layout_of(view, Legacy() if migrate else legacy)
+    if migrated.text != migrated.moved and not layout.kept:
+        # Another choice was asked for than the one that was found.
+        view = project_view(migrated.moved)
+        layout = layout_of(view, Legacy())
+    text = migrated.text if layout.kept else migrated.moved
+    notes = migrated.notes if migrate else legacy.accept()
+    if layout.fresh:
+        text, layout, more = _afresh((bases or {}).get(path) or text, layout, catalog)
+        view, notes = project_view(text), (*notes, *more)
     entries = ours = project_entries(layout, view, catalog)
     inherited = tuple(index for _, there in above for index in project_view(there).indexes)
     if above:
@@ -157,10 +257,28 @@ def configure_texts(
     notes = (*notes, *done.notes, *check_uv(project_view(done.text).uv, catalog))
     shared = Entries(environments=entries.environments, required=entries.required)
     for root, there in above:
-        top = edit_text(there, lambda document: write_entries(document, shared, catalog))
+        there_base = (bases or {}).get(root, there) if layout.fresh else there
+        top = edit_text(there_base, lambda document: write_entries(document, shared, catalog))
         edits.append(FileEdit(root, there, top.text))
         notes = (*notes, *top.notes)
     return Configured(edits=tuple(edits), layout=layout, entries=entries, notes=tuple(dict.fromkeys(notes)))
+
+
+def _afresh(text: str, layout: Layout, catalog: Catalog) -> tuple[str, Layout, tuple[Message, ...]]:
+    """A file without the layout that it has; what it has of the wanted one stays as it is written."""
+    there = current_layout(project_view(text), catalog)
+    if there is None:
+        return text, layout, ()
+    same = there.name == layout.name and layout.name != "markers"
+    kept = tuple(route for route in there.kept if same and route.backend in layout.backends)
+    gone = tuple(route for route in there.kept if route not in kept)
+    done = strip(text, gone, catalog)
+    packages = dict.fromkeys((*layout.packages, *(name for name, _ in done.wording)))
+    layout = structs.replace(layout, kept=kept, wording=done.wording, packages=tuple(packages))
+    if kept:
+        new = set(layout.backends) - {route.backend for route in kept}
+        layout = structs.replace(layout, required=(), split=bool(new))
+    return done.text, layout, done.notes
 
 
 def _transitive(lockfile: Path, text: str, catalog: Catalog) -> set[str]:
@@ -188,7 +306,7 @@ def _write(plan: Configured) -> None:
 
 
 @contextlib.contextmanager
-def _restored_on_error(plan: Configured, lockfile: Path) -> Iterator[None]:
+def restored_on_error(plan: Configured, lockfile: Path) -> Iterator[None]:
     """Put the files and the lock back as they were where anything goes wrong, Ctrl-C included."""
     lock = lockfile.read_bytes() if lockfile.exists() else None
     try:

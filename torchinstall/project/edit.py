@@ -6,7 +6,8 @@ must be equal, or the edit is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from itertools import combinations
 from typing import Any
 
 import tomlkit
@@ -14,12 +15,12 @@ from msgspec import Struct
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT, InlineTable
+from tomlkit.items import AoT, Array, InlineTable
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
-from torchinstall.index.urls import pytorch_index
+from torchinstall.index.urls import pytorch_index, redact
 from torchinstall.project.files import array, inline, loads, quoted, tidy
 from torchinstall.project.model import ALWAYS, Dependency, Entries, Index, Route, Scope
 from torchinstall.project.platforms import marker_of
@@ -30,7 +31,9 @@ __all__ = [
     "add_table",
     "edit_text",
     "excludes",
+    "prune",
     "requirements_at",
+    "set_rows",
     "table_at",
     "value",
     "write_entries",
@@ -97,6 +100,16 @@ def table_at(document: Any, *path: str) -> Any:
     return here
 
 
+def prune(document: Any, *path: str) -> None:
+    """Remove the table at this path if it is empty, and those above it that become so."""
+    tables = [document]
+    for key in path:
+        tables.append(tables[-1].get(key, {}))
+    for above, key in zip(reversed(tables[:-1]), reversed(path), strict=True):
+        if key in above and isinstance(above[key], MutableMapping) and not len(above[key]):
+            del above[key]
+
+
 def add_table(parent: Any, key: str, row: Mapping[str, Any]) -> None:
     """Append to an array of tables, in whichever of its two spellings the file has it."""
     rows = parent.get(key)
@@ -151,7 +164,7 @@ def write_entries(
     for package, rows in sources.items():
         if view.sources.get(package) != rows:
             table = table_at(document, "tool", "uv", "sources")
-            table[spelled.get(package, package)] = value(array(inline(row) for row in rows))
+            set_rows(table, spelled.get(package, package), rows)
     for url, name in names.items():
         if any(row.name == name for row in (*view.indexes, *inherited)):
             continue
@@ -162,6 +175,20 @@ def write_entries(
         else:
             add_table(uv, "index", {"name": name, "url": url, "explicit": True})
     return tuple(dict.fromkeys(notes))
+
+
+def set_rows(table: Any, key: str, rows: list[dict[str, Any]]) -> None:
+    """Bring a list of inline tables to these rows; comments beside those that stay are kept."""
+    there = table.get(key)
+    if not isinstance(there, Array) or "#" not in there.as_string():
+        table[key] = value(array(inline(row) for row in rows))
+        return
+    for at in reversed(range(len(there))):
+        if there[at].unwrap() not in rows:
+            del there[at]
+    for row in rows:
+        if row not in there.unwrap():
+            there.append(value(inline(row)))
 
 
 def _index_names(routes: tuple[Route, ...], rows: tuple[Index, ...]) -> tuple[dict[str, str], list[Message]]:
@@ -195,31 +222,40 @@ def _merged_sources(
     Raises:
         UsageError: `source-conflict`: the project takes the package from somewhere else on purpose.
     """
-    ours = [_source_row(route, names) for route in routes]
-    pairs = {(names[route.url], route.scope.key) for route in routes}
-    scopes = {key for _, key in pairs}
-    others: list[dict[str, Any]] = []
+    wanted = {(names[route.url], route.scope.key): route.platforms for route in routes}
+    scopes = {key for _, key in wanted}
+    served: dict[tuple[str, tuple[str, str]], frozenset[str]] = {}
+    for row in view.sources.get(package, []):
+        here = str(row.get("index")), scope_in(row).key
+        served[here] = served.get(here, frozenset()) | view.platforms_of(row)
+    right = {key for key, platforms in wanted.items() if served.get(key) == platforms}
+    kept: list[dict[str, Any]] = []
     notes: list[Message] = []
     for row in view.sources.get(package, []):
         url, scope = view.index_url(row), scope_in(row)
-        known = row.get("index") in names.values()
-        if "index" not in row or not (known or pytorch_index(url, catalog.backend)):
-            raise _from_elsewhere(package, row, url)
-        if scope.key in scopes or scope == ALWAYS:
-            if (row["index"], scope.key) not in pairs:
-                text = f"{package} came from the index {row['index']}; that entry is replaced"
-                notes.append(Message(slug="source-replaced", message=text))
+        here = str(row.get("index")), scope.key
+        if here in right:
+            kept.append(row)
+        elif scope.key in scopes or scope == ALWAYS:
+            ours = row.get("index") in names.values() or pytorch_index(url, catalog.backend)
+            if "index" not in row or not ours:
+                raise _from_elsewhere(package, row, url)
+            text = f"{package} came from the index {row['index']}; that entry is replaced"
+            if here in wanted:
+                text = f"{package} came from the index {row['index']} on other platforms; the marker changes"
+            notes.append(Message(slug="source-replaced", message=text))
         elif ALWAYS.key in scopes:
             raise UsageError(
                 "source-conflict",
                 f"{package} is chosen by {scope.kind}s in this project",
                 wanted=f"no [tool.uv.sources] entry of {package} with `{scope.kind} = {scope.name!r}`",
-                found=f"{package} from {row['index']} for {scope.text}",
+                found=f"{package} from {row.get('index')} for {scope.text}",
                 hints=(f"torchinstall configure --layout {scope.kind}s",),
             )
         else:
-            others.append(row)
-    return [*others, *ours], notes
+            kept.append(row)
+    new = [_source_row(route, names) for route in routes if (names[route.url], route.scope.key) not in right]
+    return [*kept, *new], notes
 
 
 def _source_row(route: Route, names: Mapping[str, str]) -> dict[str, Any]:
@@ -233,12 +269,13 @@ def _source_row(route: Route, names: Mapping[str, str]) -> dict[str, Any]:
 def _from_elsewhere(package: str, row: Mapping[str, Any], url: str) -> UsageError:
     what = ", ".join(f"{key} = {value!r}" for key, value in row.items())
     hint = f"remove {package} from [tool.uv.sources], then run configure again"
+    mirror = url and not url.rstrip("/").endswith("/simple")  # that is the page of an ordinary index
     return UsageError(
         "source-conflict",
         f"{package} already comes from somewhere else; configure changes nothing that you wrote",
         wanted=f"no entry for {package} in [tool.uv.sources], or one for an index of PyTorch",
         found=f"{package} = {{ {what} }}",
-        hints=(f"torchinstall configure --index-base {url}", hint) if url else (hint,),
+        hints=(f"torchinstall configure --index-base {redact(url)}", hint) if mirror else (hint,),
     )
 
 
@@ -301,22 +338,30 @@ def _set_uv_lists(document: Any, entries: Entries, view: ProjectView, notes: lis
             uv["required-environments"] = value(array(map(quoted, (*required, *missing))))
 
 
-def _set_conflicts(document: Any, scopes: tuple[Scope, ...], view: ProjectView) -> None:
-    rows = {scope.key: inline({scope.kind: scope.name}) for scope in scopes}
-    if any(rows.keys() <= set(row) for row in view.conflicts):
+def _set_conflicts(document: Any, pairs: tuple[tuple[Scope, Scope], ...], view: ProjectView) -> None:
+    there = {frozenset(pair) for row in view.conflicts for pair in combinations(row, 2)}
+    missing = [pair for pair in pairs if frozenset(scope.key for scope in pair) not in there]
+    scopes = dict.fromkeys(scope for pair in pairs for scope in pair)
+    if not missing:
         return
     uv = table_at(document, "tool", "uv")
+    rows = {scope.key: inline({scope.kind: scope.name}) for scope in scopes}
+    each = len(pairs) == len(rows) * (len(rows) - 1) // 2  # every one of them with every other
     for position, row in enumerate(view.conflicts):
-        if len(row) > 1 and set(row) <= rows.keys():
+        if each and len(row) > 1 and set(row) <= rows.keys():
             for key, text in rows.items():
                 if key not in row:
                     uv["conflicts"][position].append(value(text))
             return
-    group = array(rows.values(), indent="        ").removesuffix("]") + "    ]"
+    sets = [tuple(rows)] if each else [tuple(scope.key for scope in pair) for pair in missing]
+    groups = [
+        array((rows[key] for key in row), indent="        ").removesuffix("]") + "    ]" for row in sets
+    ]
     if view.conflicts:
-        uv["conflicts"].append(value(group))
+        for group in groups:
+            uv["conflicts"].append(value(group))
     else:
-        uv["conflicts"] = value(array([group]))
+        uv["conflicts"] = value(array(groups))
 
 
 def _set_default_groups(document: Any, ours: str, entries: Entries, view: ProjectView) -> None:
@@ -330,7 +375,8 @@ def _set_default_groups(document: Any, ours: str, entries: Entries, view: Projec
             hints=(f"write default-groups as a list that ends with {ours!r}",),
         )
     key = canonicalize_name(ours)
-    rivals = {canonicalize_name(scope.name) for scope in entries.conflicts} - {key}
+    pairs = [{canonicalize_name(scope.name) for scope in pair} for pair in entries.conflicts]
+    rivals = {name for pair in pairs if key in pair for name in pair} - {key}
     wanted = [name for name in view.default_groups if canonicalize_name(name) not in rivals]
     if key not in map(canonicalize_name, wanted):
         wanted.append(ours)

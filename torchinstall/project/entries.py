@@ -14,7 +14,7 @@ from torchinstall.core.messages import Message
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import runtime_entry
 from torchinstall.project.availability import Availability, check_bounds, unrouted
-from torchinstall.project.model import ALWAYS, Dependency, Entries, Layout, Route, Scope
+from torchinstall.project.model import ALWAYS, Dependency, Entries, Layout, Route, Scope, rivals
 from torchinstall.project.platforms import PLATFORMS, marker_of, partition, required_marker
 from torchinstall.project.pyproject import ProjectView
 
@@ -31,7 +31,9 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         NoCompatibleBuildError: the project's own version bounds rule out every build of a backend.
     """
     availability = Availability(catalog, layout.channel, view)
-    routes = tuple(_route(backend, layout, view, availability) for backend in dict.fromkeys(layout.backends))
+    there = {route.backend for route in layout.kept}
+    new = (backend for backend in dict.fromkeys(layout.backends) if backend not in there)
+    routes = (*layout.kept, *(_route(backend, layout, view, availability) for backend in new))
     notes = check_bounds(routes, view, availability)
     sources = {
         package: tuple(
@@ -58,8 +60,9 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         sources=tuple({**sources, **runtime}.items()),
         dependencies=tuple(dict.fromkeys(dependencies)),
         default_group=_default_group(layout, routes, dependencies, view),
-        environments=environments if layout.offers_choice else (),
+        environments=environments if layout.offers_choice and layout.split else (),
         required=tuple(required_marker(item) for item in PLATFORMS if item in (layout.required or ())),
+        conflicts=rivals(routes, layout.kept),
         notes=(*notes, *_unserved(sources, routes)),
     )
 
@@ -158,7 +161,8 @@ def _dependencies(
         if package != "torch":
             asked = package in layout.packages
             low, cap = (_companion_floor(package, low, availability.catalog) if asked else None), None
-        return Dependency(scope=scope, package=package, floor=low, cap=cap)
+        wording = dict(layout.wording).get(package)
+        return Dependency(scope=scope, package=package, floor=low, cap=cap, wording=wording)
 
     if not layout.offers_choice:
         low = _floor(routes, layout, availability)
@@ -174,6 +178,8 @@ def _dependencies(
     for route in routes:
         low, cap = _floor((route,), layout, availability), dict(layout.caps).get(route.backend)
         for package, parts in sources.items():
+            if route in layout.kept and package not in (*layout.packages, *base):
+                continue  # an extra of the project's own lists what it wants
             if package not in base:
                 found.append(dependency(route.scope, package, low, cap))
             elif any(part.scope == route.scope for part in parts):

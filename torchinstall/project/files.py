@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,14 @@ def tidy(before: str, after: str) -> str:
     """Put one blank line around headers that are new, and leave a header's own comment above it."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     added = [False] * len(new)
-    for tag, _, _, start, end in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+    codes = difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes()
+    for tag, first, last, start, end in reversed(codes):
         if tag in ("insert", "replace"):
             added[start:end] = [True] * (end - start)
+        elif tag == "delete" and last < len(old) and _opens(old[last]):
+            # What is gone took the comment of the next header with it.
+            comments = list(takewhile(_is_comment, reversed(old[first:last])))[::-1]
+            new[start:start], added[start:start] = comments, [False] * len(comments)
     new, added = _comments_down(new, added)
     lines: list[str] = []
     for number, line in enumerate(new):
@@ -131,7 +137,7 @@ def tidy(before: str, after: str) -> str:
         if added[number] and not line.strip() and lines and not lines[-1].strip():
             continue
         lines.append(line)
-    while lines and len(lines) > len(old) and not lines[-1].strip():
+    while lines and not lines[-1].strip() and (not old or old[-1].strip()):
         lines.pop()
     return "".join(lines)
 

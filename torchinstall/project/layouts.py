@@ -15,7 +15,7 @@ from torchinstall.project.model import Layout, LayoutName
 from torchinstall.project.platforms import PLATFORMS
 from torchinstall.project.pyproject import ProjectView
 
-__all__ = ["DEFAULT_INDEX", "complete", "current_layout", "plan_caps", "plan_platform"]
+__all__ = ["DEFAULT_INDEX", "change", "complete", "current_layout", "plan_caps", "plan_platform"]
 
 _MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-own-build"})
 """Refusals that a newer torch will repeat on this machine; a lock must not move past them."""
@@ -25,24 +25,24 @@ DEFAULT_INDEX = "default"
 
 
 def current_layout(view: ProjectView, catalog: Catalog) -> Layout | None:
-    """The layout in the file; None where torch comes from no index of PyTorch."""
+    """The layout in the file, all of it kept; None where torch comes from no index of PyTorch."""
     routes = view.torch_routes(catalog)
     if not routes:
         return None
     backends = tuple(dict.fromkeys(route.backend for route in routes))
     kinds = {route.scope.kind for route in routes}
     if "extra" in kinds:
-        return Layout(name="extras", backends=backends)
+        return Layout(name="extras", backends=backends, kept=routes)
     if "group" in kinds:
         defaults = {("group", canonicalize_name(name)) for name in view.default_groups}
         default = next((route.backend for route in routes if route.scope.key in defaults), None)
-        return Layout(name="groups", backends=backends, default=default)
+        return Layout(name="groups", backends=backends, default=default, kept=routes)
     if len(backends) == 1:
-        return Layout(name="this-machine", backends=backends)
+        return Layout(name="this-machine", backends=backends, kept=routes)
     on: dict[str, str] = {}
     for route in routes:
         on = {**dict.fromkeys(route.platforms, route.backend), **on}
-    return Layout(name="markers", backends=backends, on=_in_order(on))
+    return Layout(name="markers", backends=backends, on=_in_order(on), kept=routes)
 
 
 def _in_order(on: dict[str, str]) -> tuple[tuple[str, str], ...]:
@@ -94,23 +94,25 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
     """
     platform = plan_platform(plan)
     planned = None if platform is None or platform.startswith("macos") else plan.backend
-    if not (asked.backends or asked.on) and plan.error is not None:
+    if not (asked.backends or asked.on or asked.kept) and plan.error is not None:
         raise plan.error
     ours = (planned,) if planned else ()
     on, default = asked.on, None
-    required: tuple[str, ...] = PLATFORMS
+    required: tuple[str, ...] = () if asked.kept else PLATFORMS
     if asked.name == "this-machine":
-        backends = asked.backends[:1] or ours
-        required = (platform,) if platform is not None else ()
+        backends = asked.backends if asked.kept else asked.backends[:1] or ours
+        required = (platform,) if platform is not None and not asked.kept else ()
     elif asked.name == "markers":
         base = (asked.backends or ours or (None,))[0]
         there = Availability(catalog, plan.channel).platforms("torch", base) if base else ()
         on = _in_order({**dict.fromkeys(there, str(base)), **dict(asked.on)})
+        on = asked.on if asked.kept else on
         backends = tuple(dict.fromkeys(backend for _, backend in on))
     else:
         backends = asked.backends or tuple(dict.fromkeys(("cpu", *ours)))
-        _check_choice(asked.name, backends)
-        if asked.name == "groups":
+        if not (asked.kept or asked.fresh):
+            _check_choice(asked.name, backends)
+        if asked.name == "groups" and (asked.default or not asked.kept):
             default = _default_backend(asked.default, planned, backends)
     return structs.replace(
         asked,
@@ -120,9 +122,68 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
         packages=tuple(dict.fromkeys(("torch", *asked.packages))),
         required=required if asked.required is None else asked.required,
         channel=plan.channel,
-        caps=plan_caps(plan),
+        caps=() if asked.kept and asked.offers_choice else plan_caps(plan),
+        split=not (asked.kept and set(backends) <= {route.backend for route in asked.kept}),
         torch=plan.chosen.torch if plan.chosen else None,
     )
+
+
+def change(current: Layout, asked: Layout, without: tuple[str, ...], *, named: bool) -> Layout:
+    """The layout in a file with a second thought: what was not asked for stays.
+
+    Args:
+        current: in the file.
+        asked: `name`, `backends` (to add; where the layout changes: to offer), `on` and `default` as typed.
+        without: backends to take out.
+        named: the layout was named, so that its name in `asked` counts.
+
+    Raises:
+        UsageError: `not-offered`: a backend to take out is not there; `nothing-left`.
+    """
+    if missing := [backend for backend in without if backend not in current.backends]:
+        raise UsageError(
+            "not-offered",
+            f"this project does not offer {', '.join(missing)}",
+            wanted="one of " + ", ".join(current.backends),
+            found=", ".join(missing),
+            hints=(f"torchinstall configure --without {current.backends[0]}",),
+        )
+    name = asked.name if named else "markers" if asked.on else current.name
+    left = tuple(backend for backend in current.backends if backend not in without)
+    default = asked.default or (current.default if current.default in left else None)
+    if not (left or asked.backends or asked.on):
+        raise UsageError(
+            "nothing-left",
+            f"without {', '.join(without)} this project offers no build",
+            wanted="a backend that stays",
+            found="none",
+            hints=("torchinstall configure --remove", "torchinstall configure --backend cpu"),
+        )
+    same = name == current.name
+    if same and name in ("extras", "groups"):
+        kept = () if without else current.kept
+        backends = tuple(dict.fromkeys((*left, *asked.backends)))
+        return structs.replace(
+            asked, name=name, backends=backends, kept=kept, default=default, fresh=bool(without)
+        )
+    if same and not (asked.backends or asked.on or without):
+        return structs.replace(asked, name=name, backends=current.backends, on=current.on, kept=current.kept)
+    backends = asked.backends or left
+    on = asked.on
+    if name == "markers":
+        backends = asked.backends
+    if name == "markers" and not (named and on and not same):
+        base = asked.backends[:1] or (default,) if default else asked.backends[:1] or left[-1:]
+        routes = {item: route.backend for route in current.kept for item in sorted(route.platforms)}
+        if current.offers_choice:
+            routes = {item: backend for item, backend in routes.items() if backend == base[0]}
+        if asked.backends and not asked.on:
+            routes = dict.fromkeys(routes, asked.backends[0])
+        there = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
+        there |= {item: backend for item, backend in routes.items() if backend not in without}
+        on = tuple({**there, **dict(on)}.items())
+        backends = ()
+    return structs.replace(asked, name=name, backends=backends, on=on, default=default, fresh=True)
 
 
 def _check_choice(name: LayoutName, backends: tuple[str, ...]) -> None:

@@ -15,10 +15,12 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import InstallFailedError, VerifyFailedError
 from torchinstall.core.messages import Message
-from torchinstall.install.uv import run_uv
+from torchinstall.index.urls import pytorch_index
+from torchinstall.install.uv import install_failure, run_uv
+from torchinstall.project.availability import Availability
 from torchinstall.project.files import loads
-from torchinstall.project.model import ALWAYS, Entries, Scope
-from torchinstall.project.platforms import PLATFORMS, marker_environment
+from torchinstall.project.model import ALWAYS, Entries, Route, Scope
+from torchinstall.project.platforms import marker_environment
 from torchinstall.project.pyproject import ProjectView, same_url
 
 __all__ = ["Build", "Locked", "Lockfile", "lock_project", "read_lock", "uv_command_notes", "verify_lock"]
@@ -28,33 +30,56 @@ _EXTRA = re.compile(r"extra\s*(==|!=)\s*'([^']*)'")
 _TELLING = 12
 """Lines of uv's output that an error quotes; it explains a failure at the end."""
 
+_MISSING_PLATFORM = (
+    r"has no wheels with a matching platform tag",
+    r"no `[^`]+`-compatible wheels",
+    r"required.environments?",
+)
+"""uv's words for a platform that the lock must serve and that a package has no wheel for."""
+
 _Row = Mapping[str, Any]
 """A `[[package]]`, or an edge to one: its name, perhaps version, source, marker and extras."""
 
 
-def lock_project(uv: str, directory: Path, env: Mapping[str, str], *, offline: bool = False) -> None:
-    """Run `uv lock` in a project.
+def lock_project(
+    uv: str, directory: Path, env: Mapping[str, str], *, offline: bool = False, script: Path | None = None
+) -> None:
+    """Run `uv lock` in a project, or resolve a script.
 
     Raises:
-        InstallFailedError: `lock-failed`, with uv's own words.
+        InstallFailedError: `lock-failed`, with uv's own words and the hint that follows from them.
         ToolMissingError: `uv-broken`.
     """
     argv = [uv, "lock", "--color", "never", *(["--offline"] if offline else [])]
+    if script is not None:
+        locked = script.with_name(script.name + ".lock").is_file()
+        argv += ["--script", str(script), *([] if locked else ["--dry-run"])]
     # The caller wants a new lock, whatever the user's variables say about the one that is there.
     changes = (("UV_FROZEN", None), ("UV_LOCKED", None))
     done = run_uv(argv, env=env, project=True, changes=changes, cwd=directory)
     if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
+        words = " ".join(done.stderr.split())
+        missing = next((row for row in _MISSING_PLATFORM if re.search(row, words)), None)
+        why = install_failure(done, "lock the project")
+        hints = why.hints
+        if missing is not None:
+            hints = ("require fewer platforms: --require-platform linux_x86_64",)
+        elif why.slug == "requirements-conflict":
+            hints = ("change the requirement that uv names above, or choose another backend with --backend",)
         raise InstallFailedError(
             "lock-failed",
             "uv cannot resolve the project with these entries, so nothing was changed",
-            wanted="a lock for every platform",
-            found="\n".join(said[-_TELLING:]) or done.ending,
-            hints=(
-                "require fewer platforms: --require-platform linux_x86_64",
-                "see the entries without locking: torchinstall configure --dry-run",
-            ),
+            wanted="a lock for every platform" if script is None else "versions that fit together",
+            found=_told(done.stderr, why.found or done.ending),
+            hints=(*hints, "see the entries without locking: torchinstall configure --dry-run"),
         )
+
+
+def _told(said: str, telling: str) -> str:
+    """The telling line first, then the end of uv's words."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    rest = [line for line in lines if telling not in line and not line.startswith("Using CPython")]
+    return "\n".join([telling, *rest[-_TELLING:]])
 
 
 def read_lock(path: Path, name: str) -> Lockfile | None:
@@ -240,26 +265,40 @@ def verify_lock(lock: Lockfile, entries: Entries, view: ProjectView, catalog: Ca
     for scope in dict.fromkeys(route.scope for route in entries.routes) or (ALWAYS,):
         groups = [name for name in view.default_groups if name not in view.rival_groups(scope)]
         active = (*(Scope("group", name) for name in groups), *(() if scope == ALWAYS else (scope,)))
-        for platform in PLATFORMS:
+        for platform in view.platforms:
             tree = lock.tree(platform, python, active)
             for package, routes in entries.sources:
                 family = catalog.family(package)
                 if family is not None and family.runtime_of:
                     continue
-                urls = (item.url for item in routes if item.scope == scope and platform in item.platforms)
+                mine = (item for item in routes if item.scope == scope and platform in item.platforms)
+                route, locked = next(mine, None), tree.get(package)
+                if (
+                    route
+                    and locked
+                    and not locked.serves(platform)
+                    and not _published(route, platform, catalog)
+                ):
+                    continue  # a person's own source without a marker: nobody has this build there
                 found.append(
                     Build(
                         package=package,
                         platform=platform,
                         scope=scope,
-                        wanted=next(urls, None),
-                        locked=tree.get(package),
+                        wanted=route.url if route is not None else None,
+                        locked=locked,
                         known=tuple(route.url for route in entries.routes),
                     )
                 )
     if wrong := [build for build in found if not build.right]:
         raise _wrong_build(wrong)
     return tuple(found)
+
+
+def _published(route: Route, platform: str, catalog: Catalog) -> bool:
+    index = pytorch_index(route.url, catalog.backend)
+    channel = index.channel if index is not None else "stable"
+    return platform in Availability(catalog, channel).platforms("torch", route.backend)
 
 
 def _wrong_build(wrong: list[Build]) -> VerifyFailedError:

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Literal
 
 import tomlkit
 from msgspec import Struct
+from packaging.specifiers import SpecifierSet
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
+from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.index.urls import pytorch_index
-from torchinstall.project.edit import Edited, add_table, edit_text, requirements_at, table_at, value
+from torchinstall.project.choices import carried, choices, entries_of, pinned_backend, public_bounds, unread
+from torchinstall.project.edit import (
+    edit_text,
+    prune,
+    requirements_at,
+    table_at,
+    value,
+    write_entries,
+)
 from torchinstall.project.files import array, inline, quoted
-from torchinstall.project.model import Listed
-from torchinstall.project.platforms import PLATFORMS, marker_environment
+from torchinstall.project.model import Choice, Listed
+from torchinstall.project.moving import add_group, add_index, did, hatch, hatch_envs, move_group, rows, texts
 from torchinstall.project.poetry import read_poetry
-from torchinstall.project.pyproject import ProjectView, mapping
+from torchinstall.project.pyproject import ProjectView, mapping, points_where, project_view
 
-__all__ = ["Legacy", "migrate_text", "recognise"]
+__all__ = ["Legacy", "Migrated", "migrate_text", "recognise"]
 
-Kind = Literal["find-links", "rye", "poetry", "pdm"]
+Kind = Literal["find-links", "rye", "poetry", "pdm", "hatch"]
 
 _NOT_READ = {
     "rye": Message(
@@ -35,6 +45,11 @@ _NOT_READ = {
     "poetry": Message(
         slug="poetry-project",
         message="uv does not read [tool.poetry]; what it adds to [project] applies to Poetry only",
+    ),
+    "hatch": Message(
+        slug="hatch-project",
+        message="uv does not read the environments in [tool.hatch.envs] that list torch; "
+        "`torchinstall configure --migrate` makes dependency groups of them",
     ),
     "find-links": Message(
         slug="find-links-project",
@@ -53,101 +68,119 @@ class Legacy(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kinds: every older way that the file uses.
-        backends: (platform key, backend) that its pins ask for.
         blocking: kinds that must be migrated before a layout can be written.
+        unread: choices of a build that uv does not read, one clause each.
     """
 
-    kinds: tuple[Kind, ...]
-    backends: tuple[tuple[str, str], ...]
-    blocking: tuple[Kind, ...]
+    kinds: tuple[Kind, ...] = ()
+    blocking: tuple[Kind, ...] = ()
+    unread: tuple[str, ...] = ()
 
-    def accept(self) -> tuple[Message, ...]:
+    def accept(self, *, chosen: bool = True) -> tuple[Message, ...]:
         """What to tell where the file is left as it is.
+
+        Args:
+            chosen: the user says which builds the project shall have, whatever was chosen in it.
 
         Raises:
             UsageError: `needs-migration`.
         """
-        if self.blocking:
+        reasons = [_BLOCKING[kind] for kind in self.blocking]
+        if self.unread and not chosen and not reasons:
+            reasons.append("uv does not read its choice of " + ", ".join(self.unread))
+        if reasons:
             raise UsageError(
                 "needs-migration",
-                "this project chooses torch in an older way: "
-                + "; ".join(_BLOCKING[kind] for kind in self.blocking),
+                "this project chooses torch in an older way: " + "; ".join(reasons),
                 wanted="[project] dependencies and an index of PyTorch",
-                found=", ".join(self.blocking),
+                found=", ".join(self.blocking or self.kinds),
                 hints=("torchinstall configure --migrate --dry-run", "torchinstall configure --migrate"),
             )
         return tuple(_NOT_READ[kind] for kind in self.kinds)
 
 
 def recognise(view: ProjectView, catalog: Catalog) -> Legacy:
-    """Find pins with a local version, PyTorch `find-links`, and the tables of Rye, Poetry and PDM."""
+    """Find pins with a local version, PyTorch `find-links`, and the tables of other tools.
+
+    Raises:
+        UsageError: `not-supported`: pixi installs this project, from tables of its own.
+    """
+    if view.tool("pixi") and not view.uv:
+        raise UsageError(
+            "not-supported",
+            "pixi installs this project: it takes torch from [tool.pixi] and does not read the tables of uv",
+            wanted="a project that uv installs",
+            found="[tool.pixi], no [tool.uv]",
+            hints=(
+                "torchinstall export --format pixi shows the tables for [tool.pixi]",
+                "to use uv in it as well: add [tool.uv] with package = false, then run configure again",
+            ),
+        )
     pins = _local_pins(view, catalog)
     links = (
-        url for table in (view.uv, mapping(view.uv.get("pip"))) for url in _texts(table.get("find-links"))
+        url for table in (view.uv, mapping(view.uv.get("pip"))) for url in texts(table.get("find-links"))
     )
     kinds: list[Kind] = []
     if pins or any(pytorch_index(url, catalog.backend) for url in links):
         kinds.append("find-links")
     tools: tuple[Kind, ...] = ("rye", "poetry", "pdm")
     kinds += [kind for kind in tools if view.tool(kind)]
+    kinds += ["hatch"] if any(hatch_envs(view, catalog)) else []
     blocks = {"find-links": bool(pins), "poetry": not view.project}
-    blocking = tuple(kind for kind in kinds if blocks.get(kind))
-    return Legacy(kinds=tuple(kinds), backends=_pinned_backends(view, catalog, pins), blocking=blocking)
-
-
-def _texts(links: Any) -> list[str]:
-    return [str(item) for item in (links if isinstance(links, list) else [links]) if isinstance(item, str)]
+    foreign = unread(view, catalog) if view.project else ()
+    return Legacy(
+        kinds=tuple(kinds),
+        blocking=tuple(kind for kind in kinds if blocks.get(kind)),
+        unread=tuple(dict.fromkeys(f"{item.backend} in {item.scope.text}" for item in foreign)),
+    )
 
 
 def _local_pins(view: ProjectView, catalog: Catalog) -> tuple[Listed, ...]:
-    """Requirements of the torch family that name a build (`torch==2.5.1+cu121`)."""
+    """Requirements of the torch family that name a build (`torch==2.5.1+cu121`) that no source serves."""
+    served = {(item.scope, item.package, item.backend) for item in choices(view, catalog)}
     return tuple(
         item
         for item in view.listed
         if (family := catalog.family(item.package)) is not None
         and family.routed
         and any("+" in part.version for part in item.requirement.specifier)
+        and not (
+            item.package in view.sources
+            and (item.scope, item.package, pinned_backend(item, catalog)) in served
+        )
     )
 
 
-def _pinned_backends(
-    view: ProjectView, catalog: Catalog, pins: tuple[Listed, ...]
-) -> tuple[tuple[str, str], ...]:
-    python = next(iter(view.pythons), "3.12")
-    found: dict[str, str] = {}
-    for item in sorted(pins, key=lambda item: item.package != "torch"):
-        if item.package != "torch" and found:
-            break  # companions go where torch goes
-        local = next((part.version for part in item.requirement.specifier if "+" in part.version), "")
-        local = local.partition("+")[2]
-        if catalog.backend(local) is None:
-            continue
-        marker = item.requirement.marker
-        for platform in PLATFORMS:
-            holds = marker is None or marker.evaluate(marker_environment(platform, python))
-            if holds and not platform.startswith("macos"):
-                found.setdefault(platform, local)
-    return tuple((platform, found[platform]) for platform in PLATFORMS if platform in found)
+class Migrated(Struct, frozen=True):
+    """A file after migration: `moved` without the choices that were seen, `text` with them."""
+
+    moved: str
+    text: str
+    notes: tuple[Message, ...] = ()
 
 
-def migrate_text(text: str, catalog: Catalog) -> Edited:
+def migrate_text(text: str, catalog: Catalog, index_base: str = DEFAULT_INDEX_BASE) -> Migrated:
     """Rewrite a project file; unchanged where there is nothing old in it.
 
     Raises:
-        UsageError: it is written in a way that cannot be edited.
+        UsageError: it is written in a way that cannot be edited, or `not-carried`: a choice would be lost.
     """
+    seen: list[Choice] = []
 
     def change(document: Any) -> tuple[Message, ...]:
-        notes: list[Message] = []
-        for step in (_poetry, _rye, _pdm, _pins, _links):
+        notes = [*_poetry(document, ProjectView(document.unwrap()), catalog, seen)]
+        notes += hatch(document, ProjectView(document.unwrap()), catalog)
+        view = ProjectView(document.unwrap())
+        seen.extend(item for item in choices(view, catalog, index_base) if item not in seen)
+        for step in (_rye, _pdm, _pins, _links):
             notes += step(document, ProjectView(document.unwrap()), catalog)
         return tuple(notes)
 
-    return edit_text(text, change)
-
-
-def _did(message: str) -> Message:
-    return Message(slug="migrated", message=message)
+    moved = edit_text(text, change)
+    entries = entries_of(seen, catalog)
+    done = edit_text(moved.text, lambda document: write_entries(document, entries, catalog))
+    carried(seen, project_view(done.text), catalog)
+    return Migrated(moved.text, done.text, moved.notes)
 
 
 def _pins(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
@@ -165,7 +198,7 @@ def _pins(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Messag
         else:  # versions differ by platform: the markers stay
             for item in same:
                 table[key][item.position] = _without_local(item.text)
-        yield _did(
+        yield did(
             f"{first.package} in {first.scope.text} now names only a version; the index chooses the build"
         )
         view = ProjectView(document.unwrap())
@@ -185,7 +218,7 @@ def _links(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Messa
             continue
         for position in reversed(range(len(links))):
             if pytorch_index(str(links[position]), catalog.backend):
-                yield _did(f"find-links {links[position]} is replaced by an explicit index")
+                yield did(f"find-links {links[position]} is replaced by an explicit index")
                 del links[position]
                 if not len(links):
                     del table["find-links"]
@@ -197,91 +230,83 @@ def _rye(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message
         return
     rye = document["tool"]["rye"]
     if "dev-dependencies" in rye:
-        _add_group(document, "dev", view.tool("rye")["dev-dependencies"])
-        del rye["dev-dependencies"]
-        yield _did("tool.rye.dev-dependencies became the dependency group dev")
-    for row in _rows(view.tool("rye").get("sources")):
+        yield from move_group(document, "dev", rye, "dev-dependencies", "tool.rye.dev-dependencies")
+    yield from _rye_sources(document, view, catalog)
+    if view.tool("rye").get("virtual") is True:
+        table_at(document, "tool", "uv")["package"] = False
+        yield did("tool.rye.virtual became tool.uv.package = false")
+    rye = document["tool"]["rye"]  # tables that were added above may have moved it
+    for key in ("sources", "managed", "virtual", "generate-hashes", "lock-with-sources", "universal"):
+        if key in rye:
+            del rye[key]
+    if not len(rye):
+        prune(document, "tool", "rye")
+        yield did("tool.rye was removed; you can delete requirements.lock and requirements-dev.lock")
+
+
+def _rye_sources(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+    for row in rows(view.tool("rye").get("sources")):
         url, name = str(row.get("url", "")), str(row.get("name", ""))
         if pytorch_index(url, catalog.backend):
-            yield _did(f"the Rye source {name or url} is replaced by an explicit index")
+            yield did(f"the Rye source {name or url} is replaced by an explicit index")
         elif row.get("type", "index") == "index" and url:
-            _add_index(document, name, url, default=name == "default")
-            yield _did(f"the Rye source {name or url} became an index of uv")
+            add_index(document, name, url, default=name == "default")
+            yield did(f"the Rye source {name or url} became an index of uv")
         elif url:
             uv = table_at(document, "tool", "uv")
             if "find-links" in uv:
                 uv["find-links"].append(url)
             else:
                 uv["find-links"] = value(array([quoted(url)], multiline=False))
-            yield _did(f"the Rye source {name or url} became find-links of uv")
-    if view.tool("rye").get("virtual") is True:
-        table_at(document, "tool", "uv")["package"] = False
-        yield _did("tool.rye.virtual became tool.uv.package = false")
-    rye = document["tool"]["rye"]  # tables that were added above may have moved it
-    for key in ("sources", "managed", "virtual", "generate-hashes", "lock-with-sources", "universal"):
-        if key in rye:
-            del rye[key]
-    if not len(rye):
-        del document["tool"]["rye"]
-        yield _did("tool.rye was removed; you can delete requirements.lock and requirements-dev.lock")
+            yield did(f"the Rye source {name or url} became find-links of uv")
 
 
 def _pdm(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
     """PDM's development dependencies and its sources that are not PyTorch's; its own table stays."""
     pdm = view.tool("pdm")
     if isinstance(groups := pdm.get("dev-dependencies"), Mapping):
-        for name, items in groups.items():
-            _add_group(document, str(name), items)
-            yield _did(f"tool.pdm.dev-dependencies.{name} became a dependency group")
-        del document["tool"]["pdm"]["dev-dependencies"]
-    for row in _rows(pdm.get("source")):
+        table = document["tool"]["pdm"]["dev-dependencies"]
+        for name in list(groups):
+            yield from move_group(document, str(name), table, name, f"tool.pdm.dev-dependencies.{name}")
+        if not len(table):
+            del document["tool"]["pdm"]["dev-dependencies"]
+    for row in rows(pdm.get("source")):
         url, name = str(row.get("url", "")), str(row.get("name", ""))
         if url and pytorch_index(url, catalog.backend) is None and row.get("type", "index") == "index":
-            _add_index(document, name, url, default=name == "pypi")
-            yield _did(f"the PDM source {name or url} is an index of uv too")
+            add_index(document, name, url, default=name == "pypi")
+            yield did(f"the PDM source {name or url} is an index of uv too")
 
 
-def _poetry(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+def _poetry(document: Any, view: ProjectView, catalog: Catalog, seen: list[Choice]) -> Iterator[Message]:
     """`[tool.poetry]` alone becomes `[project]`; Poetry 2 reads that too, so its table stays."""
-    if not view.tool("poetry") or view.project:
+    if not view.tool("poetry") or (view.project and not view.tool("poetry").get("group")):
         return
     poetry = read_poetry(view.tool("poetry"), catalog)
-    project = tomlkit.table()
-    for key, item in poetry.project.items():
-        project[key] = value(array(map(quoted, item))) if isinstance(item, tuple) else item
-    document["project"] = project
-    for name, items in poetry.extras.items():
-        extras = table_at(document, "project", "optional-dependencies")
-        extras[name] = value(array(map(quoted, items)))
-    for name, items in poetry.groups.items():
-        _add_group(document, name, items)
+    if not view.project:
+        project = tomlkit.table()
+        for key, item in poetry.project.items():
+            project[key] = value(array(map(quoted, item))) if isinstance(item, tuple) else item
+        document["project"] = project
+        for name, items in poetry.extras.items():
+            extras = table_at(document, "project", "optional-dependencies")
+            extras[name] = value(array(map(quoted, items)))
+        yield did("tool.poetry became [project] and uv's tables; Poetry 2 reads [project] as well")
+    for name, listed in poetry.groups.items():
+        add_group(document, name, listed)
     for name, url in poetry.indexes:
-        _add_index(document, name, url, default=False)
-    for package, index in poetry.sources:
-        table_at(document, "tool", "uv", "sources")[package] = value(inline({"index": index}))
-    yield _did("tool.poetry became [project] and uv's tables; Poetry 2 reads [project] as well")
+        add_index(document, name, url, default=False)
+    for package, items in poetry.sources.items():
+        text = inline(items[0]) if len(items) == 1 else array(map(inline, items))
+        table_at(document, "tool", "uv", "sources")[package] = value(text)
+    now = ProjectView(document.unwrap())
+    for scope, package, url, marker, spec in poetry.choices:
+        index = pytorch_index(url, catalog.backend)
+        if index is not None and index.backend is not None:
+            points = points_where(marker, now.pythons or ("3.12",))
+            bounds = public_bounds(SpecifierSet(spec))
+            choice = Choice(
+                scope=scope, package=package, backend=index.backend, url=url, points=points, bounds=bounds
+            )
+            seen.append(choice)
     for text in poetry.omitted:
         yield Message(slug="not-migrated", message=text)
-
-
-def _rows(items: Any) -> list[Mapping[str, Any]]:
-    return [row for row in (items if isinstance(items, list) else []) if isinstance(row, Mapping)]
-
-
-def _add_group(document: Any, name: str, items: Iterable[Any]) -> None:
-    groups = table_at(document, "dependency-groups")
-    texts = [str(item) for item in items]
-    if name not in groups:
-        groups[name] = value(array(map(quoted, texts)))
-        return
-    there = [str(item) for item in groups[name]]
-    for text in texts:
-        if text not in there:
-            groups[name].append(text)
-
-
-def _add_index(document: Any, name: str, url: str, *, default: bool) -> None:
-    uv = table_at(document, "tool", "uv")
-    if not any(row.url == url for row in ProjectView(document.unwrap()).indexes):
-        row = {"name": name or "migrated", "url": url}
-        add_table(uv, "index", {**row, "default": True} if default else row)

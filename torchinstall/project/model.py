@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -13,6 +14,7 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE
 
 __all__ = [
     "ALWAYS",
+    "Choice",
     "Dependency",
     "Entries",
     "Index",
@@ -21,6 +23,7 @@ __all__ = [
     "Listed",
     "Route",
     "Scope",
+    "rivals",
 ]
 
 LayoutName = Literal["this-machine", "markers", "extras", "groups"]
@@ -84,6 +87,35 @@ class Route(Struct, frozen=True, kw_only=True):
     scope: Scope = ALWAYS
 
 
+class Choice(Struct, frozen=True, kw_only=True):
+    """A package that one list of requirements takes from one index of PyTorch.
+
+    Attributes:
+        points: (platform key, Python version) for which it does.
+        bounds: of its version, without the local segment that names a build.
+    """
+
+    scope: Scope
+    package: str
+    backend: str
+    url: str
+    points: frozenset[tuple[str, str]]
+    bounds: str = ""
+
+    @property
+    def platforms(self) -> frozenset[str]:
+        """The platforms of its points."""
+        return frozenset(platform for platform, _ in self.points)
+
+    def on(self, platforms: frozenset[str]) -> Choice:
+        """The same on these platforms only."""
+        return structs.replace(self, points=frozenset(item for item in self.points if item[0] in platforms))
+
+    def joined(self, other: Choice | None) -> Choice:
+        """The same on the points of another one too."""
+        return self if other is None else structs.replace(self, points=self.points | other.points)
+
+
 class Layout(Struct, frozen=True, kw_only=True):
     """How a project chooses its torch build.
 
@@ -97,6 +129,10 @@ class Layout(Struct, frozen=True, kw_only=True):
         index_base: as `--index-base`.
         caps: backend -> torch versions from this one on do not run on the machine that was planned for.
         torch: the version planned for the machine, public; None where there is no plan.
+        kept: routes of the file that stay as they stand, under whatever names; `backends` counts them too.
+        split: resolve platforms with different sources apart, where the file says nothing about it.
+        fresh: take what chooses a build out of the file first: the layout replaces the one that is there.
+        wording: package -> the requirement that was taken out with an older layout, to be written again.
     """
 
     name: LayoutName
@@ -109,6 +145,10 @@ class Layout(Struct, frozen=True, kw_only=True):
     channel: str = "stable"
     caps: tuple[tuple[str, str], ...] = ()
     torch: str | None = None
+    kept: tuple[Route, ...] = ()
+    split: bool = True
+    fresh: bool = False
+    wording: tuple[tuple[str, str], ...] = ()
 
     @property
     def offers_choice(self) -> bool:
@@ -129,6 +169,7 @@ class Dependency(Struct, frozen=True, kw_only=True):
         floor: lowest version, only used where the package is not listed there yet.
         cap: versions from this one on are out; added to what is listed unless that says so already.
         marker: where it is needed; only used where it is not listed there yet.
+        wording: the requirement as a person wrote it, which takes the place of the floor.
     """
 
     scope: Scope
@@ -136,6 +177,7 @@ class Dependency(Struct, frozen=True, kw_only=True):
     floor: str | None = None
     cap: str | None = None
     marker: str | None = None
+    wording: str | None = None
 
     @property
     def text(self) -> str:
@@ -143,7 +185,8 @@ class Dependency(Struct, frozen=True, kw_only=True):
         bounds = ",".join(
             part for part in (self.floor and f">={self.floor}", self.cap and f"<{self.cap}") if part
         )
-        return f"{self.package}{bounds}" + (f" ; {self.marker}" if self.marker else "")
+        text = self.wording or f"{self.package}{bounds}"
+        return text + (f" ; {self.marker}" if self.marker else "")
 
 
 class Entries(Struct, frozen=True, kw_only=True):
@@ -157,6 +200,7 @@ class Entries(Struct, frozen=True, kw_only=True):
             `default-groups`.
         environments: markers to resolve apart; empty: leave the key alone.
         required: markers for `required-environments`; those that are missing are added.
+        conflicts: pairs that must not be active together.
     """
 
     routes: tuple[Route, ...] = ()
@@ -165,9 +209,17 @@ class Entries(Struct, frozen=True, kw_only=True):
     default_group: str | None = None
     environments: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
+    conflicts: tuple[tuple[Scope, Scope], ...] = ()
     notes: tuple[Message, ...] = ()
 
-    @property
-    def conflicts(self) -> tuple[Scope, ...]:
-        """The extras or groups of which at most one may be active."""
-        return tuple(route.scope for route in self.routes if route.scope != ALWAYS and len(self.routes) > 1)
+
+def rivals(routes: tuple[Route, ...], kept: tuple[Route, ...] = ()) -> tuple[tuple[Scope, Scope], ...]:
+    """The extras or groups of which only one may be active, since they take torch from different indexes."""
+    chosen = [route for route in routes if route.scope != ALWAYS]
+    if all(route in kept for route in chosen):
+        return ()  # whoever wrote them said what conflicts
+    return tuple(
+        (one.scope, other.scope)
+        for one, other in combinations(chosen, 2)
+        if one.url != other.url and one.scope != other.scope
+    )

@@ -20,7 +20,17 @@ from torchinstall.project.files import loads, parse_toml
 from torchinstall.project.model import ALWAYS, Index, Listed, Route, Scope
 from torchinstall.project.platforms import PLATFORMS, marker_environment
 
-__all__ = ["ProjectView", "mapping", "project_view", "same_url", "scope_in", "workspace_root"]
+__all__ = [
+    "ProjectView",
+    "is_requirement",
+    "mapping",
+    "platforms_where",
+    "points_where",
+    "project_view",
+    "same_url",
+    "scope_in",
+    "workspace_root",
+]
 
 _MINORS = range(6, 30)
 _T = TypeVar("_T")
@@ -152,17 +162,28 @@ class ProjectView:
         rivals = {key for row in self.conflicts if scope.key in row for key in row} - {scope.key}
         return tuple(name for name in self.default_groups if ("group", canonicalize_name(name)) in rivals)
 
+    def platforms_of(self, row: Mapping[str, Any]) -> frozenset[str]:
+        """The platforms on which an entry of a package's sources holds."""
+        return platforms_where(str(row.get("marker", "")), next(iter(self.pythons), "3.12"))
+
+    @cached_property
+    def platforms(self) -> tuple[str, ...]:
+        """The platforms that `tool.uv.environments` leaves to the project; all of them where it is silent."""
+        python = next(iter(self.pythons), "3.12")
+        texts = self.texts("environments") or ("",)
+        allowed = frozenset[str]().union(*(platforms_where(text, python) for text in texts))
+        return tuple(platform for platform in PLATFORMS if platform in allowed) or PLATFORMS
+
     def torch_routes(self, catalog: Catalog) -> tuple[Route, ...]:
         """The backends that torch's sources name, in their order; what serves it otherwise is left out."""
-        python = next(iter(self.pythons), "3.12")
         found: dict[tuple[str, Scope], Route] = {}
         for row in self.sources.get("torch", []):
             url = self.index_url(row)
             index = pytorch_index(url, catalog.backend)
             if index is None or index.backend is None:
                 continue
-            platforms = _platforms(str(row.get("marker", "")), python)
-            key = index.backend, scope_in(row)
+            platforms = self.platforms_of(row)
+            key = url, scope_in(row)
             if key in found:
                 platforms |= found[key].platforms
                 found[key] = structs.replace(found[key], platforms=platforms)
@@ -194,13 +215,28 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _platforms(marker: str, python: str) -> frozenset[str]:
+def platforms_where(marker: str, python: str) -> frozenset[str]:
+    """The platforms on which a marker holds; none where it is no marker."""
+    return frozenset(platform for platform, _ in points_where(marker, (python,)))
+
+
+def points_where(marker: str, pythons: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+    """The platforms and Python versions for which a marker holds."""
     try:
         parsed = Marker(marker) if marker else None
     except InvalidMarker:
         return frozenset()
-    environments = {platform: marker_environment(platform, python) for platform in PLATFORMS}
-    return frozenset(key for key, env in environments.items() if parsed is None or parsed.evaluate(dict(env)))
+    return frozenset(
+        (platform, python)
+        for platform in PLATFORMS
+        for python in pythons
+        if parsed is None or parsed.evaluate(marker_environment(platform, python))
+    )
+
+
+def is_requirement(text: str) -> bool:
+    """Whether a text is a requirement of PEP 508."""
+    return any(True for _ in _requirements([text]))
 
 
 def _requirements(items: list[Any]) -> Iterator[tuple[int, str, Requirement]]:

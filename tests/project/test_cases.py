@@ -1,0 +1,282 @@
+"""Projects as people have them: what they chose is what each extra, group and platform gets in uv's lock."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import RunResult
+from tests.project.conftest import Place
+from tests.project.test_sync import GPU, HEAD, NONE, typed
+from torchinstall.project.lock import read_lock
+from torchinstall.project.model import Scope
+from torchinstall.project.platforms import PLATFORMS
+
+pytestmark = pytest.mark.e2e
+
+if sys.platform != "linux" or sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13), (3, 14)):
+    pytest.skip("the small index has wheels for CPython 3.11 to 3.14 on Linux", allow_module_level=True)
+
+EXTRAS = """
+[project.optional-dependencies]
+cpu = ["torch>=2.8"]
+{gpu} = ["torch>=2.8"]
+
+[tool.uv]
+conflicts = [[{{ extra = "cpu" }}, {{ extra = "{gpu}" }}]]
+
+[tool.uv.sources]
+torch = [
+    {{ index = "pytorch-cpu", extra = "cpu" }},
+    {{ index = "pytorch-gpu", extra = "{gpu}" }},  # the workstations
+]
+
+[[tool.uv.index]]
+name = "pytorch-cpu"
+url = "{base}/cpu"
+explicit = true
+
+[[tool.uv.index]]
+name = "pytorch-gpu"
+url = "{base}/cu126"
+explicit = true
+"""
+
+
+def configure(place: Place, folder: Path, *argv: str) -> RunResult:
+    return typed(place, folder, "configure", "--index-base", place.index.index_base, *argv)
+
+
+def torch(folder: Path, *scopes: Scope, package: str = "torch") -> dict[str, str]:
+    """What each platform gets, read from the lock anew."""
+    lock = read_lock(folder / "uv.lock", "demo")
+    assert lock is not None
+    python = f"3.{sys.version_info[1]}"
+    trees = {platform: lock.tree(platform, python, scopes) for platform in PLATFORMS}
+    return {platform: tree[package].version for platform, tree in trees.items() if package in tree}
+
+
+def extra(name: str) -> Scope:
+    return Scope("extra", name)
+
+
+def text_of(folder: Path) -> str:
+    return (folder / "pyproject.toml").read_bytes().decode()
+
+
+def unchanged_twice(place: Place, folder: Path) -> None:
+    """A second run changes nothing."""
+    before = text_of(folder)
+    said = configure(place, folder, *NONE)
+    assert said.code == 0, said.err
+    assert "nothing to change" in said.out
+    assert text_of(folder) == before
+
+
+@pytest.mark.parametrize("gpu", ["cuda", "cu124", "torch-cu126"])
+@pytest.mark.parametrize("base", ["", "torch>=2.8"])
+def test_extras_under_any_name_are_kept(place: Place, gpu: str, base: str) -> None:
+    plain = HEAD + f"dependencies = {[base] if base else []}\n".replace("'", '"')
+    folder = place.project(plain + EXTRAS.format(gpu=gpu, base=place.index.index_base))
+    unchanged_twice(place, folder)
+    assert torch(folder, extra(gpu))["linux_x86_64"] == "2.10.0+cu126"
+    assert torch(folder, extra("cpu"))["win_amd64"] == "2.11.0+cpu"
+    said = typed(place, folder, "sync", "--dry-run", *GPU)
+    assert said.out.strip() == f"uv sync --extra {gpu}"
+
+
+def test_only_the_platforms_that_the_project_names_are_checked(place: Place) -> None:
+    text = HEAD + "dependencies = []\n" + EXTRAS.format(gpu="cu126", base=place.index.index_base)
+    linux = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+    folder = place.project(text.replace("[tool.uv]\n", f'[tool.uv]\nenvironments = ["{linux}"]\n'))
+    unchanged_twice(place, folder)
+    said = configure(place, folder, "--with", "cu128", *NONE)
+    assert said.code == 0, said.err
+    assert torch(folder, extra("cu128"))["linux_x86_64"] == "2.11.0+cu128"
+    assert torch(folder, extra("cu126"))["linux_x86_64"] == "2.10.0+cu126"
+
+
+def test_an_extra_from_the_default_index_stays(place: Place) -> None:
+    text = HEAD + "dependencies = []\n" + EXTRAS.format(gpu="cu126", base=place.index.index_base)
+    text = text.replace('cpu = ["torch>=2.8"]', 'cpu = ["torch>=2.8"]\nplain = ["torch>=2.8"]')
+    text = text.replace('{ extra = "cpu" },', '{ extra = "cpu" }, { extra = "plain" },')
+    text = text.replace("torch = [\n", 'torch = [\n    { index = "usual", extra = "plain" },\n')
+    text += f'\n[[tool.uv.index]]\nname = "usual"\nurl = "{place.index.default_index}"\nexplicit = true\n'
+    folder = place.project(text)
+    unchanged_twice(place, folder)
+    assert torch(folder, extra("plain"))["linux_x86_64"] == "2.11.0"
+    assert torch(folder, extra("cu126"))["linux_x86_64"] == "2.10.0+cu126"
+
+
+def test_pins_in_extras_keep_a_backend_each(place: Place) -> None:
+    folder = place.project(
+        HEAD
+        + "dependencies = []\n"
+        + '[project.optional-dependencies]\ncpu = ["torch==2.9.1+cpu", "torchvision==0.24.1+cpu"]\n'
+        + 'gpu = ["torch==2.9.1+cu126", "torchvision==0.24.1+cu126"]\n\n'
+        + '[tool.uv]\nfind-links = ["https://download.pytorch.org/whl/torch_stable.html"]\n'
+        + 'conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]\n'
+    )
+    said = configure(place, folder, "--migrate", *NONE)
+    assert said.code == 0, said.err
+    assert torch(folder, extra("cpu"))["linux_x86_64"] == "2.9.1+cpu"
+    assert torch(folder, extra("gpu"))["linux_x86_64"] == "2.9.1+cu126"
+    assert torch(folder, extra("gpu"), package="torchvision")["linux_x86_64"] == "0.24.1+cu126"
+    unchanged_twice(place, folder)
+
+
+def test_a_pin_without_markers_is_that_build_where_it_is_published(place: Place) -> None:
+    head = HEAD.replace(f">=3.{sys.version_info[1]}", ">=3.10,<3.13")
+    folder = place.project(
+        head
+        + 'dependencies = ["torch==2.5.1+cu121", "torchvision==0.20.1+cu121"]\n\n'
+        + '[tool.uv]\nfind-links = ["https://download.pytorch.org/whl/torch_stable.html"]\n'
+    )
+    place.env.pop("UV_PYTHON")
+    said = configure(place, folder, "--migrate", *NONE)
+    assert said.code == 0, said.err
+    lock = read_lock(folder / "uv.lock", "demo")
+    assert lock is not None
+    found = {platform: lock.tree(platform, "3.12")["torch"].version for platform in PLATFORMS}
+    assert found == {
+        "linux_x86_64": "2.5.1+cu121",
+        "linux_aarch64": "2.5.1",
+        "win_amd64": "2.5.1+cu121",
+        "macos_arm64": "2.5.1",
+    }
+
+
+RYE = """dependencies = [
+    # as on the cluster
+    "torch==2.9.1+cu126",  # CUDA 12 only
+    "filelock",
+]
+
+[tool.rye]
+managed = true
+"""
+RYE_SOURCE = '\n[[tool.rye.sources]]\nname = "pytorch"\nurl = "{base}/cu126"\n'
+
+
+def test_the_simplest_rye_project(place: Place) -> None:
+    text = HEAD + RYE + "dev-dependencies = []\n" + RYE_SOURCE.format(base=place.index.index_base)
+    folder = place.project(text)
+    said = configure(place, folder, "--migrate", *NONE)
+    assert said.code == 0, said.err
+    assert torch(folder)["linux_x86_64"] == "2.9.1+cu126"
+    assert torch(folder)["macos_arm64"] == "2.9.1"
+    assert "tool.rye" not in text_of(folder)
+    unchanged_twice(place, folder)
+
+
+@pytest.mark.parametrize("argv", [(), ("--layout", "this-machine", "--backend", "cu126", "--no-lock")])
+def test_comments_of_rye_lists_survive(place: Place, argv: tuple[str, ...]) -> None:
+    dev = 'dev-dependencies = [\n    "numpy",   # arrays\n    "pytest",\n]\n'
+    text = HEAD + RYE + dev + RYE_SOURCE.format(base=place.index.index_base)
+    folder = place.project(text + '\n[tool.rye.scripts]\ntrain = "python -m demo"\n')
+    said = configure(place, folder, "--migrate", *argv, *NONE)
+    assert said.code == 0, said.err
+    assert all(
+        comment in text_of(folder) for comment in ("# arrays", "# as on the cluster", "# CUDA 12 only")
+    )
+    assert 'train = "python -m demo"' in text_of(folder)
+
+
+def test_a_folder_of_pdm_is_left_where_it_is(place: Place) -> None:
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch==2.9.1+cu126"]\n\n[[tool.pdm.source]]\nname = "pytorch"\n'
+        + f'url = "{place.index.index_base}/cu126"\ninclude_packages = ["torch"]  # nothing else\n\n'
+        + '[tool.pdm.dev-dependencies]\n# for everyone\ndev = [\n    "numpy",  # arrays\n    # "pytest",\n]\n'
+        + 'local = ["-e file:///${PROJECT_ROOT}/sub"]\n'
+    )
+    said = configure(place, folder, "--migrate", *NONE)
+    assert said.code == 0, said.err
+    assert "warning[not-migrated]" in said.err
+    assert '\nlocal = ["-e file:///${PROJECT_ROOT}/sub"]\n' in text_of(folder)
+    for comment in ("# arrays", '# "pytest"', "# nothing else", "# for everyone"):
+        assert comment in text_of(folder)
+    assert torch(folder)["linux_x86_64"] == "2.9.1+cu126"
+    unchanged_twice(place, folder)
+
+
+POETRY = """[tool.poetry]
+name = "demo"
+version = "0.1.0"
+package-mode = false
+
+[tool.poetry.dependencies]
+python = ">=3.{python},<3.15"
+"""
+POETRY_SOURCE = '\n[[tool.poetry.source]]\nname = "{name}"\nurl = "{url}"\npriority = "explicit"\n'
+
+
+def poetry_text(place: Place, rest: str, **sources: str) -> str:
+    rows = (
+        POETRY_SOURCE.format(name=name, url=f"{place.index.index_base}/{backend}")
+        for name, backend in sources.items()
+    )
+    return POETRY.format(python=sys.version_info[1]) + rest + "".join(rows)
+
+
+def test_poetry_caret_with_a_build(place: Place) -> None:
+    rest = 'torch = { version = "^2.9.1+cu126", source = "pt" }\nfilelock = "*"\n'
+    folder = place.project(poetry_text(place, rest, pt="cu126"))
+    said = configure(place, folder, "--migrate", *NONE)
+    assert said.code == 0, said.err
+    assert '"torch>=2.9.1,<3' in text_of(folder)
+    assert torch(folder)["linux_x86_64"] == "2.10.0+cu126"
+    unchanged_twice(place, folder)
+
+
+def test_poetry_markers_about_extras(place: Place) -> None:
+    cpu = """{ version = "^2.8", source = "pt-cpu", markers = "extra=='cpu' and extra!='cuda'" }"""
+    gpu = cpu.replace("cpu", "cuda", 2).replace("extra!='cuda'", "extra!='cpu'").replace("pt-cuda", "pt-cuda")
+    rest = (
+        f"torch = {cpu}\nfilelock = '*'\n\n[tool.poetry.group.cuda]\noptional = true\n\n"
+        f"[tool.poetry.group.cuda.dependencies]\ntorch = {gpu}\n\n"
+        '[tool.poetry.extras]\ncpu = ["torch"]\ncuda = ["torch"]\n'
+    )
+    folder = place.project(poetry_text(place, rest, **{"pt-cpu": "cpu", "pt-cuda": "cu126"}))
+    said = configure(place, folder, "--migrate", *NONE)
+    assert said.code == 0, said.err
+    assert torch(folder, extra("cpu"))["linux_x86_64"] == "2.11.0+cpu"
+    assert torch(folder, extra("cuda"))["linux_x86_64"] == "2.10.0+cu126"
+    assert torch(folder) == {}
+    unchanged_twice(place, folder)
+
+
+def test_sources_of_poetry_2_belong_to_extras(place: Place) -> None:
+    names = {"cpu": "cpu", "cu126": "cu126", "cu128": "cu128"}
+    lists = "".join(f'{name} = ["torch (>=2.8)", "torchvision (>=0.23)"]\n' for name in names)
+    rows = "".join(f"""    {{ source = "pt-{name}", markers = "extra == '{name}'" }},\n""" for name in names)
+    text = HEAD + f"dependencies = []\n\n[project.optional-dependencies]\n{lists}\n"
+    text += f"[tool.poetry.dependencies]\ntorch = [\n{rows}]\n"
+    for name in names:
+        text += POETRY_SOURCE.format(name=f"pt-{name}", url=f"{place.index.index_base}/{name}")
+    folder = place.project(text)
+    said = configure(place, folder, *NONE)
+    assert said.code == 2
+    assert "error[needs-migration]" in said.err
+    assert text_of(folder) == text
+    said = configure(place, folder, "--migrate", *NONE)
+    assert said.code == 0, said.err
+    found = {name: torch(folder, extra(name))["linux_x86_64"] for name in names}
+    assert found == {"cpu": "2.11.0+cpu", "cu126": "2.10.0+cu126", "cu128": "2.11.0+cu128"}
+    assert torch(folder, extra("cu128"), package="torchvision")["linux_x86_64"] == "0.26.0+cu128"
+    unchanged_twice(place, folder)
+
+
+def test_pixi_is_not_uv(place: Place) -> None:
+    text = HEAD + '[tool.pixi.project]\nchannels = ["conda-forge"]\nplatforms = ["linux-64"]\n\n'
+    text += (
+        '[tool.pixi.feature.gpu.pypi-dependencies]\ntorch = { version = "*", index = "https://x/cu124" }\n'
+    )
+    folder = place.project(text)
+    said = configure(place, folder, *NONE)
+    assert said.code == 2
+    assert "error[not-supported]" in said.err
+    assert "--format pixi" in said.err
+    assert text_of(folder) == text

@@ -1,0 +1,200 @@
+"""Take a layout out of a project file: from memory, exactly; else whatever chooses a build in it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from packaging.utils import canonicalize_name
+
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.errors import UsageError
+from torchinstall.core.messages import Message
+from torchinstall.project.edit import edit_text, prune
+from torchinstall.project.files import write_atomically
+from torchinstall.project.model import ALWAYS, Route, Scope
+from torchinstall.project.platforms import PLATFORMS, partition, required_marker
+from torchinstall.project.pyproject import ProjectView, project_view, same_url, scope_in
+
+__all__ = ["Memory", "Stripped", "strip"]
+
+
+class Memory(Struct, frozen=True):
+    """What files were before configure wrote into them; `folder` None: nothing is remembered."""
+
+    folder: Path | None = None
+
+    def _page(self, path: Path) -> Path | None:
+        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+        return self.folder / f"{name}.json" if self.folder is not None else None
+
+    def before(self, path: Path, now: str) -> str | None:
+        """The text of a file without what configure wrote, edits of others since then kept.
+
+        None where nothing is remembered, or where others edited the same lines.
+        """
+        page = self._page(path)
+        try:
+            data = json.loads(page.read_text(encoding="utf-8")) if page is not None else {}
+            before, after = str(data["before"]), str(data["after"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return before if now == after else _replayed(after, before, now)
+
+    def keep(self, path: Path, before: str, after: str) -> None:
+        """Remember a file; a folder that cannot be written is no fault: the file says most of it."""
+        page = self._page(path)
+        if page is None:
+            return
+        try:
+            if before == after:
+                page.unlink(missing_ok=True)
+                return
+            page.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomically(page, json.dumps({"path": str(path), "before": before, "after": after}))
+        except (OSError, UsageError):
+            return
+
+
+def _replayed(old: str, new: str, now: str) -> str | None:
+    """The change from `old` to `new`, made in a text that differs elsewhere; None where it does not fit."""
+    if now == new:
+        return None
+    a, b, lines = (text.splitlines(keepends=True) for text in (old, new, now))
+    for tag, a1, a2, b1, b2 in reversed(difflib.SequenceMatcher(a=a, b=b, autojunk=False).get_opcodes()):
+        if tag == "equal":
+            continue
+        head, tail = a[max(0, a1 - 1) : a1], a[a2 : a2 + 1]
+        block = [*head, *a[a1:a2], *tail]
+        found = [at for at in range(len(lines) + 1) if lines[at : at + len(block)] == block]
+        if len(found) != 1:
+            return None
+        lines[found[0] : found[0] + len(block)] = [*head, *b[b1:b2], *tail]
+    return "".join(lines)
+
+
+class Stripped(Struct, frozen=True, kw_only=True):
+    """A file without some of its routes.
+
+    Attributes:
+        wording: package -> the requirement that stood in a list that is gone, without its marker.
+    """
+
+    text: str
+    notes: tuple[Message, ...]
+    wording: tuple[tuple[str, str], ...]
+
+
+def strip(text: str, gone: tuple[Route, ...], catalog: Catalog) -> Stripped:
+    """Take routes out of a file: sources, indexes that nothing else uses, conflicts, lists of their own.
+
+    Raises:
+        UsageError: `cannot-edit`.
+    """
+    view = project_view(text)
+    scopes = {route.scope.key: route.scope for route in gone if route.scope != ALWAYS}
+    wording: dict[str, str] = {}
+
+    def change(document: Any) -> tuple[Message, ...]:
+        notes: list[Message] = []
+        uv = document.get("tool", {}).get("uv", {})
+        _sources(uv, gone, view, catalog)
+        for scope in scopes.values():
+            notes += _list(document, scope, view, catalog, wording)
+        _uv_lists(uv, scopes, gone, view)
+        prune(document, "tool", "uv", "sources")
+        prune(document, "project", "optional-dependencies")
+        prune(document, "dependency-groups")
+        return tuple(notes)
+
+    done = edit_text(text, change)
+    return Stripped(text=done.text, notes=done.notes, wording=tuple(wording.items()))
+
+
+def _sources(uv: Any, gone: tuple[Route, ...], view: ProjectView, catalog: Catalog) -> None:
+    ours = {(route.url, route.scope.key) for route in gone}
+    used = set()
+    spelled: dict[str, str] = {canonicalize_name(name): name for name in uv.get("sources", {})}
+    for package, rows in view.sources.items():
+        left = [row for row in rows if (view.index_url(row), scope_in(row).key) not in ours]
+        left = rows if catalog.family(package) is None else left
+        used |= {row.get("index") for row in left}
+        if not left:
+            del uv["sources"][spelled[package]]
+        elif len(left) < len(rows):
+            there = uv["sources"][spelled[package]]
+            for at in reversed(range(len(rows))):
+                if rows[at] not in left:
+                    del there[at]
+    urls = [route.url for route in gone]
+    for at, row in reversed(tuple(enumerate(view.indexes))):
+        idle = row.explicit and row.name not in used and any(same_url(row.url, url) for url in urls)
+        if idle:
+            del uv["index"][at]
+    if "index" in uv and not len(uv["index"]):
+        del uv["index"]
+
+
+def _list(
+    document: Any, scope: Scope, view: ProjectView, catalog: Catalog, wording: dict[str, str]
+) -> Iterable[Message]:
+    """An extra or group goes where it holds nothing but packages of PyTorch; else these go."""
+    kept = view.spelled(scope)
+    items = view.lists.get(kept)
+    if items is None:
+        return
+    mine = [item for item in view.listed if item.scope == kept and catalog.family(item.package)]
+    for item in mine:
+        family = catalog.family(item.package)
+        if family is not None and not family.runtime_of:
+            wording.setdefault(item.package, item.text.partition(";")[0].strip())
+    tables = document["dependency-groups"] if scope.kind == "group" else None
+    if tables is None:
+        tables = document["project"]["optional-dependencies"]
+    if len(mine) == len(items):
+        del tables[kept.name]
+        if kept.key[1] not in {route.lower() for route in catalog.known_backends()}:
+            yield Message(slug="choice-removed", message=f"the {kept.text} is taken out with its packages")
+        return
+    for item in reversed(mine):
+        del tables[kept.name][item.position]
+
+
+def _uv_lists(uv: Any, scopes: dict[Any, Scope], gone: tuple[Route, ...], view: ProjectView) -> None:
+    for at, row in reversed(tuple(enumerate(view.conflicts))):
+        left = [key for key in row if key not in scopes]
+        if len(left) == len(row):
+            continue
+        if len(left) < 2:
+            del uv["conflicts"][at]
+        else:
+            for place in reversed(range(len(row))):
+                if row[place] in scopes:
+                    del uv["conflicts"][at][place]
+    if "conflicts" in uv and not len(uv["conflicts"]):
+        del uv["conflicts"]
+    _default_groups(uv, scopes, view)
+    if view.texts("environments") == partition(route.platforms for route in gone):
+        del uv["environments"]
+    required = view.texts("required-environments")
+    if required and set(required) <= {required_marker(item) for item in PLATFORMS}:
+        del uv["required-environments"]
+
+
+def _default_groups(uv: Any, scopes: dict[Any, Scope], view: ProjectView) -> None:
+    """Without the groups that are gone; the key goes where uv takes what is left unasked."""
+    named = view.texts("default-groups") or ()
+    left = [name for name in named if ("group", canonicalize_name(name)) not in scopes]
+    if not isinstance(uv.get("default-groups"), list) or len(left) == len(named):
+        return
+    if left == (["dev"] if ("group", "dev") in {scope.key for scope in view.lists} else []):
+        del uv["default-groups"]
+        return
+    for at in reversed(range(len(named))):
+        if named[at] not in left:
+            del uv["default-groups"][at]
