@@ -19,8 +19,8 @@ from tomlkit.items import AoT, Array, InlineTable
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
-from torchinstall.core.messages import Message
-from torchinstall.index.urls import pytorch_index, redact
+from torchinstall.core.messages import Message, redact
+from torchinstall.index.urls import pytorch_index
 from torchinstall.project.files import array, inline, loads, quoted, tidy
 from torchinstall.project.model import ALWAYS, Dependency, Entries, Index, Route, Scope
 from torchinstall.project.platforms import marker_of

@@ -295,8 +295,8 @@ def _poetry(document: Any, view: ProjectView, catalog: Catalog, seen: list[Choic
         add_group(document, name, listed)
     for name, url in poetry.indexes:
         add_index(document, name, url, default=False)
-    for package, items in poetry.sources.items():
-        text = inline(items[0]) if len(items) == 1 else array(map(inline, items))
+    for package, found in poetry.sources.items():
+        text = inline(found[0]) if len(found) == 1 else array(map(inline, found))
         table_at(document, "tool", "uv", "sources")[package] = value(text)
     now = ProjectView(document.unwrap())
     for scope, package, url, marker, spec in poetry.choices:
