@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 from msgspec import Struct, structs
-from typing_extensions import Self
 
 from torchinstall.core.messages import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, Setting
@@ -84,7 +83,7 @@ class PlanOptions(MachineOptions, frozen=True, kw_only=True):
     dry_run: bool = False
 
     @classmethod
-    def of(cls, options: Options, **changes: Any) -> Self:
+    def of(cls: type[P], options: Options, **changes: Any) -> P:
         """The fields that another verb's options share with a plan's; `changes` replace some of them."""
         shared = {name: getattr(options, name) for name in cls.__struct_fields__ if hasattr(options, name)}
         return cls(**{**shared, **changes})
