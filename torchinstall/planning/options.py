@@ -7,16 +7,17 @@ defaults of the flags. How a flag is spelled and described is the command line's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct, structs
 
 from torchinstall.core.messages import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, Setting
 
-__all__ = ["MachineOptions", "Options", "PlanOptions"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-P = TypeVar("P", bound="PlanOptions")
+__all__ = ["MachineOptions", "Options", "PlanOptions"]
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -83,7 +84,7 @@ class PlanOptions(MachineOptions, frozen=True, kw_only=True):
     dry_run: bool = False
 
     @classmethod
-    def of(cls: type[P], options: Options, **changes: Any) -> P:
+    def of(cls, options: Options, **changes: Any) -> Self:
         """The fields that another verb's options share with a plan's; `changes` replace some of them."""
         shared = {name: getattr(options, name) for name in cls.__struct_fields__ if hasattr(options, name)}
         return cls(**{**shared, **changes})
