@@ -210,7 +210,7 @@ def _joined(raw: Sequence[str]) -> str:
     for form in (raw, lines):
         wrapped |= _wrapped(form, texts)
     parts = [wrapped.get(number, "\n" if number else "") + text for number, text in enumerate(texts)]
-    return "".join(parts)
+    return re.sub(r"\n{2,}", "\n", "".join(parts))
 
 
 def _wrapped(lines: Sequence[str], texts: Sequence[str]) -> dict[int, str]:
@@ -232,4 +232,9 @@ def _wrapped(lines: Sequence[str], texts: Sequence[str]) -> dict[int, str]:
     ]
     cut = {number for number in wrapped if len(lines[number - 1]) == width and lines[number][:1] != " "}
     words_are_cut = len(cut) > 1 and len(cut) > 0.6 * len(wrapped)
-    return {number: "" if words_are_cut and number in cut else " " for number in wrapped}
+    return {
+        number: ""
+        if number in cut and (words_are_cut or "/" in lines[number - 1].rpartition(" ")[2])
+        else " "
+        for number in wrapped
+    }

@@ -169,7 +169,7 @@ class Reading:
     @cached_property
     def about_torch(self) -> bool:
         """Whether torch, a package of its family or an extension of it is named."""
-        return bool(_torch_words().search(self.cleaned.small))
+        return "packages/torch/" in self.cleaned.tight or bool(_torch_words().search(self.cleaned.small))
 
     @cached_property
     def about_others(self) -> bool:
@@ -200,8 +200,9 @@ _PACKAGE = re.compile(r"(?:site|dist)-packages/([a-z_][\w]*)")
 @cache
 def _torch_words() -> re.Pattern[str]:
     names = grammar().names
-    words = "|".join(sorted((re.escape(name) for name in (*names.family, *names.extensions)), key=len)[::-1])
-    words = words.replace("_", "[-_]")
+    # Shorter names are words of every day: apex, awq.
+    own = [re.escape(name) for name in (*names.family, *names.extensions) if len(name) > 4 or name == "vllm"]
+    words = "|".join(sorted(own, key=len, reverse=True)).replace("_", "[-_]")
     return re.compile(rf"(?<![a-z0-9])(?:(?:py|lib)?torch(?:_\w+)?(?=[^a-z0-9-]|-\d|$)|{words})(?![a-z0-9])")
 
 

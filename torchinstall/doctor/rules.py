@@ -205,7 +205,7 @@ def _projects(hit: _Hit) -> dict[str, str]:
     names = (hit.values.get(name) for name in ("module", "file", "owner"))
     known = grammar().names.extensions
     for name in names:
-        for part in re.split(r"[/.]", (name or "").lower()):
+        for part in re.split(r"[/.]", (name or "").lower().replace("-", "_")):
             if part in known:
                 return {"project": known[part]}
     return {}
