@@ -33,7 +33,13 @@ VARIABLES = """\
 Every flag has a variable; an empty one says nothing. A switch takes `1` or `0`, `true` or `false`; values
 of a flag that may be repeated are parted by commas. The last column says whether a configuration file may
 hold the setting, under the flag's name without its dashes: `[tool.torchinstall]` in the nearest
-`pyproject.toml`, then `torchinstall/torchinstall.toml` in the user's configuration folder."""
+`pyproject.toml`, then `torchinstall/torchinstall.toml` in the user's configuration folder.
+
+A project's file may choose builds, but neither where they come from nor which Python they go into: "your
+own" is a setting that counts only in your own file, and is ignored in a project's with a warning. A project's
+`index-base` is used, and said in a warning that `-qq` does not silence; it is never combined with
+`--allow-insecure-host`. A `constraint` of a project may limit versions, but may hold no URL and no index. To
+accept such a setting, type its flag or put it into your own file."""
 
 OTHER_VARIABLES = (
     ("TORCHINSTALL_UV", "The uv to use, instead of the one beside torchinstall or on PATH."),
@@ -124,7 +130,7 @@ def _verbs_by_option() -> dict[str, str]:
 
 def _row(row: Flag, verbs: str) -> str:
     also = ", ".join(f"`{name}`" for name in row.also)
-    kept = "yes" if row.config else ""
+    kept = ("your own" if row.of_user else "yes") if row.config else ""
     return f"| `{row.variables[0]}` | `{row.spelling}` | {verbs} | {also} | {kept} |"
 
 

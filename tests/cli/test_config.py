@@ -36,9 +36,11 @@ def test_nearest_pyproject_decides_even_without_a_table(tmp_path: Path) -> None:
 
 
 def test_relative_folders_start_at_the_file(tmp_path: Path) -> None:
-    write(tmp_path / "pyproject.toml", '[tool.torchinstall]\nfind-links = ["wheels"]\n')
+    write(tmp_path / "pyproject.toml", '[tool.torchinstall]\nconstraint = ["c.txt"]\n')
+    write(tmp_path / "own.toml", 'find-links = "wheels"\n')
     (tmp_path / "deep").mkdir()
-    found = settings(tmp_path / "deep", {})
+    found = settings(tmp_path / "deep", {"TORCHINSTALL_CONFIG_FILE": str(tmp_path / "own.toml")})
+    assert found["constraint"].value == (str(tmp_path / "c.txt"),)
     assert found["find_links"].value == (str(tmp_path / "wheels"),)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import os
 import sys
 import time
@@ -62,14 +64,25 @@ def main(
             raise
         except BaseException as error:  # noqa: BLE001  # this is the place where every error ends
             code = _failed(error, console)
-        console.flush()
     except KeyboardInterrupt:
         console.fail(TorchInstallError("interrupted", "stopped by Ctrl-C"), exit_code=INTERRUPTED)
         code = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough. The interpreter would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = BROKEN_PIPE
+        code = _discard_output(BROKEN_PIPE)  # whoever read our output has seen enough
+    except TorchInstallError as error:
+        code = _discard_output(error.exit_code)  # there is no place to say what went wrong
+    return code
+
+
+def _discard_output(code: int) -> int:
+    """Lead the streams of this process nowhere: the interpreter would complain when it flushes at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
     return code
 
 
@@ -78,9 +91,10 @@ def process_context() -> Context:
     return Context(
         env=dict(os.environ),
         cwd=Path.cwd(),
-        stdin=sys.stdin,
-        stdout=sys.stdout,
-        stderr=sys.stderr,
+        # A stream that was closed before the start is None.
+        stdin=sys.stdin or io.StringIO(),
+        stdout=sys.stdout or io.TextIOWrapper(io.BytesIO()),
+        stderr=sys.stderr or io.TextIOWrapper(io.BytesIO()),
         system=_this_machine,
         find_uv=_find_uv,
         now=time.time,

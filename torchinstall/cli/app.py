@@ -155,7 +155,7 @@ def _complete(session: Session, options: CompletionOptions) -> int:
     maker = get_completion_class(options.shell)
     assert maker is not None  # noqa: S101  # click knows each of SHELLS
     comp = maker(build(), {}, "torchinstall", "_TORCHINSTALL_COMPLETE")
-    session.console.out(comp.source_template % comp.source_vars())
+    session.console.out_file(comp.source_template % comp.source_vars())
     return 0
 
 

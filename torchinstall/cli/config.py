@@ -11,11 +11,16 @@ Strict: a key that no flag knows is an error, since a setting that is silently i
     my-kernels = { routed = true, pairing = "torch" }   # the version is torch's own
 
 A row of `families` replaces the shipped one of the same name (`families.json`).
+
+A project may have been cloned: its file chooses builds, but neither where they come from nor which Python
+is changed. `Flag.of_user` marks the keys that count only in the user's own file; `index-base` counts, and is
+said.
 """
 
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -26,13 +31,25 @@ from msgspec import Struct
 from torchinstall.catalog.model import Family
 from torchinstall.cli.flags import FLAGS, Flag
 from torchinstall.core.errors import UsageError
-from torchinstall.core.request import canonical_name
+from torchinstall.core.messages import Message
+from torchinstall.core.request import DEFAULT_INDEX_BASE, canonical_name
 from torchinstall.planning.context import read_toml
+from torchinstall.planning.options import Options
 
-__all__ = ["ConfigTables", "ConfigValue", "config_tables", "families_in", "settings_in"]
+__all__ = ["ConfigTables", "ConfigValue", "config_tables", "families_in", "of_project", "settings_in"]
 
-ConfigTables = tuple[tuple[Path, dict[str, Any], str], ...]
-"""File, its table, and how a message names the place; the one that wins comes last."""
+
+class ConfigTable(Struct, frozen=True):
+    """A file, its table, how a message names the place, and whether it is a project's."""
+
+    path: Path
+    table: dict[str, Any]
+    where: str
+    of_project: bool
+
+
+ConfigTables = tuple[ConfigTable, ...]
+"""The one that wins comes last."""
 
 _TYPES: dict[str, Any] = {
     "text": str,
@@ -59,14 +76,54 @@ def settings_in(tables: ConfigTables) -> dict[str, ConfigValue]:
         UsageError: an unknown key, or a value of the wrong type.
     """
     found = {}
-    for path, table, where in tables:
-        for key, value in table.items():
+    for row in tables:
+        for key, value in row.table.items():
             if key != "families":
-                flag = _flag(key, path, where)
-                found[flag.name] = ConfigValue(
-                    value=_typed(flag, key, value, path), source=f"config {path.name}"
-                )
+                flag = _flag(key, row.path, row.where)
+                typed = _typed(flag, key, value, row.path)
+                if not (row.of_project and flag.of_user):
+                    found[flag.name] = ConfigValue(value=typed, source=f"config {row.path.name}")
     return found
+
+
+def of_project(tables: ConfigTables, env: Mapping[str, str], options: Options) -> tuple[Message, ...]:
+    """What must be said of a project's settings before a verb uses them: those ignored, and its index.
+
+    Args:
+        tables: that `options` were filled from.
+        env: as for `config_tables`.
+        options: of the verb.
+    """
+    said = []
+    for row in tables:
+        for key, value in row.table.items() if row.of_project else ():
+            flag = _KEYS.get(key)
+            if flag is None or not hasattr(options, flag.name) or flag.name in options.omit:
+                continue
+            set_by = options.source(flag.name).partition(" ")[0]
+            if flag.of_user and value and set_by not in ("flag", "environment"):
+                flags = shlex.join(_as_flags(flag, _typed(flag, key, value, row.path)))
+                message = (
+                    f"{key} in {row.path} is ignored: a project's file may choose builds, but not "
+                    f"{flag.of_user}; to accept it, type {flags}, or put it into {_user_file(env)}"
+                )
+                said.append(Message("project-setting-ignored", message))
+            elif flag.name == "index_base" and set_by == "config" and value != DEFAULT_INDEX_BASE:
+                message = (
+                    f"builds come from {value}, because {row.path} says so (index-base); "
+                    f"--index-base {DEFAULT_INDEX_BASE} takes PyTorch's own index instead"
+                )
+                said.append(Message("project-index-used", message))
+    return tuple(said)
+
+
+def _as_flags(flag: Flag, value: Any) -> list[str]:
+    """A setting as it is typed."""
+    if flag.kind == "switch":
+        return [flag.spelling]
+    return [
+        part for item in (value if isinstance(value, tuple) else (value,)) for part in (flag.spelling, item)
+    ]
 
 
 def config_tables(cwd: Path, env: Mapping[str, str]) -> ConfigTables:
@@ -79,10 +136,10 @@ def config_tables(cwd: Path, env: Mapping[str, str]) -> ConfigTables:
     Raises:
         UsageError: a file that is not TOML, or `tool.torchinstall` that is no table.
     """
-    found: list[tuple[Path, dict[str, Any], str]] = []
+    found: list[ConfigTable] = []
     user = _user_file(env)
     if user is not None and user.is_file():
-        found.append((user, read_toml(user), "top level of"))
+        found.append(ConfigTable(user, read_toml(user), "top level of", of_project=False))
     files = (folder / "pyproject.toml" for folder in (cwd, *cwd.parents))
     project = next((path for path in files if path.is_file()), None)
     if project is not None:
@@ -95,7 +152,7 @@ def config_tables(cwd: Path, env: Mapping[str, str]) -> ConfigTables:
                 wanted="[tool.torchinstall]",
             )
         if table is not None:
-            found.append((project, table, "[tool.torchinstall] in"))
+            found.append(ConfigTable(project, table, "[tool.torchinstall] in", of_project=True))
     return tuple(found)
 
 
@@ -155,7 +212,7 @@ def families_in(tables: ConfigTables) -> tuple[Family, ...]:
         UsageError: a table that is not right.
     """
     found: dict[str, Family] = {}
-    for path, table, _ in tables:
+    for path, table in ((row.path, row.table) for row in tables):
         for name, value in _convert(table.get("families", {}), dict[str, Any], "families", path).items():
             row = _convert(value, _FamilyRow, f"families.{name}", path)
             package = canonical_name(name)

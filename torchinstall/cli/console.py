@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 import click
 from msgspec import Struct
 
-from torchinstall.core.errors import TorchInstallError
-from torchinstall.core.messages import Message
+from torchinstall.core.errors import TorchInstallError, UsageError
+from torchinstall.core.messages import Message, json_text, printable, redact, redacted
 from torchinstall.planning.context import Context
 
 __all__ = ["Console", "Session", "envelope", "wants_colour"]
@@ -66,28 +65,55 @@ class Console:
         return wants_colour(self.stderr, self.color, self.env)
 
     def out(self, text: str) -> None:
-        """Write data to stdout."""
-        click.echo(text, file=self.stdout, color=self.stdout_colour)
+        """Write what a person or a program reads to stdout."""
+        self._write(self.stdout, redact(text), colour=self.stdout_colour)
+
+    def out_file(self, text: str) -> None:
+        """Write the content of a file to stdout: as it is, but for what a terminal would obey."""
+        self._write(self.stdout, text, colour=False)
 
     def out_json(self, data: Mapping[str, Any]) -> None:
         """Write the one JSON object of this run to stdout."""
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False), file=self.stdout)
+        text = json_text(redacted(data), ascii_only=not _encoding(self.stdout).startswith("utf"))
+        self._write(self.stdout, text, colour=False)
 
     def say(self, text: str = "") -> None:
         """Tell a person what happens; `-q` silences it."""
         if not self.quiet:
-            click.echo(text, file=self.stderr, color=self.stderr_colour)
+            self._write(self.stderr, redact(text), colour=self.stderr_colour)
 
     def detail(self, text: str) -> None:
         """Tell a person who asked with `-v`."""
         if self.verbose:
-            click.echo(click.style(text, dim=True), file=self.stderr, color=self.stderr_colour)
+            self._write(self.stderr, click.style(redact(text), dim=True), colour=self.stderr_colour)
 
-    def warn(self, slug: str, message: str) -> None:
-        """Message on stderr; `-qq` silences it."""
-        if self.quiet < 2:
+    def warn(self, slug: str, message: str, *, always: bool = False) -> None:
+        """Message on stderr; `-qq` silences it unless it must `always` be said."""
+        if self.quiet < 2 or always:
             head = click.style(f"warning[{slug}]:", fg="yellow", bold=True)
-            click.echo(f"{head} {message}", file=self.stderr, color=self.stderr_colour)
+            self._write(self.stderr, f"{head} {redact(message)}", colour=self.stderr_colour)
+
+    def _write(self, stream: TextIO, text: str, *, colour: bool) -> None:
+        """The one way out: without control characters, in the characters that the stream has.
+
+        Raises:
+            BrokenPipeError: whoever read has seen enough.
+            UsageError: `cannot-write`: the stream is closed, or what it leads to is full.
+        """
+        encoding = _encoding(stream)
+        shown = printable(text, colour=colour).encode(encoding, "backslashreplace").decode(encoding)
+        try:
+            click.echo(shown, file=stream, color=colour)
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:
+            name = "stdout" if stream is self.stdout else "stderr"
+            raise UsageError(
+                "cannot-write",
+                f"{name} cannot be written: {getattr(error, 'strerror', None) or error}",
+                wanted="an open terminal, pipe or file with room",
+                hints=("write to another place",),
+            ) from error
 
     def warn_all(self, messages: Iterable[Message]) -> None:
         """Say each of these warnings."""
@@ -96,14 +122,9 @@ class Console:
 
     def fail(self, error: TorchInstallError, exit_code: int | None = None) -> None:
         """Print an error on stderr and, with `--json`, its envelope on stdout."""
-        click.echo(error_text(error), file=self.stderr, color=self.stderr_colour)
+        self._write(self.stderr, redact(error_text(error)), colour=self.stderr_colour)
         if self.json:
             self.out_json(self.envelope({**error.to_json(), "exit_code": exit_code or error.exit_code}))
-
-    def flush(self) -> None:
-        """Bring out what is still buffered, so that a broken pipe shows here and not at exit."""
-        self.stdout.flush()
-        self.stderr.flush()
 
     def envelope(self, error: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON object of a run that failed."""
@@ -115,6 +136,10 @@ class Console:
             **self.partial,
             "error": dict(error),
         }
+
+
+def _encoding(stream: TextIO) -> str:
+    return (getattr(stream, "encoding", None) or "utf-8").lower()
 
 
 def envelope(status: str, **parts: Any) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def run(session: Session, options: ExportOptions) -> int:
     )
     text = FORMATS[name](export)
     if options.output is None:
-        console.out(text.removesuffix("\n"))
+        console.out_file(text.removesuffix("\n"))
         return 0
     path = context.path(options.output)
     make_folder(path.parent)

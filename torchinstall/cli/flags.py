@@ -26,6 +26,8 @@ class Flag(Struct, frozen=True):
         also: variables of other tools that mean the same.
         empty_counts: those among `also` whose empty value is a value.
         config: whether a configuration file may hold it.
+        of_user: what a project's file may not decide: where packages come from, or which Python is changed.
+            Only the user's own file counts, which the user wrote; a project may have been cloned.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Flag(Struct, frozen=True):
     also: tuple[str, ...] = ()
     empty_counts: tuple[str, ...] = ()
     config: bool = True
+    of_user: str = ""
 
     @property
     def declarations(self) -> tuple[str, ...]:
@@ -54,6 +57,10 @@ class Flag(Struct, frozen=True):
     def variables(self) -> tuple[str, ...]:
         """Its own variable, then those of other tools."""
         return (f"TORCHINSTALL_{self.name.rstrip('_').upper()}", *self.also)
+
+
+_ORIGIN = "where they come from"
+_PLACE = "which Python they go into"
 
 
 def _switch(name: str, help_: str, *, short: str = "", long: str = "", config: bool = True) -> Flag:
@@ -129,9 +136,20 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             metavar="FILE",
             config=False,
         ),
-        Flag("python", "The interpreter or environment to install into.", metavar="PATH|3.12", short="-p"),
-        Flag("venv", "The virtual environment to install into; created if it is missing.", metavar="DIR"),
-        _switch("system", "Install into the system's Python."),
+        Flag(
+            "python",
+            "The interpreter or environment to install into.",
+            metavar="PATH|3.12",
+            short="-p",
+            of_user=_PLACE,
+        ),
+        Flag(
+            "venv",
+            "The virtual environment to install into; created if it is missing.",
+            metavar="DIR",
+            of_user=_PLACE,
+        ),
+        Flag("system", "Install into the system's Python.", "switch", of_user=_PLACE),
         Flag(
             "python_version",
             "Plan for this Python version, installed here or not.",
@@ -198,7 +216,12 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         Flag("index_base", "A mirror of the PyTorch index, or a template with {backend}.", metavar="URL"),
         _switch("vendor_index", "Take torch from the GPU vendor's own index, where PyTorch has no build."),
         Flag(
-            "find_links", "A folder of wheels to choose builds from (repeatable).", "paths", "DIR", short="-f"
+            "find_links",
+            "A folder of wheels to choose builds from (repeatable).",
+            "paths",
+            "DIR",
+            short="-f",
+            of_user=_ORIGIN,
         ),
         _switch("offline", "Use no network: only the shipped catalog, folders and caches."),
         _switch("refresh", "Read index pages again, however recent the cached copies are.", config=False),
@@ -207,6 +230,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             "Allow this host over http, or with an invalid certificate (repeatable).",
             "texts",
             "HOST",
+            of_user=_ORIGIN,
         ),
     ),
     "How": (

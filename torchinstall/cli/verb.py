@@ -14,7 +14,14 @@ import click
 from click.core import ParameterSource
 from msgspec import Struct, structs
 
-from torchinstall.cli.config import ConfigTables, ConfigValue, config_tables, families_in, settings_in
+from torchinstall.cli.config import (
+    ConfigTables,
+    ConfigValue,
+    config_tables,
+    families_in,
+    of_project,
+    settings_in,
+)
 from torchinstall.cli.console import Session
 from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, SECTIONS, Flag
 from torchinstall.core.errors import UsageError
@@ -273,6 +280,8 @@ class Verb(click.Command):
         options = self._filled(ctx)
         session.console.json = getattr(options, "json", False)
         tables: ConfigTables = ctx.meta.get(TABLES, ())
+        for said in of_project(tables, session.context.env, options):
+            session.console.warn(said.slug, said.message, always=True)
         if families := families_in(tables):
             session = structs.replace(session, context=structs.replace(session.context, families=families))
         return self.run(session, options)

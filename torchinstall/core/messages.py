@@ -1,12 +1,14 @@
-"""What is said to a person: one type for it, and no credentials in it."""
+"""What is said to a person: one type for it, no credentials in it, and nothing that a terminal would obey."""
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from msgspec import Struct
 
-__all__ = ["Message", "is_url", "redact"]
+__all__ = ["Message", "is_url", "json_text", "printable", "redact", "redacted"]
 
 
 class Message(Struct, frozen=True):
@@ -16,12 +18,14 @@ class Message(Struct, frozen=True):
     message: str
 
 
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+://"
-_URL = re.compile(_SCHEME)
-_CREDENTIALS = re.compile(rf"({_SCHEME})[^/?#\s\"']*@")
-_SECRET_QUERY = re.compile(
-    r"([?&][^=&\s\"']*(?:token|key|sig|passw|secret|auth|credential)[^=&\s\"']*=)[^&\s\"']+", re.IGNORECASE
-)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_SCHEME_END = re.compile(r"(:/{1,3}|//)")
+_AUTHORITY = re.compile(r"[^/?#]*")
+_HOST = re.compile(r"\[[^\]@]*\](:\d*)?[\"'`,.;)\]>}]*|[^:@]*(:\d{1,5}[\"'`,.;)\]>}]*)?")
+"""What stands between scheme and path without credentials; punctuation of a sentence may follow."""
+
+_QUERY = re.compile(r"([?&;][^=&;?\s\"']{0,100}=)[^&;\s\"'`#]+")
+_SECRET_NAME = re.compile(r"token|key|sig|pass|pwd|secret|auth|cred|session|jwt|access|login", re.IGNORECASE)
 
 
 def is_url(text: str) -> bool:
@@ -30,5 +34,79 @@ def is_url(text: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """A URL or any other text, with `****` for user names, passwords, and tokens in queries of URLs."""
-    return _SECRET_QUERY.sub(r"\1****", _CREDENTIALS.sub(r"\1****@", text))
+    """A URL or any other text, with `****` for user names, passwords, and secrets in queries of URLs.
+
+    Passwords that nobody escaped (`@`, `/` and quotes in them) are hidden too: what could be a part of one is
+    left out, rather than a part of one shown.
+    """
+    if "@" in text:
+        text = "".join(map(_without_user, re.split(r"(\s+)", text)))
+    return _QUERY.sub(_without_value, text) if "=" in text else text
+
+
+def _without_user(word: str) -> str:
+    """One word, which may hold several URLs, without what stands before a host."""
+    shown, done = [], 0
+    for mark in _SCHEME_END.finditer(word) if "@" in word else ():
+        start = mark.end()
+        authority = _AUTHORITY.match(word, start)
+        if authority is None or start < done or _HOST.fullmatch(authority.group()):
+            continue
+        # The password of user:password may hold anything: it ends at the last @.
+        named = ":" in authority.group().partition("@")[0]
+        end = word.rfind("@", start, len(word) if named else authority.end()) + 1
+        if end > start:
+            shown += [word[done:start], "****@"]
+            done = end
+    return "".join(shown) + word[done:]
+
+
+def _without_value(match: re.Match[str]) -> str:
+    return f"{match[1]}****" if _SECRET_NAME.search(match[1]) else match.group()
+
+
+def redacted(value: Any) -> Any:
+    """Plain JSON values with every text in them redacted."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: redacted(item) for key, item in value.items()}
+    return [redacted(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+_INVISIBLE = "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+"""What reorders or hides text: marks of direction, spaces without width, tags."""
+
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90-\x9f\n]*(?:\x07|\x1b\\|\x9c)"
+)
+"""A whole control sequence (colour, cursor) or string (title, link, clipboard)."""
+
+_OWN_COLOUR = re.compile(r"\x1b\[(?:[0-2]|3[1-6])m")
+_NO_TEXT = re.compile(rf"[\x7f-\x9f\ud800-\udfff{_INVISIBLE}]")
+_CONTROL = re.compile(rf"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_INVISIBLE}]")
+
+
+def printable(text: str, *, colour: bool = False) -> str:
+    """The text without anything that a terminal obeys or that hides or reorders what is read.
+
+    Names of GPUs, values of files and errors of imports come from anywhere.
+
+    Args:
+        text: what will be shown.
+        colour: the colours that torchinstall itself uses stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    if not colour:
+        return _CONTROL.sub("", _SEQUENCE.sub("", text))
+    parts = _OWN_COLOUR.split(text)
+    marks = iter(_OWN_COLOUR.findall(text))
+    return "".join(printable(part) + next(marks, "") for part in parts)
+
+
+def json_text(data: Any, *, ascii_only: bool = False) -> str:
+    """JSON for a terminal or a pipe: what is no plain text is escaped, and so still there."""
+    text = json.dumps(data, indent=2, ensure_ascii=ascii_only)
+    return _NO_TEXT.sub(lambda match: json.dumps(match.group())[1:-1], text)

@@ -47,6 +47,10 @@ class Options(Struct, frozen=True, kw_only=True):
         getattr(self, name)
         return self.sources.get(name, "default")
 
+    def of_project(self, name: str) -> bool:
+        """Whether a project's file set this field."""
+        return self.source(name) == "config pyproject.toml"
+
 
 class MachineOptions(Options, frozen=True, kw_only=True):
     """Which machine is planned for, and how far its GPUs must be used."""

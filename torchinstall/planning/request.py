@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Capability, Gpu, Machine, Vendor
-from torchinstall.core.messages import Message
-from torchinstall.core.request import Request
+from torchinstall.core.messages import Message, redact
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
 from torchinstall.core.versions import dotted
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import PlanOptions
@@ -47,9 +48,12 @@ def request_of(
         reader.argument(text)
     for name in options.requirement:
         reader.file(name)
+    asked = reader.parsed
+    before = (len(asked.uv_args), len(asked.find_links), len(asked.constraints))
     for name in options.constraint:
         reader.file(name, constraints=True)
-    asked = reader.parsed
+    if options.of_project("constraint"):
+        _check_only_versions(asked, before, options)
     if not asked.requirements and not options.requirement and not asked.uv_args:
         for text in DEFAULT_REQUIREMENTS:
             reader.argument(text)
@@ -85,7 +89,43 @@ def request_of(
     for host in options.allow_insecure_host:  # uv must trust the hosts that our own reading trusts
         asked.uv_args += ["--allow-insecure-host", host]
     asked.uv_args += options.rest
+    _check_index_is_safe(options, asked.uv_args, context.env)
     return request, asked
+
+
+def _check_only_versions(
+    asked: ParsedRequirements, before: tuple[int, int, int], options: PlanOptions
+) -> None:
+    """Constraints that a project names may limit versions; they do not say where packages come from."""
+    urls = [row.url for row in asked.constraints[before[2] :] if row.url is not None]
+    foreign = [*asked.uv_args[before[0] :], *asked.find_links[before[1] :], *urls]
+    if foreign:
+        files = " ".join(f"-c {shlex.quote(name)}" for name in options.constraint)
+        raise UsageError(
+            "project-constraint-redirects",
+            "the constraints that a project's file names say where packages come from",
+            wanted="versions only",
+            found=" ".join(foreign[:2]),
+            hints=(f"to accept them, type {files}", "correct the file, or ignore it with --no-config"),
+        )
+
+
+def _check_index_is_safe(options: PlanOptions, uv_args: Sequence[str], env: Mapping[str, str]) -> None:
+    """An index that a project names is not combined with a lack of checks, whoever asked for that."""
+    insecure = next((text for text in uv_args if text.partition("=")[0] in _INSECURE), None)
+    insecure = insecure or ("UV_INSECURE_HOST" if env.get("UV_INSECURE_HOST") else None)
+    if insecure is None or not options.of_project("index_base") or options.index_base == DEFAULT_INDEX_BASE:
+        return
+    raise UsageError(
+        "project-index-insecure",
+        "the index that a project's file names is not used while hosts are allowed to be insecure",
+        wanted="an index that you name yourself, or every host checked",
+        found=f"index-base in pyproject.toml, and {insecure}",
+        hints=(f"to accept it, type --index-base {options.index_base}", f"omit {insecure}"),
+    )
+
+
+_INSECURE = ("--allow-insecure-host", "--trusted-host")
 
 
 _DESCRIBES = (
@@ -141,11 +181,12 @@ def index_base_of(options: PlanOptions) -> str:
     base = options.index_base
     if base.startswith(("https://", "http://", "file://")):
         return base.rstrip("/")
+    shown = redact(base if "//" in base else f"//{base}").removeprefix("" if "//" in base else "//")
     raise UsageError(
         "bad-value",
-        f"{base!r} is not the URL of an index",
+        f"{shown!r} is not the URL of an index",
         wanted="a URL that begins with https://",
-        found=f"{base} ({options.source('index_base')})",
+        found=f"{shown} ({options.source('index_base')})",
         hints=("a folder of wheels is given with --find-links DIR",),
     )
 
