@@ -62,6 +62,10 @@ def doctor(place: Place, *argv: str, machine: Machine | None = None) -> RunResul
 def test_a_healthy_environment(place: Place) -> None:
     said = doctor(place, machine=linux())
     assert said.code == 0, said.err
+    assert said.out.startswith("torch 2.9.1+cpu: right for this machine, computes on the CPU\n")
+    assert said.err.startswith(
+        "examining this machine and its environment\nchecking that torch 2.9.1+cpu computes"
+    )
     assert "right: the planner would choose the same" in said.out
     assert "computes     yes" in said.out
     assert "no problems found" in said.out
@@ -72,6 +76,7 @@ def test_a_healthy_environment(place: Place) -> None:
 def test_a_fault_is_exit_7_in_text_and_json(place: Place) -> None:
     text = doctor(place, "--no-verify", machine=ADA)
     assert text.code == 7
+    assert text.out.startswith("torch 2.9.1+cpu: wrong for this machine\n")
     assert "error[cpu-build-on-gpu-machine]: this is a CPU build" in text.out
     assert "type: torchinstall auto --machine machine.json torch==2.9.1 torchvision" in text.out
     assert "error[faults-found]: the doctor found 1 fault: cpu-build-on-gpu-machine" in text.err
@@ -166,8 +171,25 @@ def test_a_text_that_nobody_knows(tmp_path: Path, text: str) -> None:
     said = run(tmp_path, "doctor", "--explain", text)
     assert said.code == 2
     assert "error[nothing-recognised]" in said.err
-    data = run(tmp_path, "doctor", "--explain", text, "--json").json
-    assert (data["status"], data["matches"]) == ("unknown", [])
+    same = run(tmp_path, "doctor", "--explain", text, "--json")
+    assert same.code == 2
+    assert (same.json["status"], same.json["matches"]) == ("unknown", [])
+    assert same.json["error"]["slug"] == "nothing-recognised"
+
+
+@pytest.mark.e2e
+def test_a_crash_shows_what_the_process_said_last(tmp_path: Path) -> None:
+    """The import ends the process: the report carries its last lines."""
+    made = here(tmp_path / ".venv", an_environment(tmp_path))
+    put(made, torch_wheel("2.9.1+cpu", TAG))
+    (site,) = made.folder.glob("lib/python3*/site-packages")
+    (site / "torch/__init__.py").write_text(
+        "import os, sys\nprint('terminate called: bad_alloc', file=sys.stderr, flush=True)\nos.abort()\n"
+    )
+    said = doctor(made, machine=linux())
+    assert said.code == 7
+    assert "does not compute" in said.out.partition("\n")[0]
+    assert "it said: terminate called: bad_alloc" in said.out
 
 
 def test_piped_text_is_explained(tmp_path: Path) -> None:

@@ -66,8 +66,16 @@ def run(session: Session, options: DoctorOptions) -> int:
 
 
 def _collect(session: Session, options: DoctorOptions) -> Environment:
-    asked = PlanOptions.of(options)
-    return collect(session.context, asked, verify=options.verify, detail=session.console.detail)
+    """Read and check; what takes time is said before it begins."""
+    console = session.console
+    console.say("examining this machine and its environment")
+    return collect(
+        session.context,
+        PlanOptions.of(options),
+        verify=options.verify,
+        say=console.say,
+        detail=console.detail,
+    )
 
 
 def piped(stream: TextIO) -> str | None:
@@ -163,7 +171,7 @@ def _data(seen: Environment, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
 
 
 def _report_text(seen: Environment, found: Sequence[Diagnosis]) -> str:
-    """What was examined, then every finding with its evidence and what to type."""
+    """The verdict, then every finding with its evidence and what to type, then what was examined."""
     target, report = seen.target, seen.report
     rows = [
         ("environment", f"{target.prefix} (Python {target.python_version}, {target.why})"),
@@ -174,7 +182,28 @@ def _report_text(seen: Environment, found: Sequence[Diagnosis]) -> str:
     if report is not None:
         passed = f"{len(report.checks) - len(report.failed)} of {len(report.checks)} checks"
         rows.append(("computes", f"{'yes' if report.ok else 'no'}: {passed}"))
-    return "\n\n".join((fields(rows), *map(_diagnosis_text, found), _summary(found)))
+    verdict = click.style(_verdict(seen, found), bold=True)
+    return "\n\n".join((verdict, *map(_diagnosis_text, found), fields(rows), _summary(found)))
+
+
+def _verdict(seen: Environment, found: Sequence[Diagnosis]) -> str:
+    """In one line: what is installed, whether it is right for this machine, and whether it computes."""
+    torch, report, choice = seen.installed("torch"), seen.report, seen.choice
+    if torch is None:
+        return "torch: not installed in this environment"
+    local = "" if seen.backend is None or "+" in torch else f" ({seen.backend})"
+    if choice is not None and choice.status == "satisfied":
+        fits = "right for this machine"
+    elif any(item.severity == "error" for item in found):
+        fits = "wrong for this machine"
+    else:
+        fits = "not what the planner would choose"
+    if report is None:
+        return f"torch {torch}{local}: {fits}"
+    used = [gpu.name or gpu.vendor for gpu in choice.gpus if gpu.covered] if choice is not None else []
+    on_gpu = used and seen.backend != "cpu" and any(check.about_device for check in report.checks)
+    where = f"on the {used[0]}" if on_gpu else "on the CPU"
+    return f"torch {torch}{local}: {fits}, " + (f"computes {where}" if report.ok else "does not compute")
 
 
 def _package(name: str, version: str, backend: str | None) -> str:

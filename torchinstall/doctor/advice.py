@@ -7,6 +7,7 @@ the commands that change nothing are named.
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
@@ -25,7 +26,7 @@ from torchinstall.doctor.facts import Mentions
 from torchinstall.planner.selection import plan
 from torchinstall.planning.request import declared_gpus
 
-__all__ = ["Advice", "Here", "Offer", "advise"]
+__all__ = ["Advice", "Here", "Offer", "advise", "runs_there"]
 
 
 class Here(Struct, frozen=True, kw_only=True):
@@ -105,6 +106,25 @@ def advise(
         return Advice(commands=("torchinstall auto --allow-cpu",), values=values)
     reason = None if made.error is None else made.error.message
     return Advice(commands=_EXAMINE, note=reason, values=facts)
+
+
+def runs_there(command: str, mentions: Mentions, catalog: Catalog, here: Here | None) -> bool:
+    """Whether a command may be named: `torchinstall auto` only with a plan in the situation of the text."""
+    words = shlex.split(command) if command.startswith("torchinstall auto") else []
+    if not words:
+        return True
+    known = here if here is not None and _is_about(mentions, here) else None
+    flags = dict(itertools.pairwise(words))
+    names = [word for word in itertools.takewhile(lambda word: word != "--", words[2:]) if word[0] != "-"]
+    taken = {flags.get("--backend"), flags.get("--venv"), flags.get("--index-base"), flags.get("--channel")}
+    machine, target = _situation(Offer(), {}, mentions, known, catalog)
+    asked = Request(
+        requirements=tuple(requirement(name) for name in names if name not in taken)
+        or (requirement("torch"),),
+        backend=flags.get("--backend", "auto"),
+        allow_cpu=True,
+    )
+    return plan(asked, machine, target, catalog).error is None
 
 
 def _is_about(mentions: Mentions, here: Here) -> bool:

@@ -37,7 +37,12 @@ _PLACE_FLAGS = (
 
 
 def collect(
-    context: Context, options: PlanOptions, *, verify: bool, detail: Callable[[str], None]
+    context: Context,
+    options: PlanOptions,
+    *,
+    verify: bool,
+    detail: Callable[[str], None],
+    say: Callable[[str], None] = lambda _: None,
 ) -> Environment:
     """Read everything; nothing is changed, and nothing is fetched.
 
@@ -46,6 +51,7 @@ def collect(
         options: which environment is examined, and for which machine.
         verify: run the checks of what is installed.
         detail: told what is read, for `-v`.
+        say: told what takes time before it begins.
 
     Raises:
         TorchInstallError: there is no environment, no uv, or a bad flag.
@@ -76,7 +82,7 @@ def collect(
     seen = structs.replace(seen, choice=choice)
     if not verify:
         return seen
-    detail("checking that torch computes")
+    say(f"checking that torch {seen.installed('torch')} computes; this takes some seconds")
     promised = _promised(seen, described=bool(options.machine) or options.root is not None)
     return structs.replace(seen, report=verify_installed(python, promised, env=context.env))
 

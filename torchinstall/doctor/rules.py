@@ -16,7 +16,7 @@ from typing import Literal
 from msgspec import Struct, json
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.doctor.advice import Advice, Here, Offer, advise
+from torchinstall.doctor.advice import Advice, Here, Offer, advise, runs_there
 from torchinstall.doctor.cleaning import clean
 from torchinstall.doctor.facts import Fact, Kind, Mentions, Reading, grammar
 
@@ -187,12 +187,13 @@ def _match(hit: _Hit, reading: Reading, catalog: Catalog, here: Here | None) -> 
     values |= advice.values
     known = (item for item in rule.when if all(name in values for name in item.needs))
     wording = next(known, Wording(needs=()))
-    typed = (*advice.commands, *(rule.type if wording.type is None else wording.type))
+    typed = [_fill(command, values) for command in (rule.type if wording.type is None else wording.type)]
+    typed = [text for text in typed if runs_there(text, reading.mentions, catalog, here)]
     notes = [text for text in (wording.note or rule.note, advice.note) if text]
     return Match(
         slug=rule.slug,
         cause=_fill(wording.cause or rule.cause, values),
-        commands=tuple(dict.fromkeys(_fill(command, values) for command in typed)),
+        commands=tuple(dict.fromkeys((*advice.commands, *typed))),
         advice=_fill("; ".join(notes), values) if notes else None,
         evidence=reading.cleaned.text(hit.start, min(hit.end, hit.start + 160)).replace("\n", " "),
         values=values,

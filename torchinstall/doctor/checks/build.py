@@ -199,17 +199,31 @@ def another_machine(seen: Environment) -> Iterator[Diagnosis]:
     if seen.decision is not None and _moved(seen):
         before = ", ".join(seen.decision.machine.gpus) or "no GPU"
         now = ", ".join(gpu.label for gpu in seen.machine.gpus) or "no GPU"
+        known = [f"{row.vendor} driver {row.version}" for row in seen.machine.drivers if row.version]
+        drivers = ", ".join(known) or "no driver"
         yield Diagnosis(
             slug="decided-for-another-machine",
             severity="info",
             message="this build was chosen for another GPU or driver",
-            evidence=(f"then: {before}", f"now: {now}"),
+            evidence=(
+                f"then: {before}",
+                f"now: {now}, {drivers}",
+                *(
+                    ("the GPUs are the same, so the driver or the system was changed",)
+                    if before == now
+                    else ()
+                ),
+            ),
             remedies=(auto(seen, *family_requirements(seen)),),
         )
 
 
 def _moved(seen: Environment) -> bool:
     return seen.decision is not None and seen.decision.machine.digest != machine_digest(seen.machine)
+
+
+_LAST_LINES = 5
+"""Of what a check printed before it crashed or failed."""
 
 
 def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
@@ -219,7 +233,12 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
     for check in seen.report.failed if seen.report is not None else ():
         failed.setdefault(check.found, check)
     for check in failed.values():
-        evidence = (f"needed: {check.wanted}", f"found: {check.found}")
+        last = check.detail.strip().splitlines()[-_LAST_LINES:]
+        evidence = (
+            f"needed: {check.wanted}",
+            f"found: {check.found}",
+            *(f"it said: {line}" for line in last),
+        )
         known = explain(f"{check.found}\n{check.detail}", seen.catalog, lambda _: here)
         package = check.name.removeprefix("import-") if check.name.startswith("import-") else "torch"
         yield Diagnosis(
