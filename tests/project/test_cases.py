@@ -280,3 +280,110 @@ def test_pixi_is_not_uv(place: Place) -> None:
     assert "error[not-supported]" in said.err
     assert "--format pixi" in said.err
     assert text_of(folder) == text
+
+
+BOTH = (
+    HEAD
+    + """dependencies = ["numpy"]
+
+[project.optional-dependencies]
+torch = ["torch>=2.8", "torchvision"]
+torch-cpu = ["torch>=2.8", "torchvision"]
+dev = ["demo[torch]", "pytest"]
+
+[tool.uv]
+conflicts = [
+    [{{ extra = "torch" }}, {{ extra = "torch-cpu" }}],
+    [{{ extra = "dev" }}, {{ extra = "torch-cpu" }}],
+]
+
+[tool.uv.sources]
+torch = [{{ index = "pytorch-cpu", extra = "torch-cpu", marker = "sys_platform == 'linux'" }}]
+torchvision = [{{ index = "pytorch-cpu", extra = "torch-cpu", marker = "sys_platform == 'linux'" }}]
+
+[[tool.uv.index]]
+name = "pytorch-cpu"
+url = "{base}/cpu"
+explicit = true
+"""
+)
+
+
+def test_the_default_index_has_a_gpu_build_too(place: Place) -> None:
+    folder = place.project(BOTH.format(base=place.index.index_base))
+    unchanged_twice(place, folder)
+    said = typed(place, folder, "sync", "--dry-run", *GPU)
+    assert said.code == 0, said.err
+    assert said.out.strip() == "uv sync --extra torch"
+    assert "warning" not in said.err
+    said = typed(place, folder, "sync", "--dry-run", *NONE)
+    assert said.out.strip() == "uv sync --extra torch-cpu"
+
+
+def test_a_file_for_a_backend_that_the_lock_does_not_have(place: Place) -> None:
+    text = HEAD + 'dependencies = ["torch==2.9.1+cu126", "numpy"]\n\n[tool.uv.sources]\n'
+    text += 'torch = { index = "pytorch" }\n\n[[tool.uv.index]]\nname = "pytorch"\n'
+    folder = place.project(text + f'url = "{place.index.index_base}/cu126"\nexplicit = true\n')
+    unchanged_twice(place, folder)
+    for name in ("dockerfile", "devcontainer", "github-actions"):
+        said = typed(place, folder, "export", "--format", name, "--backend", "cpu", *NONE)
+        assert said.code == 3, said.err
+        assert "error[backend-not-offered]" in said.err
+    said = typed(place, folder, "export", "--format", "dockerfile", *GPU)
+    assert said.code == 0, said.err
+    assert said.out.splitlines()[1].startswith("# torch 2.9.1+cu126 for CPython")
+    assert "from uv.lock" in said.out
+
+
+def workspace(place: Place) -> Path:
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["a", "b", "torch>=2.8"]\n\n[tool.uv]\npackage = false\n\n'
+        + '[tool.uv.workspace]\nmembers = ["packages/*"]\n\n[tool.uv.sources]\n'
+        + "a = { workspace = true }\nb = { workspace = true }\n"
+        + 'torch = [{ index = "pt", marker = "sys_platform != \'darwin\'" }]\n\n'
+        + f'[[tool.uv.index]]\nname = "pt"\nurl = "{place.index.index_base}/cu128"\nexplicit = true\n'
+    )
+    for name, needs in (("a", "numpy"), ("b", "torch>=2.8")):
+        member = folder / "packages" / name
+        member.mkdir(parents=True)
+        text = HEAD.replace('"demo"', f'"{name}"') + f'dependencies = ["{needs}"]\n'
+        (member / "pyproject.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_file_for_a_workspace(place: Place) -> None:
+    folder = workspace(place)
+    unchanged_twice(place, folder)
+    said = typed(place, folder, "export", "--format", "dockerfile", *GPU)
+    assert said.code == 0, said.err
+    syncs = [line for line in said.out.splitlines() if "uv sync" in line]
+    assert syncs[0].endswith("uv sync --frozen --no-dev --no-install-workspace")
+    assert syncs[1].endswith("uv sync --frozen --no-dev --no-editable")
+    said = typed(place, folder / "packages" / "b", "export", "--format", "dockerfile", *GPU)
+    assert said.code == 0, said.err
+    assert "uv sync --frozen --no-dev --package b --no-install-workspace" in said.out
+    said = typed(place, folder / "packages" / "b", "sync", "--dry-run", *GPU)
+    assert said.out.strip() == "uv sync"
+    assert said.err.startswith("cu128 ")
+
+
+@pytest.mark.parametrize("layout", ["groups", "extras"])
+def test_the_doctor_knows_the_choice_of_a_project(place: Place, layout: str) -> None:
+    folder = place.project(HEAD + 'dependencies = ["torch>=2.8"]\n')
+    argv = ("--layout", layout, "--with", "cpu", "--with", "cu128")
+    default = ("--default", "cpu") if layout == "groups" else ()
+    said = configure(place, folder, *argv, *default, *GPU)
+    assert said.code == 0, said.err
+    assert typed(place, folder, "sync", *GPU).code == 0
+    said = typed(place, folder, "doctor", "--no-verify", "--json", *GPU)
+    slugs = {item["slug"]: item for item in said.json["findings"]}
+    assert "project-would-undo" not in slugs
+    assert slugs["project-choice"]["severity"] == "warning"
+    assert "cu128" in slugs["project-choice"]["message"]
+
+
+def test_run_needs_no_dashes(place: Place) -> None:
+    folder = place.project(HEAD + "dependencies = []\n")
+    said = typed(place, folder, "run", "--dry-run", *NONE, "python", "main.py", "--json", "--", "-x")
+    assert said.out.strip() == "uv run -- python main.py --json -- -x"

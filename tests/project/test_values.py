@@ -20,7 +20,7 @@ from torchinstall.project.configure import configure_texts
 from torchinstall.project.edit import excludes
 from torchinstall.project.files import loads
 from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
-from torchinstall.project.model import Layout, LayoutName
+from torchinstall.project.model import Layout, LayoutName, Scope
 from torchinstall.project.platforms import PLATFORMS, complement, marker_environment, marker_of, partition
 from torchinstall.project.poetry import specifier
 from torchinstall.project.pyproject import ProjectView, project_view, same_url
@@ -236,9 +236,10 @@ def test_the_lock_decides_which_build_is_judged() -> None:
         item.torch for item in plan.candidates if item.backend == "cu128" and item.rule == "no-code-for-gpu"
     }
     view = with_layout(HEAD + "dependencies = []\n", Layout(name="extras", backends=("cpu", "cu128")))
-    assert choose(view, plan, small_catalog(), locked={"cu128": "2.10.0+cu128"}).flags == ("--extra", "cu128")
+    extra = Scope("extra", "cu128")
+    assert choose(view, plan, small_catalog(), locked={extra: "2.10.0+cu128"}).flags == ("--extra", "cu128")
     assert "2.11.0" in rejected
-    newer = choose(view, plan, small_catalog(), locked={"cu128": "2.11.0+cu128"})
+    newer = choose(view, plan, small_catalog(), locked={extra: "2.11.0+cu128"})
     assert newer.flags == ("--extra", "cpu")
     assert [note.slug for note in newer.notes] == ["gpu-not-offered"]
 

@@ -10,11 +10,11 @@ from msgspec import structs
 from torchinstall.cli.console import Session
 from torchinstall.cli.projecting import Project, open_project, project_folder
 from torchinstall.cli.verb import REQS, Verb
-from torchinstall.core.errors import UsageError
+from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.machine import Machine
 from torchinstall.export import CONTAINERS, FORMATS, LOCKED
 from torchinstall.export.containers import container_machine
-from torchinstall.export.inputs import Locked, export_input, holds_credentials, title_of
+from torchinstall.export.inputs import Locked, export_input, holds_credentials
 from torchinstall.export.resolve import resolve
 from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import Prepared, prepare
@@ -22,6 +22,7 @@ from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import machine_of
 from torchinstall.planning.options import PlanOptions
 from torchinstall.project.files import write_atomically
+from torchinstall.project.pyproject import workspace_members, workspace_root
 from torchinstall.project.sync import choose_locked
 
 __all__ = ["VERB", "FileOptions", "make_folder", "prepare_files"]
@@ -70,7 +71,7 @@ def run(session: Session, options: ExportOptions) -> int:
         prepared,
         uv=uv,
         resolve=lambda: resolve(prepared, uv, context.env, context.cwd),
-        base=context.cwd if project is None else project.folder,
+        base=context.cwd if project is None else workspace_root(project.folder),
         lock=None if project is None else _lock(session, prepared, project),
     )
     text = FORMATS[name](export)
@@ -80,7 +81,7 @@ def run(session: Session, options: ExportOptions) -> int:
     path = context.path(options.output)
     make_folder(path.parent)
     write_atomically(path, text)
-    console.say(f"wrote {path}: {title_of(prepared.plan, prepared.target)}")
+    console.say(f"wrote {path}: {export.title}")
     return 0
 
 
@@ -127,7 +128,7 @@ def _locked_project(context: Context, options: ExportOptions) -> Project | None:
     if not (folder / "pyproject.toml").is_file():
         return None
     project = open_project(context, options.project, options.python_version)
-    if (folder / "uv.lock").is_file():
+    if (workspace_root(folder) / "uv.lock").is_file():
         return project
     if not project.view.scopes_of("torch"):
         return None
@@ -144,13 +145,34 @@ def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
     """What of the project's lock fits the plan.
 
     Raises:
-        NoCompatibleBuildError: nothing that the project offers runs there.
+        NoCompatibleBuildError: nothing that the project offers runs there, or `backend-not-offered`.
     """
-    view = project.view
+    view, asked = project.view, prepared.request.backend
     choice = choose_locked(project.folder, view, prepared.plan, prepared.catalog)
     session.console.warn_all(choice.notes)
+    offered = choice.backend(prepared.catalog)
+    if asked != "auto" and offered is not None and offered != asked:
+        raise NoCompatibleBuildError(
+            "backend-not-offered",
+            f"the file would install from the project's lock, which has no torch for {asked} there",
+            wanted=f"torch for {asked} in uv.lock",
+            found=f"torch {choice.version or ''} for {offered}".replace("  ", " "),
+            hints=(
+                f"torchinstall configure --layout groups --with {offered} --with {asked}",
+                f"torchinstall export --format dockerfile --backend {offered}",
+                "name what to install, and the lock is not used: torchinstall export … torch",
+            ),
+        )
     package = "build-system" in view.data and view.uv.get("package") is not False
-    return Locked(flags=choice.flags, package=package)
+    root = workspace_root(project.folder)
+    member = () if root == project.folder.resolve() else ("--package", view.name)
+    return Locked(
+        flags=(*member, *choice.flags),
+        package=package,
+        workspace=workspace_members(root),
+        backend=offered,
+        torch=choice.version,
+    )
 
 
 VERB = Verb(

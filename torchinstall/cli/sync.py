@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 
+from msgspec import structs
+
 from torchinstall.cli.console import Session
 from torchinstall.cli.projecting import ProjectOptions, open_project, project_plan
-from torchinstall.cli.verb import Verb
+from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.install.uv import run_uv
 from torchinstall.project.sync import choose_locked
@@ -31,19 +33,28 @@ def sync(session: Session, options: ProjectOptions) -> int:
     return 0
 
 
-def run(session: Session, options: ProjectOptions) -> int:
+class RunOptions(ProjectOptions, frozen=True, kw_only=True):
+    """The options of `run`."""
+
+    command: tuple[str, ...] = ()
+
+
+def run(session: Session, options: RunOptions) -> int:
     """Choose and run; the exit status is the command's.
 
     Raises:
-        UsageError: `no-command`: nothing follows `--`.
+        UsageError: `no-command`: there is none.
     """
+    if options.command:
+        rest = ("--", *options.rest) if options.rest else ()
+        options = structs.replace(options, rest=(*options.command, *rest))
     if not options.rest:
         raise UsageError(
             "no-command",
             "there is no command to run",
-            wanted="-- and a command",
-            found="nothing after --",
-            hints=("torchinstall run -- python train.py",),
+            wanted="a command",
+            found="none",
+            hints=("torchinstall run python train.py",),
         )
     return _uv_with_choice(session, options, "run")
 
@@ -105,11 +116,20 @@ RUN = Verb(
     run,
     summary="Run a command in the project, with the extra or group that fits this machine.",
     more="Like `uv run`, which takes no extra by itself and would reinstall torch from the default index.",
-    options=ProjectOptions,
+    options=RunOptions,
+    arguments=(
+        Argument(
+            name="command",
+            metavar="[CMD]...",
+            help="The command; everything after its first word is its own, so `--` is not needed.",
+            many=True,
+        ),
+    ),
     examples=(
-        ("torchinstall run -- python train.py", "train with the build for this machine"),
-        ("torchinstall run --backend cpu -- pytest -q", "test with the CPU build"),
-        ("torchinstall run --dry-run -- python -V", "which uv command would that be?"),
+        ("torchinstall run python train.py --epochs 3", "train with the build for this machine"),
+        ("torchinstall run --backend cpu pytest -q", "test with the CPU build"),
+        ("torchinstall run --dry-run python -V", "which uv command would that be?"),
     ),
     passthrough="CMD",
 )
+RUN.allow_interspersed_args = False

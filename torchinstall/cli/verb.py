@@ -8,6 +8,7 @@ says nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import click
@@ -265,10 +266,13 @@ class Verb(click.Command):
         session = ctx.find_object(Session)
         if session is not None and not ctx.resilient_parsing:
             console = session.console
-            console.json = console.json or "--json" in args
+            # Where the first word is a command, what follows it is not for us.
+            ours = args if self.allow_interspersed_args else takewhile(lambda arg: arg[:1] == "-", args)
+            flags = set(ours)
+            console.json = console.json or "--json" in flags
             if console.json and self.blank is not None:
                 console.partial.update(self.blank())
-            if not (console.no_config or {"--no-config", "--help", "-h"} & set(args)):
+            if not (console.no_config or {"--no-config", "--help", "-h"} & flags):
                 tables = config_tables(session.context.cwd, session.context.env)
                 ctx.meta[CONFIG] = settings_in(tables)
                 ctx.meta[TABLES] = tables

@@ -26,6 +26,9 @@ from torchinstall.planner.selection import plan
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs, collect_inputs
 from torchinstall.planning.options import PlanOptions
+from torchinstall.project.files import loads
+from torchinstall.project.pyproject import ProjectView
+from torchinstall.project.sync import scope_flags
 
 __all__ = ["collect", "flags_of", "surroundings"]
 
@@ -214,12 +217,33 @@ def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project
     venv = root / (env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
     uses_this = venv.resolve() == Path(prefix).resolve() and (root / "uv.lock").is_file()
     changes = _sync_changes(uv, env, root) if uses_this else None
-    return Project(root=str(root), files=files, changes=changes)
+    choice: tuple[str, ...] = ()
+    if changes and "torch" in {name for name, _, _ in changes}:
+        choice, changes = _chosen(uv, env, root, files.get("pyproject.toml", ""), changes)
+    return Project(root=str(root), files=files, changes=changes, choice=choice)
 
 
-def _sync_changes(uv: str, env: Mapping[str, str], root: Path) -> tuple[tuple[str, str, str], ...] | None:
-    """What a bare `uv sync` would do, by uv's own word: nothing is written, nothing is fetched."""
-    argv = [uv, "sync", "--dry-run", "--frozen", "--offline", "--output-format", "json"]
+_Changes = tuple[tuple[str, str, str], ...]
+
+
+def _chosen(
+    uv: str, env: Mapping[str, str], root: Path, text: str, changes: _Changes
+) -> tuple[tuple[str, ...], _Changes]:
+    """The flags of the extra or group whose torch is installed, and what `uv sync` would do with them."""
+    view = ProjectView(loads(text) or {})
+    for scope in view.scopes_of("torch"):
+        flags = scope_flags(scope, view)
+        there = _sync_changes(uv, env, root, flags) if flags else None
+        if there is not None and "torch" not in {name for name, _, _ in there}:
+            return flags, there
+    return (), changes
+
+
+def _sync_changes(
+    uv: str, env: Mapping[str, str], root: Path, flags: tuple[str, ...] = ()
+) -> _Changes | None:
+    """What `uv sync` would do, by uv's own word: nothing is written, nothing is fetched."""
+    argv = [uv, "sync", "--dry-run", "--frozen", "--offline", "--output-format", "json", *flags]
     try:
         rows = json.loads(_ask_uv(argv, env, root) or "")["sync"]["changes"]
         return tuple((row["name"], str(row.get("version") or ""), row["action"]) for row in rows)

@@ -105,11 +105,14 @@ class Project(Struct, frozen=True, kw_only=True):
         files: name -> text of `pyproject.toml`, `uv.toml`, `requirements*.txt` … in `root`.
         changes: what `uv sync` would do to this environment, as (name, version, action); None: unknown,
             or the project uses another environment.
+        choice: the flags of uv for the extra or group of the project that is installed, where a bare
+            `uv sync` takes another one.
     """
 
     root: str
     files: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[tuple[str, str, str], ...] | None = None
+    choice: tuple[str, ...] = ()
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):

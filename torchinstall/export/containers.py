@@ -16,7 +16,7 @@ from msgspec import structs
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Libc, Machine
-from torchinstall.export.inputs import ExportInput, not_exportable, title_of
+from torchinstall.export.inputs import ExportInput, not_exportable
 from torchinstall.export.requirements import install_commands, shell_command
 
 __all__ = ["IMAGE_LIBC", "container_machine", "devcontainer", "dockerfile", "github_actions"]
@@ -126,7 +126,11 @@ def _build_from_lock(export: ExportInput) -> list[str]:
     """Dependencies first, in a layer that a change of the code does not touch; then the project."""
     sync = f"RUN {_CACHE} {_sync(export, '--no-dev')}"
     lines = ["COPY pyproject.toml uv.lock ./", f"{sync} --no-install-project"]
-    package = export.lock is not None and export.lock.package
+    lock = export.lock
+    members = lock is not None and bool(lock.workspace)
+    if members:  # nothing of the workspace is there yet
+        lines[-1] = f"{sync} --no-install-workspace"
+    package = members or (lock is not None and lock.package)
     return [*lines, "COPY . .", f"{sync} --no-editable"] if package else lines
 
 
@@ -161,7 +165,7 @@ def devcontainer(export: ExportInput) -> str:
         UsageError: `not-exportable`: a local file is not in the container.
     """
     data: dict[str, Any] = {
-        "name": title_of(export.plan, export.target),
+        "name": export.title,
         "image": f"python:{export.python}-{_DEBIAN}",
     }
     if export.vendor == "nvidia":

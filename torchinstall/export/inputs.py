@@ -86,10 +86,16 @@ class Locked(Struct, frozen=True, kw_only=True):
     Attributes:
         flags: for `uv sync`, so that it takes what fits the plan's machine.
         package: the project has a build backend, so it is itself installed.
+        workspace: the folders of its workspace's members, relative to the root.
+        backend: of the torch that the lock has for these flags; None: nobody knows.
+        torch: its version with the local segment.
     """
 
     flags: tuple[str, ...] = ()
     package: bool = False
+    workspace: tuple[str, ...] = ()
+    backend: str | None = None
+    torch: str | None = None
 
 
 class ExportInput(Prepared, frozen=True, kw_only=True):
@@ -113,8 +119,17 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
 
     @property
     def backend(self) -> BackendInfo | None:
-        """Of the plan; None on platforms without backends."""
-        return self.catalog.backend(self.plan.backend) if self.plan.backend else None
+        """Of the lock or else of the plan; None on platforms without backends."""
+        name = (self.lock.backend if self.lock is not None else None) or self.plan.backend
+        return self.catalog.backend(name) if name else None
+
+    @property
+    def title(self) -> str:
+        """What the file installs and where, in one line without a full stop."""
+        plan, lock = self.plan, self.lock
+        if lock is None or lock.torch is None:
+            return title_of(plan, self.target)
+        return f"{title_of(plan, self.target, torch=lock.torch, backend=lock.backend)}, from uv.lock"
 
     @property
     def python(self) -> str:
@@ -153,7 +168,7 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
         """The comment at the top of a file: what it is for, who wrote it, how it is used."""
         snapshot = self.plan.catalog.snapshot
         lines = [
-            f"{title_of(self.plan, self.target)}.",
+            f"{self.title}.",
             f"Written by torchinstall {__version__} from tables of {snapshot}.",
             usage,
         ]
@@ -223,13 +238,15 @@ def not_exportable(what: str, format_name: str, *hints: str) -> UsageError:
     )
 
 
-def title_of(plan: Plan, target: Target) -> str:
-    """What a plan is for, in one line without a full stop."""
-    build = f"torch {plan.torch}" if plan.torch else "torch"
-    if plan.backend is not None and plan.backend not in build:
-        build += f" ({plan.backend})"
+def title_of(plan: Plan, target: Target, *, torch: str | None = None, backend: str | None = None) -> str:
+    """What a plan is for, in one line without a full stop; `torch` and `backend`: what comes in its place."""
+    same = torch is None or backend == plan.backend
+    torch, backend = torch or plan.torch, backend if torch else plan.backend
+    build = f"torch {torch}" if torch else "torch"
+    if backend is not None and backend not in build:
+        build += f" ({backend})"
     version = ".".join(target.python_version.split(".")[:2])
-    gpus = dict.fromkeys(gpu.name or f"{gpu.vendor} {gpu.by}" for gpu in plan.gpus if gpu.covered)
+    gpus = dict.fromkeys(gpu.name or f"{gpu.vendor} {gpu.by}" for gpu in plan.gpus if gpu.covered and same)
     return ", ".join([f"{build} for CPython {version} on {_SYSTEMS[target.os]} {target.arch}", *gpus])
 
 

@@ -22,6 +22,7 @@ from torchinstall.project.platforms import PLATFORMS, marker_environment
 
 __all__ = [
     "ProjectView",
+    "in_workspace",
     "is_requirement",
     "mapping",
     "platforms_where",
@@ -29,6 +30,7 @@ __all__ = [
     "project_view",
     "same_url",
     "scope_in",
+    "workspace_members",
     "workspace_root",
 ]
 
@@ -272,6 +274,37 @@ def workspace_root(directory: Path) -> Path:
         if _matches(relative, table.get("members")) and not _matches(relative, table.get("exclude")):
             return parent
     return own
+
+
+def workspace_members(root: Path) -> tuple[str, ...]:
+    """The folders of a workspace's members, relative to its root; empty where it is no workspace."""
+    try:
+        text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ()
+    table = mapping(ProjectView(loads(text) or {}).uv.get("workspace"))
+    globs = table.get("members")
+    found = {
+        path.parent.relative_to(root).as_posix()
+        for pattern in (globs if isinstance(globs, list) else ())
+        for path in root.glob(f"{pattern}/pyproject.toml")
+    }
+    return tuple(sorted(item for item in found if not _matches(PurePosixPath(item), table.get("exclude"))))
+
+
+def in_workspace(view: ProjectView, root: Path) -> ProjectView:
+    """A member with the sources and indexes of the workspace's root, which hold for it too."""
+    try:
+        above = ProjectView(loads((root / "pyproject.toml").read_text(encoding="utf-8")) or {}).uv
+    except (OSError, UnicodeDecodeError):
+        return view
+    sources = {**mapping(above.get("sources")), **mapping(view.uv.get("sources"))}
+    index: list[Any] = [
+        *_typed(view.uv.get("index"), list[Any], []),
+        *_typed(above.get("index"), list[Any], []),
+    ]
+    tools = {**mapping(view.data.get("tool")), "uv": {**view.uv, "sources": sources, "index": index}}
+    return ProjectView({**view.data, "tool": tools})
 
 
 def _matches(path: PurePosixPath, patterns: object) -> bool:

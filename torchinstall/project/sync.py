@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -16,10 +16,10 @@ from torchinstall.core.plan import Candidate, Plan
 from torchinstall.planner.builds import version_key
 from torchinstall.project.layouts import plan_platform
 from torchinstall.project.lock import read_lock
-from torchinstall.project.model import ALWAYS, Route
-from torchinstall.project.pyproject import ProjectView, workspace_root
+from torchinstall.project.model import ALWAYS, Route, Scope
+from torchinstall.project.pyproject import ProjectView, in_workspace, workspace_root
 
-__all__ = ["Choice", "choose", "choose_locked", "uv_flags"]
+__all__ = ["Choice", "choose", "choose_locked", "offers_of", "scope_flags", "uv_flags"]
 
 
 class Choice(Struct, frozen=True, kw_only=True):
@@ -29,12 +29,22 @@ class Choice(Struct, frozen=True, kw_only=True):
         route: None: torch comes from no index of PyTorch.
         flags: for `uv sync` and `uv run`; empty where the project offers no choice.
         reason: one clause for the line that is printed.
+        version: of torch in the lock, with its local segment; None: the lock does not say.
+        platform: platform key that it was chosen for.
     """
 
     route: Route | None
     flags: tuple[str, ...]
     reason: str
+    version: str | None = None
+    platform: str | None = None
     notes: tuple[Message, ...] = ()
+
+    def backend(self, catalog: Catalog) -> str | None:
+        """The backend of what is installed; None where nobody knows."""
+        if self.route is not None and (self.platform is None or self.platform in self.route.platforms):
+            return self.route.backend
+        return _default_backend(self.platform, self.version or "", catalog) if self.platform else None
 
 
 def choose(
@@ -42,7 +52,7 @@ def choose(
     plan: Plan,
     catalog: Catalog,
     *,
-    locked: Mapping[str, str] | None = None,
+    locked: Mapping[Scope, str] | None = None,
     require_gpu: bool = False,
 ) -> Choice:
     """The offer that fits the machine of a plan best.
@@ -51,7 +61,7 @@ def choose(
         view: the project.
         plan: for this machine and `torch` without bounds; its candidates are the judgement on every build.
         catalog: knows backends.
-        locked: backend -> the torch version that the project's lock holds for it on this platform.
+        locked: what asks for torch -> the version that the project's lock holds for it on this platform.
         require_gpu: rather fail than take an offer without a GPU.
 
     Raises:
@@ -59,25 +69,25 @@ def choose(
         GpuUnavailableError: `require_gpu`, and only a CPU build fits.
     """
     routes = view.torch_routes(catalog)
-    offers = [route for route in routes if route.scope != ALWAYS]
+    offers = offers_of(view, plan, catalog, locked or {})
     if not offers:
         return _without_choice(routes, plan, locked or {})
     names = [route.backend for route in offers]
-    fitting = [route for route in offers if _accepted(route.backend, plan, locked or {})]
+    fitting = [route for route in offers if _accepted(route, plan, locked or {})]
     if not fitting:
         raise NoCompatibleBuildError(
             "nothing-offered-fits",
             f"none of the builds that the project offers ({', '.join(names)}) runs on this machine",
             wanted=f"an extra or group for {plan.backend or 'cpu'}",
             found="\n".join(_reasons(names, plan)),
-            hints=(_with_hint(f"{offers[0].scope.kind}s", (*names, plan.backend or "cpu")),),
+            hints=(f"torchinstall configure --with {plan.backend or 'cpu'}",),
         )
     best = max(fitting, key=lambda route: _rank(route.backend, plan, catalog))
     uses_gpu = _vendor(best.backend, catalog) is not None
     notes: tuple[Message, ...] = ()
     if not uses_gpu and plan.backend and _vendor(plan.backend, catalog) is not None:
         lost = f"this machine could use {plan.backend}, but the project offers only {', '.join(names)}"
-        hint = _with_hint(f"{offers[0].scope.kind}s", (*names, plan.backend))
+        hint = f"torchinstall configure --with {plan.backend}"
         if require_gpu:
             raise GpuUnavailableError(
                 "gpu-not-offered",
@@ -94,16 +104,46 @@ def choose(
     )
 
 
+def offers_of(view: ProjectView, plan: Plan, catalog: Catalog, locked: Mapping[Scope, str]) -> list[Route]:
+    """The extras and groups that choose a build on the plan's platform.
+
+    One that conflicts with such an extra or group and requires torch without a source of its own takes the
+    build of the default index, which has a backend too.
+    """
+    platform = plan_platform(plan)
+    routed = [route for route in view.torch_routes(catalog) if route.scope != ALWAYS]
+    here = [route for route in routed if platform is None or platform in route.platforms]
+    keys = {route.scope.key for route in here}
+    rivals = {key for row in view.conflicts for key in row if {*row} & {route.scope.key for route in routed}}
+    for scope in view.scopes_of("torch"):
+        if scope.key in rivals - keys and platform is not None:
+            backend = _default_backend(platform, locked.get(scope, ""), catalog)
+            if backend is not None:
+                here.append(
+                    Route(backend=backend, index="", url="", platforms=frozenset({platform}), scope=scope)
+                )
+    return here
+
+
+def _default_backend(platform: str, version: str, catalog: Catalog) -> str | None:
+    """The backend of a torch of the default index; of its newest one where the version is not known."""
+    rows = [row for row in catalog.wheels("torch", platform) if row.origin == "default"]
+    mine = [row for row in rows if row.version == version] or sorted(
+        rows, key=lambda row: version_key(row.version)
+    )
+    return mine[-1].backend if mine else None
+
+
 def _with_hint(layout: str, backends: Iterable[str]) -> str:
     offered = " ".join(f"--with {backend}" for backend in dict.fromkeys(backends))
     return f"torchinstall configure --layout {layout} {offered}"
 
 
-def _without_choice(routes: tuple[Route, ...], plan: Plan, locked: Mapping[str, str]) -> Choice:
+def _without_choice(routes: tuple[Route, ...], plan: Plan, locked: Mapping[Scope, str]) -> Choice:
     """A project with one build a platform: nothing to choose, but something to say where it does not fit."""
     names = [route.backend for route in routes]
     notes: tuple[Message, ...] = ()
-    if names and plan.backend and not any(_accepted(name, plan, locked) for name in names):
+    if names and plan.backend and not any(_accepted(route, plan, locked) for route in routes):
         text = f"the project uses {', '.join(names)}, but on this machine " + "; ".join(_reasons(names, plan))
         hint = _with_hint("groups", ("cpu", names[0], plan.backend))
         notes = (Message(slug="project-for-another-machine", message=f"{text}; {hint}"),)
@@ -113,13 +153,18 @@ def _without_choice(routes: tuple[Route, ...], plan: Plan, locked: Mapping[str, 
 
 def uv_flags(route: Route, view: ProjectView) -> tuple[str, ...]:
     """The flags that make uv take one offer and none of those that conflict with it."""
-    if route.scope == ALWAYS:
+    return scope_flags(route.scope, view)
+
+
+def scope_flags(scope: Scope, view: ProjectView) -> tuple[str, ...]:
+    """The flags that make uv take an extra or group and none of those that conflict with it."""
+    if scope == ALWAYS:
         return ()
-    if route.scope.kind == "extra":
-        return ("--extra", route.scope.name)
+    off = [flag for name in view.rival_groups(scope) for flag in ("--no-group", name)]
+    if scope.kind == "extra":
+        return (*off, "--extra", scope.name)
     defaults = {canonicalize_name(name) for name in view.default_groups}
-    off = [flag for name in view.rival_groups(route.scope) for flag in ("--no-group", name)]
-    return (*off, *(() if route.scope.key[1] in defaults else ("--group", route.scope.name)))
+    return (*off, *(() if scope.key[1] in defaults else ("--group", scope.name)))
 
 
 def _vendor(backend: str, catalog: Catalog) -> str | None:
@@ -131,10 +176,10 @@ def _candidates(backend: str, plan: Plan) -> list[Candidate]:
     return [candidate for candidate in plan.candidates if candidate.backend == backend]
 
 
-def _accepted(backend: str, plan: Plan, locked: Mapping[str, str]) -> bool:
+def _accepted(route: Route, plan: Plan, locked: Mapping[Scope, str]) -> bool:
     """Whether the locked build runs here; where that is not known, whether any build of the backend does."""
-    mine = _candidates(backend, plan)
-    version = locked.get(backend, "").partition("+")[0]
+    mine = _candidates(route.backend, plan)
+    version = locked.get(route.scope, "").partition("+")[0]
     return any(item.verdict != "rejected" for item in [row for row in mine if row.torch == version] or mine)
 
 
@@ -166,13 +211,18 @@ def choose_locked(
     directory: Path, view: ProjectView, plan: Plan, catalog: Catalog, *, require_gpu: bool = False
 ) -> Choice:
     """`choose`, with the versions that the project's lock holds for the plan's platform and Python."""
-    lock = read_lock(workspace_root(directory) / "uv.lock", view.name)
+    root = workspace_root(directory)
+    view = in_workspace(view, root) if root != directory.resolve() else view
+    lock = read_lock(root / "uv.lock", view.name)
     platform = plan_platform(plan)
     locked = {}
     if lock is not None and platform is not None:
         python = ".".join(plan.target.python_version.split(".")[:2])
-        for route in view.torch_routes(catalog):
-            torch = lock.tree(platform, python, (route.scope,)).get("torch")
+        scopes = {route.scope for route in view.torch_routes(catalog)} | {*view.scopes_of("torch")}
+        for scope in scopes:
+            torch = lock.tree(platform, python, (scope,)).get("torch")
             if torch is not None:
-                locked[route.backend] = torch.version
-    return choose(view, plan, catalog, locked=locked, require_gpu=require_gpu)
+                locked[scope] = torch.version
+    choice = choose(view, plan, catalog, locked=locked, require_gpu=require_gpu)
+    scope = choice.route.scope if choice.route is not None else ALWAYS
+    return structs.replace(choice, version=locked.get(scope), platform=platform)

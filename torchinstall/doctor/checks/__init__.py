@@ -43,7 +43,7 @@ CHECKS: tuple[Row, ...] = (
     Row(build.does_not_compute, ("does-not-compute",)),
     Row(build.replaced_since, ("replaced-since",)),
     Row(build.another_machine, ("decided-for-another-machine",)),
-    Row(project.would_undo, ("project-would-undo",)),
+    Row(project.would_undo, ("project-would-undo", "project-choice")),
     Row(project.settings, tuple(project.SETTINGS)),
     Row(project.source_without_dependency, ("source-without-dependency",)),
     Row(packages.leftovers, ("leftover-folders",)),

@@ -32,6 +32,16 @@ SETTINGS: Mapping[str, tuple[str, str | None]] = {
 def would_undo(seen: Environment) -> Iterator[Diagnosis]:
     """The lock names something else than what is installed; uv itself says what it would change."""
     project = seen.surroundings.project
+    if project is not None and project.choice:
+        flags = " ".join(project.choice)
+        yield Diagnosis(
+            slug="project-choice",
+            severity="warning",
+            message=f"a bare uv run or uv sync would replace what is installed, the choice {flags} of the project",
+            evidence=(f"uv sync --dry-run in {project.root}", f"uv sync --dry-run {flags} changes no torch"),
+            remedies=(by_hand("torchinstall sync"), by_hand(f"uv sync {flags}")),
+            advice="use torchinstall run and torchinstall sync in this project: they add the flags",
+        )
     if project is None or not project.changes:
         return
     family = {item.name for item in seen.target.installed} | {"torch"}
