@@ -37,7 +37,7 @@ def would_undo(seen: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis(
             slug="project-choice",
             severity="warning",
-            message=f"a bare uv run or uv sync would replace what is installed, the choice {flags} of the project",
+            message=f"a bare uv run or uv sync would replace what is installed: the choice {flags}",
             evidence=(f"uv sync --dry-run in {project.root}", f"uv sync --dry-run {flags} changes no torch"),
             remedies=(by_hand("torchinstall sync"), by_hand(f"uv sync {flags}")),
             advice="use torchinstall run and torchinstall sync in this project: they add the flags",
