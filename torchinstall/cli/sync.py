@@ -126,9 +126,9 @@ RUN = Verb(
         ),
     ),
     examples=(
-        ("torchinstall run python train.py --epochs 3", "train with the build for this machine"),
-        ("torchinstall run --backend cpu pytest -q", "test with the CPU build"),
-        ("torchinstall run --dry-run python -V", "which uv command would that be?"),
+        ("torchinstall run python train.py", "train with the build for this machine"),
+        ("torchinstall run --backend cpu pytest", "test with the CPU build"),
+        ("torchinstall run --dry-run python main.py", "which uv command would that be?"),
     ),
     passthrough="CMD",
 )
