@@ -289,6 +289,14 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
         "torchinstall configure",
     ),
     (
+        "project-choice",
+        "warning",
+        lambda: healthy(
+            surroundings=around(project=Project(root="/home/me", changes=(), choice=("--extra", "cu128")))
+        ),
+        "torchinstall sync",
+    ),
+    (
         "torch-backend-ignored",
         "warning",
         lambda: healthy(
