@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tests.simulation.oracle import Box, cuda_of_driver
 from torchinstall.core.machine import Driver, Finding, Gpu, Libc, Machine, Os, machine_to_json
@@ -55,6 +55,8 @@ class Case:
         bare: the machine file holds no compute capability and no gfx target, only PCI ids.
         unreadable: slug of a finding that says why the GPU cannot be read.
         declared: the GPUs are named with `--target-gpu`, the machine file shows none.
+        kernel: Linux release, as the machine file has it.
+        need: `--need`.
     """
 
     group: str
@@ -73,6 +75,8 @@ class Case:
     bare: bool = False
     unreadable: str | None = None
     declared: bool = False
+    kernel: str | None = None
+    need: Literal["compile"] | None = None
 
     @property
     def speaks(self) -> str | None:
@@ -89,6 +93,7 @@ class Case:
             macos=self.system.macos,
             l4t=int(self.l4t.split(".")[0]) if self.l4t else None,
             declared=self.declared and self.driver is None,
+            kernel=self.kernel,
         )
 
     def machine(self) -> Machine:
@@ -118,6 +123,7 @@ class Case:
             findings=findings,
             rosetta=system.rosetta,
             l4t=self.l4t,
+            kernel_version=self.kernel,
         )
 
     def _gpus(self) -> tuple[Gpu, ...]:
@@ -139,6 +145,7 @@ class Case:
             allow_cpu=self.allow_cpu,
             require_gpu=self.require_gpu,
             prefer_gpu=self.prefer_gpu,
+            need=self.need,
             target_gpus=self._gpus() if self.declared else (),
             target_driver=self.driver if self.declared else None,
             offline=True,
@@ -157,6 +164,7 @@ class Case:
             words += [word for part in self.parts for word in ("--target-gpu", _declared_as(part))]
             words += ["--target-driver", self.driver] if self.driver else []
         words += ["--allow-cpu"] * self.allow_cpu + ["--require-gpu"] * self.require_gpu
+        words += ["--need", self.need] if self.need else []
         words += ["--prefer-gpu", str(self.prefer_gpu)] if self.prefer_gpu is not None else []
         return words + [str(requirement) for requirement in self.request().requirements]
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["GUESS", "NO", "PROVEN", "CodeRow", "Facts", "Release", "Trust", "facts", "numbers"]
+__all__ = ["GUESS", "NO", "PROVEN", "CodeRow", "Facts", "Limits", "Release", "Trust", "facts", "numbers"]
 
 Trust = int
 """How sure a yes is: `NO`, `GUESS` (a plan may rest on it only if it says so), `PROVEN`."""
@@ -52,6 +52,51 @@ class CodeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What builds cannot do although they have code for the GPU.
+
+    Attributes:
+        rocblas: first toolkit of a line -> gfx targets that its rocBLAS computes on, ascending.
+        rocblas_until: the last toolkit whose rocBLAS is known.
+        metal: first torch minor -> lowest macOS, ascending.
+        ptxas: torch minor -> CUDA version of Triton's assembler for capability 10.0 and up, and below.
+        ptxas_knows: capability -> first CUDA version whose assembler knows it.
+        compile_lowest: capability from which torch.compile works at all.
+        kernels: gfx target -> (first, end) of the Linux kernels on which it needs ROCm 7.2.
+        reported: (gfx target, backend) that were reported to fail: another build comes first.
+    """
+
+    rocblas: Mapping[tuple[int, ...], frozenset[str]]
+    rocblas_until: tuple[int, ...]
+    metal: Mapping[tuple[int, ...], tuple[int, ...]]
+    ptxas: Mapping[tuple[int, ...], tuple[tuple[int, ...], tuple[int, ...]]]
+    ptxas_knows: Mapping[str, tuple[int, ...]]
+    compile_lowest: tuple[int, ...]
+    kernels: Mapping[str, tuple[tuple[tuple[int, ...], tuple[int, ...] | None], ...]]
+    reported: frozenset[tuple[str, str]]
+
+
+def _limits() -> Limits:
+    data = _read("limits.json")
+    return Limits(
+        rocblas={
+            numbers(first): frozenset(f"gfx{name}" for name in names.split())
+            for first, names in data["rocblas"].items()
+        },
+        rocblas_until=numbers(data["rocblas_measured_until"]),
+        metal={numbers(minor): numbers(macos) for minor, macos in data["metal"].items()},
+        ptxas={numbers(minor): (numbers(new), numbers(old)) for minor, (new, old) in data["compile"].items()},
+        ptxas_knows={code: numbers(cuda) for code, cuda in data["compile_knows"].items()},
+        compile_lowest=numbers(data["compile_lowest"]),
+        kernels={
+            gfx: tuple((numbers(first), end and numbers(end)) for first, end in spans)
+            for gfx, spans in data["kernel"].items()
+        },
+        reported=frozenset((gfx, backend) for gfx, backend in data["reported"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All tables.
 
@@ -72,6 +117,7 @@ class Facts:
     floors: Mapping[tuple[int, ...], tuple[str, str]]
     served: Mapping[tuple[int, int], tuple[int | None, int | None]]
     intel: Mapping[str, tuple[str | None, str, Trust]]
+    limits: Limits
 
 
 _TRUST = {"high": PROVEN, "medium": PROVEN, "low": GUESS}
@@ -119,4 +165,5 @@ def facts() -> Facts:
             (numbers(key)[0], numbers(key)[1]): (row[0], row[1]) for key, row in drivers["served"].items()
         },
         intel={row[0]: (row[1], row[2], _INTEL[row[3]]) for row in _read("intel.json")["devices"]},
+        limits=_limits(),
     )

@@ -10,13 +10,14 @@ from packaging.utils import parse_wheel_filename
 from packaging.version import Version
 
 from tests.simulation.case import Case
-from tests.simulation.facts import GUESS, NO, PROVEN, Trust
+from tests.simulation.facts import GUESS, NO, PROVEN, Trust, facts
 from tests.simulation.options import (
     Option,
     abi_of,
     best_device,
     build_offers,
     closeness,
+    compiling,
     coverage,
     options,
     used,
@@ -138,6 +139,13 @@ def _runs(case: Case, plan: Plan, chosen: Option) -> Iterator[Failure]:
             yield "through", f"{part.name} runs through {by}, the plan says {gpu.by}"
         if part.discrete and not gpu.covered and not _warned(plan, _NAMES_LOSERS):
             yield "names losers", f"{part.name} is not used and no warning says so"
+    if case.system.os == "linux" and case.box().cuda is not None and chosen.minor >= (2, 0):
+        said = any(limit.effect == "compile" for limit in plan.limits)
+        if said is compiling(chosen, case):
+            yield (
+                "compiles",
+                f"{plan.torch} {'compiles' if said else 'does not compile'}, not as the plan says",
+            )
     if chosen.backend != "cpu" and not any(trust for trust, _ in verdicts):
         yield "runs", f"{plan.torch} uses no GPU here"
 
@@ -171,10 +179,17 @@ def _better(case: Case, plan: Plan, chosen: Option) -> Iterator[Failure]:
     rivals = [option for option in sure if coverage(option, case, best) >= mine]
     yield from _newer(plan, chosen, rivals)
     for option in rivals if case.speaks or chosen.backend.startswith("rocm") else ():
-        if option.version == chosen.version and closeness(option.backend, case.speaks) > closeness(
+        if _reported(case, option) or option.version != chosen.version:
+            continue
+        if _reported(case, chosen) or closeness(option.backend, case.speaks) > closeness(
             chosen.backend, case.speaks
         ):
             yield "toolkit", f"{option.torch}+{option.backend} comes before {plan.torch} for this driver"
+
+
+def _reported(case: Case, option: Option) -> bool:
+    """Whether somebody reported that a build fails on such a GPU."""
+    return any((part.code, option.backend) in facts().limits.reported for part in case.parts)
 
 
 def _proven(option: Option, case: Case, best: int) -> bool:

@@ -10,8 +10,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from tests.simulation.case import Case
-from tests.simulation.facts import NO, PROVEN, Trust, facts
-from tests.simulation.oracle import runs, toolkit_of
+from tests.simulation.facts import NO, PROVEN, Trust, facts, numbers
+from tests.simulation.oracle import compiles, runs, toolkit_of
 from tests.simulation.published import PYPI, companions_of, fits, offers
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "best_device",
     "build_offers",
     "closeness",
+    "compiling",
     "coverage",
     "options",
     "rank_of_device",
@@ -106,7 +107,18 @@ def options(case: Case, *, pins: bool = True, packages: bool = True) -> tuple[Op
     names = case.packages if packages else ("torch",)
     if packages and not pins:
         names = tuple(dict.fromkeys((*names, *(Requirement(pin).name for pin in case.pins))))
-    return _with_set(build_offers(case), names, case.pins if pins else ())
+    found = _with_set(build_offers(case), names, case.pins if pins else ())
+    return tuple(option for option in found if compiling(option, case)) if pins and case.need else found
+
+
+def compiling(option: Option, case: Case) -> bool:
+    """Whether torch.compile works on every NVIDIA GPU that the build uses (Linux)."""
+    box = case.box()
+    return all(
+        compiles(option.minor, numbers(part.code), box)
+        for part, (trust, _) in zip(case.parts, used(option, case), strict=True)
+        if trust and part.vendor == "nvidia"
+    )
 
 
 def used(option: Option, case: Case) -> tuple[tuple[Trust, str], ...]:

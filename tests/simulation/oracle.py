@@ -8,7 +8,7 @@ from functools import cache
 
 from tests.simulation.facts import GUESS, NO, PROVEN, Trust, facts, numbers
 
-__all__ = ["Box", "Device", "branch_of", "cuda_of_driver", "driver_starts", "runs", "toolkit_of"]
+__all__ = ["Box", "Device", "branch_of", "compiles", "cuda_of_driver", "driver_starts", "runs", "toolkit_of"]
 
 _OWN_CODE_ONLY = {(5, 3), (6, 2), (7, 2), (10, 1)}
 _SBSA_SINCE = (13, 2)
@@ -36,6 +36,7 @@ class Box:
         windows_driver: Windows and WSL.
         l4t: major version of Jetson Linux, None elsewhere.
         macos: product version, None elsewhere.
+        kernel: Linux release, `6.18.4`; None: not known.
         declared: nothing is known of the driver because only a GPU was declared: any driver is meant.
     """
 
@@ -46,6 +47,7 @@ class Box:
     l4t: int | None = None
     macos: str | None = None
     declared: bool = False
+    kernel: str | None = None
 
 
 def toolkit_of(backend: str) -> tuple[int, ...] | None:
@@ -118,7 +120,9 @@ def runs(backend: str, minor: tuple[int, ...], device: Device, box: Box) -> tupl
         row = facts().code.get((box.platform, minor, backend))
         if device.vendor != "amd" or row is None:
             return NO, "no build for it"
-        return (row.trust, device.code) if device.code in row.native else (NO, "gfx target not in the build")
+        if device.code not in row.native:
+            return NO, "gfx target not in the build"
+        return _limited_rocm(backend, device, box) or (row.trust, device.code)
     if backend == "xpu":
         known = facts().intel.get(device.code)
         if device.vendor != "intel" or known is None:
@@ -131,9 +135,36 @@ def runs(backend: str, minor: tuple[int, ...], device: Device, box: Box) -> tupl
     return NO, "a CPU build"
 
 
+def _limited_rocm(backend: str, device: Device, box: Box) -> tuple[Trust, str] | None:
+    """Why a ROCm build with code for a GPU does not compute there all the same."""
+    toolkit, limits = toolkit_of(backend) or (), facts().limits
+    held = [gfx for first, gfx in limits.rocblas.items() if first <= toolkit]
+    if toolkit <= limits.rocblas_until and held and device.code not in held[-1]:
+        return NO, "its rocBLAS has nothing for it"
+    for first, end in limits.kernels.get(device.code, ()):
+        kernel = numbers(box.kernel) if box.kernel else ()
+        if toolkit < (7, 2) and kernel >= first and (end is None or kernel < end):
+            return NO, "the kernel crashes its ROCm"
+    return None
+
+
+@cache
+def compiles(minor: tuple[int, ...], capability: tuple[int, ...], box: Box) -> bool:
+    """Whether Triton's assembler knows an NVIDIA GPU and the driver loads what it makes (Linux)."""
+    limits = facts().limits
+    pair = limits.ptxas.get(minor)
+    if capability < limits.compile_lowest or pair is None:
+        return False
+    ptxas = pair[0] if capability >= (10, 0) else pair[1]
+    knows = limits.ptxas_knows.get(".".join(map(str, capability)))
+    loads = box.cuda is None or numbers(box.cuda)[0] >= ptxas[0]
+    return loads and (knows is None or ptxas >= knows)
+
+
 def _runs_metal(minor: tuple[int, ...], macos: tuple[int, ...]) -> tuple[Trust, str]:
-    """Every build for Apple Silicon holds MPS code: for macOS 12.3 at first, for macOS 14 from 2.11 on."""
-    floor = (14,) if minor >= (2, 11) else (12, 3)
+    """Every build for Apple Silicon holds MPS code, newer ones for newer systems only."""
+    rows = facts().limits.metal.items()
+    floor = [lowest for first, lowest in rows if first <= max(minor, (1, 12))][-1]
     return (PROVEN, "mps") if macos >= floor else (NO, "macOS too old for MPS")
 
 

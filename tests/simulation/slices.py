@@ -36,6 +36,7 @@ def slices() -> Iterator[Case]:
     yield from _mixed()
     yield from _asked()
     yield from _odd()
+    yield from _limits()
 
 
 def _drivers() -> Iterator[Case]:
@@ -178,6 +179,20 @@ def _asked() -> Iterator[Case]:
             for shown in (LINUX_DRIVERS if system is LINUX else WINDOWS_DRIVERS)[::3]:
                 if driver_knows(part, shown):
                     yield Case("declared", system, (part,), python, shown, declared=True)
+
+
+def _limits() -> Iterator[Case]:
+    """What libraries, kernels and assemblers beside torch cannot do, with and without asking for it."""
+    for part, shown in product(_ONE_OF_EACH, LINUX_DRIVERS):
+        if driver_knows(part, shown):
+            yield Case("compile needed", LINUX, (part,), "3.11", shown, need="compile")
+    for part, shown in product((NVIDIA_ARM[0], NVIDIA_ARM[-1]), LINUX_DRIVERS):
+        if driver_knows(part, shown):
+            yield Case("compile needed", ARM, (part,), "3.12", shown, need="compile")
+    strix = next(part for part in AMD if part.code == "gfx1151")
+    kernels = ("6.8.0", "6.14.0", "6.17.8", "6.17.9", "6.18.3", "6.18.4", "6.19.0", "7.0.1")
+    for kernel, python, pins in product(kernels, ("3.10", "3.12"), ((), *PINS)):
+        yield Case("kernels", LINUX, (strix,), python, pins=pins, kernel=kernel)
 
 
 def _odd() -> Iterator[Case]:

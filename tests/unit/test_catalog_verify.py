@@ -68,6 +68,8 @@ BREAKS: list[tuple[str, str, Callable[[Rows], None]]] = [
     ("hash-of-nothing", "hashes.json", put({"backend": "cu128"}, file="torch-9-py3-none-any.whl")),
     ("bad-advice", "vendor_indexes.json", put({"match": "gfx1151"}, url="http://example.org")),
     ("bad-advice", "vendor_indexes.json", put({"match": "l4t36"}, match="orin")),
+    ("bad-limit", "limits.json", put({"id": "rocblas-6.4"}, kind="cuda")),
+    ("bad-limit", "limits.json", put({"id": "rocblas-6.4"}, wanted="")),
 ]
 
 

@@ -16,7 +16,15 @@ from tests.support.installing import Place, a_plan, an_environment, here, pin
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.catalog.catalog import load_catalog
 from torchinstall.core.plan import GpuVerdict
-from torchinstall.install.verify import Checklist, Report, checklist_of, failure, report_to_json, verify
+from torchinstall.install.verify import (
+    Check,
+    Checklist,
+    Report,
+    checklist_of,
+    failure,
+    report_to_json,
+    verify,
+)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +204,23 @@ def test_what_is_wrong_is_named(
     assert (error.slug, error.exit_code) == (slug, 7)
     assert error.hints
     assert report.blames_build is blames
+
+
+@pytest.mark.parametrize(
+    ("found", "detail", "backend"),
+    [
+        ("ended by SIGABRT", "rocBLAS error: Cannot read /x/TensileLibrary.dat: Illegal seek", True),
+        ("ended by SIGILL", "", True),
+        ("exit status 3221225477 (0xC0000005)", "", True),
+        ("RuntimeError: HIP error: device kernel image is invalid", "", True),
+        ("RuntimeError: hipErrorInvalidImage", "", True),
+        ("RuntimeError: CUDA out of memory", "", False),
+        ("nothing", "no kernel image is available for execution on the device", False),
+    ],
+)
+def test_a_library_at_fault_blames_the_backend(found: str, detail: str, *, backend: bool) -> None:
+    check = Check(name="matrix-product-cuda-0", ok=False, wanted="a product", found=found, detail=detail)
+    assert Report(ok=False, checks=(check,)).blames_backend is backend
 
 
 def test_a_hang_is_a_failed_check(environment: Place, fill: Fill) -> None:

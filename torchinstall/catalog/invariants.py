@@ -47,6 +47,7 @@ _KEYS: dict[str, Callable[[Any], Hashable]] = {
     "driver_branches.json": lambda row: row.branch,
     "driver_gpus.json": lambda row: row.capability,
     "families.json": lambda row: row.package,
+    "limits.json": lambda row: row.number,
     "hashes.json": lambda row: (row.backend, row.file),
     "vendor_indexes.json": lambda row: (row.vendor, row.match, row.os),
     **dict.fromkeys(
@@ -210,6 +211,20 @@ def _advice_is_usable(tables: Tables, _: Catalog) -> Iterator[Problem]:
             yield Problem("bad-advice", "vendor_indexes.json", f"{row.match}: {row.url}")
 
 
+def _limits_apply(tables: Tables, _: Catalog) -> Iterator[Problem]:
+    """A limit names a kind of backends and asks of a GPU only what GPUs of that kind have."""
+    strategies = {kind.kind: kind.strategy for kind in tables.kinds}
+    for row in tables.limits:
+        strategy = strategies.get(row.kind)
+        if row.kind and strategy is None:
+            yield Problem("no-kind", "limits.json", f"{row.number}: {row.kind!r} is no kind of backend")
+        for asked, needed in ((row.gfx or row.except_gfx, "gfx"), (row.sm, "sm"), (row.pci, "device")):
+            if asked and strategy != needed:
+                yield Problem("bad-limit", "limits.json", f"{row.number}: {row.kind!r} has no {needed}")
+        if row.severity == "blocks" and not (row.wanted and row.found):
+            yield Problem("bad-limit", "limits.json", f"{row.number} blocks and lacks wanted or found")
+
+
 INVARIANTS = (
     _byte_stable,
     _sources_cited,
@@ -223,6 +238,7 @@ INVARIANTS = (
     _families_complete,
     _hashes_of_known_files,
     _advice_is_usable,
+    _limits_apply,
 )
 """Every invariant, the cheap ones first."""
 

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct, field
 
 from torchinstall.core.machine import Vendor
 from torchinstall.core.request import Channel
-from torchinstall.core.versions import Dotted
+from torchinstall.core.versions import RANGE, Dotted
 
 __all__ = [
     "TABLES",
@@ -32,6 +32,7 @@ __all__ = [
     "Floor",
     "GpuFact",
     "GpuService",
+    "Limit",
     "Origin",
     "Row",
     "WheelHash",
@@ -49,6 +50,7 @@ Strategy = Literal["sm", "gfx", "device", "none"]
 Text = Annotated[str, Meta(min_length=1)]
 Version = Annotated[str, Meta(pattern=r"^\d+(\.\d+)*$", description="a dotted version")]
 Capability = Annotated[str, Meta(pattern=r"^\d+\.\d+$", description="two numbers, such as 8.9")]
+Range = Annotated[str, Meta(pattern=rf"^{RANGE}$", description="a range such as >=2.12,<2.14; empty: any")]
 PciId = Annotated[str, Meta(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
@@ -236,6 +238,65 @@ class GpuService(Row, frozen=True):
     source: str
 
 
+class Limit(Row, frozen=True, kw_only=True):
+    """What builds cannot do although they have code for the GPU (`limits.json`).
+
+    A row holds where all its conditions do; an empty one always does. Texts may name `{gpu}`, `{code}`,
+    `{build}`, `{backend}` and what else `planner/limits.py` offers.
+
+    Attributes:
+        number: of the row.
+        severity: `blocks`: the build does not compute; `degrades`: only `effect` fails or is slow.
+        torch: releases.
+        kind: of backends.
+        toolkit: versions of the backend's toolkit.
+        os: operating systems of the target; `arch`: its architectures.
+        environment: marks of the machine, `wsl2`, all of them.
+        gfx: gfx targets.
+        except_gfx: or every gfx target but these.
+        sm: compute capabilities.
+        pci: beginnings of PCI ids.
+        kernel: ranges of Linux kernels (`>=6.18.4`), each with a word that the name contains (or empty).
+        cuda: the driver's CUDA version.
+        cpu_lacks: CPU features, of which at least one is missing.
+        names: it is no limit where one of these packages is asked for.
+        mendable: what fails can be made to work (`way` says how), so that no other build is looked for.
+        avoid: another build that serves the same GPUs comes before it.
+        effect: what fails: `gemm`, `import`, `compile`, `attention` …
+        wanted: what is needed, for a build that is rejected.
+        found: what is there instead.
+        message: what does not work and why, a clause that follows the build's name.
+        way: what to do about it.
+    """
+
+    number: Text = field(name="id")
+    slug: Text
+    severity: Literal["blocks", "degrades"]
+    torch: Range = ""
+    kind: str = ""
+    toolkit: Range = ""
+    os: tuple[Text, ...] = ()
+    arch: tuple[Text, ...] = ()
+    environment: tuple[Text, ...] = ()
+    gfx: tuple[Text, ...] = ()
+    except_gfx: tuple[Text, ...] = ()
+    sm: Range = ""
+    pci: tuple[Text, ...] = ()
+    kernel: tuple[tuple[Range, str], ...] = ()
+    cuda: Range = ""
+    cpu_lacks: tuple[Text, ...] = ()
+    names: tuple[Text, ...] = ()
+    mendable: bool = False
+    avoid: bool = False
+    effect: Text
+    wanted: str = ""
+    found: str = ""
+    message: Text
+    way: str = ""
+    confidence: Confidence
+    source: str
+
+
 class GpuFact(Row, frozen=True, kw_only=True, gc=False):
     """A product by PCI id or name (`gpus_<vendor>.json`); last resort when the driver does not answer.
 
@@ -342,6 +403,7 @@ TABLES: dict[str, type[Row]] = {
     "driver_floors.json": Floor,
     "driver_branches.json": DriverBranch,
     "driver_gpus.json": GpuService,
+    "limits.json": Limit,
     "vendor_indexes.json": Advice,
     "families.json": Family,
     "hashes.json": WheelHash,

@@ -149,6 +149,7 @@ class Tables:
     floors = _rows_of(model.Floor)
     branches = _rows_of(model.DriverBranch)
     gpu_service = _rows_of(model.GpuService)
+    limits = _rows_of(model.Limit)
     advice = _rows_of(model.Advice)
     hashes = _rows_of(model.WheelHash)
 

@@ -68,7 +68,7 @@ def _install_and_verify(
     if report.ok:
         return prepared, result, report
     console.say(_verify_text(report, full=True))
-    other = _without(session, options, prepared) if again and report.blames_build else None
+    other = _without(session, options, prepared, report) if again and report.blames_build else None
     if other is None:
         raise failure(report)
     return _install_and_verify(session, options, other, again=False)
@@ -134,13 +134,17 @@ def _widened(session: Session, options: AutoOptions, prepared: Prepared, names: 
     return wider
 
 
-def _without(session: Session, options: AutoOptions, prepared: Prepared) -> Prepared | None:
-    """The plan without the build that did not compute; None where the user named it or nothing is left."""
+def _without(session: Session, options: AutoOptions, prepared: Prepared, report: Report) -> Prepared | None:
+    """The plan without the build that did not compute; None where the user named it or nothing is left.
+
+    Where a library of its backend is at fault, the whole backend is left out: other releases bring it too.
+    """
     console, chosen = session.console, prepared.plan.chosen
     if chosen is None or prepared.request.backend != "auto":
         return None
     build = (chosen.torch, chosen.backend)
-    other = prepare(session.context, options, purpose="install", detail=console.detail, failed=(build,))
+    failed = (None if report.blames_backend else chosen.torch, chosen.backend)
+    other = prepare(session.context, options, purpose="install", detail=console.detail, failed=(failed,))
     if other.plan.status == "impossible" or other.plan.backend is None:
         return None
     console.warn(

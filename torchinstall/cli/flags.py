@@ -167,6 +167,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         Flag("channel", "The PyTorch index to choose from.", choices=("stable", "test", "nightly")),
         _switch("require_gpu", "Fail (exit 4) rather than install a CPU build."),
         _switch("allow_cpu", "Accept a CPU build where version pins or an unreadable GPU would stop."),
+        Flag("need", "Choose only among builds whose torch.compile works here too.", choices=("compile",)),
         Flag("prefer_gpu", "Choose for GPU N where no build supports every GPU.", "number", "N"),
         _switch(
             "respect_visible_devices",

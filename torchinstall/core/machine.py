@@ -139,6 +139,8 @@ class Machine(Struct, frozen=True, kw_only=True):
         environment: any of `wsl2`, `container`, `ci`, `jetson` and what later probes add.
         rosetta: an x86-64 Python runs on Apple Silicon.
         l4t: Jetson Linux release, `36.4.3`.
+        kernel_version: of Linux, as `uname -r` prints it; None: not known.
+        cpu_features: as `/proc/cpuinfo` or `sysctl` names them; empty: not known.
     """
 
     os: Os
@@ -152,6 +154,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     rosetta: bool = False
     l4t: str | None = None
+    kernel_version: str | None = None
+    cpu_features: tuple[str, ...] = ()
 
     def driver(self, vendor: str) -> Driver | None:
         """The driver of that vendor, or None."""
@@ -181,8 +185,10 @@ def machine_to_json(machine: Machine) -> dict[str, Any]:
     data["environment"] = list(machine.environment)
     if not machine.rosetta:
         del data["rosetta"]
-    if machine.l4t is None:
-        del data["l4t"]
+    data["cpu_features"] = list(machine.cpu_features)
+    for name in ("l4t", "kernel_version", "cpu_features"):
+        if not data[name]:
+            del data[name]
     return data
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "Candidate",
     "CatalogUse",
     "GpuVerdict",
+    "KnownLimit",
     "Package",
     "Plan",
     "PlanStatus",
@@ -80,6 +81,24 @@ class Candidate(Struct, frozen=True, kw_only=True):
     found: str | None = None
 
 
+class KnownLimit(Struct, frozen=True, kw_only=True):
+    """What a build, or a newer one that was left out because of it, cannot do on this machine.
+
+    Attributes:
+        severity: `blocks`: it does not compute; `degrades`: it does, but `effect` does not work or is slow.
+        gpu: name of the GPU that it is about; None: the machine.
+        effect: `compile`, `attention`, `gemm` …
+        source: where that is known from.
+    """
+
+    slug: str
+    severity: Literal["blocks", "degrades"]
+    gpu: str | None
+    effect: str
+    message: str
+    source: str
+
+
 class PlanTarget(Struct, frozen=True, kw_only=True):
     """The target as the plan's JSON shows it."""
 
@@ -127,6 +146,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     env: tuple[tuple[str, str | None], ...] = ()
     project: str | None = None
     error: TorchInstallError | None = None
+    limits: tuple[KnownLimit, ...] = ()
 
     @property
     def chosen(self) -> Candidate | None:

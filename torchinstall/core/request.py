@@ -124,7 +124,9 @@ class Request(Struct, frozen=True, kw_only=True):
         index_base: base URL of the PyTorch index, or a template with `{backend}`.
         find_links: folders of wheels that are a source of builds.
         upgrade: replace a build that is right already by a newer one.
-        failed: builds (torch release, backend) that were installed here and did not compute.
+        failed: builds (torch release, backend) that were installed here and did not compute; without a
+            release, the whole backend.
+        need: what must work besides computing: `compile` (torch.compile).
         only: the one build (torch release, backend) that may be chosen, for machines that share it.
     """
 
@@ -144,5 +146,6 @@ class Request(Struct, frozen=True, kw_only=True):
     offline: bool = False
     upgrade: bool = False
     only: tuple[str, str] | None = None
-    failed: tuple[tuple[str, str], ...] = ()
+    failed: tuple[tuple[str | None, str], ...] = ()
+    need: str | None = None
     settings: tuple[Setting, ...] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["Dotted", "at_least", "dotted", "dotted_or_none", "version_text"]
+__all__ = ["RANGE", "Dotted", "at_least", "dotted", "dotted_or_none", "version_text", "within"]
 
 Dotted = tuple[int, ...]
 
@@ -43,6 +43,39 @@ def at_least(found: Dotted, wanted: Dotted) -> bool:
     """Whether `found` is `wanted` or newer; missing trailing parts count as zero (`580` >= `580.0`)."""
     width = max(len(found), len(wanted))
     return found + (0,) * (width - len(found)) >= wanted + (0,) * (width - len(wanted))
+
+
+RANGE = r"(?:(?:==|<=|>=|<|>)\d+(?:\.\d+)*[,|]?)*"
+"""What `within` reads."""
+
+_BOUND = re.compile(r"(==|<=|>=|<|>)([\d.]+)")
+
+
+def within(found: Dotted, text: str) -> bool:
+    """Whether a version lies in a range: `>=2.12,<2.14`; `|` joins alternatives; empty: any version does."""
+    return not text or any(
+        all(_holds(found, *bound) for bound in alternative) for alternative in _alternatives(text)
+    )
+
+
+@lru_cache(maxsize=512)
+def _alternatives(text: str) -> tuple[tuple[tuple[str, Dotted], ...], ...]:
+    return tuple(
+        tuple((operator, dotted(version)) for operator, version in _BOUND.findall(part))
+        for part in text.split("|")
+    )
+
+
+def _holds(found: Dotted, operator: str, bound: Dotted) -> bool:
+    if operator == ">=":
+        return at_least(found, bound)
+    if operator == "<":
+        return not at_least(found, bound)
+    if operator == "<=":
+        return at_least(bound, found)
+    if operator == ">":
+        return not at_least(bound, found)
+    return at_least(found, bound) and at_least(bound, found)
 
 
 def version_text(version: Dotted) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,19 @@ class Report(Struct, frozen=True, kw_only=True):
         An import that fails, a wrong version or the CPU computing wrong is no matter of the backend.
         """
         return any(check.about_device for check in self.failed)
+
+    @property
+    def blames_backend(self) -> bool:
+        """Whether a library of the backend is at fault, so that its other releases would fail as well."""
+        return any(_LIBRARY_FAULT.search(f"{check.found}\n{check.detail}") for check in self.failed)
+
+
+_LIBRARY_FAULT = re.compile(
+    r"rocBLAS error|TensileLibrary|SIGABRT|SIGILL|SIGSEGV|illegal instruction|invalid (device )?image|"
+    r"hipErrorInvalidImage|CUDA_ERROR_INVALID_IMAGE|kernel image is invalid|0xC00000|3221225(477|501)",
+    re.IGNORECASE,
+)
+"""What a library of the backend says, or how the process ends in it; every release brings the same."""
 
 
 class Checklist(Struct, frozen=True, kw_only=True):

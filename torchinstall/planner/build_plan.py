@@ -8,10 +8,20 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import Message
-from torchinstall.core.plan import Candidate, CatalogUse, GpuVerdict, Package, Plan, PlanTarget, Verdict
+from torchinstall.core.plan import (
+    Candidate,
+    CatalogUse,
+    GpuVerdict,
+    KnownLimit,
+    Package,
+    Plan,
+    PlanTarget,
+    Verdict,
+)
 from torchinstall.core.target import python_tags
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import Pick
+from torchinstall.planner.limits import known_limit
 from torchinstall.planner.refusals import gpu_reasons
 from torchinstall.planner.rules import EvaluatedBuild
 from torchinstall.planner.situation import Situation
@@ -46,7 +56,22 @@ def ready(
         settings=request.settings,
         catalog=_catalog_use(situation.catalog),
         find_links=request.find_links,
+        limits=_limits(chosen, evaluated),
     )
+
+
+def _limits(chosen: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> tuple[KnownLimit, ...]:
+    """What the chosen build cannot do, and what stands in the way of newer ones."""
+    covered = [item.gpu for item in chosen.coverage if item.covered]
+    own = [hit for hit in chosen.limits if hit.gpu is None or hit.gpu in covered or hit.blocks]
+    newer = [
+        hit
+        for item in evaluated
+        if item.build.version > chosen.build.version and item.rejection is not None
+        for hit in item.limits
+        if hit.blocks and hit.row.slug == item.rejection.rule
+    ]
+    return tuple({(hit.row.number, hit.gpu): known_limit(hit) for hit in [*own, *newer]}.values())
 
 
 def impossible(evaluated: tuple[EvaluatedBuild, ...], situation: Situation, error: TorchInstallError) -> Plan:

@@ -14,9 +14,19 @@ from torchinstall.core.machine import VENDOR_NAMES, Capability, Gpu, capability,
 from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none, version_text
 from torchinstall.planner.builds import Build
+from torchinstall.planner.limits import Hit, limits_of
 from torchinstall.planner.situation import DriverFacts, Situation
 
-__all__ = ["UNRANKED", "Coverage", "cover_gpu", "cover_gpus", "rank_coverage", "rank_toolkit"]
+__all__ = [
+    "UNRANKED",
+    "Coverage",
+    "build_limits",
+    "cover_gpu",
+    "cover_gpus",
+    "gpu_power",
+    "rank_coverage",
+    "rank_toolkit",
+]
 
 UNRANKED = 50
 """The rank of a vendor without backends of its own."""
@@ -49,12 +59,29 @@ class Coverage(Struct, frozen=True):
 def cover_gpus(build: Build, situation: Situation) -> tuple[Coverage, ...]:
     """A build on every GPU of its backend's vendor (of nobody's vendor, for a backend without one)."""
     code = situation.catalog.code(build.torch, build.backend, situation.target.platform)
+    blocking = [hit for hit in build_limits(build, situation) if hit.blocks and hit.gpu is not None]
     # Patch releases share their minor's list of code, and so its verdicts.
-    key = ("coverage", build.backend.name, code and (code.torch, code.assumed))
+    key = ("coverage", build.backend.name, code and (code.torch, code.assumed), *map(id, blocking))
     if key not in situation.memo:
-        situation.memo[key] = _cover_gpus(build.backend, code, situation)
-    coverage: tuple[Coverage, ...] = situation.memo[key]
+        covered = _cover_gpus(build.backend, code, situation)
+        situation.memo[key] = tuple(_limited(item, blocking) for item in covered), blocking
+    coverage: tuple[Coverage, ...] = situation.memo[key][0]
     return coverage
+
+
+def build_limits(build: Build, situation: Situation) -> tuple[Hit, ...]:
+    """What is known to fail with a build; what a vendor built himself is another matter."""
+    if build.wheels and all(row.origin == "vendor" for row in build.wheels):
+        return ()
+    return limits_of(build.torch, build.backend, situation)
+
+
+def _limited(item: Coverage, blocking: list[Hit]) -> Coverage:
+    """The same, unless a library beside torch keeps it from the GPU."""
+    hit = next((hit for hit in blocking if hit.gpu is item.gpu), None) if item.covered else None
+    if hit is None:
+        return item
+    return Coverage(item.gpu, f"{hit.values['backend']}: {hit.message}", hit.row.slug, hit.wanted, hit.found)
 
 
 def _cover_gpus(backend: BackendInfo, code: Code | None, situation: Situation) -> tuple[Coverage, ...]:
@@ -281,11 +308,11 @@ def _rank_coverage(coverage: tuple[Coverage, ...], situation: Situation) -> tupl
         lead.integrated is not True,
         -ranks.get(lead.vendor, UNRANKED),
         all(id(gpu) in ids for gpu in rivals),
-        id(preferred[0] if preferred else max(rivals, key=_power)) in ids,
+        id(preferred[0] if preferred else max(rivals, key=gpu_power)) in ids,
     )
 
 
-def _power(gpu: Gpu) -> tuple[object, ...]:
+def gpu_power(gpu: Gpu) -> tuple[object, ...]:
     """How capable a GPU is, for comparing those of one vendor; ties fall to its memory, then its place."""
     return (
         gpu.compute_capability or (0, 0),

@@ -35,6 +35,13 @@ RULE_WORDS = {
     "gpu-not-served-by-driver": "This driver does not support this generation of GPUs any more (or not yet).",
     "gpu-code-unknown": "The GPU did not report which generation it is, and no table knows it.",
     "code-unknown": "It is not known which GPUs this build has code for.",
+    "library-lacks-gpu": "torch itself has code for this GPU, but a library that it comes with has not: it "
+    "would install, see the GPU, and fail at the first computation that needs the library.",
+    "kernel-needs-newer-rocm": "The Linux kernel here works with newer ROCm libraries only; those that the "
+    "build brings along crash on it.",
+    "rocm-not-for-wsl": "The ROCm libraries of this build do not work in WSL.",
+    "cpu-too-old": "The build uses instructions that the processor here does not have.",
+    "need-not-met": "What you asked for with --need does not work with this build on this machine.",
     "not-confirmed": "Nobody has seen the files of this build; that it was published is only a guess.",
     "companion-missing": "One of the packages that you asked for is not published for this build, and "
     "packages of different builds do not work together.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError, TorchInstallError
 from torchinstall.core.machine import Gpu
 from torchinstall.planner.coverage import UNRANKED
-from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, Rejection
+from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, Rejection, pinned_out
 from torchinstall.planner.situation import Situation
 
 __all__ = ["gpu_reasons", "no_build", "pins_exclude_gpu", "required_gpu", "unreadable_gpu"]
@@ -51,17 +51,28 @@ def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError
     span = newest.build.torch
     if oldest.build.torch != span:
         span = f"{oldest.build.torch} to {span}"
+    ways: tuple[str, ...] = (
+        f"ask for torch=={newest.build.torch}, the newest that works ({newest.build.backend.name})",
+        f"the oldest that works is torch=={oldest.build.torch}",
+    )
+    if newest.rejected_by("need-not-met"):
+        ways = (f"omit --need: torch {newest.build.name} computes, though without it",)
     return NoCompatibleBuildError(
         "pins-exclude-gpu",
         f"what you asked for rules out every build that can use {gpus}; torch {span} could",
         wanted=rejection.wanted if rejection else None,
-        found=rejection.found if rejection else None,
-        hints=(
-            f"ask for torch=={newest.build.torch}, the newest that works ({newest.build.backend.name})",
-            f"the oldest that works is torch=={oldest.build.torch}",
-            "or accept the CPU build: --allow-cpu",
-        ),
+        found="; ".join(filter(None, (rejection.found if rejection else None, _limit_of_asked(evaluated)))),
+        hints=(*ways, "or accept the CPU build: --allow-cpu"),
     )
+
+
+def _limit_of_asked(evaluated: tuple[EvaluatedBuild, ...]) -> str | None:
+    """Why the build that was asked for does not compute, where not even its code is at fault."""
+    for item in evaluated:
+        blocks = {hit.row.slug for hit in item.limits if hit.blocks}
+        if item.rejection is not None and item.rejection.rule in blocks and pinned_out(item) is None:
+            return f"torch {item.build.name} needs {item.rejection.wanted}"
+    return None
 
 
 def required_gpu(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> TorchInstallError:
@@ -115,7 +126,7 @@ def no_build(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> Tor
         rejection.rule,
         f"no build of torch fits; the closest is {furthest.build.name}",
         wanted=rejection.wanted,
-        found=rejection.found,
+        found="; ".join(filter(None, (rejection.found, _limit_of_asked(evaluated)))),
         hints=(hint.format(python=python) if hint else _what_to_change(furthest, evaluated),),
     )
 

@@ -20,7 +20,15 @@ from torchinstall.core.machine import VENDOR_NAMES
 from torchinstall.core.target import wheel_fits
 from torchinstall.core.versions import at_least, dotted, version_text
 from torchinstall.planner.builds import Build, Missing, Pick, builds, matching_wheels, pick_packages
-from torchinstall.planner.coverage import Coverage, cover_gpus, rank_coverage, rank_toolkit
+from torchinstall.planner.coverage import (
+    Coverage,
+    build_limits,
+    cover_gpus,
+    gpu_power,
+    rank_coverage,
+    rank_toolkit,
+)
+from torchinstall.planner.limits import Hit
 from torchinstall.planner.situation import Situation
 
 __all__ = [
@@ -33,6 +41,7 @@ __all__ = [
     "evaluate",
     "no_code_for_gpu",
     "no_gpu_of_vendor",
+    "pinned_out",
     "vendor_gpu",
 ]
 
@@ -69,6 +78,11 @@ class EvaluatedBuild:
         """Every GPU of the backend's vendor."""
         return cover_gpus(self.build, self.situation)
 
+    @cached_property
+    def limits(self) -> tuple[Hit, ...]:
+        """What is known to fail with it here."""
+        return build_limits(self.build, self.situation)
+
     @property
     def uses_gpu(self) -> bool:
         """Whether it runs on any GPU."""
@@ -82,7 +96,11 @@ class EvaluatedBuild:
     @cached_property
     def rank(self) -> tuple[object, ...]:
         """Its place among accepted builds (design, rule 3); larger is better."""
-        return (*self.gpu_rank, self.build.version, *rank_toolkit(self.build.backend, self.situation))
+        avoided = any(hit.row.avoid for hit in self.limits)
+        toolkit = rank_toolkit(self.build.backend, self.situation)
+        need = self.situation.request.need  # whoever needs something is not given a guess
+        certain = need is None or all(item.assumed is None for item in self.coverage if item.covered)
+        return (*self.gpu_rank, not avoided, self.build.version, certain, *toolkit)
 
     @cached_property
     def _packages(self) -> tuple[tuple[Pick, ...], Missing | None]:
@@ -119,7 +137,8 @@ def backend_not_asked(item: EvaluatedBuild) -> Objection:
 
 def did_not_compute(item: EvaluatedBuild) -> Objection:
     """It was installed here a moment ago, and the check afterwards failed on the device."""
-    if (item.build.torch, item.build.backend.name) in item.situation.request.failed:
+    backend, failed = item.build.backend.name, item.situation.request.failed
+    if (item.build.torch, backend) in failed or (None, backend) in failed:
         return "a build that computes on this machine", "it was installed, and its check failed"
     return None
 
@@ -204,6 +223,21 @@ def no_code_for_gpu(item: EvaluatedBuild) -> Objection:
     return Rejection(best.rule or "no-code-for-gpu", best.wanted or "", best.found or "")
 
 
+def cpu_too_old(item: EvaluatedBuild) -> Objection:
+    """It needs instructions that this processor lacks."""
+    hit = next((hit for hit in item.limits if hit.blocks and hit.gpu is None), None)
+    return None if hit is None else Rejection(hit.row.slug, hit.wanted, hit.found)
+
+
+def need_not_met(item: EvaluatedBuild) -> Objection:
+    """What was asked for with `--need` does not work on the most capable GPU that the build covers."""
+    need = item.situation.request.need
+    covered = [found.gpu for found in item.coverage if found.covered]
+    best = max(covered, key=gpu_power, default=None)
+    hit = next((hit for hit in item.limits if hit.gpu is best and hit.fails(need)), None)
+    return None if hit is None else (f"{need} on {hit.gpu.label if hit.gpu else ''} (--need)", hit.message)
+
+
 def not_confirmed(item: EvaluatedBuild) -> Objection:
     """Nobody has seen this build: it is only guessed that it is published."""
     if item.wheels and all(row.confidence == "low" for row in item.wheels):
@@ -233,10 +267,12 @@ HARDWARE_RULES: tuple[tuple[str, Rule], ...] = (
     ("jetson-needs-own-build", jetson_needs_own_build),
     ("driver-too-old", driver_too_old),
     ("no-code-for-gpu", no_code_for_gpu),
+    ("cpu-too-old", cpu_too_old),
 )
 """Rules that an explicit `--backend` turns into warnings (design, rule 8)."""
 
 _REQUEST_RULES: tuple[tuple[str, Rule], ...] = (
+    ("need-not-met", need_not_met),
     ("companion-missing", companion_missing),
     ("pinned-out", pinned_out),
 )

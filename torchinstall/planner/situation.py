@@ -87,6 +87,11 @@ class Situation(Struct, frozen=True, kw_only=True):
     memo: dict[tuple[object, ...], Any]
 
     @property
+    def kernel(self) -> str | None:
+        """The release of the Linux kernel; None: not known, also where only the GPU was declared."""
+        return None if self.request.target_gpus else self.machine.kernel_version
+
+    @property
     def discrete(self) -> tuple[Gpu, ...]:
         """GPUs with memory of their own; all of them where there is none (Jetson, laptops' only GPU)."""
         own = tuple(gpu for gpu in self.gpus if gpu.integrated is not True)

@@ -10,6 +10,7 @@ from torchinstall.core.messages import Message, redact
 from torchinstall.core.target import glibc_floor
 from torchinstall.core.versions import at_least, dotted_or_none, version_text
 from torchinstall.planner.builds import Pick
+from torchinstall.planner.limits import known_limit
 from torchinstall.planner.rules import EvaluatedBuild, vendor_gpu
 from torchinstall.planner.situation import Situation
 
@@ -38,6 +39,7 @@ def plan_warnings(chosen: EvaluatedBuild, reasons: dict[Gpu, str], today: date |
         yield from _assumed_glibc(pick, situation)
     yield from _assumed_packages(chosen)
     yield from _driver_notes(chosen)
+    yield from _works_in_part(chosen)
     if not chosen.uses_gpu:
         yield from vendor_indexes(situation)
     for finding in situation.unreadable:
@@ -92,6 +94,18 @@ def _assumed_code(chosen: EvaluatedBuild) -> Iterator[Message]:
             yield Message(
                 "capability-unknown", f"{item.gpu.label}: {item.assumed}; the build is assumed to fit"
             )
+
+
+def _works_in_part(chosen: EvaluatedBuild) -> Iterator[Message]:
+    """One warning for each GPU (or the machine) about what does not work although torch computes there."""
+    covered = [item.gpu for item in chosen.coverage if item.covered]
+    said: dict[str, dict[str, None]] = {}
+    for hit in chosen.limits:
+        if not (hit.blocks or hit.silent) and (hit.gpu is None or hit.gpu in covered):
+            where = f" on {hit.gpu.label}" if hit.gpu else ""
+            said.setdefault(where, {})[known_limit(hit).message] = None
+    for where, messages in said.items():
+        yield Message("works-in-part", f"torch {chosen.build.name}{where}: {'; '.join(messages)}")
 
 
 def _assumed_glibc(pick: Pick, situation: Situation) -> Iterator[Message]:

@@ -90,7 +90,7 @@ def prepare(
     detail: Callable[[str], None],
     purpose: Purpose = "plan",
     machine: Machine | None = None,
-    failed: Sequence[tuple[str, str]] = (),
+    failed: Sequence[tuple[str | None, str]] = (),
     also: Sequence[str] = (),
 ) -> Prepared:
     """Make the plan; nothing on the machine is changed.
@@ -101,7 +101,7 @@ def prepare(
         detail: told what is read, for `-v`.
         purpose: to "install", the target must be here, and the index must answer if it is needed.
         machine: the machine to plan for, instead of the one that the options name.
-        failed: builds (torch release, backend) that were tried and did not compute.
+        failed: builds (torch release, backend) that were tried and did not compute; None: every release.
         also: packages to plan beside those that were asked for.
 
     Raises:

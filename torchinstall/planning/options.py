@@ -7,7 +7,7 @@ defaults of the flags. How a flag is spelled and described is the command line's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import Struct, structs
 
@@ -65,6 +65,7 @@ class MachineOptions(Options, frozen=True, kw_only=True):
     allow_cpu: bool = False
     prefer_gpu: int | None = None
     respect_visible_devices: bool = False
+    need: Literal["compile"] | None = None
 
 
 class PlanOptions(MachineOptions, frozen=True, kw_only=True):

@@ -74,6 +74,7 @@ def request_of(
         require_gpu=options.require_gpu,
         allow_cpu=options.allow_cpu,
         prefer_gpu=options.prefer_gpu,
+        need=options.need,
         visible=visible_gpus(context.env, machine) if options.respect_visible_devices else None,
         target_gpus=declared_gpus(options.target_gpu, options.source("target_gpu"), catalog),
         target_driver=_version(options.target_driver, options.source("target_driver")),

@@ -110,6 +110,10 @@ def _linux(system: System) -> Iterator[Fact]:
         yield HostFact("os_version", version)
     if libc := _libc(system):
         yield HostFact("libc", libc)
+    if release_name := clean(system.read_text("/proc/sys/kernel/osrelease")):
+        yield HostFact("kernel_version", release_name)
+    if features := _words(_FEATURES.search(system.read_text("/proc/cpuinfo") or "")):
+        yield HostFact("cpu_features", features)
     wsl = wsl_version(system)
     if wsl == 2:
         yield HostFact("environment", "wsl2")
@@ -148,6 +152,17 @@ def wsl_version(system: System) -> int | None:
     return 1 if "-Microsoft" in release and "WSL2" not in release else 2
 
 
+_FEATURES = re.compile(r"^(?:flags|Features)\s*:(.*)$", re.MULTILINE)
+_SYSCTL_FEATURES = re.compile(
+    r"^hw\.optional\.(?:arm\.)?(\w+): 1$|^machdep\.cpu\.\w*features: (.*)$", re.MULTILINE
+)
+
+
+def _words(match: re.Match[str] | None) -> tuple[str, ...]:
+    """The features that a line names; those of the first processor count for all."""
+    return tuple(dict.fromkeys(re.findall(r"[\w.]{1,40}", match[1].lower()))) if match else ()
+
+
 def _macos(system: System) -> Iterator[Fact]:
     # Without this variable an old SDK makes `sw_vers` claim 10.16.
     result = system.run(("sw_vers", "-productVersion"), _TIMEOUT_S, {"SYSTEM_VERSION_COMPAT": "0"})
@@ -158,6 +173,12 @@ def _macos(system: System) -> Iterator[Fact]:
         version = version_number(match[1]) if match else None
     if version is not None:
         yield HostFact("os_version", version)
+    # A Mac has the keys of its own kind of processor only; `-i` omits the others.
+    keys = ("hw.optional", "machdep.cpu.features", "machdep.cpu.leaf7_features")
+    listed = system.run(("sysctl", "-i", *keys), _TIMEOUT_S).stdout or ""
+    words = " ".join(map(" ".join, _SYSCTL_FEATURES.findall(listed))).split()
+    if words:
+        yield HostFact("cpu_features", tuple(dict.fromkeys(words)))
 
 
 def _windows(system: System) -> Iterator[Fact]:

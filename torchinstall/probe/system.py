@@ -172,8 +172,17 @@ class Files:
 class HostFact(Struct, frozen=True):
     """A value of the machine itself. The first one of a name wins; `environment` collects all."""
 
-    name: Literal["os_version", "libc", "memory_bytes", "rosetta", "l4t", "environment"]
-    value: str | int | bool | Libc
+    name: Literal[
+        "os_version",
+        "libc",
+        "memory_bytes",
+        "rosetta",
+        "l4t",
+        "environment",
+        "kernel_version",
+        "cpu_features",
+    ]
+    value: str | int | bool | Libc | tuple[str, ...]
 
 
 Fact = Driver | Gpu | Finding | HostFact
