@@ -23,7 +23,7 @@ from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import machine_to_json
-from torchinstall.install.backup import BACKUP_PREFIX
+from torchinstall.install.journal import STATE
 
 pytestmark = pytest.mark.e2e
 
@@ -86,7 +86,7 @@ def works(place: Place) -> str:
 
 
 def kept(place: Place) -> list[Path]:
-    return list(place.folder.glob(BACKUP_PREFIX + "*"))
+    return list(place.folder.glob(STATE + "*"))
 
 
 def misbehaving(place: Place, body: str) -> None:

@@ -19,7 +19,8 @@ from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import Machine, machine_to_json
-from torchinstall.install.backup import BACKUP_PREFIX, take_backup
+from torchinstall.install.backup import plan_backup
+from torchinstall.install.journal import STATE, Journal, Owner
 
 pytestmark = [
     pytest.mark.e2e,
@@ -240,8 +241,13 @@ def extension_for_another(box: Box) -> None:
 
 
 def killed_in_the_middle(box: Box) -> None:
-    taken = take_backup([box.site], box.place.folder, ["torch"])
-    assert taken.links is not None
+    folder = box.place.folder / STATE
+    folder.mkdir()
+    backup = plan_backup([box.site], box.place.folder, folder / "backup-x", ["torch"])
+    nobody = Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
+    due: dict[str, str | None] = {"torch": "9.9"}
+    with Journal(owner=nobody, begun=backup.begun, prefix=box.place.folder, due=due, backup=backup).open():
+        backup.keep()
     shutil.rmtree(box.site / "torch" / "lib")
 
 
@@ -306,4 +312,4 @@ def test_fix_does_it_by_itself(box: Box, breakage: Callable[[Box], None]) -> Non
     assert said.json["status"] == "healthy"
     assert "> " in said.err, "what is done is shown"
     assert box.torch() == box.version
-    assert not list(box.place.folder.glob(BACKUP_PREFIX + "*"))
+    assert not list(box.place.folder.glob(STATE + "*"))

@@ -13,6 +13,7 @@ from msgspec import structs
 from tests.doctor.environments import ADA, dist, environment, healthy, project
 from tests.support.planning import amd, decide, linux, nvidia, windows
 from torchinstall.core.machine import Finding
+from torchinstall.core.messages import Message
 from torchinstall.doctor.checks import CHECKS, examine
 from torchinstall.doctor.model import Diagnosis, Disk, Environment, Inventory, Project, Surroundings
 from torchinstall.install.record import decision_of
@@ -134,14 +135,14 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
     (
         "interrupted-install",
         "error",
-        lambda: with_inventory(healthy(), kept=("/venv/.torchinstall-keep-ab",)),
+        lambda: healthy(unfinished=Message("interrupted-install", "a run was killed")),
         "torchinstall doctor --fix",
     ),
     (
         "installed-twice",
         "error",
         lambda: healthy(dist("torch", "2.8.0+cpu")),
-        "uv pip uninstall --python /venv/bin/python torch",
+        "torchinstall auto torch==2.9.1 torchvision -- --reinstall-package torch",
     ),
     (
         "installed-twice",
@@ -480,9 +481,7 @@ def test_every_slug_is_shown_by_a_scene_and_explained_in_the_reference() -> None
 
 def test_errors_come_first() -> None:
     found = examine(
-        with_inventory(
-            environment(installed=torch_only("2.9.1+cpu", "cpu")), leftovers=("/venv/~orch",), kept=()
-        )
+        with_inventory(environment(installed=torch_only("2.9.1+cpu", "cpu")), leftovers=("/venv/~orch",))
     )
     assert [item.severity for item in found] == ["error", "warning"]
 
@@ -498,7 +497,8 @@ def test_commands_repeat_where_the_doctor_looked() -> None:
     item = of_slug(examine(environment(installed=(), flags=("--venv", "/my env"))), "torch-missing")
     assert item.remedies[0].command == "torchinstall auto --venv '/my env'"
     assert item.remedies[0].argv == ("torchinstall", "auto", "--venv", "/my env")
-    killed = with_inventory(healthy(flags=("--venv", "/my env")), kept=("/my env/.torchinstall-keep-x",))
+    left = Message("interrupted-install", "a run was killed")
+    killed = healthy(flags=("--venv", "/my env"), unfinished=left)
     item = of_slug(examine(killed), "interrupted-install")
     assert item.remedies[0].command == "torchinstall doctor --venv '/my env' --fix"
 

@@ -14,8 +14,9 @@ import pytest
 
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.install.backup import BACKUP_PREFIX, load_backup, take_backup
-from torchinstall.install.transaction import Outcome, Reinstall, protected, restore
+from torchinstall.install.backup import Backup, plan_backup
+from torchinstall.install.journal import STATE, Journal, Owner, read_journal
+from torchinstall.install.transaction import Due, protected, recover
 from torchinstall.install.uv import uv_beside_us
 
 UV = uv_beside_us() or "uv"
@@ -77,11 +78,6 @@ class Venv:
             if path.is_file() and "__pycache__" not in path.parts and not path.is_symlink()
         }
 
-    @property
-    def reinstall(self) -> Reinstall:
-        places = ("--no-index", "--find-links", str(self.folder / "wheels"))
-        return Reinstall(uv=UV, python=self.python, env=self.env, sources=places)
-
 
 @pytest.fixture
 def venv(tmp_path: Path) -> Venv:
@@ -90,11 +86,11 @@ def venv(tmp_path: Path) -> Venv:
     return made
 
 
-def names(*wheels: TinyWheel) -> list[str]:
-    return [item.normalised for item in wheels]
+def due(*wheels: TinyWheel) -> Due:
+    return {item.normalised: item.version for item in wheels}
 
 
-def fail() -> None:
+def fail(_keep: tuple[int, ...] = ()) -> None:
     raise InstallFailedError("disk-full", "uv could not install torch 2.9.0", hints=("free some space",))
 
 
@@ -153,13 +149,13 @@ def test_put_back_to_the_last_byte(venv: Venv, breakage: Callable[[Venv], None])
     before = venv.listing()
     heard: list[str] = []
 
-    def work() -> None:
+    def work(_keep: tuple[int, ...]) -> None:
         breakage(venv)
         assert venv.listing() != before, "the breakage broke nothing"
         fail()
 
     with pytest.raises(InstallFailedError) as caught:
-        protected(work, sites=[venv.site], prefix=venv.prefix, changing=names(*NEW), tell=heard.append)
+        protected(work, sites=[venv.site], prefix=venv.prefix, due=due(*NEW), tell=heard.append)
 
     assert venv.listing() == before
     assert venv.torch() == "2.8.0+cpu"
@@ -180,14 +176,14 @@ def test_untouched_is_said(venv: Venv) -> None:
 
 @pytest.mark.e2e
 def test_success_keeps_the_new_and_leaves_nothing_behind(venv: Venv) -> None:
-    protected(lambda: venv.install(*NEW), sites=[venv.site], prefix=venv.prefix, changing=names(*NEW))
+    protected(lambda _keep: venv.install(*NEW), sites=[venv.site], prefix=venv.prefix, due=due(*NEW))
     assert venv.torch() == "2.9.0+cpu"
-    assert not list(venv.prefix.glob(BACKUP_PREFIX + "*"))
+    assert not list((venv.prefix / STATE).iterdir())
 
 
 @pytest.mark.e2e
 def test_ctrl_c_puts_back_too(venv: Venv) -> None:
-    def work() -> None:
+    def work(_keep: tuple[int, ...]) -> None:
         all_of_torch_gone(venv)
         raise KeyboardInterrupt
 
@@ -201,14 +197,15 @@ def test_packages_that_were_not_there_are_removed(venv: Venv) -> None:
     extra = wheel("triton", "3.5.0", files={"triton/runtime.py": ""})
     before = venv.listing()
 
-    def work() -> None:
+    def work(_keep: tuple[int, ...]) -> None:
         venv.install(extra)
         (venv.site / "torchaudio").mkdir()
         (venv.site / "torchaudio/__init__.py").write_text("half of it")
         fail()
 
+    wanted: Due = {"triton": "3.5.0", "torchaudio": "2.9.0", "torch": None}
     with pytest.raises(InstallFailedError):
-        protected(work, sites=[venv.site], prefix=venv.prefix, changing=["triton", "torchaudio", "torch"])
+        protected(work, sites=[venv.site], prefix=venv.prefix, due=wanted)
     assert venv.listing() == before
 
 
@@ -217,91 +214,163 @@ def test_a_neighbour_in_a_shared_folder_is_left_alone(venv: Venv) -> None:
     """NVIDIA's packages share the folder `nvidia`; another process may install there meanwhile."""
     other = wheel("nvidia-cudnn-cu12", "9.1", files={"nvidia/cudnn/lib/libcudnn.so.9": "x"})
 
-    def work() -> None:
+    def work(_keep: tuple[int, ...]) -> None:
         venv.install(other)
         all_of_the_new(venv)
         fail()
 
     with pytest.raises(InstallFailedError):
-        protected(work, sites=[venv.site], prefix=venv.prefix, changing=names(*NEW))
+        protected(work, sites=[venv.site], prefix=venv.prefix, due=due(*NEW))
     assert (venv.site / "nvidia/cudnn/lib/libcudnn.so.9").read_text() == "x"
     assert (venv.site / "nvidia/cublas/lib/libcublas.so.12").read_text() == "old"
 
 
-@pytest.mark.e2e
-def test_without_links_uv_puts_it_back_from_its_cache(venv: Venv) -> None:
-    """A filesystem that has no hard links: the record of versions is all there is."""
-    with_links = take_backup([venv.site], venv.prefix, ["torch"])
-    shutil.rmtree(with_links.links or Path())
-    bare = type(with_links)(
-        **{name: getattr(with_links, name) for name in with_links.__struct_fields__ if name != "links"},
-        links=None,
-    )
-    all_of_torch_gone(venv)
-    outcome = restore(bare, venv.reinstall)
-    assert outcome.status == "restored"
-    assert venv.torch() == "2.8.0+cpu"
+def begun(venv: Venv, wanted: Due) -> Backup:
+    """A run that has written its journal, kept the old files, and is then killed."""
+    store = venv.prefix / STATE / "backup-x"
+    backup = plan_backup([venv.site], venv.prefix, store, wanted)
+    store.parent.mkdir(exist_ok=True)
+    nobody = Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
+    journal = Journal(owner=nobody, begun=backup.begun, prefix=venv.prefix, due=wanted, backup=backup)
+    with journal.open():
+        backup.keep()
+    return backup
+
+
+def recovered(venv: Venv) -> str:
+    heard: list[str] = []
+    recover(venv.prefix, heard.append)
+    assert not list((venv.prefix / STATE).iterdir()), "nothing is left"
+    return " ".join(heard)
 
 
 @pytest.mark.e2e
-def test_broken_names_the_command_that_fixes(venv: Venv) -> None:
-    kept = take_backup([venv.site], venv.prefix, ["torch"])
-    assert kept.links is not None
-    all_of_torch_gone(venv)
-    shutil.rmtree(kept.links)
-    outcome = restore(kept, venv.reinstall)
-    assert outcome.status == "broken"
-    assert outcome.command is not None
-    subprocess.run([UV, *outcome.command.split()[1:]], env=venv.env, check=True, capture_output=True)
-    assert venv.torch() == "2.8.0+cpu"
-
-
-@pytest.mark.e2e
-def test_environment_that_was_removed(venv: Venv) -> None:
-    kept = take_backup([venv.site], venv.prefix, ["torch"])
-    shutil.rmtree(venv.prefix)
-    outcome = restore(kept)
-    assert outcome.status == "broken"
-    assert outcome.message.startswith("the environment is gone")
-    assert str(venv.prefix) in (outcome.command or "")
-
-
-@pytest.mark.e2e
-def test_a_killed_run_can_be_undone_later(venv: Venv) -> None:
-    """Nobody was left to restore: what was kept says by itself what belongs where."""
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_a_killed_run_is_undone_by_the_next(venv: Venv, breakage: Callable[[Venv], None]) -> None:
     before = venv.listing()
-    taken = take_backup([venv.site], venv.prefix, names(*NEW))
-    new_files_without_metadata(venv)
-    (found,) = venv.prefix.glob(BACKUP_PREFIX + "*")
-    again = load_backup(found)
-    assert again == taken
-    assert again is not None
-    assert restore(again).status == "restored"
+    begun(venv, {**due(*NEW), "not-yet": "1"})
+    breakage(venv)
+    assert "was killed before it finished; the environment was put back" in recovered(venv)
     assert venv.listing() == before
 
 
 @pytest.mark.e2e
 def test_a_run_killed_after_its_end_is_not_undone(venv: Venv) -> None:
-    taken = take_backup([venv.site], venv.prefix, names(*NEW))
-    assert not taken.finished(), "nothing was done yet"
+    begun(venv, due(*NEW))
     venv.install(*NEW)
-    assert taken.finished()
-    (venv.site / "torch/lib/libtorch_cpu.so").unlink()
-    assert not taken.finished(), "a successor is not whole"
+    new = venv.listing()
+    assert "its work is kept" in recovered(venv)
+    assert venv.torch() == "2.9.0+cpu"
+    assert {name for name in new if STATE not in name} == set(venv.listing())
+
+
+@pytest.mark.e2e
+def test_what_somebody_else_installed_since_is_kept(venv: Venv) -> None:
+    begun(venv, due(*NEW))
+    venv.install(torch_wheel("2.10.0+cpu", TAG))
+    assert "changed since" in recovered(venv)
+    assert venv.torch() == "2.10.0+cpu"
+
+
+@pytest.mark.e2e
+def test_a_run_killed_before_its_backup_was_complete_had_changed_nothing(venv: Venv) -> None:
+    before = venv.listing()
+    backup = begun(venv, due(*NEW))
+    (backup.store / "complete").unlink()
+    (backup.store / "0").unlink()
+    assert "the environment is as it was before" in recovered(venv)
+    assert venv.listing() == before
+
+
+@pytest.mark.e2e
+def test_a_file_of_an_odd_name_stays_in_the_environment(venv: Venv) -> None:
+    """A folder that looks like an escape is a folder."""
+    odd = wheel("odd", "1", files={"@up/@up/@up/@up/odd.py": "x = 1\n"})
+    venv.install(odd)
+    before = venv.listing()
+    begun(venv, {"odd": "2", "torch": "9"})
+    venv.uv("pip", "uninstall", "-q", "--python", venv.python, "odd")
+    assert "odd 1" in recovered(venv)
+    assert venv.listing() == before
+    assert not (venv.folder / "odd.py").exists()
+
+
+@pytest.mark.e2e
+def test_the_files_of_the_user_stay(venv: Venv) -> None:
+    (venv.site / "torch/mine.txt").write_text("notes")
+    before = venv.listing()
+    begun(venv, due(*NEW))
+    both_versions(venv)
+    recovered(venv)
+    assert venv.listing() == before
+
+
+@pytest.mark.e2e
+def test_a_journal_that_a_wheel_brought_is_none(venv: Venv) -> None:
+    begun(venv, due(*NEW))
+    journal = venv.prefix / STATE / "journal.json"
+    record = next(venv.site.glob("torch-*.dist-info")) / "RECORD"
+    record.write_text(record.read_text() + f"../../../{STATE}/journal.json,,\n")
+    assert read_journal(venv.prefix) is None
+    assert recovered(venv) == ""
+    assert not journal.exists()
+
+
+@pytest.mark.e2e
+def test_a_journal_of_another_place_is_none(venv: Venv) -> None:
+    begun(venv, due(*NEW))
+    moved = venv.folder / "moved"
+    venv.prefix.rename(moved)
+    assert read_journal(moved) is None
+
+
+@pytest.mark.e2e
+def test_environment_that_was_removed(venv: Venv) -> None:
+    def work(_keep: tuple[int, ...]) -> None:
+        shutil.rmtree(venv.prefix)
+        fail()
+
+    with pytest.raises(InstallFailedError) as caught:
+        protected(work, sites=[venv.site], prefix=venv.prefix)
+    assert caught.value.hints[0].startswith("the environment is gone")
+    assert str(venv.prefix) in caught.value.hints[0]
+
+
+@pytest.mark.e2e
+def test_nothing_is_begun_without_a_backup(venv: Venv) -> None:
+    """Here the place of the journal is taken; a full disk ends the same way."""
+    before = venv.listing()
+    (venv.prefix / STATE).write_text("")
+    with pytest.raises(InstallFailedError) as caught:
+        protected(all_of_torch_gone_first, sites=[venv.site], prefix=venv.prefix)
+    assert caught.value.slug == "no-backup"
+    (venv.prefix / STATE).unlink()
+    assert venv.listing() == before
+
+
+def all_of_torch_gone_first(_keep: tuple[int, ...]) -> None:
+    raise AssertionError("it was begun")
+
+
+@pytest.mark.e2e
+def test_without_hard_links_files_are_copied(venv: Venv) -> None:
+    """As on a file system that has none: the kept files are files of their own."""
+    before = venv.listing()
+    backup = begun(venv, due(*NEW))
+    for path in backup.store.iterdir():
+        copy = path.with_name("copy")
+        shutil.copy2(path, copy)
+        copy.replace(path)
+    assert not backup.lost(), "a copy is the same file"
+    library_cut_short(venv)
+    recovered(venv)
+    assert venv.listing() == before
 
 
 def test_fresh_environment_has_nothing_to_keep(tmp_path: Path) -> None:
     site = tmp_path / "lib/python3.12/site-packages"
     site.mkdir(parents=True)
-    taken = take_backup([site], tmp_path, None)
-    assert taken.links is None
-    assert restore(taken) == Outcome(status="untouched", message="the environment is as it was before")
-    assert list(tmp_path.iterdir()) == [tmp_path / "lib"]
-
-
-def test_half_written_keep_folder_is_not_trusted(tmp_path: Path) -> None:
-    folder = tmp_path / (BACKUP_PREFIX + "x")
-    folder.mkdir()
-    assert load_backup(folder) is None
-    (folder / "manifest.json").write_text('{"prefix": 1')
-    assert load_backup(folder) is None
+    with pytest.raises(InstallFailedError) as caught:
+        protected(fail, sites=[site], prefix=tmp_path)
+    assert caught.value.hints[0] == "the environment is as it was before"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -21,7 +21,6 @@ from torchinstall.cli.doctor import piped
 from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.doctor.collect import surroundings
-from torchinstall.install.backup import take_backup
 from torchinstall.install.interpreter import take_inventory
 
 ROOT = Path(__file__).parents[2]
@@ -130,18 +129,6 @@ def test_fix_says_what_did_not_go_well(place: Place) -> None:
     assert said.code == 7
     assert "warning[fix-failed]" in said.err
     assert base.partition("=")[2] in said.err
-
-
-@pytest.mark.e2e
-def test_what_a_finished_install_kept_is_removed(place: Place) -> None:
-    (site,) = place.folder.glob("lib/python3*/site-packages")
-    taken = take_backup([site], place.folder, ["torch"])
-    put(place, torch_wheel("2.9.0+cpu", TAG))
-    assert taken.links is not None
-    said = doctor(place, "--no-verify", "--fix", machine=linux())
-    assert "its backup was removed" in said.err
-    assert not taken.links.exists()
-    assert place.versions()["torch"] == "2.9.0+cpu"
 
 
 def test_no_environment(tmp_path: Path) -> None:

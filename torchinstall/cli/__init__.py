@@ -6,6 +6,7 @@ import contextlib
 import gc
 import io
 import os
+import signal
 import sys
 import time
 import traceback
@@ -20,6 +21,7 @@ from torchinstall.cli.app import build
 from torchinstall.cli.console import Console, Session
 from torchinstall.cli.verb import SOURCES
 from torchinstall.core.errors import TorchInstallError, UsageError
+from torchinstall.install.signals import leave_on_signals
 from torchinstall.planning.context import Context
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "process_context"]
 
+SIGNALLED = 128
+"""Plus the number of the signal that ended us, as a shell reports it."""
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 
@@ -58,15 +62,26 @@ def main(
     variable = context.env.get("TORCHINSTALL_JSON", "").lower()
     console.json = "--json" in before_rest or variable in ("1", "true", "t", "yes", "y", "on")
     try:
+        # A signal asks us to leave, and on the way out everything is put right.
+        with leave_on_signals():
+            return _main(arguments, Session(context, console), table)
+    except KeyboardInterrupt:
+        return _stopped(console, INTERRUPTED)
+    except SystemExit as error:
+        if not isinstance(error.code, int) or error.code <= SIGNALLED:
+            raise
+        return _stopped(console, error.code)
+
+
+def _main(arguments: list[str], session: Session, table: Mapping[str, tuple[str, str]] | None) -> int:
+    console = session.console
+    try:
         try:
-            code = _dispatch(arguments, Session(context, console), table)
+            code = _dispatch(arguments, session, table)
         except (KeyboardInterrupt, BrokenPipeError, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001  # this is the place where every error ends
             code = _failed(error, console)
-    except KeyboardInterrupt:
-        console.fail(TorchInstallError("interrupted", "stopped by Ctrl-C"), exit_code=INTERRUPTED)
-        code = INTERRUPTED
     except BrokenPipeError:
         code = _discard_output(BROKEN_PIPE)  # whoever read our output has seen enough
     except TorchInstallError as error:
@@ -84,6 +99,15 @@ def _discard_output(code: int) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(nowhere, stream.fileno())
     return code
+
+
+def _stopped(console: Console, code: int) -> int:
+    """Say what ended us, where somebody still listens."""
+    name = signal.Signals(code - SIGNALLED).name
+    what = "stopped by Ctrl-C" if code == INTERRUPTED else f"stopped by {name}"
+    with contextlib.suppress(OSError, ValueError, TorchInstallError):
+        console.fail(TorchInstallError("interrupted", what), exit_code=code)
+    return _discard_output(code)
 
 
 def process_context() -> Context:

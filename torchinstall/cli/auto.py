@@ -13,7 +13,14 @@ from torchinstall.cli.plan_text import chosen_text, why_not_text
 from torchinstall.cli.text import columns, heading, wrapped
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
-from torchinstall.install.transaction import Change, InstallResult, Job, Transaction, execute
+from torchinstall.install.lock import EnvironmentLock
+from torchinstall.install.transaction import (
+    Change,
+    InstallResult,
+    Job,
+    Transaction,
+    recovering_lock,
+)
 from torchinstall.install.verify import Report, checklist_of, failure, report_to_json, verify
 from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.options import PlanOptions
@@ -26,13 +33,21 @@ class AutoOptions(PlanOptions, frozen=True, kw_only=True):
 
     omit: ClassVar = frozenset({"python_version", "root"})
     verify: bool = True
+    wait: bool = True
     json: bool = False
 
 
 def run(session: Session, options: AutoOptions) -> int:
     """Plan, install, verify; what is printed on stdout is the outcome."""
+    if options.dry_run:
+        return _run(session, options, None)
+    with recovering_lock(wait=options.wait, tell=session.console.say) as lock:
+        return _run(session, options, lock)
+
+
+def _run(session: Session, options: AutoOptions, lock: EnvironmentLock | None) -> int:
     console = session.console
-    prepared = prepare(session.context, options, purpose="install", detail=console.detail)
+    prepared = prepare(session.context, options, purpose="install", detail=console.detail, lock=lock)
     if console.json:
         console.partial["plan"] = plan_to_json(prepared.plan)
     console.say(
@@ -45,13 +60,13 @@ def run(session: Session, options: AutoOptions) -> int:
     console.say(chosen_text(prepared.plan))
     console.detail(why_not_text(prepared.plan))
     console.say()
-    if options.dry_run:
+    if lock is None:
         return _finish(session, options, prepared, _rehearse(session, options, prepared), None)
-    return _finish(session, options, *_install_and_verify(session, options, prepared, again=True))
+    return _finish(session, options, *_install_and_verify(session, options, prepared, lock, again=True))
 
 
 def _install_and_verify(
-    session: Session, options: AutoOptions, prepared: Prepared, *, again: bool
+    session: Session, options: AutoOptions, prepared: Prepared, lock: EnvironmentLock, *, again: bool
 ) -> tuple[Prepared, InstallResult | None, Report | None]:
     """Install and verify; a build that does not compute on the device gives way to the next, once.
 
@@ -60,7 +75,7 @@ def _install_and_verify(
         TorchInstallError: it could not be installed.
     """
     console = session.console
-    prepared, result = _install(session, options, prepared)
+    prepared, result = _install(session, options, prepared, lock)
     console.partial["plan"] = plan_to_json(prepared.plan)
     if not options.verify:
         return prepared, result, None
@@ -71,16 +86,15 @@ def _install_and_verify(
     other = _without(session, options, prepared, report) if again and report.blames_build else None
     if other is None:
         raise failure(report)
-    return _install_and_verify(session, options, other, again=False)
+    return _install_and_verify(session, options, other, lock, again=False)
 
 
 def _install(
-    session: Session, options: AutoOptions, prepared: Prepared
+    session: Session, options: AutoOptions, prepared: Prepared, lock: EnvironmentLock
 ) -> tuple[Prepared, InstallResult | None]:
     """Carry the plan out; what was planned in the end, and what uv changed (None: nothing)."""
     if not prepared.asks_uv:
         return prepared, None
-    context, console = session.context, session.console
     planned = prepared
 
     def widen(names: Collection[str]) -> Job | None:
@@ -91,7 +105,14 @@ def _install(
         planned = _widened(session, options, planned, strays)
         return _job(session, planned)
 
-    transaction = Transaction(
+    result = _transaction(session, prepared, lock).install(_job(session, prepared), widen)
+    return planned, result
+
+
+def _transaction(session: Session, prepared: Prepared, lock: EnvironmentLock | None) -> Transaction:
+    context, console = session.context, session.console
+    return Transaction(
+        lock=lock,
         env=context.env,
         cwd=context.cwd,
         sink=context.stderr_bytes,
@@ -100,8 +121,6 @@ def _install(
         tell=console.say,
         warn=console.warn,
     )
-    result = transaction.install(_job(session, prepared), widen)
-    return planned, result
 
 
 def _job(session: Session, prepared: Prepared) -> Job:
@@ -168,13 +187,10 @@ def _rehearse(session: Session, options: AutoOptions, prepared: Prepared) -> Ins
         return None
     if prepared.index_down or not prepared.plan.command:
         return None
-    context = session.context
-    result = execute(prepared.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
-    strays = prepared.strays(row.name for row in result.changes or ())
-    if not strays:
-        return result
-    wider = _widened(session, options, prepared, strays)
-    return execute(wider.plan, env=context.env, sink=context.stderr_bytes, cwd=context.cwd)
+    rehearse = _transaction(session, prepared, None).rehearse
+    result = rehearse(_job(session, prepared))
+    strays = prepared.strays(result.due or ())
+    return rehearse(_job(session, _widened(session, options, prepared, strays))) if strays else result
 
 
 def _proof(session: Session, options: AutoOptions, prepared: Prepared) -> Report:

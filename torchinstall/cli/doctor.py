@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import select
 import stat
+import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, TextIO
 
 import click
-from msgspec import to_builtins
+from msgspec import structs, to_builtins
 
+from torchinstall.cli import INTERRUPTED, SIGNALLED, main
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import fields, wrapped
 from torchinstall.cli.verb import Verb
@@ -21,9 +23,11 @@ from torchinstall.doctor.advice import Here
 from torchinstall.doctor.checks import examine
 from torchinstall.doctor.collect import collect, flags_of
 from torchinstall.doctor.facts import Mentions
-from torchinstall.doctor.model import Diagnosis, Environment
-from torchinstall.doctor.remedies import apply, safe_remedies
+from torchinstall.doctor.model import Diagnosis, Environment, Remedy
+from torchinstall.doctor.remedies import Fixer, next_remedies
 from torchinstall.doctor.rules import Match, explain
+from torchinstall.install.lock import EnvironmentLock
+from torchinstall.install.transaction import recovering_lock
 from torchinstall.install.verify import report_to_json
 from torchinstall.planning.inputs import catalog_of, collect_inputs
 from torchinstall.planning.options import MachineOptions, PlanOptions
@@ -48,6 +52,7 @@ class DoctorOptions(MachineOptions, frozen=True, kw_only=True):
     find_links: tuple[str, ...] = ()
     offline: bool = False
     verify: bool = True
+    wait: bool = True
     json: bool = False
 
 
@@ -57,15 +62,11 @@ def run(session: Session, options: DoctorOptions) -> int:
     text = stdin.read() if text == "-" else piped(stdin) if text is None else text
     if text is not None:
         return _explain(session, options, text)
-    seen = _collect(session, options)
-    found = examine(seen)
-    if options.fix and _fix(session, found):
-        seen = _collect(session, options)
-        found = examine(seen)
-    return _report(session, options, seen, found)
+    seen = _fix(session, options) if options.fix else _collect(session, options)
+    return _report(session, options, seen, examine(seen))
 
 
-def _collect(session: Session, options: DoctorOptions) -> Environment:
+def _collect(session: Session, options: DoctorOptions, lock: EnvironmentLock | None = None) -> Environment:
     """Read and check; what takes time is said before it begins."""
     console = session.console
     console.say("examining this machine and its environment")
@@ -75,6 +76,7 @@ def _collect(session: Session, options: DoctorOptions) -> Environment:
         verify=options.verify,
         say=console.say,
         detail=console.detail,
+        lock=lock,
     )
 
 
@@ -127,17 +129,42 @@ def _here(session: Session, options: DoctorOptions, said: Mentions) -> Here | No
     return Here(machine=inputs.machine, target=inputs.target, flags=flags_of(asked))
 
 
-def _fix(session: Session, found: tuple[Diagnosis, ...]) -> bool:
-    """Show and do what is safe; whether anything was done."""
+def _fix(session: Session, options: DoctorOptions) -> Environment:
+    """Look, do what one fault needs, look again, until nothing is left to do; what is there in the end."""
     console, context = session.console, session.context
-    remedies = safe_remedies(found)
-    for remedy in remedies:
-        console.say(f"> {remedy.command}")
-        if not apply(remedy, env=context.env, cwd=context.cwd, output=context.stderr_bytes, tell=console.say):
-            console.warn("fix-failed", f"this failed: {remedy.command}")
-    if not remedies:
+    with recovering_lock(wait=options.wait, tell=console.say) as lock:
+        seen = _collect(session, options, lock)
+    fixer = Fixer(
+        env=context.env,
+        cwd=context.cwd,
+        output=context.stderr_bytes,
+        tell=console.say,
+        wait=options.wait,
+        torchinstall=lambda words: _again(session, words),
+    )
+    done: list[Remedy] = []
+    while remedies := next_remedies(examine(seen), done):
+        for remedy in remedies:
+            console.say(f"> {remedy.command}")
+            done.append(remedy)
+            if not fixer.apply(remedy, seen):
+                console.warn("fix-failed", f"this failed: {remedy.command}")
+                break
+        seen = _collect(session, options)
+    if not done:
         console.say("there is nothing that --fix can safely do")
-    return bool(remedies)
+    return seen
+
+
+def _again(session: Session, words: tuple[str, ...]) -> int:
+    """Run a command of ours in this process: nothing in the current folder can take its place."""
+    env = {name: value for name, value in session.context.env.items() if name != "TORCHINSTALL_JSON"}
+    code = main(words, structs.replace(session.context, env=env, stdout=session.context.stderr))
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code > SIGNALLED:
+        sys.exit(code)
+    return code
 
 
 def _report(session: Session, options: DoctorOptions, seen: Environment, found: tuple[Diagnosis, ...]) -> int:

@@ -258,6 +258,11 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         _switch("check_wheel", "Look into the chosen wheel first: has it code for these GPUs?", config=False),
         _switch("dry_run", "Say what would be done and change nothing.", short="-n", config=False),
         _switch(
+            "wait",
+            "Wait where another run is changing the same environment (default: yes).",
+            long="--wait/--no-wait",
+        ),
+        _switch(
             "verify", "Check afterwards that torch computes (default: yes).", long="--verify/--no-verify"
         ),
     ),

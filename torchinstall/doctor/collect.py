@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -18,6 +17,8 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import requirement
 from torchinstall.doctor.model import Disk, Environment, Project, Surroundings
 from torchinstall.install.interpreter import take_inventory
+from torchinstall.install.journal import unfinished
+from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.record import read_decision
 from torchinstall.install.uv import run_uv
 from torchinstall.install.verify import Checklist, checklist_of
@@ -46,6 +47,7 @@ def collect(
     verify: bool,
     detail: Callable[[str], None],
     say: Callable[[str], None] = lambda _: None,
+    lock: EnvironmentLock | None = None,
 ) -> Environment:
     """Read everything; nothing is changed, and nothing is fetched.
 
@@ -55,11 +57,12 @@ def collect(
         verify: run the checks of what is installed.
         detail: told what is read, for `-v`.
         say: told what takes time before it begins.
+        lock: makes the environment ours first, since it will be changed.
 
     Raises:
         TorchInstallError: there is no environment, no uv, or a bad flag.
     """
-    inputs = collect_inputs(context, options, purpose="examine", detail=detail)
+    inputs = collect_inputs(context, options, purpose="examine", detail=detail, lock=lock)
     target, catalog = inputs.target, inputs.catalog
     uv = inputs.uv.path if inputs.uv is not None else ""
     detail(f"examining Python {target.python_version} in {target.prefix} ({target.why})")
@@ -76,8 +79,8 @@ def collect(
         free=_plan(inputs, "torch", upgrade=True),
         decision=read_decision(prefix),
         flags=flags_of(options),
-        python=(sys.executable, "-m", "torchinstall"),
         uv=uv,
+        unfinished=unfinished(Path(prefix)),
     )
     if seen.release is None:
         return seen

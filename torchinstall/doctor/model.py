@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Machine
+from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 from torchinstall.install.interpreter import Dist, Inventory
@@ -36,20 +37,20 @@ class Remedy(Struct, frozen=True, kw_only=True):
 
     Attributes:
         command: as a person types it.
-        argv: what `--fix` runs for it; empty: `--fix` runs nothing.
+        argv: what `--fix` runs for it, uv or torchinstall; empty: `--fix` runs nothing.
         remove: paths that `--fix` removes.
-        restore: folder of a backup that `--fix` puts back.
+        first: `--fix` does it before it looks at anything else.
     """
 
     command: str
     argv: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
-    restore: str | None = None
+    first: bool = False
 
     @property
     def safe(self) -> bool:
         """Whether `--fix` may do it: it changes nothing outside this environment."""
-        return bool(self.argv or self.remove or self.restore)
+        return bool(self.argv or self.remove or self.first)
 
 
 class Diagnosis(Struct, frozen=True, kw_only=True):
@@ -142,8 +143,8 @@ class Environment(Struct, frozen=True, kw_only=True):
         free: what it would choose if no release were asked for.
         report: what verify found; None: it did not run.
         flags: `--venv DIR` and the like, as given to doctor, so that commands go to the same environment.
-        python: argument list that runs this torchinstall.
         uv: path of uv.
+        unfinished: a change of this environment that has not come to its end.
     """
 
     machine: Machine
@@ -156,8 +157,8 @@ class Environment(Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     report: Report | None = None
     flags: tuple[str, ...] = ()
-    python: tuple[str, ...] = ("torchinstall",)
     uv: str = "uv"
+    unfinished: Message | None = None
 
     def installed(self, name: str) -> str | None:
         """The version of a torch-family package."""

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from msgspec import Struct
+
+from torchinstall.core.errors import InstallFailedError
 from torchinstall.doctor.model import Diagnosis, Environment, Remedy
-from torchinstall.install.backup import load_backup
-from torchinstall.install.stream import stream
-from torchinstall.install.transaction import restore
-from torchinstall.install.uv import uv_env
+from torchinstall.install.journal import real
+from torchinstall.install.transaction import change_with_uv, recovering_lock
 
 __all__ = [
-    "apply",
+    "Fixer",
     "auto",
     "by_hand",
     "family_requirements",
+    "next_remedies",
     "reinstall",
     "remove",
-    "safe_remedies",
     "uv_pip",
 ]
 
 
 def auto(seen: Environment, *arguments: str) -> Remedy:
     """`torchinstall auto` for this environment."""
-    words = [*seen.flags, *arguments]
-    return Remedy(command=shlex.join(["torchinstall", "auto", *words]), argv=(*seen.python, "auto", *words))
+    words = ("torchinstall", "auto", *seen.flags, *arguments)
+    return Remedy(command=shlex.join(words), argv=words)
 
 
 def family_requirements(seen: Environment) -> tuple[str, ...]:
@@ -66,62 +67,62 @@ def by_hand(command: str) -> Remedy:
     return Remedy(command=command)
 
 
-def safe_remedies(found: Iterable[Diagnosis]) -> tuple[Remedy, ...]:
-    """What `--fix` does, in order, each thing once; nothing for what is merely worth knowing."""
+def next_remedies(found: Iterable[Diagnosis], done: Collection[Remedy]) -> tuple[Remedy, ...]:
+    """What `--fix` does next: all that one fault needs, and nothing twice."""
     safe = (
-        remedy
+        item.remedies
         for item in found
-        if item.severity != "info" and all(remedy.safe for remedy in item.remedies)
-        for remedy in item.remedies
+        if item.severity != "info" and all(remedy.safe and not remedy.first for remedy in item.remedies)
     )
-    return tuple(dict.fromkeys(safe))
+    return next((remedies for remedies in safe if not set(remedies) <= set(done)), ())
 
 
-def apply(
-    remedy: Remedy, *, env: Mapping[str, str], cwd: Path, output: BinaryIO, tell: Callable[[str], None]
-) -> bool:
-    """Do one safe thing; returns whether it succeeded.
+class Fixer(Struct, frozen=True, kw_only=True):
+    """Does what is safe, in the environment that was examined.
 
-    Args:
-        remedy: one that is safe.
-        env: of the child.
-        cwd: where it runs.
-        output: takes what the child prints.
-        tell: is told what went wrong.
+    Attributes:
+        env: of the user.
+        cwd: where it was typed.
+        output: takes what uv prints.
+        tell: is told what happens.
+        wait: for other runs in this environment.
+        torchinstall: runs a command of ours, its arguments given, and returns the exit code.
     """
-    if remedy.restore is not None:
-        return _restore(Path(remedy.restore), tell)
-    try:
-        for path in map(Path, remedy.remove):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        return not remedy.argv or _run(remedy.argv, env, cwd, output)
-    except OSError as error:
-        tell(f"this failed: {error}")
-        return False
 
+    env: Mapping[str, str]
+    cwd: Path
+    output: BinaryIO
+    tell: Callable[[str], None]
+    wait: bool
+    torchinstall: Callable[[tuple[str, ...]], int]
 
-def _run(argv: tuple[str, ...], env: Mapping[str, str], cwd: Path, output: BinaryIO) -> bool:
-    """Run uv, or torchinstall, which reads variables that uv must not see."""
-    is_uv = Path(argv[0]).stem == "uv"
-    done = stream(argv, env=uv_env(env) if is_uv else env, cwd=cwd, sink=output)
-    output.write(done.stdout.encode())
-    output.flush()
-    return done.returncode == 0
-
-
-def _restore(folder: Path, tell: Callable[[str], None]) -> bool:
-    backup = load_backup(folder)
-    if backup is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        tell("the backup is not complete, so it was removed")
+    def apply(self, remedy: Remedy, seen: Environment) -> bool:
+        """Do one safe thing; returns whether it succeeded."""
+        if remedy.argv[:1] == ("torchinstall",):
+            return self.torchinstall(remedy.argv[1:]) == 0
+        try:
+            with recovering_lock(wait=self.wait, tell=self.tell) as lock:
+                lock.take(Path(str(seen.target.prefix)))
+                for path in map(Path, remedy.remove):
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink(missing_ok=True)
+                if remedy.argv:
+                    self._run(remedy.argv, seen)
+        except (OSError, InstallFailedError) as error:
+            self.tell(f"this failed: {error}")
+            return False
         return True
-    if backup.finished():
-        backup.discard()
-        tell("that installation had finished, so its backup was removed")
-        return True
-    outcome = restore(backup)
-    tell(outcome.message)
-    return outcome.status != "broken"
+
+    def _run(self, argv: tuple[str, ...], seen: Environment) -> None:
+        sites = [real(site) for site in dict.fromkeys(dist.site for dist in seen.inventory.dists)]
+        change_with_uv(
+            argv,
+            sites=sites,
+            prefix=real(str(seen.target.prefix)),
+            env=self.env,
+            cwd=self.cwd,
+            sink=self.output,
+            tell=self.tell,
+        )

@@ -17,12 +17,13 @@ from msgspec import Struct, structs
 from torchinstall.core.errors import TargetError
 from torchinstall.core.target import Target
 from torchinstall.install.interpreter import Interpreter, inspect_python
+from torchinstall.install.journal import STATE
 from torchinstall.install.uv import run_uv
 
 if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
 
-__all__ = ["PythonEnvironment", "Running", "create", "locate", "require_changeable"]
+__all__ = ["PythonEnvironment", "Running", "create", "environment_folder", "locate", "require_changeable"]
 
 _TIMEOUT = 120.0
 """Seconds that uv may take to find a Python or to create an environment."""
@@ -115,6 +116,32 @@ def locate(
     return search.inspect(_interpreter(folder, why), why)
 
 
+def environment_folder(
+    env: Mapping[str, str],
+    *,
+    python: str | None = None,
+    venv: str | None = None,
+    system: bool = False,
+    cwd: Path | None = None,
+    running: Running | None = None,
+) -> Path | None:
+    """The folder of the environment that `locate` will find, without asking any interpreter.
+
+    None where only an interpreter or uv can say.
+    """
+    search = _Search(env=env, uv="", family=(), cwd=(cwd or Path.cwd()).absolute())
+    if venv is not None:
+        return search.cwd / Path(venv).expanduser()
+    if system or python is not None:
+        path = search.cwd / Path(python or "").expanduser()
+        near = (path, path.parent.parent) if python else ()
+        return next((folder for folder in near if (folder / "pyvenv.cfg").is_file()), None)
+    try:
+        return search.implicit(running or Running.here())[0]
+    except TargetError:
+        return None
+
+
 class _Search(Struct, frozen=True, kw_only=True):
     """What every step of the search needs."""
 
@@ -135,7 +162,7 @@ class _Search(Struct, frozen=True, kw_only=True):
             if python is not None:
                 self._require_same_version(found.target, shown, python)
             return found
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - {STATE}):
             raise TargetError(
                 "not-an-environment",
                 f"{shown} is not a virtual environment",
@@ -273,7 +300,9 @@ def create(
     base, path = environment.base, environment.target.prefix
     if base is None or path is None:
         return environment
-    done = _quiet_uv((uv, "venv", "--no-project", "--python", base, "--", path), env, Path.cwd())
+    done = _quiet_uv(
+        (uv, "venv", "--no-project", "--allow-existing", "--python", base, "--", path), env, Path.cwd()
+    )
     if done.returncode != 0:
         raise TargetError(
             "environment-not-made",

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
 
 __all__ = [
-    "BACKUP_PREFIX",
     "Dist",
     "Interpreter",
     "Inventory",
@@ -32,9 +31,6 @@ __all__ = [
     "run_script",
     "take_inventory",
 ]
-
-BACKUP_PREFIX = ".torchinstall-keep-"
-"""How a folder is called that holds the files of packages which an install is about to replace."""
 
 _MARKER = "@torchinstall@"
 _INSPECT_TIMEOUT = 20.0
@@ -93,14 +89,12 @@ class Inventory(Struct, frozen=True, kw_only=True):
 
     Attributes:
         leftovers: paths of folders that begin with `~`, left by an interrupted uninstall.
-        kept: paths of backups of an install that was killed (`install.backup`).
         user_torch: a torch in the user's own site-packages that this interpreter would import too.
         markers: PEP 508 marker variables of the interpreter.
     """
 
     dists: tuple[Dist, ...] = ()
     leftovers: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
     user_torch: str | None = None
     markers: Mapping[str, str] = field(default_factory=dict)
 
@@ -177,7 +171,7 @@ def take_inventory(
     Raises:
         TargetError: `environment-unreadable`: it gave no answer.
     """
-    lists = (",".join(sorted(family)), ",".join(_LIBRARIES), BACKUP_PREFIX)
+    lists = (",".join(sorted(family)), ",".join(_LIBRARIES))
     try:
         done = run_script("interpreter_script", python, *lists, env=env, timeout=timeout)
         data, problem = _literal(done), done.problem

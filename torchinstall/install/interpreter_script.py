@@ -126,13 +126,12 @@ def inspect(family: list[str]) -> dict[str, object]:
     }
 
 
-def take_inventory(family: list[str], prefixes: list[str], backup: str) -> dict[str, object]:
+def take_inventory(family: list[str], prefixes: list[str]) -> dict[str, object]:
     """What a doctor needs.
 
     Args:
         family: names of packages whose files are compared with their list.
         prefixes: beginnings of further such names.
-        backup: how folders begin that an interrupted install has left in the environment.
     """
     sites = _site_packages()
     dists = []
@@ -155,7 +154,6 @@ def take_inventory(family: list[str], prefixes: list[str], backup: str) -> dict[
     return {
         "dists": dists,
         "leftovers": left,
-        "kept": [os.path.join(sys.prefix, name) for name in _names(sys.prefix) if name.startswith(backup)],
         "user_torch": _user_torch(),
         "markers": _markers(),
     }
@@ -217,5 +215,5 @@ def _markers() -> dict[str, str]:
 
 if __name__ == "__main__":
     lists = [text.split(",") for text in sys.argv[1:3]]
-    found = take_inventory(lists[0], lists[1], sys.argv[3]) if len(lists) > 1 else inspect(lists[0])
+    found = take_inventory(lists[0], lists[1]) if len(lists) > 1 else inspect(lists[0])
     sys.stdout.write(f"\n@torchinstall@{found!a}\n")

@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -94,19 +94,24 @@ def _text(data: bytes | None) -> str:
     return (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
 
 
-def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> Completed:
-    """Run a command on our own streams.
+def attach(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, keep: tuple[int, ...] = ()
+) -> Completed:
+    """Run a command on our own streams; `keep` are file descriptors that it inherits.
 
     A Ctrl-C reaches the child too: it is waited for, so that it can clean up.
 
     Raises:
         OSError: it does not start.
     """
-    with subprocess.Popen(list(argv), env=dict(env), cwd=cwd) as process:
+    with subprocess.Popen(list(argv), env=dict(env), cwd=cwd, pass_fds=keep) as process:
         try:
             return Completed(returncode=process.wait())
         except KeyboardInterrupt:
             process.wait()
+            raise
+        except BaseException:
+            _stop(process, _GRACE)
             raise
 
 
@@ -116,6 +121,7 @@ def stream(
     env: Mapping[str, str],
     sink: BinaryIO,
     cwd: Path | None = None,
+    keep: tuple[int, ...] = (),
     grace: float = _GRACE,
 ) -> Completed:
     """Run a command on our stdin; its stderr goes to `sink` as it comes, its stdout is read.
@@ -125,6 +131,7 @@ def stream(
         env: its environment.
         sink: our stderr. On a terminal the child draws as if it wrote there.
         cwd: its folder.
+        keep: file descriptors that it inherits.
         grace: seconds that it may take to end after a Ctrl-C.
 
     Returns:
@@ -135,23 +142,22 @@ def stream(
         KeyboardInterrupt: after it has ended.
     """
     copy = _Copy(sink)
-    with _terminable():
+    try:
+        process = subprocess.Popen(
+            list(argv), stdout=subprocess.PIPE, stderr=copy.child_end, env=dict(env), cwd=cwd, pass_fds=keep
+        )
+    except OSError:
+        copy.finish()
+        raise
+    with process:
         try:
-            process = subprocess.Popen(
-                list(argv), stdout=subprocess.PIPE, stderr=copy.child_end, env=dict(env), cwd=cwd
-            )
-        except OSError:
+            copy.start()
+            printed, _ = process.communicate()
+        except BaseException:
+            _stop(process, grace)
             copy.finish()
             raise
-        with process:
-            try:
-                copy.start()
-                printed, _ = process.communicate()
-            except BaseException:
-                _stop(process, grace)
-                copy.finish()
-                raise
-        return Completed(returncode=process.returncode, stdout=_text(printed), stderr=copy.finish())
+    return Completed(returncode=process.returncode, stdout=_text(printed), stderr=copy.finish())
 
 
 class _Copy:
@@ -231,23 +237,6 @@ if sys.platform != "win32":
         return ours, childs
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a request to terminate end the child as Ctrl-C does, instead of leaving it behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
     """End a child: give it time to notice the Ctrl-C that the terminal sent, then ask, then insist.
 
@@ -264,9 +253,10 @@ def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
         if not _ended(process, grace):
             process.kill()
             process.wait()
-    except KeyboardInterrupt:
+    except BaseException:
         process.kill()
         process.wait()
+        raise
 
 
 def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:

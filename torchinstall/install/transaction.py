@@ -1,4 +1,4 @@
-"""Change an environment so that a failure leaves no trace: create, ask uv, back up, install, record.
+"""Change an environment so that whatever happens it is right or as it was: lock, journal, backup, commit.
 
 The only place that starts uv to change an environment.
 """
@@ -13,33 +13,47 @@ import shlex
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from torchinstall import __version__
-from torchinstall.core.errors import InstallFailedError, ToolMissingError
+from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Plan
-from torchinstall.install.backup import Backup, DistInfo, take_backup
+from torchinstall.install.agreement import check_destination, check_installed, check_rehearsal
+from torchinstall.install.backup import Backup, plan_backup
+from torchinstall.install.distributions import distributions
 from torchinstall.install.environment import PythonEnvironment, create
-from torchinstall.install.record import decision_of, store_decision
+from torchinstall.install.journal import Journal, Owner, read_journal, real, remove_journal, state_folder
+from torchinstall.install.lock import EnvironmentLock
+from torchinstall.install.record import Decision, decision_of, path_in, store_decision
+from torchinstall.install.signals import deferred_signals
 from torchinstall.install.uv import Uv, install_failure, run_uv
 
 __all__ = [
     "Change",
     "InstallResult",
     "Job",
-    "Outcome",
-    "Reinstall",
     "Transaction",
+    "change_with_uv",
     "execute",
     "protected",
-    "restore",
+    "recover",
+    "recovering_lock",
 ]
+
+Due = dict[str, str | None]
+"""name -> version of what will be there in the end, None: gone."""
+
+Work = TypeVar("Work")
+
+_PATIENCE = 120.0
+"""Seconds that uv may take to say what a command will change."""
 
 
 class Change(Struct, frozen=True, kw_only=True):
@@ -65,6 +79,14 @@ class InstallResult(Struct, frozen=True, kw_only=True):
     def satisfied(self) -> bool:
         """Whether there was nothing to do."""
         return self.changes == ()
+
+    @property
+    def due(self) -> Due | None:
+        """What will be there in the end, of what changes; None: uv did not say."""
+        if self.changes is None:
+            return None
+        gone: Due = {row.name: None for row in self.changes}
+        return gone | {row.name: row.version for row in self.changes if row.action != "uninstalled"}
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -96,8 +118,10 @@ class Transaction(Struct, frozen=True, kw_only=True):
         now: seconds since 1970.
         tell: is told what happens.
         warn: is told (slug, message) what is wrong and does not matter enough to stop.
+        lock: makes the environment ours; None: nothing is changed, only rehearsed.
     """
 
+    lock: EnvironmentLock | None
     env: Mapping[str, str]
     cwd: Path
     sink: BinaryIO
@@ -109,8 +133,8 @@ class Transaction(Struct, frozen=True, kw_only=True):
     def install(self, job: Job, widen: Callable[[Collection[str]], Job | None]) -> InstallResult | None:
         """Install what a plan says; None where nothing is to change.
 
-        uv is first asked what it would do: then it can be said before it happens, nothing is touched where
-        nothing is to change, and exactly the packages that change are backed up until all went well.
+        uv is first asked what it would do: then it can be compared with the plan and said before it happens,
+        nothing is touched where nothing is to change, and exactly what changes is backed up.
 
         Args:
             job: the plan.
@@ -118,29 +142,58 @@ class Transaction(Struct, frozen=True, kw_only=True):
                 be planned for them.
 
         Raises:
-            InstallFailedError: uv failed; the environment is as it was, or the hints say what to type.
+            InstallFailedError: uv failed or did something else; the environment is as it was.
             TargetError: the environment could not be created.
         """
+        prefix = real(str(job.environment.target.prefix))
+        if self.lock is None:
+            raise TypeError("nobody may change an environment without its lock")
+        self.lock.take(prefix)
         with self._created(job) as environment:
-            changes = self._rehearse(job)
-            if (wider := widen(_names(changes))) is not None:
+            sites = _sites(environment)
+            heard = self.rehearse(job, sites)
+            if (wider := widen((heard.due or {}).keys())) is not None:
                 job = wider
-                changes = self._rehearse(job)
-            if changes == ():
+                heard = self.rehearse(job, sites)
+            if heard.satisfied:
                 return None
-            coming = [f"{row.name} {row.version}" for row in changes or () if row.action != "uninstalled"]
+            due, plan = heard.due, job.plan
+            coming = [f"{name} {version}" for name, version in (due or {}).items() if version is not None]
             if coming:
                 self.tell(f"installing {len(coming)} packages: " + ", ".join(coming))
-            plan = job.plan
-            result = protected(
-                lambda: execute(plan, env=self.env, sink=self.sink, cwd=self.cwd),
-                sites=[Path(folder) for folder in environment.interpreter.site_packages],
-                prefix=Path(str(environment.target.prefix)),
-                changing=None if changes is None else _names(changes),
-                reinstall=Reinstall.of(plan, self.env),
+            return protected(
+                lambda keep: execute(plan, env=self.env, sink=self.sink, cwd=self.cwd, keep=keep),
+                sites=sites,
+                prefix=prefix,
+                due=due,
+                created=job.environment.base is not None,
+                check=lambda: check_installed(
+                    plan, due or {}, sites, state_folder(prefix), self.env, self.cwd
+                ),
+                decision=self._decision(job),
                 tell=self.tell,
+                warn=self.warn,
             )
-        self._record(job)
+
+    def rehearse(self, job: Job, sites: Collection[Path] | None = None) -> InstallResult:
+        """What will change; uv's words are shown only where it fails.
+
+        Raises:
+            InstallFailedError: uv cannot do it, or would do something else than was planned.
+        """
+        check_destination(self.env, self.cwd)
+        heard = io.BytesIO()
+        self.tell("asking uv what has to change")
+        try:
+            result = execute(job.rehearsal, env=self.env, sink=heard, cwd=self.cwd)
+        except InstallFailedError:
+            self.sink.write(heard.getvalue())
+            self.sink.flush()
+            raise
+        if (due := result.due) is not None:
+            found = distributions(_sites(job.environment) if sites is None else sites)
+            there = {dist.name: dist.version for dist in found}
+            check_rehearsal(job.plan, there, due, self.env, self.cwd)
         return result
 
     @contextlib.contextmanager
@@ -150,43 +203,33 @@ class Transaction(Struct, frozen=True, kw_only=True):
         if environment.base is None:
             yield environment
             return
-        prefix = Path(str(environment.target.prefix))
-        existed = prefix.exists()
+        prefix = real(str(environment.target.prefix))
         self.tell(f"creating the environment {prefix} with {environment.base}")
-        try:
-            yield create(environment, uv=job.uv.path, env=self.env, family=self.family)
-        except BaseException:
-            shutil.rmtree(prefix, ignore_errors=True)
-            if existed:
-                prefix.mkdir(exist_ok=True)
-            raise
+        journal = Journal(owner=Owner.here(), begun=self.now(), prefix=prefix, created=True)
+        with journal.open():
+            try:
+                yield create(environment, uv=job.uv.path, env=self.env, family=self.family)
+            except BaseException:
+                with deferred_signals():
+                    _empty(prefix)
+                raise
+            with deferred_signals():
+                remove_journal(prefix)
 
-    def _rehearse(self, job: Job) -> tuple[Change, ...] | None:
-        """What will change; None where uv did not say. uv's words are shown only where it fails."""
-        heard = io.BytesIO()
-        self.tell("asking uv what has to change")
-        try:
-            return execute(job.rehearsal, env=self.env, sink=heard, cwd=self.cwd).changes
-        except InstallFailedError:
-            self.sink.write(heard.getvalue())
-            self.sink.flush()
-            raise
-
-    def _record(self, job: Job) -> None:
-        """Store the decision in the environment, for `doctor`."""
+    def _decision(self, job: Job) -> Decision:
+        """What is stored in the environment for `doctor`."""
         made_at = dt.datetime.fromtimestamp(self.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
         versions = {"torchinstall": __version__, "uv": job.uv.version}
-        prefix = str(job.plan.target.prefix)
-        decision = decision_of(job.plan, job.machine, made_at=made_at, versions=versions)
-        if store_decision(prefix, decision) is None:
-            self.warn("decision-not-stored", f"the record of this decision could not be written to {prefix}")
+        return decision_of(job.plan, job.machine, made_at=made_at, versions=versions)
 
 
-def _names(changes: tuple[Change, ...] | None) -> frozenset[str]:
-    return frozenset(row.name for row in changes or ())
+def _sites(environment: PythonEnvironment) -> list[Path]:
+    return list(map(real, environment.interpreter.site_packages))
 
 
-def execute(plan: Plan, *, env: Mapping[str, str], sink: BinaryIO, cwd: Path | None = None) -> InstallResult:
+def execute(
+    plan: Plan, *, env: Mapping[str, str], sink: BinaryIO, cwd: Path | None = None, keep: tuple[int, ...] = ()
+) -> InstallResult:
     """Write the plan's project file to a private folder and run its command on it.
 
     uv reads our stdin, draws on `sink` and prints its list of changes to us, never to our stdout. It resolves
@@ -197,6 +240,7 @@ def execute(plan: Plan, *, env: Mapping[str, str], sink: BinaryIO, cwd: Path | N
         env: of the user.
         sink: where uv's talk goes: our stderr.
         cwd: folder that uv finds the user's configuration from.
+        keep: what uv inherits.
 
     Raises:
         InstallFailedError: uv failed; its words are on `sink` already, the slug and hint are ours.
@@ -210,7 +254,7 @@ def execute(plan: Plan, *, env: Mapping[str, str], sink: BinaryIO, cwd: Path | N
             path = Path(folder, "pyproject.toml")
             path.write_text(plan.project, encoding="utf-8")
             argv[argv.index("-r") + 1] = str(path)
-        done = run_uv(argv, env=env, changes=plan.env, cwd=cwd, sink=sink)
+        done = run_uv(argv, env=env, changes=plan.env, cwd=cwd, sink=sink, keep=keep)
     if done.returncode == -signal.SIGINT:
         raise KeyboardInterrupt
     if done.returncode != 0:
@@ -225,140 +269,254 @@ def execute(plan: Plan, *, env: Mapping[str, str], sink: BinaryIO, cwd: Path | N
     return InstallResult(changes=result.changes, dry_run=dry_run or result.dry_run)
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
-    """What became of the environment after a failure.
-
-    Attributes:
-        status: as it was all along, put back, or broken.
-        message: one sentence.
-        command: what to type where it is broken.
-    """
-
-    status: Literal["untouched", "restored", "broken"]
-    message: str
-    command: str | None = None
-
-
-class Reinstall(Struct, frozen=True, kw_only=True):
-    """How uv can put packages back without a network.
-
-    Attributes:
-        uv: path of uv.
-        python: interpreter of the environment.
-        env: of the user.
-        sources: arguments that say where packages come from (`--find-links`, `--index` …).
-    """
-
-    uv: str
-    python: str
-    env: Mapping[str, str]
-    sources: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, plan: Plan, env: Mapping[str, str]) -> Reinstall:
-        """From where the plan takes packages."""
-        folders = tuple(item for folder in plan.find_links for item in ("--find-links", folder))
-        index = () if plan.index_url is None else ("--index", plan.index_url)
-        return cls(uv=plan.command[0], python=str(plan.target.python), env=env, sources=(*folders, *index))
-
-    def argv(self, dists: Iterable[DistInfo], *, offline: bool = True) -> list[str]:
-        """The command that installs exactly these again, and nothing else."""
-        wanted = [dist.requirement for dist in dists]
-        names = [item for dist in dists for item in ("--reinstall-package", dist.name)]
-        mode = ["--offline"] if offline else []
-        head = [self.uv, "pip", "install", "--python", self.python]
-        return [*head, *mode, "--no-deps", *names, *self.sources, *wanted]
-
-
-Work = TypeVar("Work")
-
-
 def protected(
-    work: Callable[[], Work],
+    work: Callable[[tuple[int, ...]], Work],
     *,
     sites: Iterable[Path],
     prefix: Path,
-    changing: Collection[str] | None = None,
-    reinstall: Reinstall | None = None,
+    due: Due | None = None,
+    created: bool = False,
+    check: Callable[[], None] = lambda: None,
+    decision: Decision | None = None,
     tell: Callable[[str], None] = lambda _text: None,
+    warn: Callable[[str, str], None] = lambda _slug, _text: None,
 ) -> Work:
-    """Run an install so that its failure leaves the environment as it was.
+    """Run an install so that its failure leaves the environment as it was; the lock must be held.
 
     Args:
-        work: runs uv.
+        work: runs uv; it gets what uv has to inherit.
         sites: the environment's site-packages folders.
         prefix: the environment.
-        changing: names of packages about to change; None: all.
-        reinstall: how uv puts packages back where links could not be made.
+        due: what changes; None: anything may.
+        created: the environment itself is new.
+        check: raises where the environment is not what it should be afterwards.
+        decision: to be recorded in the environment.
         tell: is told, after a failure, what became of the environment.
+        warn: is told what does not matter enough to stop.
 
     Returns:
         What `work` returned.
 
     Raises:
-        InstallFailedError: of `work`, its hints led by what became of the environment.
+        InstallFailedError: of `work` or `check`, its hints led by what became of the environment; or
+            `no-backup`: nothing was begun, because files could not be kept.
         BaseException: whatever else `work` raised (Ctrl-C), after putting things back.
     """
-    backup = take_backup(sites, prefix, changing)
-    base = _base_python(prefix)
-    try:
-        result = work()
-    except BaseException as error:
-        outcome = restore(backup, reinstall, base=base)
-        tell(outcome.message)
-        if not isinstance(error, InstallFailedError):
-            raise
-        state = f"{outcome.message}: {outcome.command}" if outcome.command else outcome.message
-        raise InstallFailedError(
-            error.slug, error.message, wanted=error.wanted, found=error.found, hints=(state, *error.hints)
-        ) from error
-    backup.discard()
+    store = state_folder(prefix) / f"backup-{uuid.uuid4().hex}"
+    more = [path_in(str(prefix))] if decision is not None else []
+    backup = plan_backup(sites, prefix, store, None if due is None else due.keys(), more)
+    journal = Journal(
+        owner=Owner.here(),
+        begun=backup.begun,
+        prefix=prefix,
+        created=created,
+        due=due,
+        backup=backup,
+        decision=decision,
+    )
+    base, done = _base_python(prefix), False
+    with contextlib.ExitStack() as stack:
+        try:
+            with deferred_signals():
+                keep = stack.enter_context(_begun(journal, backup))
+            result = work(keep)
+            with deferred_signals():
+                check()
+                if decision is not None and store_decision(str(prefix), decision) is None:
+                    text = f"the record of this decision could not be written to {prefix}"
+                    warn("decision-not-stored", text)
+                _end(backup)
+                done = True
+        except BaseException as error:
+            if done:
+                raise
+            with deferred_signals():
+                message, command = _undo(backup, base)
+                _say(tell, message)
+            if not isinstance(error, InstallFailedError):
+                raise
+            state = f"{message}: {command}" if command else message
+            raise InstallFailedError(
+                error.slug, error.message, wanted=error.wanted, found=error.found, hints=(state, *error.hints)
+            ) from error
     return result
 
 
-def restore(backup: Backup, reinstall: Reinstall | None = None, *, base: str | None = None) -> Outcome:
-    """Put back what is different from before; the links are given up unless that failed.
+def change_with_uv(
+    argv: Sequence[str],
+    *,
+    sites: Collection[Path],
+    prefix: Path,
+    env: Mapping[str, str],
+    cwd: Path,
+    sink: BinaryIO,
+    tell: Callable[[str], None],
+    project: bool = False,
+) -> None:
+    """Run a command of uv that somebody else planned (`uv pip`, `uv sync`): all of it, or nothing.
 
     Args:
-        backup: taken before the install.
-        reinstall: how uv does it where there are no links.
-        base: the Python that the environment was created with, for recreating it.
+        argv: path of uv and its arguments; it knows `--dry-run`.
+        sites: the environment's site-packages folders.
+        prefix: the environment, whose lock is held.
+        env: of the user.
+        cwd: where uv looks for configuration.
+        sink: our stderr.
+        tell: is told, after a failure, what became of the environment.
+        project: see `uv_env`.
+
+    Raises:
+        InstallFailedError: uv failed, and the environment is as it was.
+    """
+    what = shlex.join(["uv", *argv[1:]])
+
+    def work(keep: tuple[int, ...]) -> None:
+        done = run_uv(argv, env=env, cwd=cwd, sink=sink, keep=keep, project=project)
+        if done.returncode == -signal.SIGINT:
+            raise KeyboardInterrupt
+        if done.returncode != 0:
+            raise install_failure(done, f"do this: {what}")
+
+    if list(argv[1:3]) == ["pip", "install"]:
+        check_destination(env, cwd)
+    due = _announced(argv, env, cwd, project=project)
+    protected(
+        work,
+        sites=sites,
+        prefix=prefix,
+        due=due,
+        check=lambda: check_installed(None, due or {}, sites, state_folder(prefix), env, cwd),
+        tell=tell,
+    )
+
+
+def _announced(argv: Sequence[str], env: Mapping[str, str], cwd: Path, *, project: bool) -> Due | None:
+    """What uv says that a command will change; None where it does not say."""
+    dry = [*argv, "--dry-run", "--output-format", "json"]
+    done = run_uv(dry, env=env, cwd=cwd, timeout=_PATIENCE, project=project)
+    try:
+        data = msgspec.json.decode(done.stdout)
+        return msgspec.convert(data.get("sync", data), InstallResult).due if done.returncode == 0 else None
+    except (msgspec.MsgspecError, AttributeError):
+        return None
+
+
+@contextlib.contextmanager
+def _begun(journal: Journal, backup: Backup) -> Iterator[tuple[int, ...]]:
+    """The journal on disk and the backup complete.
+
+    Raises:
+        InstallFailedError: `no-backup`.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            state_folder(journal.prefix).mkdir(parents=True, exist_ok=True)
+            keep = stack.enter_context(journal.open())
+            backup.keep()
+        except OSError as error:
+            raise InstallFailedError(
+                "no-backup",
+                "the files of the installed packages could not be backed up, so nothing was begun",
+                wanted=f"room and the right to write in {state_folder(journal.prefix)}",
+                found=error.strerror or str(error),
+                hints=("make room or change the owner of the environment, then run the same command again",),
+            ) from error
+        yield keep
+
+
+def _end(backup: Backup) -> None:
+    """The change is over: first the journal goes, then what nobody needs any more."""
+    remove_journal(backup.prefix)
+    backup.discard()
+
+
+def _undo(backup: Backup, base: str | None) -> tuple[str, str | None]:
+    """Put back what is different from before.
+
+    Returns:
+        What became of the environment, and what to type where it is broken; then the backup stays.
     """
     if not all(site.is_dir() for site in backup.sites):
         prefix = shlex.quote(str(backup.prefix))
         python = f"--python {shlex.quote(base)} " if base else ""
-        return Outcome(
-            status="broken",
-            message="the environment is gone: its folder was removed during the install",
-            command=f"uv venv {python}{prefix} && torchinstall auto --venv {prefix}",
-        )
-    lost, strays = backup.changed(), backup.strays()
-    if not lost and not strays:
-        backup.discard()
-        return Outcome(status="untouched", message="the environment is as it was before")
+        command = f"uv venv {python}{prefix} && torchinstall auto --venv {prefix}"
+        return "the environment is gone: its folder was removed during the install", command
+    lost = backup.lost() if backup.complete else ()
+    names = ", ".join(f"{dist.name} {dist.version}" for dist in lost)
     problem = None
     try:
-        if backup.links is not None:
-            backup.put_back(lost)
-        elif lost:
-            problem = _put_back_by_uv(lost, reinstall)
-        if problem is None:
-            backup.remove(strays)
+        if backup.complete:
+            backup.put_back()
     except OSError as error:
         problem = error.strerror or str(error)
-    names = ", ".join(f"{dist.name} {dist.version}" for dist in lost)
-    if problem is not None or backup.changed():
+    if problem is not None or (backup.complete and backup.lost()):
         message = f"the environment is broken, and {names or 'it'} could not be put back"
-        return Outcome(
-            status="broken",
-            message=message + (f" ({problem})" if problem else ""),
-            command=_again(backup, reinstall),
-        )
-    backup.discard()
-    message = (
-        f"the environment was put back as it was: {names}" if names else "half-installed files were removed"
+        return message + (f" ({problem})" if problem else ""), "torchinstall doctor --fix"
+    _end(backup)
+    return (
+        f"the environment was put back as it was: {names}"
+        if names
+        else "the environment is as it was before",
+        None,
     )
-    return Outcome(status="restored", message=message)
+
+
+def recover(prefix: Path, tell: Callable[[str], None]) -> None:
+    """Bring the change of a run that was killed to an end; the lock must be held.
+
+    Where all that was to happen did, it is kept. Where somebody else has changed the same packages since, it
+    is left to them. Otherwise the environment becomes what it was right before.
+    """
+    with deferred_signals():
+        journal = read_journal(prefix)
+        if journal is not None:
+            _say(tell, _recovered(journal))
+        if journal is None or read_journal(prefix) is None:
+            # A backup without a journal belongs to nobody; releases before this one kept theirs here.
+            remove_journal(prefix)
+            left = (*state_folder(prefix).glob("backup-*"), *prefix.glob(".torchinstall-keep-*"))
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _recovered(journal: Journal) -> str:
+    backup = journal.backup
+    state = backup.state(journal.due) if backup is not None and backup.complete else "old"
+    if backup is None or (journal.created and state in ("old", "broken")):
+        _empty(journal.prefix)
+        remove_journal(journal.prefix)
+        return f"an earlier run was killed while it made {journal.prefix}; what it left was removed"
+    if state == "new":
+        if journal.decision is not None:
+            store_decision(str(journal.prefix), journal.decision)
+        _end(backup)
+        return "an earlier run was killed when it had installed everything; its work is kept"
+    if state == "foreign":
+        _end(backup)
+        return "an earlier run was killed, and its packages were changed since; they are kept as they are"
+    message, command = _undo(backup, _base_python(journal.prefix))
+    return f"an earlier run was killed before it finished; {message}" + (f": {command}" if command else "")
+
+
+def recovering_lock(*, wait: bool, tell: Callable[[str], None]) -> EnvironmentLock:
+    """The lock of everything that changes an environment."""
+    return EnvironmentLock(wait=wait, tell=tell, recover=lambda prefix: recover(prefix, tell))
+
+
+def _say(tell: Callable[[str], None], text: str) -> None:
+    """A terminal that is gone is no reason to stop half-way."""
+    with contextlib.suppress(OSError, ValueError):
+        tell(text)
+
+
+def _empty(prefix: Path) -> None:
+    """Remove an environment that is of no use, but for our lock in it."""
+    for path in prefix.iterdir() if prefix.is_dir() else ():
+        if path != state_folder(prefix):
+            shutil.rmtree(
+                path, ignore_errors=True
+            ) if path.is_dir() and not path.is_symlink() else path.unlink()
+    remove_journal(prefix)
 
 
 def _base_python(prefix: Path) -> str | None:
@@ -372,20 +530,3 @@ def _base_python(prefix: Path) -> str | None:
     names = (f"python{short}", "python3", "python", "python.exe") if "home" in pairs else ()
     found = (Path(pairs["home"], name) for name in names)
     return next((str(path) for path in found if path.exists()), short or None)
-
-
-def _put_back_by_uv(lost: Collection[DistInfo], reinstall: Reinstall | None) -> str | None:
-    if reinstall is None:
-        return "there is no backup of its files"
-    try:
-        done = run_uv(reinstall.argv(lost), env=reinstall.env)
-    except ToolMissingError as error:
-        return error.message
-    return None if done.returncode == 0 else "uv's cache does not have them"
-
-
-def _again(backup: Backup, reinstall: Reinstall | None) -> str:
-    """What to type where nothing helped."""
-    if reinstall is None:
-        return "uv pip install " + shlex.join(dist.requirement for dist in backup.saved)
-    return shlex.join(["uv", *reinstall.argv(backup.saved, offline=False)[1:]])

@@ -218,6 +218,7 @@ def run_uv(
     timeout: float | None = None,
     sink: BinaryIO | None = None,
     inherit: bool = False,
+    keep: tuple[int, ...] = (),
 ) -> Completed:
     """Run a command of uv; the only place that starts one.
 
@@ -230,6 +231,7 @@ def run_uv(
         timeout: seconds that it may take, where nobody watches.
         sink: its stderr is copied there as it comes, its stdin is ours.
         inherit: all of its streams are ours, and nothing is captured.
+        keep: file descriptors that it inherits, where its streams are watched.
 
     Raises:
         ToolMissingError: `uv-broken`: it does not start.
@@ -240,9 +242,9 @@ def run_uv(
     child = uv_env(env, project=project, changes=changes)
     try:
         if inherit:
-            return stream.attach(argv, env=child, cwd=cwd)
+            return stream.attach(argv, env=child, cwd=cwd, keep=keep)
         if sink is not None:
-            return stream.stream(argv, env=child, cwd=cwd, sink=sink)
+            return stream.stream(argv, env=child, cwd=cwd, sink=sink, keep=keep)
         return stream.capture(argv, env=child, cwd=cwd, timeout=timeout)
     except OSError as error:
         raise _broken(argv[0], str(error)) from error

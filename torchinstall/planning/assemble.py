@@ -13,6 +13,7 @@ from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name, requirement
 from torchinstall.install.command import check_uv_args, command
+from torchinstall.install.lock import EnvironmentLock
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs, Purpose, collect_inputs
 from torchinstall.planning.online import online_plan
@@ -92,6 +93,7 @@ def prepare(
     machine: Machine | None = None,
     failed: Sequence[tuple[str | None, str]] = (),
     also: Sequence[str] = (),
+    lock: EnvironmentLock | None = None,
 ) -> Prepared:
     """Make the plan; nothing on the machine is changed.
 
@@ -103,18 +105,19 @@ def prepare(
         machine: the machine to plan for, instead of the one that the options name.
         failed: builds (torch release, backend) that were tried and did not compute; None: every release.
         also: packages to plan beside those that were asked for.
+        lock: makes the environment ours first, since it will be changed.
 
     Raises:
         TorchInstallError: anything but a plan that says "impossible"; that one is returned.
     """
-    inputs = collect_inputs(context, options, detail=detail, purpose=purpose, machine=machine)
+    inputs = collect_inputs(context, options, detail=detail, purpose=purpose, machine=machine, lock=lock)
     if failed or also:
         wanted = (*inputs.request.requirements, *(requirement(name) for name in also))
         request = structs.replace(inputs.request, requirements=wanted, failed=tuple(failed))
         inputs = structs.replace(inputs, request=request)
     target = inputs.target
     detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
-    must_reach = purpose == "install" and not options.dry_run
+    must_reach = purpose == "install"
     plan, catalog, index_down = online_plan(inputs, options, context, must_reach=must_reach, detail=detail)
     made = Prepared(
         **{**structs.asdict(inputs), "catalog": catalog},

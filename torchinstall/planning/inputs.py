@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct, structs
@@ -14,7 +15,14 @@ from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, canonical_name
 from torchinstall.core.target import Target, foreign_target, platform_tags
 from torchinstall.index.wheels import local_wheels, named_wheels
-from torchinstall.install.environment import PythonEnvironment, locate, require_changeable
+from torchinstall.install.environment import (
+    PythonEnvironment,
+    environment_folder,
+    locate,
+    require_changeable,
+)
+from torchinstall.install.journal import unfinished
+from torchinstall.install.lock import EnvironmentLock, writable
 from torchinstall.install.uv import Uv
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import MachineOptions, PlanOptions
@@ -56,6 +64,7 @@ def collect_inputs(
     purpose: Purpose = "plan",
     machine: Machine | None = None,
     catalog: Catalog | None = None,
+    lock: EnvironmentLock | None = None,
 ) -> Inputs:
     """Bring together what a plan is made from.
 
@@ -66,11 +75,14 @@ def collect_inputs(
         purpose: what the target is for.
         machine: the machine to plan for, instead of the one that the options name.
         catalog: one that was loaded before.
+        lock: makes the environment ours before anybody looks at it, since it will be changed.
 
     Raises:
         TorchInstallError: the machine, the target or what was asked for is not right.
     """
     catalog = catalog or catalog_of(context)
+    if lock is not None and (folder := _folder(context, options)) is not None and writable(folder):
+        lock.take(folder)
     located = _begin_to_locate(context, options, catalog)
     seen = machine_of(context, options) if machine is None else machine
     request, asked = request_of(options, context, seen, catalog)
@@ -85,6 +97,10 @@ def collect_inputs(
         target = place.target
         if purpose == "install":
             _require_installable(place, context, options, seen if described else None)
+        if lock is not None and lock.take(Path(str(target.prefix))):
+            place, uv = _locate(context, options, catalog)
+            target = place.target
+    left = unfinished(Path(place.target.prefix)) if place is not None and place.target.prefix else None
     return Inputs(
         machine=seen,
         target=target,
@@ -92,7 +108,7 @@ def collect_inputs(
         request=request,
         uv_args=tuple(asked.uv_args),
         constraint_files=tuple(asked.constraint_files),
-        notes=tuple(asked.notes),
+        notes=(*asked.notes, *((left,) if left is not None else ())),
         place=place,
         uv=uv,
     )
@@ -188,7 +204,13 @@ def _begin_to_locate(context: Context, options: PlanOptions, catalog: Catalog) -
     return answer.result
 
 
-def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> Located:
+def _folder(context: Context, options: PlanOptions) -> Path | None:
+    return environment_folder(
+        context.env, python=options.python, venv=options.venv, system=options.system, cwd=context.cwd
+    )
+
+
+def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[PythonEnvironment, Uv]:
     uv = context.find_uv(context.env)
     place = locate(
         context.env,

@@ -29,15 +29,16 @@ _SUFFIX = re.compile(r"(?P<stem>nvidia-[\w-]+?)-cu(?P<major>\d+)")
 
 
 def interrupted_install(seen: Environment) -> Iterator[Diagnosis]:
-    """An install was killed before it could restore its backup."""
+    """An install is under way, or was killed and has left its journal and its backup."""
     command = shlex.join(["torchinstall", "doctor", *seen.flags, "--fix"])
-    for folder in seen.inventory.kept:
+    if seen.unfinished is not None:
+        killed = seen.unfinished.slug == "interrupted-install"
         yield Diagnosis(
-            slug="interrupted-install",
-            severity="error",
-            message="an installation was killed before it finished; a backup of the old files is still there",
-            evidence=(folder,),
-            remedies=(Remedy(command=command, restore=folder),),
+            slug=seen.unfinished.slug,
+            severity="error" if killed else "warning",
+            message=seen.unfinished.message,
+            evidence=(f"journal in {seen.target.prefix}",),
+            remedies=(Remedy(command=command, first=True),) if killed else (),
         )
 
 
@@ -88,7 +89,7 @@ def installed_twice(seen: Environment) -> Iterator[Diagnosis]:
                 severity="error",
                 message=f"{name} is recorded more than once, so its files may be a mix of several versions",
                 evidence=tuple(f"{dist.name} {dist.version} in {dist.site}" for dist in found),
-                remedies=(uv_pip(seen, "uninstall", name), reinstall(seen, name)),
+                remedies=(reinstall(seen, name),),
             )
     if seen.inventory.user_torch is not None:
         yield Diagnosis(

@@ -1,0 +1,149 @@
+"""One run at a time in an environment: the others wait, or are told that it is busy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import msgspec
+from typing_extensions import Self
+
+from torchinstall.core.errors import InstallFailedError
+from torchinstall.install.journal import Owner, real, state_folder, uv_ended
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+__all__ = ["EnvironmentLock", "writable"]
+
+_LOCK = "lock"
+_OWNER = "owner.json"
+
+
+class EnvironmentLock:
+    """The right to change environments; given back at the end of the `with` block.
+
+    Args:
+        wait: for another run to finish; otherwise its presence is an error.
+        tell: is told what is waited for.
+        recover: is called with an environment as soon as it is ours, before anything else is done there.
+    """
+
+    def __init__(
+        self,
+        *,
+        wait: bool,
+        tell: Callable[[str], None],
+        recover: Callable[[Path], None] = lambda _prefix: None,
+    ) -> None:
+        self._wait = wait
+        self._tell = tell
+        self._recover = recover
+        self._held: dict[Path, FileLock] = {}
+        self._made: list[Path] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def take(self, prefix: Path) -> bool:
+        """Make an environment ours, and put right what a run that was killed left in it.
+
+        Returns:
+            Whether somebody else had it in the meantime: what was seen before may have changed.
+
+        Raises:
+            InstallFailedError: `environment-busy`.
+            OSError: there is no right to write there.
+        """
+        prefix = real(prefix)
+        if prefix in self._held:
+            return False
+        waited = self._acquire(prefix)
+        owner = msgspec.json.encode(Owner.here())
+        (state_folder(prefix) / _OWNER).write_bytes(owner)
+        if not uv_ended(prefix, wait=False):
+            self._meet(prefix, "the uv of a run that was ended")
+            uv_ended(prefix, wait=True)
+        self._recover(prefix)
+        return waited
+
+    def release(self) -> None:
+        """Give everything back and leave no folder of ours behind."""
+        for prefix, lock in self._held.items():
+            folder = state_folder(prefix)
+            # Whoever waits on the file that goes here notices (`_acquire`) and makes a new one.
+            with contextlib.suppress(OSError):
+                (folder / _OWNER).unlink(missing_ok=True)
+                (folder / _LOCK).unlink(missing_ok=True)
+            lock.release()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        self._held.clear()
+        for folder in reversed(self._made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        self._made.clear()
+
+    def _acquire(self, prefix: Path) -> bool:
+        from filelock import FileLock, Timeout  # most runs change nothing
+
+        path = state_folder(prefix) / _LOCK
+        waited = False
+        while True:
+            self._make(prefix)
+            # A lock that outlives its file, or a file that is not the one locked, protects nothing.
+            try:
+                path.touch()
+                before = path.stat().st_ino
+                lock = FileLock(path)
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    if not waited:
+                        self._meet(prefix, self._holder(prefix))
+                    waited = True
+                    lock.acquire(poll_interval=0.1)
+                if path.stat().st_ino == before or sys.platform == "win32":
+                    self._held[prefix] = lock
+                    return waited
+                lock.release()
+            except FileNotFoundError:
+                continue
+
+    def _make(self, prefix: Path) -> None:
+        missing = [folder for folder in (prefix, *prefix.parents) if not folder.exists()]
+        self._made += reversed(missing)
+        state_folder(prefix).mkdir(parents=True, exist_ok=True)
+
+    def _meet(self, prefix: Path, holder: str) -> None:
+        if not self._wait:
+            raise InstallFailedError(
+                "environment-busy",
+                f"another run is changing the environment {prefix}",
+                wanted="an environment that nobody else is changing",
+                found=holder,
+                hints=("run the same command again when it has finished, or omit --no-wait to wait for it",),
+            )
+        self._tell(f"waiting for {holder} to finish with {prefix}")
+
+    def _holder(self, prefix: Path) -> str:
+        try:
+            return str(msgspec.json.decode((state_folder(prefix) / _OWNER).read_bytes(), type=Owner))
+        except (OSError, ValueError):
+            return "another run"
+
+
+def writable(prefix: Path) -> bool:
+    """Whether this user may make our folder there."""
+    place = next(folder for folder in (prefix, *prefix.parents) if folder.exists())
+    return place.is_dir() and os.access(place, os.W_OK)
