@@ -18,6 +18,8 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
+from torchinstall.install.signals import leave_on_signals
+
 __all__ = ["Completed", "attach", "capture", "plain", "stream"]
 
 _REMEMBERED = 64 * 1024
@@ -141,7 +143,18 @@ def stream(
         OSError: it does not start.
         KeyboardInterrupt: after it has ended.
     """
-    copy = _Copy(sink)
+    with leave_on_signals():
+        return _stream(argv, env, _Copy(sink), cwd, keep, grace)
+
+
+def _stream(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    copy: _Copy,
+    cwd: Path | None,
+    keep: tuple[int, ...],
+    grace: float,
+) -> Completed:
     try:
         process = subprocess.Popen(
             list(argv), stdout=subprocess.PIPE, stderr=copy.child_end, env=dict(env), cwd=cwd, pass_fds=keep
