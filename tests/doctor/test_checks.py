@@ -139,6 +139,12 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
         "torchinstall doctor --fix",
     ),
     (
+        "environment-busy",
+        "warning",
+        lambda: healthy(unfinished=Message("environment-busy", "a run is at work")),
+        None,
+    ),
+    (
         "installed-twice",
         "error",
         lambda: healthy(dist("torch", "2.8.0+cpu")),

@@ -24,7 +24,7 @@ class Row(Struct, frozen=True):
 
 
 CHECKS: tuple[Row, ...] = (
-    Row(packages.interrupted_install, ("interrupted-install",)),
+    Row(packages.interrupted_install, ("interrupted-install", "environment-busy")),
     Row(build.torch_missing, ("torch-missing",)),
     Row(system.unreadable_hardware, ("unreadable-hardware",)),
     Row(build.hardware_objections, ("driver-too-old", "no-code-for-gpu", "no-gpu-of-vendor")),
