@@ -142,7 +142,7 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
         "environment-busy",
         "warning",
         lambda: healthy(unfinished=Message("environment-busy", "a run is at work")),
-        None,
+        "",
     ),
     (
         "installed-twice",
