@@ -41,6 +41,7 @@ COMMANDS: dict[str, Row] = {
         "torchinstall.cli.fleet:VERB",
         "Plan for a fleet: the fewest builds that serve its machines.",
     ),
+    "requires": ("torchinstall.cli.requires:VERB", "Say what a machine must have for a lock to run."),
     "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or check what is known about builds."),
     "completion": ("torchinstall.cli.app:COMPLETION", "Print the completion script for a shell."),
 }

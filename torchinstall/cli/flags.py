@@ -204,7 +204,16 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             also=("UV_AMD_GPU_ARCHITECTURE",),
         ),
     ),
-    "Inventories": (
+    "Machines of others": (
+        _switch("installed", "Ask for what is installed in the environment.", config=False),
+        Flag(
+            "on_machine",
+            "Answer for the machine in this file; - is stdin.",
+            metavar="MACHINE",
+            long="--on",
+            config=False,
+        ),
+        Flag("if_", "Say what breaks with this driver.", "texts", "driver=V", config=False),
         Flag(
             "assume",
             "What to assume where no inventory says it: driver, libc, gpu, arch, os_version.",
@@ -268,6 +277,12 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
     ),
     "Output": (
         Flag("format", "What to write the plan for.", metavar="FORMAT", config=False),
+        Flag(
+            "export_dir",
+            "Write a folder: for each class of machines its lock, image and selectors.",
+            metavar="DIR",
+            config=False,
+        ),
         Flag("output", "The file (bundle: the folder) to write.", metavar="PATH", short="-o", config=False),
         Flag(
             "explain", "Explain in plain words what happened to one backend.", metavar="BACKEND", config=False

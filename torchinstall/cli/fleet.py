@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -13,15 +15,24 @@ from torchinstall.cli.console import Console, Session
 from torchinstall.cli.plan_text import names_text, package_texts
 from torchinstall.cli.text import fields, heading, wrapped
 from torchinstall.cli.verb import Argument, Verb
-from torchinstall.core.errors import NoCompatibleBuildError, UsageError
-from torchinstall.core.machine import machine_to_json
+from torchinstall.core.errors import InstallFailedError, NoCompatibleBuildError, UsageError
+from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.core.request import canonical_name
-from torchinstall.export.containers import IMAGE_LIBC
+from torchinstall.core.target import foreign_target
+from torchinstall.export import FORMATS
+from torchinstall.export.containers import IMAGE_LIBC, container_machine
+from torchinstall.export.inputs import export_input
+from torchinstall.export.resolve import resolve
 from torchinstall.fleet.classes import Class, Fleet, Kind, Saving
-from torchinstall.fleet.inventories import FORMATS, Inventory, read_inventories
+from torchinstall.fleet.inventories import INVENTORIES, Inventory, read_inventories
+from torchinstall.fleet.manifests import INDEX, affinity, slurm_conf, to_yaml, write_folder
 from torchinstall.fleet.nodes import parse_assumed
-from torchinstall.fleet.planning import plan_machines
+from torchinstall.fleet.planning import PlannedFleet, plan_machines
+from torchinstall.install.uv import Uv
+from torchinstall.planner.selection import plan
+from torchinstall.planning.assemble import Prepared
+from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import catalog_of
 from torchinstall.planning.options import PlanOptions
 
@@ -42,6 +53,7 @@ class FleetOptions(PlanOptions, frozen=True, kw_only=True):
     words: tuple[str, ...] = ()
     format: str | None = None
     assume: tuple[str, ...] = ()
+    export_dir: str | None = None
     json: bool = False
 
 
@@ -63,6 +75,10 @@ def run(session: Session, options: FleetOptions) -> int:
     console.partial = _to_json(fleet, inventory)
     if not fleet.groups:
         raise fleet.left_out[0][1].error or _none(inventory)
+    if options.export_dir is not None:
+        files = _files(session, options, planned, inventory)
+        write_folder(context.path(options.export_dir), files)
+        console.say(f"wrote {len(files)} files to {options.export_dir}")
     if options.json:
         console.out_json(console.partial)
     else:
@@ -210,6 +226,75 @@ def _class_to_json(row: Class) -> dict[str, Any]:
     }
 
 
+def _files(
+    session: Session, options: FleetOptions, planned: PlannedFleet, inventory: Inventory
+) -> dict[str, str]:
+    """Everything for `--export-dir`, by path; nothing is written before all of it is there.
+
+    Raises:
+        TorchInstallError: uv cannot resolve what a class needs, or a format cannot hold it.
+    """
+    context, fleet = session.context, planned.fleet
+    uv = context.find_uv(context.env)
+    clusters = [node for node in inventory.nodes if node.format == "kubernetes"]
+    slurm = [node for node in inventory.nodes if node.format == "slurm"]
+    files: dict[str, str] = {}
+    rows = []
+    for row in fleet.classes:
+        mine = {"nodes.txt": "".join(f"{name}\n" for name in row.names)}
+        kind = row.kinds[0][0]
+        lock = "constraints" if options.offline else "pylock"
+        mine[_NAMES[lock]] = _exported(context, planned, row, kind.machine, lock, uv)
+        if kind.machine.os == "linux":
+            image = container_machine(kind.machine)
+            try:
+                mine["Dockerfile"] = _exported(context, planned, row, image, "dockerfile", uv)
+            except InstallFailedError as error:
+                if not options.offline:
+                    raise
+                session.console.warn("file-left-out", f"{row.name}/Dockerfile: {error.message} (--offline)")
+        names = set(row.names)
+        for nodes, name in ((clusters, "affinity.yaml"), (slurm, "slurm.conf")):
+            inside = [node for node in nodes if node.name in names]
+            outside = [node for node in nodes if node.name not in names]
+            if inside and nodes is clusters:
+                head = f"# The nodes of {row.name}. It belongs below spec.affinity of a Pod.\n"
+                mine[name] = head + to_yaml(affinity(inside, outside))
+            elif inside:
+                mine[name] = slurm_conf(row.name, inside, outside)
+        files |= {f"{row.name}/{name}": text for name, text in mine.items()}
+        rows.append({**_class_to_json(row), "kinds": len(row.kinds), "files": list(mine)})
+    index = {key: value for key, value in _to_json(fleet, inventory).items() if key != "error"}
+    index |= {"classes": rows, "files": list(files)}
+    return {**files, INDEX: json.dumps(index, indent=2, ensure_ascii=False) + "\n"}
+
+
+_NAMES = {"pylock": "pylock.toml", "constraints": "constraints.txt"}
+
+
+def _exported(
+    context: Context, planned: PlannedFleet, row: Class, machine: Machine, format_name: str, uv: Uv
+) -> str:
+    """The build of a class as one of the formats of `export`, for a machine.
+
+    Raises:
+        TorchInstallError: the build does not run there, or the format cannot hold it.
+    """
+    inputs = planned.inputs
+    target = foreign_target(machine, inputs.target.python_version + "t" * inputs.target.abi.endswith("t"))
+    request = structs.replace(inputs.request, only=(row.torch, row.backend))
+    made = plan(request, machine, target, inputs.catalog)
+    if made.error is not None:
+        raise made.error
+    if format_name == "constraints":  # versions that only torch's own metadata names need uv and a network
+        known_ones = tuple(row for row in made.packages if row.version is not None or not row.routed)
+        made = structs.replace(made, packages=known_ones)
+    known = {**structs.asdict(inputs), "machine": machine, "target": target, "request": request}
+    prepared = Prepared(**known, plan=made)
+    lock = partial(resolve, prepared, uv, context.env, context.cwd)
+    return FORMATS[format_name](export_input(prepared, uv=uv, resolve=lock, base=context.cwd))
+
+
 VERB = Verb(
     "fleet",
     run,
@@ -226,13 +311,13 @@ VERB = Verb(
             many=True,
         ),
     ),
-    choices={"format": FORMATS},
+    choices={"format": INVENTORIES},
     examples=(
         ("kubectl get nodes -o json | torchinstall fleet -", "which builds does this cluster need?"),
         (
             "torchinstall fleet slurm.json --assume driver=570.124 --assume libc=2.34 torch",
             "a cluster whose inventory does not name drivers",
         ),
-        ("torchinstall fleet machines/ torch torchaudio --json", "a folder of machine files, for a script"),
+        ("torchinstall fleet nodes.json --export-dir images", "locks, Dockerfiles and node selectors"),
     ),
 )

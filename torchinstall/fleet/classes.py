@@ -9,6 +9,7 @@ from msgspec import Struct, structs
 from packaging.version import Version
 
 from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.model import Floor
 from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request
@@ -29,6 +30,7 @@ __all__ = [
     "fewest",
     "kinds_of",
     "plan_fleet",
+    "with_savings",
 ]
 
 MOST_PROVEN = 20
@@ -150,12 +152,7 @@ def _plain(machine: Machine) -> Machine:
 
 
 def plan_fleet(
-    request: Request,
-    kinds: Sequence[Kind],
-    catalog: Catalog,
-    *,
-    today: date | None = None,
-    savings: bool = False,
+    request: Request, kinds: Sequence[Kind], catalog: Catalog, *, today: date | None = None
 ) -> Fleet:
     """Choose builds for all machines; none gets one that uses its GPUs worse than its own best would.
 
@@ -164,21 +161,40 @@ def plan_fleet(
         kinds: the machines, equal ones together (`kinds_of`).
         catalog: what is published.
         today: for the age of the catalog.
-        savings: also look for drivers whose update would save a build.
     """
-    serves = [frozenset(acceptable_builds(request, row.machine, row.target, catalog)) for row in kinds]
+    serves = [_acceptable(request, kind, catalog) for kind in kinds]
     cover = fewest(serves)
     grouped: dict[BuildKey, list[tuple[Kind, Plan]]] = {key: [] for key in cover.keys}
     left_out: list[tuple[Kind, Plan]] = []
     for kind, keys in zip(kinds, serves, strict=True):
         usable = [key for key in cover.keys if key in keys]
         key = max(usable, key=_newness, default=None)
-        asked = request if key is None else structs.replace(request, only=key)
-        made = plan(asked, kind.machine, kind.target, catalog, today=today)
+        made = plan(request, kind.machine, kind.target, catalog, today=today)
+        if key is not None:
+            made = _with_build(key, request, kind, made, catalog, today)
         (left_out if key is None else grouped[key]).append((kind, made))
     groups = tuple(Group(*key, tuple(rows)) for key, rows in grouped.items() if rows)
-    found = _savings(request, kinds, serves, groups, catalog) if savings and len(groups) > 1 else ()
-    return Fleet(groups, tuple(left_out), cover.proven, cover.at_least, found)
+    return Fleet(groups, tuple(left_out), cover.proven, cover.at_least)
+
+
+def _acceptable(request: Request, kind: Kind, catalog: Catalog) -> frozenset[BuildKey]:
+    return frozenset(acceptable_builds(request, kind.machine, kind.target, catalog))
+
+
+def _with_build(
+    key: BuildKey, request: Request, kind: Kind, alone: Plan, catalog: Catalog, today: date | None
+) -> Plan:
+    """The plan for the build that machines share; why a GPU stays unused, their own best plan says."""
+    only = structs.replace(request, only=key)
+    made = plan(only, kind.machine, kind.target, catalog, today=today)
+    if all(gpu.covered for gpu in made.gpus):
+        return made
+    unused = ("gpu-not-used", "gpu-left-out")
+    notes = [row for row in made.warnings if row.slug not in unused]
+    notes += [row for row in alone.warnings if row.slug in unused]
+    pairs = zip(made.gpus, alone.gpus, strict=True)
+    gpus = tuple(mine if mine.covered or own.covered else own for mine, own in pairs)
+    return structs.replace(made, gpus=gpus, warnings=tuple(notes))
 
 
 class Cover(Struct, frozen=True):
@@ -274,50 +290,39 @@ def _newness(key: BuildKey) -> tuple[Version, int, str]:
     return Version(key[0]), len(key[1]), key[1]
 
 
-def _savings(
-    request: Request,
-    kinds: Sequence[Kind],
-    serves: Sequence[frozenset[BuildKey]],
-    groups: Sequence[Group],
-    catalog: Catalog,
-) -> tuple[Saving, ...]:
-    """The driver of a newer toolkit, on the machines of one group or on all, that saves most builds."""
-    parts = [{id(kind) for kind, _ in group.kinds} for group in groups]
-    found = []
+def with_savings(fleet: Fleet, request: Request, catalog: Catalog) -> Fleet:
+    """The fleet with the driver update, on the machines of one group or on all, that saves most builds."""
+    parts = [[kind for kind, _ in group.kinds] for group in fleet.groups]
+    kinds = [kind for part in parts for kind in part]
+    if len(parts) < 2:
+        return fleet
+    serves = {id(kind): _acceptable(request, kind, catalog) for kind in kinds}
+    options = []
     for floor in catalog.tables.floors:
-        newer = {
-            place: keys
-            for place, kind in enumerate(kinds)
-            if (keys := _with_driver(request, kind, floor.kind, floor.linux, floor.windows, catalog))
-        }
-        options = []
-        for part in [*parts, {id(kind) for kind in kinds}]:
-            updated = [place for place in newer if id(kinds[place]) in part and serves[place]]
-            after = fewest([newer[n] if n in updated else keys for n, keys in enumerate(serves)])
-            names = tuple(name for place in updated for name in kinds[place].names)
-            if updated and len(after.keys) < len(groups):
+        newer = {id(kind): keys for kind in kinds if (keys := _with_driver(request, kind, floor, catalog))}
+        for part in (*parts, kinds) if newer else ():
+            updated = [kind for kind in part if id(kind) in newer]
+            after = fewest(list({**serves, **{id(kind): newer[id(kind)] for kind in updated}}.values()))
+            names = tuple(name for kind in updated for name in kind.names)
+            if updated and len(after.keys) < len(parts):
                 options.append(Saving(floor.linux, names, len(after.keys)))
-        if options:
-            found.append(min(options, key=lambda row: (row.builds, len(row.names))))
-    return tuple(sorted(found, key=lambda row: (row.builds, len(row.names)))[:1])
+    best = min(options, key=lambda row: (row.builds, len(row.names)), default=None)
+    return fleet if best is None else structs.replace(fleet, savings=(best,))
 
 
-def _with_driver(
-    request: Request, kind: Kind, toolkit: str, linux: str, windows: str, catalog: Catalog
-) -> frozenset[BuildKey]:
+def _with_driver(request: Request, kind: Kind, floor: Floor, catalog: Catalog) -> frozenset[BuildKey]:
     """What serves machines of a kind with a newer driver; empty where it is no update, or loses a GPU."""
-    row = next((row for row in catalog.tables.kinds if row.kind == toolkit), None)
+    row = next((row for row in catalog.tables.kinds if row.kind == floor.kind), None)
     driver = None if row is None or row.vendor is None else kind.machine.driver(row.vendor)
     have = dotted_or_none(driver.version) if driver is not None else None
     outside = kind.machine.os == "windows" or "wsl2" in kind.machine.environment
-    wanted = windows if outside else linux
+    wanted = floor.windows if outside else floor.linux
     if driver is None or have is None or kind.machine.l4t or at_least(have, dotted(wanted)):
         return frozenset()
     new = structs.replace(driver, version=wanted, cuda_version=None)
     drivers = tuple(new if item is driver else item for item in kind.machine.drivers)
-    machine = structs.replace(kind.machine, drivers=drivers)
-    before = plan(request, kind.machine, kind.target, catalog).gpus
-    after = plan(request, machine, kind.target, catalog).gpus
+    updated = structs.replace(kind, machine=structs.replace(kind.machine, drivers=drivers))
+    before, after = (plan(request, row.machine, row.target, catalog).gpus for row in (kind, updated))
     if any(old.covered and not now.covered for old, now in zip(before, after, strict=True)):
         return frozenset()
-    return frozenset(acceptable_builds(request, machine, kind.target, catalog))
+    return _acceptable(request, updated, catalog)

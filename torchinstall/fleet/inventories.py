@@ -17,9 +17,9 @@ from torchinstall.fleet.kubernetes import kubernetes
 from torchinstall.fleet.nodes import Assumption, Facts, Node, Nodes, Said, bad_inventory, decoded
 from torchinstall.planning.context import Context
 
-__all__ = ["FORMATS", "Inventory", "read_inventories"]
+__all__ = ["INVENTORIES", "Inventory", "read_inventories"]
 
-FORMATS = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "machine", "csv")
+INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "machine", "csv")
 """What `--format` takes; ResourceSlices of DRA are of Kubernetes."""
 
 
@@ -51,7 +51,7 @@ def read_inventories(
     Args:
         context: where relative paths start, and stdin.
         names: of files and folders.
-        format_name: one of FORMATS; None: each file shows it.
+        format_name: one of INVENTORIES; None: each file shows it.
         catalog: knows products.
         assumed: of `--assume`.
         image: the libc of the container image.
@@ -187,7 +187,7 @@ class _Reader:
             return
         reader = _JSON.get(kind or "")
         if kind is None or reader is None:
-            hint = f"name its kind: --format {'|'.join(FORMATS)}"
+            hint = f"name its kind: --format {'|'.join(INVENTORIES)}"
             raise bad_inventory(source, "nothing shows what kind of inventory it is", hint=hint)
         try:
             self._add(reader(top, rows, source, name, self._catalog), source, kind)

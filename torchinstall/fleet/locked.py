@@ -1,0 +1,133 @@
+"""Which builds a lock asks for: uv.lock, pylock.toml, poetry.lock and pdm.lock, requirements with pins."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.tables import platform_of
+from torchinstall.core.errors import UsageError
+from torchinstall.core.request import canonical_name
+from torchinstall.fleet.requires import Build
+from torchinstall.index.urls import pytorch_index
+from torchinstall.index.wheels import parse_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Pinned", "builds_of", "pinned_in"]
+
+_PIN = re.compile(
+    r"^\s*([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:===?\s*([^\s;,\\]+)|@\s*(\S+))", re.MULTILINE
+)
+_INDEX = re.compile(r"^\s*(?:-i|--(?:default-|extra-)?index(?:-url)?)[ =]\s*(\S+)", re.MULTILINE)
+
+
+class Pinned(Struct, frozen=True):
+    """A package with its version, and the backend of the index, file or installation that it comes from."""
+
+    name: str
+    version: str
+    backend: str | None = None
+
+
+def pinned_in(text: str, source: str, catalog: Catalog) -> list[Pinned]:
+    """Everything that a lock pins.
+
+    Raises:
+        UsageError: `bad-lock`: it is no lock.
+    """
+    try:
+        data = tomllib.loads(text) if re.search(r"^\[", text, re.MULTILINE) else None
+    except tomllib.TOMLDecodeError as error:
+        raise _bad(source, str(error)) from error
+    rows = _of_text(text, catalog) if data is None else _of_tables(data, catalog)
+    found = list(dict.fromkeys(rows))
+    if not found:
+        raise _bad(source, "no package with a version")
+    return found
+
+
+def _bad(source: str, found: str) -> UsageError:
+    return UsageError(
+        "bad-lock",
+        f"{source} is no lock that can be read",
+        wanted="uv.lock, pylock.toml, poetry.lock, pdm.lock, or requirements with versions",
+        found=found.partition("\n")[0],
+        hints=("uv lock", "uv export --format pylock.toml -o pylock.toml"),
+    )
+
+
+def _of_tables(data: dict[str, Any], catalog: Catalog) -> Iterator[Pinned]:
+    rows = data.get("packages", data.get("package"))
+    for row in rows if isinstance(rows, list) else ():
+        if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+            continue
+        source = row.get("source")
+        urls = [row.get("index"), *(source.values() if isinstance(source, dict) else ())]
+        wheels = row.get("wheels", row.get("files"))
+        entries = [*(wheels if isinstance(wheels, list) else ()), row.get("archive")]
+        urls += [entry.get("url") for entry in entries if isinstance(entry, dict)]
+        version = row.get("version") or next((_version_of(url) for url in urls if isinstance(url, str)), None)
+        if isinstance(version, str):
+            backend = _backend_of([url for url in urls if isinstance(url, str)], catalog)
+            yield Pinned(canonical_name(row["name"]), version, backend)
+
+
+def _of_text(text: str, catalog: Catalog) -> Iterator[Pinned]:
+    backend = _backend_of(_INDEX.findall(text), catalog)
+    for name, version, url in _PIN.findall(text):
+        exact = version or _version_of(url)
+        if exact:
+            yield Pinned(canonical_name(name), exact, _backend_of([url], catalog) or backend)
+
+
+def _version_of(url: str) -> str | None:
+    wheel = parse_name(url.partition("#")[0].rpartition("/")[2].replace("%2B", "+").replace("%2b", "+"))
+    if wheel is None:
+        return None
+    return f"{wheel.version}+{wheel.local}" if wheel.local else wheel.version
+
+
+def _backend_of(urls: Iterable[str], catalog: Catalog) -> str | None:
+    indexes = (pytorch_index(url, catalog.backend) for url in urls)
+    return next((index.backend for index in indexes if index is not None and index.backend), None)
+
+
+def builds_of(pinned: Iterable[Pinned], catalog: Catalog, backend: str | None = None) -> list[Build]:
+    """The builds of torch among pinned packages, each with the companions that are pinned beside it.
+
+    A version without a word of its backend is that of the default index, which differs by platform.
+    """
+    rows = list(pinned)
+    found: list[Build] = []
+    for row in (row for row in rows if row.name == "torch"):
+        public, _, local = row.version.partition("+")
+        beside = {
+            f"{other.name}=={other.version.partition('+')[0]}": None
+            for other in rows
+            if other.name != "torch" and _goes_with(other, public, catalog)
+        }
+        known = local if catalog.backend(local) is not None else backend or row.backend
+        if known is not None:
+            found.append(Build(public, known, packages=tuple(beside)))
+            continue
+        platforms: dict[str, list[str]] = {}
+        for wheels in catalog.tables.wheels:
+            if (wheels.package, wheels.version, wheels.origin) == ("torch", public, "default"):
+                platforms.setdefault(wheels.backend, []).append(platform_of(wheels.platform_tag) or "")
+        for name, keys in platforms.items():
+            found.append(Build(public, name, packages=tuple(beside), platforms=tuple(dict.fromkeys(keys))))
+    return list(dict.fromkeys(found))
+
+
+def _goes_with(row: Pinned, torch: str, catalog: Catalog) -> bool:
+    companion = catalog.companion(torch, row.name)
+    return companion is not None and companion.version == row.version.partition("+")[0]
