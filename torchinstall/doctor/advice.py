@@ -118,9 +118,12 @@ def runs_there(command: str, mentions: Mentions, catalog: Catalog, here: Here | 
     names = [word for word in itertools.takewhile(lambda word: word != "--", words[2:]) if word[0] != "-"]
     taken = {flags.get("--backend"), flags.get("--venv"), flags.get("--index-base"), flags.get("--channel")}
     machine, target = _situation(Offer(), {}, mentions, known, catalog)
+    try:
+        wanted = tuple(requirement(name) for name in names if name not in taken)
+    except ValueError:  # what was captured is no requirement
+        return False
     asked = Request(
-        requirements=tuple(requirement(name) for name in names if name not in taken)
-        or (requirement("torch"),),
+        requirements=wanted or (requirement("torch"),),
         backend=flags.get("--backend", "auto"),
         allow_cpu=True,
     )

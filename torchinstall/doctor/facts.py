@@ -127,9 +127,13 @@ class Reading:
         return pattern(text).search(tight) if not words or any(word in tight for word in words) else None
 
     def captured(self, match: re.Match[str]) -> dict[str, str]:
-        """The groups of a match, as they read in the text."""
-        spans = ((name, match.span(name)) for name in match.re.groupindex)
-        return {name: text for name, span in spans if (text := self.cleaned.text(*span).strip(" ',;:"))}
+        """The groups of a match, as they read in the text; names and versions have no spaces."""
+        values = {}
+        for name in match.re.groupindex:
+            text = self.cleaned.text(*match.span(name)).replace("\n", " ").strip(" ,;:'")
+            if text:
+                values[name] = text if name in _WITH_SPACES else text.replace(" ", "")
+        return values
 
     @cached_property
     def facts(self) -> tuple[Fact, ...]:
@@ -144,7 +148,7 @@ class Reading:
             for number, match in enumerate(pattern(text).finditer(self.cleaned.tight)):
                 if number == 40:
                     break
-                values = {name: value.replace(" ", "") for name, value in self.captured(match).items()}
+                values = self.captured(match)
                 if row.kind == "symbol":
                     values = {**self._file_before(match.start()), **values}
                 yield Fact(
@@ -193,6 +197,7 @@ class Reading:
         return _mentions(self.cleaned)
 
 
+_WITH_SPACES = frozenset({"gpu", "supported", "condition", "versions", "tags"})
 _FILE_BEFORE = re.compile(r"([a-z0-9_.+-]+\.(?:so|pyd|dylib))[\d.]*:?\n?$")
 _PACKAGE = re.compile(r"(?:site|dist)-packages/([a-z_][\w]*)")
 
