@@ -53,6 +53,7 @@ class Catalog:
         index_down: the PyTorch index cannot be used, so that only local folders and the default index serve.
         folders_only: nothing of the tables counts, because no index can be used, or only a vendor's.
         vendor: the rows of the vendor's index that builds come from.
+        live_code: GPU code that an index itself says its wheels have; it counts before the tables.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class Catalog:
         index_down: bool = False,
         folders_only: bool = False,
         vendor: tuple[Advice, ...] = (),
+        live_code: tuple[Code, ...] = (),
     ) -> None:
         self.tables = tables
         self.index_down = index_down
         self.folders_only = folders_only
         self.vendor = vendor
+        self._live_code = live_code
         # Derived views, also those of the planner, for the life of a catalog (a catalog never changes).
         self.scratch: dict[tuple[object, ...], Any] = {}
         self.live = dict(live or {})
@@ -97,9 +100,12 @@ class Catalog:
         pages: Mapping[PageKey, tuple[Wheels, ...]],
         hashes: Mapping[str, str],
         vendor: tuple[Advice, ...],
+        code: tuple[Code, ...] = (),
     ) -> Catalog:
         """The same catalog when builds come from these pages of a vendor's index, or from local folders."""
-        return self._replaced(live=pages, live_hashes=hashes, folders_only=True, vendor=vendor)
+        return self._replaced(
+            live=pages, live_hashes=hashes, folders_only=True, vendor=vendor, live_code=code
+        )
 
     def _replaced(self, **changes: Any) -> Catalog:
         mine = {
@@ -109,6 +115,7 @@ class Catalog:
             "index_down": self.index_down,
             "folders_only": self.folders_only,
             "vendor": self.vendor,
+            "live_code": self._live_code,
         }
         return Catalog(self.tables, **{**mine, **changes})
 
@@ -178,7 +185,7 @@ class Catalog:
     def _code(self) -> Mapping[tuple[str, str], dict[str, Code]]:
         """Rows of `code.json` by backend and platform, then by torch minor release."""
         index: dict[tuple[str, str], dict[str, Code]] = defaultdict(dict)
-        for row in self.tables.code:
+        for row in (*self.tables.code, *self._live_code):
             index[row.backend, row.platform][row.torch] = row
         return index
 

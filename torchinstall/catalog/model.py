@@ -120,6 +120,7 @@ class Wheels(Row, frozen=True, kw_only=True, gc=False):
         tag_list: `cp312-cp312 py3-none`: python and ABI tag of each file, with a space between.
         channel: `stable`, `test`, `nightly`.
         build: build tag of the file names, empty where they have none; a higher one replaces a lower one.
+        variant: label of a wheel variant (PEP 825), empty for an ordinary wheel.
     """
 
     package: Text
@@ -131,6 +132,7 @@ class Wheels(Row, frozen=True, kw_only=True, gc=False):
     origin: Origin
     channel: Channel = "stable"
     build: str = ""
+    variant: str = ""
     confidence: Confidence
     source: str
 
@@ -147,7 +149,9 @@ class Wheels(Row, frozen=True, kw_only=True, gc=False):
     def filename(self, tag: str) -> str:
         """The wheel's file name for one of its tags."""
         build = f"{self.build}-" if self.build else ""
-        return f"{self.package.replace('-', '_')}-{self.full_version}-{build}{tag}-{self.platform_tag}.whl"
+        label = f"-{self.variant}" if self.variant else ""
+        name = f"{self.package.replace('-', '_')}-{self.full_version}-{build}{tag}-{self.platform_tag}"
+        return f"{name}{label}.whl"
 
 
 @lru_cache(maxsize=1024)

@@ -19,6 +19,7 @@ from torchinstall.cli.verb import Verb
 from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailedError
 from torchinstall.core.machine import machine_to_json
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
+from torchinstall.core.target import Installed
 from torchinstall.doctor.advice import Here
 from torchinstall.doctor.checks import examine
 from torchinstall.doctor.collect import collect, flags_of
@@ -202,7 +203,7 @@ def _report_text(seen: Environment, found: Sequence[Diagnosis]) -> str:
     target, report = seen.target, seen.report
     rows = [
         ("environment", f"{target.prefix} (Python {target.python_version}, {target.why})"),
-        *(("installed", _package(item.name, item.version, item.backend)) for item in target.installed),
+        *(("installed", _package(item)) for item in target.installed),
         *([("GPU", gpu.label) for gpu in seen.machine.gpus] or [("GPU", "none found")]),
         ("build", _build(seen, found)),
     ]
@@ -233,8 +234,10 @@ def _verdict(seen: Environment, found: Sequence[Diagnosis]) -> str:
     return f"torch {torch}{local}: {fits}, " + (f"computes {where}" if report.ok else "does not compute")
 
 
-def _package(name: str, version: str, backend: str | None) -> str:
-    return f"{name} {version}" + (f" ({backend})" if backend and not version.endswith(backend) else "")
+def _package(item: Installed) -> str:
+    notes = [item.backend] if item.backend and not item.version.endswith(item.backend) else []
+    notes += [f"wheel variant {item.variant}"] if item.variant else []
+    return f"{item.name} {item.version}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _build(seen: Environment, found: Sequence[Diagnosis]) -> str:

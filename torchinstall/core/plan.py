@@ -40,6 +40,8 @@ class Package(Struct, frozen=True, kw_only=True):
     Attributes:
         version: with its local segment; None where uv will choose.
         extras: that bring the code for a GPU, on an index of a vendor.
+        variant: label of the wheel variant.
+        url: of that very file, where nothing else would make uv take it.
         wheel: file name, where known.
         index_url: where it comes from; None: the user's default index.
         routed: it must come from `index_url` (or from `--find-links`) and from nowhere else.
@@ -48,6 +50,8 @@ class Package(Struct, frozen=True, kw_only=True):
     name: str
     version: str | None
     extras: tuple[str, ...] = ()
+    variant: str | None = None
+    url: str | None = None
     wheel: str | None = None
     sha256: str | None = None
     index_url: str | None = None

@@ -31,11 +31,13 @@ class Installed(Struct, frozen=True, kw_only=True):
         version: as its metadata says, local segment included (`2.9.1+cu128`).
         backend: the backend its files were built for, where that could be read (`cu128`); torch from PyPI
             has no local version, so `torch/version.py` is asked.
+        variant: label of the wheel variant that was installed; None for an ordinary wheel.
     """
 
     name: str
     version: str
     backend: str | None = None
+    variant: str | None = None
 
 
 class Target(Struct, frozen=True, kw_only=True):

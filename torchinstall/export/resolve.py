@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from torchinstall.core.errors import NoCompatibleBuildError
+from torchinstall.core.plan import Package
+from torchinstall.core.request import requirement
 from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import without_credentials
+from torchinstall.index.variants import parse_variant_name
 from torchinstall.index.wheels import File
-from torchinstall.install.command import project_text
+from torchinstall.install.command import project_text, variant_options
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.assemble import Prepared
 from torchinstall.project.files import loads
@@ -43,6 +48,38 @@ def resolve(
         InstallFailedError: there is no solution, or an index cannot be reached.
         ToolMissingError: `uv-broken`: uv does not start.
     """
+    plan = prepared.plan
+    lock = ("--format", "pylock.toml")
+    named = {item.name: item for item in plan.packages if item.url is not None}
+    if not named:
+        return _compile(prepared, uv, env, cwd, lock, only_wheels=only_wheels)
+    # uv writes no lock of wheel variants: it pins everything and locks the rest, and they are added.
+    pinned = _compile(prepared, uv, env, cwd, (), only_wheels=only_wheels).splitlines()
+    others = tuple(line for line in pinned if line[:1].isalnum() and requirement(line).name not in named)
+    packages = tuple(item for item in plan.packages if item.name not in named)
+    rest = structs.replace(prepared, plan=structs.replace(plan, packages=packages, requirements=others))
+    text = _compile(rest, uv, env, cwd, (*lock, "--no-deps"), only_wheels=only_wheels)
+    return text + "".join(_archive(item) for item in named.values())
+
+
+def _archive(package: Package) -> str:
+    """The entry of a file that is named by its URL; JSON strings are TOML strings."""
+    hashes = f", hashes = {{ sha256 = {json.dumps(package.sha256)} }}" if package.sha256 else ""
+    return (
+        f"\n[[packages]]\nname = {json.dumps(package.name)}\nversion = {json.dumps(package.version)}\n"
+        f"archive = {{ url = {json.dumps(package.url)}{hashes} }}\n"
+    )
+
+
+def _compile(
+    prepared: Prepared,
+    uv: Uv,
+    env: Mapping[str, str],
+    cwd: Path,
+    options: tuple[str, ...],
+    *,
+    only_wheels: bool,
+) -> str:
     plan, target = prepared.plan, prepared.target
     macos = (("MACOSX_DEPLOYMENT_TARGET", target.os_version),) if target.os == "macos" else ()
     routed = [item.name for item in plan.packages if item.routed]
@@ -54,8 +91,8 @@ def resolve(
             "pip",
             "compile",
             str(path),
-            "--format",
-            "pylock.toml",
+            *options,
+            *variant_options(plan),
             "--no-header",
             "--no-annotate",
         ]
@@ -137,8 +174,11 @@ def _entry(row: dict[str, Any], entry: dict[str, Any]) -> File:
 
 def _rank(filename: str, ranks: Mapping[str, int]) -> tuple[int, int, str] | None:
     """The rank of a wheel's best tag, then a higher build number first; None where it does not fit."""
+    label = found[1] if (found := parse_variant_name(filename)) is not None else ""
     try:
-        _, _, build, tags = parse_wheel_filename(filename)
+        _, _, build, tags = parse_wheel_filename(
+            filename.replace(f"-{label}.whl", ".whl") if label else filename
+        )
     except InvalidWheelFilename:
         return None
     fitting = [ranks[str(tag)] for tag in tags if str(tag) in ranks]

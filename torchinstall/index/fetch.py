@@ -20,8 +20,9 @@ from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import CatalogError
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import Channel
+from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.cache import CachedPage, PageCache, PageId
-from torchinstall.index.pages import FetchError, PageFile, parse_page, parse_root
+from torchinstall.index.pages import FetchError, Page, PageFile, parse_page, parse_root
 from torchinstall.index.urls import (
     DEFAULT_INDEX_BASE,
     check_secure,
@@ -29,6 +30,7 @@ from torchinstall.index.urls import (
     root_url,
     without_credentials,
 )
+from torchinstall.index.variants import Properties, read_variants
 
 if TYPE_CHECKING:
     from torchinstall.index.client import Client
@@ -42,6 +44,9 @@ _ROOT: PageKey = ("", "")
 """Stands for the root page among the keys."""
 
 _MAX_THREADS = 16
+
+_MOST_VARIANT_FILES = 6
+"""Of so many releases the wheel variants are known."""
 
 Outcome = CachedPage | FetchError
 
@@ -93,6 +98,7 @@ class LiveResult(Struct, frozen=True, kw_only=True):
         cached: pages that came from the cache without a request, and old ones that had to do.
         backends: directories that the root page lists, packages among them; None: not asked or not known.
         notes: what was omitted from pages, for a curious user.
+        variants: by page and version, the properties of each label.
     """
 
     index_base: str
@@ -104,6 +110,7 @@ class LiveResult(Struct, frozen=True, kw_only=True):
     cached: tuple[PageKey, ...]
     backends: tuple[str, ...] | None
     notes: tuple[str, ...]
+    variants: Mapping[PageKey, Mapping[str, Mapping[str, Properties]]] = {}
 
     @property
     def hashes(self) -> Mapping[str, str]:
@@ -273,7 +280,21 @@ class _Reader:
         parsed = parse_page(
             reply.text, reply.url, page.package, page.backend, page.channel, shared=page.shared
         )
-        return CachedPage(fetched=now, etag=reply.etag, page=parsed)
+        return CachedPage(fetched=now, etag=reply.etag, page=self._with_variants(client, parsed))
+
+    def _with_variants(self, client: Client, page: Page) -> Page:
+        """The page with the properties of its newest wheel variants; a list that cannot be had is a note."""
+        newest = sorted(page.variant_files, key=lambda text: dotted_or_none(text) or (), reverse=True)
+        found, notes = {}, list(page.notes)
+        for version in newest[:_MOST_VARIANT_FILES]:
+            url = page.variant_files[version]
+            try:
+                found[version] = read_variants(
+                    client.page(url, None, self.deadline, self.options.max_bytes).text
+                )
+            except (FetchError, ValueError) as error:
+                notes.append(f"{redact(url)}: {error}")
+        return structs.replace(page, variants=found, notes=tuple(notes)) if newest else page
 
 
 def _merged(
@@ -319,6 +340,7 @@ def _merged(
         cached=tuple(key for key in found if key not in live),
         backends=root.names if root is not None else None,
         notes=_notes(found, cache),
+        variants={key: cached.page.variants for key, cached in found.items() if cached.page},
     )
 
 

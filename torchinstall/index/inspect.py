@@ -24,6 +24,7 @@ from msgspec import Struct, structs
 from torchinstall.core.errors import UsageError
 from torchinstall.core.target import glibc_floor
 from torchinstall.index.binaries import Binary, read_binary
+from torchinstall.index.variants import read_variants
 
 __all__ = ["LibraryReport", "RangeFile", "WheelReport", "inspect_wheel", "open_remote"]
 
@@ -60,7 +61,6 @@ _TOOLKIT = (
     "onemkl",
 )
 _PINS = re.compile(rf"(?:{'|'.join(_TOOLKIT)}|torch\b)")
-_VARIANT = re.compile(r"\w+ :: \w+ :: [\w.+-]+")
 
 
 class LibraryReport(Struct, frozen=True, kw_only=True):
@@ -217,7 +217,7 @@ class _Reader:
 
     def report(self) -> WheelReport:
         metadata = email.parser.HeaderParser().parsestr(self._text(self._only(".dist-info/METADATA")))
-        wheel = email.parser.HeaderParser().parsestr(self._text(self._only(".dist-info/WHEEL")))
+        self._only(".dist-info/WHEEL")
         toolkit, variant = self._toolkit(), self._variant()
         flags = self._compiler_flags()
         read = dict(self._binaries())
@@ -246,7 +246,7 @@ class _Reader:
             needed=tuple(sorted({name for item, _ in read.values() for name in item.needed} - own)),
             glibc=_dotted(max(glibc, default=())),
             macos=_dotted(max((item.macos for item, _ in read.values() if item.macos), default=())),
-            variant=tuple(wheel.get_all("Variant-Property", ())) or variant,
+            variant=variant,
             notes=tuple(self.notes),
         )
 
@@ -271,7 +271,14 @@ class _Reader:
 
     def _variant(self) -> tuple[str, ...]:
         name = next((name for name in self.members if name.endswith(".dist-info/variant.json")), None)
-        return tuple(_VARIANT.findall(self._text(name))) if name else ()
+        variants = read_variants(self._text(name)) if name else {}
+        return tuple(
+            f"{namespace} :: {feature} :: {value}"
+            for properties in variants.values()
+            for namespace, features in properties.items()
+            for feature, values in features.items()
+            for value in values
+        )
 
     def _targets(self, read: Mapping[str, Binary]) -> tuple[tuple[str, ...], str | None] | None:
         """The list that was compiled in as text, the longest of them."""

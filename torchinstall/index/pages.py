@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from torchinstall.catalog.model import Wheels
 from torchinstall.core.errors import CatalogError
 from torchinstall.core.messages import redact
 from torchinstall.core.request import Channel
 from torchinstall.index.urls import BACKEND_NAME, origin_of
+from torchinstall.index.variants import Properties, parse_variant_name
 from torchinstall.index.wheels import merged, parse_name
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
     "parse_root",
 ]
 
-_FILE = re.compile(r"\.(?:whl|tar\.gz|zip|tar\.bz2|egg|tgz)$")
+_FILE = re.compile(r"(?:\.(?:whl|tar\.gz|zip|tar\.bz2|egg|tgz)|-variants\.json)$")
 _SHA256 = re.compile(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)")
 _DIRECTORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LINKS_TITLE = re.compile(r"<(?:title|h1|h2)[^>]*>\s*(?:links for|simple index|index of)\b", re.IGNORECASE)
@@ -72,11 +73,15 @@ class Page(Struct, frozen=True, kw_only=True):
 
     Attributes:
         notes: what was omitted and why, for a curious user.
+        variant_files: by version, where the properties of its wheel variants are listed.
+        variants: by version, the properties of each label, once these files were read.
     """
 
     wheels: tuple[Wheels, ...] = ()
     files: tuple[PageFile, ...] = ()
     notes: tuple[str, ...] = ()
+    variant_files: Mapping[str, str] = {}
+    variants: Mapping[str, Mapping[str, Properties]] = {}
 
     @property
     def hashes(self) -> Mapping[str, str]:
@@ -115,23 +120,31 @@ def parse_page(
     links, notes = _inside(links_of(text, url), url)
     rows: list[Wheels] = []
     files: dict[str, PageFile] = {}
+    variant_files: dict[str, str] = {}
     skipped = elsewhere = 0
     belongs = _directory_rule(url, backend, shared=shared)
     for link in links:
-        name = parse_name(link.filename)
-        if name is None:
+        name, label = parse_name(link.filename), ""
+        if name is None and not backend and (found := parse_variant_name(link.filename)) is not None:
+            name, label = found
+        if name is None and not backend and link.filename.endswith("-variants.json"):
+            variant_files[link.filename.removesuffix("-variants.json").rpartition("-")[2]] = link.url
+        elif name is None:
             skipped += link.filename.endswith(".whl")
         elif name.project == package and not belongs(link.directory, name.local):
             elsewhere += 1
         elif name.project == package:
             own = backend or _vendor_backend(name.local, url)
-            rows.append(name.row(own, "index" if backend else "vendor", redact(url), "high", channel))
+            row = name.row(own, "index" if backend else "vendor", redact(url), "high", channel)
+            rows.append(structs.replace(row, variant=label) if label else row)
             files.setdefault(link.filename, PageFile(link.filename, link.url, link.sha256))
     if skipped:
         notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
     if elsewhere:
         notes.append(f"{redact(url)}: omitted {elsewhere} wheels of other directories")
-    return Page(wheels=merged(rows), files=tuple(files.values()), notes=tuple(notes))
+    return Page(
+        wheels=merged(rows), files=tuple(files.values()), notes=tuple(notes), variant_files=variant_files
+    )
 
 
 def parse_root(text: str, url: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from torchinstall.core.target import Installed
 from torchinstall.index.urls import LINKS
 from torchinstall.install.uv import UNDOES_SOURCES
 
-__all__ = ["PROJECT_FILE", "check_uv_args", "command", "project_text", "shell"]
+__all__ = ["PROJECT_FILE", "check_uv_args", "command", "project_text", "shell", "variant_options"]
 
 PROJECT_FILE = "torchinstall-request/pyproject.toml"
 """What the command calls the project file; `execute` writes it to a private folder instead.
@@ -115,6 +115,7 @@ def command(
             item for package in _routed(plan) for item in ("--prerelease-package", f"{package.name}=allow")
         ]
     argv += [item for name in _pushed(plan, installed) for item in ("--reinstall-package", name)]
+    argv += variant_options(plan)
     argv += ["--upgrade"] if upgrade else []
     argv += ["--offline"] if offline else []
     argv += ["--dry-run"] if dry_run else []
@@ -124,11 +125,17 @@ def command(
         plan,
         command=tuple(argv),
         env=(
+            *((name, value) for name, value in plan.env if name.startswith("NV_VARIANT_")),
             *((("UV_HTTP_TIMEOUT", _PATIENCE),) if patient else ()),
             *((name, None) for name in UNDOES_SOURCES),
         ),
         project=project_text(plan),
     )
+
+
+def variant_options(plan: Plan) -> list[str]:
+    """What uv must be told so that it installs wheel variants at all."""
+    return ["--preview-features", "wheel-variants"] if any(item.variant for item in plan.packages) else []
 
 
 def _pushed(plan: Plan, installed: Iterable[Installed]) -> list[str]:
@@ -146,7 +153,8 @@ def _pushed(plan: Plan, installed: Iterable[Installed]) -> list[str]:
 def _routed(plan: Plan) -> list[Package]:
     """The packages that must come from one index; not those whose requirement has a URL."""
     direct = {canonical_name(requirement(text).name) for text in plan.requirements if " @ " in text}
-    return [package for package in plan.packages if package.routed and package.name not in direct]
+    named = {package.name for package in plan.packages if package.url is not None}
+    return [package for package in plan.packages if package.routed and package.name not in direct | named]
 
 
 def _is_folder(source: str, plan: Plan) -> bool:
@@ -222,6 +230,9 @@ def _pin(package: Package, asked: Requirement | None) -> str:
     if asked is not None:
         marker = f" ; {asked.marker}" if asked.marker else ""
         specifier = asked.specifier
+    if package.url is not None:
+        digest = f"#sha256={package.sha256}" if package.sha256 else ""
+        return f"{name} @ {package.url}{digest}{marker}"
     return name + (f"=={package.version}" if package.version is not None else specifier) + marker
 
 

@@ -17,6 +17,7 @@ from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Libc, Os
 from torchinstall.core.target import Installed, Target, platform_tags
 from torchinstall.core.versions import dotted
+from torchinstall.index.variants import read_variants
 from torchinstall.install import interpreter_script
 
 if TYPE_CHECKING:
@@ -265,8 +266,8 @@ def _interpreter(data: dict[str, Any], python: str, why: str) -> Interpreter:
         prefix=data["prefix"],
         why=why,
         installed=tuple(
-            Installed(name=name, version=version, backend=backend_of(version, text))
-            for name, version, text in data["installed"]
+            Installed(name=name, version=version, backend=backend_of(version, text), variant=_label(variant))
+            for name, version, text, variant in data["installed"]
         ),
     )
     return Interpreter(
@@ -290,6 +291,14 @@ def _arch(data: dict[str, Any]) -> str:
 _LOCAL = re.compile(r"(cpu|xpu|cu\d{2,4}|rocm\d+(?:\.\d+)*)(?:\.[a-z].*)?")
 _ASSIGNED = re.compile(r"^(__version__|cuda|hip|xpu)\b[^=\n]*=\s*['\"]([^'\"]*)['\"]", re.MULTILINE)
 _UNSET = re.compile(r"^cuda\b[^=\n]*=\s*None", re.MULTILINE)
+
+
+def _label(text: str | None) -> str | None:
+    """The label in a wheel's `variant.json`."""
+    try:
+        return next(iter(read_variants(text)), None) if text else None
+    except ValueError:
+        return None
 
 
 def backend_of(version: str, text: str | None) -> str | None:

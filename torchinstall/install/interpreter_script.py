@@ -102,12 +102,13 @@ def inspect(family: list[str]) -> dict[str, object]:
     sites = _site_packages()
     marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
     system = str(sys.platform)
-    rows: list[tuple[str, str, str | None]] = []
+    rows: list[tuple[str, str, str | None, str | None]] = []
     for site in sites:
         for name, version, info in _dist_infos(site):
             if name in family:
                 code = _text(os.path.join(site, name.replace("-", "_"), "version.py"), 8192)
-                rows.append((name, (_metadata(info, "version") or [version])[0], code))
+                variant = _text(os.path.join(info, "variant.json"))
+                rows.append((name, (_metadata(info, "version") or [version])[0], code, variant))
     return {
         "version": sys.version.split()[0].rstrip("+"),
         "implementation": sys.implementation.name,

@@ -115,6 +115,7 @@ def _package(pick: Pick, url: str, situation: Situation) -> Package:
         name=pick.package,
         version=rows.full_version,
         extras=tuple(dict.fromkeys(extras)) if rows.origin == "vendor" else (),
+        variant=rows.variant or None,
         wheel=wheel,
         sha256=situation.catalog.sha256(rows, wheel),
         index_url=url if rows.origin in ("index", "vendor") else None,

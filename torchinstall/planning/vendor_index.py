@@ -7,18 +7,20 @@ table knows, or that has a page for torch and none for a backend.
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import Advice
-from torchinstall.catalog.tables import PageKey
+from torchinstall.catalog.model import Advice, Code, Wheels
+from torchinstall.catalog.tables import PageKey, platform_of
 from torchinstall.core.errors import CatalogError, UsageError
+from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
 from torchinstall.index.fetch import LiveResult
+from torchinstall.index.variants import VariantBuild, provider_env, variant_build
 from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
 from torchinstall.planning.context import Context
@@ -99,8 +101,18 @@ def vendor_plan(
     result = read(tuple((name, "") for name in dict.fromkeys(names)), template)
     error = result.error()
     silent = (rows[0].backend if rows else None) or ""
+    built = {
+        (row.package, row.version, label): variant_build(properties)
+        for key, page in result.pages.items()
+        for row in page
+        if (label := row.variant)
+        and (properties := result.variants.get(key, {}).get(row.version, {}).get(label)) is not None
+    }
     pages = {
-        key: tuple(structs.replace(row, backend=row.backend or silent) for row in page)
+        key: tuple(
+            structs.replace(row, backend=_backend(row, built) if row.variant else row.backend or silent)
+            for row in page
+        )
         for key, page in result.pages.items()
     }
     builds = [row for row in pages.get(("torch", ""), ()) if found.backend(row.backend) is not None]
@@ -114,12 +126,55 @@ def vendor_plan(
             wanted=f"the pages of {base}",
             hints=("omit --vendor-index for PyTorch's own builds", "--index-base URL takes a mirror of it"),
         )
-    catalog = inputs.catalog.of_vendor(pages, result.hashes, rows)
+    code = tuple(dict.fromkeys(_code(pages.get(("torch", ""), ()), built)))
+    catalog = inputs.catalog.of_vendor(pages, result.hashes, rows, code)
     made = plan(request, inputs.machine, inputs.target, catalog, today=context.today())
     notes = tuple(
         Message(item.slug, item.message) for item in result.warnings if item.slug == "index-stale-pages"
     )
-    return structs.replace(made, warnings=(*notes, *made.warnings)), catalog
+    return _naming_files(
+        structs.replace(made, warnings=(*notes, *made.warnings)), situation.gpus, result
+    ), catalog
+
+
+Built = Mapping[tuple[str, str, str], VariantBuild | None]
+"""(package, version, label) -> what the variant is built for."""
+
+
+def _backend(row: Wheels, built: Built) -> str:
+    """The backend of a wheel variant; empty, so that it is not considered, where nobody knows."""
+    build = built.get((row.package, row.version, row.variant))
+    return "" if build is None else build.backend
+
+
+def _code(rows: Iterable[Wheels], built: Built) -> Iterator[Code]:
+    """The GPU code of each torch variant, as the index itself says it."""
+    for row in rows:
+        build, platform = built.get((row.package, row.version, row.variant)), platform_of(row.platform_tag)
+        if build is not None and build.native and platform is not None:
+            yield Code(
+                torch=".".join(row.version.split(".")[:2]),
+                backend=build.backend,
+                platform=platform,
+                native=build.native,
+                ptx=build.ptx,
+                confidence="high",
+                source=f"the properties of variant {row.variant}",
+            )
+
+
+def _naming_files(made: Plan, gpus: Iterable[Gpu], result: LiveResult) -> Plan:
+    """The plan with the URL and hash of each wheel variant: left to itself, uv might take another one."""
+    urls = {file.filename: file.url for files in result.files.values() for file in files}
+    packages = tuple(
+        structs.replace(row, url=urls.get(row.wheel or "")) if row.variant else row for row in made.packages
+    )
+    properties = [
+        result.variants[row.name, ""][(row.version or "").partition("+")[0]][row.variant]
+        for row in packages
+        if row.variant
+    ]
+    return structs.replace(made, packages=packages, env=tuple(provider_env(properties, gpus).items()))
 
 
 def _routed(catalog: Catalog, name: str) -> bool:
