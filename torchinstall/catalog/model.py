@@ -333,6 +333,8 @@ class Family(Row, frozen=True, kw_only=True):
             although nobody asked: a kind of backends (`rocm` for `triton-rocm`), one backend (`rocm7.14`),
             or a kind on one channel (`cuda@nightly`).
         own_cuda: it carries its own CUDA, so that it is not tied to torch's backend (vllm, flash-attn).
+        index_first: where the PyTorch index has it for the backend it is taken from there, else from the
+            user's indexes.
         ended: nothing of it goes with a torch newer than those in `companions.json`.
     """
 
@@ -342,6 +344,7 @@ class Family(Row, frozen=True, kw_only=True):
     runtime_of: tuple[Text, ...]
     own_cuda: bool
     ended: bool = False
+    index_first: bool = False
     confidence: Confidence
     source: str
 

@@ -24,7 +24,7 @@ from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import Dotted, dotted, version_text
 from torchinstall.doctor.facts import Mentions
 from torchinstall.planner.selection import plan
-from torchinstall.planning.request import declared_gpus
+from torchinstall.planning.gpu_names import declared_gpus
 
 __all__ = ["Advice", "Here", "Offer", "advise", "runs_there"]
 

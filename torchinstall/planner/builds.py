@@ -199,11 +199,19 @@ def _companion(family: Family, build: Build, torch: Wheels, situation: Situation
         return Missing(
             package, _for_build(package, None, build), f"no {package} goes with torch {build.torch}"
         )
-    if not family.routed:
+    of_index = (
+        ()
+        if not (family.routed or family.index_first)
+        else _companion_wheels(package, build, torch, situation)
+    )
+    rows = [row for row in of_index if pairing.allows(row.version)]
+    if not rows and family.index_first and version is not None:
+        # It merely goes with this torch: an older one that was built for the backend beats PyPI's newest.
+        rows = [row for row in of_index if version_key(row.version) <= version_key(version)]
+    if not family.routed and not rows:
         if version is not None and not requirements.allows(package, version):
             return Missing(package, requirements.bounded(package), f"{package} {version}", bounded=True)
         return Pick(package, None, version=version)
-    rows = [row for row in _companion_wheels(package, build, torch, situation) if pairing.allows(row.version)]
     if not rows:
         if family.pairing == "free" or torch.origin == "find-links":
             # Neither the index nor a folder has it: uv looks for it where everything else comes from.

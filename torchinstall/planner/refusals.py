@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError, TorchInstallError
 from torchinstall.core.machine import Gpu
 from torchinstall.planner.coverage import UNRANKED
@@ -17,18 +19,21 @@ _SYSTEM_HINTS = {
     "glibc-too-old": "use a newer distribution, or an older Python, for which older releases were published",
     "macos-too-old": "update macOS, or use an older Python, for which older releases were published",
 }
+_PLAIN_ABI = re.compile(r"cp3(\d+)m?")
 _DEPTH = {slug: depth for depth, (slug, _) in enumerate(RULES)}
 _DEPTH.update(dict.fromkeys(_SYSTEM_HINTS, _DEPTH["system-too-old"]) | {"rosetta": _DEPTH["rosetta"]})
 
 
-def unreadable_gpu(best: EvaluatedBuild) -> TorchInstallError | None:
+def unreadable_gpu(best: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError | None:
     """Hardware that is there and cannot be read stops the plan, unless a better GPU can be used anyway."""
     ranks = best.situation.catalog.vendor_ranks
     vendor = best.build.backend.kind.vendor
     used = ranks.get(vendor, UNRANKED) if vendor and best.uses_gpu else UNRANKED
     for finding in best.situation.unreadable:
         if ranks.get(finding.probe, UNRANKED) < used:
-            flags = "or choose the build yourself: --backend cu126, or --allow-cpu for the CPU build"
+            name = _usual_backend(evaluated, finding.probe)
+            own = f"--backend {name}, or " if name else ""
+            flags = f"or choose the build yourself: {own}--allow-cpu for the CPU build"
             return GpuUnavailableError(
                 finding.slug or "gpu-unreadable",
                 finding.detail,
@@ -37,6 +42,21 @@ def unreadable_gpu(best: EvaluatedBuild) -> TorchInstallError | None:
                 hints=(finding.hint, flags) if finding.hint else (flags,),
             )
     return None
+
+
+def _usual_backend(evaluated: tuple[EvaluatedBuild, ...], vendor: str) -> str | None:
+    """The backend of a vendor that runs on most machines: lowest toolkit among those of the newest minors."""
+    own = [
+        item.build
+        for item in evaluated
+        if item.build.backend.kind.vendor == vendor
+        and not item.rejected_by("python-not-published", "system-too-old", "glibc-too-old", "not-confirmed")
+    ]
+    if not own:
+        return None
+    newest = max(build.version for build in own)
+    recent = [build for build in own if build.version.release[:2] >= (newest.major, newest.minor - 1)]
+    return min(recent, key=lambda build: build.backend.toolkit or ()).backend.name
 
 
 def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError | None:
@@ -149,9 +169,8 @@ def _backend_not_published(evaluated: tuple[EvaluatedBuild, ...], situation: Sit
 def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> str:
     if furthest.rejected_by("python-not-published"):
         tags = {tag.split("-")[1] for row in furthest.build.wheels for tag in row.tags}
-        abis = sorted((abi for abi in tags if abi.startswith("cp")), key=lambda abi: (len(abi), abi))
-        abi = next((abi for abi in reversed(abis) if not abi.endswith("t")), abis[-1] if abis else "cp312")
-        return f"create an environment with another Python: uv venv --python 3.{abi.removeprefix('cp3')}"
+        minors = [int(match[1]) for abi in tags if (match := _PLAIN_ABI.fullmatch(abi))]
+        return f"create an environment with another Python: uv venv --python 3.{max(minors, default=12)}"
     if furthest.rejected_by(*REQUEST_RULES):
         fits = next(item for item in evaluated if item.rejected_by(*REQUEST_RULES))
         return f"loosen the version that you asked for; torch=={fits.build.torch} would fit"

@@ -74,7 +74,7 @@ def _refusal(
     request = situation.request
     best = max(accepted, key=lambda item: item.rank)
     if not situation.names_build and not request.allow_cpu:
-        error = unreadable_gpu(best) or (None if best.uses_gpu else pins_exclude_gpu(evaluated))
+        error = unreadable_gpu(best, evaluated) or (None if best.uses_gpu else pins_exclude_gpu(evaluated))
         if error is not None:
             return error
     return required_gpu(evaluated, situation) if request.require_gpu and not best.uses_gpu else None
@@ -156,7 +156,8 @@ def pages_to_read(
         # The tables know which backends this machine runs on the stable channel only.
         stable = structs.replace(situation, request=structs.replace(request, channel="stable"))
         evaluated += evaluate(stable)
-    routed = [name for name in family if (row := catalog.family(name)) is not None and row.routed]
+    rows = [row for name in family if (row := catalog.family(name)) is not None]
+    routed = [row.package for row in rows if row.routed or row.index_first]
     keys: list[PageKey] = []
     for name in _backends_to_read(evaluated, best, situation, discovered):
         info = catalog.backend(name)

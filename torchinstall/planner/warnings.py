@@ -40,6 +40,7 @@ def plan_warnings(chosen: EvaluatedBuild, reasons: dict[Gpu, str], today: date |
     yield from _assumed_packages(chosen)
     yield from _driver_notes(chosen)
     yield from _works_in_part(chosen)
+    yield from _not_on_index(chosen)
     if not chosen.uses_gpu:
         yield from vendor_indexes(situation)
     for finding in situation.unreadable:
@@ -151,6 +152,22 @@ def _assumed_packages(chosen: EvaluatedBuild) -> Iterator[Message]:
             f"not confirmed: {', '.join(unseen)} {are} expected on the index but {have} not been seen "
             "there yet",
         )
+
+
+def _not_on_index(chosen: EvaluatedBuild) -> Iterator[Message]:
+    """Packages with code for one backend, of which the index has no file for the chosen one."""
+    situation, backend = chosen.situation, chosen.build.backend
+    for pick in chosen.picks:
+        family = situation.catalog.family(pick.package)
+        if family is None or not (family.index_first and family.pairing == "table" and pick.asked):
+            continue
+        served = backend.kind.kind == "cuda" and at_least(backend.toolkit or (), (13,))
+        if pick.wheels is None and situation.target.platform == "linux_x86_64" and not served:
+            yield Message(
+                "companion-not-for-backend",
+                f"no {pick.package} is known on the index for {backend.name}; PyPI's is built for CUDA, so "
+                "its own kernels may not load",
+            )
 
 
 def _driver_notes(chosen: EvaluatedBuild) -> Iterator[Message]:

@@ -56,7 +56,7 @@ class Prepared(Inputs, frozen=True, kw_only=True):
         found = []
         for name in sorted(set(names) - planned - direct):
             family = self.catalog.family(name)
-            if family is not None and family.routed and not family.runtime_of:
+            if family is not None and (family.routed or family.index_first) and not family.runtime_of:
                 found.append(name)
         return tuple(found)
 

@@ -8,22 +8,22 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Capability, Gpu, Machine, Vendor
+from torchinstall.core.machine import Gpu, Machine
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
 from torchinstall.core.versions import dotted
 from torchinstall.planning.context import Context
+from torchinstall.planning.gpu_names import declared_gpus
 from torchinstall.planning.options import PlanOptions
 from torchinstall.planning.requirements import ParsedRequirements, Reader
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.catalog.model import GpuFact
 
-__all__ = ["ImageHint", "declared_gpus", "image_hint", "index_base_of", "request_of", "visible_gpus"]
+__all__ = ["ImageHint", "image_hint", "index_base_of", "plain_backend", "request_of", "visible_gpus"]
 
 DEFAULT_REQUIREMENTS = ("torch", "torchvision")
 
@@ -143,10 +143,21 @@ def _hint(options: PlanOptions, context: Context, machine: Machine) -> ImageHint
     return image_hint(context.env)
 
 
+_SPELLED = re.compile(r"(?:cu|cuda)[-_ ]?(\d+)\.?(\d)(?:\.\d+)?")
+
+
+def plain_backend(name: str) -> str:
+    """`cuda12.4`, `cu12.4`, `cuda-12.4.1` as `cu124`; `rocm-6.4` as `rocm6.4`."""
+    if match := _SPELLED.fullmatch(name):
+        return f"cu{match[1]}{match[2]}"
+    return re.sub(r"^(?:rocm|hip)[-_ ]?(?=\d)", "rocm", name)
+
+
 def _backend(options: PlanOptions, catalog: Catalog) -> str:
     name = (options.backend or "auto").strip().lower()
-    if name == "auto" or catalog.backend(name) is not None:
-        return name
+    for spelling in (name, plain_backend(name)):
+        if spelling == "auto" or catalog.backend(spelling) is not None:
+            return spelling
     known = ("auto", *catalog.known_backends())
     close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
     raise UsageError(
@@ -213,72 +224,6 @@ def image_hint(env: Mapping[str, str]) -> ImageHint | None:
     if match := _CUDA.match(env.get("CUDA_VERSION", "")):
         return ImageHint(match[1], "CUDA_VERSION")
     return None
-
-
-_SM = re.compile(r"(?:sm|compute)_?(\d{1,2})(\d)[af]?", re.IGNORECASE)
-_DOTTED = re.compile(r"(\d{1,2})\.(\d)")
-_GFX = re.compile(r"gfx[0-9a-f]{3,}", re.IGNORECASE)
-_NAMED: tuple[Vendor, ...] = ("nvidia", "amd", "intel")
-
-
-def declared_gpus(names: tuple[str, ...], source: str, catalog: Catalog) -> tuple[Gpu, ...]:
-    """The GPUs that were named, numbered by vendor.
-
-    Raises:
-        UsageError: no product and no code has that name.
-    """
-    counts: dict[str, int] = {}
-    found = []
-    for name in names:
-        gpu = _parse(name, catalog)
-        index = counts.get(gpu.vendor, 0)
-        counts[gpu.vendor] = index + 1
-        found.append(structs.replace(gpu, index=index, source=source))
-    return tuple(found)
-
-
-def _parse(name: str, catalog: Catalog) -> Gpu:
-    text = name.strip()
-    if match := _SM.fullmatch(text) or _DOTTED.fullmatch(text):
-        return Gpu(vendor="nvidia", compute_capability=(int(match[1]), int(match[2])))
-    if _GFX.fullmatch(text):
-        return Gpu(vendor="amd", gfx_target=text.lower())
-    for vendor in _NAMED:
-        fact = catalog.gpu_fact(vendor, None, text)
-        if fact is not None:
-            return _product(vendor, fact)
-    raise _unknown(text, catalog)
-
-
-def _product(vendor: Vendor, fact: GpuFact) -> Gpu:
-    capability: Capability | None = None
-    if vendor == "nvidia" and fact.code and (match := _DOTTED.fullmatch(fact.code)):
-        capability = int(match[1]), int(match[2])
-    return Gpu(
-        vendor=vendor,
-        name=fact.name,
-        pci_id=fact.pci_id,
-        compute_capability=capability,
-        gfx_target=fact.code if vendor == "amd" else None,
-        integrated=fact.integrated,
-    )
-
-
-def _unknown(text: str, catalog: Catalog) -> UsageError:
-    names = {
-        row.name.lower(): row.name for vendor in _NAMED for row in catalog.tables.gpus(vendor) if row.name
-    }
-    words = set(re.findall(r"[a-z0-9]+", text.lower())) - {"nvidia", "amd", "intel", "geforce", "radeon"}
-    close = [name for key, name in names.items() if words and words <= set(re.findall(r"[a-z0-9]+", key))]
-    close = close or [names[key] for key in difflib.get_close_matches(text.lower(), names, n=4, cutoff=0.6)]
-    return UsageError(
-        "unknown-gpu",
-        f"no GPU is called {text!r}",
-        wanted="sm_90, gfx1100, or a product's name",
-        found=text,
-        hints=tuple(f"--target-gpu {name!r}" for name in sorted(close, key=len)[:4])
-        or ("--target-gpu sm_90 (its compute capability without the dot)",),
-    )
 
 
 _VARIABLES = {

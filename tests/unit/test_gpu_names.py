@@ -1,0 +1,164 @@
+"""Names of GPUs and backends as people and tools write them, and names that nothing has."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.planning import amd, decide, linux, nvidia, rejection, shipped
+from torchinstall.core.errors import UsageError
+from torchinstall.core.machine import Finding, capability
+from torchinstall.planning.gpu_names import declared_gpus
+from torchinstall.planning.request import plain_backend
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("sm_90", "9.0"),
+        ("sm_90a", "9.0"),
+        ("SM90", "9.0"),
+        ("compute_120", "12.0"),
+        ("9.0", "9.0"),
+        ("9.0+PTX", "9.0"),
+        ("12.0a", "12.0"),
+        ("90-real", "9.0"),
+        ("86-virtual", "8.6"),
+        ("Tesla V100", "7.0"),
+        ("NVIDIA Tesla V100-SXM2-32GB", "7.0"),
+        ("NVIDIA H100 80GB HBM3", "9.0"),
+        ("RTX 4090", "8.9"),
+        ("B200", "10.0"),
+        ("10de:2684", "8.9"),
+    ],
+)
+def test_nvidia(text: str, code: str) -> None:
+    (gpu,) = declared_gpus((text,), "flag --target-gpu", shipped())
+    assert (gpu.vendor, gpu.compute_capability) == ("nvidia", capability(code))
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("gfx1100", "gfx1100"),
+        ("GFX90A", "gfx90a"),
+        ("gfx942:sramecc+:xnack-", "gfx942"),
+        ("gfx90a:xnack-", "gfx90a"),
+        ("gfx9-generic", "gfx900"),
+        ("gfx9-4-generic", "gfx942"),
+        ("gfx10-3-generic", "gfx1030"),
+        ("gfx11-generic", "gfx1100"),
+        ("gfx12-generic", "gfx1200"),
+        ("AMD Instinct MI300X", "gfx942"),
+        ("Radeon VII", "gfx906"),
+    ],
+)
+def test_amd(text: str, code: str) -> None:
+    (gpu,) = declared_gpus((text,), "flag --target-gpu", shipped())
+    assert (gpu.vendor, gpu.gfx_target) == ("amd", code)
+
+
+@pytest.mark.parametrize(
+    "text", ["Intel Arc A770", "Arc B580", "Arc Pro B60", "Intel(R) Arc(TM) A770 Graphics"]
+)
+def test_intel(text: str) -> None:
+    (gpu,) = declared_gpus((text,), "flag --target-gpu", shipped())
+    assert gpu.vendor == "intel"
+    assert gpu.pci_id is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("gfx110", "gfx1100"),
+        ("gfx9999", "gfx942"),
+        ("gfx11-1-generic", "gfx1100"),
+        ("sm_900", "sm_90"),
+        ("sm_12", "sm_120"),
+        ("9.9", "sm_90"),
+        ("RTX 4091", "RTX 4090"),
+        ("Jetson Orin", "Jetson AGX Orin"),
+    ],
+)
+def test_what_nothing_has_is_refused_with_what_is_near(text: str, near: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        declared_gpus((text,), "flag --target-gpu", shipped())
+    assert caught.value.slug == "unknown-gpu"
+    assert any(near in hint for hint in caught.value.hints), caught.value.hints
+
+
+@pytest.mark.parametrize("vendor", ["nvidia", "amd", "intel"])
+def test_every_name_of_the_tables_is_known(vendor: str) -> None:
+    for row in shipped().tables.gpus(vendor)[::7]:
+        if row.name:
+            declared_gpus((row.name,), "flag --target-gpu", shipped())
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cuda12.4", "cu124"),
+        ("cu12.4", "cu124"),
+        ("cuda-12.4.1", "cu124"),
+        ("cuda124", "cu124"),
+        ("rocm-6.4", "rocm6.4"),
+        ("rocm7.14", "rocm7.14"),
+        ("cpu", "cpu"),
+    ],
+)
+def test_backends(text: str, name: str) -> None:
+    assert plain_backend(text) == name
+    assert shipped().backend(name) is not None
+
+
+def test_a_python_of_old_is_no_hint() -> None:
+    plan = decide(linux(nvidia("NVIDIA GeForce RTX 3090", "8.6"), driver="580.95.05"), backend="cu113")
+    assert plan.error is not None
+    assert plan.error.hints == ("create an environment with another Python: uv venv --python 3.10",)
+
+
+@pytest.mark.parametrize(("vendor", "wanted"), [("amd", "--backend rocm"), ("nvidia", "--backend cu126")])
+def test_hints_for_hardware_that_cannot_be_read_name_its_own_backends(vendor: str, wanted: str) -> None:
+    finding = Finding(probe=vendor, status="denied", detail="may not be opened", slug="kfd-permission")
+    plan = decide(linux(findings=(finding,)))
+    assert plan.error is not None
+    assert any(wanted in hint for hint in plan.error.hints)
+
+
+@pytest.mark.parametrize(
+    ("backend", "version"),
+    [("cu126", "0.18.0+cu126"), ("cpu", "0.18.0+cpu"), ("xpu", "0.18.0+xpu"), ("cu130", "0.18.0")],
+)
+def test_torchao_comes_from_the_index_where_that_has_it(backend: str, version: str) -> None:
+    plan = decide(linux(), "torch", "torchao", backend=backend)
+    package = next(item for item in plan.packages if item.name == "torchao")
+    assert package.version == version
+    assert (package.index_url is not None) is ("+" in version)
+
+
+def test_torchao_with_driver_550_loads_there() -> None:
+    plan = decide(linux(nvidia("NVIDIA H100", "9.0"), driver="550.54.14"), "torch", "torchao")
+    assert {item.name: item.version for item in plan.packages} == {
+        "torch": "2.14.1+cu126",
+        "torchao": "0.18.0+cu126",
+    }
+    assert rejection(plan, "cu130").rule == "driver-too-old"
+
+
+def test_a_backend_without_a_torchao_of_its_own_is_said() -> None:
+    plan = decide(linux(amd("gfx1100")), "torch", "torchao")
+    assert any(w.slug == "companion-not-for-backend" for w in plan.warnings)
+
+
+FROM_THE_INDEX = (
+    "fbgemm-gpu fbgemm-gpu-genai pytorch-triton pytorch-triton-rocm pytorch-triton-xpu torch torch-tensorrt torchao "
+    "torcharrow torchaudio torchcodec torchcsprng torchdistx torchrec torchserve torchtext torchtune torchvision "
+    "triton triton-rocm triton-xpu xformers"
+).split()
+"""Packages that `uv --torch-backend` takes from the PyTorch index."""
+
+
+@pytest.mark.parametrize("package", FROM_THE_INDEX)
+def test_what_uv_takes_from_the_pytorch_index_is_looked_up_there(package: str) -> None:
+    family = shipped().family(package)
+    assert family is not None
+    assert family.routed or family.index_first

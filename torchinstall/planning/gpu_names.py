@@ -1,0 +1,146 @@
+"""GPUs by name: every spelling that torch, uv, NVIDIA and AMD print; what nobody knows is refused."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from torchinstall.core.errors import UsageError
+from torchinstall.core.machine import Gpu, Vendor, capability
+
+if TYPE_CHECKING:
+    from torchinstall.catalog.catalog import Catalog
+    from torchinstall.catalog.model import GpuFact
+
+__all__ = ["declared_gpus"]
+
+_SM = re.compile(
+    r"(?:(?:sm|compute|cc|lto)[-_ ]?)?(\d{1,2})[._]?(\d)[af]?(?:\+ptx|[-_](?:real|virtual))?", re.IGNORECASE
+)
+"""`sm_90`, `sm_90a`, `compute_90`, `9.0`, `9.0+PTX`, `90-real`."""
+
+_GFX = re.compile(r"(gfx[0-9a-f]+)(?::[a-z]+[+-])*", re.IGNORECASE)
+"""`gfx942`, and with its features `gfx942:sramecc+:xnack-`."""
+
+_GENERIC = re.compile(r"gfx(\d+(?:-\d)?)-generic", re.IGNORECASE)
+"""LLVM's names for code that a whole family runs: `gfx11-generic`, `gfx10-3-generic`."""
+
+_PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}", re.IGNORECASE)
+_NAMED: tuple[Vendor, ...] = ("nvidia", "amd", "intel")
+
+
+def declared_gpus(names: tuple[str, ...], source: str, catalog: Catalog) -> tuple[Gpu, ...]:
+    """The GPUs that were named, numbered by vendor.
+
+    Raises:
+        UsageError: no product and no code has that name.
+    """
+    counts: dict[str, int] = {}
+    found = []
+    for name in names:
+        gpu = _parse(name.strip(), catalog)
+        index = counts.get(gpu.vendor, 0)
+        counts[gpu.vendor] = index + 1
+        found.append(structs.replace(gpu, index=index, source=source))
+    return tuple(found)
+
+
+def _parse(text: str, catalog: Catalog) -> Gpu:
+    if match := _SM.fullmatch(text):
+        code = f"{match[1]}.{match[2]}"
+        if code in _capabilities(catalog):
+            return Gpu(vendor="nvidia", compute_capability=capability(code))
+        raise _unknown_code(text, [f"sm_{known.replace('.', '')}" for known in _capabilities(catalog)])
+    if match := _GENERIC.fullmatch(text):
+        start = "gfx" + match[1].replace("-", "")
+        family = [code for code in _gfx_targets(catalog) if code.startswith(start)]
+        width = len(match[1].partition("-")[0]) + 5
+        if own := [code for code in family if len(code) == width]:
+            return Gpu(vendor="amd", gfx_target=min(own))
+    if match := _GFX.fullmatch(text):
+        if match[1].lower() in _gfx_targets(catalog):
+            return Gpu(vendor="amd", gfx_target=match[1].lower())
+        raise _unknown_code(text, _gfx_targets(catalog))
+    pci_id = text.lower() if _PCI.fullmatch(text) else None
+    for vendor in _NAMED:
+        fact = catalog.gpu_fact(vendor, pci_id, text) or _by_words(vendor, text, catalog)
+        if fact is not None:
+            return _product(vendor, fact)
+    raise _unknown(text, catalog)
+
+
+def _capabilities(catalog: Catalog) -> tuple[str, ...]:
+    return tuple(row.capability for row in catalog.tables.gpu_service)
+
+
+def _gfx_targets(catalog: Catalog) -> tuple[str, ...]:
+    """Every gfx target of a product or of a build."""
+    rows = catalog.tables
+    products = {row.code for row in rows.gpus("amd") if row.code}
+    builds = {code for row in rows.code for code in row.native if code.startswith("gfx")}
+    return tuple(sorted(products | builds, key=lambda code: (len(code), code)))
+
+
+_SAID_BY_ALL = {"nvidia", "amd", "intel", "geforce", "radeon", "graphics", "r", "tm", "gpu"}
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+def _by_words(vendor: Vendor, text: str, catalog: Catalog) -> GpuFact | None:
+    """The product that a shorter name means (`Tesla V100`), where all with its words run one code."""
+    words = _words(text) - _SAID_BY_ALL
+    others = set(_NAMED) - {vendor}
+    if not any(any(char.isdigit() for char in word) for word in words) or _words(text) & others:
+        return None
+    rows = [row for row in catalog.tables.gpus(vendor) if row.name and words <= _words(row.name)]
+    same = rows and len({(row.code, row.supported, row.integrated, row.os) for row in rows}) == 1
+    return structs.replace(min(rows, key=lambda row: len(row.name or "")), name=text) if same else None
+
+
+def _product(vendor: Vendor, fact: GpuFact) -> Gpu:
+    known = vendor == "nvidia" and fact.code is not None and fact.code[:1].isdigit()
+    return Gpu(
+        vendor=vendor,
+        name=fact.name,
+        pci_id=fact.pci_id,
+        compute_capability=capability(fact.code or "") if known else None,
+        gfx_target=fact.code if vendor == "amd" else None,
+        integrated=fact.integrated,
+    )
+
+
+def _unknown_code(text: str, known: list[str] | tuple[str, ...]) -> UsageError:
+    """An architecture that no product has: the nearest that exist are named."""
+    plain = text.lower().partition(":")[0]
+    close = [code for code in known if code.startswith(plain) or plain.startswith(code)]
+    close += difflib.get_close_matches(plain, known, n=4, cutoff=0.6)
+    near = list(dict.fromkeys(close))[:4] or list(known[-2:])
+    return UsageError(
+        "unknown-gpu",
+        f"no GPU has the architecture {text!r}",
+        wanted="an architecture such as sm_90 or gfx1100, or a product's name",
+        found=text,
+        hints=tuple(f"--target-gpu {code}" for code in near),
+    )
+
+
+def _unknown(text: str, catalog: Catalog) -> UsageError:
+    names = {
+        row.name.lower(): row.name for vendor in _NAMED for row in catalog.tables.gpus(vendor) if row.name
+    }
+    words = _words(text) - _SAID_BY_ALL
+    close = [name for key, name in names.items() if words and words <= _words(key)]
+    close = close or [names[key] for key in difflib.get_close_matches(text.lower(), names, n=4, cutoff=0.6)]
+    return UsageError(
+        "unknown-gpu",
+        f"no GPU is called {text!r}",
+        wanted="sm_90, gfx1100, or a product's name",
+        found=text,
+        hints=tuple(f"--target-gpu {name!r}" for name in sorted(close, key=len)[:4])
+        or ("--target-gpu sm_90 (its compute capability without the dot)",),
+    )
