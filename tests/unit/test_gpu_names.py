@@ -149,15 +149,15 @@ def test_a_backend_without_a_torchao_of_its_own_is_said() -> None:
     assert any(w.slug == "companion-not-for-backend" for w in plan.warnings)
 
 
-FROM_THE_INDEX = (
-    "fbgemm-gpu fbgemm-gpu-genai pytorch-triton pytorch-triton-rocm pytorch-triton-xpu torch torch-tensorrt torchao "
-    "torcharrow torchaudio torchcodec torchcsprng torchdistx torchrec torchserve torchtext torchtune torchvision "
-    "triton triton-rocm triton-xpu xformers"
-).split()
+FROM_THE_INDEX = """
+fbgemm-gpu fbgemm-gpu-genai pytorch-triton pytorch-triton-rocm pytorch-triton-xpu torch torch-tensorrt torchao
+torcharrow torchaudio torchcodec torchcsprng torchdistx torchrec torchserve torchtext torchtune torchvision
+triton triton-rocm triton-xpu xformers
+"""
 """Packages that `uv --torch-backend` takes from the PyTorch index."""
 
 
-@pytest.mark.parametrize("package", FROM_THE_INDEX)
+@pytest.mark.parametrize("package", FROM_THE_INDEX.split())
 def test_what_uv_takes_from_the_pytorch_index_is_looked_up_there(package: str) -> None:
     family = shipped().family(package)
     assert family is not None

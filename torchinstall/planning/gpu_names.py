@@ -53,6 +53,7 @@ def _parse(text: str, catalog: Catalog) -> Gpu:
         code = f"{match[1]}.{match[2]}"
         if code in _capabilities(catalog):
             return Gpu(vendor="nvidia", compute_capability=capability(code))
+        text = f"sm_{match[1]}{match[2]}"
         raise _unknown_code(text, [f"sm_{known.replace('.', '')}" for known in _capabilities(catalog)])
     if match := _GENERIC.fullmatch(text):
         start = "gfx" + match[1].replace("-", "")
@@ -60,9 +61,10 @@ def _parse(text: str, catalog: Catalog) -> Gpu:
         width = len(match[1].partition("-")[0]) + 5
         if own := [code for code in family if len(code) == width]:
             return Gpu(vendor="amd", gfx_target=min(own))
-    if match := _GFX.fullmatch(text):
-        if match[1].lower() in _gfx_targets(catalog):
-            return Gpu(vendor="amd", gfx_target=match[1].lower())
+    match = _GFX.fullmatch(text)
+    if match is not None and match[1].lower() in _gfx_targets(catalog):
+        return Gpu(vendor="amd", gfx_target=match[1].lower())
+    if text.lower().startswith("gfx"):
         raise _unknown_code(text, _gfx_targets(catalog))
     pci_id = text.lower() if _PCI.fullmatch(text) else None
     for vendor in _NAMED:
@@ -85,6 +87,11 @@ def _gfx_targets(catalog: Catalog) -> tuple[str, ...]:
 
 
 _SAID_BY_ALL = {"nvidia", "amd", "intel", "geforce", "radeon", "graphics", "r", "tm", "gpu"}
+
+
+def _spoken(name: str) -> str:
+    """A name without the words that every product of a vendor has."""
+    return " ".join(word for word in re.findall(r"[a-z0-9]+", name.lower()) if word not in _SAID_BY_ALL)
 
 
 def _words(text: str) -> set[str]:
@@ -116,7 +123,7 @@ def _product(vendor: Vendor, fact: GpuFact) -> Gpu:
 
 def _unknown_code(text: str, known: list[str] | tuple[str, ...]) -> UsageError:
     """An architecture that no product has: the nearest that exist are named."""
-    plain = text.lower().partition(":")[0]
+    plain = text.lower().partition(":")[0].partition("-")[0]
     close = [code for code in known if code.startswith(plain) or plain.startswith(code)]
     close += difflib.get_close_matches(plain, known, n=4, cutoff=0.6)
     near = list(dict.fromkeys(close))[:4] or list(known[-2:])
@@ -131,11 +138,11 @@ def _unknown_code(text: str, known: list[str] | tuple[str, ...]) -> UsageError:
 
 def _unknown(text: str, catalog: Catalog) -> UsageError:
     names = {
-        row.name.lower(): row.name for vendor in _NAMED for row in catalog.tables.gpus(vendor) if row.name
+        _spoken(row.name): row.name for vendor in _NAMED for row in catalog.tables.gpus(vendor) if row.name
     }
     words = _words(text) - _SAID_BY_ALL
     close = [name for key, name in names.items() if words and words <= _words(key)]
-    close = close or [names[key] for key in difflib.get_close_matches(text.lower(), names, n=4, cutoff=0.6)]
+    close = close or [names[key] for key in difflib.get_close_matches(_spoken(text), names, n=4, cutoff=0.6)]
     return UsageError(
         "unknown-gpu",
         f"no GPU is called {text!r}",
