@@ -28,6 +28,7 @@ from torchinstall.catalog.model import (
     GpuService,
     Wheels,
 )
+from torchinstall.catalog.stack import CompanionBuild, Place
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
 from torchinstall.core.versions import Dotted, at_least, dotted
 
@@ -54,6 +55,7 @@ class Catalog:
         folders_only: nothing of the tables counts, because no index can be used, or only a vendor's.
         vendor: the rows of the vendor's index that builds come from.
         live_code: GPU code that an index itself says its wheels have; it counts before the tables.
+        built: builds of companions as their places list them today; they replace those of the tables.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Catalog:
         folders_only: bool = False,
         vendor: tuple[Advice, ...] = (),
         live_code: tuple[Code, ...] = (),
+        built: Mapping[str, tuple[CompanionBuild, ...]] | None = None,
     ) -> None:
         self.tables = tables
         self.index_down = index_down
@@ -76,6 +79,7 @@ class Catalog:
         # Derived views, also those of the planner, for the life of a catalog (a catalog never changes).
         self.scratch: dict[tuple[object, ...], Any] = {}
         self.live = dict(live or {})
+        self.built = dict(built or {})
         self.local = local
         self._live_hashes = dict(live_hashes or {})
         self._backends: dict[str, BackendInfo | None] = {}
@@ -86,6 +90,10 @@ class Catalog:
         """The same catalog with more live pages."""
         hashes = {**self._live_hashes, **(live_hashes or {})}
         return self._replaced(live={**self.live, **live}, live_hashes=hashes)
+
+    def with_built(self, built: Mapping[str, tuple[CompanionBuild, ...]]) -> Catalog:
+        """The same catalog with companions as their places list them."""
+        return self._replaced(built={**self.built, **built})
 
     def without_index(self) -> Catalog:
         """The same catalog when the PyTorch index cannot be used."""
@@ -116,6 +124,7 @@ class Catalog:
             "folders_only": self.folders_only,
             "vendor": self.vendor,
             "live_code": self._live_code,
+            "built": self.built,
         }
         return Catalog(self.tables, **{**mine, **changes})
 
@@ -277,6 +286,21 @@ class Catalog:
     def family(self, package: str) -> Family | None:
         """How a package moves with torch; None: it does not."""
         return self._families.get(package)
+
+    @cached_property
+    def _built(self) -> Mapping[str, tuple[CompanionBuild, ...]]:
+        grouped: dict[str, list[CompanionBuild]] = defaultdict(list)
+        for row in self.tables.companion_builds:
+            grouped[row.package].append(row)
+        return {**{name: tuple(rows) for name, rows in grouped.items()}, **self.built}
+
+    def companion_builds(self, package: str) -> tuple[CompanionBuild, ...]:
+        """Every line of builds of a package that is built against torch; empty: it is none."""
+        return self._built.get(package, ())
+
+    def place(self, name: str) -> Place | None:
+        """Where the builds of a companion are."""
+        return next((row for row in self.tables.places if row.id == name), None)
 
     @property
     def families(self) -> tuple[Family, ...]:

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from torchinstall.catalog.row import Confidence, Row, Text
+from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.core.machine import Vendor
 from torchinstall.core.request import Channel
 from torchinstall.core.versions import RANGE, Dotted
@@ -39,24 +41,17 @@ __all__ = [
     "Wheels",
 ]
 
-Confidence = Literal["high", "medium", "low"]
-
 Origin = Literal["index", "default", "find-links", "vendor"]
 """Where a wheel comes from: the PyTorch index, the default index (PyPI), a folder, a vendor's own index."""
 
 Strategy = Literal["sm", "gfx", "device", "none"]
 """How a build's code is matched to a GPU: SM/PTX targets, gfx targets, a device list, not at all."""
 
-Text = Annotated[str, Meta(min_length=1)]
 Version = Annotated[str, Meta(pattern=r"^\d+(\.\d+)*$", description="a dotted version")]
 Capability = Annotated[str, Meta(pattern=r"^\d+\.\d+$", description="two numbers, such as 8.9")]
 Range = Annotated[str, Meta(pattern=rf"^{RANGE}$", description="a range such as >=2.12,<2.14; empty: any")]
 PciId = Annotated[str, Meta(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Row(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A row of a table; one that lacks a column without a default, or has an unknown one, is refused."""
 
 
 class BackendKind(Row, frozen=True):
@@ -417,5 +412,8 @@ TABLES: dict[str, type[Row]] = {
     "gpus_nvidia.json": GpuFact,
     "gpus_amd.json": GpuFact,
     "gpus_intel.json": GpuFact,
+    "companion_builds.json": CompanionBuild,
+    "places.json": Place,
+    "grammars.json": Grammar,
 }
 """The tables of the catalog by file name, and what a row of each one is."""

@@ -26,6 +26,7 @@ from msgspec import Meta, Struct
 
 from torchinstall.catalog import model
 from torchinstall.catalog.model import TABLES, Family, GpuFact, Row
+from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.core.errors import CatalogError
 
 __all__ = ["DATA", "PageKey", "Table", "Tables", "platform_of", "render"]
@@ -135,10 +136,28 @@ class Tables:
 
     @cached_property
     def families(self) -> tuple[Family, ...]:
-        """Packages that move with torch; those of configuration files last, in place of shipped ones."""
+        """Packages that move with torch; those of configuration files last, in place of shipped ones.
+
+        One whose builds are in `companion_builds.json` needs no row of its own.
+        """
         names = {row.package for row in self.added}
         shipped: tuple[Family, ...] = self.rows("families.json")
-        return (*(row for row in shipped if row.package not in names), *self.added)
+        known = {row.package for row in shipped} | names
+        built = {row.package: row for row in self.companion_builds if row.kind != "pure"}
+        others = tuple(
+            Family(
+                package=name,
+                routed=False,
+                pairing="free",
+                runtime_of=(),
+                own_cuda=True,
+                confidence=row.confidence,
+                source=row.source,
+            )
+            for name, row in built.items()
+            if name not in known
+        )
+        return (*(row for row in shipped if row.package not in names), *others, *self.added)
 
     kinds = _rows_of(model.BackendKind)
     backends = _rows_of(model.Backend)
@@ -152,6 +171,9 @@ class Tables:
     limits = _rows_of(model.Limit)
     advice = _rows_of(model.Advice)
     hashes = _rows_of(model.WheelHash)
+    companion_builds = _rows_of(CompanionBuild)
+    places = _rows_of(Place)
+    grammars = _rows_of(Grammar)
 
     def gpus(self, vendor: str) -> tuple[GpuFact, ...]:
         """The product table of one vendor; empty for a vendor without one."""

@@ -82,6 +82,17 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         ),
         _switch("upgrade", "Replace a build that works with a newer one.", short="-U"),
         Flag(
+            "allow_build",
+            "Allow this package to be built from source (repeatable).",
+            "texts",
+            "PKG",
+        ),
+        Flag(
+            "companion_source",
+            "Whose builds of packages that are built against torch to take.",
+            choices=("makers", "trusted", "community"),
+        ),
+        Flag(
             "layout",
             "How the project chooses a build (default: the layout it has, else this-machine).",
             choices=("this-machine", "markers", "extras", "groups"),

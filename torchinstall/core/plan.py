@@ -17,6 +17,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Candidate",
     "CatalogUse",
+    "CompanionUse",
     "GpuVerdict",
     "KnownLimit",
     "Package",
@@ -41,9 +42,9 @@ class Package(Struct, frozen=True, kw_only=True):
         version: with its local segment; None where uv will choose.
         extras: that bring the code for a GPU, on an index of a vendor.
         variant: label of the wheel variant.
-        url: of that very file, where nothing else would make uv take it.
         wheel: file name, where known.
         index_url: where it comes from; None: the user's default index.
+        url: of that very file, where nothing else would make uv take it.
         routed: it must come from `index_url` (or from `--find-links`) and from nowhere else.
     """
 
@@ -56,6 +57,7 @@ class Package(Struct, frozen=True, kw_only=True):
     sha256: str | None = None
     index_url: str | None = None
     routed: bool = True
+    url: str | None = None
 
 
 class GpuVerdict(Struct, frozen=True, kw_only=True):
@@ -103,6 +105,23 @@ class KnownLimit(Struct, frozen=True, kw_only=True):
     source: str
 
 
+class CompanionUse(Struct, frozen=True, kw_only=True):
+    """A package that is built against torch, and its part in the choice.
+
+    Attributes:
+        version: that is planned, or bounds where uv chooses within them; None: uv chooses, or there is none.
+        kind: how it says what it is built for: see `companion_builds.json`.
+        allows: releases of torch that it has ready files for here, newest first.
+        held_back: the newest torch that would be possible without it; None: it keeps none out.
+    """
+
+    name: str
+    version: str | None
+    kind: str
+    allows: tuple[str, ...] = ()
+    held_back: str | None = None
+
+
 class PlanTarget(Struct, frozen=True, kw_only=True):
     """The target as the plan's JSON shows it."""
 
@@ -146,6 +165,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     settings: tuple[Setting, ...]
     catalog: CatalogUse
     find_links: tuple[str, ...] = ()
+    companions: tuple[CompanionUse, ...] = ()
     command: tuple[str, ...] = ()
     env: tuple[tuple[str, str | None], ...] = ()
     project: str | None = None

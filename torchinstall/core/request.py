@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_INDEX_BASE",
     "Channel",
+    "CompanionSource",
     "Request",
     "Requirement",
     "Setting",
@@ -29,6 +30,8 @@ __all__ = [
 DEFAULT_INDEX_BASE = "https://download.pytorch.org/whl"
 
 Channel = Literal["stable", "test", "nightly"]
+
+CompanionSource = Literal["makers", "trusted", "community"]
 
 
 class Setting(Struct, frozen=True, kw_only=True):
@@ -124,6 +127,9 @@ class Request(Struct, frozen=True, kw_only=True):
         index_base: base URL of the PyTorch index, or a template with `{backend}`.
         find_links: folders of wheels that are a source of builds.
         upgrade: replace a build that is right already by a newer one.
+        allow_build: packages that may be built from source.
+        companion_source: whose builds of companions may be taken: only their makers', also Astral's
+            (`trusted`), or those of anybody.
         failed: builds (torch release, backend) that were installed here and did not compute; without a
             release, the whole backend.
         need: what must work besides computing: `compile` (torch.compile).
@@ -145,6 +151,8 @@ class Request(Struct, frozen=True, kw_only=True):
     find_links: tuple[str, ...] = ()
     offline: bool = False
     upgrade: bool = False
+    allow_build: tuple[str, ...] = ()
+    companion_source: CompanionSource = "trusted"
     only: tuple[str, str] | None = None
     failed: tuple[tuple[str | None, str], ...] = ()
     need: str | None = None

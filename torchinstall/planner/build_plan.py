@@ -25,6 +25,7 @@ from torchinstall.planner.limits import known_limit
 from torchinstall.planner.refusals import gpu_reasons
 from torchinstall.planner.rules import EvaluatedBuild
 from torchinstall.planner.situation import Situation
+from torchinstall.planner.together import asked_requirements, companion_uses, companion_warnings
 from torchinstall.planner.warnings import plan_warnings, vendor_indexes
 
 __all__ = ["impossible", "ready"]
@@ -38,7 +39,10 @@ def ready(
     unused = len(situation.gpus) > sum(item.covered for item in chosen.coverage)
     reasons = gpu_reasons(evaluated, situation) if unused else {}
     url = index_url(request.index_base, request.channel, backend)
-    packages = tuple(_package(pick, url, situation) for pick in chosen.picks)
+    packages = tuple(
+        _package(pick, url, situation) for pick in chosen.picks if pick.asked or pick.routed or pick.wheels
+    )
+    uses = companion_uses(chosen, evaluated, situation)
     if "torch" in situation.requirements.direct and not situation.wheels_by_url("torch"):
         packages = (Package(name="torch", version=None, routed=False), *packages[1:])
     from_index = any(package.index_url is not None for package in packages)
@@ -47,16 +51,21 @@ def ready(
         backend=backend,
         channel=request.channel,
         index_url=url if from_index else None,
-        requirements=_requirements(situation),
+        requirements=_requirements(situation, chosen),
         packages=packages,
         target=_plan_target(situation),
         gpus=_gpu_verdicts(chosen, situation, reasons),
         candidates=tuple(_candidate(item, chosen) for item in evaluated),
-        warnings=tuple(dict.fromkeys(plan_warnings(chosen, reasons, today))),
+        warnings=tuple(
+            dict.fromkeys(
+                (*plan_warnings(chosen, reasons, today), *companion_warnings(chosen, uses, evaluated))
+            )
+        ),
         settings=request.settings,
         catalog=_catalog_use(situation.catalog),
         find_links=request.find_links,
         limits=_limits(chosen, evaluated),
+        companions=uses,
     )
 
 
@@ -83,7 +92,7 @@ def impossible(evaluated: tuple[EvaluatedBuild, ...], situation: Situation, erro
         backend=None,
         channel=request.channel,
         index_url=None,
-        requirements=_requirements(situation),
+        requirements=_requirements(situation, None),
         packages=(),
         target=_plan_target(situation),
         gpus=tuple(_verdict(gpu, reason) for gpu, reason in gpu_reasons(evaluated, situation).items()),
@@ -92,12 +101,13 @@ def impossible(evaluated: tuple[EvaluatedBuild, ...], situation: Situation, erro
         settings=request.settings,
         catalog=_catalog_use(situation.catalog),
         find_links=request.find_links,
+        companions=companion_uses(None, evaluated, situation),
         error=error,
     )
 
 
-def _requirements(situation: Situation) -> tuple[str, ...]:
-    asked = situation.request.requirements
+def _requirements(situation: Situation, chosen: EvaluatedBuild | None) -> tuple[str, ...]:
+    asked = asked_requirements(chosen, situation.request.requirements)
     family = set(situation.requirements.family) & {requirement.name for requirement in asked}
     named = "torch" in family or "torch" in situation.requirements.direct
     return (*(() if named else ("torch",)), *map(str, asked))
@@ -106,8 +116,15 @@ def _requirements(situation: Situation) -> tuple[str, ...]:
 def _package(pick: Pick, url: str, situation: Situation) -> Package:
     rows = pick.wheels
     if rows is None:
-        index = url if pick.routed else None
-        return Package(name=pick.package, version=pick.version, index_url=index, routed=pick.routed)
+        index = pick.index or (url if pick.routed and pick.file is None else None)
+        return Package(
+            name=pick.package,
+            version=pick.version,
+            index_url=index,
+            url=pick.file,
+            wheel=pick.file.rpartition("/")[2] if pick.file else None,
+            routed=pick.routed,
+        )
     tags = sorted(python_tags(situation.target.abi) & rows.tags)
     wheel = rows.filename(next((tag for tag in tags if tag.startswith("cp")), tags[0]))
     extras = (extra for row in situation.vendor_rows for extra in row.extras_of(pick.package))

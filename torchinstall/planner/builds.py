@@ -112,6 +112,9 @@ class Pick(Struct, frozen=True):
         asked: somebody asked for it; otherwise torch itself depends on it.
         version: pinned although no file is known (a package from the user's own indexes).
         routed: it comes from where torch comes from.
+        index: it comes from this index or page of links instead.
+        file: it is the file at this URL.
+        kept: it is installed and stays as it is.
     """
 
     package: str
@@ -119,6 +122,9 @@ class Pick(Struct, frozen=True):
     asked: bool = True
     version: str | None = None
     routed: bool = False
+    index: str | None = None
+    file: str | None = None
+    kept: bool = False
 
 
 class Missing(Struct, frozen=True):

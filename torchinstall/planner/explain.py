@@ -46,6 +46,10 @@ RULE_WORDS = {
     "companion-missing": "One of the packages that you asked for is not published for this build, and "
     "packages of different builds do not work together.",
     "pinned-out": "The versions that you asked for exclude it.",
+    "companion-no-code": "A package that you asked for has ready files for this build, but none of them has "
+    "code for the GPU here: it would install, and then fail.",
+    "needs-build": "A package that you asked for has no ready files here. It would be built from source, "
+    "which takes a compiler and time, and happens only where --allow-build names it.",
 }
 
 

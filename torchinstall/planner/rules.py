@@ -20,6 +20,8 @@ from torchinstall.core.machine import VENDOR_NAMES
 from torchinstall.core.target import wheel_fits
 from torchinstall.core.versions import at_least, dotted, version_text
 from torchinstall.planner.builds import Build, Missing, Pick, builds, matching_wheels, pick_packages
+from torchinstall.planner.companion_lines import Blocked
+from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.coverage import (
     Coverage,
     build_limits,
@@ -95,21 +97,30 @@ class EvaluatedBuild:
 
     @cached_property
     def rank(self) -> tuple[object, ...]:
-        """Its place among accepted builds (design, rule 3); larger is better."""
+        """Its place among accepted builds (design, rule 3); larger is better. Ready files before sources."""
         avoided = any(hit.row.avoid for hit in self.limits)
         toolkit = rank_toolkit(self.build.backend, self.situation)
         need = self.situation.request.need  # whoever needs something is not given a guess
         certain = need is None or all(item.assumed is None for item in self.coverage if item.covered)
-        return (*self.gpu_rank, not avoided, self.build.version, certain, *toolkit)
+        stack = self.__dict__.get("stack")
+        ready = not (isinstance(stack, Stack) and any(choice.compiles for choice in stack.choices))
+        return (*self.gpu_rank, not avoided, ready, self.build.version, certain, *toolkit)
 
     @cached_property
     def _packages(self) -> tuple[tuple[Pick, ...], Missing | None]:
         return pick_packages(self.build, self.situation)
 
+    @cached_property
+    def stack(self) -> Stack | Blocked:
+        """It with every companion; only for a build whose torch wheel fits."""
+        if wanted_companions(self.situation):
+            return find_stack(self.build, self.situation)
+        return Stack(self._packages[0])
+
     @property
     def picks(self) -> tuple[Pick, ...]:
         """What is taken of each package, torch first; only for a build whose torch wheel fits."""
-        return self._packages[0]
+        return self.stack.picks if isinstance(self.stack, Stack) else self._packages[0]
 
     @property
     def missing(self) -> Missing | None:
@@ -260,6 +271,20 @@ def pinned_out(item: EvaluatedBuild) -> Objection:
     return (missing.wanted, missing.found) if missing is not None and missing.bounded else None
 
 
+def companion_no_code(item: EvaluatedBuild) -> Objection:
+    """A package that is built against torch has no files for it, or none with code for the GPU."""
+    stack = item.stack
+    if isinstance(stack, Stack) or stack.rule == "needs-build":
+        return None
+    return Rejection(stack.rule, stack.wanted, stack.found)
+
+
+def needs_build(item: EvaluatedBuild) -> Objection:
+    """There are only sources of a package, and nobody allowed to build it."""
+    stack = item.stack
+    return None if isinstance(stack, Stack) else (stack.wanted, stack.found)
+
+
 Rule = Callable[[EvaluatedBuild], Objection]
 
 HARDWARE_RULES: tuple[tuple[str, Rule], ...] = (
@@ -275,6 +300,8 @@ _REQUEST_RULES: tuple[tuple[str, Rule], ...] = (
     ("need-not-met", need_not_met),
     ("companion-missing", companion_missing),
     ("pinned-out", pinned_out),
+    ("companion-no-code", companion_no_code),
+    ("needs-build", needs_build),
 )
 
 REQUEST_RULES = tuple(slug for slug, _ in _REQUEST_RULES)
@@ -300,7 +327,7 @@ def evaluate(situation: Situation) -> tuple[EvaluatedBuild, ...]:
 
     The last answer is stored: what to read of an index and what to choose are asked in turn.
     """
-    inputs = (situation.request, situation.machine, situation.target)
+    inputs = (situation.request, situation.machine, situation.target, situation.keep_installed)
     last, answer = situation.catalog.scratch.get(_LAST, ((), ()))
     if len(last) == len(inputs) and all(map(operator.is_, last, inputs)):
         stored: tuple[EvaluatedBuild, ...] = answer

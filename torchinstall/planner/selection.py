@@ -16,9 +16,11 @@ from torchinstall.core.request import Request
 from torchinstall.core.target import Installed, Target
 from torchinstall.planner.build_plan import impossible, ready
 from torchinstall.planner.builds import Build, runtime_entry, version_key
+from torchinstall.planner.companions import wanted_companions
 from torchinstall.planner.refusals import no_build, pins_exclude_gpu, required_gpu, unreadable_gpu
 from torchinstall.planner.rules import HARDWARE_RULES, EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
+from torchinstall.planner.together import companion_refusal
 
 __all__ = ["acceptable_builds", "pages_to_read", "plan"]
 
@@ -38,7 +40,12 @@ def plan(
     situation = make_situation(request, machine, target, catalog)
     evaluated = evaluate(situation)
     accepted = [item for item in evaluated if item.rejection is None]
-    error = _refusal(evaluated, accepted, situation) if accepted else no_build(evaluated, situation)
+    if not accepted and any(not item.asked for item in wanted_companions(situation)):
+        # What is installed does not go together already: then it decides nothing.
+        situation = structs.replace(situation, keep_installed=False, memo={})
+        evaluated = evaluate(situation)
+        accepted = [item for item in evaluated if item.rejection is None]
+    error = _refusal(evaluated, accepted, situation)
     if error is not None:
         return impossible(evaluated, situation, error)
     best = max(accepted, key=_preference)
@@ -72,7 +79,11 @@ def _refusal(
 ) -> TorchInstallError | None:
     """A reason to stop although a build could be installed (design, rules 4 and 5)."""
     request = situation.request
-    best = max(accepted, key=lambda item: item.rank)
+    best = max(accepted, key=lambda item: item.rank, default=None)
+    if refusal := companion_refusal(evaluated, best, situation):
+        return refusal
+    if best is None:
+        return no_build(evaluated, situation)
     if not situation.names_build and not request.allow_cpu:
         error = unreadable_gpu(best, evaluated) or (None if best.uses_gpu else pins_exclude_gpu(evaluated))
         if error is not None:

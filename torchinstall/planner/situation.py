@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Advice, BackendInfo, Wheels
+from torchinstall.catalog.tables import platform_of
 from torchinstall.core.machine import VENDOR_NAMES, Driver, Finding, Gpu, Machine, Vendor, capability
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, Requirement, canonical_name
@@ -71,6 +72,7 @@ class Situation(Struct, frozen=True, kw_only=True):
         unreadable: findings of vendors whose hardware is there and cannot be read.
         assumptions: warnings about what had to be assumed so far.
         memo: verdicts that several builds share, kept for the life of one plan.
+        keep_installed: companions that are installed should go on working.
     """
 
     request: Request
@@ -85,6 +87,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     unreadable: tuple[Finding, ...]
     assumptions: tuple[Message, ...]
     memo: dict[tuple[object, ...], Any]
+    keep_installed: bool = True
 
     @property
     def kernel(self) -> str | None:
@@ -182,7 +185,7 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
             continue
         name = canonical_name(requirement.name)
         known = catalog.family(name)
-        if known is None or known.own_cuda:
+        if known is None or known.own_cuda or _replaced(name, target, catalog):
             others.append(requirement)
         elif requirement.url is not None:
             direct[name] = requirement
@@ -195,6 +198,12 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
         if catalog.family(name) is not None and constraint.url is None and _holds(constraint, target):
             _bound(bounds, name, constraint)
     return Requirements(tuple(family), bounds, tuple(others), direct)
+
+
+def _replaced(name: str, target: Target, catalog: Catalog) -> bool:
+    """Whether another package is installed in its place on this platform (triton on Windows)."""
+    rows = catalog.companion_builds(name)
+    return any(row.instead and target.platform in map(platform_of, row.platforms) for row in rows)
 
 
 def _holds(requirement: Requirement, target: Target) -> bool:

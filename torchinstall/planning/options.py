@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from msgspec import Struct, structs
 
 from torchinstall.core.messages import redact
-from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, Setting
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, CompanionSource, Setting
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -75,6 +75,8 @@ class PlanOptions(MachineOptions, frozen=True, kw_only=True):
     requirement: tuple[str, ...] = ()
     constraint: tuple[str, ...] = ()
     upgrade: bool = False
+    allow_build: tuple[str, ...] = ()
+    companion_source: CompanionSource = "trusted"
     python: str | None = None
     venv: str | None = None
     system: bool = False

@@ -13,7 +13,7 @@ from msgspec import Struct
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, Machine
 from torchinstall.core.messages import Message, redact
-from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
 from torchinstall.core.versions import dotted
 from torchinstall.planning.context import Context
 from torchinstall.planning.gpu_names import declared_gpus
@@ -85,6 +85,8 @@ def request_of(
         find_links=tuple(dict.fromkeys([*folders, *asked.find_links])),
         offline=options.offline,
         upgrade=options.upgrade,
+        allow_build=tuple(map(canonical_name, options.allow_build)),
+        companion_source=options.companion_source,
         settings=options.listing(),
     )
     for host in options.allow_insecure_host:  # uv must trust the hosts that our own reading trusts

@@ -1,0 +1,1 @@
+"""Packages that are built against torch choose it together."""

@@ -1,0 +1,241 @@
+"""Worked examples: for a machine and a request the set that is planned, or what is in the way and what works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from msgspec import structs
+
+from tests.stack.machines import MACHINES
+from tests.support.planning import decide, shipped
+from torchinstall.core.request import Request, requirement
+from torchinstall.core.target import Installed, foreign_target
+from torchinstall.planner.selection import plan
+
+if TYPE_CHECKING:
+    from torchinstall.core.plan import Plan
+
+
+def planned(machine: str, request: str, python: str = "3.12", **more: Any) -> Plan:
+    return decide(MACHINES[machine], *request.split(), python=python, **more)
+
+
+def versions(plan: Plan) -> dict[str, str | None]:
+    return {package.name: package.version for package in plan.packages}
+
+
+SETS: list[tuple[str, str, str, dict[str, Any], dict[str, str | None]]] = [
+    ("rtx4090", "torch vllm", "3.12", {}, {"torch": "2.14.0+cu130", "vllm": "0.33.0"}),
+    ("rtx5090-r610", "torch vllm", "3.12", {}, {"torch": "2.14.0+cu130", "torchaudio": "2.11.0+cu130"}),
+    ("h100-r550", "torch vllm", "3.12", {}, {"torch": "2.13.0+cu129", "vllm": "0.30.0+cu129"}),
+    ("rtx4090", "torch vllm", "3.10", {}, {"torch": "2.13.0+cu130", "vllm": "0.31.0"}),
+    (
+        "rtx4090",
+        "torch flash-attn",
+        "3.12",
+        {},
+        {"torch": "2.12.1+cu130", "flash-attn": "2.8.3+cu.13.0.torch.2.12"},
+    ),
+    (
+        "rtx4090",
+        "torch flash-attn",
+        "3.12",
+        {"companion_source": "community"},
+        {"torch": "2.13.0+cu130", "flash-attn": "2.8.3+cu130torch2.13"},
+    ),
+    (
+        "rtx4090",
+        "torch flash-attn vllm bitsandbytes",
+        "3.12",
+        {},
+        {
+            "torch": "2.11.0+cu130",
+            "vllm": "0.26.0",
+            "flash-attn": "2.8.3+cu.13.0.torch.2.11",
+            "bitsandbytes": "0.50.2",
+        },
+    ),
+    (
+        "rtx4090",
+        "torch flash-attn vllm bitsandbytes",
+        "3.12",
+        {"companion_source": "community"},
+        {"torch": "2.13.0+cu130", "vllm": "0.32.0"},
+    ),
+    ("gtx1080ti", "torch bitsandbytes", "3.12", {}, {"torch": "2.14.1+cu126", "bitsandbytes": "0.50.2"}),
+    (
+        "rtx4090-windows",
+        "torch triton",
+        "3.12",
+        {},
+        {"torch": "2.14.1+cu130", "triton-windows": "3.8.0.post29"},
+    ),
+    ("rtx4090", "torch xformers", "3.12", {}, {"torch": "2.15.0+cu130", "xformers": "0.0.35"}),
+    ("rtx5090-r610", "torch xformers", "3.12", {}, {"torch": "2.15.0+cu130", "xformers": "0.0.35"}),
+    (
+        "rtx4090",
+        "torch mamba-ssm causal-conv1d",
+        "3.12",
+        {},
+        {
+            "torch": "2.11.0+cu130",
+            "mamba-ssm": "2.3.2.post1+cu.13.0.torch.2.11",
+            "causal-conv1d": "1.6.2.post1+cu.13.0.torch.2.11",
+        },
+    ),
+    (
+        "rtx4090",
+        "torch mamba-ssm causal-conv1d",
+        "3.12",
+        {"companion_source": "makers"},
+        {"torch": "2.10.0+cu130", "mamba-ssm": "2.3.2.post1+cu13torch2.10cxx11abiTRUE"},
+    ),
+    ("rtx4090", "torch mamba-ssm vllm", "3.12", {}, {"torch": "2.10.0+cu129", "vllm": "0.19.1"}),
+    (
+        "rtx4090",
+        "torch sglang",
+        "3.12",
+        {},
+        {
+            "torch": "2.14.1+cu130",
+            "sglang": "0.5.23",
+            "sglang-kernel": "0.4.10",
+            "torchaudio": "2.11.0+cu130",
+            "torchcodec": "0.17.0",
+        },
+    ),
+    (
+        "h100-r550",
+        "torch sglang",
+        "3.12",
+        {},
+        {"torch": "2.13.0+cu129", "sglang": "0.5.19", "sglang-kernel": "0.4.6.post1+cu129"},
+    ),
+    ("rtx4090", "torch unsloth", "3.12", {}, {"torch": "2.14.1+cu130", "unsloth": "2026.10.9"}),
+    ("h100-r550", "torch onnxruntime-gpu", "3.12", {}, {"torch": "2.14.1+cu126", "onnxruntime-gpu": None}),
+    ("rtx4090", "torch onnxruntime-gpu", "3.12", {}, {"torch": "2.15.0+cu130", "onnxruntime-gpu": "1.31.1"}),
+    ("h100-r550", "torch cupy", "3.12", {}, {"torch": "2.14.1+cu126", "cupy-cuda12x": "14.2.0"}),
+    ("no-gpu", "torch vllm", "3.12", {}, {"torch": "2.13.0+cpu", "vllm": "0.29.0+cpu"}),
+]
+
+
+@pytest.mark.parametrize(("machine", "request_", "python", "more", "expected"), SETS)
+def test_the_set_is_the_newest_that_goes_together(
+    machine: str, request_: str, python: str, more: dict[str, Any], expected: dict[str, str | None]
+) -> None:
+    made = planned(machine, request_, python, **more)
+    assert made.error is None, made.error
+    found = versions(made)
+    assert {name: found.get(name, "missing") for name in expected} == expected
+
+
+REFUSALS: list[tuple[str, str, str, str, str, str]] = [
+    ("t4", "torch flash-attn", "3.12", "companion-no-code", "needs sm_80 or newer", "torch 2.14.1+cu126"),
+    ("rtx2080", "torch flash-attn", "3.12", "companion-no-code", "needs sm_80 or newer", "2.15.0+cu130"),
+    ("v100", "torch xformers", "3.12", "companion-no-code", "needs sm_75 or newer", "torch 2.14.1+cu126"),
+    ("rtx4090-windows", "torch vllm", "3.12", "companion-missing", "vllm has no ready files", "WSL 2"),
+    ("mi300x", "torch vllm", "3.11", "companion-missing", "vllm has no ready files", "--python 3.12"),
+    ("rtx4090", "torch apex", "3.12", "companion-missing", "apex has no ready files", "without apex"),
+    ("spark", "torch llama-cpp-python", "3.12", "needs-build", "built from source", "--allow-build llama"),
+    ("rtx4090", "torch==2.15.0 vllm", "3.12", "companion-missing", "vllm has no ready", "without vllm"),
+    ("h100-r550", "torch jax[cuda13]", "3.12", "companion-missing", "jax has no ready", "without jax"),
+]
+
+
+@pytest.mark.parametrize(("machine", "request_", "python", "slug", "message", "hint"), REFUSALS)
+def test_where_no_set_exists_it_says_who_is_in_the_way_and_what_works(
+    machine: str, request_: str, python: str, slug: str, message: str, hint: str
+) -> None:
+    made = planned(machine, request_, python)
+    assert made.status == "impossible"
+    assert made.error is not None
+    assert (made.error.slug, made.error.exit_code) == (slug, 3)
+    assert message in made.error.message
+    assert any(hint in text for text in made.error.hints), made.error.hints
+
+
+def test_torch_of_a_package_that_brings_its_own_comes_from_there() -> None:
+    made = planned("mi300x", "torch vllm")
+    places = {package.name: package.index_url for package in made.packages}
+    assert places["vllm"] == places["torch"] == "https://wheels.vllm.ai/rocm/0.30.0/rocm723"
+    assert versions(made)["vllm"] == "0.30.0+rocm723"
+
+
+def test_what_it_costs_is_said() -> None:
+    made = planned("rtx4090", "torch flash-attn vllm bitsandbytes")
+    (said,) = [item.message for item in made.warnings if item.slug == "torch-held-back"]
+    assert "torch 2.11.0+cu130 and not 2.15.0+cu130" in said
+    assert "without flash-attn torch 2.14.0+cu130, without vllm torch 2.12.1+cu130" in said
+    uses = {use.name: use for use in made.companions}
+    assert uses["flash-attn"].held_back == uses["vllm"].held_back == "2.15.0"
+    assert uses["bitsandbytes"].held_back is None
+    assert uses["flash-attn"].allows[0] == "2.12.1"
+    assert uses["vllm"].allows[:3] == ("2.14.0", "2.13.0", "2.11.0")
+
+
+def test_a_limit_of_the_gpu_is_noted() -> None:
+    made = planned("gtx1080ti", "torch bitsandbytes")
+    assert any(item.slug == "companion-note" and "LLM.int8()" in item.message for item in made.warnings)
+    assert not [item for item in planned("rtx4090", "torch bitsandbytes").warnings if "int8" in item.message]
+
+
+def test_a_bound_is_kept_where_uv_chooses_within_it() -> None:
+    made = planned("h100-r550", "torch onnxruntime-gpu>=1.20")
+    assert [text for text in made.requirements if text.startswith("onnx")] == [
+        "onnxruntime-gpu<1.27,>=1.19,>=1.20"
+    ]
+
+
+def test_sources_are_taken_only_where_they_are_allowed() -> None:
+    made = planned("spark", "torch llama-cpp-python", allow_build=("llama-cpp-python",))
+    assert made.error is None
+    assert "builds-from-source" in {item.slug for item in made.warnings}
+
+
+def test_ready_files_come_before_sources_that_are_allowed() -> None:
+    made = planned("rtx4090", "torch flash-attn", allow_build=("flash-attn",))
+    assert versions(made)["torch"] == "2.12.1+cu130"
+
+
+def test_look_and_do_not_compute() -> None:
+    """One file of a row that has all others is missing: Python 3.13 on Windows."""
+    more = {"companion_source": "community", "backend": "cu126"}
+    assert planned("rtx4090-windows", "torch==2.12.* flash-attn", "3.12", **more).error is None
+    error = planned("rtx4090-windows", "torch==2.12.* flash-attn", "3.13", **more).error
+    assert error is not None
+    assert error.found == "Python 3.13 (cp313)"
+
+
+def installed_beside(torch: str, *others: str, ask: str = "torch", **more: Any) -> Plan:
+    """The plan for an environment that has these packages already."""
+    machine = MACHINES["rtx4090"]
+    rows = [text.split("==") for text in (torch, *others)]
+    there = tuple(Installed(name=name, version=version, backend=None) for name, version in rows)
+    there = (structs.replace(there[0], backend=there[0].version.partition("+")[2]), *there[1:])
+    target = structs.replace(foreign_target(machine, "3.12"), installed=there)
+    asked = tuple(map(requirement, ask.split()))
+    return plan(Request(requirements=asked, **more), machine, target, shipped())
+
+
+def test_an_installed_package_goes_on_working() -> None:
+    made = installed_beside("torch==2.11.0+cu130", "vllm==0.26.0", upgrade=True)
+    assert versions(made) == {"torch": "2.11.0+cu130"}
+    (said,) = [item.message for item in made.warnings if item.slug == "torch-held-back"]
+    assert "vllm 0.26.0 is installed and goes on working" in said
+    assert "torchinstall auto -U torch vllm" in said
+
+
+def test_an_installed_package_that_is_asked_for_is_renewed() -> None:
+    made = installed_beside("torch==2.11.0+cu130", "vllm==0.26.0", ask="torch vllm", upgrade=True)
+    assert (versions(made)["torch"], versions(made)["vllm"]) == ("2.14.0+cu130", "0.33.0")
+
+
+def test_what_does_not_go_together_already_decides_nothing() -> None:
+    made = installed_beside("torch==2.15.0+cu130", "vllm==0.26.0", "xformers==0.0.33.post2", upgrade=True)
+    assert versions(made)["torch"] == "2.15.0+cu130"
+
+
+def test_what_was_built_here_holds_the_torch_that_it_was_built_for() -> None:
+    made = installed_beside("torch==2.13.0+cu130", "flash-attn==2.8.3", upgrade=True)
+    assert versions(made)["torch"] == "2.13.0+cu130"

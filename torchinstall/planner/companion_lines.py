@@ -1,0 +1,308 @@
+"""One companion and one build of torch: which lines of its files fit, and why the others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, structs
+
+from torchinstall.catalog.stack import CompanionBuild, CompanionKind
+from torchinstall.catalog.tables import platform_of
+from torchinstall.core.machine import Capability, Gpu, capability
+from torchinstall.core.target import python_tags, wheel_fits
+from torchinstall.core.versions import at_least
+from torchinstall.index.urls import index_url
+from torchinstall.planner.builds import Build, Pick, version_key
+from torchinstall.planner.coverage import cover_gpus
+from torchinstall.planner.situation import Situation
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
+__all__ = ["Blocked", "Choice", "Wanted", "choices_of", "pick_of", "specifiers"]
+
+COMMUNITY = 3
+"""The trust of builds that neither the makers nor Astral published."""
+
+
+class Wanted(Struct, frozen=True):
+    """A companion that counts for the choice.
+
+    Attributes:
+        bounds: on its version.
+        kept: the version that is installed; it stays unless somebody asked for the package.
+        asked: somebody asked for it, so that it is installed.
+    """
+
+    name: str
+    bounds: SpecifierSet
+    extras: tuple[str, ...] = ()
+    kept: str | None = None
+    asked: bool = True
+
+
+class Blocked(Struct, frozen=True):
+    """Why a companion does not go with a build; a higher `depth` came nearer."""
+
+    name: str
+    rule: str
+    wanted: str
+    found: str
+    depth: int = 0
+
+
+class Choice(Struct, frozen=True):
+    """What is taken of a companion: a line and, where it is pinned, a version with its local segment."""
+
+    name: str
+    line: CompanionBuild
+    version: str = ""
+    asked: bool = True
+
+    @property
+    def installs(self) -> str:
+        """The name of the package that is installed."""
+        return self.line.instead or self.name
+
+    @property
+    def kind(self) -> CompanionKind:
+        """How it says what it is built for."""
+        return self.line.kind
+
+    @property
+    def compiles(self) -> bool:
+        """Whether it is built from source while it is installed."""
+        return self.line.build == "sdist"
+
+
+@lru_cache(maxsize=512)
+def specifiers(text: str) -> SpecifierSet:
+    """Version bounds (PEP 440)."""
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(text, prereleases=True)
+
+
+def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choice] | Blocked:
+    """What can be taken of a companion for a build, the best first; or what stands in the way."""
+    found: list[Choice] = []
+    nearest = sources = None
+    rows = situation.catalog.companion_builds(wanted.name)
+    for line in (row for row in rows if _of_extra(row, rows, wanted)):
+        faults = (*_system_faults(line, wanted, situation), *_build_faults(line, build, situation))
+        choices = () if faults else tuple(_versions(line, wanted, build, situation))
+        found += choices
+        if not faults and not choices:
+            text = f"{wanted.name} {line.versions.replace(' ', ', ') or line.bound}"
+            faults = (_fault("version", wanted.name, f"{wanted.name}{wanted.bounds}", text),)
+        if faults:
+            # The line that comes nearest has the fewest faults; the gravest of these is named.
+            worst = max(faults, key=lambda item: item.depth)
+            worst = structs.replace(worst, depth=worst.depth - 10 * len(faults))
+            sources = worst if line.build == "sdist" and len(faults) == 1 else sources
+            nearest = worst if nearest is None or worst.depth > nearest.depth else nearest
+    if not found and nearest is not None:
+        elsewhere = nearest.depth == 90 - _GRAVEST.index("platform")
+        return sources if elsewhere and sources is not None else nearest
+    first = wanted.kept.partition("+")[0] if wanted.kept else None
+    found.sort(key=lambda item: (item.line.build != "ready", item.line.trust))
+    found.sort(key=lambda item: version_key(item.version or item.line.versions.split(" ")[0]), reverse=True)
+    found.sort(key=lambda item: (item.compiles, item.version.partition("+")[0] != first))
+    return found
+
+
+_GRAVEST = ("name", "python", "libc", "code", "platform", "backend", "trust", "torch", "version", "sources")
+"""Faults of a line, the one that is named first where several lines come equally near."""
+
+
+def _fault(kind: str, name: str, wanted: str, found: str, rule: str = "companion-missing") -> Blocked:
+    return Blocked(name, rule, wanted, found, 100 - _GRAVEST.index(kind))
+
+
+def _of_extra(line: CompanionBuild, lines: tuple[CompanionBuild, ...], wanted: Wanted) -> bool:
+    """Whether a line is about the extras that were asked for."""
+    extras = {row.extra for row in lines} & set(wanted.extras)
+    return line.extra in extras if extras else not line.extra
+
+
+def _system_faults(line: CompanionBuild, wanted: Wanted, situation: Situation) -> tuple[Blocked, ...]:
+    """What speaks against a line whatever the build of torch: system, Python, who made it, sources only."""
+    key = ("companion-line", id(line), wanted.asked)
+    if key not in situation.memo:
+        theirs = _faults_of_source(line, situation) if wanted.asked else ()
+        situation.memo[key] = (*_faults_of_files(line, situation), *theirs)
+    answer: tuple[Blocked, ...] = situation.memo[key]
+    return answer
+
+
+def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Blocked]:
+    target, name = situation.target, line.package
+    short = ".".join(target.python_version.split(".")[:2])
+    here = [tag for tag in line.platforms if platform_of(tag) in ("any", target.platform)]
+    if line.platforms and not here:
+        there = ", ".join(dict.fromkeys(str(platform_of(tag)) for tag in line.platforms))
+        yield _fault("platform", name, f"files of {name} for {target.platform}", f"files for {there}")
+    if line.tags and python_tags(target.abi).isdisjoint(line.tags.split(" ")):
+        pythons = [tag.rpartition("-cp3")[2] for tag in line.tags.split(" ")]
+        span = " or ".join(f"3.{minor}" for minor in dict.fromkeys(pythons))
+        yield _fault("python", name, f"Python {span} (for {name})", f"Python {short} ({target.abi})")
+    elif line.python and not specifiers(line.python).contains(short):
+        yield _fault("python", name, f"Python {line.python} (for {name})", f"Python {short}")
+    misfits = [wheel_fits(tag, target) for tag in here]
+    if misfits and None not in misfits and misfits[0] is not None:
+        _, wanted, found = misfits[0]
+        yield _fault("libc", name, f"{wanted} (for {name})", found)
+
+
+def _faults_of_source(line: CompanionBuild, situation: Situation) -> Iterator[Blocked]:
+    name, request = line.package, situation.request
+    if line.build == "wrong-name":
+        yield _fault("name", name, f"the {name} that is built against torch", line.note)
+    if line.build == "sdist" and name not in request.allow_build:
+        allow = f"--allow-build {name}, since there are only sources for this"
+        yield _fault("sources", name, allow, f"no ready files; a build {line.note}", "needs-build")
+    if line.trust > {"makers": 1, "trusted": 2, "community": 3}[request.companion_source]:
+        found = f"only a build of others ({line.place})"
+        yield _fault("trust", name, f"files of {name} from a source that you trust", found)
+
+
+def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> Iterator[Blocked]:
+    """What speaks against a line for one build of torch: backend, release, code for the GPU."""
+    name, backend = line.package, build.backend.name
+    if line.backends and not any(_same_backend(pattern, backend) for pattern in line.backends):
+        yield _fault("backend", name, f"{name} for {backend}", f"files for {', '.join(line.backends)}")
+    if line.torch and not specifiers(line.torch).contains(build.torch):
+        yield _fault("torch", name, f"{name} for torch {build.name}", f"files for torch {line.torch}")
+    gpus = [item.gpu for item in cover_gpus(build, situation) if item.covered]
+    if line.code and gpus and not any(_has_code(line, gpu, build, situation) for gpu in gpus):
+        found = f"{gpus[0].label} ({_code_of(gpus[0])})"
+        yield _fault("code", name, _lowest(line.code), found, "companion-no-code")
+
+
+def _same_backend(pattern: str, backend: str) -> bool:
+    return backend.startswith(pattern[:-1]) if pattern.endswith("*") else backend == pattern
+
+
+def _has_code(line: CompanionBuild, gpu: Gpu, build: Build, situation: Situation) -> bool:
+    """Whether a line has code for a GPU; where the GPU does not say what it is, it is assumed."""
+    if gpu.gfx_target is not None:
+        return gpu.gfx_target in line.code
+    device = gpu.compute_capability
+    if device is None:
+        return True
+    driver = situation.driver_of(build.backend)
+    knows = None if driver is None else driver.cuda
+    jit = knows is None or at_least(knows, build.backend.toolkit or ())
+    for text in line.code:
+        code = _capability_in(text)
+        if code is None:
+            continue
+        newer = text.startswith(">=") or (text.endswith("+PTX") and jit)
+        same = device[0] == code[0] and device[1] >= code[1]
+        if device == code or (not text.endswith("a") and (same or (newer and device >= code))):
+            return True
+    return False
+
+
+def _capability_in(text: str) -> Capability | None:
+    """`(8, 0)` of `8.0`, `>=8.0`, `8.0a` or `8.0+PTX`; None of a gfx target."""
+    plain = text.removeprefix(">=").removesuffix("a").removesuffix("+PTX")
+    return None if plain.startswith("gfx") else capability(plain)
+
+
+def _code_of(gpu: Gpu) -> str:
+    device = gpu.compute_capability
+    return gpu.gfx_target or (f"sm_{device[0]}{device[1]}" if device else "unknown")
+
+
+def _lowest(code: tuple[str, ...]) -> str:
+    """`sm_80 or newer`, of a list of code."""
+    if code[0].startswith("gfx"):
+        return f"one of {', '.join(code)}"
+    if all(text.endswith("a") for text in code):
+        return " or ".join(f"sm_{text.rstrip('a').replace('.', '')}" for text in code)
+    lowest = min(filter(None, map(_capability_in, code)))
+    return f"sm_{lowest[0]}{lowest[1]} or newer"
+
+
+def _versions(line: CompanionBuild, wanted: Wanted, build: Build, situation: Situation) -> Iterator[Choice]:
+    """The versions of a line within the bounds; one choice without a version where uv chooses."""
+    local = _local(line, build, situation)
+    if not wanted.asked and wanted.kept is not None:
+        yield from _kept(line, wanted, build, local, situation)
+        return
+    known = line.versions.split()
+    for version in known:
+        if wanted.bounds.contains(version):
+            yield Choice(wanted.name, line, version + local)
+    exact = [item.version for item in wanted.bounds if item.operator == "==" and "*" not in item.version]
+    for version in exact:
+        if line.bound and version not in known and specifiers(line.bound).contains(version):
+            yield Choice(wanted.name, line, version + local)
+    if not known and not exact:
+        yield Choice(wanted.name, line)
+
+
+def _kept(
+    line: CompanionBuild, wanted: Wanted, build: Build, local: str, situation: Situation
+) -> Iterator[Choice]:
+    """An installed version, where the line is the one that it came from, or it was built for this torch."""
+    public, _, theirs = (wanted.kept or "").partition("+")
+    among = public in line.versions.split() or (line.bound and specifiers(line.bound).contains(public))
+    if line.build == "sdist" and not theirs:
+        torch = next((row.version for row in situation.target.installed if row.name == "torch"), None)
+        if torch is not None and torch.split(".")[:2] == build.torch.split(".")[:2]:
+            yield Choice(wanted.name, line, asked=False)
+    elif among and theirs == local.removeprefix("+"):
+        yield Choice(wanted.name, line, wanted.kept or "", asked=False)
+
+
+def _local(line: CompanionBuild, build: Build, situation: Situation) -> str:
+    """The local segment of a file for a build, with its `+`."""
+    rows = situation.catalog.tables.grammars
+    grammar = next((row for row in rows if row.id == line.grammar), None)
+    if grammar is None:
+        return ""
+    toolkit = build.backend.toolkit or ()
+    parts = build.torch.split(".")
+    return "+" + grammar.write.format(
+        cuda=".".join(map(str, toolkit)),
+        major=str(toolkit[0]) if toolkit else "",
+        torch=".".join(parts[:2]),
+        torch_digits="".join(parts[:2]),
+        torch_all="".join(parts[:3]),
+        backend=build.backend.name,
+        abi=line.abi,
+    )
+
+
+def pick_of(choice: Choice, build: Build, situation: Situation) -> Pick:
+    """The package of a choice with the index or the file that it comes from."""
+    line, request = choice.line, situation.request
+    place = situation.catalog.place(line.place)
+    public = choice.version.partition("+")[0]
+    pick = Pick(choice.installs, None, version=choice.version or None, kept=not choice.asked)
+    if place is None or place.kind == "default" or choice.compiles:
+        return pick
+    backend, torch = build.backend.name, ".".join(build.torch.split(".")[:2])
+    if place.kind == "pytorch":
+        return structs.replace(
+            pick, routed=True, index=index_url(request.index_base, request.channel, backend)
+        )
+    file = _file(choice, situation) if place.kind == "release" else ""
+    url = place.url.format(version=public, backend=backend, torch=torch, file=file, release=line.release)
+    if place.kind == "release":
+        unknown = "{release}" in place.url and not line.release
+        return pick if unknown else structs.replace(pick, routed=True, file=url)
+    return structs.replace(pick, routed=True, index=url)
+
+
+def _file(choice: Choice, situation: Situation) -> str:
+    """The file name of a choice for the target."""
+    line, target = choice.line, situation.target
+    tags = sorted(python_tags(target.abi) & set(line.tags.split(" ")))
+    platform = next(tag for tag in line.platforms if platform_of(tag) in ("any", target.platform))
+    stem = choice.installs.replace("-", "_")
+    return f"{stem}-{choice.version}-{tags[0]}-{platform}.whl"

@@ -1,0 +1,264 @@
+"""What the choice of torch by its companions costs: who holds it back, what each allows, the nearest sets."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+
+from msgspec import structs
+
+from torchinstall.catalog.tables import platform_of
+from torchinstall.core.errors import NoCompatibleBuildError
+from torchinstall.core.messages import Message
+from torchinstall.core.plan import CompanionUse
+from torchinstall.core.request import Request, Requirement, canonical_name
+from torchinstall.core.target import foreign_target
+from torchinstall.core.versions import dotted
+from torchinstall.planner.companion_lines import Blocked, Choice, specifiers
+from torchinstall.planner.companions import Stack, find_stack, wanted_companions
+from torchinstall.planner.rules import EvaluatedBuild, evaluate
+from torchinstall.planner.situation import Situation, make_situation
+
+__all__ = ["asked_requirements", "companion_refusal", "companion_uses", "companion_warnings"]
+
+_PYTHONS = ("3.12", "3.13", "3.11", "3.10", "3.14")
+"""Versions of Python that are tried where this one has no set, the most usual first."""
+
+
+def _able(evaluated: Iterable[EvaluatedBuild]) -> list[EvaluatedBuild]:
+    """The builds that would do but for companions, the best first."""
+    free = [item for item in evaluated if item.rejection is None or _only_companions(item)]
+    best = max((item.gpu_rank for item in free), default=())
+    return sorted((item for item in free if item.gpu_rank == best), key=lambda item: item.rank, reverse=True)
+
+
+def _only_companions(item: EvaluatedBuild) -> bool:
+    """Whether companions alone rejected it: their rules are asked last."""
+    stack = item.__dict__.get("stack")
+    return isinstance(stack, Blocked) and item.missing is None
+
+
+def _newest(able: Iterable[EvaluatedBuild], names: frozenset[str]) -> EvaluatedBuild | None:
+    """The best build that these companions go with."""
+    found = (item for item in able if isinstance(find_stack(item.build, item.situation, names), Stack))
+    return next(found, None)
+
+
+def _names(situation: Situation) -> tuple[str, ...]:
+    return tuple(item.name for item in wanted_companions(situation))
+
+
+def companion_uses(
+    chosen: EvaluatedBuild | None, evaluated: Iterable[EvaluatedBuild], situation: Situation
+) -> tuple[CompanionUse, ...]:
+    """What became of each companion: its version, the torch releases that it allows, what it kept out."""
+    wanted = wanted_companions(situation)
+    if not wanted:
+        return ()
+    able = _able(evaluated)
+    taken = {choice.name: choice for choice in _choices(chosen)}
+    newest = able[0].build if able else None
+    uses = []
+    for item in wanted:
+        mine = frozenset({item.name})
+        allowed = [row for row in able if isinstance(find_stack(row.build, row.situation, mine), Stack)]
+        releases = tuple(dict.fromkeys(row.build.torch for row in allowed))
+        held = newest is not None and newest.torch not in releases
+        choice = taken.get(item.name)
+        kind = choice.kind if choice else situation.catalog.companion_builds(item.name)[0].kind
+        version = choice and (choice.version or choice.line.bound)
+        kept_out = newest.torch if newest is not None and held else None
+        uses.append(
+            CompanionUse(
+                name=item.name, version=version or None, kind=kind, allows=releases, held_back=kept_out
+            )
+        )
+    implied = [choice for choice in taken.values() if choice.name not in {item.name for item in wanted}]
+    return (*uses, *(CompanionUse(name=row.name, version=row.version, kind=row.kind) for row in implied))
+
+
+def _choices(item: EvaluatedBuild | None) -> tuple[Choice, ...]:
+    return item.stack.choices if item is not None and isinstance(item.stack, Stack) else ()
+
+
+def asked_requirements(
+    chosen: EvaluatedBuild | None, asked: Iterable[Requirement]
+) -> tuple[Requirement, ...]:
+    """The requirements as they were asked for, companions by the name and within the bounds that fit."""
+    taken = {choice.name: choice for choice in _choices(chosen)}
+    found = []
+    for item in asked:
+        choice = taken.get(canonical_name(item.name))
+        if choice is None or item.url is not None:
+            found.append(item)
+            continue
+        bounds = item.specifier
+        if not choice.version and choice.line.bound:
+            bounds = str(specifiers(",".join(filter(None, (bounds, choice.line.bound)))))
+        name = choice.installs if choice.line.instead else item.name
+        found.append(structs.replace(item, name=name, specifier=bounds))
+    return tuple(found)
+
+
+def companion_warnings(
+    chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...], evaluated: Iterable[EvaluatedBuild]
+) -> Iterator[Message]:
+    """What the user should know about the companions of a plan."""
+    situation = chosen.situation
+    yield from _held_back(chosen, uses, evaluated)
+    gpus = [item.gpu for item in chosen.coverage if item.covered and item.gpu.compute_capability]
+    for choice in _choices(chosen):
+        line = choice.line
+        if not choice.asked:
+            continue
+        if line.instead:
+            yield Message(
+                "companion-renamed",
+                f"{choice.installs} is installed in place of {choice.name}, which has no ready files here",
+            )
+        floor = dotted(line.note_below) if line.note_below else None
+        if choice.compiles:
+            yield Message("builds-from-source", f"{choice.name} is built from source: it {line.note}")
+        elif line.note and (floor is None or any((gpu.compute_capability or ()) < floor for gpu in gpus)):
+            yield Message("companion-note", f"{choice.name}: {line.note}")
+        if line.confidence == "low":
+            yield Message(
+                "companion-assumed",
+                f"which torch {choice.name} goes with is a guess: nobody has confirmed it",
+            )
+        place = situation.catalog.place(line.place)
+        if place is not None and "{release}" in place.url and not line.release:
+            yield Message(
+                "companion-file-unknown",
+                f"which release holds {choice.name} {choice.version} is not known; find its file at "
+                f"{place.url.partition('/download')[0]} and ask for '{choice.name} @ URL'",
+            )
+
+
+def _held_back(
+    chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...], evaluated: Iterable[EvaluatedBuild]
+) -> Iterator[Message]:
+    able = _able(evaluated)
+    names = frozenset(_names(chosen.situation))
+    best = _newest(able, names)
+    if not uses or not able or best is not chosen or able[0].build.version <= chosen.build.version:
+        return
+    reasons, ways = [], []
+    for use in uses:
+        if use.held_back is None and not _frees(able, names, use.name, chosen):
+            continue
+        newest = use.allows[0] if use.allows else "none"
+        reasons.append(f"{use.name} (its newest ready files are for torch {newest})")
+        without = _newest(able, names - {use.name})
+        if without is not None and without.build.version > chosen.build.version:
+            ways.append(f"without {use.name} torch {without.build.name}")
+    cost = f"; {', '.join(ways)} would be possible" if ways else ""
+    kept = [item for item in wanted_companions(chosen.situation) if not item.asked]
+    upgrade = ""
+    if kept:
+        words = " ".join(["-U", "torch", *(item.name for item in kept)])
+        upgrade = (
+            f"; {', '.join(f'{item.name} {item.kept}' for item in kept)} is installed and goes on working; "
+            f"to renew it too: torchinstall auto {words}"
+        )
+    yield Message(
+        "torch-held-back",
+        f"torch {chosen.build.name} and not {able[0].build.name}, because of "
+        f"{' and '.join(reasons) or 'what these packages need of one another'}{cost}{upgrade}",
+    )
+
+
+def _frees(able: list[EvaluatedBuild], names: frozenset[str], name: str, chosen: EvaluatedBuild) -> bool:
+    without = _newest(able, names - {name})
+    return without is not None and without.build.version > chosen.build.version
+
+
+def companion_refusal(
+    evaluated: tuple[EvaluatedBuild, ...], best: EvaluatedBuild | None, situation: Situation
+) -> NoCompatibleBuildError | None:
+    """No build has everything, or only one that does not use the GPU: who is in the way, and what works.
+
+    Args:
+        evaluated: every build.
+        best: the best accepted one; None: there is none.
+        situation: what was asked for, and for what.
+    """
+    names = _names(situation)
+    able = _able(evaluated)
+    if not names or not able or (best is not None and best.gpu_rank >= able[0].gpu_rank):
+        return None
+    if best is not None and (situation.request.allow_cpu or situation.names_build):
+        return None
+    alone = {name: [find_stack(item.build, situation, frozenset({name})) for item in able] for name in names}
+    hopeless = [name for name in names if not any(isinstance(row, Stack) for row in alone[name])]
+    blocked = [row for name in hopeless or names for row in alone[name] if isinstance(row, Blocked)]
+    blocked += [item.stack for item in able if not hopeless and isinstance(item.stack, Blocked)]
+    nearest = max(blocked, key=lambda row: row.depth)
+    name = nearest.name
+    if not hopeless:
+        message = f"no build of torch has ready files of {', '.join(names)} together"
+    elif nearest.rule == "companion-no-code":
+        message = f"{name} needs {nearest.wanted}; this machine has {nearest.found}"
+    elif nearest.rule == "needs-build":
+        message = f"{name} has no ready files for this machine and would be built from source"
+    else:
+        message = f"{name} has no ready files for this machine"
+    hints = list(_nearest_sets(hopeless or names, able, situation))
+    hints += _other_sources(hopeless or names, situation, allow=nearest.rule != "companion-no-code")
+    platform = situation.target.platform
+    hints += [
+        row.otherwise
+        for row in situation.catalog.companion_builds(name)
+        if row.otherwise and (not row.platforms or platform in map(platform_of, row.platforms))
+    ][:1]
+    return NoCompatibleBuildError(
+        nearest.rule, message, wanted=nearest.wanted, found=nearest.found, hints=tuple(hints)
+    )
+
+
+def _nearest_sets(blockers: Iterable[str], able: list[EvaluatedBuild], situation: Situation) -> Iterator[str]:
+    """Commands that would work: without one of the companions, or with another Python."""
+    names, asked = frozenset(_names(situation)), situation.request.requirements
+    for name in blockers:
+        item = _newest(able, names - {name})
+        if item is not None:
+            rest = [str(row) for row in asked if canonical_name(row.name) != name]
+            words = shlex.join(rest or ["torch"])
+            yield f"torchinstall auto {words}  # without {name}: torch {item.build.name}"
+    for version in _PYTHONS:
+        if _abi(version, situation) != situation.target.abi and (item := _with(situation, python=version)):
+            yield f"uv venv --python {version}  # with Python {version}: torch {item.build.name} has them all"
+            break
+
+
+def _other_sources(blockers: Iterable[str], situation: Situation, *, allow: bool) -> Iterator[str]:
+    """Flags that would help: builds of others, or building from source."""
+    request = situation.request
+    community = structs.replace(request, companion_source="community")
+    if item := _with(situation, request=community):
+        yield f"--companion-source community  # builds of others: torch {item.build.name}"
+    built = structs.replace(request, allow_build=tuple(blockers))
+    if allow and (item := _with(situation, request=built)):
+        flags = " ".join(f"--allow-build {name}" for name in blockers)
+        yield f"{flags}  # built from source: torch {item.build.name}"
+
+
+def _abi(python: str, situation: Situation) -> str:
+    """The ABI of another version of Python, threaded as the target's is."""
+    threaded = "t" if situation.target.abi.endswith("t") else ""
+    return foreign_target(situation.machine, python + threaded).abi
+
+
+def _with(
+    situation: Situation, *, python: str | None = None, request: Request | None = None
+) -> EvaluatedBuild | None:
+    """The best build that uses the GPUs as well, under one change; None: there is none."""
+    target = situation.target
+    if python is not None:
+        target = structs.replace(target, python_version=python, abi=_abi(python, situation))
+    other = make_situation(request or situation.request, situation.machine, target, situation.catalog)
+    evaluated = evaluate(structs.replace(other, keep_installed=situation.keep_installed))
+    accepted = [item for item in evaluated if item.rejection is None]
+    best = max(accepted, key=lambda item: item.rank, default=None)
+    able = _able(evaluated)
+    return best if best is not None and best.gpu_rank >= able[0].gpu_rank else None
