@@ -39,9 +39,7 @@ def ready(
     unused = len(situation.gpus) > sum(item.covered for item in chosen.coverage)
     reasons = gpu_reasons(evaluated, situation) if unused else {}
     url = index_url(request.index_base, request.channel, backend)
-    packages = tuple(
-        _package(pick, url, situation) for pick in chosen.picks if pick.asked or pick.routed or pick.wheels
-    )
+    packages = tuple(_package(pick, url, situation) for pick in chosen.picks if not pick.kept)
     uses = companion_uses(chosen, evaluated, situation)
     if "torch" in situation.requirements.direct and not situation.wheels_by_url("torch"):
         packages = (Package(name="torch", version=None, routed=False), *packages[1:])
