@@ -57,7 +57,6 @@ class Package(Struct, frozen=True, kw_only=True):
     sha256: str | None = None
     index_url: str | None = None
     routed: bool = True
-    url: str | None = None
 
 
 class GpuVerdict(Struct, frozen=True, kw_only=True):
