@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.bench_fleet import fleet
 from tests.simulation.real_uv import trees
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.index_server import IndexServer, TestAuthority
@@ -166,7 +167,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--latency", type=float, default=0.08, help="seconds before an answer")
     parser.add_argument("--requests", action="store_true", help="print what each asked for")
     parser.add_argument("--startup", action="store_true", help="measure what starting costs instead")
+    parser.add_argument("--fleet", action="store_true", help="time fleet on 10,000 nodes instead")
     args = parser.parse_args(argv)
+    if args.fleet:
+        return fleet(args.torchinstall)
     if args.startup:
         return startup(args.torchinstall, args.pairs)
     beside = Path(args.torchinstall[0]).with_name("uv")

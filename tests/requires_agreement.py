@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from tests.simulation.case import Case, System
 from tests.simulation.hardware import (
     AMD,
@@ -28,7 +30,12 @@ from tests.simulation.hardware import (
     Part,
 )
 from torchinstall.catalog.catalog import Catalog, load_catalog
-from torchinstall.fleet.requires import Build, PlatformNeed, admits, needs_of, runs_on
+from torchinstall.core.machine import Gpu, Machine, capability_text
+from torchinstall.core.target import Target
+from torchinstall.core.versions import at_least, dotted
+from torchinstall.fleet.requires import Build, GpuNeed, PlatformNeed, needs_of, runs_on
+from torchinstall.planner.limits import limits_of
+from torchinstall.planner.situation import DriverFacts, make_situation
 
 PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.13t", "3.14t")
 COMPANIONS = ((), ("torchvision",), ("torchvision", "torchaudio"))
@@ -120,10 +127,72 @@ def agreement(pairs: int, *, seed: int = 15, builds: int = 0) -> list[Pair]:
         vendor = None if backend is None else backend.kind.vendor
         case = some_case(chance, vendor, needs[build])
         machine, target = case.machine(), case.target()
+        if machine.os == "linux" and chance.random() < 0.3:
+            features = chance.choice((("fp", "asimd"), ("fp", "asimd", "atomics"), ("sse4_2", "avx2"), ()))
+            kernel = chance.choice(
+                ("5.15.0-101-generic", "6.8.0-40-generic", "6.14.0-1019-oem", "6.18.5", None)
+            )
+            machine = structs.replace(machine, cpu_features=features, kernel_version=kernel)
         error = runs_on(build, machine, target, catalog).error
         inverse = admits(needs[build], build, machine, target, catalog)
         found.append(Pair(build, case, None if error is None else error.slug, inverse))
     return found
+
+
+def admits(
+    needs: Sequence[PlatformNeed], build: Build, machine: Machine, target: Target, catalog: Catalog
+) -> str | None:
+    """Whether the needs, as they are written, hold for a machine; None: they do, else what does not."""
+    wsl = "wsl2" in machine.environment
+    mine = [need for need in needs if need.platform == target.platform]
+    need = next((need for need in mine if need.wsl == wsl), mine[0] if mine and not wsl else None)
+    if need is None or target.implementation != "cpython" or machine.rosetta:
+        return "platform"
+    if target.abi not in need.systems:
+        return "python"
+    lowest = need.systems[target.abi]
+    have = target.libc.version if target.os == "linux" and target.libc else target.os_version
+    if target.os == "linux" and target.libc is not None and target.libc.family == "musl":
+        return "libc"
+    if target.os == "linux" and target.libc is None:
+        have = None
+    if lowest is not None and have is not None and not at_least(dotted(have), dotted(lowest)):
+        return "system"
+    if machine.cpu_features and not set(need.cpu) <= set(machine.cpu_features):
+        return "cpu"
+    if need.vendor is None:
+        return None
+    where = make_situation(build.request(), machine, target, catalog)
+    if need.l4t is not None and machine.l4t and not at_least(dotted(machine.l4t), dotted(need.l4t)):
+        return "l4t"
+    driver = next((facts for vendor, facts in where.drivers.items() if vendor == need.vendor), None)
+    backend = catalog.backend(build.backend)
+    hits = limits_of(build.torch, backend, where) if backend is not None else ()
+    crash = [hit.gpu for hit in hits if hit.blocks and hit.row.kernel]  # on this machine's own kernel
+    gpus = [gpu for gpu in where.gpus if gpu.vendor == need.vendor and gpu not in crash]
+    if not gpus:
+        return "gpu"
+    return None if any(_admits_gpu(row, gpu, driver, catalog) for row in need.gpus for gpu in gpus) else "gpu"
+
+
+def _admits_gpu(need: GpuNeed, gpu: Gpu, driver: DriverFacts | None, catalog: Catalog) -> bool:
+    code = gpu.gfx_target
+    if gpu.compute_capability is not None:
+        code = capability_text(gpu.compute_capability)
+    elif gpu.vendor == "intel":
+        fact = catalog.gpu_fact("intel", gpu.pci_id, gpu.name)
+        code = fact.pci_id if fact is not None else None
+    if code not in need.codes:
+        return False
+    if not need.drivers:
+        return True
+    if driver is None:
+        return False
+    spoken = driver.cuda
+    if driver.version is None:
+        return need.cuda_alone is None or spoken is None or at_least(spoken, dotted(need.cuda_alone))
+    enough = need.cuda is None or (spoken is not None and at_least(spoken, dotted(need.cuda)))
+    return enough and any(window.holds(driver.version) for window in need.drivers)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

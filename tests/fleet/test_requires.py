@@ -62,6 +62,10 @@ def test_bounds_of_other_builds() -> None:
     old = need(Build("1.13.1", "cu117"), "win_amd64")
     ptx = next(gpus for gpus in old.gpus if "9.0" in gpus.codes)
     assert ptx.cuda == "11.7", "only PTX runs there, which the driver must be able to compile"
+    arm = need(Build("2.10.0", "cpu"), "linux_aarch64")
+    assert arm.cpu == ("atomics",), "it ends the process on older processors"
+    assert ("cpu", "limits.json") in {(fact.bound, fact.table) for fact in arm.facts}
+    assert need(Build("2.9.1", "cpu"), "linux_aarch64").cpu == ()
     assert needs_of(Build("2.9.1", "nope"), shipped()) == ()
     assert needs_of(Build("99.0", "cu128"), shipped()) == ()
 

@@ -229,6 +229,7 @@ def _text(build: Build, needs: Sequence[PlatformNeed]) -> str:
     for need in needs:
         rows = [("Python", _pythons(need))]
         rows += [("glibc" if need.os == "linux" else "macOS", text) for text in _floors(need)]
+        rows += [("CPU", f"with {', '.join(need.cpu)}")] if need.cpu else []
         rows += [("Jetson", f"Jetson Linux {need.l4t} or newer")] if need.l4t else []
         for row in need.gpus:
             codes = " ".join(row.codes)

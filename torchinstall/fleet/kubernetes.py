@@ -152,7 +152,7 @@ class _Labels:
 @lru_cache(maxsize=8192)
 def _tells(key: str) -> bool:
     """Whether a label says something of the machine, or can select it."""
-    known = (name for names in _NAMES.values() for name in names)
+    known = (name for what, names in _NAMES.items() if what != "hostname" for name in names)
     return _selectable(key) or any(key == name or key.startswith(f"{name}.") for name in known)
 
 

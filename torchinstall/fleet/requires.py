@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo
-from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, capability, capability_text
+from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, capability
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Target, foreign_target, glibc_floor, macos_floor
@@ -22,9 +22,9 @@ from torchinstall.core.versions import at_least, dotted, version_text
 from torchinstall.planner.builds import builds
 from torchinstall.planner.rules import evaluate
 from torchinstall.planner.selection import plan
-from torchinstall.planner.situation import DriverFacts, make_situation
+from torchinstall.planner.situation import make_situation
 
-__all__ = ["Build", "Fact", "GpuNeed", "PlatformNeed", "Window", "admits", "needs_of", "runs_on"]
+__all__ = ["Build", "Fact", "GpuNeed", "PlatformNeed", "Window", "needs_of", "runs_on"]
 
 
 class Build(Struct, frozen=True):
@@ -106,6 +106,7 @@ class PlatformNeed(Struct, frozen=True):
         wsl: under WSL 2, where the Windows driver counts.
         systems: ABI of a Python -> the lowest glibc or macOS for it; None: any.
         l4t: the lowest Jetson Linux, where older ones run only builds of their own.
+        cpu: features that the processor must have, as in `/proc/cpuinfo`.
         facts: what sets the bounds.
     """
 
@@ -117,6 +118,7 @@ class PlatformNeed(Struct, frozen=True):
     systems: dict[str, str | None]
     gpus: tuple[GpuNeed, ...]
     l4t: str | None
+    cpu: tuple[str, ...]
     facts: tuple[Fact, ...]
 
 
@@ -203,8 +205,9 @@ class _Asking:
         self._python = next(python for python in _PYTHONS if foreign_target(machine, python).abi in systems)
         os, arch = self._base.os, self._base.arch
         l4t = self._l4t(machine)
-        facts = tuple(self._facts(gpus, l4t))
-        return PlatformNeed(os, arch, self._platform, self._wsl, vendor, systems, gpus, l4t, facts)
+        cpu = self._cpu(machine)
+        facts = tuple(self._facts(gpus, l4t, cpu))
+        return PlatformNeed(os, arch, self._platform, self._wsl, vendor, systems, gpus, l4t, cpu, facts)
 
     def _rule(self, machine: Machine) -> str | None:
         """The rule that rejects the build on a machine; None: it runs."""
@@ -299,7 +302,17 @@ class _Asking:
             return None
         return floor if self._rule(structs.replace(machine, l4t="1.0")) is not None else None
 
-    def _facts(self, gpus: Sequence[GpuNeed], l4t: str | None) -> list[Fact]:
+    def _cpu(self, machine: Machine) -> tuple[str, ...]:
+        """Features without any one of which the build does not run."""
+        known = sorted({name for row in self._catalog.tables.limits for name in row.cpu_lacks})
+        without = {name: ("fpu", *(other for other in known if other != name)) for name in known}
+        return tuple(
+            name
+            for name, features in without.items()
+            if self._rule(structs.replace(machine, cpu_features=features)) is not None
+        )
+
+    def _facts(self, gpus: Sequence[GpuNeed], l4t: str | None, cpu: tuple[str, ...]) -> list[Fact]:
         tables, build = self._catalog.tables, self._build
         facts = []
         floor = self._catalog.floor(self._backend)
@@ -321,6 +334,15 @@ class _Asking:
         if l4t is not None:
             rows = (row for row in tables.floors if row.kind == "l4t")
             facts += [Fact("l4t", l4t, "driver_floors.json", row.source, row.confidence) for row in rows]
+        for limit in tables.limits:
+            if limit.severity != "blocks" or limit.kind != self._backend.kind.kind:
+                continue
+            if set(limit.cpu_lacks) & set(cpu):
+                value = ", ".join(limit.cpu_lacks)
+                facts.append(Fact("cpu", value, "limits.json", limit.source, limit.confidence))
+            elif limit.kernel and {code for need in gpus for code in need.codes} & set(limit.gfx):
+                value = f"{', '.join(limit.gfx)}: not on Linux {', '.join(text for text, _ in limit.kernel)}"
+                facts.append(Fact("kernel", value, "limits.json", limit.source, limit.confidence))
         return facts
 
 
@@ -344,54 +366,3 @@ def _windows(points: Sequence[tuple[int, ...]], able: Sequence[bool], catalog: C
         elif not yes and place and able[place - 1]:
             found[-1] = structs.replace(found[-1], below=texts[place])
     return tuple(found)
-
-
-def admits(
-    needs: Sequence[PlatformNeed], build: Build, machine: Machine, target: Target, catalog: Catalog
-) -> str | None:
-    """Whether the needs, as they are written, hold for a machine; None: they do, else what does not."""
-    wsl = "wsl2" in machine.environment
-    mine = [need for need in needs if need.platform == target.platform]
-    need = next((need for need in mine if need.wsl == wsl), mine[0] if mine and not wsl else None)
-    if need is None or target.implementation != "cpython" or machine.rosetta:
-        return "platform"
-    if target.abi not in need.systems:
-        return "python"
-    lowest = need.systems[target.abi]
-    have = target.libc.version if target.os == "linux" and target.libc else target.os_version
-    if target.os == "linux" and target.libc is not None and target.libc.family == "musl":
-        return "libc"
-    if target.os == "linux" and target.libc is None:
-        have = None
-    if lowest is not None and have is not None and not at_least(dotted(have), dotted(lowest)):
-        return "system"
-    if need.vendor is None:
-        return None
-    where = make_situation(build.request(), machine, target, catalog)
-    if need.l4t is not None and machine.l4t and not at_least(dotted(machine.l4t), dotted(need.l4t)):
-        return "l4t"
-    driver = next((facts for vendor, facts in where.drivers.items() if vendor == need.vendor), None)
-    gpus = [gpu for gpu in where.gpus if gpu.vendor == need.vendor]
-    if not gpus:
-        return "gpu"
-    return None if any(_admits_gpu(row, gpu, driver, catalog) for row in need.gpus for gpu in gpus) else "gpu"
-
-
-def _admits_gpu(need: GpuNeed, gpu: Gpu, driver: DriverFacts | None, catalog: Catalog) -> bool:
-    code = gpu.gfx_target
-    if gpu.compute_capability is not None:
-        code = capability_text(gpu.compute_capability)
-    elif gpu.vendor == "intel":
-        fact = catalog.gpu_fact("intel", gpu.pci_id, gpu.name)
-        code = fact.pci_id if fact is not None else None
-    if code not in need.codes:
-        return False
-    if not need.drivers:
-        return True
-    if driver is None:
-        return False
-    spoken = driver.cuda
-    if driver.version is None:
-        return need.cuda_alone is None or spoken is None or at_least(spoken, dotted(need.cuda_alone))
-    enough = need.cuda is None or (spoken is not None and at_least(spoken, dotted(need.cuda)))
-    return enough and any(window.holds(driver.version) for window in need.drivers)
