@@ -22,7 +22,7 @@ from torchinstall.project.platforms import PLATFORMS
 from torchinstall.project.poetry import by_extra
 from torchinstall.project.pyproject import ProjectView, mapping, points_where, scope_in
 
-__all__ = ["carried", "choices", "entries_of", "pinned_backend", "public_bounds", "unread"]
+__all__ = ["carried", "choices", "entries_of", "missing", "pinned_backend", "public_bounds", "unread"]
 
 
 def choices(view: ProjectView, catalog: Catalog, index_base: str = DEFAULT_INDEX_BASE) -> tuple[Choice, ...]:
@@ -139,9 +139,13 @@ def _poetry_rows(item: Listed, view: ProjectView) -> Iterator[tuple[str, str]]:
 
 def unread(view: ProjectView, catalog: Catalog) -> tuple[Choice, ...]:
     """The choices of the file that uv does not read."""
-    plain = ProjectView({**view.data, "tool": {"uv": view.uv}})
-    seen = _by_point(choices(plain, catalog))
-    return tuple(item for item in choices(view, catalog) if not _by_point((item,)).items() <= seen.items())
+    return missing(choices(view, catalog), view, catalog)
+
+
+def missing(seen: Iterable[Choice], view: ProjectView, catalog: Catalog) -> tuple[Choice, ...]:
+    """Those of the choices that uv does not read in a file."""
+    there = _by_point(choices(view.as_uv_reads(), catalog))
+    return tuple(item for item in seen if not _by_point((item,)).items() <= there.items())
 
 
 def _by_point(items: Iterable[Choice]) -> dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]]:
@@ -204,7 +208,7 @@ def carried(seen: Iterable[Choice], view: ProjectView, catalog: Catalog) -> None
         UsageError: `not-carried`: uv would not do the same.
     """
     availability = Availability(catalog, "stable")
-    there = _by_point(choices(view, catalog))
+    there = _by_point(choices(view.as_uv_reads(), catalog))
     items = tuple(_publishable(item, availability) for item in seen)
     wanted = _by_point(items)
     for item in items:

@@ -246,7 +246,11 @@ def configure_texts(
     text = migrated.text if layout.kept else migrated.moved
     notes = migrated.notes if migrate else legacy.accept()
     if layout.fresh:
-        text, layout, more = _afresh((bases or {}).get(path) or text, layout, catalog)
+        base = (bases or {}).get(path) or text
+        older = recognise(project_view(base), catalog)
+        if older.blocking or older.unread:  # it was migrated before, too
+            base = migrate_text(base, catalog, index_base).text
+        text, layout, more = _afresh(base, layout, catalog)
         view, notes = project_view(text), (*notes, *more)
     entries = ours = project_entries(layout, view, catalog)
     inherited = tuple(index for _, there in above for index in project_view(there).indexes)

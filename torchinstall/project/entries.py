@@ -16,7 +16,7 @@ from torchinstall.planner.builds import runtime_entry
 from torchinstall.project.availability import Availability, check_bounds, unrouted
 from torchinstall.project.model import ALWAYS, Dependency, Entries, Layout, Route, Scope, rivals
 from torchinstall.project.platforms import PLATFORMS, marker_of, partition, required_marker
-from torchinstall.project.pyproject import ProjectView
+from torchinstall.project.pyproject import ProjectView, scope_in
 
 __all__ = ["project_entries"]
 
@@ -39,7 +39,7 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         package: tuple(
             structs.replace(route, platforms=platforms)
             for route in routes
-            if (platforms := availability.served(package, route))
+            if (platforms := _served(package, route, layout, view, availability))
         )
         for package in _packages(layout, view, catalog)
     }
@@ -65,6 +65,16 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         conflicts=rivals(routes, layout.kept),
         notes=(*notes, *_unserved(sources, routes)),
     )
+
+
+def _served(
+    package: str, route: Route, layout: Layout, view: ProjectView, availability: Availability
+) -> frozenset[str]:
+    """The platforms on which a route serves a package; as the file says, where the route is kept."""
+    rows = view.sources.get(package, []) if route in layout.kept else []
+    mine = [row for row in rows if scope_in(row) == route.scope and view.index_url(row) == route.url]
+    there = frozenset[str]().union(*(view.platforms_of(row) for row in mine))
+    return there or availability.served(package, route)
 
 
 def _packages(layout: Layout, view: ProjectView, catalog: Catalog) -> tuple[str, ...]:

@@ -14,7 +14,15 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.index.urls import pytorch_index
-from torchinstall.project.choices import carried, choices, entries_of, pinned_backend, public_bounds, unread
+from torchinstall.project.choices import (
+    carried,
+    choices,
+    entries_of,
+    missing,
+    pinned_backend,
+    public_bounds,
+    unread,
+)
 from torchinstall.project.edit import (
     edit_text,
     prune,
@@ -137,18 +145,22 @@ def recognise(view: ProjectView, catalog: Catalog) -> Legacy:
 
 def _local_pins(view: ProjectView, catalog: Catalog) -> tuple[Listed, ...]:
     """Requirements of the torch family that name a build (`torch==2.5.1+cu121`) that no source serves."""
-    served = {(item.scope, item.package, item.backend) for item in choices(view, catalog)}
-    return tuple(
-        item
-        for item in view.listed
-        if (family := catalog.family(item.package)) is not None
-        and family.routed
-        and any("+" in part.version for part in item.requirement.specifier)
-        and not (
-            item.package in view.sources
-            and (item.scope, item.package, pinned_backend(item, catalog)) in served
-        )
-    )
+    plain = view.as_uv_reads()
+    served = {
+        (item.scope, item.package, item.backend, point)
+        for item in choices(plain, catalog)
+        if item.package in view.sources
+        for point in item.points
+    }
+    found = []
+    for item in view.listed:
+        family, backend = catalog.family(item.package), pinned_backend(item, catalog)
+        if family is None or not family.routed or "+" not in str(item.requirement.specifier):
+            continue
+        points = points_where(str(item.requirement.marker or ""), view.pythons or ("3.12",))
+        if any((item.scope, item.package, backend, point) not in served for point in points):
+            found.append(item)
+    return tuple(found)
 
 
 class Migrated(Struct, frozen=True):
@@ -177,7 +189,7 @@ def migrate_text(text: str, catalog: Catalog, index_base: str = DEFAULT_INDEX_BA
         return tuple(notes)
 
     moved = edit_text(text, change)
-    entries = entries_of(seen, catalog)
+    entries = entries_of(missing(seen, project_view(moved.text), catalog), catalog)
     done = edit_text(moved.text, lambda document: write_entries(document, entries, catalog))
     carried(seen, project_view(done.text), catalog)
     return Migrated(moved.text, done.text, moved.notes)
@@ -301,7 +313,8 @@ def _poetry(document: Any, view: ProjectView, catalog: Catalog, seen: list[Choic
     now = ProjectView(document.unwrap())
     for scope, package, url, marker, spec in poetry.choices:
         index = pytorch_index(url, catalog.backend)
-        if index is not None and index.backend is not None:
+        written = view.project and package in view.sources  # uv's own tables count, where there are any
+        if index is not None and index.backend is not None and not written:
             points = points_where(marker, now.pythons or ("3.12",))
             bounds = public_bounds(SpecifierSet(spec))
             choice = Choice(

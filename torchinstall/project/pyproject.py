@@ -72,6 +72,10 @@ class ProjectView:
         """A tool's table."""
         return mapping(mapping(self.data.get("tool")).get(name))
 
+    def as_uv_reads(self) -> ProjectView:
+        """The file without the tables of other tools."""
+        return ProjectView({**self.data, "tool": {"uv": self.uv}})
+
     @property
     def name(self) -> str:
         """The project's name; empty where it has none."""
