@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import ClassVar
 
 import click
@@ -13,6 +14,7 @@ from torchinstall.cli.plan_text import chosen_text, why_not_text
 from torchinstall.cli.text import columns, heading, wrapped
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
+from torchinstall.install.distributions import broken
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.transaction import (
     Change,
@@ -93,6 +95,7 @@ def _install(
     session: Session, options: AutoOptions, prepared: Prepared, lock: EnvironmentLock
 ) -> tuple[Prepared, InstallResult | None]:
     """Carry the plan out; what was planned in the end, and what uv changed (None: nothing)."""
+    prepared = _mended(session, prepared)
     if not prepared.asks_uv:
         return prepared, None
     planned = prepared
@@ -107,6 +110,17 @@ def _install(
 
     result = _transaction(session, prepared, lock).install(_job(session, prepared), widen)
     return planned, result
+
+
+def _mended(session: Session, prepared: Prepared) -> Prepared:
+    """The plan, with an order to write the files of what is damaged again."""
+    sites = prepared.place.interpreter.site_packages if prepared.place is not None else ()
+    names = broken(map(Path, sites), {package.name for package in prepared.plan.packages})
+    if not names:
+        return prepared
+    session.console.say(f"files are missing or there twice, so this is installed again: {', '.join(names)}")
+    again = (item for name in names for item in ("--reinstall-package", name))
+    return structs.replace(prepared, uv_args=(*prepared.uv_args, *again))
 
 
 def _transaction(session: Session, prepared: Prepared, lock: EnvironmentLock | None) -> Transaction:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from torchinstall.core.request import canonical_name
 
-__all__ = ["DistInfo", "distributions", "same_version"]
+__all__ = ["DistInfo", "broken", "distributions", "same_version"]
 
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
 
@@ -106,6 +106,20 @@ def distributions(sites: Iterable[Path], names: Collection[str] | None = None) -
             if names is None or name in names:
                 found.append(DistInfo(name, match["version"], site, entry, _direct_url(site / entry)))
     return tuple(found)
+
+
+def broken(sites: Iterable[Path], names: Collection[str]) -> tuple[str, ...]:
+    """Those of these packages that are there twice, or whose files are not all there.
+
+    A file that somebody has changed is his affair.
+    """
+    found = [dist.name for dist in distributions(sites, names)]
+    lacking = {
+        dist.name
+        for dist in distributions(sites, names)
+        if any(path.suffix != ".pyc" and not path.exists() for path in dist.files())
+    }
+    return tuple(sorted({name for name in found if name in lacking or found.count(name) > 1}))
 
 
 def same_version(one: str, other: str) -> bool:

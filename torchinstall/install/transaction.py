@@ -162,7 +162,14 @@ class Transaction(Struct, frozen=True, kw_only=True):
             if coming:
                 self.tell(f"installing {len(coming)} packages: " + ", ".join(coming))
             return protected(
-                lambda keep: execute(plan, env=self.env, sink=self.sink, cwd=self.cwd, keep=keep),
+                lambda keep: execute(
+                    plan,
+                    env=self.env,
+                    sink=self.sink,
+                    cwd=self.cwd,
+                    keep=keep,
+                    scratch=self._scratch(job),
+                ),
                 sites=sites,
                 prefix=prefix,
                 due=due,
@@ -185,7 +192,9 @@ class Transaction(Struct, frozen=True, kw_only=True):
         heard = io.BytesIO()
         self.tell("asking uv what has to change")
         try:
-            result = execute(job.rehearsal, env=self.env, sink=heard, cwd=self.cwd)
+            result = execute(
+                job.rehearsal, env=self.env, sink=heard, cwd=self.cwd, scratch=self._scratch(job)
+            )
         except InstallFailedError:
             self.sink.write(heard.getvalue())
             self.sink.flush()
@@ -195,6 +204,10 @@ class Transaction(Struct, frozen=True, kw_only=True):
             there = {dist.name: dist.version for dist in found}
             check_rehearsal(job.plan, there, due, self.env, self.cwd)
         return result
+
+    def _scratch(self, job: Job) -> Path | None:
+        """Our folder in the environment while that is ours: nobody else clears up after a kill."""
+        return None if self.lock is None else state_folder(real(str(job.environment.target.prefix)))
 
     @contextlib.contextmanager
     def _created(self, job: Job) -> Iterator[PythonEnvironment]:
@@ -228,7 +241,13 @@ def _sites(environment: PythonEnvironment) -> list[Path]:
 
 
 def execute(
-    plan: Plan, *, env: Mapping[str, str], sink: BinaryIO, cwd: Path | None = None, keep: tuple[int, ...] = ()
+    plan: Plan,
+    *,
+    env: Mapping[str, str],
+    sink: BinaryIO,
+    cwd: Path | None = None,
+    keep: tuple[int, ...] = (),
+    scratch: Path | None = None,
 ) -> InstallResult:
     """Write the plan's project file to a private folder and run its command on it.
 
@@ -241,6 +260,7 @@ def execute(
         sink: where uv's talk goes: our stderr.
         cwd: folder that uv finds the user's configuration from.
         keep: what uv inherits.
+        scratch: where the private folder is made; recovery empties it.
 
     Raises:
         InstallFailedError: uv failed; its words are on `sink` already, the slug and hint are ours.
@@ -249,7 +269,7 @@ def execute(
     """
     argv = list(plan.command)
     # Only this user can read the folder; the project file may hold credentials.
-    with tempfile.TemporaryDirectory(prefix="torchinstall-") as folder:
+    with tempfile.TemporaryDirectory(prefix="torchinstall-", dir=scratch) as folder:
         if plan.project is not None:
             path = Path(folder, "pyproject.toml")
             path.write_text(plan.project, encoding="utf-8")
@@ -474,9 +494,12 @@ def recover(prefix: Path, tell: Callable[[str], None]) -> None:
         if journal is None or read_journal(prefix) is None:
             # A backup without a journal belongs to nobody; releases before this one kept theirs here.
             remove_journal(prefix)
-            left = (*state_folder(prefix).glob("backup-*"), *prefix.glob(".torchinstall-keep-*"))
-            for folder in left:
+            ours = state_folder(prefix)
+            old = (*ours.glob("backup-*"), *ours.glob("torchinstall-*"), *prefix.glob(".torchinstall-keep-*"))
+            for folder in old:
                 shutil.rmtree(folder, ignore_errors=True)
+            for file in path_in(str(prefix)).parent.glob(".decision-*"):
+                file.unlink(missing_ok=True)
 
 
 def _recovered(journal: Journal) -> str:
