@@ -30,12 +30,18 @@ def _series(title: str, harness: Harness, count: int) -> int:
     for done, row in enumerate(kills(harness, count, tuple(harness.span)), start=1):
         if row.problem:
             wrong += 1
-            print(f"WRONG {row}: {row.problem}", flush=True)
+            _say(f"WRONG {row}: {row.problem}")
         if done % 25 == 0:
-            print(f"{title}: {done} of {count}, {wrong} wrong", flush=True)
+            _say(f"{title}: {done} of {count}, {wrong} wrong")
     took = time.monotonic() - began
-    print(f"{title}: {count - wrong} of {count} right in {took:.0f} s; {dict(sorted(harness.counts.items()))}")
+    states = ", ".join(f"{name} {number}" for name, number in sorted(harness.counts.items()))
+    _say(f"{title}: {count - wrong} of {count} right in {took:.0f} s; {states}")
     return wrong
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
-"""One kill: an environment, an operation, a moment, a signal; then the next run, and what is there afterwards."""
+"""One kill: an environment, an operation, a moment, a signal; then the next run, and what is there then."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.support.installing import an_environment, here, uv_path
+from tests.support.installing import an_environment, here
 from tests.support.planning import linux
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import machine_to_json
@@ -37,8 +38,10 @@ _RUN_LIMIT = 120.0
 
 
 def _wheels(release: str) -> list[TinyWheel]:
-    """torch with many files, so that a kill finds it half there, and its torchvision."""
-    many = {f"torch/part{number // 50}/{release[:3]}_{number}.py": f"x = {number}\n" for number in range(_FILES)}
+    """Torch with many files, so that a kill finds it half there, and its torchvision."""
+    many = {
+        f"torch/part{number // 50}/{release[:3]}_{number}.py": f"x = {number}\n" for number in range(_FILES)
+    }
     vision = wheel("torchvision", PAIRS[release], TAG, requires=(f"torch=={release.partition('+')[0]}",))
     return [torch_wheel(release, TAG, requires=("filelock",), files=many), vision]
 
@@ -58,7 +61,9 @@ class Kill:
 
     def __str__(self) -> str:
         whom = "group" if self.group else "process"
-        return f"{self.operation}: {self.number.name} to the {whom} after {self.after:.3f} s, then {self.next}"
+        return (
+            f"{self.operation}: {self.number.name} to the {whom} after {self.after:.3f} s, then {self.next}"
+        )
 
 
 @dataclass
@@ -111,7 +116,9 @@ class Harness:
         shutil.copytree(self.folder / f"as-{name}", self.prefix, symlinks=True)
 
     def _auto(self, torch: str | None) -> tuple[str, ...]:
-        pins = ("torch", "torchvision") if torch is None else (f"torch=={torch}", f"torchvision=={PAIRS[torch]}")
+        pins = (
+            ("torch", "torchvision") if torch is None else (f"torch=={torch}", f"torchvision=={PAIRS[torch]}")
+        )
         wanted = pins if self.wheels is None else ("torch",)
         flags = ("--machine", "machine.json", "--backend", "cpu", "--no-verify", "--offline")
         return ("auto", *flags, "--find-links", str(self.house), *wanted)
@@ -187,10 +194,8 @@ class Harness:
         else:
             time.sleep(self.random.random() * max(self.span.values(), default=1.0) * 1.05)
         after = time.monotonic() - began
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number) if group else process.send_signal(number)
-        except ProcessLookupError:
-            pass
         return after, process.wait(_RUN_LIMIT)
 
     def _look(self) -> tuple[str, str]:
@@ -218,8 +223,3 @@ def _listing(prefix: Path) -> set[str]:
     """Every file but bytecode and what tells one moment from another."""
     names = (path.relative_to(prefix) for path in prefix.rglob("*") if path.is_file() or path.is_symlink())
     return {str(name) for name in names if "__pycache__" not in name.parts and name.name != ".lock"}
-
-
-def uv_here() -> str:
-    """The uv that installs."""
-    return uv_path()

@@ -16,7 +16,7 @@ from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.install.backup import Backup, plan_backup
 from torchinstall.install.journal import STATE, Journal, Owner, read_journal
-from torchinstall.install.transaction import Due, protected, recover
+from torchinstall.install.protection import Due, protected, recover
 from torchinstall.install.uv import uv_beside_us
 
 UV = uv_beside_us() or "uv"

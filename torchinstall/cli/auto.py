@@ -16,13 +16,8 @@ from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.install.distributions import broken
 from torchinstall.install.lock import EnvironmentLock
-from torchinstall.install.transaction import (
-    Change,
-    InstallResult,
-    Job,
-    Transaction,
-    recovering_lock,
-)
+from torchinstall.install.protection import recovering_lock
+from torchinstall.install.transaction import Change, InstallResult, Job, Transaction
 from torchinstall.install.verify import Report, checklist_of, failure, report_to_json, verify
 from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.options import PlanOptions

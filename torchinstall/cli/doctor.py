@@ -28,7 +28,7 @@ from torchinstall.doctor.model import Diagnosis, Environment, Remedy
 from torchinstall.doctor.remedies import Fixer, next_remedies
 from torchinstall.doctor.rules import Match, explain
 from torchinstall.install.lock import EnvironmentLock
-from torchinstall.install.transaction import recovering_lock
+from torchinstall.install.protection import recovering_lock
 from torchinstall.install.verify import report_to_json
 from torchinstall.planning.inputs import catalog_of, collect_inputs
 from torchinstall.planning.options import MachineOptions, PlanOptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from msgspec import structs
 
@@ -10,30 +11,31 @@ from torchinstall.cli.console import Session
 from torchinstall.cli.projecting import ProjectOptions, open_project, project_plan
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, UsageError
+from torchinstall.install.journal import real
+from torchinstall.install.protection import recovering_lock
+from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.uv import run_uv
-from torchinstall.project.sync import choose_locked
+from torchinstall.project.sync import choose_locked, environment_of, sites_of
 
 __all__ = ["RUN", "SYNC"]
 
 
-def sync(session: Session, options: ProjectOptions) -> int:
+class SyncOptions(ProjectOptions, frozen=True, kw_only=True):
+    """The options of `sync`."""
+
+    wait: bool = True
+
+
+def sync(session: Session, options: SyncOptions) -> int:
     """Choose and run.
 
     Raises:
-        InstallFailedError: `sync-failed`: uv's words are on stderr already.
+        InstallFailedError: `sync-failed`: uv's words are on stderr already, and the environment is as it was.
     """
-    status = _uv_with_choice(session, options, "sync")
-    if status != 0:
-        raise InstallFailedError(
-            "sync-failed",
-            f"uv sync ended with exit status {status}",
-            found="uv's own output above",
-            hints=("torchinstall sync --dry-run shows the command",),
-        )
-    return 0
+    return _uv_with_choice(session, options, "sync")
 
 
-class RunOptions(ProjectOptions, frozen=True, kw_only=True):
+class RunOptions(SyncOptions, frozen=True, kw_only=True):
     """The options of `run`."""
 
     command: tuple[str, ...] = ()
@@ -59,7 +61,7 @@ def run(session: Session, options: RunOptions) -> int:
     return _uv_with_choice(session, options, "run")
 
 
-def _uv_with_choice(session: Session, options: ProjectOptions, verb: str) -> int:
+def _uv_with_choice(session: Session, options: SyncOptions, verb: str) -> int:
     """Run uv's verb with what fits this machine; its exit status.
 
     Raises:
@@ -86,13 +88,41 @@ def _uv_with_choice(session: Session, options: ProjectOptions, verb: str) -> int
     if options.dry_run:
         console.out(shown)
         return 0
-    cwd = project.folder
-    if verb == "run":  # where it was typed; uv finds the project from there, or is told
-        cwd = context.cwd
-        if project.folder not in (cwd, *cwd.parents):
-            argv[1:1] = ["--project", str(project.folder)]
     uv = context.find_uv(context.env).path
+    offline = ["--offline"] if options.offline else []
+    # What uv run would do first: nothing that is there and that the project does not need is removed.
+    words = options.rest if verb == "sync" else ("--inexact",)
+    _sync(session, options, [uv, "sync", *choice.flags, *offline, *words], project.folder)
+    if verb == "sync":
+        return 0
+    argv[1:1] = ["--no-sync"]
+    cwd = context.cwd  # where it was typed; uv finds the project from there, or is told
+    if project.folder not in (cwd, *cwd.parents):
+        argv[1:1] = ["--project", str(project.folder)]
     return run_uv([uv, *argv], env=context.env, project=True, cwd=cwd, inherit=True).returncode or 0
+
+
+def _sync(session: Session, options: SyncOptions, argv: list[str], folder: Path) -> None:
+    """Bring the project's environment up to date, or leave it as it was; uv makes one that is missing."""
+    context, console = session.context, session.console
+    prefix = real(environment_of(folder, context.env, active="--active" in argv))
+    with recovering_lock(wait=options.wait, tell=console.say) as lock:
+        if (prefix / "pyvenv.cfg").is_file():
+            lock.take(prefix)
+        change_with_uv(
+            argv,
+            sites=sites_of(prefix),
+            prefix=prefix,
+            env=context.env,
+            cwd=folder,
+            tell=console.say,
+            failed=lambda done: InstallFailedError(
+                "sync-failed",
+                f"uv sync ended with {done.ending}",
+                found="uv's own output above",
+                hints=("torchinstall sync --dry-run shows the command",),
+            ),
+        )
 
 
 SYNC = Verb(
@@ -101,7 +131,7 @@ SYNC = Verb(
     summary="Run uv sync with the extra or group of the project that fits this machine.",
     more="Without a GPU (in CI, for example) it takes the CPU build. `torchinstall configure` writes such "
     "projects.",
-    options=ProjectOptions,
+    options=SyncOptions,
     examples=(
         ("torchinstall sync", "the build for this machine, from the project's own lock"),
         ("torchinstall sync -- --locked --no-dev", "in CI: fail where the lock is stale"),

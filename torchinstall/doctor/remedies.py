@@ -13,7 +13,8 @@ from msgspec import Struct
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.doctor.model import Diagnosis, Environment, Remedy
 from torchinstall.install.journal import real
-from torchinstall.install.transaction import change_with_uv, recovering_lock
+from torchinstall.install.protection import recovering_lock
+from torchinstall.install.transaction import change_with_uv
 
 __all__ = [
     "Fixer",

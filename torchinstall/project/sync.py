@@ -19,7 +19,16 @@ from torchinstall.project.lock import read_lock
 from torchinstall.project.model import ALWAYS, Route, Scope
 from torchinstall.project.pyproject import ProjectView, in_workspace, workspace_root
 
-__all__ = ["Choice", "choose", "choose_locked", "offers_of", "scope_flags", "uv_flags"]
+__all__ = [
+    "Choice",
+    "choose",
+    "choose_locked",
+    "environment_of",
+    "offers_of",
+    "scope_flags",
+    "sites_of",
+    "uv_flags",
+]
 
 
 class Choice(Struct, frozen=True, kw_only=True):
@@ -226,3 +235,15 @@ def choose_locked(
     choice = choose(view, plan, catalog, locked=locked, require_gpu=require_gpu)
     scope = choice.route.scope if choice.route is not None else ALWAYS
     return structs.replace(choice, version=locked.get(scope), platform=platform)
+
+
+def environment_of(directory: Path, env: Mapping[str, str], *, active: bool = False) -> Path:
+    """The environment that uv keeps for a project, whether it is there or not."""
+    if active and env.get("VIRTUAL_ENV"):
+        return Path(env["VIRTUAL_ENV"])
+    return workspace_root(directory) / (env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
+
+
+def sites_of(prefix: Path) -> list[Path]:
+    """The folders of an environment that packages are installed in."""
+    return [*prefix.glob("lib/python3*/site-packages"), *prefix.glob("Lib/site-packages")]
