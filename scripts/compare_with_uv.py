@@ -2,9 +2,10 @@
 
     python -m scripts.compare_with_uv --machines 540
 
-The real uv resolves against a loopback copy of the PyTorch index; an oracle that was written from published
-facts, and shares nothing with the planner, judges both. Intel GPUs are left out: uv can only see those that
-are really in the computer that it runs on.
+The real uv resolves against a loopback copy of the PyTorch index and, for the column "uv wheel variants",
+against an index with the same builds as wheel variants (`--preview-features wheel-variants`). An oracle that
+was written from published facts, and shares nothing with the planner, judges all. Intel GPUs are omitted: uv
+can only see those that are really in the computer that it runs on.
 """
 
 from __future__ import annotations
@@ -37,10 +38,15 @@ class Pair:
     ours: Choice | None
     theirs: Choice | None
     said: str
+    variant: Choice | None = None
 
-    def verdicts(self) -> tuple[Verdict, Verdict]:
-        """Ours, uv's."""
-        return verdict(self.case, self.ours), verdict(self.case, self.theirs)
+    def verdicts(self) -> tuple[Verdict, Verdict, Verdict]:
+        """Ours, uv's, uv's among wheel variants."""
+        return (
+            verdict(self.case, self.ours),
+            verdict(self.case, self.theirs),
+            verdict(self.case, self.variant),
+        )
 
 
 def _ours(case: Case) -> Choice | None:
@@ -76,9 +82,10 @@ def _table(pairs: list[Pair], group_of: Callable[[Case], str | None], *, total: 
         rows.sort(key=lambda row: _GENERATIONS.index(row[0]))
     if total:
         rows.append(("**all**", pairs))
+    tools, verdicts = ("uv", "uv wheel variants", "torchinstall"), ("runs", "newest")
     lines = [
-        "| machines | number | uv: runs | uv: newest | torchinstall: runs | torchinstall: newest |",
-        "|---|--:|--:|--:|--:|--:|",
+        f"| machines | number | {' | '.join(f'{tool}: {what}' for tool in tools for what in verdicts)} |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, items in rows:
         both = [pair.verdicts() for pair in items]
@@ -86,10 +93,12 @@ def _table(pairs: list[Pair], group_of: Callable[[Case], str | None], *, total: 
         cells = [
             name,
             str(number),
-            _share(sum(theirs.runs for _, theirs in both), number),
-            _share(sum(theirs.newest for _, theirs in both), number),
-            _share(sum(ours.runs for ours, _ in both), number),
-            _share(sum(ours.newest for ours, _ in both), number),
+            _share(sum(row[1].runs for row in both), number),
+            _share(sum(row[1].newest for row in both), number),
+            _share(sum(row[2].runs for row in both), number),
+            _share(sum(row[2].newest for row in both), number),
+            _share(sum(row[0].runs for row in both), number),
+            _share(sum(row[0].newest for row in both), number),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -97,7 +106,7 @@ def _table(pairs: list[Pair], group_of: Callable[[Case], str | None], *, total: 
 
 def _reasons(pairs: list[Pair]) -> str:
     lines = []
-    for tool, position in (("uv", 1), ("torchinstall", 0)):
+    for tool, position in (("uv", 1), ("uv wheel variants", 2), ("torchinstall", 0)):
         counts = Counter(pair.verdicts()[position].why for pair in pairs)
         del counts[""]
         text = ", ".join(f"{why}: {number}" for why, number in counts.most_common()) or "always runs"
@@ -106,7 +115,7 @@ def _reasons(pairs: list[Pair]) -> str:
 
 
 def _record(pair: Pair) -> dict[str, object]:
-    ours, theirs = pair.verdicts()
+    ours, theirs, variant = pair.verdicts()
     return {
         "group": pair.case.group,
         "gpus": [part.name for part in pair.case.parts],
@@ -117,6 +126,8 @@ def _record(pair: Pair) -> dict[str, object]:
         "uv": pair.theirs and f"{pair.theirs.torch}+{pair.theirs.backend}",
         "uv_verdict": theirs.why or "runs",
         "uv_said": pair.said if pair.theirs is None else "",
+        "uv_variants": pair.variant and f"{pair.variant.torch}+{pair.variant.backend}",
+        "uv_variants_verdict": variant.why or "runs",
         "torchinstall": pair.ours and f"{pair.ours.torch}+{pair.ours.backend}",
         "torchinstall_verdict": ours.why or "runs",
         "reproduce": pair.case.reproduce(),
@@ -140,8 +151,10 @@ def main(argv: list[str] | None = None) -> int:
     cases = field(arguments.machines, arguments.seed)
     with RealUv.serving(uv, load_catalog()) as real, ThreadPoolExecutor(arguments.jobs) as pool:
         answers = list(pool.map(real.choose, cases))
+        variants = list(pool.map(real.choose_variant, cases))
         version = real.version()
-    pairs = [Pair(case, _ours(case), *answer) for case, answer in zip(cases, answers, strict=True)]
+    rows = zip(cases, answers, variants, strict=True)
+    pairs = [Pair(case, _ours(case), *answer, variant) for case, answer, variant in rows]
     if arguments.details:
         lines = (json.dumps(_record(pair)) for pair in pairs)
         arguments.details.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -23,16 +23,22 @@ from tests.simulation.published import companions_of, release_of
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.index_server import IndexServer, TestAuthority
 from tests.support.index_tree import IndexTree
+from tests.support.variant_wheels import Properties, nvidia, variant_files
 from tests.support.wheelhouse import TinyWheel
+from torchinstall.catalog.tables import platform_of
 
 if TYPE_CHECKING:
     from tests.simulation.case import Case
     from torchinstall.catalog.catalog import Catalog
+    from torchinstall.catalog.model import Wheels
 
-__all__ = ["RealUv", "choice_in", "trees"]
+__all__ = ["RealUv", "choice_in", "trees", "variant_tree"]
 
 _PACKAGES = ("torch", "torchvision", "torchaudio")
 _LINE = re.compile(r"^torch==([^\s+]+)(?:\+(\S+))?\s*$", re.MULTILINE)
+_SELECTED = re.compile(
+    r"Selecting: torch==(\S+) .*?\(torch-[^()]*?(?:64|universal2)(?:-([0-9a-z_.]+))?\.whl\)"
+)
 _FROM = re.compile(r"^torch==\S+\s*\n(?:\s+#.*\n)*?\s+# from (\S+)", re.MULTILINE)
 
 
@@ -61,6 +67,54 @@ def trees(catalog: Catalog) -> tuple[IndexTree, IndexTree]:
     return pytorch, default
 
 
+def variant_tree(catalog: Catalog) -> IndexTree:
+    """One index for everything: each build of torch as a wheel variant with its properties, CPU as `null`.
+
+    A label has one set of properties, and builds of one backend differ between platforms, so a label names
+    both. Companions are plain wheels: what they need is the right torch.
+    """
+    tree = IndexTree(kind="pypi")
+    releases: dict[str, list[tuple[str, TinyWheel, Properties]]] = {}
+    for row in catalog.tables.wheels:
+        if row.package not in _PACKAGES or row.confidence == "low" or row.channel != "stable":
+            continue
+        wheels = [
+            TinyWheel(
+                name=row.package,
+                version=row.version,
+                tag=f"{tag}-{row.platform_tag}",
+                requires=_requires(row.package, row.version),
+            )
+            for tag in row.tags
+        ]
+        mac = row.platform_tag.startswith("macosx")
+        if row.origin == "default" and (mac or row.package != "torch"):
+            tree.add("", *wheels, hashed=False, described=True)
+        elif row.origin == "index" and row.package == "torch" and not mac:
+            found = _properties(row, catalog)
+            if found is not None:
+                label, properties = found
+                releases.setdefault(row.version, []).extend((label, item, properties) for item in wheels)
+    for wheels_of_release in releases.values():
+        tree.add("", *variant_files(wheels_of_release), hashed=False, described=False)
+    return tree
+
+
+def _properties(row: Wheels, catalog: Catalog) -> tuple[str, Properties] | None:
+    backend, platform = catalog.backend(row.backend), platform_of(row.platform_tag)
+    if backend is None or platform is None:
+        return None
+    if backend.kind.kind == "cpu":
+        return "null", {}
+    code = catalog.code(row.version, backend, platform)
+    if code is None or backend.toolkit is None:
+        return None
+    label = f"{backend.name}_{platform}"
+    if backend.kind.kind == "cuda":
+        return label, nvidia(".".join(map(str, backend.toolkit)), code.native, code.ptx or ())
+    return label, {"amd": {"gfx_arch": list(code.native)}}
+
+
 def _requires(package: str, version: str) -> tuple[str, ...]:
     """The pin on torch in a companion's metadata, as it was published."""
     if package == "torch" or (package, version) == ("torchaudio", "2.11.0"):
@@ -84,6 +138,8 @@ class RealUv:
     path: str
     environment: dict[str, str]
     folder: Path
+    variants: str = ""
+    catalog: Catalog | None = None
 
     @classmethod
     @contextmanager
@@ -95,6 +151,7 @@ class RealUv:
             authority = TestAuthority(folder)
             with (
                 IndexServer(pytorch, default=default, authority=authority) as server,
+                IndexServer(default=variant_tree(catalog)) as variants,
                 ConnectProxy(server.port) as proxy,
             ):
                 keep = {key: os.environ[key] for key in ("HOME", "SystemRoot") if key in os.environ}
@@ -112,6 +169,8 @@ class RealUv:
                         "UV_NO_PROGRESS": "1",
                     },
                     folder,
+                    variants.default_index,
+                    catalog,
                 )
 
     def version(self) -> str:
@@ -138,11 +197,38 @@ class RealUv:
             return None, done.stderr
         return choice_in(done.stdout, case), done.stdout
 
+    def choose_variant(self, case: Case) -> Choice | None:
+        """What uv chooses among wheel variants (`--preview-features wheel-variants`).
+
+        It is told what its own provider would read: the CUDA version of the driver, and the compute
+        capability of the first NVIDIA GPU.
+        """
+        environment = {**self.environment, "UV_DEFAULT_INDEX": self.variants}
+        codes = [part.code for part in case.parts if part.vendor == "nvidia"]
+        assert self.catalog is not None
+        if codes and case.driver:
+            cuda = self.catalog.cuda_of_branch(int(case.driver.partition(".")[0]))
+            environment["NV_VARIANT_PROVIDER_FORCE_SM_ARCH"] = codes[0]
+            environment["NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"] = str(cuda)
+        if case.system.macos:
+            environment["MACOSX_DEPLOYMENT_TARGET"] = case.system.macos
+        done = self._run(case, environment, "--preview-features", "wheel-variants", "--verbose")
+        selected = _SELECTED.findall(done.stderr)
+        if done.returncode != 0 or not selected:
+            return None
+        version, label = selected[-1]
+        mac = (case.system.os == "macos") and not label
+        return Choice(version, "cpu" if mac or label in ("", "null") else label.partition("_")[0])
+
     def _compile(self, case: Case, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        return self._run(case, environment, "--emit-index-annotation", "--torch-backend=auto")
+
+    def _run(
+        self, case: Case, environment: dict[str, str], *options: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
-                *(self.path, "pip", "compile", "-", "--no-header", "--emit-index-annotation"),
-                *("--torch-backend=auto", "--python", sys.executable),
+                *(self.path, "pip", "compile", "-", "--no-header", *options, "--python", sys.executable),
                 *("--python-version", case.python, "--python-platform", _platform(case)),
             ],
             input="".join(f"{name}\n" for name in case.packages),

@@ -8,14 +8,18 @@ from dataclasses import dataclass, replace
 
 from tests.support.wheelhouse import TinyWheel
 
-__all__ = ["VariantsFile", "nvidia", "variant_wheels"]
+__all__ = ["Properties", "VariantsFile", "nvidia", "variant_files", "variant_wheels"]
 
 SCHEMA = "https://variants-schema.wheelnext.dev/peps/850/v0.2.0.json"
 PROVIDERS = {
     "nvidia": {
         "plugin-api": "nvidia_variant_provider.plugin:NvidiaVariantPlugin",
         "requires": ["nvidia-variant-provider>=0.0.1"],
-    }
+    },
+    "amd": {
+        "plugin-api": "amd_variant_provider.plugin:AMDVariantPlugin",
+        "requires": ["amd-variant-provider>=0.0.1"],
+    },
 }
 Properties = Mapping[str, Mapping[str, list[str]]]
 
@@ -39,12 +43,11 @@ def nvidia(toolkit: str, sm: Iterable[str], ptx: Iterable[str] = ()) -> Properti
 
 
 def _document(variants: Mapping[str, Properties]) -> str:
-    names = dict.fromkeys(name for properties in variants.values() for name in properties)
     return json.dumps(
         {
             "$schema": SCHEMA,
-            "default-priorities": {"namespace": list(names)},
-            "providers": {name: PROVIDERS[name] for name in names if name in PROVIDERS},
+            "default-priorities": {"namespace": list(PROVIDERS)},
+            "providers": PROVIDERS,
             "variants": variants,
         }
     )
@@ -52,13 +55,20 @@ def _document(variants: Mapping[str, Properties]) -> str:
 
 def variant_wheels(variants: Mapping[str, tuple[TinyWheel, Properties]]) -> list[TinyWheel]:
     """The files of one package version: a wheel for each label, and the list of their properties."""
+    return variant_files([(label, *row) for label, row in variants.items()])
+
+
+def variant_files(wheels: Iterable[tuple[str, TinyWheel, Properties]]) -> list[TinyWheel]:
+    """As `variant_wheels`, where a label may have several wheels (for several Pythons)."""
     found: list[TinyWheel] = []
-    for label, (item, properties) in variants.items():
+    variants: dict[str, Properties] = {}
+    for label, item, properties in wheels:
+        variants[label] = properties
         inside = f"{item.name}-{item.version}.dist-info/variant.json"
         files = {**item.files, inside: _document({label: properties})}
         found.append(replace(item, files=files, odd_filename=item.filename.replace(".whl", f"-{label}.whl")))
     name, version = found[0].name, found[0].version
-    text = _document({label: properties for label, (_, properties) in variants.items()})
+    text = _document(variants)
     found.append(
         VariantsFile(name=name, version=version, odd_filename=f"{name}-{version}-variants.json", text=text)
     )

@@ -89,7 +89,8 @@ def check_installed(
     by_url = (
         {canonical_name(requirement(text).name) for text in plan.requirements if "@" in text} if plan else ()
     )
-    placed = {name for name, _ in _pins(plan)} - {*by_url} if plan is not None else set()
+    named = {item.name: item.url for item in plan.packages if item.url is not None} if plan else {}
+    placed = {name for name, _ in _pins(plan)} - {*by_url, *named} if plan is not None else set()
     found = distributions(sites, wanted)
     wrong = []
     for name, version in wanted.items():
@@ -104,6 +105,8 @@ def check_installed(
             wrong.append((name, version, dist.version))
         elif name in due and (lacking := dist.lacking) is not None:
             wrong.append((name, f"{version}, whole", f"{lacking} is missing or cut short"))
+        elif name in named and dist.url != named[name]:
+            wrong.append((name, f"{version} from {named[name]}", f"{dist.version} from {dist.url}"))
         elif name in placed and dist.url is not None:
             wrong.append((name, f"{version} from an index", f"{dist.version} from {dist.url}"))
         elif dist.brings(state):
