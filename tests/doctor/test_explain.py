@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import string
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cli.support import run
 from tests.doctor.dressing import DRESSES
 from tests.support.planning import shipped
 from torchinstall.doctor.cleaning import clean
@@ -125,6 +127,16 @@ def test_never_a_library_from_a_download_site() -> None:
     (match,) = explain('OSError: [WinError 126] Error loading "C:\\v\\torch\\lib\\c10.dll"')
     assert "Microsoft" in match.cause
     assert match.commands == ("winget install --id Microsoft.VCRedist.2015+.x64",)
+
+
+def test_every_command_of_ours_can_be_typed(tmp_path: Path) -> None:
+    """`--help` is shown only if all other words are understood: an unknown verb or flag is an error."""
+    commands = {command for rule in rules() for command in rule.type}
+    ours = sorted(command for command in commands if command.startswith("torchinstall "))
+    assert len(ours) >= 10
+    for command in ours:
+        words = shlex.split(re.sub(r"\{\w+\}", "1", command))[1:]
+        assert run(tmp_path, words[0], "--help", *words[1:]).code == 0, command
 
 
 def test_nothing_in_nothing() -> None:

@@ -11,14 +11,25 @@ from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from importlib.resources import files
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import Struct, json
+from msgspec import Struct, convert, json
 
 from torchinstall.core.machine import Os
 from torchinstall.doctor.cleaning import Cleaned
 
-__all__ = ["Extraction", "Fact", "Grammar", "Kind", "Mentions", "Names", "Reading", "grammar", "pattern"]
+__all__ = [
+    "Extraction",
+    "Fact",
+    "Grammar",
+    "Kind",
+    "Mention",
+    "Mentions",
+    "Names",
+    "Reading",
+    "grammar",
+    "pattern",
+]
 
 Kind = Literal["library", "symbol", "loader", "gpu-code", "requirement", "download"]
 
@@ -66,12 +77,30 @@ class Names(Struct, frozen=True, kw_only=True):
     others: tuple[str, ...]
 
 
+class Mention(Struct, frozen=True, kw_only=True):
+    """How a part of the situation is worded.
+
+    Attributes:
+        of: field of `Mentions`; `spoken` is the number in `found version 12080`.
+        text: the form of the cleaned text that is searched.
+        value: what the wording means; empty: what its groups capture.
+        many: all of them are collected.
+    """
+
+    of: str
+    pattern: str
+    text: Literal["flat", "small", "tight"] = "small"
+    value: str = ""
+    many: bool = False
+
+
 class Grammar(Struct, frozen=True, kw_only=True):
     """The file of wordings (`data/wordings.json`)."""
 
     schema_version: Literal[1]
     names: Names
     facts: tuple[Extraction, ...]
+    mentions: tuple[Mention, ...]
 
 
 class Mentions(Struct, frozen=True, kw_only=True):
@@ -197,6 +226,7 @@ class Reading:
         return _mentions(self.cleaned)
 
 
+_GAP = "\0"
 _WITH_SPACES = frozenset({"gpu", "supported", "condition", "versions", "tags"})
 _FILE_BEFORE = re.compile(r"([a-z0-9_.+-]+\.(?:so|pyd|dylib))[\d.]*:?\n?$")
 _PACKAGE = re.compile(r"(?:site|dist)-packages/([a-z_][\w]*)")
@@ -220,119 +250,28 @@ def _other_words() -> re.Pattern[str]:
 @cache
 def _needed(text: str) -> tuple[str, ...]:
     """Words of which every match of a pattern contains one; empty where none can be told."""
-    words = tuple(_longest_word(branch) for branch in _branches(text))
+    plain = re.sub(r"\\[^\W\d_]|\\[()|\[\]]|\[(?:\\.|[^\]\\])*\]", _GAP, text).replace("\\", "")
+    while "(" in plain:
+        plain = re.sub(r"\([^()]*\)", _GAP, plain)
+    plain = re.sub(r".(?:[?*]|\{[^}]*\}\??)|[ .^$+?]", _GAP, plain)
+    words = tuple(max(branch.split(_GAP), key=len) for branch in plain.split("|"))
     return words if all(words) else ()
 
 
-def _branches(text: str) -> list[str]:
-    """The alternatives of a pattern, without the group around all of them."""
-    depth, parts, place = 0, [""], 0
-    while place < len(text):
-        size = (
-            2 if text[place] == "\\" else text.index("]", place + 2) - place + 1 if text[place] == "[" else 1
-        )
-        char = text[place : place + size]
-        place += size
-        depth += (char == "(") - (char == ")")
-        parts += [""] if char == "|" and not depth else [parts.pop() + char]
-    whole = (
-        re.fullmatch(r"\(\?:((?:[^()\\]|\\.|\((?:[^()\\]|\\.|\([^()]*\))*\))*)\)", text)
-        if len(parts) == 1
-        else None
-    )
-    return _branches(whole[1]) if whole else parts
-
-
-def _longest_word(text: str) -> str:
-    runs, depth, place = [""], 0, 0
-    while place < len(text):
-        char, after = text[place], text[place + 1 : place + 2]
-        place += 1
-        if char == "\\":
-            place += 1
-            runs += [""] if after.isalnum() or depth else [runs.pop() + after]
-        elif char == "[":
-            place = text.index("]", place + 1) + 1
-            runs.append("")
-        elif char in "()":
-            depth += 1 if char == "(" else -1
-            runs.append("")
-        elif char in "?*{" and not depth:
-            place = text.index("}", place) + 1 if char == "{" else place
-            runs += [runs.pop()[:-1], ""]
-        elif char in " .^$+?*{}|" or depth:
-            runs.append("")
-        else:
-            runs.append(runs.pop() + char)
-    return max(runs, key=len)
-
-
-_FOUND_CUDA = re.compile(r"\(foundversion(\d{4,5})\)")
-_DRIVER = re.compile(
-    r"(?:nvidia-smi|driverversion|nvrmversion[^\n]{0,60}?module)[:=']{0,3}(\d{3}\.\d{2,3}(?:\.\d{1,2})?)"
-)
-_CUDA_OF_SMI = re.compile(r"cuda(?:umd)?version:(\d{1,2}\.\d)")
-_OWN_CODE = re.compile(
-    r"(?:cudacapability|computecapability\(cc\)|gpu-name=?'?)(sm_\d{2,3}[af]?|\d{1,2}\.\d)(?!\d)"
-    r"|value'(sm_\d{2,3}[af]?)'isnotdefined|forgpuarch:(gfx[0-9a-f]{3,5})"
-    r"|unsupportedgpuarchitecture'compute_(\d{2,3})a?'"
-)
-_GPU_NAME = re.compile(
-    r"(?:nvidia )?(?:geforce )?(?:rtx|gtx)(?: pro| a)? ?\d{3,4}(?: ?ti| super| ti super| d)?\b|nvidia gb10"
-    r"|tesla [a-z]\d{2,3}|(?:amd )?radeon(?: rx| pro)? ?\w?\d{3,4}\w{0,3}(?: xtx?)?"
-    r"|(?:intel )?arc(?:\(tm\))? \w\d{3,4}\w?"
-)
-_PYTHON = re.compile(
-    r"(?<![a-z])python[ -]?(3\.\d{1,2})(?:\.\d+)?(?!\d)|/python(3\.\d{1,2})/"
-    r"|(?<![a-z])cp(3)(\d{1,2})(?=[-t.])|/python(3)(\d{2})/"
-)
-_TORCH = re.compile(
-    r"(?<![a-z])(?:py)?torch(?:-|==| version:? ?| )"
-    r"(\d\.\d{1,2}\.\d(?:\+(?:cu\d{2,3}|cpu|rocm[\d.]+|xpu))?)(?![\d.])"
-)
-_PREFIX = re.compile(
-    r"(?i)((?:[a-z]:)?/[^\s',;()]{1,200}?)/lib(?:64)?/(?:python3\.\d{1,2}/)?(?:site|dist)-packages/"
-)
-_INSTALLED = re.compile(r"(?:site|dist)-packages/(torch(?:vision|audio|codec|text|ao)?)(?:/|-)")
-_PLACES: tuple[tuple[Os, str], ...] = (
-    ("windows", r"\[winerror|(?<![a-z])[a-z]:/|win_amd64|\.dll\b|\.pyd\b"),
-    ("macos", r"macosx?_\d|dlopen\(/|\.dylib\b|/users/|/opt/homebrew|darwin|\bmps\b|macos 1\d\.\d"),
-    ("linux", r"linux\w*_(?:x86_64|aarch64)|\.so\b|/usr/|/home/|/root/|/opt/|glibc"),
-)
-_VENDORS = (
-    ("amd", r"rocm|\bhip\b|gfx\d|radeon|amdgpu|/dev/kfd|miopen|libamdhip|tensile"),
-    ("nvidia", r"cuda|nvidia|\bsm_\d|cudnn|nvrtc|ptxas|cublas"),
-    ("intel", r"\bxpu\b|level[_ -]zero|sycl|intel arc"),
-    ("apple", r"\bmps\b"),
-)
-
-
 def _mentions(cleaned: Cleaned) -> Mentions:
-    small, tight = cleaned.small, cleaned.tight
-    found = _FOUND_CUDA.search(tight)
-    smi = _CUDA_OF_SMI.search(tight)
-    number = int(found[1]) if found else 0
-    own = [code for match in _OWN_CODE.finditer(tight) for code in match.groups() if code]
-    codes = [f"sm_{code}" if code.isdigit() else code for code in own] or re.findall(
-        r"gfx[0-9a-f]{3,5}\b", small
-    )
-    python = _PYTHON.search(small)
-    driver, torch, name = _DRIVER.search(tight), _TORCH.search(small), _GPU_NAME.search(small)
-    system = next((os for os, text in _PLACES if re.search(text, small)), None)
-    if system == "windows" and re.search(r"\.so\b", small) and ".dll" not in small:
-        system = "linux"
-    arm = re.search(r"aarch64|arm64|jetson|/tegra", small) and not re.search(r"x86_64|amd64", small)
-    return Mentions(
-        os=system,
-        arch="aarch64" if arm else "x86_64" if re.search(r"x86[-_]64|amd64", small) else None,
-        environment=("wsl2",) if "/usr/lib/wsl" in small or "wsl2" in small else (),
-        codes=tuple(dict.fromkeys(codes)),
-        gpu=cleaned.flat[slice(*name.span())].strip() if name else None,
-        vendor=next((vendor for vendor, text in _VENDORS if re.search(text, small)), None),  # type: ignore[misc]
-        driver=driver[1] if driver else None,
-        driver_cuda=f"{number // 1000}.{number % 1000 // 10}" if number else smi[1] if smi else None,
-        python=".".join(part for part in python.groups() if part) if python else None,
-        torch=torch[1] if torch else None,
-        packages=tuple(dict.fromkeys(match[1] for match in _INSTALLED.finditer(tight))),
-        prefixes=tuple(dict.fromkeys(match[1] for match in islice(_PREFIX.finditer(cleaned.flat), 50))),
-    )
+    """Every mention that is worded in the table; the first wording of each that is found counts."""
+    found: dict[str, Any] = {}
+    for row in grammar().mentions:
+        text = getattr(cleaned, row.text)
+        for match in islice(re.finditer(row.pattern, text), 50 if row.many else 1):
+            value = row.value or "".join(part for part in match.groups() if part)
+            if row.many:
+                found[row.of] = tuple(dict.fromkeys((*found.get(row.of, ()), value)))
+            else:
+                found.setdefault(row.of, value)
+    number = int(found.pop("spoken", 0))
+    if number:
+        found["driver_cuda"] = f"{number // 1000}.{number % 1000 // 10}"
+    if digits := found.get("python"):
+        found["python"] = f"3.{digits.removeprefix('3').lstrip('.')}"
+    return convert(found, Mentions)
