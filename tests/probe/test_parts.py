@@ -354,3 +354,12 @@ def test_variables_with_secrets_are_named_and_not_shown(tmp_path: Path) -> None:
     (finding,) = [row for row in machine.findings if "network" in row.detail]
     assert "HTTPS_PROXY, NO_PROXY" in finding.detail
     assert "hush" not in str(machine)
+
+
+def test_an_old_kernel_names_no_gfx_target(tmp_path: Path) -> None:
+    """Before Linux 5.16 a KFD node has no `gfx_target_version`: the device id tells which GPU it is."""
+    folder = linux(tmp_path).files("/dev/kfd", "/dev/dri/renderD128")
+    folder.kfd(1, simd_count=256, vendor_id=0x1002, device_id=0x6860, drm_render_minor=128)
+    machine = detect(folder)
+    assert [(gpu.gfx_target, gpu.pci_id) for gpu in machine.gpus] == [("gfx900", "1002:6860")]
+    assert not [finding for finding in machine.findings if finding.slug == "gpu-not-in-kfd"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError, TorchInstallError
 from torchinstall.core.machine import Gpu
 from torchinstall.planner.coverage import UNRANKED
+from torchinstall.planner.driver_advice import driver_advice
 from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, Rejection, pinned_out
 from torchinstall.planner.situation import Situation
 
@@ -137,7 +139,8 @@ def no_build(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> Tor
         )
     if request.backend != "auto" and all(item.rejected_by("backend-not-asked") for item in evaluated):
         return _backend_not_published(evaluated, situation)
-    furthest = max(evaluated, key=lambda item: (_depth(item.rejection), item.build.order))
+    asked = [item for item in evaluated if item.torch_allowed]
+    furthest = max(asked or evaluated, key=lambda item: (_depth(item.rejection), item.build.order))
     rejection = furthest.rejection
     assert rejection is not None, "somebody was accepted"  # noqa: S101
     hint = _SYSTEM_HINTS.get(rejection.rule)
@@ -147,7 +150,7 @@ def no_build(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> Tor
         f"no build of torch fits; the closest is {furthest.build.name}",
         wanted=rejection.wanted,
         found="; ".join(filter(None, (rejection.found, _limit_of_asked(evaluated)))),
-        hints=(hint.format(python=python) if hint else _what_to_change(furthest, evaluated),),
+        hints=(hint.format(python=python),) if hint else tuple(_what_to_change(furthest, evaluated)),
     )
 
 
@@ -166,15 +169,20 @@ def _backend_not_published(evaluated: tuple[EvaluatedBuild, ...], situation: Sit
     )
 
 
-def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> str:
+def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> Iterator[str]:
     if furthest.rejected_by("python-not-published"):
         tags = {tag.split("-")[1] for row in furthest.build.wheels for tag in row.tags}
         minors = [int(match[1]) for abi in tags if (match := _PLAIN_ABI.fullmatch(abi))]
-        return f"create an environment with another Python: uv venv --python 3.{max(minors, default=12)}"
-    if furthest.rejected_by(*REQUEST_RULES):
+        yield f"create an environment with another Python: uv venv --python 3.{max(minors, default=12)}"
+    elif furthest.rejected_by(*REQUEST_RULES):
         fits = next(item for item in evaluated if item.rejected_by(*REQUEST_RULES))
-        return f"loosen the version that you asked for; torch=={fits.build.torch} would fit"
-    return "torchinstall plan shows every build and why it was rejected"
+        yield f"loosen the version that you asked for; torch=={fits.build.torch} would fit"
+    elif furthest.coverage:
+        advice = driver_advice(evaluated, furthest.coverage[0].gpu, furthest.situation)
+        same = [item for item in evaluated if item.build.torch == furthest.build.torch]
+        other = next((item for item in same if item.rejected_by(*REQUEST_RULES) and item.uses_gpu), None)
+        yield from filter(None, (advice, other and f"or ask for torch=={other.build.name}, which runs here"))
+    yield "torchinstall plan shows every build and why it was rejected"
 
 
 def _depth(rejection: Rejection | None) -> int:
@@ -191,7 +199,7 @@ def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> 
             reasons[gpu] = f"PyTorch publishes nothing for it on {situation.target.platform}"
         elif not any(_could_use(item, gpu) for item in own):
             closest = max(own, key=lambda item: (_depth(item.rejection), item.build.version))
-            reasons[gpu] = _reason(closest, gpu)
+            reasons[gpu] = driver_advice(evaluated, gpu, situation) or _reason(closest, gpu)
     return reasons
 
 

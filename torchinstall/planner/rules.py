@@ -75,6 +75,12 @@ class EvaluatedBuild:
         """Its wheels for the target's Python and ABI, whatever system they need."""
         return matching_wheels(self.build.wheels, self.situation.target)
 
+    @property
+    def torch_allowed(self) -> bool:
+        """Whether the user's bounds of torch itself allow it."""
+        allows = self.situation.requirements.allows
+        return any(allows("torch", row.full_version) for row in self.wheels)
+
     @cached_property
     def coverage(self) -> tuple[Coverage, ...]:
         """Every GPU of the backend's vendor."""
@@ -265,7 +271,7 @@ def companion_missing(item: EvaluatedBuild) -> Objection:
 def pinned_out(item: EvaluatedBuild) -> Objection:
     """The user's version bounds exclude it."""
     requirements = item.situation.requirements
-    if not any(requirements.allows("torch", row.full_version) for row in item.wheels):
+    if not item.torch_allowed:
         return requirements.bounded("torch"), f"torch {item.build.wheels[0].full_version}"
     missing = item.missing
     return (missing.wanted, missing.found) if missing is not None and missing.bounded else None

@@ -181,7 +181,7 @@ def _driver_notes(chosen: EvaluatedBuild) -> Iterator[Message]:
             f"the driver of the target is not known; {backend.name} needs driver {floor} or "
             "newer (name it with --target-driver)",
         )
-    elif driver.cuda is not None and not at_least(driver.cuda, backend.toolkit):
+    elif not chosen.overridden and driver.cuda is not None and not at_least(driver.cuda, backend.toolkit):
         yield Message(
             "toolkit-newer-than-driver",
             f"{backend.name} is newer than the driver CUDA version {version_text(driver.cuda)}; it runs "

@@ -213,9 +213,13 @@ def _node(system: System, name: str) -> KfdNode | None:
         return KfdNode(number=int(name), denied=True) if exists else None
     values = _numbers(text)
     gfx = decode_gfx(values.get("gfx_target_version", 0))
+    vendor, device = values.get("vendor_id", 0x1002), values.get("device_id")
+    if gfx is None and device and values.get("simd_count", 0) > 0:
+        # Kernels before 5.16 do not name the target: the product tells it.
+        fact = bus.product("amd", f"{vendor & 0xFFFF:04x}:{device & 0xFFFF:04x}")
+        gfx = fact.code if fact is not None else None
     if gfx is None or values.get("simd_count", 1) == 0:
         return None
-    vendor, device = values.get("vendor_id", 0x1002), values.get("device_id")
     minor = values.get("drm_render_minor", 0)
     return KfdNode(
         number=int(name),
