@@ -137,7 +137,12 @@ def _nodes(count: int) -> str:
 def _text(fleet: Fleet, inventory: Inventory) -> str:
     kinds = sum(len(group.kinds) for group in fleet.groups) + len(fleet.left_out)
     formats = ", ".join(dict.fromkeys(node.format for node in inventory.nodes))
-    rows = [("inventory", f"{_nodes(len(inventory.nodes))} ({formats}), {kinds} kinds of machines")]
+    rows = [
+        (
+            "inventory",
+            f"{_nodes(len(inventory.nodes))} ({formats}), {kinds} kind{'s' * (kinds != 1)} of machines",
+        )
+    ]
     for row, count in inventory.assumed.items():
         name, value = ("unknown", row.fact) if row.value is None else ("assumed", f"{row.fact} {row.value}")
         rows.append((name, f"{value} for {_nodes(count)} ({row.why})"))
@@ -160,7 +165,7 @@ def _text(fleet: Fleet, inventory: Inventory) -> str:
 def _verdict(fleet: Fleet) -> str:
     count, number = len(fleet.groups), sum(len(group.plans) for group in fleet.groups)
     if count == 1:
-        return f"One build serves {'all ' if not fleet.left_out else ''}{_nodes(number)}."
+        return f"One build serves {'all ' * (number > 1 and not fleet.left_out)}{_nodes(number)}."
     bound = "fewer do not" if fleet.proven else f"at least {fleet.at_least} are needed"
     return f"{count} builds serve {_nodes(number)}; {bound}."
 

@@ -21,7 +21,7 @@ from torchinstall.core.versions import dotted_or_none
 from torchinstall.fleet.locked import Pinned, builds_of, pinned_in
 from torchinstall.fleet.manifests import to_yaml
 from torchinstall.fleet.requires import Build, PlatformNeed, needs_of, runs_on
-from torchinstall.fleet.selectors import needs_affinity, needs_filter, needs_slurm
+from torchinstall.fleet.selectors import driver_windows, needs_affinity, needs_filter, needs_slurm
 from torchinstall.planning.inputs import catalog_of, collect_inputs, machine_of
 from torchinstall.planning.options import PlanOptions
 
@@ -37,7 +37,8 @@ class RequiresOptions(PlanOptions, frozen=True, kw_only=True):
     omit: ClassVar = frozenset(
         {"dry_run", "upgrade", "machine", "root", "target_gpu", "target_driver", "target_cuda", "constraint"}
         | {"respect_visible_devices", "prefer_gpu", "require_gpu", "allow_cpu", "offline", "refresh"}
-        | {"index_base", "find_links", "allow_insecure_host", "channel"}
+        | {"index_base", "find_links", "allow_insecure_host", "channel", "need", "vendor_index"}
+        | {"allow_build", "companion_source"}
     )
     installed: bool = False
     on_machine: str | None = None
@@ -59,13 +60,18 @@ def run(session: Session, options: RequiresOptions) -> int:
         return _answer(session, options, builds, catalog, driver)
     everything = [row for rows in needs.values() for row in rows]
     if driver is not None:
-        console.partial["if"] = {"driver": driver, "platforms": [_if_json(row, driver) for row in everything]}
+        console.partial["if"] = {
+            "driver": driver,
+            "platforms": [_if_json(row, driver, catalog) for row in everything],
+        }
     if options.json:
         console.out_json(console.partial)
     elif driver is not None:
-        console.out("\n\n".join(_if_text(build, rows, driver) for build, rows in needs.items() if rows))
+        console.out(
+            "\n\n".join(_if_text(build, rows, driver, catalog) for build, rows in needs.items() if rows)
+        )
     elif options.format in (None, "text"):
-        console.out("\n\n".join(_text(build, rows) for build, rows in needs.items() if rows))
+        console.out("\n\n".join(_text(build, rows, catalog) for build, rows in needs.items() if rows))
     else:
         console.out(_written(options.format or "", everything, catalog))
     return 0
@@ -223,7 +229,7 @@ def _title(need: PlatformNeed) -> str:
     return f"{_SYSTEMS[need.os]} {need.arch}" + (", WSL 2" if need.wsl else "")
 
 
-def _text(build: Build, needs: Sequence[PlatformNeed]) -> str:
+def _text(build: Build, needs: Sequence[PlatformNeed], catalog: Catalog) -> str:
     beside = f" with {', '.join(build.packages)}" if build.packages else ""
     parts = [f"{click.style(f'torch {build.name}', bold=True)}{beside} needs one of:"]
     for need in needs:
@@ -233,9 +239,8 @@ def _text(build: Build, needs: Sequence[PlatformNeed]) -> str:
         rows += [("Jetson", f"Jetson Linux {need.l4t} or newer")] if need.l4t else []
         for row in need.gpus:
             codes = " ".join(row.codes)
-            drivers = " or ".join(window.text for window in row.drivers)
-            also = f", and one that speaks CUDA {row.cuda}" if row.cuda else ""
-            rows.append(("GPU", f"{codes}: driver {drivers}{also}" if drivers else codes))
+            drivers = " or ".join(window.text for window in driver_windows(row, catalog))
+            rows.append(("GPU", f"{codes}: driver {drivers}" if drivers else codes))
         rows += [("set by", text) for text in _facts(need)]
         parts.append(f"{heading(_title(need))}\n{fields(rows)}")
     return "\n\n".join(parts)
@@ -262,24 +267,23 @@ def _to_json(build: Build, needs: Sequence[PlatformNeed]) -> dict[str, Any]:
     return {"name": build.name, **to_builtins(build), "platforms": [to_builtins(need) for need in needs]}
 
 
-def _if_json(need: PlatformNeed, driver: str) -> dict[str, Any]:
+def _if_json(need: PlatformNeed, driver: str, catalog: Catalog) -> dict[str, Any]:
     version = dotted_or_none(driver) or ()
-    runs = [code for row in need.gpus if any(w.holds(version) for w in row.drivers) for code in row.codes]
-    breaks = {
-        code: " or ".join(window.text for window in row.drivers)
-        for row in need.gpus
-        if row.drivers and not any(window.holds(version) for window in row.drivers)
-        for code in row.codes
-    }
-    if need.vendor != "nvidia":
-        runs = [code for row in need.gpus for code in row.codes]
+    runs: list[str] = []
+    breaks: dict[str, str] = {}
+    for row in need.gpus:
+        windows = driver_windows(row, catalog)
+        if not row.drivers or any(window.holds(version) for window in windows):
+            runs += row.codes
+        else:
+            breaks |= dict.fromkeys(row.codes, " or ".join(window.text for window in windows))
     return {"platform": need.platform, "wsl": need.wsl, "runs": runs, "breaks": breaks}
 
 
-def _if_text(build: Build, needs: Sequence[PlatformNeed], driver: str) -> str:
+def _if_text(build: Build, needs: Sequence[PlatformNeed], driver: str, catalog: Catalog) -> str:
     parts = [f"torch {build.name} with driver {driver}:"]
     for need in needs:
-        row = _if_json(need, driver)
+        row = _if_json(need, driver, catalog)
         by_reason: dict[str, list[str]] = {}
         for code, reason in row["breaks"].items():
             by_reason.setdefault(reason, []).append(code)

@@ -29,7 +29,7 @@ _UNDESCRIBED = "a GPU is there, but no label describes it (does its driver run?)
 
 class _Metadata(Struct):
     name: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] | None = None
 
 
 class _NodeInfo(Struct, rename="camel"):
@@ -39,12 +39,12 @@ class _NodeInfo(Struct, rename="camel"):
 
 class _Status(Struct, rename="camel"):
     node_info: _NodeInfo = field(default_factory=_NodeInfo)
-    allocatable: dict[str, str | int] = field(default_factory=dict)
-    capacity: dict[str, str | int] = field(default_factory=dict)
+    allocatable: dict[str, str | int] | None = None
+    capacity: dict[str, str | int] | None = None
 
 
 class _Device(Struct):
-    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attributes: dict[str, dict[str, Any]] | None = None
     basic: _Device | None = None
 
 
@@ -99,11 +99,12 @@ class _Labels:
         self._shared: dict[object, tuple[tuple[str, str], ...]] = {}
 
     def node(self, seen: _Object) -> Said:
-        name, labels, status = seen.metadata.name, seen.metadata.labels, seen.status
+        name, labels, status = seen.metadata.name, seen.metadata.labels or {}, seen.status
+        amounts = {**(status.capacity or {}), **(status.allocatable or {})}
         resources = tuple(
             vendor
             for vendor, keys in _ROWS["resources"].items()
-            if any(str({**status.capacity, **status.allocatable}.get(key, "0")) != "0" for key in keys)
+            if any(str(amounts.get(key, "0")) != "0" for key in keys)
         )
         told = tuple((key, value) for key, value in labels.items() if _tells(key))
         info = status.node_info
@@ -234,7 +235,8 @@ def _with_devices(facts: Facts, specs: list[_Spec], catalog: Catalog) -> Facts:
 
 def _attributes(device: _Device, driver: str) -> dict[str, str]:
     """Attributes by their short names, whatever kind of value they have (below `basic` before v1)."""
-    rows = device.attributes or (device.basic.attributes if device.basic is not None else {})
+    basic = device.basic.attributes if device.basic is not None else None
+    rows = device.attributes or basic or {}
     return {key.removeprefix(f"{driver}/"): str(next(iter(row.values()), "")) for key, row in rows.items()}
 
 

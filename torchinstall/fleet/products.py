@@ -53,22 +53,20 @@ def gpu_named(text: str, catalog: Catalog) -> Gpu | None:
     if re.fullmatch(r"gfx[0-9a-f]{3,}", plain):
         return gpu_of(catalog, code=plain)
     wanted = _words(plain)
-    if not any(character.isdigit() for character in wanted):
-        return None
     products = _products(catalog)
-    for same in (
-        [row for row in products if row.words == wanted],
-        [row for row in products if wanted in row.words],
-        [row for row in products if row.words in wanted and row.words.count(" ") > 2],
-    ):
-        if same:
-            shortest = min(same, key=lambda row: len(row.words))
-            return shortest.gpu if len({row.code for row in same}) == 1 else None
-    return None
+    tight = wanted.replace(" ", "")
+    same = [row for row in products if row.words == wanted] or [row for row in products if row.tight == tight]
+    if not same and any(character.isdigit() for character in wanted):
+        same = [row for row in products if wanted in row.words]
+        same = same or [row for row in products if row.words in wanted and row.words.count(" ") > 2]
+    if not same or len({row.code for row in same}) > 1:
+        return None
+    return min(same, key=lambda row: len(row.words)).gpu
 
 
 class _Product(Struct, frozen=True):
     words: str
+    tight: str
     code: tuple[str, str]
     gpu: Gpu
 
@@ -98,8 +96,9 @@ def _products(catalog: Catalog) -> list[_Product]:
                     pci_id=row.pci_id if vendor == "intel" else None,
                     integrated=row.integrated,
                 )
-                names = (part for part in re.split(r"[\[\]/]", row.name) if part.strip())
-                rows += [_Product(_words(name), (vendor, row.code), gpu) for name in names]
+                for name in filter(str.strip, re.split(r"[\[\]/]", row.name)):
+                    words = _words(name)
+                    rows.append(_Product(words, words.replace(" ", ""), (vendor, row.code), gpu))
         catalog.scratch[key] = rows
     found: list[_Product] = catalog.scratch[key]
     return found

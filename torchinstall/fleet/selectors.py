@@ -9,7 +9,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.versions import dotted, dotted_or_none
 from torchinstall.fleet.requires import GpuNeed, PlatformNeed, Window
 
-__all__ = ["needs_affinity", "needs_filter", "needs_slurm"]
+__all__ = ["driver_windows", "needs_affinity", "needs_filter", "needs_slurm"]
 
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 _DRIVER = "nvidia.com/cuda.driver-version"
@@ -55,7 +55,7 @@ def _gpu_rules(need: PlatformNeed, row: GpuNeed, catalog: Catalog) -> Iterable[_
             _rule("nvidia.com/gpu.compute.major", "In", major),
             _rule("nvidia.com/gpu.compute.minor", "In", *minors),
         ]
-        for window in _with_cuda(row, catalog):
+        for window in driver_windows(row, catalog):
             below = [_rule(f"{_DRIVER}.major", "Lt", dotted(window.below)[0])] if window.below else []
             yield from ([*gpu, *rules, *below] for rules in _from(window.low))
 
@@ -73,7 +73,7 @@ def _from(low: str | None) -> Iterable[_Rules]:
         yield []
 
 
-def _with_cuda(row: GpuNeed, catalog: Catalog) -> list[Window]:
+def driver_windows(row: GpuNeed, catalog: Catalog) -> list[Window]:
     """The windows of drivers, from the branch on that speaks the CUDA version which PTX needs."""
     if row.cuda is None:
         return list(row.drivers)
@@ -99,7 +99,7 @@ def needs_slurm(needs: Sequence[PlatformNeed], catalog: Catalog) -> str:
             branches = [
                 f"r{branch}"
                 for branch in catalog.tables.branch_cuda
-                if any(window.holds((branch,)) for window in _with_cuda(row, catalog))
+                if any(window.holds((branch,)) for window in driver_windows(row, catalog))
             ]
             gpus = "|".join(name.replace(":", "_") for name in names)
             parts["&".join(f"({part})" for part in (gpus, "|".join(branches)) if part)] = None
@@ -119,7 +119,7 @@ def needs_filter(needs: Sequence[PlatformNeed], catalog: Catalog) -> list[str]:
             gpu = f"{base} gpu_arch={need.vendor}"
             if need.vendor == "nvidia":
                 codes = ",".join(code.replace(".", "") + "0" for code in row.codes)
-                for window in _with_cuda(row, catalog):
+                for window in driver_windows(row, catalog):
                     rules = [f"compute_cap in [{codes}]"]
                     rules += [f"driver_version>={window.low}"] if dotted_or_none(window.low) else []
                     rules += [f"driver_version<{window.below}"] if window.below else []
