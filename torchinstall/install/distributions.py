@@ -6,6 +6,7 @@ import configparser
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -113,13 +114,18 @@ def broken(sites: Iterable[Path], names: Collection[str]) -> tuple[str, ...]:
 
     A file that somebody has changed is his affair.
     """
-    found = [dist.name for dist in distributions(sites, names)]
-    lacking = {
-        dist.name
-        for dist in distributions(sites, names)
-        if any(path.suffix != ".pyc" and not path.exists() for path in dist.files())
-    }
-    return tuple(sorted({name for name in found if name in lacking or found.count(name) > 1}))
+    found = distributions(sites, names)
+    count = Counter(dist.name for dist in found)
+    return tuple(
+        sorted(
+            {
+                dist.name
+                for dist in found
+                if count[dist.name] > 1
+                or any(path.suffix != ".pyc" and not path.exists() for path in dist.files())
+            }
+        )
+    )
 
 
 def same_version(one: str, other: str) -> bool:
