@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError, TorchInstallError
 from torchinstall.core.machine import Gpu
+from torchinstall.core.plan import Plan
+from torchinstall.core.target import Target
 from torchinstall.planner.coverage import UNRANKED
 from torchinstall.planner.driver_advice import driver_advice
 from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, Rejection, pinned_out
 from torchinstall.planner.situation import Situation
 
-__all__ = ["gpu_reasons", "no_build", "pins_exclude_gpu", "required_gpu", "unreadable_gpu"]
+__all__ = ["gpu_reasons", "left_behind", "no_build", "pins_exclude_gpu", "required_gpu", "unreadable_gpu"]
 
 _SYSTEM_HINTS = {
     "musl": "use an image with glibc (debian, ubuntu, fedora); PyTorch publishes nothing for musl",
@@ -24,6 +27,22 @@ _SYSTEM_HINTS = {
 _PLAIN_ABI = re.compile(r"cp3(\d+)m?")
 _DEPTH = {slug: depth for depth, (slug, _) in enumerate(RULES)}
 _DEPTH.update(dict.fromkeys(_SYSTEM_HINTS, _DEPTH["system-too-old"]) | {"rosetta": _DEPTH["rosetta"]})
+
+
+def left_behind(package: str, made: Plan, target: Target) -> TorchInstallError:
+    """Another torch would be right, and a package that is installed beside the present one cannot follow."""
+    there = {item.name: item.version for item in target.installed}
+    python = f" --python {shlex.quote(target.python)}" if target.python else ""
+    return NoCompatibleBuildError(
+        "companion-left-behind",
+        f"{package} is installed, and there is none for the torch that would be installed",
+        wanted=f"{package} for torch {made.torch}",
+        found=f"{package} {there.get(package)} beside torch {there.get('torch', 'of no version')}",
+        hints=(
+            f"if you do not need {package}: uv pip uninstall{python} {package}",
+            "otherwise ask for a torch that has it, or keep the one that is installed",
+        ),
+    )
 
 
 def unreadable_gpu(best: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError | None:

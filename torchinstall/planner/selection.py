@@ -11,13 +11,19 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.machine import Machine
-from torchinstall.core.plan import Package, Plan, PlanStatus
-from torchinstall.core.request import Request
+from torchinstall.core.plan import Plan, PlanStatus
+from torchinstall.core.request import Request, canonical_name, requirement
 from torchinstall.core.target import Installed, Target
 from torchinstall.planner.build_plan import impossible, ready
-from torchinstall.planner.builds import Build, runtime_entry, version_key
+from torchinstall.planner.builds import Build, Pick, runtime_entry, version_key
 from torchinstall.planner.companions import wanted_companions
-from torchinstall.planner.refusals import no_build, pins_exclude_gpu, required_gpu, unreadable_gpu
+from torchinstall.planner.refusals import (
+    left_behind,
+    no_build,
+    pins_exclude_gpu,
+    required_gpu,
+    unreadable_gpu,
+)
 from torchinstall.planner.rules import HARDWARE_RULES, EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 from torchinstall.planner.together import companion_refusal
@@ -37,6 +43,36 @@ def plan(
         catalog: what is published and what it carries.
         today: for the age of the catalog; None: do not judge it.
     """
+    made = _plan(request, machine, target, catalog, today)
+    beside = _beside(request, target, catalog)
+    if made.error is not None or not beside or made.torch in _versions(target, "torch"):
+        return made
+    # The torch changes: what is installed beside it changes with it.
+    wider = _plan(_and(request, beside), machine, target, catalog, today)
+    if wider.error is None:
+        return wider
+    alone = ((name, _plan(_and(request, (name,)), machine, target, catalog, today)) for name in beside)
+    name = next((name for name, tried in alone if tried.error is not None), beside[0])
+    return structs.replace(wider, error=left_behind(name, made, target))
+
+
+def _beside(request: Request, target: Target, catalog: Catalog) -> tuple[str, ...]:
+    """Installed packages that move with torch and that nobody asked for."""
+    asked = {canonical_name(item.name) for item in request.requirements}
+    rows = ((item.name, catalog.family(item.name)) for item in target.installed)
+    moving = (name for name, row in rows if row is not None and row.routed and row.pairing != "free")
+    return tuple(name for name in dict.fromkeys(moving) if name != "torch" and name not in asked)
+
+
+def _and(request: Request, names: Iterable[str]) -> Request:
+    return structs.replace(request, requirements=(*request.requirements, *map(requirement, names)))
+
+
+def _versions(target: Target, name: str) -> set[str]:
+    return {item.version for item in target.installed if item.name == name}
+
+
+def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog, today: date | None) -> Plan:
     situation = make_situation(request, machine, target, catalog)
     evaluated = evaluate(situation)
     accepted = [item for item in evaluated if item.rejection is None]
@@ -53,8 +89,15 @@ def plan(
     made = ready(current or best, evaluated, situation, today)
     if current is None:
         return made
-    status: PlanStatus = "ready" if situation.requirements.others else "satisfied"
-    return structs.replace(made, status=status, packages=_as_installed(made.packages, target))
+    there = {item.name: item for item in target.installed}
+    right = {pick.package for pick in current.picks if _is_right(pick, current, there)}
+    lacks = any(pick.asked and pick.package not in right for pick in current.picks)
+    status: PlanStatus = "ready" if situation.requirements.others or lacks else "satisfied"
+    packages = (
+        structs.replace(item, version=there[item.name].version) if item.name in right else item
+        for item in made.packages
+    )
+    return structs.replace(made, status=status, packages=tuple(packages))
 
 
 def _preference(item: EvaluatedBuild) -> tuple[object, ...]:
@@ -94,7 +137,8 @@ def _refusal(
 def _installed_build(accepted: Sequence[EvaluatedBuild], best: EvaluatedBuild) -> EvaluatedBuild | None:
     """The accepted build that is installed already and serves the GPUs as well as the best one would.
 
-    As with pip and uv, a newer release alone is no reason to change anything; `--upgrade` asks for that.
+    As with pip and uv, a newer release alone is no reason to change anything; `--upgrade` asks for that. What
+    is missing beside it, or does not fit it, is brought to it.
     """
     situation = best.situation
     installed = {item.name: item for item in situation.target.installed}
@@ -104,35 +148,25 @@ def _installed_build(accepted: Sequence[EvaluatedBuild], best: EvaluatedBuild) -
     build = (_public(torch), torch.backend)
     for item in accepted:
         if (item.build.torch, item.build.backend.name) == build:
-            same = item.gpu_rank == best.gpu_rank and _has_companions(item, installed)
-            return item if same else None
+            return item if item.gpu_rank == best.gpu_rank else None
     return None
 
 
-def _has_companions(item: EvaluatedBuild, installed: dict[str, Installed]) -> bool:
-    for pick in item.picks:
-        if not pick.asked or pick.package == "torch":
-            continue
-        have = installed.get(pick.package)
-        if have is None or not item.situation.requirements.allows(pick.package, have.version):
-            return False
-        if pick.wheels is not None and _public(have) != pick.wheels.version:
-            return False
-        if have.backend not in (None, item.build.backend.name):
-            return False
-    return True
+def _is_right(pick: Pick, build: EvaluatedBuild, installed: dict[str, Installed]) -> bool:
+    """Whether a package is installed as the installed build needs it, and was asked for.
+
+    It keeps its version as it is: a build from PyPI has no local version to ask for.
+    """
+    have = installed.get(pick.package)
+    if have is None or not build.situation.requirements.allows(pick.package, have.version):
+        return False
+    if pick.wheels is not None and _public(have) != pick.wheels.version:
+        return False
+    return have.backend in (None, build.build.backend.name)
 
 
 def _public(item: Installed) -> str:
     return item.version.partition("+")[0]
-
-
-def _as_installed(packages: tuple[Package, ...], target: Target) -> tuple[Package, ...]:
-    """The packages pinned as they are installed: a build from PyPI has no local version to ask for."""
-    versions = {item.name: item.version for item in target.installed}
-    return tuple(
-        structs.replace(package, version=versions.get(package.name, package.version)) for package in packages
-    )
 
 
 def pages_to_read(
@@ -157,6 +191,7 @@ def pages_to_read(
     named = "torch" in situation.requirements.direct
     if named and not (situation.wheels_by_url("torch") and len(family) > 1):
         return ()
+    family = (*family, *_beside(request, target, catalog))
     evaluated = evaluate(situation)
     best = max((item for item in evaluated if item.rejection is None), key=_preference, default=None)
     if best is not None and all(
