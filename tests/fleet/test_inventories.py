@@ -375,7 +375,17 @@ def test_machine_files_and_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (folder / f"{name}.json").write_text(json.dumps(MACHINE))
     (folder / ".hidden").write_text("no inventory")
-    assert list(read(tmp_path, "machines")) == ["machines/a.json", "machines/b.json"]
+    assert list(read(tmp_path, "machines")) == ["a", "b"]
+
+
+def test_a_machine_file_completes_the_node_that_it_is_of(tmp_path: Path) -> None:
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "machines" / "gpu-1.json").write_text(json.dumps(MACHINE))
+    (tmp_path / "nodes.json").write_text(GOOD)
+    for order in (("nodes.json", "machines"), ("machines", "nodes.json")):
+        node = read(tmp_path, *order)["gpu-1"]
+        assert (codes(node), driver(node), node.hostname) == (["sm_89"], "570.124.06", "gpu-1")
+        assert node.assumed == ()
 
 
 def test_tables_with_named_columns(tmp_path: Path) -> None:

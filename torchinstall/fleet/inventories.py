@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import DecodeError, Raw, Struct, json
+from msgspec import DecodeError, Raw, Struct, json, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
@@ -144,7 +144,10 @@ class _Reader:
         for row in said:
             node = self._nodes.make(row, source, format_name)
             known, before = self._found.setdefault(row.name, (node, source))
-            if known != node:
+            joined = _joined(known, node)
+            if joined is not None:
+                self._found[row.name] = joined, before
+            else:
                 hint = "give each node a name of its own, or plan for one inventory at a time"
                 raise bad_inventory(source, f"{before} describes it otherwise", node=row.name, hint=hint)
 
@@ -195,13 +198,24 @@ class _Reader:
             raise bad_inventory(source, f"it is no inventory of {kind}", found=str(error)) from error
 
 
-def _machines(_: _Top, rows: list[Raw], source: str, _name: str, _catalog: Catalog) -> Iterable[Said]:
+def _joined(one: Node, other: Node) -> Node | None:
+    """Both in one: equal nodes, or a node of a cluster with its machine file, which knows best."""
+    if one == other:
+        return one
+    probed = next((node for node in (one, other) if node.format in ("machine", "ansible")), None)
+    node = next((node for node in (one, other) if node.format in ("kubernetes", "slurm")), None)
+    if probed is None or node is None or probed.machine is None:
+        return None
+    return structs.replace(node, machine=probed.machine, unusable=None, assumed=())
+
+
+def _machines(_: _Top, rows: list[Raw], source: str, name: str, _catalog: Catalog) -> Iterable[Said]:
     for row in rows:
         try:
             machine = decode_machine(bytes(row).decode(), source)
         except RecursionError as error:
             raise _broken(bytes(row), source, error) from error
-        yield Said(source, Facts(machine=machine))
+        yield Said(name, Facts(machine=machine))
 
 
 def _samples(top: _Top, rows: list[Raw], source: str, name: str, catalog: Catalog) -> Iterable[Said]:
