@@ -133,6 +133,28 @@ def test_image_of_a_project_installs_from_its_lock(
     assert image.run("python main.py").strip() == f"app 2.9.1+{BACKEND}"
 
 
+def test_image_of_a_workspace(tmp_path: Path, server: IndexServer, env: dict[str, str], bare: Path) -> None:
+    project = tmp_path / "project"
+    head = f'[project]\nname = "{{}}"\nversion = "0"\nrequires-python = "=={MINOR}.*"\n'
+    for name, needs in (("a", "einops"), ("b", "torch==2.9.1")):
+        (project / "packages" / name).mkdir(parents=True)
+        member = head.format(name) + f'dependencies = ["{needs}"]\n\n[tool.uv]\npackage = false\n'
+        (project / "packages" / name / "pyproject.toml").write_text(member, encoding="utf-8")
+    text = (
+        head.format("an-app")
+        + 'dependencies = ["a", "b", "torch==2.9.1"]\n\n[tool.uv]\npackage = false\n\n'
+        + '[tool.uv.workspace]\nmembers = ["packages/*"]\n\n[tool.uv.sources]\n'
+        + 'a = { workspace = true }\nb = { workspace = true }\ntorch = { index = "pt" }\n\n'
+        + f'[[tool.uv.index]]\nname = "pt"\nurl = "{server.index_base}/{BACKEND}"\nexplicit = true\n'
+    )
+    (project / "pyproject.toml").write_text(text, encoding="utf-8")
+    call([uv_path(), "lock", "--python", sys.executable], env, project)
+    said = export(project, server, env, "dockerfile")
+    assert said.code == 0, said.err
+    image = made(said.out, project, bare, tmp_path, server)
+    assert versions(image) == {"torch": f"2.9.1+{BACKEND}", "filelock": "3.20.0", "einops": "0.8.1"}
+
+
 def test_project_whose_lock_fits_no_target_is_refused(
     tmp_path: Path, server: IndexServer, env: dict[str, str]
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.support import RunResult
 from tests.project.conftest import Place
-from tests.project.test_sync import GPU, HEAD, NONE, typed
+from tests.project.test_sync import GPU, HEAD, NONE, typed, uv
 from torchinstall.project.lock import read_lock
 from torchinstall.project.model import Scope
 from torchinstall.project.platforms import PLATFORMS
@@ -387,3 +387,35 @@ def test_run_needs_no_dashes(place: Place) -> None:
     folder = place.project(HEAD + "dependencies = []\n")
     said = typed(place, folder, "run", "--dry-run", *NONE, "python", "main.py", "--json", "--", "-x")
     assert said.out.strip() == "uv run -- python main.py --json -- -x"
+
+
+def test_auto_in_a_project_says_who_will_undo_it(place: Place) -> None:
+    folder = place.project(HEAD + 'dependencies = ["torch>=2.8"]\n')
+    place.env["VIRTUAL_ENV"] = str(folder / ".venv")
+    uv(place, folder, "venv", "-q")
+    argv = ("auto", "--dry-run", "--index-base", place.index.index_base, "--backend", "cu128", "torch")
+    said = typed(place, folder, *argv, *GPU)
+    assert said.code == 0, said.err
+    assert "warning[project-would-undo]" in said.err
+    assert "torchinstall configure" in said.err
+    assert configure(place, folder, "--backend", "cu128", *GPU).code == 0
+    assert "project-would-undo" not in typed(place, folder, *argv, *GPU).err
+    elsewhere = place.folder / "elsewhere"
+    elsewhere.mkdir()
+    assert "project-would-undo" not in typed(place, elsewhere, *argv, *GPU).err
+
+
+@pytest.mark.parametrize(
+    ("needs", "hint"),
+    [("nowhere-to-be-found", "check the spelling"), ("numpy<2", "uv names above")],
+)
+def test_a_lock_that_fails_says_why(place: Place, needs: str, hint: str) -> None:
+    text = HEAD + f'dependencies = ["torch>=2.9", "{needs}"]\n'
+    folder = place.project(text)
+    said = configure(place, folder, "--backend", "cu128", "--require-platform", "none", *GPU)
+    assert said.code == 1, said.err
+    assert "error[lock-failed]" in said.err
+    assert "--require-platform" not in said.err
+    assert hint in said.err
+    assert needs in said.err.partition("found:")[2].splitlines()[0]
+    assert text_of(folder) == text

@@ -11,6 +11,7 @@ from msgspec import structs, to_builtins
 
 from torchinstall.cli.console import Console, Session, envelope
 from torchinstall.cli.plan_text import chosen_text, why_not_text
+from torchinstall.cli.projecting import project_would_undo
 from torchinstall.cli.text import columns, heading, wrapped
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
@@ -55,6 +56,12 @@ def _run(session: Session, options: AutoOptions, lock: EnvironmentLock | None) -
         console.say(why_not_text(prepared.plan))
         raise prepared.plan.error
     console.say(chosen_text(prepared.plan))
+    if project_would_undo(session.context, prepared.target.prefix or "", prepared.plan.torch):
+        console.warn(
+            "project-would-undo",
+            "this environment belongs to a uv project whose lock does not name this build: the next uv "
+            "sync or uv run undoes it. To keep it: torchinstall configure, then torchinstall sync",
+        )
     console.detail(why_not_text(prepared.plan))
     console.say()
     if lock is None:

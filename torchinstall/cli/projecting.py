@@ -12,10 +12,18 @@ from torchinstall.cli.console import Session
 from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import MachineOptions, PlanOptions
-from torchinstall.project.files import read_text
-from torchinstall.project.pyproject import ProjectView, project_view
+from torchinstall.project.files import loads, read_text
+from torchinstall.project.lock import read_lock
+from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
 
-__all__ = ["Project", "ProjectOptions", "open_project", "project_folder", "project_plan"]
+__all__ = [
+    "Project",
+    "ProjectOptions",
+    "open_project",
+    "project_folder",
+    "project_plan",
+    "project_would_undo",
+]
 
 
 class ProjectOptions(MachineOptions, frozen=True, kw_only=True):
@@ -52,6 +60,20 @@ def project_folder(context: Context, project: str | None) -> Path:
         return context.path(project)
     folders = (context.cwd, *context.cwd.parents)
     return next((folder for folder in folders if (folder / "pyproject.toml").is_file()), context.cwd)
+
+
+def project_would_undo(context: Context, prefix: str, torch: str | None) -> bool:
+    """Whether uv keeps an environment for the project at hand, and its lock names no such torch."""
+    folder = project_folder(context, None)
+    root = workspace_root(folder)
+    venv = root / (context.env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
+    text = _text(folder / "pyproject.toml")
+    if venv.resolve() != Path(prefix).resolve() or not ProjectView(loads(text) or {}).project:
+        return False
+    lock = read_lock(root / "uv.lock", "")
+    return lock is None or torch not in {
+        row.get("version") for row in lock.packages if row["name"] == "torch"
+    }
 
 
 def _python(folder: Path, view: ProjectView, here: str) -> str:

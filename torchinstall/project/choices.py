@@ -175,15 +175,15 @@ def entries_of(seen: Iterable[Choice], catalog: Catalog) -> Entries:
     """
     availability = Availability(catalog, "stable")
     merged: dict[tuple[Any, ...], Choice] = {}
-    for item in (_publishable(item, availability) for item in seen):
-        key = item.package, item.scope.key, item.url
-        merged[key] = item.joined(merged.get(key))
-    always = {(item.package, item.url): item.points for item in merged.values() if item.scope == ALWAYS}
+    # What the project itself takes from an index, an extra or group takes from there too: one entry says both.
+    known = [_publishable(item, availability) for item in seen]
+    for item in sorted(known, key=lambda row: row.scope != ALWAYS):
+        base = item.package, ALWAYS.key, item.url
+        key = base if base in merged else (item.package, item.scope.key, item.url)
+        merged[key] = merged[key].joined(item) if key in merged else item
     routes: dict[tuple[Scope, str], Route] = {}
     sources: dict[str, tuple[Route, ...]] = {}
     for item in merged.values():
-        if item.scope != ALWAYS and item.points <= always.get((item.package, item.url), frozenset()):
-            continue
         pythons = {python for _, python in item.points}
         if len(item.points) != len(item.platforms) * len(pythons):
             raise _not_carried(item, "for some versions of Python only")

@@ -111,9 +111,9 @@ class Choice(Struct, frozen=True, kw_only=True):
         """The same on these platforms only."""
         return structs.replace(self, points=frozenset(item for item in self.points if item[0] in platforms))
 
-    def joined(self, other: Choice | None) -> Choice:
+    def joined(self, other: Choice) -> Choice:
         """The same on the points of another one too."""
-        return self if other is None else structs.replace(self, points=self.points | other.points)
+        return structs.replace(self, points=self.points | other.points)
 
 
 class Layout(Struct, frozen=True, kw_only=True):
