@@ -175,7 +175,7 @@ def entries_of(seen: Iterable[Choice], catalog: Catalog) -> Entries:
     """
     availability = Availability(catalog, "stable")
     merged: dict[tuple[Any, ...], Choice] = {}
-    # What the project itself takes from an index, an extra or group takes from there too: one entry says both.
+    # What the project takes from an index, its extras and groups take from there too: one entry says it.
     known = [_publishable(item, availability) for item in seen]
     for item in sorted(known, key=lambda row: row.scope != ALWAYS):
         base = item.package, ALWAYS.key, item.url
