@@ -1,7 +1,8 @@
 """Add products of pci.ids to the GPU tables (the last resort when no driver answers).
 
+    python -m scripts.refresh_gpus                                     # shows what the public list has
+    python -m scripts.refresh_gpus --write                             # once a month
     python -m scripts.refresh_gpus --pci-ids /usr/share/misc/pci.ids
-    python -m scripts.refresh_gpus --pci-ids https://pci-ids.ucw.cz/v2.2/pci.ids --write
 
 What a chip can do is learned from the rows that are there: all known products of chip `AD102` have
 capability 8.9, so a new product of that chip has it too. A chip whose known products disagree, or of which
@@ -20,14 +21,20 @@ from torchinstall.catalog.tables import Table, Tables
 
 SOURCE = "pci-ids-page"
 
-VENDORS = {"nvidia": "10de", "amd": "1002"}
+PUBLIC_LIST = "https://pci-ids.ucw.cz/v2.2/pci.ids"
+
+VENDORS = {"nvidia": "10de", "amd": "1002", "intel": "8086"}
 """Vendors whose chips are named so that they tell what the product can do."""
 
 _CHIP = {
     "nvidia": re.compile(r"(?P<chip>[GT][A-Z](?:\d{3}|\d{2}[A-Z])|AD\d{3})"),
     "amd": re.compile(r"(?P<chip>[A-Z][A-Za-z]+(?: Halo)?(?: ?\d+)?)"),
+    "intel": re.compile(r"(?P<chip>[A-Z][\w -]*?) \[(?=[^\]]*(?:Arc|Graphics|GPU))"),
 }
-"""`AD102`, `GA107` of `GA107BM`, `GB10B`; `Navi 31`, `Strix Halo`, `Phoenix1`."""
+"""`AD102`, `GA107` of `GA107BM`, `GB10B`; `Navi 31`, `Strix Halo`, `Phoenix1`; `DG2`, `Battlemage G21`."""
+
+_OF_THE_CHIP = ("code", "supported", "integrated", "os")
+"""Columns that all products of a chip share."""
 
 _PRODUCT = re.compile(r"\[(?P<name>.+)\]\s*$")
 
@@ -44,7 +51,9 @@ class Product:
 def main(argv: list[str] | None = None) -> int:
     """Run the refresher; returns its exit code."""
     options = parser(__doc__ or "")
-    options.add_argument("--pci-ids", required=True, help="pci.ids, a file or a URL")
+    options.add_argument(
+        "--pci-ids", default=PUBLIC_LIST, help="pci.ids, a file or a URL (default: %(default)s)"
+    )
     args = arguments(options, argv)
     tables = Tables(args.data)
     text = read_source(args.pci_ids)
@@ -72,7 +81,7 @@ def products(text: str, vendor: str) -> list[Product]:
                 Product(
                     pci_id=f"{VENDORS[vendor]}:{match[1]}",
                     chip=chip["chip"],
-                    name=short if vendor == "nvidia" else match[2],
+                    name=match[2] if vendor == "amd" else short,
                 )
             )
     return found
@@ -82,10 +91,10 @@ def refreshed(tables: Tables, vendor: str, listed: list[Product], as_of: str) ->
     """The vendor's table with a row for each product of a chip that the table knows."""
     table = tables.file(f"gpus_{vendor}.json")
     by_id = {row["pci_id"]: row for row in table.rows if row["pci_id"] is not None}
-    known: dict[str, set[tuple[str | None, bool | None]]] = defaultdict(set)
+    known: dict[str, set[tuple[tuple[str, object], ...]]] = defaultdict(set)
     for product in listed:
         if row := by_id.get(product.pci_id):
-            known[product.chip].add((row["code"], row.get("integrated")))
+            known[product.chip].add(tuple((name, row[name]) for name in _OF_THE_CHIP if name in row))
     fresh: list[Row] = []
     open_chips: set[str] = set()
     for product in listed:
@@ -94,13 +103,12 @@ def refreshed(tables: Tables, vendor: str, listed: list[Product], as_of: str) ->
         if len(known[product.chip]) != 1:
             open_chips.add(product.chip)
             continue
-        code, integrated = next(iter(known[product.chip]))
+        told = dict(next(iter(known[product.chip])))
         fresh.append(
             {
                 "pci_id": product.pci_id,
                 "name": product.name,
-                "code": code,
-                "integrated": integrated,
+                **told,
                 "confidence": "medium",
                 "source": SOURCE,
             }

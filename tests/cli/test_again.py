@@ -53,6 +53,40 @@ def test_a_build_that_does_not_see_the_gpu_gives_way_once(place: Place, server: 
 
 
 @pytest.mark.e2e
+def test_a_library_at_fault_leaves_out_its_whole_backend(tmp_path: Path) -> None:
+    """Another release of the backend would bring the same library: the next backend is tried."""
+    plain = str(torch_wheel("2.9.1+cu128", TAG).files["torch/__init__.py"])
+    aborting = f"""{plain}
+class Device(_Absent):
+    is_available = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 1)
+    get_device_capability = staticmethod(lambda index: (8, 9))
+    get_arch_list = staticmethod(lambda: ["sm_86"])
+cuda = Device()
+def to(self, where="cpu", *_, **__):
+    import os
+    if where != "cpu":
+        os.abort()
+    return self
+Tensor.to = to
+"""
+    broken = {"torch/__init__.py": aborting}
+    builds = {
+        "cpu": [torch_wheel("2.9.1+cpu", TAG)],
+        "cu126": [torch_wheel("2.8.0+cu126", TAG)],
+        "cu128": [torch_wheel(f"{torch}+cu128", TAG, files=broken) for torch in ("2.9.1", "2.9.0")],
+    }
+    with IndexServer(IndexTree(builds), default=IndexTree({"": []}, kind="pypi")) as server:
+        place = here(tmp_path / ".venv", an_environment(tmp_path, server))
+        base = f"--index-base={server.index_base}"
+        doors = {"system": lambda _env: folder_system(MACHINES / "linux-ubuntu2204-rtx4090")}
+        said = run(place.folder.parent, "auto", "torch", base, env=place.env, doors=doors)
+    assert "torch 2.9.1+cu128 does not compute on this machine; trying 2.8.0+cu126 instead" in said.err, (
+        said.err
+    )
+
+
+@pytest.mark.e2e
 def test_a_companion_that_only_another_package_needs_comes_from_the_same_index(tmp_path: Path) -> None:
     """Left to the default index it would be built for another backend."""
     builds = {

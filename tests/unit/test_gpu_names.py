@@ -152,9 +152,9 @@ def test_a_backend_without_a_torchao_of_its_own_is_said() -> None:
 FROM_THE_INDEX = """
 fbgemm-gpu fbgemm-gpu-genai pytorch-triton pytorch-triton-rocm pytorch-triton-xpu torch torch-tensorrt torchao
 torcharrow torchaudio torchcodec torchcsprng torchdistx torchrec torchserve torchtext torchtune torchvision
-triton triton-rocm triton-xpu xformers
+triton triton-rocm triton-xpu
 """
-"""Packages that `uv --torch-backend` takes from the PyTorch index."""
+"""Packages that `uv --torch-backend` takes from the PyTorch index (xformers pins torch itself)."""
 
 
 @pytest.mark.parametrize("package", FROM_THE_INDEX.split())

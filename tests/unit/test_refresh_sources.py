@@ -201,6 +201,13 @@ PCI_IDS = """
 	2fff  AD102GL [RTX 6001 Ada Generation]
 	3ffe  GX100 [Unheard of]
 	0040  NV40 [GeForce 6800 Ultra]
+8086  Intel Corporation
+	56a0  DG2 [Arc A770]
+	56fe  DG2 [Arc A790]
+	e20b  Battlemage G21 [Arc B580]
+	e2fe  Battlemage G21 [Arc Pro B55]
+	e2ff  Unheard-of Lake [Arc X1]
+	1533  I210 Gigabit Network Connection
 10df  Emulex Corporation
 	2ffe  AD102 [of another vendor]
 """
@@ -221,6 +228,10 @@ def test_new_products_of_known_chips_are_added(
     assert (amd["code"], amd["integrated"]) == ("gfx1100", False)
     ids = {row["pci_id"] for row in rows(folder, "gpus_nvidia.json")}
     assert not {"10de:3ffe", "10de:0040", "10de:2ffe"} & ids
+    intel = row_of(rows(folder, "gpus_intel.json"), pci_id="8086:e2fe")
+    assert (intel["code"], intel["name"], intel["supported"]) == ("BMG", "Arc Pro B55", True)
+    assert row_of(rows(folder, "gpus_intel.json"), pci_id="8086:56fe")["code"] == "DG2"
+    assert "intel: no capability known for Unheard-of Lake" in err
     assert verify(Tables(folder)) == ()
 
 

@@ -318,8 +318,12 @@ class Catalog:
             return row
         if name is None:
             return None
-        plain = _plain_name(name)
-        return by_name.get(plain) or by_name.get(_AFTER_NAME.sub("", plain))
+        # `lspci` writes the product behind the chip: `Battlemage G21 [Arc Pro B60]`.
+        for written in (name, name.partition("[")[2].partition("]")[0]):
+            plain = _plain_name(written)
+            if row := by_name.get(plain) or by_name.get(_AFTER_NAME.sub("", plain)):
+                return row
+        return None
 
     def _products(self, vendor: str) -> tuple[dict[str, GpuFact], dict[str, GpuFact]]:
         key = ("products", vendor)
@@ -327,7 +331,7 @@ class Catalog:
             rows = self.tables.gpus(vendor)[::-1]
             self.scratch[key] = (
                 {row.pci_id: row for row in rows if row.pci_id is not None},
-                {_plain_name(row.name): row for row in rows if row.name is not None},
+                {plain: row for row in rows if row.name is not None and (plain := _plain_name(row.name))},
             )
         products: tuple[dict[str, GpuFact], dict[str, GpuFact]] = self.scratch[key]
         return products
@@ -373,5 +377,5 @@ _AFTER_NAME = re.compile(r"( laptop gpu| \d+ ?gb)+$")
 
 
 def _plain_name(name: str) -> str:
-    text = re.sub(r"\b(nvidia|amd|intel|geforce|corporation)\b|\(r\)|\(tm\)", " ", name.lower())
-    return re.sub(r"[^a-z0-9]+", " ", text).strip()
+    text = re.sub(r"\b(nvidia|amd|intel|geforce|corporation|graphics)\b|\(r\)|\(tm\)", " ", name.lower())
+    return re.sub(r"[^a-z0-9]+", " ", text).strip() or name.lower()

@@ -158,7 +158,7 @@ def no_build(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> Tor
         )
     if request.backend != "auto" and all(item.rejected_by("backend-not-asked") for item in evaluated):
         return _backend_not_published(evaluated, situation)
-    asked = [item for item in evaluated if item.torch_allowed]
+    asked = [item for item in evaluated if item.torch_allowed and not item.rejected_by("backend-not-asked")]
     furthest = max(asked or evaluated, key=lambda item: (_depth(item.rejection), item.build.order))
     rejection = furthest.rejection
     assert rejection is not None, "somebody was accepted"  # noqa: S101
@@ -189,6 +189,7 @@ def _backend_not_published(evaluated: tuple[EvaluatedBuild, ...], situation: Sit
 
 
 def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> Iterator[str]:
+    more = "torchinstall plan shows every build and why it was rejected"
     if furthest.rejected_by("python-not-published"):
         tags = {tag.split("-")[1] for row in furthest.build.wheels for tag in row.tags}
         minors = [int(match[1]) for abi in tags if (match := _PLAIN_ABI.fullmatch(abi))]
@@ -201,7 +202,9 @@ def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, .
         same = [item for item in evaluated if item.build.torch == furthest.build.torch]
         other = next((item for item in same if item.rejected_by(*REQUEST_RULES) and item.uses_gpu), None)
         yield from filter(None, (advice, other and f"or ask for torch=={other.build.name}, which runs here"))
-    yield "torchinstall plan shows every build and why it was rejected"
+        yield more
+    else:
+        yield more
 
 
 def _depth(rejection: Rejection | None) -> int:
