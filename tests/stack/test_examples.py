@@ -11,6 +11,7 @@ from tests.stack.machines import MACHINES
 from tests.support.planning import decide, shipped
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, foreign_target
+from torchinstall.planner.explain import explain
 from torchinstall.planner.selection import plan
 
 if TYPE_CHECKING:
@@ -240,3 +241,16 @@ def test_what_does_not_go_together_already_decides_nothing() -> None:
 def test_what_was_built_here_holds_the_torch_that_it_was_built_for() -> None:
     made = installed_beside("torch==2.13.0+cu130", "flash-attn==2.8.3", upgrade=True)
     assert versions(made)["torch"] == "2.13.0+cu130"
+
+
+def test_which_torch_each_allows_is_explained() -> None:
+    made = planned("rtx4090", "torch flash-attn vllm")
+    text = " ".join(explain(made, "cu130"))
+    assert (
+        "flash-attn (2.8.3+cu.13.0.torch.2.11 is planned) has ready files here for torch 2.12.1, 2.12.0"
+        in text
+    )
+    assert "vllm (0.26.0 is planned) has ready files here for torch 2.14.0, 2.13.0, 2.11.0" in text
+    assert explain(made, "vllm")[1] == "It keeps torch 2.15.0 out."
+    refused = planned("t4", "torch flash-attn")
+    assert explain(refused, "flash-attn") == ("flash-attn has no ready files here for any torch.",)

@@ -296,7 +296,10 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag("output", "The file (bundle: the folder) to write.", metavar="PATH", short="-o", config=False),
         Flag(
-            "explain", "Explain in plain words what happened to one backend.", metavar="BACKEND", config=False
+            "explain",
+            "Explain in plain words what happened to one backend, or which torch a package allows.",
+            metavar="BACKEND|PKG",
+            config=False,
         ),
         Flag(
             "why_not",

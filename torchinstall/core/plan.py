@@ -148,6 +148,8 @@ class Plan(Struct, frozen=True, kw_only=True):
         find_links: folders that the chosen build comes from.
         requirements: as asked, torch added.
         candidates: newest first, one per backend and release considered.
+        ready_only: packages that uv must not build from source.
+        builds: packages that it builds from source, against the torch that is installed.
         project: the generated project file that `command` installs from.
     """
 
@@ -165,6 +167,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     catalog: CatalogUse
     find_links: tuple[str, ...] = ()
     companions: tuple[CompanionUse, ...] = ()
+    ready_only: tuple[str, ...] = ()
+    builds: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     env: tuple[tuple[str, str | None], ...] = ()
     project: str | None = None

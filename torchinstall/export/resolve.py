@@ -21,7 +21,7 @@ from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.variants import parse_variant_name
 from torchinstall.index.wheels import File
-from torchinstall.install.command import project_text, variant_options
+from torchinstall.install.command import build_options, project_text, variant_options
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.assemble import Prepared
 from torchinstall.project.files import loads
@@ -50,7 +50,7 @@ def resolve(
     """
     plan = prepared.plan
     lock = ("--format", "pylock.toml")
-    named = {item.name: item for item in plan.packages if item.url is not None}
+    named = {item.name: item for item in plan.packages if item.variant is not None}
     if not named:
         return _compile(prepared, uv, env, cwd, lock, only_wheels=only_wheels)
     # uv writes no lock of wheel variants: it pins everything and locks the rest, and they are added.
@@ -93,6 +93,7 @@ def _compile(
             str(path),
             *options,
             *variant_options(plan),
+            *build_options(plan),
             "--no-header",
             "--no-annotate",
         ]

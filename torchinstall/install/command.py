@@ -23,7 +23,15 @@ from torchinstall.core.target import Installed
 from torchinstall.index.urls import LINKS
 from torchinstall.install.uv import UNDOES_SOURCES
 
-__all__ = ["PROJECT_FILE", "check_uv_args", "command", "project_text", "shell", "variant_options"]
+__all__ = [
+    "PROJECT_FILE",
+    "build_options",
+    "check_uv_args",
+    "command",
+    "project_text",
+    "shell",
+    "variant_options",
+]
 
 PROJECT_FILE = "torchinstall-request/pyproject.toml"
 """What the command calls the project file; `execute` writes it to a private folder instead.
@@ -115,7 +123,7 @@ def command(
             item for package in _routed(plan) for item in ("--prerelease-package", f"{package.name}=allow")
         ]
     argv += [item for name in _pushed(plan, installed) for item in ("--reinstall-package", name)]
-    argv += variant_options(plan)
+    argv += [*variant_options(plan), *build_options(plan)]
     argv += ["--upgrade"] if upgrade else []
     argv += ["--offline"] if offline else []
     argv += ["--dry-run"] if dry_run else []
@@ -136,6 +144,12 @@ def command(
 def variant_options(plan: Plan) -> list[str]:
     """What uv must be told so that it installs wheel variants at all."""
     return ["--preview-features", "wheel-variants"] if any(item.variant for item in plan.packages) else []
+
+
+def build_options(plan: Plan) -> list[str]:
+    """What uv must be told about sources: which packages it must not build, and which it may."""
+    never = [item for name in plan.ready_only for item in ("--only-binary", name)]
+    return [*never, *(item for name in plan.builds for item in ("--no-build-isolation-package", name))]
 
 
 def _pushed(plan: Plan, installed: Iterable[Installed]) -> list[str]:

@@ -25,7 +25,13 @@ from torchinstall.planner.limits import known_limit
 from torchinstall.planner.refusals import gpu_reasons
 from torchinstall.planner.rules import EvaluatedBuild
 from torchinstall.planner.situation import Situation
-from torchinstall.planner.together import asked_requirements, companion_uses, companion_warnings
+from torchinstall.planner.together import (
+    asked_requirements,
+    companion_uses,
+    companion_warnings,
+    compiled,
+    ready_only,
+)
 from torchinstall.planner.warnings import plan_warnings, vendor_indexes
 
 __all__ = ["impossible", "ready"]
@@ -64,6 +70,8 @@ def ready(
         find_links=request.find_links,
         limits=_limits(chosen, evaluated),
         companions=uses,
+        ready_only=ready_only(chosen, uses),
+        builds=compiled(chosen),
     )
 
 

@@ -13,7 +13,7 @@ from torchinstall.catalog.tables import platform_of
 from torchinstall.core.machine import Capability, Gpu, capability
 from torchinstall.core.target import python_tags, wheel_fits
 from torchinstall.core.versions import at_least
-from torchinstall.index.urls import index_url
+from torchinstall.index.urls import LINKS, index_url
 from torchinstall.planner.builds import Build, Pick, version_key
 from torchinstall.planner.coverage import cover_gpus
 from torchinstall.planner.situation import Situation
@@ -296,7 +296,7 @@ def pick_of(choice: Choice, build: Build, situation: Situation) -> Pick:
     if place.kind == "release":
         unknown = "{release}" in place.url and not line.release
         return pick if unknown else structs.replace(pick, routed=True, file=url)
-    return structs.replace(pick, routed=True, index=url)
+    return structs.replace(pick, routed=True, index=url + (LINKS if place.kind == "find-links" else ""))
 
 
 def _file(choice: Choice, situation: Situation) -> str:

@@ -6,9 +6,11 @@ Every rule slug has its sentence here (a test joins them with `rules.RULES`), an
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from packaging.version import Version
 
-from torchinstall.core.plan import Candidate, Plan
+from torchinstall.core.plan import Candidate, CompanionUse, Plan
 
 __all__ = ["RULE_WORDS", "explain", "why_not"]
 
@@ -57,8 +59,27 @@ _OTHER_BACKENDS = ("no-gpu-of-vendor", "backend-not-asked")
 """Rules that say nothing about this machine's own line of backends."""
 
 
-def explain(plan: Plan, backend: str) -> tuple[str, ...]:
-    """What became of a backend in this plan: chosen, second best, or rejected and why."""
+def explain(plan: Plan, name: str) -> tuple[str, ...]:
+    """What became of a backend (or of one companion) in this plan, and what each companion allows."""
+    mine = [use for use in plan.companions if use.name == name]
+    return (*(() if mine else _explain(plan, name)), *_companions(mine or plan.companions, plan))
+
+
+def _companions(uses: Iterable[CompanionUse], plan: Plan) -> Iterator[str]:
+    """For each companion, which releases of torch it allows here."""
+    for use in uses:
+        version = f" ({use.version} is planned)" if use.version and plan.status != "impossible" else ""
+        if use.allows:
+            yield f"{use.name}{version} has ready files here for torch {', '.join(use.allows)}."
+        elif plan.status == "impossible" or use.version is None:
+            yield f"{use.name} has no ready files here for any torch."
+        else:
+            yield f"{use.name}{version} is needed by another package."
+        if use.held_back:
+            yield f"It keeps torch {use.held_back} out."
+
+
+def _explain(plan: Plan, backend: str) -> tuple[str, ...]:
     rows = [item for item in plan.candidates if item.backend == backend]
     if not rows:
         known = ", ".join(dict.fromkeys(item.backend for item in plan.candidates))
@@ -84,7 +105,7 @@ def why_not(plan: Plan, backend: str) -> tuple[str, ...]:
     rows = [item for item in plan.candidates if item.backend == backend]
     rejected = [item for item in rows if item.verdict == "rejected"]
     if not rows or len(rejected) < len(rows):
-        return explain(plan, backend)
+        return _explain(plan, backend)
     sentences = [f"No build of {backend} can be used here."]
     for rule in dict.fromkeys(item.rule for item in rejected):
         same = [item for item in rejected if item.rule == rule]

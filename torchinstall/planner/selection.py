@@ -202,7 +202,9 @@ def pages_to_read(
         # The tables know which backends this machine runs on the stable channel only.
         stable = structs.replace(situation, request=structs.replace(request, channel="stable"))
         evaluated += evaluate(stable)
-    rows = [row for name in family if (row := catalog.family(name)) is not None]
+    needed = [pick.package for pick in best.picks if pick.asked] if best is not None else []
+    names = dict.fromkeys((*family, *needed))
+    rows = [row for name in names if (row := catalog.family(name)) is not None]
     routed = [row.package for row in rows if row.routed or row.index_first]
     keys: list[PageKey] = []
     for name in _backends_to_read(evaluated, best, situation, discovered):

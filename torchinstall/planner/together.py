@@ -19,7 +19,14 @@ from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 
-__all__ = ["asked_requirements", "companion_refusal", "companion_uses", "companion_warnings"]
+__all__ = [
+    "asked_requirements",
+    "companion_refusal",
+    "companion_uses",
+    "companion_warnings",
+    "compiled",
+    "ready_only",
+]
 
 _PYTHONS = ("3.12", "3.13", "3.11", "3.10", "3.14")
 """Versions of Python that are tried where this one has no set, the most usual first."""
@@ -63,7 +70,7 @@ def companion_uses(
         mine = frozenset({item.name})
         allowed = [row for row in able if isinstance(find_stack(row.build, row.situation, mine), Stack)]
         releases = tuple(dict.fromkeys(row.build.torch for row in allowed))
-        held = newest is not None and newest.torch not in releases
+        held = bool(releases) and newest is not None and newest.torch not in releases
         choice = taken.get(item.name)
         kind = choice.kind if choice else situation.catalog.companion_builds(item.name)[0].kind
         version = choice and (choice.version or choice.line.bound)
@@ -79,6 +86,26 @@ def companion_uses(
 
 def _choices(item: EvaluatedBuild | None) -> tuple[Choice, ...]:
     return item.stack.choices if item is not None and isinstance(item.stack, Stack) else ()
+
+
+def compiled(chosen: EvaluatedBuild) -> tuple[str, ...]:
+    """Packages that are built from source: somebody allowed it, and there are no ready files."""
+    return tuple(choice.installs for choice in _choices(chosen) if choice.asked and choice.compiles)
+
+
+def ready_only(chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...]) -> tuple[str, ...]:
+    """Packages that uv must not build: beside companions, nothing that was named is built in silence.
+
+    Also not those that are known to have only sources, if something else should need them.
+    """
+    if not uses:
+        return ()
+    situation = chosen.situation
+    names = [choice.installs for choice in _choices(chosen) if choice.asked]
+    names += [canonical_name(item.name) for item in situation.requirements.others if item.url is None]
+    names += [row.package for row in situation.catalog.tables.companion_builds if row.build == "sdist"]
+    allowed = {*situation.request.allow_build, *compiled(chosen)}
+    return tuple(dict.fromkeys(name for name in names if name not in allowed))
 
 
 def asked_requirements(

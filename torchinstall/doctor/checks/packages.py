@@ -221,7 +221,11 @@ def built_for_other_torch(seen: Environment) -> Iterator[Diagnosis]:
 
 def _foreign(seen: Environment, dist: Dist, fault: str) -> Diagnosis:
     torch = f"torch {seen.installed('torch')}"
-    again = (family_requirements(seen)[0], dist.name, "--", "--upgrade-package", dist.name)
+    built = [item.name for item in seen.inventory.dists if _is_companion(seen, item.name)]
+    if dist.name in built:  # all of them choose torch together
+        again: tuple[str, ...] = ("torch", *seen.companions, *built)
+    else:
+        again = (family_requirements(seen)[0], dist.name, "--", "--upgrade-package", dist.name)
     return Diagnosis(
         slug="built-for-other-torch",
         severity="error",
@@ -230,6 +234,11 @@ def _foreign(seen: Environment, dist: Dist, fault: str) -> Diagnosis:
         remedies=(auto(seen, *again),),
         advice="or install the torch that it was built for; ask for both in one command",
     )
+
+
+def _is_companion(seen: Environment, name: str) -> bool:
+    family = seen.catalog.family(name)
+    return family is not None and family.own_cuda and bool(seen.catalog.companion_builds(name))
 
 
 def _other_build(seen: Environment, dist: Dist) -> str | None:

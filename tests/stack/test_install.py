@@ -1,0 +1,123 @@
+"""`auto` with packages that are built against torch: the real uv on loopback indexes, and no source build."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import RunResult, run
+from tests.stack.machines import MACHINES
+from tests.support.index_server import IndexServer
+from tests.support.index_tree import IndexTree
+from tests.support.installing import Place, an_environment, here
+from tests.support.tables import Rows, changed, copied
+from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
+from torchinstall.core.machine import machine_to_json
+
+pytestmark = pytest.mark.e2e
+
+PYTHON = f"cp3{sys.version_info[1]}"
+TAG = f"{PYTHON}-{PYTHON}-manylinux_2_28_x86_64"
+TORCHES = {"2.11.0": "0.26.0", "2.12.1": "0.27.1", "2.14.0": "0.29.0", "2.15.0": "0.29.2"}
+"""Releases of torch on the loopback index, each with its torchvision."""
+
+
+def _family(backend: str) -> Iterator[TinyWheel]:
+    for torch, vision in TORCHES.items():
+        yield torch_wheel(f"{torch}+{backend}", TAG)
+        yield wheel("torchvision", f"{vision}+{backend}", TAG, requires=(f"torch=={torch}",))
+    yield wheel("torchaudio", f"2.11.0+{backend}", TAG)
+    yield wheel("torchcodec", f"0.16.0+{backend}", TAG)
+
+
+def _flash(torch: str) -> TinyWheel:
+    version = f"2.8.3+cu.13.0.torch.{torch}"
+    return wheel("flash_attn", version, TAG, requires=(f"torch=={torch}.*",))
+
+
+def _vllm(version: str, torch: str, vision: str) -> TinyWheel:
+    needs = (f"torch=={torch}", f"torchvision=={vision}", "torchaudio==2.11.0", "torchcodec>=0.14")
+    return wheel("vllm", version, "cp38-abi3-manylinux_2_28_x86_64", requires=needs)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[IndexServer]:
+    """PyTorch's index and Astral's in one tree; PyPI with traps: old versions that need no torch."""
+    tree = IndexTree({"cu130": [*_family("cu130"), _flash("2.11"), _flash("2.12")], "cpu": [*_family("cpu")]})
+    default = IndexTree(
+        {
+            "": [
+                _vllm("0.33.0", "2.14.0", "0.29.0"),
+                _vllm("0.26.0", "2.11.0", "0.26.0"),
+                wheel("vllm", "0.2.5"),
+                wheel("flash_attn", "0.2.0"),
+                wheel("bitsandbytes", "0.50.2", "py3-none-manylinux_2_24_x86_64", requires=("torch>=2.4",)),
+            ]
+        },
+        kind="pypi",
+    )
+    with IndexServer(tree, default=default) as running:
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path, server: IndexServer) -> Place:
+    def loopback(rows: Rows) -> None:
+        for row in rows:
+            if row["id"] == "astral":
+                row["url"] = f"{server.index_base}/{{backend}}"
+
+    tables = copied(tmp_path)
+    changed(tables, "places.json", loopback)
+    env = {**an_environment(tmp_path, server), "TORCHINSTALL_CATALOG_DIR": str(tables)}
+    return here(tmp_path / ".venv", env)
+
+
+def auto(place: Place, server: IndexServer, *argv: str, machine: str = "h100") -> RunResult:
+    folder = place.folder.parent
+    file = folder / "machine.json"
+    file.write_text(json.dumps(machine_to_json(MACHINES[machine])), encoding="utf-8")
+    base = f"--index-base={server.index_base}"
+    return run(folder, "auto", "--machine", str(file), base, "--no-verify", *argv, env=place.env)
+
+
+def test_one_set_is_installed_and_nothing_is_built(place: Place, server: IndexServer) -> None:
+    said = auto(place, server, "torch", "flash-attn", "vllm", "bitsandbytes", "--json")
+    assert said.code == 0, said.err
+    found = place.versions()
+    assert found == {
+        "torch": "2.11.0+cu130",
+        "torchvision": "0.26.0+cu130",
+        "torchaudio": "2.11.0+cu130",
+        "torchcodec": "0.16.0+cu130",
+        "flash-attn": "2.8.3+cu.13.0.torch.2.11",
+        "vllm": "0.26.0",
+        "bitsandbytes": "0.50.2",
+    }
+    command = said.json["plan"]["command"]
+    for name in ("flash-attn", "vllm", "bitsandbytes", "mamba-ssm"):
+        assert command[command.index(name) - 1] == "--only-binary"
+    said = auto(place, server, "-U", "torch", "--json")
+    assert said.code == 0, said.err
+    assert place.versions() == found
+    assert "vllm 0.26.0" in said.err + json.dumps(said.json)
+    said = auto(place, server, "-U", "torch", "vllm", "--json")
+    assert place.versions()["vllm"] == "0.26.0"  # flash-attn ends at torch 2.12
+
+
+def test_a_gpu_without_code_is_refused_before_anything_is_touched(place: Place, server: IndexServer) -> None:
+    said = auto(place, server, "torch", "flash-attn", machine="rtx2080")
+    assert said.code == 3
+    assert "flash-attn needs sm_80 or newer" in said.err
+    assert "torchinstall auto torch  # without flash-attn: torch 2.15.0+cu130" in said.err
+    assert place.versions() == {}
+
+
+def test_a_machine_without_a_gpu_is_told_what_there_is(place: Place, server: IndexServer) -> None:
+    said = auto(place, server, "torch", "vllm", "--dry-run", machine="no-gpu")
+    assert "vllm" in said.err
+    assert "2.13.0" in said.err
