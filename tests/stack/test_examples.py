@@ -236,6 +236,8 @@ def test_an_installed_package_that_is_asked_for_is_renewed() -> None:
 def test_what_does_not_go_together_already_decides_nothing() -> None:
     made = installed_beside("torch==2.15.0+cu130", "vllm==0.26.0", "xformers==0.0.33.post2", upgrade=True)
     assert versions(made)["torch"] == "2.15.0+cu130"
+    broken = [item.message.split()[0] for item in made.warnings if item.slug == "companion-breaks"]
+    assert broken == ["vllm", "xformers"]
 
 
 def test_what_was_built_here_holds_the_torch_that_it_was_built_for() -> None:

@@ -133,6 +133,7 @@ def companion_warnings(
     """What the user should know about the companions of a plan."""
     situation = chosen.situation
     yield from _held_back(chosen, uses, evaluated)
+    yield from _left_behind(chosen)
     gpus = [item.gpu for item in chosen.coverage if item.covered and item.gpu.compute_capability]
     for choice in _choices(chosen):
         line = choice.line
@@ -159,6 +160,21 @@ def companion_warnings(
                 "companion-file-unknown",
                 f"which release holds {choice.name} {choice.version} is not known; find its file at "
                 f"{place.url.partition('/download')[0]} and ask for '{choice.name} @ URL'",
+            )
+
+
+def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
+    """Installed companions that could not be kept working."""
+    if chosen.situation.keep_installed:
+        return
+    before = structs.replace(chosen.situation, keep_installed=True, memo={})
+    for item in wanted_companions(before):
+        alone = find_stack(chosen.build, before, frozenset({item.name}))
+        if not item.asked and isinstance(alone, Blocked):
+            yield Message(
+                "companion-breaks",
+                f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; to renew "
+                f"both: torchinstall auto torch {item.name}",
             )
 
 
