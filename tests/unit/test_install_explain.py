@@ -37,8 +37,8 @@ SAID = {
     "index-unreachable": "error: Fetch\n  cause: client error (Connect)\n  cause: tcp connect error",
     "bad-index-page": "error: Unexpected HTML in the answer",
     "not-found": "error: Failed to fetch: x\n  cause: HTTP status client error (404 Not Found) for url (x)",
-    "needs-build": "error: No solution found\n  hint: Wheels are required for `old` because building from source "
-    "is disabled for `old` (i.e., with `--only-binary old`)",
+    "needs-build": "error: No solution found\n  hint: Wheels are required for `old` because building from "
+    "source is disabled for `old` (i.e., with `--only-binary old`)",
     "build-failed": "error: Failed to build `old==1`\n  cause: The build backend returned an error",
     "no-wheel-for-this-python": "error: No solution found when resolving dependencies\n"
     "  cause: Because fresh==1.0 has no wheels with a matching Python ABI tag (e.g., `cp311`)",

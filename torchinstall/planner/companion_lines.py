@@ -250,13 +250,18 @@ def _kept(
 ) -> Iterator[Choice]:
     """An installed version, where the line is the one that it came from, or it was built for this torch."""
     public, _, theirs = (wanted.kept or "").partition("+")
-    among = public in line.versions.split() or (line.bound and specifiers(line.bound).contains(public))
-    if line.build == "sdist" and not theirs:
+    rows = situation.catalog.companion_builds(wanted.name)
+    ready = any(row.build != "sdist" and not row.grammar and _has_version(row, public) for row in rows)
+    if line.build == "sdist" and not theirs and not ready:
         torch = next((row.version for row in situation.target.installed if row.name == "torch"), None)
         if torch is not None and torch.split(".")[:2] == build.torch.split(".")[:2]:
             yield Choice(wanted.name, line, asked=False)
-    elif among and theirs == local.removeprefix("+"):
+    elif line.build != "sdist" and _has_version(line, public) and theirs == local.removeprefix("+"):
         yield Choice(wanted.name, line, wanted.kept or "", asked=False)
+
+
+def _has_version(line: CompanionBuild, version: str) -> bool:
+    return version in line.versions.split() or bool(line.bound and specifiers(line.bound).contains(version))
 
 
 def _local(line: CompanionBuild, build: Build, situation: Situation) -> str:

@@ -173,8 +173,8 @@ def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
         if not item.asked and isinstance(alone, Blocked):
             yield Message(
                 "companion-breaks",
-                f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; to renew "
-                f"both: torchinstall auto torch {item.name}",
+                f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; "
+                f"to renew both: torchinstall auto torch {item.name}",
             )
 
 
