@@ -418,6 +418,16 @@ HOSTILE: dict[str, tuple[str, str]] = {
         kube_list(kube_node("nan", {**gfd(H100, "9.0", "580.1", "13.0"), "nvidia.com/gpu.count": "many"})),
         "nan",
     ),
+    "GPUs in another script": (
+        kube_list(kube_node("sup", {**gfd(H100, "9.0", "580.1", "13.0"), "nvidia.com/gpu.count": "\u00b2"})),
+        "sup",
+    ),
+    "a driver without an end": (
+        kube_list(kube_node("long", gfd(H100, "9.0", "5" * 6000 + ".1", "13.0"))),
+        "long",
+    ),
+    "a libc without an end": (f"node,gpu,libc\nd,h100,2.{'3' * 6000}\n", "d"),
+    "a number without an end": (f"node,gpu,gpus\ne,h100,{'9' * 6000}\n", "e"),
     "one node twice": (kube_list(kube_node("twin", {}), kube_node("twin", {})), "twin"),
     "a name that clears the screen": (kube_list(kube_node("\x1b[2Jx", {})), r"\x1b[2Jx"),
     "no name": (kube_list({"kind": "Node", "metadata": {}}), ""),

@@ -203,6 +203,8 @@ def test_what_breaks_with_another_driver(tmp_path: Path) -> None:
         ((), 2, "not-one-build"),
         (("torch",), 2, "not-one-build"),
         (("torch>=2.6",), 2, "not-one-build"),
+        (("torch==abc",), 2, "not-one-build"),
+        (("torch==2.9.1+nothing",), 3, "build-unknown"),
         (("no-such/uv.lock",), 2, "bad-lock"),
         (("torch==99.0+cu128",), 3, "build-unknown"),
         (("torch==2.9.1+cu128", "--if", "colour=red"), 2, "bad-value"),

@@ -12,7 +12,7 @@ from msgspec import DecodeError, Raw, Struct, field, json
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, decode_machine
-from torchinstall.fleet.nodes import Facts, Said, bad_inventory, decoded, first_of, names_of
+from torchinstall.fleet.nodes import Facts, Said, bad_inventory, decoded, first_of, names_of, number_of
 from torchinstall.fleet.products import gpu_named, gpu_of
 
 __all__ = ["Sample", "ansible", "ansible_hosts", "nomad", "prometheus", "samples", "slurm", "table"]
@@ -63,8 +63,8 @@ def _gres(text: str) -> Iterator[tuple[str, int]]:
     for part in re.split(r",(?![^(]*\))", text):
         kind, *words = [word for word in part.partition("(")[0].strip().split(":") if word != "no_consume"]
         if kind == "gpu":
-            count = words.pop() if words and words[-1].isdigit() else "1"
-            yield (words[0] if words else ""), min(int(count), 2000)
+            number = number_of(words[-1]) if words else None
+            yield (words[0] if words[number is not None :] else ""), 1 if number is None else number
 
 
 def _slurm_gpu(
@@ -270,14 +270,14 @@ def table(text: str, source: str, catalog: Catalog) -> Iterator[Said]:
     for cells in rows:
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         value = {what: first_of(row, keys) for what, keys in names.items()}
-        node, count = value["node"] or "", value["count"] or "1"
-        if len(cells) != len(header) or not count.isdigit():
+        node, count = value["node"] or "", number_of(value["count"] or "1")
+        if len(cells) != len(header) or count is None:
             what = f"the line needs {len(header)} cells, and the number of GPUs must be a number"
             raise bad_inventory(source, what, node=node, found=mark.join(cells))
         code = value["capability"] or value["gfx"]
         gpu = gpu_of(catalog, product=value["product"], code=code, pci_id=value["pci"])
         there = bool(code or value["product"] or value["pci"] or value["count"])
-        number = min(int(count), 2000) if there else 0
+        number = count if there else 0
         before = nodes.get(node, Facts())
         nodes[node] = Facts(
             os=value["os"] or "linux",

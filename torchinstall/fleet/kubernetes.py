@@ -11,7 +11,7 @@ from msgspec import Raw, Struct, field, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Gpu
-from torchinstall.fleet.nodes import Facts, Said, bad_inventory, decoded, first_of, names_of
+from torchinstall.fleet.nodes import Facts, Said, bad_inventory, decoded, first_of, names_of, number_of
 from torchinstall.fleet.products import gpu_of
 
 __all__ = ["kubernetes"]
@@ -137,11 +137,11 @@ class _Labels:
         """NVIDIA's GPUs, and how many of them no table knows."""
         code, product = _version(labels, "capability"), first_of(labels, _NAMES["product"])
         count = first_of(labels, _NAMES["count"]) or "1"
-        if not count.isdigit():
-            raise bad_inventory(self._source, "its number of GPUs is no number", node=name, found=count)
+        number = number_of(count)
+        if number is None:
+            raise bad_inventory(self._source, "no machine has that number of GPUs", node=name, found=count)
         if code is not None and not re.fullmatch(r"\d{1,2}\.\d", code):
             raise bad_inventory(self._source, "that is no compute capability", node=name, found=code)
-        number = min(int(count), 2000)
         if any(_MIG_COUNT.fullmatch(key) and value not in _NO for key, value in labels.items()):
             number = max(number, 1)  # GPUs that are cut into slices are not counted as whole ones
         if number == 0 or not (code or product):

@@ -27,6 +27,7 @@ __all__ = ["Pinned", "builds_of", "pinned_in"]
 _PIN = re.compile(
     r"^\s*([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:===?\s*([^\s;,\\]+)|@\s*(\S+))", re.MULTILINE
 )
+_VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,6}){1,3}[a-z0-9.]{0,40}(?:\+[a-z0-9._]{1,60})?")
 _INDEX = re.compile(r"^\s*(?:-i|--(?:default-|extra-)?index(?:-url)?)[ =]\s*(\S+)", re.MULTILINE)
 
 
@@ -108,14 +109,14 @@ def builds_of(pinned: Iterable[Pinned], catalog: Catalog, backend: str | None = 
     """
     rows = list(pinned)
     found: list[Build] = []
-    for row in (row for row in rows if row.name == "torch"):
+    for row in (row for row in rows if row.name == "torch" and _VERSION.fullmatch(row.version)):
         public, _, local = row.version.partition("+")
         beside = {
             f"{other.name}=={other.version.partition('+')[0]}": None
             for other in rows
             if other.name != "torch" and _goes_with(other, public, catalog)
         }
-        known = local if catalog.backend(local) is not None else backend or row.backend
+        known = local if catalog.backend(local) is not None else backend or row.backend or local or None
         if known is not None:
             found.append(Build(public, known, packages=tuple(beside)))
             continue

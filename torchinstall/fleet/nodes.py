@@ -27,6 +27,7 @@ __all__ = [
     "decoded",
     "first_of",
     "names_of",
+    "number_of",
     "parse_assumed",
 ]
 
@@ -34,7 +35,8 @@ T = TypeVar("T")
 
 _MOST_GPUS = 1024
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]{1,512}")
-_VERSION = re.compile(r"\d{1,5}(\.\d{1,6}){0,4}")
+_VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,6}){0,4}(?![0-9.])")
+_NUMBER = re.compile(r"[0-9]{1,4}")
 _SYSTEMS: dict[str, Os] = {"linux": "linux", "windows": "windows", "macos": "macos", "darwin": "macos"}
 _ARCHS = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 _ASSUMABLE = {"driver": "580.95.05", "libc": "2.36", "arch": "x86_64", "gpu": "h100", "os_version": "14.5"}
@@ -115,6 +117,11 @@ def names_of(format_name: str) -> dict[str, Any]:
 def first_of(values: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """The first of several names that has a value."""
     return next((str(values[name]) for name in names if values.get(name)), None)
+
+
+def number_of(text: str) -> int | None:
+    """A number of GPUs as it is written; None: it is none, or none that a machine has."""
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def bad_inventory(
@@ -308,7 +315,9 @@ class _Making:
 
 
 def _libc(text: str) -> Libc | None:
-    match = re.fullmatch(r"(?:(glibc|musl)[ =-]?)?(\d+\.\d+(?:\.\d+)?)", text.strip().lower())
+    match = re.fullmatch(
+        r"(?:(glibc|musl)[ =-]?)?([0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?)", text.strip().lower()
+    )
     if match is None:
         return None
     return Libc(family="musl" if match[1] == "musl" else "glibc", version=match[2])
