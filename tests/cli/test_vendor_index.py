@@ -171,6 +171,10 @@ def test_it_installs_from_the_vendors_index_and_the_rest_from_pypi(amd: IndexSer
     assert versions["torch"] == "2.13.0+rocm10.0.0"
     assert versions["amd-torch-device-gfx1032"] == "2.13.0+rocm10.0.0"
     assert (versions["rocm"], versions["filelock"]) == ("10.0.0", "3.20.0")
+    # The doctor judges it as a build of that index, not as one that PyTorch does not have.
+    judged = ("--machine", "machine.json", "--offline", "--no-verify", "--python", str(place.python))
+    found = run(tmp_path, "doctor", *judged, env=place.env)
+    assert (found.code, "right for this machine" in found.out) == (0, True), found.out
 
 
 def test_it_is_exported(amd: IndexServer, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from torchinstall.planner.selection import plan
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs, collect_inputs
 from torchinstall.planning.options import PlanOptions
+from torchinstall.planning.vendor_index import catalog_of_installed
 from torchinstall.project.files import loads
 from torchinstall.project.pyproject import ProjectView
 from torchinstall.project.sync import scope_flags
@@ -63,7 +64,10 @@ def collect(
         TorchInstallError: there is no environment, no uv, or a bad flag.
     """
     inputs = collect_inputs(context, options, purpose="examine", detail=detail, lock=lock)
-    target, catalog = inputs.target, inputs.catalog
+    target, decision = inputs.target, read_decision(str(inputs.target.prefix))
+    index_url = decision.index_url if decision is not None else None
+    catalog = catalog_of_installed(inputs.catalog, target, index_url)
+    inputs = structs.replace(inputs, catalog=catalog)
     uv = inputs.uv.path if inputs.uv is not None else ""
     detail(f"examining Python {target.python_version} in {target.prefix} ({target.why})")
     python, prefix = str(target.python), str(target.prefix)
@@ -77,7 +81,7 @@ def collect(
         ),
         catalog=catalog,
         free=_plan(inputs, "torch", upgrade=True),
-        decision=read_decision(prefix),
+        decision=decision,
         flags=flags_of(options),
         uv=uv,
         unfinished=unfinished(Path(prefix)),

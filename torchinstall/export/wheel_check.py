@@ -94,7 +94,8 @@ def checked(
         TorchInstallError: uv finds no solution, or the wheel cannot be read.
     """
     plan, uv = prepared.plan, prepared.uv or context.find_uv(context.env)
-    files = files_of(resolve(prepared, uv, context.env, context.cwd, only_wheels=True), prepared.target)
+    alone = structs.replace(prepared, uv_args=(*prepared.uv_args, "--no-deps"))
+    files = files_of(resolve(alone, uv, context.env, context.cwd, only_wheels=True), prepared.target)
     url = next(file.url for file in files if canonical_name(file.name) == "torch")
     report = read_wheel(context, url, allow_insecure, tuple(row.index_url or "" for row in plan.packages))
     if report.transferred is not None:
@@ -159,9 +160,7 @@ def check_wheel(prepared: Prepared, report: WheelReport) -> tuple[Message, ...]:
         code = (*row.sm, *row.ptx, *row.gfx)
         for missing in lacking(code) if row.whole else ():
             name = row.name.rpartition("/")[2]
-            message = (
-                f"{name} in {report.filename} has no code for {missing.gpu.label}: functions of it will fail"
-            )
+            message = f"{name} in {report.filename} has no code for {missing.gpu.label}: some of its functions may fail"
             notes.append(Message("library-lacks-gpu", message))
     return tuple(dict.fromkeys(notes))
 

@@ -19,6 +19,7 @@ from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
+from torchinstall.core.target import Target
 from torchinstall.index.fetch import LiveResult
 from torchinstall.index.variants import VariantBuild, provider_env, variant_build
 from torchinstall.planner.selection import plan
@@ -26,7 +27,7 @@ from torchinstall.planner.situation import make_situation
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs
 
-__all__ = ["flat_template", "named_vendor", "vendor_plan"]
+__all__ = ["catalog_of_installed", "flat_template", "named_vendor", "vendor_plan"]
 
 Read = Callable[[tuple[PageKey, ...], str], LiveResult]
 """(keys, index base) -> pages."""
@@ -62,6 +63,36 @@ def named_vendor(inputs: Inputs, base: str, *, asked: bool) -> tuple[tuple[Advic
             hints=("omit --vendor-index", "--index-base URL takes any index"),
         )
     return tuple(row for row in rows if row.url == served[0].url), served[0].template
+
+
+def catalog_of_installed(catalog: Catalog, target: Target, index_url: str | None) -> Catalog:
+    """What a doctor judges an installation by that came from a vendor's index: the builds that are installed.
+
+    Args:
+        catalog: the tables.
+        target: with what is installed.
+        index_url: where torch was installed from, as the environment's own record says.
+    """
+    rows = tuple(row for row in catalog.tables.advice if index_url and _same(row.url, index_url))
+    if not rows:
+        return catalog
+    pages = {
+        (item.name, ""): (
+            Wheels(
+                package=item.name,
+                version=item.version.partition("+")[0],
+                local=item.version.partition("+")[2],
+                backend=item.backend or "",
+                platform_tag="any",
+                tag_list="py3-none",
+                origin="vendor",
+                confidence="high",
+                source="what is installed",
+            ),
+        )
+        for item in target.installed
+    }
+    return catalog.of_vendor(pages, {}, rows)
 
 
 def flat_template(base: str) -> str | None:
