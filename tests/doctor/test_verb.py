@@ -99,7 +99,8 @@ def test_json_of_a_healthy_environment_is_one_envelope(place: Place) -> None:
     assert data["error"] is None
     assert data["findings"] == []
     assert data["verify"]["ok"] is True
-    assert data["installed"][0] == {"name": "torch", "version": "2.9.1+cpu", "backend": "cpu"}
+    torch = {"name": "torch", "version": "2.9.1+cpu", "backend": "cpu", "variant": None}
+    assert data["installed"][0] == torch
     assert data["target"]["prefix"] == str(place.folder)
 
 

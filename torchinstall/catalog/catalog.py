@@ -18,7 +18,6 @@ from msgspec import structs
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.model import (
-    Advice,
     BackendInfo,
     Code,
     Companion,
@@ -30,6 +29,7 @@ from torchinstall.catalog.model import (
 )
 from torchinstall.catalog.stack import CompanionBuild, Place
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
+from torchinstall.catalog.vendor_index import Advice
 from torchinstall.core.versions import Dotted, at_least, dotted
 
 __all__ = ["Catalog", "load_catalog"]

@@ -27,8 +27,8 @@ from torchinstall.planning.vendor_index import flat_template, named_vendor, vend
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
-    from torchinstall.catalog.model import Advice
     from torchinstall.catalog.tables import PageKey
+    from torchinstall.catalog.vendor_index import Advice
     from torchinstall.index.fetch import LiveResult
 
 __all__ = ["online_plan", "read_pages"]
