@@ -27,6 +27,7 @@ from msgspec import Meta, Struct
 from torchinstall.catalog import model
 from torchinstall.catalog.model import TABLES, Family, GpuFact, Row
 from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
+from torchinstall.catalog.vendor_index import Advice
 from torchinstall.core.errors import CatalogError
 
 __all__ = ["DATA", "PageKey", "Table", "Tables", "platform_of", "render"]
@@ -169,7 +170,7 @@ class Tables:
     branches = _rows_of(model.DriverBranch)
     gpu_service = _rows_of(model.GpuService)
     limits = _rows_of(model.Limit)
-    advice = _rows_of(model.Advice)
+    advice = _rows_of(Advice)
     hashes = _rows_of(model.WheelHash)
     companion_builds = _rows_of(CompanionBuild)
     places = _rows_of(Place)

@@ -160,7 +160,8 @@ def check_wheel(prepared: Prepared, report: WheelReport) -> tuple[Message, ...]:
         code = (*row.sm, *row.ptx, *row.gfx)
         for missing in lacking(code) if row.whole else ():
             name = row.name.rpartition("/")[2]
-            message = f"{name} in {report.filename} has no code for {missing.gpu.label}: some of its functions may fail"
+            lack = f"{name} in {report.filename} has no code for {missing.gpu.label}"
+            message = f"{lack}: some of its functions may fail"
             notes.append(Message("library-lacks-gpu", message))
     return tuple(dict.fromkeys(notes))
 
