@@ -31,12 +31,12 @@ class BundleOptions(FileOptions, frozen=True, kw_only=True):
 def run(session: Session, options: BundleOptions) -> int:
     """Plan, resolve, download; an impossible plan is raised."""
     console, context = session.console, session.context
-    if options.output is None:
+    if options.output in (None, "-"):
         raise UsageError(
             "no-output",
             "no folder was named for the bundle",
             wanted="-o DIR",
-            found="nothing",
+            found="nothing" if options.output is None else "-, which is stdout",
             hints=("torchinstall bundle --machine host.json --python-version 3.12 -o bundle",),
         )
     prepared, uv = prepare_files(session, options)

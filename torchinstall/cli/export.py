@@ -11,6 +11,7 @@ from torchinstall.cli.console import Session
 from torchinstall.cli.projecting import Project, open_project, project_folder
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
+from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine
 from torchinstall.export import CONTAINERS, FORMATS, LOCKED
 from torchinstall.export.containers import container_machine
@@ -21,7 +22,6 @@ from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import machine_of
 from torchinstall.planning.options import PlanOptions
-from torchinstall.project.files import write_atomically
 from torchinstall.project.pyproject import workspace_members, workspace_root
 from torchinstall.project.sync import choose_locked
 
@@ -75,12 +75,12 @@ def run(session: Session, options: ExportOptions) -> int:
         lock=None if project is None else _lock(session, prepared, project),
     )
     text = FORMATS[name](export)
-    if options.output is None:
+    if options.output in (None, "-"):
         console.out_file(text.removesuffix("\n"))
         return 0
     path = context.path(options.output)
     make_folder(path.parent)
-    write_atomically(path, text)
+    write_file(path, text)
     console.say(f"wrote {path}: {export.title}")
     return 0
 

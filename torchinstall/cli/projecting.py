@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from torchinstall.cli.console import Session
+from torchinstall.core.files import read_text as read_bounded
 from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import MachineOptions, PlanOptions
@@ -92,8 +93,8 @@ def _python(folder: Path, view: ProjectView, here: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_bounded(path)
+    except (OSError, ValueError):
         return ""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec import structs
 
 from torchinstall.core.errors import ToolMissingError
+from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import requirement
 from torchinstall.doctor.model import Disk, Environment, Project, Surroundings
@@ -194,8 +195,8 @@ def _names(folder: str) -> tuple[str, ...]:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_text(path, MOST_BYTES_OF_TOOLS)
+    except (OSError, ValueError):
         return None
 
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from msgspec import structs
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import real_path
 from torchinstall.core.machine import Libc, Machine
 from torchinstall.export.inputs import ExportInput, not_exportable
 from torchinstall.export.requirements import install_commands, shell_command
@@ -141,7 +142,7 @@ def _build_from_plan(export: ExportInput) -> list[str]:
     def locate(text: str) -> str:
         path = Path(unquote(text.removeprefix("file://")))
         try:
-            inside = path.resolve().relative_to(export.base.resolve()).as_posix()
+            inside = real_path(path).relative_to(real_path(export.base)).as_posix()
         except ValueError:
             raise UsageError(
                 "outside-build-context",

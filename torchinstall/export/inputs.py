@@ -13,6 +13,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from torchinstall import __version__
 from torchinstall.catalog.model import BackendInfo
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import real_path
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.target import Target
 from torchinstall.index.urls import without_credentials
@@ -278,7 +279,7 @@ def _pin(package: Package, requirement: str, folders: tuple[str, ...]) -> Pin:
         return pin
     paths = (Path(folder.removeprefix("file://")) / (package.wheel or "") for folder in folders)
     file = next((path for path in paths if path.is_file()), None)
-    return structs.replace(pin, folders=folders, url=file.resolve().as_uri() if file is not None else None)
+    return structs.replace(pin, folders=folders, url=real_path(file).as_uri() if file is not None else None)
 
 
 def _version_in(url: str) -> str | None:

@@ -14,6 +14,7 @@ from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from torchinstall.core.errors import NoCompatibleBuildError
+from torchinstall.core.files import real_path
 from torchinstall.core.plan import Package
 from torchinstall.core.request import requirement
 from torchinstall.core.target import Target
@@ -163,7 +164,7 @@ def _file(row: dict[str, Any], ranks: Mapping[str, int], target: Target) -> File
 
 
 def _entry(row: dict[str, Any], entry: dict[str, Any]) -> File:
-    url = entry.get("url") or Path(str(entry.get("path", ""))).resolve().as_uri()
+    url = entry.get("url") or real_path(Path(str(entry.get("path", "")))).as_uri()
     return File(
         name=str(row["name"]),
         version=row.get("version"),

@@ -8,8 +8,6 @@ several processes may share a folder. A folder that cannot be written is no faul
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from torchinstall import __version__
+from torchinstall.core.errors import UsageError
+from torchinstall.core.files import write_file
 from torchinstall.core.request import Channel
 from torchinstall.index.pages import Page
 from torchinstall.index.urls import origin_of
@@ -102,15 +102,13 @@ class PageCache:
         if path is None:
             return
         body = msgspec.json.encode(_File(page, cached))
-        part = path.with_name(f".page-{os.getpid()}-{threading.get_ident()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(_head(body) + b"\n" + body)
-            part.replace(path)
+            write_file(path, _head(body) + b"\n" + body, durable=False)
         except OSError as error:
             self.problem = f"{path.parent}: {error.strerror or error}"
-            with contextlib.suppress(OSError):
-                part.unlink()
+        except UsageError as error:
+            self.problem = error.message
 
 
 def _head(body: bytes) -> bytes:

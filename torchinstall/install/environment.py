@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import TargetError
+from torchinstall.core.files import user_path
 from torchinstall.core.target import Target
 from torchinstall.install.interpreter import Interpreter, inspect_python
 from torchinstall.install.journal import STATE
@@ -156,7 +157,7 @@ class _Search(Struct, frozen=True, kw_only=True):
 
     def venv(self, shown: str, python: str | None) -> PythonEnvironment:
         """The environment of `--venv`, or what it will be once it is created."""
-        path, why = self.cwd / Path(shown).expanduser(), f"--venv {shown}"
+        path, why = user_path(self.cwd, shown), f"--venv {shown}"
         if (path / "pyvenv.cfg").is_file():
             found = self.inspect(_interpreter(path, why), why)
             if python is not None:
@@ -237,7 +238,7 @@ class _Search(Struct, frozen=True, kw_only=True):
                 or `cpython-3.13t`; empty: uv's first choice.
             system: pass over interpreters of environments.
         """
-        direct = self.cwd / Path(request).expanduser()
+        direct = user_path(self.cwd, request)
         if request and (os.sep in request or "/" in request) and direct.is_file():
             return str(direct)
         flags = ("--no-project", *(("--system",) if system else ()), *(("--", request) if request else ()))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from torchinstall.core.errors import UsageError
+from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Plan
@@ -121,16 +121,10 @@ def store_decision(prefix: str, decision: Decision) -> Path | None:
         The path, or None where it cannot be written: an installation that works does not fail for that.
     """
     path = path_in(prefix)
-    temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".decision-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(decision), indent=1) + b"\n")
-        Path(temporary).replace(path)
-    except OSError:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        write_file(path, msgspec.json.format(msgspec.json.encode(decision), indent=1) + b"\n")
+    except (OSError, UsageError):
         return None
     return path
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import parse_toml, read_text, user_path
 
 if TYPE_CHECKING:
     from torchinstall.catalog.model import Family
@@ -59,7 +60,7 @@ class Context(Struct, frozen=True, kw_only=True):
 
     def path(self, text: str) -> Path:
         """A path that the user typed."""
-        return self.cwd / Path(text).expanduser()
+        return user_path(self.cwd, text)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -68,13 +69,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read or is not TOML.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib  # most runs read no configuration
-    else:
-        import tomli as tomllib
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return parse_toml(read_text(path))
+    except ValueError as error:
         raise UsageError(
             "bad-config",
             f"{path} is not valid TOML: {error}",
@@ -84,6 +81,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(
             "bad-config",
             f"{path} cannot be read: {error.strerror}",
-            hints=("correct its permissions, or ignore it with --no-config",),
+            hints=("correct the file or its permissions, or ignore it with --no-config",),
         ) from error
-    return table

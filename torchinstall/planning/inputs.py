@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog, load_catalog
 from torchinstall.core.errors import TorchInstallError, UsageError
+from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
 from torchinstall.core.machine import Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, canonical_name
@@ -171,13 +172,12 @@ def machine_of(context: Context, options: MachineOptions) -> Machine:
 
 
 def _read_machine(context: Context, name: str) -> Machine:
-
     if name == "-":
-        return decode_machine(context.stdin.read(), "stdin")
+        return decode_machine(context.stdin.read(MOST_BYTES_OF_TOOLS), "stdin")
     path = context.path(name)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, MOST_BYTES_OF_TOOLS)
+    except (OSError, ValueError) as error:
         raise UsageError(
             "bad-machine-file",
             f"the machine file {path} cannot be read",

@@ -6,6 +6,7 @@ it would install something else than the file asks for.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct, field
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import read_text, real_path, user_path
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import Requirement, requirement
 from torchinstall.index.urls import pytorch_index
@@ -204,8 +206,8 @@ class Reader:
         """A path or URL; relative paths start at the file's folder, else where the command was typed."""
         if _URL.match(value):
             return value
-        beside = base / Path(value).expanduser()
-        return str((beside if beside.exists() else self.cwd / Path(value).expanduser()).resolve())
+        beside = user_path(base, value)
+        return str(real_path(beside if os.path.lexists(beside) else user_path(self.cwd, value)))
 
 
 def _parse(text: str, source: str) -> Requirement:
@@ -223,8 +225,8 @@ def _parse(text: str, source: str) -> Requirement:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, ValueError) as error:
         raise UsageError(
             "bad-requirements-file",
             f"the requirements file {path} cannot be read",

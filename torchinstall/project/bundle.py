@@ -11,11 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import write_file
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 from torchinstall.export.requirements import requirement_lines
 from torchinstall.index.wheels import File
-from torchinstall.project.files import write_atomically
 
 __all__ = ["MANIFEST", "BundledFile", "check_room", "foreign_wheels", "write_bundle"]
 
@@ -124,11 +124,11 @@ def write_bundle(
     head = [f"# {title}.", f"# Written by {made_by}."]
     pins = [f"{row.name}=={row.version}" for row in rows]
     requirements = requirement_lines(files, set())
-    write_atomically(folder / "requirements.txt", "\n".join([*head, *requirements]) + "\n")
-    write_atomically(folder / "constraints.txt", "\n".join([*head, *pins]) + "\n")
-    write_atomically(folder / "install.sh", _SHELL)
+    write_file(folder / "requirements.txt", "\n".join([*head, *requirements]) + "\n")
+    write_file(folder / "constraints.txt", "\n".join([*head, *pins]) + "\n")
+    write_file(folder / "install.sh", _SHELL)
     (folder / "install.sh").chmod(0o755)
-    write_atomically(folder / "install.cmd", _CMD.replace("\n", "\r\n"))
+    write_file(folder / "install.cmd", _CMD.replace("\n", "\r\n"))
     manifest = {
         "schema_version": 1,
         "title": title,
@@ -144,7 +144,7 @@ def write_bundle(
         "catalog": plan.catalog.snapshot,
         "files": msgspec.to_builtins(rows),
     }
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    write_file(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return rows
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailedError
+from torchinstall.core.files import real_path
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.project.checks import check_uv
@@ -108,7 +109,7 @@ def configure(
         VerifyFailedError: `lock-wrong-build`: a platform would get another build; the files are as they were.
     """
     path, root = directory / "pyproject.toml", workspace_root(directory)
-    paths = [path] if root == directory.resolve() else [path, root / "pyproject.toml"]
+    paths = [path] if root == real_path(directory) else [path, root / "pyproject.toml"]
     texts = {path: read_text(path) for path in paths}
     lockfile = root / "uv.lock"
     known = _transitive(lockfile, texts[path], catalog)
@@ -169,7 +170,7 @@ def unconfigure(
         InstallFailedError: uv cannot resolve what is left; the files are as they were.
     """
     path, root = directory / "pyproject.toml", workspace_root(directory)
-    paths = [path] if root == directory.resolve() else [path, root / "pyproject.toml"]
+    paths = [path] if root == real_path(directory) else [path, root / "pyproject.toml"]
     texts = {path: read_text(path) for path in paths}
     current = current_layout(project_view(texts[path]), catalog)
     notes: tuple[Message, ...] = ()

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import difflib
-import os
 import re
-import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from torchinstall.core import files
 from torchinstall.core.errors import UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = [
     "array",
@@ -39,10 +33,10 @@ def read_text(path: Path) -> str:
     """A project file with its line ends as they are.
 
     Raises:
-        UsageError: `no-pyproject`, or `bad-pyproject` where it is not UTF-8.
+        UsageError: `no-pyproject`, or `bad-pyproject` where it is not UTF-8, too large or cannot be read.
     """
     try:
-        return path.read_bytes().decode("utf-8")
+        return files.read_text(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UsageError(
             "no-pyproject",
@@ -59,6 +53,14 @@ def read_text(path: Path) -> str:
             found=f"byte {error.object[error.start]:#04x} at offset {error.start}",
             hints=(f"save {path.name} as UTF-8; it was not changed",),
         ) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "bad-pyproject",
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}",
+            wanted="a text file that this user may read",
+            found=str(error),
+            hints=("correct the file; it was not changed",),
+        ) from error
 
 
 def parse_toml(text: str, source: str = "pyproject.toml") -> dict[str, Any]:
@@ -68,8 +70,8 @@ def parse_toml(text: str, source: str = "pyproject.toml") -> dict[str, Any]:
         UsageError: `bad-pyproject`, with the line.
     """
     try:
-        data: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return files.parse_toml(text)
+    except ValueError as error:
         match = re.search(r" at line (\d+)", str(error))
         rows = text.splitlines()
         row = rows[int(match[1]) - 1 : int(match[1])] if match else []
@@ -80,7 +82,6 @@ def parse_toml(text: str, source: str = "pyproject.toml") -> dict[str, Any]:
             found=row[0].strip()[:80] if row else "a file that does not parse",
             hints=(f"fix {source}{match.group() if match else ''}; it was not changed",),
         ) from error
-    return data
 
 
 def loads(text: str) -> dict[str, Any] | None:
@@ -180,47 +181,16 @@ def _opens(line: str) -> bool:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content; mode kept, a symbolic link followed, nothing half-written left behind.
-
-    Interrupted or out of space, the old file is as it was.
+    """Replace a project file; its mark of UTF-8 is kept.
 
     Raises:
-        UsageError: `cannot-write`: the folder or the file cannot be written.
+        UsageError: `cannot-write`.
     """
-    real = Path(os.path.realpath(path))
-    temporary: Path | None = None
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{real.name}.", suffix=".tmp", dir=real.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(_mode(real))
-        temporary.replace(real)
-    except BaseException as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        if not isinstance(error, OSError):
-            raise
-        raise UsageError(
-            "cannot-write",
-            f"{path} could not be written: {error.strerror or error}",
-            wanted="a folder and a file that this user may write, and room for them",
-            found=str(error),
-            hints=("the file is as it was; fix the cause and run configure again",),
-        ) from error
-
-
-def _mode(path: Path) -> int:
-    """The mode of a file; where it is new, what the umask gives."""
-    try:
-        return path.stat().st_mode & 0o7777
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
+    with contextlib.suppress(OSError):
+        with path.open("rb") as file:
+            marked = file.read(3) == codecs.BOM_UTF8
+        text = "\ufeff" + text if marked else text
+    files.write_file(path, text)
 
 
 def unified_diff(before: str, after: str, name: str) -> str:

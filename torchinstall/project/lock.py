@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import InstallFailedError, VerifyFailedError
+from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
 from torchinstall.core.messages import Message
 from torchinstall.index.urls import pytorch_index
 from torchinstall.install.uv import install_failure, run_uv
@@ -85,8 +86,8 @@ def _told(said: str, telling: str) -> str:
 def read_lock(path: Path, name: str) -> Lockfile | None:
     """The lock in a file; None where there is none, or one that does not parse."""
     try:
-        data = loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        data = loads(read_text(path, MOST_BYTES_OF_TOOLS))
+    except (OSError, ValueError):
         return None
     return Lockfile(data, name) if data is not None else None
 

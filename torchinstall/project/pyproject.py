@@ -15,6 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
+from torchinstall.core import files
 from torchinstall.index.urls import pytorch_index
 from torchinstall.project.files import loads, parse_toml
 from torchinstall.project.model import ALWAYS, Index, Listed, Route, Scope
@@ -267,11 +268,11 @@ def same_url(left: str, right: str) -> bool:
 
 def workspace_root(directory: Path) -> Path:
     """The folder of the workspace that a project is a member of; the project's own where it is in none."""
-    own = directory.resolve()
+    own = files.real_path(directory)
     for parent in own.parents:
         try:
-            text = (parent / "pyproject.toml").read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+            text = files.read_text(parent / "pyproject.toml")
+        except (OSError, ValueError):
             continue
         table = mapping(ProjectView(loads(text) or {}).uv.get("workspace"))
         relative = PurePosixPath(own.relative_to(parent))

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import real_path
 from torchinstall.core.messages import Message
 from torchinstall.project.edit import edit_text, prune
 from torchinstall.project.files import write_atomically
@@ -30,7 +31,7 @@ class Memory(Struct, frozen=True):
     folder: Path | None = None
 
     def _page(self, path: Path) -> Path | None:
-        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+        name = hashlib.sha256(str(real_path(path)).encode()).hexdigest()[:32]
         return self.folder / f"{name}.json" if self.folder is not None else None
 
     def before(self, path: Path, now: str) -> str | None:

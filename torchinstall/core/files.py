@@ -1,0 +1,129 @@
+"""Files of the user: read within bounds, replaced whole, and TOML that cannot run away."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torchinstall.core.errors import UsageError
+
+__all__ = ["MOST_BYTES_OF_TOOLS", "parse_toml", "read_text", "real_path", "user_path", "write_file"]
+
+_MOST_BYTES = 256 * 1024
+"""Of a file that a person writes; the largest known ones have a third of it."""
+
+MOST_BYTES_OF_TOOLS = 16 * 1024 * 1024
+"""Of a file that a tool writes: a lock, a machine file."""
+
+_KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{64}}")
+"""A key of many parts: parsers of TOML need time and memory by the square of their number."""
+
+
+def user_path(cwd: Path, text: str) -> Path:
+    """A path that somebody wrote, from `cwd`; a `~` that names nobody stays as it is."""
+    return cwd / os.path.expanduser(text)  # noqa: PTH111  Path's raises for a user who is not there
+
+
+def real_path(path: Path) -> Path:
+    """An absolute path without symbolic links; of links in a circle, as far as they lead."""
+    return Path(os.path.realpath(path))
+
+
+def read_text(path: Path, most: int = _MOST_BYTES) -> str:
+    """A text file in UTF-8, without the mark that some editors put at its start.
+
+    Raises:
+        OSError: it cannot be read, or is larger than `most` bytes.
+        ValueError: it is not UTF-8, or no path can be like that (NUL).
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most // 1024} KiB")
+    return data.decode("utf-8-sig")
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Plain values of a TOML text.
+
+    Raises:
+        ValueError: not TOML, or nested deeper than any file that a person writes.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib  # most runs read no TOML
+    else:
+        import tomli as tomllib
+    if _LONG_KEY.search(text):
+        raise ValueError("a key has more than 64 parts")
+    try:
+        table: dict[str, Any] = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("values are nested too deeply") from None
+    return table
+
+
+def write_file(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Replace a file's content: whole or not at all; mode kept, a symbolic link followed.
+
+    Args:
+        path: a file, or where one will be; its folder is there.
+        content: text is written in UTF-8.
+        durable: it must outlast a power cut.
+
+    Raises:
+        UsageError: `cannot-write`: it is a folder, a device or a pipe, or there is no right or room to write.
+    """
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    temporary: Path | None = None
+    try:
+        real = real_path(path)
+        mode = _mode(real)
+        descriptor, name = tempfile.mkstemp(prefix=f".{real.name[:60]}.", suffix=".tmp", dir=real.parent)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(real)
+    except BaseException as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        if not isinstance(error, OSError | ValueError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            "cannot-write",
+            f"{path} could not be written: {reason}",
+            wanted="a file that this user may write, in a folder with room",
+            found=str(error),
+            hints=("what was there is as it was; fix the cause, or name another place",),
+        ) from error
+
+
+def _mode(path: Path) -> int:
+    """The mode of a file; where it is new, what the umask gives.
+
+    Raises:
+        OSError: it is no file, or a link that leads back to itself.
+    """
+    try:
+        found = path.stat().st_mode
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+    if stat.S_ISREG(found):
+        return stat.S_IMODE(found)
+    kind = "a folder" if stat.S_ISDIR(found) else "a device, a pipe or a socket"
+    raise OSError(errno.EINVAL, f"it is {kind}, not a file")
