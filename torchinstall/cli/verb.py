@@ -295,6 +295,10 @@ class Verb(click.Command):
         for argument in self.arguments:
             if ctx.get_parameter_source(argument.name) is ParameterSource.COMMANDLINE:
                 sources[argument.name] = "argument"
+        for name, value in ctx.params.items():
+            for text in value if isinstance(value, tuple) else (value,):
+                if isinstance(text, str) and name not in _LONG_TEXTS:
+                    _check_length(name, text, sources.get(name, "default"))
         return self.options(**ctx.params, sources=sources, rest=ctx.meta[REST])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -315,6 +319,21 @@ class Verb(click.Command):
             for command, purpose in self.examples:
                 formatter.write_text(f"# {purpose}")
                 formatter.write(f"{'':>{formatter.current_indent}}{command}\n")
+
+
+_MOST_LETTERS = 4000
+_LONG_TEXTS = ("explain_text",)
+
+
+def _check_length(name: str, text: str, source: str) -> None:
+    """No path, URL or version is longer, or holds a NUL: whoever reads them need not doubt that."""
+    if len(text) > _MOST_LETTERS or "\0" in text:
+        raise UsageError(
+            "bad-value",
+            f"the value of {name.rstrip('_').replace('_', '-')} is no path, URL, name or version",
+            wanted=f"at most {_MOST_LETTERS} letters, none of them NUL",
+            found=f"{text[:40]!r}…, {len(text)} letters ({source})",
+        )
 
 
 def _session(ctx: click.Context) -> Session:

@@ -35,6 +35,9 @@ Status = Literal["found", "absent", "denied", "broken", "overridden"]
 _Version = Annotated[str, Meta(pattern=r"^\s*[0-9]")]
 """Text that `versions.dotted` can read."""
 
+_Few = Meta(max_length=512)
+"""More than any machine has; a plan's work grows with them."""
+
 VENDOR_NAMES: dict[Vendor, str] = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
 """How each vendor is written in a sentence."""
 
@@ -149,9 +152,9 @@ class Machine(Struct, frozen=True, kw_only=True):
     libc: Libc | None = None
     environment: tuple[str, ...] = ()
     memory_bytes: int | None = None
-    drivers: tuple[Driver, ...] = ()
-    gpus: tuple[Gpu, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    drivers: Annotated[tuple[Driver, ...], _Few] = ()
+    gpus: Annotated[tuple[Gpu, ...], _Few] = ()
+    findings: Annotated[tuple[Finding, ...], _Few] = ()
     rosetta: bool = False
     l4t: str | None = None
     kernel_version: str | None = None
@@ -208,11 +211,11 @@ def decode_machine(text: str, source: str) -> Machine:
             (`$.gpus[0].index`) is in `found`.
     """
     try:
-        data = json.decode(text)
+        data = json.decode(text.removeprefix("\ufeff"))
         version = convert(data, _Schema).schema_version
         if version <= SCHEMA_VERSION:
             return convert(_with_capabilities(data), Machine)
-    except (DecodeError, UnicodeError) as error:
+    except (DecodeError, UnicodeError, RecursionError) as error:
         fault, _, path = str(error).partition(" - at ")
         place = f"{path.strip('`')}: " if path else ""
         raise UsageError(

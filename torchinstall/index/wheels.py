@@ -102,11 +102,11 @@ def parse_name(filename: str) -> WheelName | None:
 @lru_cache(maxsize=4096)
 def _version(text: str) -> tuple[str, str] | None:
     """Public and local part as written, None where it is no version."""
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import Version
 
     try:
         Version(text)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion is one, and so is a number of 5,000 digits
         return None
     public, _, local = text.partition("+")
     return public, local

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -193,8 +195,9 @@ def index_base_of(options: PlanOptions) -> str:
         UsageError: it is no URL.
     """
     base = options.index_base
-    if base.startswith(("https://", "http://", "file://")):
-        return base.rstrip("/")
+    with contextlib.suppress(ValueError):  # of a host or port that cannot be
+        if base.startswith(("https://", "http://", "file://")) and urlsplit(base).port != 0:
+            return base.rstrip("/")
     shown = redact(base if "//" in base else f"//{base}").removeprefix("" if "//" in base else "//")
     raise UsageError(
         "bad-value",

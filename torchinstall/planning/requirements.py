@@ -87,10 +87,12 @@ class Reader:
         self.index_base = index_base
         self.parsed = ParsedRequirements()
         self._open: list[Path] = []
+        self._files = 0
         self._in_constraints = False
 
     def argument(self, text: str) -> None:
         """One requirement from the command line."""
+        _check_text(text, "on the command line")
         self._requirement(text.strip(), "on the command line", self.cwd)
 
     def file(self, name: str, *, constraints: bool = False, base: Path | None = None) -> None:
@@ -105,12 +107,16 @@ class Reader:
             return
         if path in self._open:
             raise UsageError("bad-requirements-file", f"{path} includes itself")
+        self._files += 1
+        if self._files > _MOST_FILES:
+            raise UsageError("bad-requirements-file", f"{path} is one file too many: {_MOST_FILES} were read")
         if constraints and not self._in_constraints:
             self.parsed.constraint_files.append(str(path))
         outer, self._in_constraints = self._in_constraints, constraints
         self._open.append(path)
         for number, line in _lines(_read_text(path)):
             source = f"{path.name} line {number}"
+            _check_text(line, source)
             self._line(self._expanded(line, source), source, path.parent)
         self._open.pop()
         self._in_constraints = outer
@@ -125,6 +131,7 @@ class Reader:
                 "bad-requirements-file", f"project.dependencies in {path} is not a list of strings"
             )
         for row in rows:
+            _check_text(row, str(path))
             self._requirement(row, str(path), path.parent)
 
     def _expanded(self, line: str, source: str) -> str:
@@ -142,7 +149,13 @@ class Reader:
 
     def _line(self, line: str, source: str, base: Path) -> None:
         if line.startswith("-"):
-            self._option(*_split_option(line), source, base)
+            try:
+                option, value = _split_option(line)
+            except ValueError as error:
+                raise UsageError(
+                    "requirement-option", f"{source} cannot be read: {error}", found=line[:100]
+                ) from error
+            self._option(option, value, source, base)
         elif re.search(r"\s--(hash|config-settings|global-option)\b", line):
             raise UsageError(
                 "requirement-option",
@@ -188,7 +201,8 @@ class Reader:
         if (named := _NAMED.fullmatch(text)) is not None:
             text = f"{named[1]} @ {self._url(named[2], base)}{named[3] or ''}"
         elif _URL.match(text) or _PATH.match(text):
-            file = unquote(urlsplit(text).path) if _URL.match(text) else text.replace("\\", "/")
+            file = unquote(text.partition("?")[0].partition("#")[0]) if _URL.match(text) else text
+            file = file.replace("\\", "/")
             wheel = parse_name(file.rpartition("/")[2])
             if wheel is None:
                 self.parsed.uv_args.append(self._local(text, base))
@@ -210,9 +224,27 @@ class Reader:
         return str(real_path(beside if os.path.lexists(beside) else user_path(self.cwd, value)))
 
 
+def _check_text(text: str, source: str) -> None:
+    """Refuse what no requirement, path or URL holds, before a parser, a file system or uv meets it."""
+    wrong = re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
+    if wrong or len(text) > _MOST_LETTERS:
+        raise UsageError(
+            "bad-requirement",
+            f"{text[:60]!r} ({source}) is not a requirement",
+            wanted="a requirement such as torch, 'torch>=2.6' or 'torch==2.9.*'",
+            found=f"the character {wrong.group()!a}" if wrong else f"{len(text)} letters",
+        )
+
+
+_MOST_LETTERS = 4000
+_MOST_FILES = 200
+
+
 def _parse(text: str, source: str) -> Requirement:
     try:
-        return requirement(text)
+        found = requirement(text)
+        if found.url:
+            _ = urlsplit(found.url).port  # looked at here, so that whoever reads it later need not doubt it
     except ValueError as error:  # packaging's InvalidRequirement is one
         raise UsageError(
             "bad-requirement",
@@ -221,6 +253,7 @@ def _parse(text: str, source: str) -> Requirement:
             found=str(error).splitlines()[0].rstrip("."),
             hints=("quote it, so that the shell does not interpret < and >: 'torch<2.10'",),
         ) from error
+    return found
 
 
 def _read_text(path: Path) -> str:

@@ -89,7 +89,11 @@ def value(text: str) -> Any:
 
 
 def table_at(document: Any, *path: str) -> Any:
-    """The table at this path, made where it is missing; the tables above it stay implicit."""
+    """The table at this path, made where it is missing; the tables above it stay implicit.
+
+    Raises:
+        UsageError: `bad-pyproject`: something else is there.
+    """
     here = document
     for position, key in enumerate(path):
         if key not in here:
@@ -97,6 +101,15 @@ def table_at(document: Any, *path: str) -> Any:
             flat = isinstance(here, InlineTable)
             here[key] = tomlkit.inline_table() if flat else tomlkit.table(is_super_table=not last)
         here = here[key]
+        if not isinstance(here, MutableMapping):
+            name = ".".join(path[: position + 1])
+            raise UsageError(
+                "bad-pyproject",
+                f"{name} in the project file is not a table",
+                wanted=f"[{name}]",
+                found=str(here)[:80],
+                hints=("correct the file; it was not changed",),
+            )
     return here
 
 
