@@ -13,7 +13,7 @@ from tests.simulation.facts import GUESS, NO, PROVEN
 from tests.simulation.hardware import AMD, INTEL, NVIDIA, NVIDIA_ARM, Part
 from tests.simulation.judge import judge
 from tests.simulation.machines import all_cases
-from tests.simulation.oracle import Box, Device, runs
+from tests.simulation.oracle import Box, Device, compiles, runs
 from tests.simulation.published import companions_of, offers
 from tests.simulation.questions import ARM, LINUX, WINDOWS
 from tests.simulation.run import plan_for
@@ -103,13 +103,33 @@ def test_orin_runs_ordinary_builds_from_cuda_13_2_on_jetpack_7() -> None:
 
 def test_the_oracle_knows_amd_and_intel() -> None:
     linux = Box("linux_x86_64")
-    assert runs("rocm7.2", (2, 14), Device("amd", "gfx906"), linux)[0] == PROVEN
+    assert runs("rocm6.3", (2, 9), Device("amd", "gfx906"), linux)[0] == PROVEN
+    assert runs("rocm6.4", (2, 9), Device("amd", "gfx906"), linux)[0] == NO
+    assert runs("rocm7.2", (2, 14), Device("amd", "gfx906"), linux)[0] == NO
     assert runs("rocm7.14", (2, 14), Device("amd", "gfx906"), linux)[0] == NO
     assert runs("rocm7.2", (2, 12), Device("amd", "gfx1103"), linux)[0] == NO
     assert runs("rocm7.2", (2, 14), Device("amd", "gfx1100"), Box("win_amd64"))[0] == NO
     assert runs("xpu", (2, 14), Device("intel", "8086:e20b"), linux)[0] == PROVEN  # Arc B580
     assert runs("xpu", (2, 14), Device("intel", "8086:4680"), linux)[0] == NO  # UHD 770
     assert runs("xpu", (2, 14), Device("intel", "8086:d750"), linux)[0] == GUESS  # Nova Lake
+
+
+def test_the_oracle_knows_kernels_macs_and_compilers() -> None:
+    strix = Device("amd", "gfx1151")
+    assert runs("rocm7.1", (2, 10), strix, Box("linux_x86_64", kernel="6.18.3"))[0] == PROVEN
+    assert runs("rocm7.1", (2, 10), strix, Box("linux_x86_64", kernel="6.18.4"))[0] == NO
+    assert runs("rocm7.2", (2, 11), strix, Box("linux_x86_64", kernel="6.18.4"))[0] == PROVEN
+    apple = Device("apple", "M3")
+    macs = {(minor, version) for minor in ((2, 4), (2, 8), (2, 9)) for version in ("12.5", "13.6", "14.0")}
+    working = {key for key in macs if runs("cpu", key[0], apple, Box("macos_arm64", macos=key[1]))[0]}
+    assert macs - working == {((2, 8), "12.5"), ((2, 9), "12.5"), ((2, 9), "13.6")}
+    r575, r580 = Box("linux_x86_64", "575.57.08", "12.9"), Box("linux_x86_64", "580.95.05", "13.0")
+    assert not compiles((2, 13), (10, 0), r575)
+    assert compiles((2, 11), (10, 0), r575)
+    assert compiles((2, 13), (10, 0), r580)
+    assert compiles((2, 13), (9, 0), r575)
+    assert not compiles((2, 9), (12, 1), r580)
+    assert not compiles((2, 14), (6, 1), r580)
 
 
 def test_the_oracle_knows_what_was_published() -> None:
