@@ -121,3 +121,24 @@ def test_a_machine_without_a_gpu_is_told_what_there_is(place: Place, server: Ind
     said = auto(place, server, "torch", "vllm", "--dry-run", machine="no-gpu")
     assert "vllm" in said.err
     assert "2.13.0" in said.err
+
+
+def test_what_an_index_lists_today_counts(place: Place, server: IndexServer) -> None:
+    """A file for torch 2.14 that no table knows, and none for 2.12 any more."""
+    new = _flash("2.14")
+    server.tree.add("cu130", new)
+    server.tree.remove(_flash("2.12").filename)
+    try:
+        said = auto(place, server, "torch", "flash-attn", "--dry-run", "--json")
+        packages = {row["name"]: row["version"] for row in said.json["plan"]["packages"]}
+        assert packages["flash-attn"] == "2.8.3+cu.13.0.torch.2.14"
+        assert packages["torch"] == "2.14.0+cu130"
+        allowed = next(row["allows"] for row in said.json["plan"]["companions"])
+        assert not [torch for torch in allowed if torch.startswith("2.12")]
+        before = len(server.paths())
+        again = auto(place, server, "torch", "flash-attn", "--dry-run", "--json", "--offline")
+        assert [path for path in server.paths()[before:] if "flash-attn/" in path] == []
+        assert again.json["plan"]["packages"][-1]["version"] == "2.8.3+cu.13.0.torch.2.14"
+    finally:
+        server.tree.remove(new.filename)
+        server.tree.add("cu130", _flash("2.12"))

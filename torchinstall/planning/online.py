@@ -19,6 +19,7 @@ from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.index.cache import default_cache_dir
 from torchinstall.planner.selection import pages_to_read, plan
+from torchinstall.planning.companion_pages import with_companions
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs
 from torchinstall.planning.options import PlanOptions
@@ -69,6 +70,11 @@ def online_plan(
         CatalogError: the index is needed and did not answer.
         UsageError: its URL or a proxy setting is wrong.
     """
+
+    def companions(keys: tuple[PageKey, ...], base: str) -> LiveResult:
+        return read_pages(keys, inputs.catalog, context, options, index_base=base)
+
+    inputs = with_companions(inputs, companions, detail)
 
     def of_vendor(rows: tuple[Advice, ...], template: str) -> tuple[Plan, Catalog] | None:
         def read(keys: tuple[PageKey, ...], base: str) -> LiveResult:

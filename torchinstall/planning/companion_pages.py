@@ -1,0 +1,145 @@
+"""Companions as the indexes that publish them list them today, in place of the rows of the tables.
+
+Read are the places with a page of links whose file names say what they are built for (Astral's GPU indexes,
+data.pyg.org, whl.natten.org). Everything else is as the tables know it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.model import Wheels
+from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
+from torchinstall.catalog.tables import PageKey
+from torchinstall.core.request import canonical_name
+from torchinstall.index.urls import LINKS
+from torchinstall.planner.selection import pages_to_read
+from torchinstall.planning.inputs import Inputs
+
+if TYPE_CHECKING:
+    from torchinstall.index.fetch import LiveResult
+
+__all__ = ["with_companions"]
+
+Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
+
+
+def with_companions(inputs: Inputs, read: Read, detail: Callable[[str], None]) -> Inputs:
+    """The inputs with the companions that were asked for as their places list them today.
+
+    Args:
+        inputs: what a plan is made from.
+        read: reads pages (package, backend) of an index, given by the template of its URL.
+        detail: told what was read, for `-v`.
+    """
+    catalog, target = inputs.catalog, inputs.target
+    asked = {canonical_name(item.name) for item in inputs.request.requirements if item.url is None}
+    names = [name for name in sorted(asked) if any(_places(name, catalog))]
+    if not names:
+        return inputs
+    keys = pages_to_read(inputs.request, inputs.machine, target, catalog)
+    backends = tuple(dict.fromkeys(backend for _, backend in keys))
+    built: dict[str, tuple[CompanionBuild, ...]] = {}
+    for name in names:
+        lines = catalog.companion_builds(name)
+        for place, grammar in _places(name, catalog):
+            lines = _of_today(lines, place, grammar, backends, read, detail)
+        built[name] = lines
+    return structs.replace(inputs, catalog=catalog.with_built(built))
+
+
+def _places(name: str, catalog: Catalog) -> Iterator[tuple[Place, Grammar]]:
+    """The places of a companion that can be read, each with the grammar of its file names."""
+    grammars = {row.id: row for row in catalog.tables.grammars}
+    for line in {(line.place, line.grammar): line for line in catalog.companion_builds(name)}.values():
+        place, grammar = catalog.place(line.place), grammars.get(line.grammar)
+        listed = place is not None and place.kind in ("index", "find-links") and "{version}" not in place.url
+        if place is not None and listed and grammar is not None and "{torch" in grammar.write:
+            yield place, grammar
+
+
+def _of_today(
+    lines: tuple[CompanionBuild, ...],
+    place: Place,
+    grammar: Grammar,
+    backends: Iterable[str],
+    read: Read,
+    detail: Callable[[str], None],
+) -> tuple[CompanionBuild, ...]:
+    """The lines of a companion, those of one place as its pages have them; unread pages change nothing."""
+    mine = [line for line in lines if line.place == place.id]
+    releases = dict.fromkeys(match[1] for line in mine if (match := re.match(r"==(\d+\.\d+)", line.torch)))
+    torches = tuple(releases) if "{torch}" in place.url else ("",)
+    found: list[CompanionBuild] = []
+    known: set[tuple[str, str]] = set()
+    for base, keys in _pages(place, mine[0].package, backends, torches).items():
+        result = read(keys, base)
+        detail(
+            f"{result.index_base}: {len(result.live)} pages of companions read, {len(result.failures)} failed"
+        )
+        torch = next((text for text in torches if text and f"-{text}." in base), "")
+        for (_, backend), rows in result.pages.items():
+            known.add((backend, torch))
+            found += _lines(rows, mine, grammar, backend)
+    kept = []
+    for line in mine:
+        release = re.match(r"==(\d+\.\d+)", line.torch)
+        minor = release[1] if release and torches != ("",) else ""
+        left = tuple(name for name in line.backends if (name, minor) not in known)
+        if left or not line.backends:
+            kept.append(structs.replace(line, backends=left))
+    return (*(line for line in lines if line.place != place.id), *kept, *found)
+
+
+def _pages(
+    place: Place, package: str, backends: Iterable[str], torches: Iterable[str]
+) -> Mapping[str, tuple[PageKey, ...]]:
+    """The pages to read, by the template of their index."""
+    pages: dict[str, list[PageKey]] = defaultdict(list)
+    for backend in backends:
+        for torch in torches:
+            url = place.url.replace("{torch}", torch)
+            if place.kind == "find-links":
+                url = url.replace("{backend}", backend) + LINKS
+            pages[url].append((package, backend))
+    return {url: tuple(keys) for url, keys in pages.items()}
+
+
+def _lines(
+    rows: Iterable[Wheels], known: list[CompanionBuild], grammar: Grammar, backend: str
+) -> Iterator[CompanionBuild]:
+    """The files of a page as lines; what its place says of GPU code and needs is that of the nearest line."""
+    for row in rows:
+        match = re.fullmatch(grammar.pattern, row.local)
+        if match is None:
+            continue
+        said = match.groupdict()
+        own = said.get("backend") or ("cu" + said["cuda"].replace(".", "") if said.get("cuda") else backend)
+        if own != backend:
+            continue  # a page may hold files of other backends
+        torch = said.get("torch") or _dotted(said.get("torch_all") or said.get("torch_digits") or "")
+        like = [line for line in known if backend in line.backends] or known
+        near = next((line for line in like if line.torch.startswith(f"=={torch}.")), like[-1])
+        yield structs.replace(
+            near,
+            versions=row.version,
+            torch=f"=={torch}" if torch.count(".") > 1 else f"=={torch}.*",
+            backends=(backend,),
+            python="",
+            tags=row.tag_list,
+            platforms=(row.platform_tag,),
+            confidence="high",
+        )
+
+
+def _dotted(digits: str) -> str:
+    """`2.13.0` of `2130`, `2.11` of `211`."""
+    if len(digits) > 3:
+        return f"{digits[0]}.{digits[1:-1]}.{digits[-1]}"
+    return f"{digits[0]}.{digits[1:]}" if digits else ""
