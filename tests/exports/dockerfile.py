@@ -44,7 +44,7 @@ class Image:
         """`uid:gid` of the user, by the root's own list."""
         for line in (self.root / "etc/passwd").read_text(encoding="utf-8").splitlines():
             name, _, uid, gid, *_ = line.split(":")
-            if name == self.user:
+            if self.user in (name, uid):
                 return f"{uid}:{gid}"
         raise AssertionError(f"no user {self.user}")
 

@@ -117,7 +117,7 @@ def dockerfile(export: ExportInput) -> str:
         "WORKDIR /app",
         f"COPY --from=build {_ENVIRONMENT} {_ENVIRONMENT}",
         *(("COPY --chown=app:app . .",) if lock and not lock.package else ()),
-        "USER app",
+        f"USER {_USER}",
         f"CMD {json.dumps(_SMOKE_TEST)}",
     ]
     return "\n".join(lines) + "\n"
@@ -215,6 +215,8 @@ def github_actions(export: ExportInput) -> str:
         f"    runs-on: {runner}",
         "    steps:",
         "      - uses: actions/checkout@v5",
+        "        with:",
+        "          persist-credentials: false",
         "      - uses: astral-sh/setup-uv@v7",
         "        with:",
         f"          version: {json.dumps(export.uv.version)}",
