@@ -170,3 +170,18 @@ def test_what_is_no_secret_stays(text: str, shown: str) -> None:
 @pytest.mark.parametrize("piece", ["//t@h", "//", "?", "?a=", "://a:b", "https://u:p@h "])
 def test_long_texts_are_read_in_one_pass(piece: str) -> None:
     assert redact(piece * 50_000 + "@=").count("@") >= 1
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "einops @ https://user:s3cr3t@wheels.example/einops-0.8.1-py3-none-any.whl",
+        "einops @ https://wheels.example/einops-0.8.1-py3-none-any.whl?private_token=s3cr3t",
+    ],
+)
+def test_an_export_holds_no_credentials(tmp_path: Path, requirement: str) -> None:
+    argv = ("export", "--format", "dockerfile", *PLAN[1:], requirement)
+    result = run(tmp_path, *argv, "-o", "-")
+    assert "wheels.example" in result.out, result.err
+    assert "s3cr3t" not in result.out + result.err
+    assert "warning[credentials-left-out]" in result.err

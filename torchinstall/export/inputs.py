@@ -14,6 +14,7 @@ from torchinstall import __version__
 from torchinstall.catalog.model import BackendInfo
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
+from torchinstall.core.messages import redact
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.target import Target
 from torchinstall.index.urls import without_credentials
@@ -189,16 +190,21 @@ def export_input(
     fields = {
         **structs.asdict(prepared),
         "uv": uv,
-        "uv_args": tuple(without_credentials(item) for item in prepared.uv_args),
+        "uv_args": tuple(_public(item) for item in prepared.uv_args),
     }
     return ExportInput(**fields, pins=pins, others=others, resolve=resolve, base=base, lock=lock)
 
 
+def _public(text: str) -> str:
+    """What may be written down of a requirement or URL: no user, no password, no token in its query."""
+    return redact(without_credentials(text))
+
+
 def holds_credentials(prepared: Prepared) -> bool:
-    """Whether a URL that would be written down has a user name or password."""
+    """Whether a URL that would be written down has a user name, a password or a token."""
     plan = prepared.plan
     texts = (*(item.index_url or "" for item in plan.packages), *plan.requirements, *prepared.uv_args)
-    return any(without_credentials(text) != text for text in texts)
+    return any(_public(text) != text for text in texts)
 
 
 def split_options(uv_args: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -262,19 +268,19 @@ def _pins(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
         package = packages.get(name)
         if requirement.url is not None:
             version = _version_in(requirement.url) or (package.version if package is not None else None)
-            url = without_credentials(requirement.url)
-            pins.append(Pin(name=name, requirement=without_credentials(text), version=version, url=url))
+            url = _public(requirement.url)
+            pins.append(Pin(name=name, requirement=_public(text), version=version, url=url))
         elif package is not None:
             pins.append(_pin(package, text, plan.find_links))
         else:
-            others.append(without_credentials(text))
+            others.append(_public(text))
     return tuple(pins), tuple(others)
 
 
 def _pin(package: Package, requirement: str, folders: tuple[str, ...]) -> Pin:
     pin = Pin(name=package.name, requirement=requirement, version=package.version)
     if package.index_url:
-        return structs.replace(pin, index=without_credentials(package.index_url))
+        return structs.replace(pin, index=_public(package.index_url))
     if not package.routed:
         return pin
     paths = (Path(folder.removeprefix("file://")) / (package.wheel or "") for folder in folders)
