@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from torchinstall.core.machine import Finding
-from torchinstall.probe.host import report, total_memory
+from torchinstall.probe.host import machine_arch, report, total_memory
 from torchinstall.probe.system import Fact, System
 
 __all__ = ["probe_surroundings", "without_gpu"]
@@ -18,6 +18,9 @@ _GIB = 1 << 30
 
 _LOW_DISK_BYTES = 10 * _GIB
 """A CUDA build of torch with its libraries takes five to eight GiB unpacked, and its wheels as much again."""
+
+_VC_RUNTIME_MINOR = 40
+"""torch 2.9 and newer are built with Visual C++ 14.42, which needs msvcp140.dll 14.40 (pytorch#169429)."""
 
 _NETWORK_VARIABLES = (
     "HTTPS_PROXY",
@@ -75,6 +78,15 @@ def _windows(system: System) -> Iterator[Finding]:
         yield _host(system, "long-paths-disabled")
     if system.library("vcruntime140_1.dll") is None or system.library("msvcp140.dll") is None:
         yield _host(system, "vc-runtime-missing")
+        return
+    key = r"SOFTWARE\Microsoft\VisualStudio\14.0\VC\Runtimes" + ("\\ARM64" if _on_arm(system) else "\\X64")
+    minor = system.registry(key, "Minor")
+    if isinstance(minor, int) and minor < _VC_RUNTIME_MINOR:
+        yield _host(system, "vc-runtime-old", found=f"14.{minor}", needed=f"14.{_VC_RUNTIME_MINOR}")
+
+
+def _on_arm(system: System) -> bool:
+    return machine_arch(system.machine) == "aarch64"
 
 
 def without_gpu(system: System) -> Iterator[Finding]:
