@@ -87,14 +87,15 @@ class Harness:
         (self.folder / "tmp").mkdir()
         machine = json.dumps(machine_to_json(linux()))
         (self.folder / "machine.json").write_text(machine, encoding="utf-8")
-        self.prefix = here(self.folder / ".venv", self.env).folder
+        place = here(self.folder / ".venv", self.env)
+        self.prefix, self.uv = place.folder, place.uv
         self.house = self.wheels or self.folder / "house"
         if self.wheels is None:
             write_wheels(self.house, [*_wheels(OLD), *_wheels(NEW), wheel("filelock", "3.20.0")])
         self._keep("none")
         for name, torch in (("old", OLD), ("new", NEW)) if self.wheels is None else (("new", None),):
-            self._reset("none")
-            done = self.run(*self._auto(torch))
+            self.reset("none")
+            done = self.run(*self.auto(torch))
             if done.returncode != 0:
                 raise RuntimeError(f"the environment could not be made: {done.stderr}")
             self._keep(name)
@@ -106,16 +107,19 @@ class Harness:
 
     @property
     def site(self) -> Path:
+        """Where its packages are."""
         return next(self.prefix.glob("lib/python3*/site-packages"))
 
     def _keep(self, name: str) -> None:
         shutil.copytree(self.prefix, self.folder / f"as-{name}", symlinks=True)
 
-    def _reset(self, name: str) -> None:
+    def reset(self, name: str) -> None:
+        """Make the environment what it was: `none`, `old` or `new`."""
         shutil.rmtree(self.prefix)
         shutil.copytree(self.folder / f"as-{name}", self.prefix, symlinks=True)
 
-    def _auto(self, torch: str | None) -> tuple[str, ...]:
+    def auto(self, torch: str | None) -> tuple[str, ...]:
+        """The words of `auto` for this torch; None: any."""
         pins = (
             ("torch", "torchvision") if torch is None else (f"torch=={torch}", f"torchvision=={PAIRS[torch]}")
         )
@@ -123,11 +127,13 @@ class Harness:
         flags = ("--machine", "machine.json", "--backend", "cpu", "--no-verify", "--offline")
         return ("auto", *flags, "--find-links", str(self.house), *wanted)
 
-    def _doctor(self) -> tuple[str, ...]:
+    def doctor(self) -> tuple[str, ...]:
+        """The words of `doctor --fix`."""
         flags = ("--machine", "machine.json", "--backend", "cpu", "--no-verify", "--offline")
         return ("doctor", *flags, "--find-links", str(self.house), "--fix")
 
     def argv(self, *words: str) -> list[str]:
+        """A command of ours."""
         return [sys.executable, "-m", "torchinstall", *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -147,17 +153,17 @@ class Harness:
     def _begin(self, operation: Operation) -> tuple[str, ...]:
         """Bring the environment into the state before an operation; the command that does it."""
         if operation == "install":
-            self._reset("none")
-            return self._auto(NEW if self.wheels is None else None)
+            self.reset("none")
+            return self.auto(NEW if self.wheels is None else None)
         if operation in ("upgrade", "restore"):
-            self._reset("old")
-            return self._auto(NEW)
+            self.reset("old")
+            return self.auto(NEW)
         if operation == "downgrade":
-            self._reset("new")
-            return self._auto(OLD)
-        self._reset("new")
+            self.reset("new")
+            return self.auto(OLD)
+        self.reset("new")
         (self.site / "torch/version.py").unlink()
-        return self._doctor()
+        return self.doctor()
 
     def _time(self, operation: Operation) -> float:
         words = self._begin(operation)
@@ -171,10 +177,10 @@ class Harness:
         if operation == "restore":
             # The first kill leaves something to restore; the second meets the run that restores it.
             self._strike(self.start(*words), signal.SIGKILL, group=True, late=True)
-            words = self._auto(None)
+            words = self.auto(None)
         process = self.start(*words)
         after, ended = self._strike(process, number, group=group, late=self.random.random() < 0.6)
-        done = self.run(*(self._auto(None) if then == "auto" else self._doctor()))
+        done = self.run(*(self.auto(None) if then == "auto" else self.doctor()))
         state, problem = self._look()
         if done.returncode != 0:
             problem = f"exit {done.returncode}: {done.stderr[-700:]}"

@@ -68,8 +68,8 @@ class EnvironmentLock:
         prefix = real(prefix)
         if prefix in self._held:
             return False
-        waited = self._acquire(prefix)
         owner = msgspec.json.encode(Owner.here())
+        waited = self._acquire(prefix)
         (state_folder(prefix) / _OWNER).write_bytes(owner)
         if not uv_ended(prefix, wait=False):
             self._meet(prefix, "the uv of a run that was ended")
