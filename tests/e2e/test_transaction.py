@@ -1,0 +1,206 @@
+"""What may come between a plan and its environment: settings of uv, older damage, files in the way."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import RunResult, run
+from tests.support.installing import Place, an_environment, here
+from tests.support.planning import linux
+from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
+from torchinstall.core.machine import machine_to_json
+from torchinstall.install.distributions import distributions
+
+pytestmark = pytest.mark.e2e
+
+PYTHON = f"cp3{sys.version_info[1]}"
+TAG = f"{PYTHON}-{PYTHON}-manylinux_2_17_x86_64"
+OLD, NEW = "2.8.0+cpu", "2.9.1+cpu"
+
+
+def beside(name: str, version: str, torch: str) -> TinyWheel:
+    return wheel(name, version, TAG, requires=(f"torch=={torch}",))
+
+
+HOUSE = (
+    torch_wheel(OLD, TAG),
+    torch_wheel(NEW, TAG),
+    beside("torchvision", "0.23.0+cpu", "2.8.0"),
+    beside("torchvision", "0.24.1+cpu", "2.9.1"),
+    beside("torchaudio", "2.8.0+cpu", "2.8.0"),
+    wheel("six", "1.17.0"),
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    write_wheels(tmp_path / "house", HOUSE)
+    (tmp_path / "machine.json").write_text(json.dumps(machine_to_json(linux())), encoding="utf-8")
+    return here(tmp_path / ".venv", an_environment(tmp_path))
+
+
+FLAGS = ("--machine", "machine.json", "--backend", "cpu", "--no-verify", "--offline", "--find-links", "house")
+
+
+def typed(place: Place, verb: str, *words: str) -> RunResult:
+    return run(place.folder.parent, verb, *FLAGS, *words, env=place.env)
+
+
+def auto(place: Place, *words: str) -> RunResult:
+    return typed(place, "auto", *words)
+
+
+def site(place: Place) -> Path:
+    return next(place.folder.glob("lib/python3*/site-packages"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and not path.is_symlink() and path.name != ".lock"
+    }
+
+
+@pytest.fixture
+def old(place: Place) -> Place:
+    """With torch 2.8.0 and nothing else."""
+    said = auto(place, "torch==2.8.0")
+    assert said.code == 0, said.err
+    return place
+
+
+def project(place: Place, settings: str) -> None:
+    (place.folder.parent / "pyproject.toml").write_text(
+        f'[project]\nname = "demo"\nversion = "1"\n{settings}\n', encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize("dry", [False, True], ids=["for good", "dry run"])
+@pytest.mark.parametrize(
+    ("settings", "culprit"),
+    [
+        (
+            '[tool.uv]\noverride-dependencies = ["torch==2.8.0+cpu"]',
+            "override-dependencies: torch==2.8.0+cpu",
+        ),
+        ('[tool.uv.pip]\ntarget = "elsewhere"', "`target`"),
+        ('[tool.uv.pip]\nprefix = "elsewhere"', "`prefix`"),
+    ],
+)
+def test_a_setting_that_would_change_the_plan_is_named_before_anything_is_touched(
+    old: Place, settings: str, culprit: str, *, dry: bool
+) -> None:
+    project(old, settings)
+    before = files(old.folder)
+    said = auto(old, "torch==2.9.1", *(["--dry-run"] if dry else []))
+    assert said.code == 1
+    assert "error[plan-not-kept]" in said.err
+    assert culprit in said.err
+    assert "pyproject.toml" in said.err
+    assert files(old.folder) == before
+    assert not (old.folder.parent / "elsewhere").exists()
+
+
+def test_another_origin_of_the_same_version_is_rolled_back(old: Place, tmp_path: Path) -> None:
+    """Uv does not say beforehand where a file comes from; afterwards the environment does."""
+    (evil,) = write_wheels(tmp_path / "evil", [torch_wheel(NEW, TAG, files={"torch/evil.py": "x = 1\n"})])
+    project(old, f'[tool.uv]\noverride-dependencies = ["torch @ {evil.as_uri()}"]')
+    before = files(old.folder)
+    said = auto(old, "torch==2.9.1")
+    assert said.code == 1, said.err
+    assert "error[plan-not-kept]" in said.err
+    assert "override-dependencies: torch @ " in said.err
+    assert "put back as it was" in said.err
+    assert files(old.folder) == before
+
+
+def test_a_wheel_that_writes_into_our_folder_is_refused(old: Place, tmp_path: Path) -> None:
+    odd = {"six-2.0.data/data/.torchinstall/journal.json": "{}"}
+    write_wheels(tmp_path / "house", [wheel("six", "2.0", files=odd)])
+    before = files(old.folder)
+    said = auto(old, "torch==2.8.0", "six==2.0")
+    assert said.code == 1, said.err
+    assert "error[plan-not-kept]" in said.err
+    assert files(old.folder) == before
+    assert not (old.folder / ".torchinstall").exists()
+
+
+def test_a_right_torch_is_kept_and_what_fits_it_is_added(old: Place) -> None:
+    for words in ((), ("torchvision",), ("torch", "torchvision", "torchaudio")):
+        said = auto(old, *words)
+        assert said.code == 0, said.err
+        assert old.versions()["torch"] == OLD
+        assert old.versions()["torchvision"] == "0.23.0+cpu"
+    assert old.versions()["torchaudio"] == "2.8.0+cpu"
+    assert "nothing was changed" in auto(old).out
+
+
+def test_what_is_beside_torch_changes_with_it_or_stops_it(old: Place) -> None:
+    assert auto(old, "torchvision").code == 0
+    said = auto(old, "torch==2.9.1")
+    assert said.code == 0, said.err
+    assert (old.versions()["torch"], old.versions()["torchvision"]) == (NEW, "0.24.1+cpu")
+    assert auto(old, "torch==2.8.0", "torchaudio").code == 0
+
+    before = files(old.folder)
+    stopped = auto(old, "torch==2.9.1")
+    assert stopped.code == 1, stopped.err
+    assert "torchaudio depend on torch==2.8.0" in stopped.err
+    assert files(old.folder) == before
+
+
+def test_a_torch_that_is_there_twice_becomes_one(old: Place) -> None:
+    """As a killed pip leaves it, without a journal of ours."""
+    (info,) = site(old).glob("torch-*.dist-info")
+    other = info.with_name("torch-2.7.0.dist-info")
+    other.mkdir()
+    for name in ("METADATA", "WHEEL", "RECORD"):
+        text = (info / name).read_text(encoding="utf-8")
+        (other / name).write_text(text.replace("2.8.0+cpu", "2.7.0"), encoding="utf-8")
+    said = auto(old, "torch")
+    assert said.code == 0, said.err
+    (torch,) = [dist for dist in distributions([site(old)]) if dist.name == "torch"]
+    assert torch.lacking is None
+
+
+def test_the_doctor_looks_again_after_each_remedy(old: Place) -> None:
+    """Two faults that one remedy mends: the second is not mended again, and the torch stays what it was."""
+    (site(old) / "torch/version.py").unlink()
+    (info,) = site(old).glob("torch-*.dist-info")
+    other = info.with_name("torch-2.8.1.dist-info")
+    other.mkdir()
+    for name in ("METADATA", "RECORD"):
+        text = (info / name).read_text(encoding="utf-8")
+        (other / name).write_text(text.replace("2.8.0+cpu", "2.8.1"), encoding="utf-8")
+    said = typed(old, "doctor", "--fix")
+    assert said.code == 0, said.err
+    assert said.err.count("> torchinstall auto") == 1
+    assert old.versions()["torch"] == OLD
+    assert "nothing that --fix can safely do" in typed(old, "doctor", "--fix").err
+
+
+def test_a_module_in_the_current_folder_is_not_run(old: Place) -> None:
+    for name in ("click", "msgspec", "torchinstall", "filelock"):
+        trap = f"open({str(old.folder.parent / 'sprung')!r}, 'w')\n"
+        (old.folder.parent / f"{name}.py").write_text(trap, encoding="utf-8")
+    (site(old) / "torch/version.py").unlink()
+    said = typed(old, "doctor", "--fix")
+    assert said.code == 0, said.err
+    assert "> torchinstall auto" in said.err
+    assert not (old.folder.parent / "sprung").exists()
+
+
+def test_a_dry_run_chooses_what_the_run_would_choose(place: Place) -> None:
+    """The index cannot be reached: both stop, or both take what lies here."""
+    words = ("auto", "--machine", "machine.json", "--no-verify", "--index-base", "http://127.0.0.1:9/whl")
+    folder = place.folder.parent
+    for more in ((), ("--find-links", "house"), ("--backend", "cpu", "--find-links", "house")):
+        dry = run(folder, *words, *more, "--dry-run", "--json", "torch", env=place.env)
+        real = run(folder, *words, *more, "--json", "torch", env=place.env)
+        assert dry.code == real.code
+        assert dry.json.get("plan", {}).get("packages") == real.json.get("plan", {}).get("packages")
