@@ -55,3 +55,9 @@ def test_an_upgrade_that_something_cannot_follow_stops_and_names_it() -> None:
     assert made.error.slug == "companion-left-behind"
     assert "torchtext" in made.error.message
     assert "uv pip uninstall torchtext" in made.error.hints[0]
+
+
+def test_what_torch_brought_itself_does_not_hold_it() -> None:
+    made = planned({"torch": "2.9.1+rocm6.4", "pytorch-triton-rocm": "3.5.1"}, "torch")
+    assert made.error is None
+    assert versions(made).keys() == {"torch"}

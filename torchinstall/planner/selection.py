@@ -57,11 +57,14 @@ def plan(
 
 
 def _beside(request: Request, target: Target, catalog: Catalog) -> tuple[str, ...]:
-    """Installed packages that move with torch and that nobody asked for."""
+    """Installed packages that move with torch and that nobody asked for; what torch itself needs, uv moves."""
     asked = {canonical_name(item.name) for item in request.requirements}
-    rows = ((item.name, catalog.family(item.name)) for item in target.installed)
-    moving = (name for name, row in rows if row is not None and row.routed and row.pairing != "free")
-    return tuple(name for name in dict.fromkeys(moving) if name != "torch" and name not in asked)
+    found: dict[str, None] = {}
+    for name in (item.name for item in target.installed):
+        row = catalog.family(name)
+        if row is not None and (row.routed or row.ended) and row.pairing == "table" and not row.runtime_of:
+            found[name] = None
+    return tuple(name for name in found if name != "torch" and name not in asked)
 
 
 def _and(request: Request, names: Iterable[str]) -> Request:
