@@ -57,7 +57,7 @@ def plan(
 
 
 def _beside(request: Request, target: Target, catalog: Catalog) -> tuple[str, ...]:
-    """Installed packages that move with torch and that nobody asked for; what torch itself needs, uv moves."""
+    """Installed packages that move with torch and that nobody asked for; what torch needs, uv moves."""
     asked = {canonical_name(item.name) for item in request.requirements}
     found: dict[str, None] = {}
     for name in (item.name for item in target.installed):
