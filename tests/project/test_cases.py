@@ -172,10 +172,19 @@ def test_the_simplest_rye_project(place: Place) -> None:
 
 
 @pytest.mark.parametrize("argv", [(), ("--layout", "this-machine", "--backend", "cu126", "--no-lock")])
-def test_comments_of_rye_lists_survive(place: Place, argv: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_comments_of_rye_lists_survive(place: Place, argv: tuple[str, ...], apart: bool) -> None:
     dev = 'dev-dependencies = [\n    "numpy",   # arrays\n    "pytest",\n]\n'
     text = HEAD + RYE + dev + RYE_SOURCE.format(base=place.index.index_base)
-    folder = place.project(text + '\n[tool.rye.scripts]\ntrain = "python -m demo"\n')
+    text += '\n[tool.rye.scripts]\ntrain = "python -m demo"\n'
+    if apart:  # the sources before the table that they belong to, with one of links
+        source = RYE_SOURCE.format(base=place.index.index_base)
+        links = (
+            '\n[[tool.rye.sources]]\nname = "pyg"\nurl = "https://pyg.example/t.html"\ntype = "find-links"\n'
+        )
+        text = text.replace(source, "").replace("[tool.rye]", f"{source}{links}\n[tool.rye]", 1)
+        argv = (*argv, "--no-lock")
+    folder = place.project(text)
     said = configure(place, folder, "--migrate", *argv, *NONE)
     assert said.code == 0, said.err
     assert all(

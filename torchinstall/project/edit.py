@@ -66,7 +66,10 @@ def edit_text(text: str, change: Callable[[Any], tuple[Message, ...]]) -> Edited
     except (TOMLKitError, ValueError) as error:
         raise _cannot_edit() from error
     before = document.unwrap()
-    notes = change(document)
+    try:
+        notes = change(document)
+    except (TOMLKitError, IndexError) as error:  # the parser loses its way in tables that are scattered
+        raise _cannot_edit() from error
     if document.unwrap() == before:
         return Edited(text, notes)
     result = tidy(plain, document.as_string())

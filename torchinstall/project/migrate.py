@@ -247,11 +247,11 @@ def _rye(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message
     if view.tool("rye").get("virtual") is True:
         table_at(document, "tool", "uv")["package"] = False
         yield did("tool.rye.virtual became tool.uv.package = false")
-    rye = document["tool"]["rye"]  # tables that were added above may have moved it
     for key in ("sources", "managed", "virtual", "generate-hashes", "lock-with-sources", "universal"):
+        rye = document["tool"]["rye"]  # anew each time: what is written in several places moves
         if key in rye:
             del rye[key]
-    if not len(rye):
+    if not ProjectView(document.unwrap()).tool("rye"):
         prune(document, "tool", "rye")
         yield did("tool.rye was removed; you can delete requirements.lock and requirements-dev.lock")
 
