@@ -44,6 +44,9 @@ def source(result: RunResult, name: str) -> tuple[str, str]:
         ('python = "/tmp/evil/bin/python"', "--python /tmp/evil/bin/python", "python"),
         ('venv = "/srv/other"', "--venv /srv/other", "venv"),
         ("system = true", "--system", "system"),
+        ("vendor-index = true", "--vendor-index", "vendor_index"),
+        ('allow-build = ["flash-attn"]', "--allow-build flash-attn", "allow_build"),
+        ('companion-source = "community"', "--companion-source community", "companion_source"),
     ],
 )
 @pytest.mark.parametrize("depth", ["", "a/b"])

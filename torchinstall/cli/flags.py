@@ -86,11 +86,13 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             "Allow this package to be built from source (repeatable).",
             "texts",
             "PKG",
+            of_user="whether their sources are built and run",
         ),
         Flag(
             "companion_source",
             "Whose builds of packages that are built against torch to take.",
             choices=("makers", "trusted", "community"),
+            of_user=_ORIGIN,
         ),
         Flag(
             "layout",
@@ -235,7 +237,12 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
     ),
     "Sources": (
         Flag("index_base", "A mirror of the PyTorch index, or a template with {backend}.", metavar="URL"),
-        _switch("vendor_index", "Take torch from the GPU vendor's own index, where PyTorch has no build."),
+        Flag(
+            "vendor_index",
+            "Take torch from the GPU vendor's own index, where PyTorch has no build.",
+            "switch",
+            of_user=_ORIGIN,
+        ),
         Flag(
             "find_links",
             "A folder of wheels to choose builds from (repeatable).",
