@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
+from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import NoCompatibleBuildError
+from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import CompanionUse
 from torchinstall.core.request import Request, Requirement, canonical_name
-from torchinstall.core.target import foreign_target
+from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.planner.companion_lines import Blocked, Choice, specifiers
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
@@ -20,6 +22,7 @@ from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 
 __all__ = [
+    "able_backends",
     "asked_requirements",
     "companion_refusal",
     "companion_uses",
@@ -37,6 +40,12 @@ def _able(evaluated: Iterable[EvaluatedBuild]) -> list[EvaluatedBuild]:
     free = [item for item in evaluated if item.rejection is None or _only_companions(item)]
     best = max((item.gpu_rank for item in free), default=())
     return sorted((item for item in free if item.gpu_rank == best), key=lambda item: item.rank, reverse=True)
+
+
+def able_backends(request: Request, machine: Machine, target: Target, catalog: Catalog) -> tuple[str, ...]:
+    """Backends of the builds that would do but for companions, retired ones too, the best first."""
+    evaluated = evaluate(make_situation(request, machine, target, catalog))
+    return tuple(dict.fromkeys(item.build.backend.name for item in _able(evaluated)))
 
 
 def _only_companions(item: EvaluatedBuild) -> bool:

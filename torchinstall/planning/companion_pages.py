@@ -19,7 +19,7 @@ from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.request import canonical_name
 from torchinstall.index.urls import LINKS
-from torchinstall.planner.selection import pages_to_read
+from torchinstall.planner.together import able_backends
 from torchinstall.planning.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def with_companions(inputs: Inputs, read: Read, detail: Callable[[str], None]) -
     names = [name for name in sorted(asked) if any(_places(name, catalog))]
     if not names:
         return inputs
-    keys = pages_to_read(inputs.request, inputs.machine, target, catalog)
-    backends = tuple(dict.fromkeys(backend for _, backend in keys))
+    backends = able_backends(inputs.request, inputs.machine, target, catalog)
     built: dict[str, tuple[CompanionBuild, ...]] = {}
     for name in names:
         lines = catalog.companion_builds(name)
