@@ -63,12 +63,9 @@ def edit_text(text: str, change: Callable[[Any], tuple[Message, ...]]) -> Edited
     plain = body.replace("\r\n", "\n") if crlf else body
     try:
         document = tomlkit.parse(plain)
-    except (TOMLKitError, ValueError) as error:
-        raise _cannot_edit() from error
-    before = document.unwrap()
-    try:
+        before = document.unwrap()
         notes = change(document)
-    except (TOMLKitError, IndexError) as error:  # the parser loses its way in tables that are scattered
+    except (TOMLKitError, ValueError, IndexError) as error:  # it loses its way in tables that are scattered
         raise _cannot_edit() from error
     if document.unwrap() == before:
         return Edited(text, notes)
