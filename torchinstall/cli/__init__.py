@@ -112,6 +112,8 @@ def _stopped(console: Console, code: int) -> int:
 
 def process_context() -> Context:
     """The context as this process sees it."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # whoever reads it says what is wrong with a text
     return Context(
         env=dict(os.environ),
         cwd=Path.cwd(),
