@@ -22,6 +22,9 @@ __all__ = ["INVENTORIES", "Inventory", "read_inventories"]
 INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "machine", "csv")
 """What `--format` takes; ResourceSlices of DRA are of Kubernetes."""
 
+_MOST_BYTES = 128 * 1024 * 1024
+"""Of one file: the nodes of the largest clusters, with room."""
+
 
 class Inventory(Struct, frozen=True):
     """All nodes of the inventories."""
@@ -72,9 +75,12 @@ def read_inventories(
             if inside and file.name.startswith("."):
                 continue
             try:
-                data = file.read_bytes()
+                with file.open("rb") as opened:
+                    data = opened.read(_MOST_BYTES + 1)
             except OSError as error:
                 raise bad_inventory(str(file), "it cannot be read", found=error.strerror or error) from error
+            if len(data) > _MOST_BYTES:
+                raise bad_inventory(str(file), f"it is larger than {_MOST_BYTES >> 20} MiB")
             host = file.stem if file.suffix in (".json", ".prom", ".txt") else file.name
             reader.read(data, str(Path(name, file.name)) if inside else name, host)
     nodes = reader.finish()
