@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec import structs
 
+from tests.cli.support import run
 from tests.stack.machines import MACHINES
 from tests.support.planning import decide, shipped
+from torchinstall.core.machine import machine_to_json
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, foreign_target
 from torchinstall.planner.explain import explain
@@ -256,3 +260,28 @@ def test_which_torch_each_allows_is_explained() -> None:
     assert explain(made, "vllm")[1] == "It keeps torch 2.15.0 out."
     refused = planned("t4", "torch flash-attn")
     assert explain(refused, "flash-attn") == ("flash-attn has no ready files here for any torch.",)
+
+
+@pytest.mark.parametrize(
+    ("request_", "format_", "lines"),
+    [
+        (
+            "torch flash-attn",
+            "pip",
+            ["--index-url https://wheels.astral.sh/simple/cu130 --no-deps flash"],
+        ),
+        ("torch torch-scatter", "pip", ["--find-links https://data.pyg.org/whl/torch-2.13.0+cu130.html"]),
+        ("torch torch-scatter", "uv", ['format = "flat"', 'torch-scatter = { index = "links-1" }']),
+        ("torch flash-attn", "uv", ['url = "https://wheels.astral.sh/simple/cu130"\nexplicit = true']),
+        ("torch flash-attn", "constraints", ["flash-attn==2.8.3+cu.13.0.torch.2.12"]),
+    ],
+)
+def test_exports_take_each_package_from_its_place(
+    request_: str, format_: str, lines: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "machine.json"
+    file.write_text(json.dumps(machine_to_json(MACHINES["rtx4090"])), encoding="utf-8")
+    more = ("--offline", "--python-version", "3.12", "--machine", str(file), "--format", format_)
+    said = run(tmp_path, "export", *request_.split(), *more)
+    assert said.code == 0, said.err
+    assert [line for line in lines if line not in said.out] == []

@@ -17,7 +17,7 @@ from torchinstall.core.files import real_path
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.target import Target
-from torchinstall.index.urls import without_credentials
+from torchinstall.index.urls import LINKS, without_credentials
 from torchinstall.install.command import project_text
 from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import Prepared
@@ -279,6 +279,8 @@ def _pins(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
 
 def _pin(package: Package, requirement: str, folders: tuple[str, ...]) -> Pin:
     pin = Pin(name=package.name, requirement=requirement, version=package.version)
+    if package.index_url and package.index_url.endswith(LINKS):
+        return structs.replace(pin, folders=(without_credentials(package.index_url.removesuffix(LINKS)),))
     if package.index_url:
         return structs.replace(pin, index=_public(package.index_url))
     if not package.routed:

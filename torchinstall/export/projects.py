@@ -5,6 +5,7 @@ In each of them a decided package may come from its one index only, and nothing 
 
 from __future__ import annotations
 
+from torchinstall.core.messages import is_url
 from torchinstall.export.inputs import ExportInput
 from torchinstall.project.files import array, inline, quoted
 from torchinstall.project.platforms import PLATFORMS, marker_of
@@ -22,7 +23,12 @@ def uv(export: ExportInput) -> str:
         lines.append('prerelease = "if-necessary-or-explicit"')
     for name, url in export.indexes.items():
         lines += _index("[[tool.uv.index]]", name, url, "explicit = true")
+    pages = {pin.name: pin.folders[0] for pin in export.pins if pin.folders and is_url(pin.folders[0])}
+    names = {url: f"links-{number}" for number, url in enumerate(dict.fromkeys(pages.values()), 1)}
+    for url, name in names.items():  # pages of links, not indexes
+        lines += _index("[[tool.uv.index]]", name, url, 'format = "flat"', "explicit = true")
     lines += _sources(export, "[tool.uv.sources]", "index")
+    lines += [f"{package} = {inline({'index': names[url]})}" for package, url in pages.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -102,7 +102,7 @@ def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choic
             worst = max(faults, key=lambda item: item.depth)
             worst = structs.replace(worst, depth=worst.depth - 10 * len(faults))
             sources = worst if line.build == "sdist" and len(faults) == 1 else sources
-            nearest = worst if nearest is None or worst.depth > nearest.depth else nearest
+            nearest = worst if nearest is None or worst.depth >= nearest.depth else nearest
     if not found and nearest is not None:
         elsewhere = nearest.depth == 90 - _GRAVEST.index("platform")
         return sources if elsewhere and sources is not None else nearest
