@@ -191,3 +191,34 @@ def test_other_frameworks_are_named_in_small_letters() -> None:
     names = grammar().names
     for name in (*names.family, *names.extensions, *names.others):
         assert name == name.lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "commands"),
+    [
+        (
+            "ImportError: /v/site-packages/amp_C.so: undefined symbol: _ZN3c1017RegisterOperatorsD1Ev",
+            ("torchinstall doctor",),
+        ),
+        (
+            "Detected that PyTorch and torch_cluster were compiled with different CUDA versions.",
+            ("torchinstall doctor",),
+        ),
+        (
+            "torch/cpp_extension: unsupported GNU version! gcc versions later than 12 are not supported!",
+            ("sudo apt install g++-12", "export NVCC_PREPEND_FLAGS='-ccbin g++-12'"),
+        ),
+        (
+            "No module named 'torchvision.transforms.functional_tensor'",
+            ("torchinstall plan torch==2.1.2 torchvision==0.16.2",),
+        ),
+        (
+            "torch: Could not load library libcudnn_ops_infer.so.8",
+            ('python -c "import torch; print(torch.backends.cudnn.version())"',),
+        ),
+    ],
+)
+def test_commands_fit_the_text(text: str, commands: tuple[str, ...]) -> None:
+    """No project of the same name on PyPI, no release or CUDA that the text does not name."""
+    (match,) = explain(text)
+    assert match.commands == commands

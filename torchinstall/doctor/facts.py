@@ -70,11 +70,13 @@ class Names(Struct, frozen=True, kw_only=True):
         family: torch and what is published with it.
         extensions: import name or file of a compiled extension of torch -> its project.
         others: frameworks that have the same libraries and errors, and are not torch.
+        unpublished: projects that PyPI has no current build of, or something else under their name.
     """
 
     family: tuple[str, ...]
     extensions: Mapping[str, str]
     others: tuple[str, ...]
+    unpublished: frozenset[str]
 
 
 class Mention(Struct, frozen=True, kw_only=True):
@@ -244,7 +246,8 @@ def _torch_words() -> re.Pattern[str]:
 @cache
 def _other_words() -> re.Pattern[str]:
     words = "|".join(re.escape(name) for name in grammar().names.others).replace("_", "[-_.]")
-    return re.compile(rf"(?<![a-z0-9])(?:{words})(?![a-z])")
+    # `/n` is what is left of a line end in a string that was cut off.
+    return re.compile(rf"(?:(?<![a-z0-9])|(?<=/n))(?:{words})(?![a-z])")
 
 
 @cache

@@ -202,13 +202,15 @@ def _match(hit: _Hit, reading: Reading, catalog: Catalog, here: Here | None) -> 
 
 
 def _projects(hit: _Hit) -> dict[str, str]:
-    """The project of the extension that the place belongs to, as it is installed."""
+    """The project of the extension that the place belongs to; `published` too if PyPI has it by that name."""
     names = (hit.values.get(name) for name in ("module", "file", "owner"))
     known = grammar().names.extensions
     for name in names:
         for part in re.split(r"[/.]", (name or "").lower().replace("-", "_")):
             if part in known:
-                return {"project": known[part]}
+                project = known[part]
+                elsewhere = project in grammar().names.unpublished
+                return {"project": project} | ({} if elsewhere else {"published": project})
     return {}
 
 
