@@ -103,7 +103,7 @@ class Harness:
 
     @property
     def _operations(self) -> tuple[Operation, ...]:
-        return OPERATIONS if self.wheels is None else ("install", "fix")
+        return OPERATIONS if self.wheels is None else ("install",)
 
     @property
     def site(self) -> Path:
@@ -123,7 +123,8 @@ class Harness:
         pins = (
             ("torch", "torchvision") if torch is None else (f"torch=={torch}", f"torchvision=={PAIRS[torch]}")
         )
-        wanted = pins if self.wheels is None else ("torch",)
+        # A folder with nothing but the real torch has none of what it depends on.
+        wanted = pins if self.wheels is None else ("torch", "--", "--no-deps")
         flags = ("--machine", "machine.json", "--backend", "cpu", "--no-verify", "--offline")
         return ("auto", *flags, "--find-links", str(self.house), *wanted)
 
