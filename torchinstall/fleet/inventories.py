@@ -66,7 +66,11 @@ def read_inventories(
     for name in names:
         if name == "-":
             stream = getattr(context.stdin, "buffer", None)
-            reader.read(context.stdin.read().encode() if stream is None else stream.read(), "stdin", "stdin")
+            most = _MOST_BYTES + 1
+            data = context.stdin.read(most).encode() if stream is None else stream.read(most)
+            if len(data) > _MOST_BYTES:
+                raise bad_inventory("stdin", f"it is larger than {_MOST_BYTES >> 20} MiB")
+            reader.read(data, "stdin", "stdin")
             continue
         path = context.path(name)
         inside = path.is_dir()
