@@ -67,11 +67,8 @@ class Owner(Struct, frozen=True, kw_only=True):
     @classmethod
     def here(cls) -> Owner:
         """This process."""
-        words = ["torchinstall", *(redact(word) for word in sys.argv[1:])]
         pid = os.getpid()
-        return cls(
-            pid=pid, started=_started(pid) or 0.0, command=shlex.join(words), host=socket.gethostname()
-        )
+        return cls(pid=pid, started=_started(pid) or 0.0, command=_command(pid), host=socket.gethostname())
 
     @property
     def alive(self) -> bool:
@@ -81,6 +78,15 @@ class Owner(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"process {self.pid}, {self.command}"
+
+
+def _command(pid: int) -> str:
+    """What a process was started with, as the system has it, from our own name on."""
+    import psutil  # as below
+
+    words = psutil.Process(pid).cmdline()
+    ours = next((at for at, word in enumerate(words) if "torchinstall" in Path(word).parts[-2:]), 0)
+    return shlex.join(["torchinstall", *(redact(word) for word in words[ours + 1 :])])
 
 
 def _started(pid: int) -> float | None:
