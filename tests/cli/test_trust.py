@@ -12,8 +12,19 @@ from tests.cli.support import RunResult, run
 from torchinstall.core.messages import redact
 
 MIRROR = "https://mirror.example/whl"
-PLAN = ("plan", "torch", "--offline", "--python-version", "3.12", "--target-gpu", "sm_90",
-        "--target-driver", "580", "--root", ".")  # fmt: skip
+PLAN = (
+    "plan",
+    "torch",
+    "--offline",
+    "--python-version",
+    "3.12",
+    "--target-gpu",
+    "sm_90",
+    "--target-driver",
+    "580",
+    "--root",
+    ".",
+)
 
 
 def plan(folder: Path, *argv: str, env: Mapping[str, str] | None = None) -> RunResult:
@@ -105,9 +116,13 @@ def test_a_projects_index_is_never_used_unchecked(
 
 @pytest.mark.parametrize(
     "line",
-    ["--extra-index-url https://evil.example/simple", "numpy @ https://evil.example/numpy-1-py3-none-any.whl",
-     "-f https://evil.example/wheels", "--trusted-host evil.example"],
-)  # fmt: skip
+    [
+        "--extra-index-url https://evil.example/simple",
+        "numpy @ https://evil.example/numpy-1-py3-none-any.whl",
+        "-f https://evil.example/wheels",
+        "--trusted-host evil.example",
+    ],
+)
 def test_constraints_of_a_project_limit_versions_only(tmp_path: Path, line: str) -> None:
     project(tmp_path, 'constraint = ["c.txt"]')
     (tmp_path / "c.txt").write_text("torch<2.9\n", encoding="utf-8")

@@ -49,8 +49,11 @@ def test_names_with_a_label() -> None:
     found = parse_variant_name(f"torch-2.14.1-{TAG}-cu130.whl")
     assert found is not None
     assert (found[0].project, found[0].build, found[0].platform, found[1]) == (
-        "torch", "", "manylinux_2_17_x86_64", "cu130",
-    )  # fmt: skip
+        "torch",
+        "",
+        "manylinux_2_17_x86_64",
+        "cu130",
+    )
     assert parse_variant_name(f"torch-2.14.1-1-{TAG}-cu130.whl") is not None
     for ordinary in (f"torch-2.14.1-{TAG}.whl", f"torch-2.14.1-1-{TAG}.whl", "torch-2.14.1.tar.gz"):
         assert parse_variant_name(ordinary) is None

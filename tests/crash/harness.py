@@ -140,16 +140,27 @@ class Harness:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            self.argv(*words), env=self.env, cwd=self.folder, capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL, timeout=_RUN_LIMIT,
-        )  # fmt: skip
+            self.argv(*words),
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=_RUN_LIMIT,
+        )
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a command in a group of its own."""
         return subprocess.Popen(
-            self.argv(*words), env=self.env, cwd=self.folder, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            self.argv(*words),
+            env=self.env,
+            cwd=self.folder,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def _begin(self, operation: Operation) -> tuple[str, ...]:
         """Bring the environment into the state before an operation; the command that does it."""

@@ -186,9 +186,14 @@ def test_a_signal_at_the_very_start(tmp_path: Path, number: signal.Signals, *, c
     command = ["sh", "-c", 'exec "$@" >&-', "sh", *words] if closed else words
     for awaited in ("click.types", "torchinstall.planning.context"):
         process = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            command,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert process.stderr is not None
         for line in process.stderr:
             if line.rstrip().endswith(awaited):

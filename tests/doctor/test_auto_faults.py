@@ -155,10 +155,10 @@ def test_a_download_that_fails_changes_nothing(
         (TAKEN_AWAY + "; kill -9 $$", "uv-killed"),
         (HALF_TAKEN_AWAY + "; kill -9 $$", "uv-killed"),
         (TAKEN_AWAY + "; echo 'error: used by another process (os error 32)' >&2; exit 2", "file-in-use"),
-        ("{uv} \"$@\" -q; rm -r {venv}/lib/python3*/site-packages/torchvision; kill -9 $$", "uv-killed"),
+        ('{uv} "$@" -q; rm -r {venv}/lib/python3*/site-packages/torchvision; kill -9 $$', "uv-killed"),
     ],
     ids=["killed after taking away", "killed while taking away", "a file in use", "killed while putting in"],
-)  # fmt: skip
+)
 def test_what_uv_left_half_done_is_put_back(place: Place, body: str, slug: str) -> None:
     before = place.versions()
     misbehaving(place, body)

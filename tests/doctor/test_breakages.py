@@ -93,8 +93,11 @@ class Box:
         """What some other program does to the environment."""
         subprocess.run(
             [uv_path(), "pip", *words, "--python", self.place.python],
-            env=self.env, cwd=self.folder, check=True, capture_output=True,
-        )  # fmt: skip
+            env=self.env,
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+        )
 
     def install(self, *requirements: str) -> None:
         self.pip("install", "-q", "--no-deps", "--find-links", str(self.folder / "house"), *requirements)

@@ -203,7 +203,7 @@ def test_slices_and_labels_of_one_node_join(tmp_path: Path) -> None:
 @pytest.mark.may_skip("where PyYAML is installed, YAML is read")
 def test_yaml_without_pyyaml_names_what_to_type(tmp_path: Path) -> None:
     try:
-        import yaml  # noqa: F401
+        import yaml  # noqa: F401  only whether it is there
     except ImportError:
         with pytest.raises(UsageError) as caught:
             read_text(tmp_path, "apiVersion: v1\nitems: []\nkind: List\n", "slices.yaml")
@@ -435,7 +435,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
         kube_list({"kind": "ResourceSlice", "metadata": {"name": "s"}, "spec": {"devices": 3}}),
         "s",
     ),
-    "gres that is a table": (slurm_text(slurm_node("s1", {"gpu": 1})), "s1"),  # type: ignore[arg-type]
+    "gres that is a table": (slurm_text(slurm_node("s1", {"gpu": 1})), "s1"),  # type: ignore[arg-type]  # a literal that comes as plain text
     "a fact that is no machine": (
         json.dumps({"ansible_facts": {"ansible_local": {"torchinstall": {"schema_version": 1}}}}),
         "nodes",

@@ -25,8 +25,14 @@ def main() -> int:
         count = asked.count or (many if asked.all else few)
         done = 0
 
-        @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck),
-                  phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False)  # fmt: skip
+        @settings(
+            max_examples=count,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=(Phase.generate, Phase.shrink),
+            report_multiple_bugs=False,
+        )
         @given(strategy)
         def one(text: str) -> None:
             nonlocal done
@@ -36,11 +42,11 @@ def main() -> int:
         start = time.monotonic()
         try:
             one()
-            print(f"{kind}: {done} tried, all borne, {time.monotonic() - start:.0f} s", flush=True)  # noqa: T201
+            print(f"{kind}: {done} tried, all borne, {time.monotonic() - start:.0f} s", flush=True)  # noqa: T201  a program prints its result
         except BaseException as error:  # whatever it is, it is said
             failed += 1
             text = f"{type(error).__name__}: {error}"[:3000]
-            print(f"{kind}: FAILED after {done}: {text}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{kind}: FAILED after {done}: {text}", file=sys.stderr, flush=True)  # noqa: T201  a program prints its result
             if isinstance(error, KeyboardInterrupt):
                 raise
     return int(failed > 0)

@@ -53,8 +53,8 @@ def is_right(place: Place, layout: str) -> None:
         assert (found["linux_x86_64"], found["win_amd64"]) == ("2.11.0+cu128", "2.11.0+cpu")
     else:
         kind = layout.removesuffix("s")
-        assert torch(folder, Scope(kind, "cu128"))["linux_x86_64"] == "2.11.0+cu128"  # type: ignore[arg-type]
-        assert torch(folder, Scope(kind, "cpu"))["win_amd64"].endswith("+cpu")  # type: ignore[arg-type]
+        assert torch(folder, Scope(kind, "cu128"))["linux_x86_64"] == "2.11.0+cu128"  # type: ignore[arg-type]  # a literal that comes as plain text
+        assert torch(folder, Scope(kind, "cpu"))["win_amd64"].endswith("+cpu")  # type: ignore[arg-type]  # a literal that comes as plain text
 
 
 @pytest.mark.parametrize("line", ['    "torch>=2.8",  # by hand\n', ""])

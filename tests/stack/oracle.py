@@ -38,9 +38,15 @@ if TYPE_CHECKING:
 __all__ = ["Question", "World", "ask", "questions", "worlds"]
 
 MATRIX = {
-    "2.6": "12.4 12.6", "2.7": "12.6 12.8", "2.8": "12.6 12.8 12.9", "2.9": "12.6 12.8 12.9 13.0",
-    "2.10": "12.6 12.8 12.9 13.0", "2.11": "12.6 12.8 12.9 13.0", "2.12": "12.6 13.0 13.2", "2.13": "13.0",
-}  # fmt: skip
+    "2.6": "12.4 12.6",
+    "2.7": "12.6 12.8",
+    "2.8": "12.6 12.8 12.9",
+    "2.9": "12.6 12.8 12.9 13.0",
+    "2.10": "12.6 12.8 12.9 13.0",
+    "2.11": "12.6 12.8 12.9 13.0",
+    "2.12": "12.6 13.0 13.2",
+    "2.13": "13.0",
+}
 """torch -> toolkits that the GPU index has files for; 2.13 is newer than any table knows."""
 
 OLD: tuple[tuple[int, int], ...] = ((7, 0), (7, 5), (8, 0), (8, 6), (9, 0))
@@ -68,14 +74,24 @@ VLLM = [
     ("0.8.5.post1", "2.6.0", r"cu12\d", 9, 12, 5, None, "0.21.0", "2.6.0"),
 ]
 XFORMERS = [
-    (">=2.10", "cu126 cu128 cu129 cu130"), ("==2.9.1", "cu126 cu128 cu129 cu130"),
-    ("==2.9.0", "cu126 cu128 cu129 cu130"), ("==2.8.0", "cu126 cu128 cu129"), ("==2.7.1", "cu126 cu128"),
-    ("==2.7.0", "cu126 cu128"), ("==2.6.0", "cu124 cu126 cu128"),
-]  # fmt: skip
+    (">=2.10", "cu126 cu128 cu129 cu130"),
+    ("==2.9.1", "cu126 cu128 cu129 cu130"),
+    ("==2.9.0", "cu126 cu128 cu129 cu130"),
+    ("==2.8.0", "cu126 cu128 cu129"),
+    ("==2.7.1", "cu126 cu128"),
+    ("==2.7.0", "cu126 cu128"),
+    ("==2.6.0", "cu124 cu126 cu128"),
+]
 GPUS = [
-    ("T4", 7, 5), ("V100", 7, 0), ("A100", 8, 0), ("A10G", 8, 6), ("L4", 8, 9), ("H100", 9, 0),
-    ("B200", 10, 0), ("RTX 5090", 12, 0),
-]  # fmt: skip
+    ("T4", 7, 5),
+    ("V100", 7, 0),
+    ("A100", 8, 0),
+    ("A10G", 8, 6),
+    ("L4", 8, 9),
+    ("H100", 9, 0),
+    ("B200", 10, 0),
+    ("RTX 5090", 12, 0),
+]
 DRIVERS = {"550.163.01": (12, 4), "570.86.15": (12, 8), "580.95.05": (13, 0), "610.43.02": (13, 3)}
 
 
@@ -126,7 +142,7 @@ def worlds(number: int, seed: int, folder: Path) -> list[tuple[World, IndexServe
     """Loopback servers, each with another index; the caller enters and leaves them."""
     found = []
     for count in range(number):
-        pages = _pages(random.Random(seed * 1000 + count))  # noqa: S311
+        pages = _pages(random.Random(seed * 1000 + count))  # noqa: S311  seeded, so that a run can be repeated
         tree = IndexTree(
             {backend: map(wheel_of_name, names) for backend, names in pages.items()}, missing_status=404
         )
@@ -153,7 +169,7 @@ def worlds(number: int, seed: int, folder: Path) -> list[tuple[World, IndexServe
 
 def questions(number: int, seed: int) -> list[Question]:
     """Random machines and requests."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311  seeded, so that a run can be repeated
     names = [*TAGGED, "vllm", "xformers", "bitsandbytes"]
     return [
         Question(
@@ -258,10 +274,14 @@ def _ways(name: str, question: Question, world: World, torch: str, backend: str)
 def _published(world: World, package: str, version: str, backend: str, question: Question) -> bool:
     tag = f"cp3{question.python}"
     return any(
-        row.package == package and row.version == version and row.backend == backend and row.origin == "index"
-        and row.platform_tag.endswith("_x86_64") and {f"{tag}-{tag}", "py3-none"} & row.tags
+        row.package == package
+        and row.version == version
+        and row.backend == backend
+        and row.origin == "index"
+        and row.platform_tag.endswith("_x86_64")
+        and {f"{tag}-{tag}", "py3-none"} & row.tags
         for row in world.catalog.tables.wheels
-    )  # fmt: skip
+    )
 
 
 def _fits(file: str, name: str, question: Question, torch: str, backend: str) -> bool:

@@ -86,9 +86,17 @@ def test_a_dash_is_stdout(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a" + ".a" * 150_000 + "=1", "[a" + ".'a'" * 60_000 + "]", "a=" + "[" * 100_000, "a=" + "{a=" * 50_000,
-     "a=" + "9" * 5000, '"' * 200_000, "\ud800", "a='\0'"],
-)  # fmt: skip
+    [
+        "a" + ".a" * 150_000 + "=1",
+        "[a" + ".'a'" * 60_000 + "]",
+        "a=" + "[" * 100_000,
+        "a=" + "{a=" * 50_000,
+        "a=" + "9" * 5000,
+        '"' * 200_000,
+        "\ud800",
+        "a='\0'",
+    ],
+)
 def test_toml_that_runs_away_is_refused_at_once(text: str) -> None:
     start = time.monotonic()
     with pytest.raises(ValueError, match=r"."):

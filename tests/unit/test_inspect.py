@@ -109,7 +109,7 @@ def test_windows_and_macos_libraries_tell_what_they_load(tmp_path: Path) -> None
 
 
 def test_libraries_that_were_cut_or_damaged_never_break_the_reader() -> None:
-    generator = random.Random(7)  # noqa: S311
+    generator = random.Random(7)  # noqa: S311  seeded, so that a run can be repeated
     whole = [
         elf(fatbin((80,), (90,)) + amd_bundle("gfx90a"), needed=("libc.so.6",), glibc=("2.28",)),
         pe(fatbin((80,)), needed=("a.dll", "b.dll")),
@@ -134,7 +134,7 @@ def test_what_is_no_wheel_is_one_error(tmp_path: Path) -> None:
 
 def padded() -> TinyWheel:
     """A wheel of some megabytes, most of them in one library that nobody has to read."""
-    noise = random.Random(1).randbytes(6_000_000)  # noqa: S311
+    noise = random.Random(1).randbytes(6_000_000)  # noqa: S311  seeded, so that a run can be repeated
     return cuda_wheel(
         {"torch/lib/libtorch_cpu.so": elf(noise), "torch/lib/libtorch_huge.so": elf(noise + b"2")}
     )

@@ -120,7 +120,7 @@ def test_an_origin_owns_only_itself() -> None:
         (f"{BASE}/cpu/torch-2.9.1%2Bcpu-cp312-cp312-win_amd64.whl", "cpu", "stable", True),
         ("https://mirror.example/whl/cu128", "cu128", "stable", False),
         ("https://mirror.example/cu128/simple/", "cu128", "stable", False),
-        ("https://mirror.example/root/cu128/+simple/", "cu128", "stable", False),
+        ("https://mirror.example/team/cu128/+simple/", "cu128", "stable", False),
         ("https://mirror.example/cpu/torch_stable.html", "cpu", "stable", False),
         ("https://mirror.example/whl/torch_stable.html", None, "stable", False),
     ],

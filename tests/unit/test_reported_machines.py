@@ -17,7 +17,7 @@ def with_amd_driver(machine: Machine) -> Machine:
 
 def unnamed(vendor: str, name: str, pci_id: str | None = None, index: int = 0, **more: bool) -> Gpu:
     """A GPU that only the bus described."""
-    return Gpu(vendor=vendor, name=name, pci_id=pci_id, index=index, **more)  # type: ignore[arg-type]
+    return Gpu(vendor=vendor, name=name, pci_id=pci_id, index=index, **more)  # type: ignore[arg-type]  # a literal that comes as plain text
 
 
 def bus(*gpus: Gpu, driver: str | None = "580.95.05", **more: object) -> Machine:

@@ -10,9 +10,16 @@ from torchinstall.catalog.row import Confidence, Row, Text
 __all__ = ["CompanionBuild", "CompanionKind", "Grammar", "Place"]
 
 CompanionKind = Literal[
-    "pure", "bounded", "table", "tagged-on-index", "tagged-asset", "cuda-major", "name-per-cuda",
-    "many-libraries", "own-stack",
-]  # fmt: skip
+    "pure",
+    "bounded",
+    "table",
+    "tagged-on-index",
+    "tagged-asset",
+    "cuda-major",
+    "name-per-cuda",
+    "many-libraries",
+    "own-stack",
+]
 """How one learns which torch and which CUDA a companion is built for: see `docs/reference/catalog.md`."""
 
 

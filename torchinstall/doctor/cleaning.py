@@ -21,9 +21,24 @@ _LONGEST = 600_000
 _END = 150_000
 _AROUND = 3_000
 _SIGNS = (
-    "Error", "ERROR", "error:", "cannot open shared", "undefined symbol", "not compatible", "unsatisfiable",
-    "WARNING", "Warning", "not found", "failed", "Failed", "No matching", "CUDA", "ptxas", "NVML", "HIP",
-)  # fmt: skip
+    "Error",
+    "ERROR",
+    "error:",
+    "cannot open shared",
+    "undefined symbol",
+    "not compatible",
+    "unsatisfiable",
+    "WARNING",
+    "Warning",
+    "not found",
+    "failed",
+    "Failed",
+    "No matching",
+    "CUDA",
+    "ptxas",
+    "NVML",
+    "HIP",
+)
 _OF_EACH_SIGN = 12
 
 _ESC = re.compile(r"\\u001[bB]|\\x1[bB]|\\033|\\e(?=\[)|\^\[(?=\[)|␛")
@@ -46,12 +61,14 @@ _DRAWN = re.compile(r"[\u2500-\u259f\u25b6\u2771\u00d7\u2022\u2713\u2717\u274c\u
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u2060\ufeff\u00ad\x00-\x08\x0b-\x1f\x7f]")
 _SIGNS_ALIKE = str.maketrans(
     {
-        **dict.fromkeys("\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a`\"\u00b4", "'"),
+        **dict.fromkeys('\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a`"\u00b4', "'"),
         **dict.fromkeys("\u00a0\u2002\u2003\u2009\u202f\u3000\t", " "),
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
-        "\uff1a": ":", "\uff08": "(", "\uff09": ")",
+        "\uff1a": ":",
+        "\uff08": "(",
+        "\uff09": ")",
     }
-)  # fmt: skip
+)
 _LEVEL = r"(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|FATAL|ERR)"
 _TIME = (
     r"(?:\d{4}[-/]\d\d[-/]\d\d[T ]?)?\d\d:\d\d:\d\d(?:[.,-]\d{1,9})?(?:Z|\s?[+-]\d\d:?\d\d)?|\d{4}-\d\d-\d\d"

@@ -36,9 +36,21 @@ from torchinstall.project.sync import scope_flags
 __all__ = ["collect", "flags_of", "surroundings"]
 
 _PLACE_FLAGS = (
-    "python", "venv", "system", "backend", "channel", "allow_cpu", "prefer_gpu", "machine", "target_driver",
-    "target_cuda", "target_gpu", "index_base", "find_links", "offline",
-)  # fmt: skip
+    "python",
+    "venv",
+    "system",
+    "backend",
+    "channel",
+    "allow_cpu",
+    "prefer_gpu",
+    "machine",
+    "target_driver",
+    "target_cuda",
+    "target_gpu",
+    "index_base",
+    "find_links",
+    "offline",
+)
 """Flags of the doctor that its commands repeat, so that they mean the same environment and machine."""
 
 

@@ -51,7 +51,7 @@ class Build(Struct, frozen=True):
         texts = (f"torch=={self.torch}", *self.packages)
         wanted = tuple(requirement(text) for text in texts)
         only = (self.torch, self.backend)
-        return Request(requirements=wanted, only=only, allow_cpu=True, channel=self.channel)  # type: ignore[arg-type]
+        return Request(requirements=wanted, only=only, allow_cpu=True, channel=self.channel)  # type: ignore[arg-type]  # a literal that comes as plain text
 
 
 class Window(Struct, frozen=True):
@@ -233,7 +233,7 @@ class _Asking:
             gpus = {code: Gpu(vendor="amd", gfx_target=code) for code in sorted(known)}
         else:
             ids = [row.pci_id for row in rows if row.pci_id]
-            gpus = {pci_id: Gpu(vendor=vendor, pci_id=pci_id) for pci_id in ids}  # type: ignore[arg-type]
+            gpus = {pci_id: Gpu(vendor=vendor, pci_id=pci_id) for pci_id in ids}  # type: ignore[arg-type]  # a literal that comes as plain text
         codes = [code for code, gpu in gpus.items() if self._rule(self._with(gpu)) is None]
         return (GpuNeed(tuple(codes)),) if codes else ()
 

@@ -15,9 +15,15 @@ from torchinstall.planner.situation import Situation
 __all__ = ["driver_advice"]
 
 _NOT_HERE = (
-    "backend-not-asked", "did-not-compute", "rosetta", "python-not-published", "musl", "glibc-too-old",
-    "macos-too-old", "not-confirmed",
-)  # fmt: skip
+    "backend-not-asked",
+    "did-not-compute",
+    "rosetta",
+    "python-not-published",
+    "musl",
+    "glibc-too-old",
+    "macos-too-old",
+    "not-confirmed",
+)
 """Rules that a driver cannot change."""
 
 

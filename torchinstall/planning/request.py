@@ -134,8 +134,14 @@ _INSECURE = ("--allow-insecure-host", "--trusted-host")
 
 
 _DESCRIBES = (
-    "target_cuda", "target_driver", "target_gpu", "machine", "root", "allow_cpu", "respect_visible_devices",
-)  # fmt: skip
+    "target_cuda",
+    "target_driver",
+    "target_gpu",
+    "machine",
+    "root",
+    "allow_cpu",
+    "respect_visible_devices",
+)
 """Options that say what machine a build is for."""
 
 
