@@ -14,8 +14,6 @@ from msgspec import structs
 from torchinstall.cli import main, process_context
 from torchinstall.planning.context import Context
 
-__all__ = ["RunResult", "context", "run"]
-
 
 @dataclass(frozen=True, slots=True)
 class RunResult:

@@ -22,8 +22,6 @@ from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import machine_to_json
 from torchinstall.install.distributions import distributions
 
-__all__ = ["OPERATIONS", "SIGNALS", "Harness", "Kill", "Operation"]
-
 Operation = Literal["install", "upgrade", "downgrade", "restore", "fix"]
 Next = Literal["auto", "doctor"]
 OPERATIONS: tuple[Operation, ...] = ("install", "upgrade", "downgrade", "restore", "fix")

@@ -8,8 +8,6 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping
 
-__all__ = ["DRESSES", "Dress"]
-
 Dress = Callable[[str], str]
 
 

@@ -10,10 +10,9 @@ from tests.support.planning import linux, nvidia, shipped
 from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, Target, foreign_target
-from torchinstall.doctor.model import Dist, Environment, Inventory, Surroundings
+from torchinstall.doctor.model import Environment, Surroundings
+from torchinstall.install.interpreter import Dist, Inventory
 from torchinstall.planner.selection import plan
-
-__all__ = ["ADA", "MARKERS", "dist", "environment", "healthy", "project", "target_with"]
 
 ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95.05", memory_bytes=64 * 2**30)
 

@@ -15,7 +15,8 @@ from tests.support.planning import amd, decide, linux, nvidia, windows
 from torchinstall.core.machine import Finding
 from torchinstall.core.messages import Message
 from torchinstall.doctor.checks import CHECKS, examine
-from torchinstall.doctor.model import Diagnosis, Disk, Environment, Inventory, Project, Surroundings
+from torchinstall.doctor.model import Diagnosis, Disk, Environment, Project, Surroundings
+from torchinstall.install.interpreter import Inventory
 from torchinstall.install.record import decision_of
 from torchinstall.install.verify import Check, Report
 

@@ -14,8 +14,6 @@ from string import Template
 
 from tests.exports.rootfs import SEARCH_PATH, run_in
 
-__all__ = ["Image", "Step", "build", "parse"]
-
 KNOWN = ("FROM", "RUN", "ENV", "WORKDIR", "COPY", "USER", "CMD")
 FLAGS = {"RUN": ("mount",), "COPY": ("from", "chown")}
 

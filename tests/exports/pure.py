@@ -16,8 +16,6 @@ from torchinstall.install.uv import Uv
 from torchinstall.planner.selection import plan
 from torchinstall.planning.assemble import Prepared
 
-__all__ = ["exported", "rendered"]
-
 UV = Uv(path="uv", version="0.13.9", source="tests")
 
 

@@ -20,8 +20,6 @@ from pathlib import Path
 
 from tests.support.installing import uv_path
 
-__all__ = ["SEARCH_PATH", "make_root", "run_in", "seed_uv"]
-
 PREFIX = Path(sys.base_prefix)
 SEARCH_PATH = f"/usr/local/bin:{PREFIX}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COMMANDS = ("sh", "env", "mkdir", "cat", "cp", "rm", "ls", "chmod", "chown", "id", "dirname", "useradd")

@@ -14,8 +14,6 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import uv_path
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 
-__all__ = ["BACKEND", "H100", "MINOR", "PYTHON", "TAG", "bundle", "call", "export", "family", "index", "ran"]
-
 MINOR = f"3.{sys.version_info[1]}"
 PYTHON = f"cp3{sys.version_info[1]}"
 TAG = f"{PYTHON}-{PYTHON}-manylinux_2_17_x86_64"

@@ -15,8 +15,6 @@ from torchinstall.export.containers import IMAGE_LIBC
 from torchinstall.fleet.inventories import read_inventories
 from torchinstall.fleet.nodes import Node, parse_assumed
 
-__all__ = ["gfd", "gfd_old", "kube_list", "kube_node", "read", "read_text", "resource_slice"]
-
 
 def gfd(product: str, code: str, driver: str, cuda: str, count: int = 1, **more: str) -> dict[str, str]:
     """Labels as GPU feature discovery writes them today."""

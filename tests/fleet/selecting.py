@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["constraint_holds", "selects"]
-
 
 def selects(affinity: Mapping[str, Any], name: str, labels: Mapping[str, str]) -> bool:
     """Any of the terms holds; every rule of a term must, and a term without rules selects nothing."""

@@ -7,8 +7,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-__all__ = ["machines", "pages", "requirement_files", "requirements", "tomls"]
-
 DIGITS = "9" * 5000
 NASTY = (
     "",

@@ -17,8 +17,6 @@ from tests.cli.support import run
 from tests.fuzz import inputs
 from torchinstall.core.messages import printable
 
-__all__ = ["KINDS", "MOST_SECONDS", "Try"]
-
 MOST_SECONDS = 2.0
 PLAN = ("--offline", "--python-version", "3.12", "--no-config")
 HOST = ("--target-gpu", "sm_90", "--target-driver", "580", "--root", ".")

@@ -14,8 +14,6 @@ from tests.support.index_server import IndexServer
 from torchinstall.install.uv import find_uv
 from torchinstall.project.lock import lock_project
 
-__all__ = ["Place"]
-
 
 @pytest.fixture(scope="session")
 def index() -> Iterator[IndexServer]:

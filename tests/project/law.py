@@ -30,8 +30,6 @@ from torchinstall.project.model import ALWAYS, Layout
 from torchinstall.project.pyproject import ProjectView, project_view
 from torchinstall.project.undo import Memory
 
-__all__ = ["check", "projects"]
-
 BASE = "https://download.pytorch.org/whl"
 BACKENDS = ("cpu", "cu126", "cu128", "cu130")
 MARKERS = (

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from torchinstall.catalog.model import Origin
 
-__all__ = ["default_tree", "pytorch_tree", "small_catalog"]
-
 PLATFORMS = {
     "LX": "manylinux_2_28_x86_64",
     "LA": "manylinux_2_28_aarch64",

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tests.simulation.hardware import Part
     from torchinstall.core.target import Target
 
-__all__ = ["Case", "System"]
-
 
 @dataclass(frozen=True, slots=True)
 class System:

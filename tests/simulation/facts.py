@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["GUESS", "NO", "PROVEN", "CodeRow", "Facts", "Limits", "Release", "Trust", "facts", "numbers"]
-
 Trust = int
 """How sure a yes is: `NO`, `GUESS` (a plan may rest on it only if it says so), `PROVEN`."""
 

@@ -15,8 +15,6 @@ from tests.simulation.hardware import AMD, JETSON, LINUX_DRIVERS, NVIDIA, NVIDIA
 from tests.simulation.options import Option, best_device, coverage, options, used
 from tests.simulation.questions import SETS, driver_knows
 
-__all__ = ["Choice", "Verdict", "field", "verdict"]
-
 _GLIBCS = ("2.28", "2.31", "2.34", "2.35", "2.39")
 _PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 _MACS = ("14.5", "15.3", "26.1")

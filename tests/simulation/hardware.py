@@ -8,17 +8,6 @@ from tests.simulation.facts import facts
 from tests.simulation.oracle import Device
 from torchinstall.core.machine import Gpu, Vendor, capability
 
-__all__ = [
-    "AMD",
-    "INTEL",
-    "JETSON",
-    "LINUX_DRIVERS",
-    "NVIDIA",
-    "NVIDIA_ARM",
-    "WINDOWS_DRIVERS",
-    "Part",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Part:

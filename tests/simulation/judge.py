@@ -28,8 +28,6 @@ from tests.simulation.refusal import must_refuse, refusal
 if TYPE_CHECKING:
     from torchinstall.core.plan import Package, Plan
 
-__all__ = ["Failure", "judge"]
-
 Failure = tuple[str, str]
 
 _SAYS_SO = {

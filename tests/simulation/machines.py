@@ -10,8 +10,6 @@ from tests.simulation.hardware import AMD, INTEL, LINUX_DRIVERS, NVIDIA, NVIDIA_
 from tests.simulation.questions import GLIBCS, M3, MACS, PINS, PYTHONS, SETS, WINDOWS, driver_knows
 from tests.simulation.slices import slices
 
-__all__ = ["all_cases", "sampled"]
-
 
 def sampled(seed: int) -> Iterator[Case]:
     """Everything crossed with everything, without end; the same sequence for the same seed."""

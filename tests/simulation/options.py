@@ -14,20 +14,6 @@ from tests.simulation.facts import NO, PROVEN, Trust, facts, numbers
 from tests.simulation.oracle import compiles, runs, toolkit_of
 from tests.simulation.published import PYPI, companions_of, fits, offers
 
-__all__ = [
-    "Option",
-    "abi_of",
-    "best_device",
-    "build_offers",
-    "closeness",
-    "compiling",
-    "coverage",
-    "options",
-    "rank_of_device",
-    "used",
-]
-
-
 Files = tuple[str, str, str | None, str | None]
 """What decides which files a case can take: platform, interpreter, glibc, macOS version."""
 

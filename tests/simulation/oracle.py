@@ -8,8 +8,6 @@ from functools import cache
 
 from tests.simulation.facts import GUESS, NO, PROVEN, Trust, facts, numbers
 
-__all__ = ["Box", "Device", "branch_of", "compiles", "cuda_of_driver", "driver_starts", "runs", "toolkit_of"]
-
 _OWN_CODE_ONLY = {(5, 3), (6, 2), (7, 2), (10, 1)}
 _SBSA_SINCE = (13, 2)
 _ORDINARY_JETSON = 38

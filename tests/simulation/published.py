@@ -8,8 +8,6 @@ from functools import cache
 
 from tests.simulation.facts import GUESS, NO, PROVEN, Release, Trust, facts, numbers
 
-__all__ = ["PYPI", "Offer", "companions_of", "fits", "offers", "platform_of", "release_of"]
-
 PYPI = "pypi"
 """Stands for the default index where a backend names a directory."""
 

@@ -7,20 +7,6 @@ from tests.simulation.facts import facts
 from tests.simulation.hardware import Part
 from tests.simulation.oracle import branch_of
 
-__all__ = [
-    "ARM",
-    "GLIBCS",
-    "LINUX",
-    "M3",
-    "MACS",
-    "PINS",
-    "PYTHONS",
-    "SETS",
-    "WINDOWS",
-    "WSL",
-    "driver_knows",
-]
-
 M3 = Part("apple", "Apple M3", "apple", discrete=False)
 LINUX = System("linux", glibc="2.35")
 ARM = System("linux", arch="aarch64", glibc="2.39")

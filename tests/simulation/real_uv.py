@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import Wheels
 
-__all__ = ["RealUv", "choice_in", "trees", "variant_tree"]
-
 _PACKAGES = ("torch", "torchvision", "torchaudio")
 _LINE = re.compile(r"^torch==([^\s+]+)(?:\+(\S+))?\s*$", re.MULTILINE)
 _SELECTED = re.compile(

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from torchinstall.core.errors import TorchInstallError
     from torchinstall.core.plan import Plan
 
-__all__ = ["must_refuse", "refusal"]
-
 
 def must_refuse(case: Case) -> str | None:
     """Why no plan may be made for a case, None where one may."""

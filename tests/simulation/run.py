@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.core.plan import Plan
 
-__all__ = ["Answer", "Totals", "answer", "plan_for", "reduced", "simulate"]
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:

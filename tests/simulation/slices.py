@@ -21,8 +21,6 @@ from tests.simulation.questions import (
     driver_knows,
 )
 
-__all__ = ["slices"]
-
 
 def slices() -> Iterator[Case]:
     """What must never be left to chance."""

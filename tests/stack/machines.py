@@ -5,8 +5,6 @@ from __future__ import annotations
 from tests.support.planning import amd, linux, mac, nvidia, windows
 from torchinstall.core.machine import Driver, Machine
 
-__all__ = ["MACHINES"]
-
 
 def _rocm() -> Machine:
     machine = linux(amd("gfx942"))

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from torchinstall.core.machine import Machine
     from torchinstall.core.plan import Plan
 
-__all__ = ["Question", "World", "ask", "questions", "worlds"]
-
 MATRIX = {
     "2.6": "12.4 12.6",
     "2.7": "12.6 12.8",

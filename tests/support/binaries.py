@@ -5,8 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-__all__ = ["amd_bundle", "compressed_bundle", "elf", "fatbin", "mach_o", "pe"]
-
 _PTX, _CUBIN = 1, 2
 
 

@@ -13,8 +13,6 @@ import threading
 from types import TracebackType
 from typing import cast, final
 
-__all__ = ["ConnectProxy"]
-
 
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True

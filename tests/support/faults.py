@@ -7,22 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-__all__ = [
-    "Answer",
-    "Fault",
-    "both",
-    "cut_in_half",
-    "drop",
-    "endless",
-    "garbage",
-    "huge",
-    "instead",
-    "never",
-    "redirect",
-    "slow",
-    "unavailable",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:

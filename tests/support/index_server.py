@@ -29,8 +29,6 @@ from tests.support.index_tree import IndexTree
 if TYPE_CHECKING:
     import trustme
 
-__all__ = ["IndexServer", "TestAuthority"]
-
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 
 

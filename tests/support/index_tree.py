@@ -18,8 +18,6 @@ from typing import Literal
 
 from tests.support.wheelhouse import TinyWheel, wheel_of_name
 
-__all__ = ["REAL_NAMES", "IndexTree", "Stored", "prefix_of", "real_tree"]
-
 REAL_NAMES = Path(__file__).with_name("data") / "real_names.jsonl"
 
 Hrefs = Literal["root", "relative", "absolute"]

@@ -18,8 +18,6 @@ from torchinstall.install.interpreter import Interpreter, inspect_python, take_i
 from torchinstall.install.transaction import InstallResult, execute
 from torchinstall.install.uv import find_uv, uv_beside_us
 
-__all__ = ["FAMILY", "Place", "a_plan", "an_environment", "here", "pin", "uv_path"]
-
 FAMILY = ("torch", "torchvision", "torchaudio")
 
 

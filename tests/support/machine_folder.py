@@ -9,8 +9,6 @@ from typing import Any
 
 from torchinstall.probe.recording import RECORD, stored_path
 
-__all__ = ["GIB", "MachineFolder", "nvml_gpu", "nvml_rows"]
-
 GIB = 1 << 30
 
 SMI_QUERY = (

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["FakeGpu", "build_fake_nvml", "fake_nvml_env"]
-
 GIB = 1 << 30
 
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from torchinstall.catalog.tables import DATA, Table, render
 
-__all__ = ["Rows", "changed", "copied", "edit", "row_of"]
-
 Rows = list[dict[str, Any]]
 
 

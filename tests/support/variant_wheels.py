@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 
 from tests.support.wheelhouse import TinyWheel
 
-__all__ = ["Properties", "VariantsFile", "nvidia", "variant_files", "variant_wheels"]
-
 SCHEMA = "https://variants-schema.wheelnext.dev/peps/850/v0.2.0.json"
 PROVIDERS = {
     "nvidia": {

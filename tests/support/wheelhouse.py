@@ -15,8 +15,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["TinyWheel", "torch_wheel", "wheel", "wheel_of_name", "write_wheels"]
-
 _FAKE_TORCH = Path(__file__).with_name("data") / "fake_torch.py.txt"
 _LOCAL_IN_BUILD = re.compile(r"^(\d[^+]*)(\+.*)$")
 

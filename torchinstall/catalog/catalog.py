@@ -32,8 +32,6 @@ from torchinstall.catalog.tables import PageKey, Tables, platform_of
 from torchinstall.catalog.vendor_index import Advice
 from torchinstall.core.versions import Dotted, at_least, dotted
 
-__all__ = ["Catalog", "load_catalog"]
-
 
 def load_catalog(directory: Path | None = None, *, families: tuple[Family, ...] = ()) -> Catalog:
     """A catalog of the shipped tables, or of those in `directory`. Nothing is read yet.

@@ -11,12 +11,11 @@ from typing import Any
 from msgspec import Struct, field
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import TABLES, Row
+from torchinstall.catalog.model import TABLES
+from torchinstall.catalog.row import Row
 from torchinstall.catalog.tables import Tables, platform_of, render
 from torchinstall.core.errors import CatalogError
 from torchinstall.core.versions import dotted
-
-__all__ = ["INVARIANTS", "Problem", "verify"]
 
 
 class Problem(Struct, frozen=True):

@@ -20,27 +20,6 @@ from torchinstall.core.machine import Vendor
 from torchinstall.core.request import Channel
 from torchinstall.core.versions import RANGE, Dotted
 
-__all__ = [
-    "TABLES",
-    "Backend",
-    "BackendInfo",
-    "BackendKind",
-    "Code",
-    "CodeRule",
-    "Companion",
-    "Confidence",
-    "DriverBranch",
-    "Family",
-    "Floor",
-    "GpuFact",
-    "GpuService",
-    "Limit",
-    "Origin",
-    "Row",
-    "WheelHash",
-    "Wheels",
-]
-
 Origin = Literal["index", "default", "find-links", "vendor"]
 """Where a wheel comes from: the PyTorch index, the default index (PyPI), a folder, a vendor's own index."""
 

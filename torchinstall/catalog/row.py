@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-__all__ = ["Confidence", "Row", "Text"]
-
 Confidence = Literal["high", "medium", "low"]
 
 Text = Annotated[str, Meta(min_length=1)]

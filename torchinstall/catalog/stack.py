@@ -7,8 +7,6 @@ from typing import Literal
 
 from torchinstall.catalog.row import Confidence, Row, Text
 
-__all__ = ["CompanionBuild", "CompanionKind", "Grammar", "Place"]
-
 CompanionKind = Literal[
     "pure",
     "bounded",

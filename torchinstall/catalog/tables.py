@@ -25,12 +25,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from torchinstall.catalog import model
-from torchinstall.catalog.model import TABLES, Family, GpuFact, Row
+from torchinstall.catalog.model import TABLES, Family, GpuFact
+from torchinstall.catalog.row import Row
 from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.vendor_index import Advice
 from torchinstall.core.errors import CatalogError
-
-__all__ = ["DATA", "PageKey", "Table", "Tables", "platform_of", "render"]
 
 SCHEMA_VERSION = 1
 

@@ -7,8 +7,6 @@ from typing import Literal
 from torchinstall.catalog.row import Confidence, Row, Text
 from torchinstall.core.machine import Vendor
 
-__all__ = ["Advice"]
-
 
 class Advice(Row, frozen=True):
     """An index of a vendor that serves what PyTorch's own does not (`vendor_indexes.json`).

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from torchinstall.install.uv import Uv
     from torchinstall.probe.system import System
 
-__all__ = ["main", "process_context"]
-
 SIGNALLED = 128
 """Plus the number of the signal that ended us, as a shell reports it."""
 INTERRUPTED = 130

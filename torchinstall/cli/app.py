@@ -18,8 +18,6 @@ from torchinstall.cli.verb import GROUP_OPTIONS, Argument, Verb, global_options,
 from torchinstall.core.errors import UsageError
 from torchinstall.planning.options import Options
 
-__all__ = ["COMMANDS", "COMPLETION", "LazyGroup", "Row", "build"]
-
 Row = tuple[str, str]
 """Where the verb is (`module:attribute`) and its one line of help."""
 

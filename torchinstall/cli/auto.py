@@ -23,8 +23,6 @@ from torchinstall.install.verify import Report, checklist_of, failure, report_to
 from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.options import PlanOptions
 
-__all__ = ["VERB"]
-
 
 class AutoOptions(PlanOptions, frozen=True, kw_only=True):
     """The options of `auto`."""

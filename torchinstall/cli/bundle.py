@@ -16,8 +16,6 @@ from torchinstall.export.resolve import files_of, resolve
 from torchinstall.index.download import Downloader
 from torchinstall.project.bundle import check_room, foreign_wheels, write_bundle
 
-__all__ = ["VERB"]
-
 _INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 """Variables of uv with URLs that may hold a password for the files of their index."""
 

@@ -20,8 +20,6 @@ from torchinstall.planning.inputs import catalog_of
 from torchinstall.planning.online import read_pages
 from torchinstall.planning.options import Options, PlanOptions
 
-__all__ = ["SHOW", "UPDATE", "VERB", "VERIFY"]
-
 
 class ShowOptions(Options, frozen=True, kw_only=True):
     """The options of `catalog show`."""

@@ -36,8 +36,6 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE, canonical_name
 from torchinstall.planning.context import read_toml
 from torchinstall.planning.options import Options
 
-__all__ = ["ConfigTables", "ConfigValue", "config_tables", "families_in", "of_project", "settings_in"]
-
 
 class ConfigTable(Struct, frozen=True):
     """A file, its table, how a message names the place, and whether it is a project's."""

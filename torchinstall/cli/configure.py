@@ -29,8 +29,6 @@ from torchinstall.project.pyproject import ProjectView, project_view
 from torchinstall.project.script import configure_script, metadata
 from torchinstall.project.undo import Memory
 
-__all__ = ["VERB", "parse_on"]
-
 _NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run-drops-extra"})
 """Notes that are no warnings: what was done, and what holds from now on."""
 

@@ -12,8 +12,6 @@ from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.messages import Message, json_text, printable, redact, redacted
 from torchinstall.planning.context import Context
 
-__all__ = ["Console", "Session", "envelope", "wants_colour"]
-
 ENVELOPE_VERSION = 1
 
 

@@ -33,8 +33,6 @@ from torchinstall.install.verify import report_to_json
 from torchinstall.planning.inputs import catalog_of, collect_inputs
 from torchinstall.planning.options import MachineOptions, PlanOptions
 
-__all__ = ["VERB", "piped"]
-
 _PIPE_TIMEOUT = 2.0
 """Seconds; a pipe that somebody holds open without a word is no question."""
 

@@ -25,8 +25,6 @@ from torchinstall.planning.options import PlanOptions
 from torchinstall.project.pyproject import workspace_members, workspace_root
 from torchinstall.project.sync import choose_locked
 
-__all__ = ["VERB", "FileOptions", "make_folder", "prepare_files"]
-
 
 class FileOptions(PlanOptions, frozen=True, kw_only=True):
     """The options of a plan that is written down, for machines on which nothing is installed yet."""

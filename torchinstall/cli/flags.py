@@ -10,8 +10,6 @@ from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["FLAGS", "GLOBAL_FLAGS", "SECTIONS", "Flag", "Kind"]
-
 Kind = Literal["text", "texts", "number", "switch", "paths", "count"]
 """What a flag holds; `paths` are texts that start at the folder of the configuration file that holds them."""
 

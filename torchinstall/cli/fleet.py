@@ -36,8 +36,6 @@ from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import catalog_of
 from torchinstall.planning.options import PlanOptions
 
-__all__ = ["VERB"]
-
 SCHEMA_VERSION = 1
 
 _SUFFIXES = (".json", ".yaml", ".yml", ".csv", ".tsv", ".prom", ".txt", ".ndjson")

@@ -12,8 +12,6 @@ from torchinstall.export.wheel_check import read_wheel
 from torchinstall.index.inspect import WheelReport
 from torchinstall.planning.options import Options
 
-__all__ = ["VERB"]
-
 SCHEMA_VERSION = 1
 
 

@@ -17,8 +17,6 @@ from torchinstall.planning.assemble import prepare
 from torchinstall.planning.inputs import machine_of
 from torchinstall.planning.options import PlanOptions
 
-__all__ = ["VERB"]
-
 
 class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
     """The options of `plan`."""

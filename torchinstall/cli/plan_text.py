@@ -16,17 +16,6 @@ from torchinstall.core.versions import dotted_or_none
 from torchinstall.fleet.classes import Fleet
 from torchinstall.install.command import shell
 
-__all__ = [
-    "chosen_text",
-    "fleet_text",
-    "fleet_to_json",
-    "names_text",
-    "package_texts",
-    "plan_text",
-    "why_not_text",
-]
-
-
 _OF_MANY = ("no-gpu-of-vendor", "python-not-published", "backend-not-asked")
 """Rules that say the same of many backends, which then share a line."""
 

@@ -9,8 +9,6 @@ from torchinstall.core.machine import machine_to_json
 from torchinstall.planning.inputs import probed
 from torchinstall.planning.options import Options
 
-__all__ = ["VERB"]
-
 
 class ProbeOptions(Options, frozen=True, kw_only=True):
     """The options of `probe`."""

@@ -17,15 +17,6 @@ from torchinstall.project.files import loads, read_text
 from torchinstall.project.lock import read_lock
 from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
 
-__all__ = [
-    "Project",
-    "ProjectOptions",
-    "open_project",
-    "project_folder",
-    "project_plan",
-    "project_would_undo",
-]
-
 
 class ProjectOptions(MachineOptions, frozen=True, kw_only=True):
     """The options that the project verbs share."""

@@ -25,8 +25,6 @@ from torchinstall.fleet.selectors import driver_windows, needs_affinity, needs_f
 from torchinstall.planning.inputs import catalog_of, collect_inputs, machine_of
 from torchinstall.planning.options import PlanOptions
 
-__all__ = ["VERB"]
-
 FORMATS = ("text", "node-affinity", "slurm", "filter")
 _SYSTEMS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
 

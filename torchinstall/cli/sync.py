@@ -17,8 +17,6 @@ from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.uv import run_uv
 from torchinstall.project.sync import choose_locked, environment_of, sites_of
 
-__all__ = ["RUN", "SYNC"]
-
 
 class SyncOptions(ProjectOptions, frozen=True, kw_only=True):
     """The options of `sync`."""

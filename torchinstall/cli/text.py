@@ -10,9 +10,6 @@ import click
 
 from torchinstall.core.machine import Driver, Finding, Gpu, Machine, capability_text
 
-__all__ = ["WIDTH", "columns", "fields", "heading", "machine_text", "tables_text", "wrapped"]
-
-
 WIDTH = 80
 
 

@@ -28,17 +28,6 @@ from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, SECTIONS, Flag
 from torchinstall.core.errors import UsageError
 from torchinstall.planning.options import Options
 
-__all__ = [
-    "GROUP_OPTIONS",
-    "REQS",
-    "SOURCES",
-    "Argument",
-    "FlagOption",
-    "Verb",
-    "global_options",
-    "write_sections",
-]
-
 SOURCES = "torchinstall.sources"
 CONFIG = "torchinstall.config"
 TABLES = "torchinstall.tables"

@@ -9,18 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-__all__ = [
-    "CatalogError",
-    "GpuUnavailableError",
-    "InstallFailedError",
-    "NoCompatibleBuildError",
-    "TargetError",
-    "ToolMissingError",
-    "TorchInstallError",
-    "UsageError",
-    "VerifyFailedError",
-]
-
 
 class TorchInstallError(Exception):
     """A failure that a user can understand and act on.

@@ -14,8 +14,6 @@ from typing import Any
 
 from torchinstall.core.errors import UsageError
 
-__all__ = ["MOST_BYTES_OF_TOOLS", "parse_toml", "read_text", "real_path", "user_path", "write_file"]
-
 _MOST_BYTES = 256 * 1024
 """Of a file that a person writes; the largest known ones have a third of it."""
 

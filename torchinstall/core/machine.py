@@ -9,25 +9,6 @@ from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json, s
 
 from torchinstall.core.errors import UsageError
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "VENDOR_NAMES",
-    "Capability",
-    "Driver",
-    "Finding",
-    "Gpu",
-    "Libc",
-    "Machine",
-    "Os",
-    "Status",
-    "Vendor",
-    "capability",
-    "capability_text",
-    "decode_machine",
-    "machine_to_json",
-]
-
-
 Os = Literal["linux", "windows", "macos"]
 Vendor = Literal["nvidia", "amd", "intel", "apple"]
 Status = Literal["found", "absent", "denied", "broken", "overridden"]

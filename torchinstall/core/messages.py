@@ -8,8 +8,6 @@ from typing import Any
 
 from msgspec import Struct
 
-__all__ = ["Message", "is_url", "json_text", "printable", "redact", "redacted"]
-
 
 class Message(Struct, frozen=True):
     """A warning or a note: a stable kebab-case slug, and one sentence without a full stop."""

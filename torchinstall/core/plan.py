@@ -13,22 +13,6 @@ from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.messages import Message, redacted
 from torchinstall.core.request import Channel, Setting
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "Candidate",
-    "CatalogUse",
-    "CompanionUse",
-    "GpuVerdict",
-    "KnownLimit",
-    "Package",
-    "Plan",
-    "PlanStatus",
-    "PlanTarget",
-    "Verdict",
-    "plan_from_json",
-    "plan_to_json",
-]
-
 SCHEMA_VERSION = 1
 
 PlanStatus = Literal["ready", "satisfied", "impossible"]

@@ -14,19 +14,6 @@ from torchinstall.core.machine import Gpu
 if TYPE_CHECKING:
     from packaging import requirements
 
-__all__ = [
-    "DEFAULT_INDEX_BASE",
-    "Channel",
-    "CompanionSource",
-    "Request",
-    "Requirement",
-    "Setting",
-    "canonical_name",
-    "extras_text",
-    "requirement",
-]
-
-
 DEFAULT_INDEX_BASE = "https://download.pytorch.org/whl"
 
 Channel = Literal["stable", "test", "nightly"]

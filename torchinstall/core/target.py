@@ -11,17 +11,6 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Libc, Machine, Os
 from torchinstall.core.versions import Dotted, at_least, dotted_or_none, version_text
 
-__all__ = [
-    "Installed",
-    "Target",
-    "foreign_target",
-    "glibc_floor",
-    "macos_floor",
-    "platform_tags",
-    "python_tags",
-    "wheel_fits",
-]
-
 
 class Installed(Struct, frozen=True, kw_only=True):
     """A torch-family package that is already there.

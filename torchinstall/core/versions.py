@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["RANGE", "Dotted", "at_least", "dotted", "dotted_or_none", "version_text", "within"]
-
 Dotted = tuple[int, ...]
 
 _LEADING_NUMBERS = re.compile(r"\d+(?:\.\d+)*")

@@ -26,8 +26,6 @@ from torchinstall.doctor.facts import Mentions
 from torchinstall.planner.selection import plan
 from torchinstall.planning.gpu_names import declared_gpus
 
-__all__ = ["Advice", "Here", "Offer", "advise", "runs_there"]
-
 
 class Here(Struct, frozen=True, kw_only=True):
     """The environment and the machine that a text may be about.

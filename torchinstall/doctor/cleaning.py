@@ -14,8 +14,6 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-__all__ = ["Cleaned", "clean"]
-
 _LONGEST = 600_000
 """Characters that are read whole; of a longer text, the ends and the places that speak of a fault."""
 _END = 150_000

@@ -33,8 +33,6 @@ from torchinstall.project.files import loads
 from torchinstall.project.pyproject import ProjectView
 from torchinstall.project.sync import scope_flags
 
-__all__ = ["collect", "flags_of", "surroundings"]
-
 _PLACE_FLAGS = (
     "python",
     "venv",

@@ -18,19 +18,6 @@ from msgspec import Struct, convert, json
 from torchinstall.core.machine import Os
 from torchinstall.doctor.cleaning import Cleaned
 
-__all__ = [
-    "Extraction",
-    "Fact",
-    "Grammar",
-    "Kind",
-    "Mention",
-    "Mentions",
-    "Names",
-    "Reading",
-    "grammar",
-    "pattern",
-]
-
 Kind = Literal["library", "symbol", "loader", "gpu-code", "requirement", "download"]
 
 

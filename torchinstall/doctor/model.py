@@ -12,21 +12,9 @@ from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
-from torchinstall.install.interpreter import Dist, Inventory
+from torchinstall.install.interpreter import Inventory
 from torchinstall.install.record import Decision
 from torchinstall.install.verify import Report
-
-__all__ = [
-    "Diagnosis",
-    "Disk",
-    "Dist",
-    "Environment",
-    "Inventory",
-    "Project",
-    "Remedy",
-    "Severity",
-    "Surroundings",
-]
 
 Severity = Literal["error", "warning", "info"]
 """An error makes `doctor` exit 7; a warning is a fault that has not struck yet; info is worth knowing."""

@@ -16,17 +16,6 @@ from torchinstall.install.journal import real
 from torchinstall.install.protection import recovering_lock
 from torchinstall.install.transaction import change_with_uv
 
-__all__ = [
-    "Fixer",
-    "auto",
-    "by_hand",
-    "family_requirements",
-    "next_remedies",
-    "reinstall",
-    "remove",
-    "uv_pip",
-]
-
 
 def auto(seen: Environment, *arguments: str) -> Remedy:
     """`torchinstall auto` for this environment."""

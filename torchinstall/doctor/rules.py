@@ -20,8 +20,6 @@ from torchinstall.doctor.advice import Advice, Here, Offer, advise, runs_there
 from torchinstall.doctor.cleaning import clean
 from torchinstall.doctor.facts import Fact, Kind, Mentions, Reading, grammar
 
-__all__ = ["Match", "Need", "Rule", "Wording", "explain", "rules"]
-
 
 class Need(Struct, frozen=True, kw_only=True):
     """A fact that a rule is about.

@@ -10,8 +10,6 @@ from torchinstall.export.inputs import ExportInput
 from torchinstall.export.projects import pdm, poetry, uv
 from torchinstall.export.requirements import constraints, pip, pylock, requirements
 
-__all__ = ["CONTAINERS", "FORMATS", "LOCKED"]
-
 FORMATS: dict[str, Callable[[ExportInput], str]] = {
     "pip": pip,
     "requirements": requirements,

@@ -20,8 +20,6 @@ from torchinstall.core.machine import Libc, Machine
 from torchinstall.export.inputs import ExportInput, not_exportable
 from torchinstall.export.requirements import install_commands, shell_command
 
-__all__ = ["IMAGE_LIBC", "container_machine", "devcontainer", "dockerfile", "github_actions"]
-
 _DEBIAN = "bookworm"
 IMAGE_LIBC = Libc(family="glibc", version="2.36")
 """Of that Debian release: what the plan is made for, whatever the host has."""

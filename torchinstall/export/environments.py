@@ -10,8 +10,6 @@ from packaging.requirements import Requirement
 from torchinstall.export.inputs import ExportInput, Pin, not_exportable
 from torchinstall.project.files import array, quoted
 
-__all__ = ["PIXI_PLATFORMS", "conda", "pixi"]
-
 PIXI_PLATFORMS = {
     "linux_x86_64": "linux-64",
     "linux_aarch64": "linux-aarch64",

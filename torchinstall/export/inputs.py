@@ -23,19 +23,6 @@ from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import Prepared
 from torchinstall.project.files import loads
 
-__all__ = [
-    "PIP_OPTIONS",
-    "ExportInput",
-    "Locked",
-    "Pin",
-    "check_exportable",
-    "export_input",
-    "holds_credentials",
-    "not_exportable",
-    "split_options",
-    "title_of",
-]
-
 _SYSTEMS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
 
 PIP_OPTIONS = {

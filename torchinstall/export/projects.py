@@ -10,8 +10,6 @@ from torchinstall.export.inputs import ExportInput
 from torchinstall.project.files import array, inline, quoted
 from torchinstall.project.platforms import PLATFORMS, marker_of
 
-__all__ = ["pdm", "poetry", "uv"]
-
 
 def uv(export: ExportInput) -> str:
     """For `uv sync` and `uv pip install -r`: explicit indexes, and a source for each decided package."""

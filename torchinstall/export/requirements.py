@@ -18,16 +18,6 @@ from torchinstall.export.inputs import PIP_OPTIONS, ExportInput, Pin, not_export
 from torchinstall.export.resolve import files_of
 from torchinstall.index.wheels import File
 
-__all__ = [
-    "constraints",
-    "install_commands",
-    "pip",
-    "pylock",
-    "requirement_lines",
-    "requirements",
-    "shell_command",
-]
-
 
 def pip(export: ExportInput) -> str:
     """Commands for pip, one a line; each must succeed before the next is typed."""

@@ -27,8 +27,6 @@ from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.assemble import Prepared
 from torchinstall.project.files import loads
 
-__all__ = ["files_of", "resolve"]
-
 _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """The minor versions of glibc that uv has a platform name for (`uv pip compile --help`)."""
 

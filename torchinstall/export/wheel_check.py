@@ -27,8 +27,6 @@ from torchinstall.planner.situation import make_situation
 from torchinstall.planning.assemble import Prepared
 from torchinstall.planning.context import Context
 
-__all__ = ["check_wheel", "checked", "code_of", "read_wheel"]
-
 
 def read_wheel(
     context: Context, where: str, allow_insecure: tuple[str, ...] = (), known_urls: tuple[str, ...] = ()

@@ -17,22 +17,6 @@ from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
 from torchinstall.planner.selection import acceptable_builds, plan
 
-__all__ = [
-    "MOST_PROVEN",
-    "BuildKey",
-    "Class",
-    "Cover",
-    "Fleet",
-    "Group",
-    "Kind",
-    "Member",
-    "Saving",
-    "fewest",
-    "kinds_of",
-    "plan_fleet",
-    "with_savings",
-]
-
 MOST_PROVEN = 20
 """Up to so many kinds of machines that differ in what serves them, the fewest builds are proven."""
 

@@ -15,8 +15,6 @@ from torchinstall.core.machine import Gpu, decode_machine
 from torchinstall.fleet.nodes import Facts, Said, bad_inventory, decoded, first_of, names_of, number_of
 from torchinstall.fleet.products import gpu_named, gpu_of
 
-__all__ = ["Sample", "ansible", "ansible_hosts", "nomad", "prometheus", "samples", "slurm", "table"]
-
 
 class _SlurmNode(Struct):
     name: str

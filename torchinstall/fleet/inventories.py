@@ -17,8 +17,6 @@ from torchinstall.fleet.kubernetes import kubernetes
 from torchinstall.fleet.nodes import Assumption, Facts, Node, Nodes, Said, bad_inventory, decoded
 from torchinstall.planning.context import Context
 
-__all__ = ["INVENTORIES", "Inventory", "read_inventories"]
-
 INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "machine", "csv")
 """What `--format` takes; ResourceSlices of DRA are of Kubernetes."""
 

@@ -14,8 +14,6 @@ from torchinstall.core.machine import Gpu
 from torchinstall.fleet.nodes import Facts, Said, bad_inventory, decoded, first_of, names_of, number_of
 from torchinstall.fleet.products import gpu_of
 
-__all__ = ["kubernetes"]
-
 _ROWS: dict[str, Any] = names_of("kubernetes")
 _NAMES: dict[str, list[str]] = _ROWS["names"]
 _NO = ("false", "0", "")

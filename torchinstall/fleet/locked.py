@@ -22,8 +22,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Pinned", "builds_of", "pinned_in"]
-
 _PIN = re.compile(
     r"^\s*([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:===?\s*([^\s;,\\]+)|@\s*(\S+))", re.MULTILINE
 )

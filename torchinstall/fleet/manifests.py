@@ -13,8 +13,6 @@ from typing import Any
 from torchinstall.core.errors import UsageError
 from torchinstall.fleet.nodes import Node, names_of
 
-__all__ = ["INDEX", "affinity", "hostlist", "slurm_conf", "slurm_constraint", "to_yaml", "write_folder"]
-
 INDEX = "index.json"
 _HOSTNAME = "kubernetes.io/hostname"
 _Term = dict[str, tuple[str, ...]]

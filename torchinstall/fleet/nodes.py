@@ -17,20 +17,6 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os
 from torchinstall.fleet.products import gpu_named
 
-__all__ = [
-    "Assumption",
-    "Facts",
-    "Node",
-    "Nodes",
-    "Said",
-    "bad_inventory",
-    "decoded",
-    "first_of",
-    "names_of",
-    "number_of",
-    "parse_assumed",
-]
-
 T = TypeVar("T")
 
 _MOST_GPUS = 1024

@@ -17,8 +17,6 @@ from torchinstall.planning.inputs import Inputs, collect_inputs
 from torchinstall.planning.online import MOST_TURNS, NOT_THERE, read_pages
 from torchinstall.planning.options import PlanOptions
 
-__all__ = ["PlannedFleet", "plan_machines"]
-
 
 class PlannedFleet(Struct, frozen=True):
     """A fleet, what it was planned from (for the first machine), and what the index could not say."""

@@ -9,8 +9,6 @@ from msgspec import Struct, structs
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Gpu, Vendor, capability
 
-__all__ = ["gpu_named", "gpu_of"]
-
 _VENDORS: tuple[Vendor, ...] = ("nvidia", "amd", "intel")
 _PCI: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
 _NOISE = re.compile(

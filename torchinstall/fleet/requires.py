@@ -24,8 +24,6 @@ from torchinstall.planner.rules import evaluate
 from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
 
-__all__ = ["Build", "Fact", "GpuNeed", "PlatformNeed", "Window", "needs_of", "runs_on"]
-
 
 class Build(Struct, frozen=True):
     """One build of torch, and the packages that must be there for it.

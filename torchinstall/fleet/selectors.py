@@ -9,8 +9,6 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.versions import dotted, dotted_or_none
 from torchinstall.fleet.requires import GpuNeed, PlatformNeed, Window
 
-__all__ = ["driver_windows", "needs_affinity", "needs_filter", "needs_slurm"]
-
 _ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 _DRIVER = "nvidia.com/cuda.driver-version"
 _Rules = list[dict[str, Any]]

@@ -16,8 +16,6 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-__all__ = ["Binary", "read_binary"]
-
 Bytes: TypeAlias = bytes | mmap.mmap
 
 _FATBIN = b"\x50\xed\x55\xba"

@@ -21,8 +21,6 @@ from torchinstall.core.request import Channel
 from torchinstall.index.pages import Page
 from torchinstall.index.urls import origin_of
 
-__all__ = ["CachedPage", "PageCache", "PageId", "default_cache_dir"]
-
 _MAGIC = b"torchinstall-page-2 "
 _MAX_BYTES = 64_000_000
 

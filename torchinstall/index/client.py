@@ -38,8 +38,6 @@ import httpx  # noqa: E402  after the line above
 if _modules["httpx._main"] is None:
     del _modules["httpx._main"]
 
-__all__ = ["Client", "NetworkEnv", "Reply"]
-
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.9, application/vnd.pypi.simple.v1+html;q=0.8"
 _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -18,8 +18,6 @@ from torchinstall.index.client import Client
 from torchinstall.index.pages import FetchError
 from torchinstall.index.wheels import File
 
-__all__ = ["Downloader", "sha256_of"]
-
 _CHUNK = 1 << 20
 _TRIES = 5
 _AT_ONCE = 4

@@ -19,12 +19,11 @@ from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import CatalogError
 from torchinstall.core.messages import Message, redact
-from torchinstall.core.request import Channel
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.cache import CachedPage, PageCache, PageId
 from torchinstall.index.pages import FetchError, Page, PageFile, parse_page, parse_root
 from torchinstall.index.urls import (
-    DEFAULT_INDEX_BASE,
     check_secure,
     page_url,
     root_url,
@@ -34,8 +33,6 @@ from torchinstall.index.variants import Properties, read_variants
 
 if TYPE_CHECKING:
     from torchinstall.index.client import Client
-
-__all__ = ["MAX_AGE_SECONDS", "LiveOptions", "LiveResult", "fetch_pages"]
 
 MAX_AGE_SECONDS = 24 * 3600.0
 """A page this old is asked for again."""

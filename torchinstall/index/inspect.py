@@ -26,8 +26,6 @@ from torchinstall.core.target import glibc_floor
 from torchinstall.index.binaries import Binary, read_binary
 from torchinstall.index.variants import read_variants
 
-__all__ = ["LibraryReport", "RangeFile", "WheelReport", "inspect_wheel", "open_remote"]
-
 Fetch = Callable[[int, int], bytes]
 """(first byte, number of bytes) -> exactly those bytes."""
 

@@ -25,16 +25,6 @@ from torchinstall.index.urls import BACKEND_NAME, origin_of
 from torchinstall.index.variants import Properties, parse_variant_name
 from torchinstall.index.wheels import merged, parse_name
 
-__all__ = [
-    "FetchError",
-    "Link",
-    "Page",
-    "PageFile",
-    "links_of",
-    "parse_page",
-    "parse_root",
-]
-
 _FILE = re.compile(r"(?:\.(?:whl|tar\.gz|zip|tar\.bz2|egg|tgz)|-variants\.json)$")
 _SHA256 = re.compile(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)")
 _DIRECTORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -18,23 +18,6 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 
-__all__ = [
-    "BACKEND_NAME",
-    "DEFAULT_INDEX_BASE",
-    "LINKS",
-    "Origin",
-    "PyTorchIndex",
-    "check_secure",
-    "index_url",
-    "is_loopback",
-    "names_host",
-    "origin_of",
-    "page_url",
-    "pytorch_index",
-    "root_url",
-    "without_credentials",
-]
-
 BACKEND_NAME = re.compile(r"cu\d{2,}|rocm\d+(?:\.\d+)+|cpu|xpu")
 """The names of directories that hold builds; `backend_kinds.json` says what each one means."""
 

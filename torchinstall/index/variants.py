@@ -16,15 +16,6 @@ from torchinstall.core.machine import Gpu, capability_text
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.wheels import WheelName, parse_name
 
-__all__ = [
-    "Properties",
-    "VariantBuild",
-    "parse_variant_name",
-    "provider_env",
-    "read_variants",
-    "variant_build",
-]
-
 Properties = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Namespace -> feature -> values: the machine must have one of the values of each feature."""
 

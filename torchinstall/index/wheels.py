@@ -17,13 +17,12 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct, structs
 
-from torchinstall.catalog.model import Confidence, Origin, Wheels
+from torchinstall.catalog.model import Origin, Wheels
+from torchinstall.catalog.row import Confidence
 from torchinstall.core.errors import UsageError
 from torchinstall.core.request import Channel
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import BACKEND_NAME
-
-__all__ = ["File", "LocalWheels", "WheelName", "local_wheels", "merged", "named_wheels", "parse_name"]
 
 _PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
 _TAG = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")

@@ -14,8 +14,6 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name, requirement
 from torchinstall.install.distributions import distributions, same_version
 
-__all__ = ["check_destination", "check_installed", "check_rehearsal"]
-
 _LISTS = ("override-dependencies", "constraint-dependencies", "exclude-dependencies")
 _ELSEWHERE = ("target", "prefix")
 _VARIABLES = ("UV_OVERRIDE", "UV_CONSTRAINT", "UV_EXCLUDE", "UV_EXCLUDE_NEWER", "UV_BUILD_CONSTRAINT")

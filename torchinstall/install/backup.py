@@ -20,8 +20,6 @@ from msgspec import Struct
 from torchinstall.core.request import canonical_name
 from torchinstall.install.distributions import DistInfo, distributions, same_version
 
-__all__ = ["Backup", "State", "plan_backup"]
-
 State = Literal["old", "new", "foreign", "broken"]
 """An environment after a change that was cut off: as before, as wanted, changed by others since, or a mix."""
 

@@ -23,16 +23,6 @@ from torchinstall.core.target import Installed
 from torchinstall.index.urls import LINKS
 from torchinstall.install.uv import UNDOES_SOURCES
 
-__all__ = [
-    "PROJECT_FILE",
-    "build_options",
-    "check_uv_args",
-    "command",
-    "project_text",
-    "shell",
-    "variant_options",
-]
-
 PROJECT_FILE = "torchinstall-request/pyproject.toml"
 """What the command calls the project file; `execute` writes it to a private folder instead.
 

@@ -15,8 +15,6 @@ from msgspec import Struct
 
 from torchinstall.core.request import canonical_name
 
-__all__ = ["DistInfo", "broken", "distributions", "same_version"]
-
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
 
 

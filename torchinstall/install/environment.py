@@ -24,8 +24,6 @@ from torchinstall.install.uv import run_uv
 if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
 
-__all__ = ["PythonEnvironment", "Running", "create", "environment_folder", "locate", "require_changeable"]
-
 _TIMEOUT = 120.0
 """Seconds that uv may take to find a Python or to create an environment."""
 

@@ -23,16 +23,6 @@ from torchinstall.install import interpreter_script
 if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
 
-__all__ = [
-    "Dist",
-    "Interpreter",
-    "Inventory",
-    "backend_of",
-    "inspect_python",
-    "run_script",
-    "take_inventory",
-]
-
 _MARKER = "@torchinstall@"
 _INSPECT_TIMEOUT = 20.0
 _INVENTORY_TIMEOUT = 60.0

@@ -15,8 +15,6 @@ import os
 import sys
 import sysconfig
 
-__all__ = ["inspect", "take_inventory"]
-
 _FILES_AT_MOST = 20
 
 

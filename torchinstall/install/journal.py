@@ -23,18 +23,6 @@ from torchinstall.install.backup import Backup
 from torchinstall.install.distributions import distributions
 from torchinstall.install.record import Decision
 
-__all__ = [
-    "STATE",
-    "Journal",
-    "Owner",
-    "read_journal",
-    "real",
-    "remove_journal",
-    "state_folder",
-    "unfinished",
-    "uv_ended",
-]
-
 STATE = ".torchinstall"
 """The folder in an environment that holds what is needed while it changes; it is gone afterwards."""
 

@@ -19,8 +19,6 @@ from torchinstall.install.journal import Owner, real, state_folder, uv_ended
 if TYPE_CHECKING:
     from filelock import FileLock
 
-__all__ = ["EnvironmentLock", "writable"]
-
 _LOCK = "lock"
 _OWNER = "owner.json"
 

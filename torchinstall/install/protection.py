@@ -21,8 +21,6 @@ from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.record import Decision, path_in, store_decision
 from torchinstall.install.signals import deferred_signals
 
-__all__ = ["Due", "empty_environment", "protected", "recover", "recovering_lock"]
-
 Due = dict[str, str | None]
 """name -> version of what will be there in the end, None: gone."""
 

@@ -18,17 +18,6 @@ from torchinstall.core.messages import redact
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 
-__all__ = [
-    "DecidedMachine",
-    "Decision",
-    "decision_of",
-    "drift",
-    "machine_digest",
-    "path_in",
-    "read_decision",
-    "store_decision",
-]
-
 SCHEMA_VERSION = 1
 
 

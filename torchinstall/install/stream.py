@@ -20,8 +20,6 @@ from msgspec import Struct
 
 from torchinstall.install.signals import leave_on_signals
 
-__all__ = ["Completed", "attach", "capture", "plain", "stream"]
-
 _REMEMBERED = 64 * 1024
 _GRACE = 10.0
 """Seconds that a child may take to end after a Ctrl-C before it is made to."""

@@ -35,9 +35,6 @@ from torchinstall.install.uv import Uv, install_failure, run_uv
 if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
 
-__all__ = ["Change", "InstallResult", "Job", "Transaction", "change_with_uv", "execute"]
-
-
 _PATIENCE = 120.0
 """Seconds that uv may take to say what a command will change."""
 

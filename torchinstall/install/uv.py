@@ -18,19 +18,6 @@ from torchinstall.core.versions import at_least, dotted, dotted_or_none
 if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
 
-__all__ = [
-    "UNDOES_SOURCES",
-    "UV_FLOOR",
-    "Uv",
-    "find_uv",
-    "install_failure",
-    "recorded_version",
-    "run_uv",
-    "uv_beside_us",
-    "uv_env",
-]
-
-
 UV_FLOOR = "0.13"
 """The oldest uv with all that we use: JSON output of `uv pip install`, flat and explicit indexes.
 

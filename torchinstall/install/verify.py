@@ -14,8 +14,6 @@ from torchinstall.core.errors import VerifyFailedError
 from torchinstall.core.plan import Plan
 from torchinstall.install.interpreter import run_script
 
-__all__ = ["Check", "Checklist", "Report", "checklist_of", "failure", "report_to_json", "verify"]
-
 _TIMEOUT = 300.0
 """Seconds for all checks: the first use of a GPU may load gigabytes or compile PTX."""
 

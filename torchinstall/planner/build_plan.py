@@ -34,8 +34,6 @@ from torchinstall.planner.together import (
 )
 from torchinstall.planner.warnings import plan_warnings, vendor_indexes
 
-__all__ = ["impossible", "ready"]
-
 
 def ready(
     chosen: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...], situation: Situation, today: date | None

@@ -17,17 +17,6 @@ from torchinstall.catalog.model import BackendInfo, Family, Wheels
 from torchinstall.core.target import Target, python_tags, wheel_fits
 from torchinstall.planner.situation import Situation
 
-__all__ = [
-    "Build",
-    "Missing",
-    "Pick",
-    "builds",
-    "matching_wheels",
-    "pick_packages",
-    "runtime_entry",
-    "version_key",
-]
-
 _ORIGINS = {"find-links": 0, "index": 1, "vendor": 2, "default": 3}
 """Which source of one and the same build is taken: what lies here already comes first."""
 

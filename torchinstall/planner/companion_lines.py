@@ -21,8 +21,6 @@ from torchinstall.planner.situation import Situation
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-__all__ = ["Blocked", "Choice", "Wanted", "choices_of", "pick_of", "specifiers"]
-
 COMMUNITY = 3
 """The trust of builds that neither the makers nor Astral published."""
 

@@ -15,8 +15,6 @@ from torchinstall.planner.builds import Build, Missing, Pick, pick_packages
 from torchinstall.planner.companion_lines import Blocked, Choice, Wanted, choices_of, pick_of, specifiers
 from torchinstall.planner.situation import Situation
 
-__all__ = ["Stack", "find_stack", "wanted_companions"]
-
 
 class Stack(Struct, frozen=True):
     """A build of torch with everything that was asked for beside it."""

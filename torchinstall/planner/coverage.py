@@ -17,17 +17,6 @@ from torchinstall.planner.builds import Build
 from torchinstall.planner.limits import Hit, limits_of
 from torchinstall.planner.situation import DriverFacts, Situation
 
-__all__ = [
-    "UNRANKED",
-    "Coverage",
-    "build_limits",
-    "cover_gpu",
-    "cover_gpus",
-    "gpu_power",
-    "rank_coverage",
-    "rank_toolkit",
-]
-
 UNRANKED = 50
 """The rank of a vendor without backends of its own."""
 

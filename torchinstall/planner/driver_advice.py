@@ -12,8 +12,6 @@ from torchinstall.planner.coverage import cover_gpu
 from torchinstall.planner.rules import EvaluatedBuild, pinned_out
 from torchinstall.planner.situation import Situation
 
-__all__ = ["driver_advice"]
-
 _NOT_HERE = (
     "backend-not-asked",
     "did-not-compute",

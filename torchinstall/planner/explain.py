@@ -12,8 +12,6 @@ from packaging.version import Version
 
 from torchinstall.core.plan import Candidate, CompanionUse, Plan
 
-__all__ = ["RULE_WORDS", "explain", "why_not"]
-
 RULE_WORDS = {
     "backend-not-asked": "Another backend was requested by name, so this one was not considered further.",
     "did-not-compute": "It was installed here, and the check afterwards showed that it does not compute.",

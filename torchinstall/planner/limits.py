@@ -19,8 +19,6 @@ from torchinstall.core.request import canonical_name
 from torchinstall.core.versions import Dotted, dotted, within
 from torchinstall.planner.situation import Situation
 
-__all__ = ["Hit", "known_limit", "limits_of"]
-
 _FASTER = " speed"
 """Ends the name of an effect that is only slow: it is in the plan, and no warning."""
 

@@ -15,8 +15,6 @@ from torchinstall.planner.driver_advice import driver_advice
 from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, Rejection, pinned_out
 from torchinstall.planner.situation import Situation
 
-__all__ = ["gpu_reasons", "left_behind", "no_build", "pins_exclude_gpu", "required_gpu", "unreadable_gpu"]
-
 _SYSTEM_HINTS = {
     "musl": "use an image with glibc (debian, ubuntu, fedora); PyTorch publishes nothing for musl",
     "rosetta": "install an arm64 Python and create a new environment with it: "

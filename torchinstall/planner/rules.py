@@ -33,20 +33,6 @@ from torchinstall.planner.coverage import (
 from torchinstall.planner.limits import Hit
 from torchinstall.planner.situation import Situation
 
-__all__ = [
-    "HARDWARE_RULES",
-    "REQUEST_RULES",
-    "RULES",
-    "EvaluatedBuild",
-    "Rejection",
-    "driver_too_old",
-    "evaluate",
-    "no_code_for_gpu",
-    "no_gpu_of_vendor",
-    "pinned_out",
-    "vendor_gpu",
-]
-
 
 class Rejection(Struct, frozen=True):
     """A rule's objection: what it needs, and what is there instead."""

@@ -28,8 +28,6 @@ from torchinstall.planner.rules import HARDWARE_RULES, EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 from torchinstall.planner.together import companion_refusal
 
-__all__ = ["acceptable_builds", "pages_to_read", "plan"]
-
 
 def plan(
     request: Request, machine: Machine, target: Target, catalog: Catalog, *, today: date | None = None

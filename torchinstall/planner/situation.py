@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     # Loading it costs as much as a plan, and most requirements have no version bounds.
     from packaging.specifiers import SpecifierSet
 
-__all__ = ["DriverFacts", "Requirements", "Situation", "make_situation"]
-
 
 class Requirements(Struct, frozen=True):
     """What was asked for, sorted by who serves it.

@@ -21,16 +21,6 @@ from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 
-__all__ = [
-    "able_backends",
-    "asked_requirements",
-    "companion_refusal",
-    "companion_uses",
-    "companion_warnings",
-    "compiled",
-    "ready_only",
-]
-
 _PYTHONS = ("3.12", "3.13", "3.11", "3.10", "3.14")
 """Versions of Python that are tried where this one has no set, the most usual first."""
 

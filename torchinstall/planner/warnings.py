@@ -14,8 +14,6 @@ from torchinstall.planner.limits import known_limit
 from torchinstall.planner.rules import EvaluatedBuild, vendor_gpu
 from torchinstall.planner.situation import Situation
 
-__all__ = ["STALE_DAYS", "plan_warnings", "vendor_indexes"]
-
 STALE_DAYS = 90
 """After this many days the shipped tables are called old."""
 

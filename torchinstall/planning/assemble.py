@@ -19,8 +19,6 @@ from torchinstall.planning.inputs import Inputs, Purpose, collect_inputs
 from torchinstall.planning.online import online_plan
 from torchinstall.planning.options import PlanOptions
 
-__all__ = ["Prepared", "prepare"]
-
 
 class Prepared(Inputs, frozen=True, kw_only=True):
     """A plan and what it was made from.

@@ -25,8 +25,6 @@ from torchinstall.planning.inputs import Inputs
 if TYPE_CHECKING:
     from torchinstall.index.fetch import LiveResult
 
-__all__ = ["with_companions"]
-
 Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from torchinstall.install.uv import Uv
     from torchinstall.probe.system import System
 
-__all__ = ["Context", "read_toml"]
-
 
 class Context(Struct, frozen=True, kw_only=True):
     """Everything a run may touch that is not its arguments.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import GpuFact
 
-__all__ = ["declared_gpus"]
-
 _SM = re.compile(
     r"(?:(?:sm|compute|cc|lto)[-_ ]?)?(\d{1,2})[._]?(\d)[af]?(?:\+ptx|[-_](?:real|virtual))?", re.IGNORECASE
 )

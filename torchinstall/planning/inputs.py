@@ -29,8 +29,6 @@ from torchinstall.planning.context import Context
 from torchinstall.planning.options import MachineOptions, PlanOptions
 from torchinstall.planning.request import request_of
 
-__all__ = ["Inputs", "Purpose", "catalog_of", "collect_inputs", "machine_of", "probed"]
-
 Purpose = Literal["install", "plan", "examine"]
 """What the target is for: to be changed, to be planned for (it need not be here), or to be looked at."""
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from torchinstall.catalog.vendor_index import Advice
     from torchinstall.index.fetch import LiveResult
 
-__all__ = ["online_plan", "read_pages"]
-
 DISCOVER_AFTER_DAYS = 30
 """The age of the tables from which the index is asked for backends that they cannot know."""
 

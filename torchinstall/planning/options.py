@@ -17,8 +17,6 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, CompanionSour
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["MachineOptions", "Options", "PlanOptions"]
-
 
 class Options(Struct, frozen=True, kw_only=True):
     """The options of any verb.

@@ -25,8 +25,6 @@ from torchinstall.planning.requirements import ParsedRequirements, Reader
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
 
-__all__ = ["ImageHint", "image_hint", "index_base_of", "plain_backend", "request_of", "visible_gpus"]
-
 DEFAULT_REQUIREMENTS = ("torch", "torchvision")
 
 

@@ -23,8 +23,6 @@ from torchinstall.index.urls import pytorch_index
 from torchinstall.index.wheels import parse_name
 from torchinstall.planning.context import read_toml
 
-__all__ = ["ParsedRequirements", "Reader"]
-
 _NAMED = re.compile(r"([A-Za-z0-9][\w.-]*(?:\[[^\]]*\])?)\s*@\s*(\S+?)(\s+;.*)?")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _URL = re.compile(r"(?:[a-z]+\+)?[a-z]+://", re.IGNORECASE)

@@ -28,8 +28,6 @@ from torchinstall.planner.situation import make_situation
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs
 
-__all__ = ["catalog_of_installed", "flat_template", "named_vendor", "vendor_plan"]
-
 Read = Callable[[tuple[PageKey, ...], str], LiveResult]
 """(keys, index base) -> pages."""
 

@@ -17,8 +17,6 @@ from torchinstall.probe import bus
 from torchinstall.probe.host import group_hint, joinable_group, report
 from torchinstall.probe.system import Fact, System, clean, version_number
 
-__all__ = ["decode_gfx", "kfd_nodes", "probe_amd"]
-
 _KFD = "/dev/kfd"
 _MODULE = "/sys/module/amdgpu"
 _TIMEOUT_S = 1.0

@@ -9,8 +9,6 @@ from torchinstall.core.machine import Gpu
 from torchinstall.probe.host import machine_arch, report
 from torchinstall.probe.system import Fact, HostFact, System, clean
 
-__all__ = ["probe_apple"]
-
 _KEYS = ("machdep.cpu.brand_string", "hw.optional.arm64", "sysctl.proc_translated")
 _TIMEOUT_S = 1.0
 

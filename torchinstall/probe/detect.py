@@ -18,8 +18,6 @@ from torchinstall.probe.nvidia import probe_nvidia
 from torchinstall.probe.surroundings import probe_surroundings, without_gpu
 from torchinstall.probe.system import Fact, HostFact, Probe, System
 
-__all__ = ["BUDGET_S", "PROBES", "collect", "probe_machine"]
-
 PROBES = {
     "host": probe_host,
     "nvidia": probe_nvidia,

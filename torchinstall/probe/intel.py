@@ -10,8 +10,6 @@ from torchinstall.probe import bus
 from torchinstall.probe.host import group_hint, joinable_group, report
 from torchinstall.probe.system import Fact, System, version_number
 
-__all__ = ["probe_intel"]
-
 _KERNEL_DRIVERS = ("i915", "xe")
 _LOADER, _GPU_LIBRARY = "libze_loader.so.1", ("libze_intel_gpu.so.1", "libze_intel_gpu_legacy1.so.1")
 _ROOT_BUS_SLOT = "0000:00:02.0"

@@ -32,8 +32,6 @@ from torchinstall.probe.nvidia_sources import (
 )
 from torchinstall.probe.system import NVML_VARIABLE, Fact, HostFact, System
 
-__all__ = ["probe_nvidia"]
-
 _nvidia = partial(report, "nvidia")
 
 _NVML_TIMEOUT_S = 2.0

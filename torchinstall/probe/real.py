@@ -36,8 +36,6 @@ if sys.platform == "win32":
 else:
     import grp
 
-__all__ = ["library_answer", "real_system", "run_command"]
-
 _LAST_WORDS_S = 0.1
 
 _COMMAND_FOLDERS = (

@@ -39,8 +39,6 @@ from torchinstall.probe.system import (
 if sys.platform != "win32":
     import pwd
 
-__all__ = ["RECORD", "Recording", "folder_system", "record_machine", "scrub", "stored_path"]
-
 K = TypeVar("K")
 V = TypeVar("V")
 

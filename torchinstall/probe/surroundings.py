@@ -10,8 +10,6 @@ from torchinstall.core.machine import Finding
 from torchinstall.probe.host import machine_arch, report, total_memory
 from torchinstall.probe.system import Fact, System
 
-__all__ = ["probe_surroundings", "without_gpu"]
-
 _host = partial(report, "host")
 
 _GIB = 1 << 30

@@ -18,8 +18,6 @@ from torchinstall.project.model import ALWAYS, Listed, Route
 from torchinstall.project.platforms import PLATFORMS, marker_environment
 from torchinstall.project.pyproject import ProjectView
 
-__all__ = ["Availability", "check_bounds", "unrouted"]
-
 _ROUTED = tuple(platform for platform in PLATFORMS if not platform.startswith("macos"))
 """macOS takes torch from the default index: its files on PyTorch's own are others of the same name."""
 

@@ -17,8 +17,6 @@ from torchinstall.core.target import Target
 from torchinstall.export.requirements import requirement_lines
 from torchinstall.index.wheels import File
 
-__all__ = ["MANIFEST", "BundledFile", "check_room", "foreign_wheels", "write_bundle"]
-
 MANIFEST = "bundle.json"
 """Written last: a folder with it is complete."""
 

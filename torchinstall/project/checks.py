@@ -11,8 +11,6 @@ from torchinstall.core.messages import Message, redact
 from torchinstall.index.urls import pytorch_index
 from torchinstall.project.pyproject import ProjectView
 
-__all__ = ["check_requirements", "check_uv", "check_variables", "unused_sources"]
-
 _IGNORED = "is read by `uv pip` only; uv lock, sync, run and add ignore it"
 _ANY_INDEX = "lets any index supply any package; explicit indexes do not need it"
 _URL_KEYS = ("index-url", "extra-index-url")

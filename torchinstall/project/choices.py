@@ -22,8 +22,6 @@ from torchinstall.project.platforms import PLATFORMS
 from torchinstall.project.poetry import by_extra
 from torchinstall.project.pyproject import ProjectView, mapping, points_where, scope_in
 
-__all__ = ["carried", "choices", "entries_of", "missing", "pinned_backend", "public_bounds", "unread"]
-
 
 def choices(view: ProjectView, catalog: Catalog, index_base: str = DEFAULT_INDEX_BASE) -> tuple[Choice, ...]:
     """Every choice of a file with `[project]`: a package, what asks for it, and the index that serves it.

@@ -24,17 +24,6 @@ from torchinstall.project.model import Entries, Layout
 from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
 from torchinstall.project.undo import Memory, strip
 
-__all__ = [
-    "Configured",
-    "FileEdit",
-    "LayoutOf",
-    "Locker",
-    "configure",
-    "configure_texts",
-    "restored_on_error",
-    "unconfigure",
-]
-
 Locker = Callable[[Path], None]
 """Locks the project in a folder, or raises."""
 

@@ -26,19 +26,6 @@ from torchinstall.project.model import ALWAYS, Dependency, Entries, Index, Route
 from torchinstall.project.platforms import marker_of
 from torchinstall.project.pyproject import ProjectView, mapping, same_url, scope_in
 
-__all__ = [
-    "Edited",
-    "add_table",
-    "edit_text",
-    "excludes",
-    "prune",
-    "requirements_at",
-    "set_rows",
-    "table_at",
-    "value",
-    "write_entries",
-]
-
 
 class Edited(Struct, frozen=True):
     """The text afterwards (equal to the text before when nothing had to change), and what to tell."""

@@ -18,8 +18,6 @@ from torchinstall.project.model import ALWAYS, Dependency, Entries, Layout, Rout
 from torchinstall.project.platforms import PLATFORMS, marker_of, partition, required_marker
 from torchinstall.project.pyproject import ProjectView, scope_in
 
-__all__ = ["project_entries"]
-
 _Sources = Mapping[str, tuple[Route, ...]]
 
 

@@ -14,18 +14,6 @@ from typing import Any
 from torchinstall.core import files
 from torchinstall.core.errors import UsageError
 
-__all__ = [
-    "array",
-    "inline",
-    "loads",
-    "parse_toml",
-    "quoted",
-    "read_text",
-    "tidy",
-    "unified_diff",
-    "write_atomically",
-]
-
 _HEADER = re.compile(r"\[\[?\s*[A-Za-z0-9_\"'.\- ]+\s*\]\]?\s*(?:#.*)?$")
 
 

@@ -15,8 +15,6 @@ from torchinstall.project.model import Layout, LayoutName
 from torchinstall.project.platforms import PLATFORMS
 from torchinstall.project.pyproject import ProjectView
 
-__all__ = ["DEFAULT_INDEX", "change", "complete", "current_layout", "plan_caps", "plan_platform"]
-
 _MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-own-build"})
 """Refusals that a newer torch will repeat on this machine; a lock must not move past them."""
 

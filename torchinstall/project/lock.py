@@ -24,8 +24,6 @@ from torchinstall.project.model import ALWAYS, Entries, Route, Scope
 from torchinstall.project.platforms import marker_environment
 from torchinstall.project.pyproject import ProjectView, same_url
 
-__all__ = ["Build", "Locked", "Lockfile", "lock_project", "read_lock", "uv_command_notes", "verify_lock"]
-
 _EXTRA = re.compile(r"extra\s*(==|!=)\s*'([^']*)'")
 
 _TELLING = 12

@@ -37,8 +37,6 @@ from torchinstall.project.moving import add_group, add_index, did, hatch, hatch_
 from torchinstall.project.poetry import read_poetry
 from torchinstall.project.pyproject import ProjectView, mapping, points_where, project_view
 
-__all__ = ["Legacy", "Migrated", "migrate_text", "recognise"]
-
 Kind = Literal["find-links", "rye", "poetry", "pdm", "hatch"]
 
 _NOT_READ = {

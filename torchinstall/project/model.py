@@ -12,20 +12,6 @@ from packaging.utils import canonicalize_name
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 
-__all__ = [
-    "ALWAYS",
-    "Choice",
-    "Dependency",
-    "Entries",
-    "Index",
-    "Layout",
-    "LayoutName",
-    "Listed",
-    "Route",
-    "Scope",
-    "rivals",
-]
-
 LayoutName = Literal["this-machine", "markers", "extras", "groups"]
 
 

@@ -15,8 +15,6 @@ from torchinstall.project.platforms import PLATFORMS
 from torchinstall.project.poetry import plain_name
 from torchinstall.project.pyproject import ProjectView, is_requirement, mapping
 
-__all__ = ["add_group", "add_index", "did", "hatch", "hatch_envs", "move_group", "rows", "texts"]
-
 
 def did(message: str) -> Message:
     """A note of what was done."""

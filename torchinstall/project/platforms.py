@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-__all__ = ["PLATFORMS", "complement", "marker_environment", "marker_of", "partition", "required_marker"]
-
 PLATFORMS = ("linux_x86_64", "linux_aarch64", "win_amd64", "macos_arm64")
 """Platform keys as `catalog.platform_of` spells them."""
 

@@ -16,8 +16,6 @@ from torchinstall.index.urls import pytorch_index
 from torchinstall.project.model import ALWAYS, Scope
 from torchinstall.project.pyproject import mapping
 
-__all__ = ["PoetryProject", "by_extra", "plain_name", "read_poetry", "specifier"]
-
 _RELEASE = re.compile(r"\d+(?:\.\d+)*")
 _EXTRA = re.compile(r"extra\s*(==|!=)\s*['\"]([^'\"]+)['\"]")
 _UV_KEYS = {key: key for key in ("git", "rev", "tag", "branch", "subdirectory", "path", "url")}

@@ -21,20 +21,6 @@ from torchinstall.project.files import loads, parse_toml
 from torchinstall.project.model import ALWAYS, Index, Listed, Route, Scope
 from torchinstall.project.platforms import PLATFORMS, marker_environment
 
-__all__ = [
-    "ProjectView",
-    "in_workspace",
-    "is_requirement",
-    "mapping",
-    "platforms_where",
-    "points_where",
-    "project_view",
-    "same_url",
-    "scope_in",
-    "workspace_members",
-    "workspace_root",
-]
-
 _MINORS = range(6, 30)
 _T = TypeVar("_T")
 

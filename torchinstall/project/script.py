@@ -17,8 +17,6 @@ from torchinstall.project.migrate import Legacy
 from torchinstall.project.model import Layout
 from torchinstall.project.pyproject import ProjectView
 
-__all__ = ["configure_script", "metadata"]
-
 _BLOCK = re.compile(r"(?m)^# /// script\r?$\n(?P<lines>(?:^#(?:| .*)\r?$\n)+?)^# ///\r?$\n?")
 _HEAD = "[project]\n"
 """The keys of a script stand at the top of its metadata; in a project file they are those of this table."""

@@ -19,17 +19,6 @@ from torchinstall.project.lock import read_lock
 from torchinstall.project.model import ALWAYS, Route, Scope
 from torchinstall.project.pyproject import ProjectView, in_workspace, workspace_root
 
-__all__ = [
-    "Choice",
-    "choose",
-    "choose_locked",
-    "environment_of",
-    "offers_of",
-    "scope_flags",
-    "sites_of",
-    "uv_flags",
-]
-
 
 class Choice(Struct, frozen=True, kw_only=True):
     """What to ask of uv.

@@ -22,8 +22,6 @@ from torchinstall.project.model import ALWAYS, Route, Scope
 from torchinstall.project.platforms import PLATFORMS, partition, required_marker
 from torchinstall.project.pyproject import ProjectView, project_view, same_url, scope_in
 
-__all__ = ["Memory", "Stripped", "strip"]
-
 
 class Memory(Struct, frozen=True):
     """What files were before configure wrote into them; `folder` None: nothing is remembered."""

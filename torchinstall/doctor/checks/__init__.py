@@ -13,8 +13,6 @@ from msgspec import Struct
 from torchinstall.doctor.checks import build, packages, project, system
 from torchinstall.doctor.model import Diagnosis, Environment
 
-__all__ = ["CHECKS", "Row", "examine"]
-
 
 class Row(Struct, frozen=True):
     """One check and the slugs that it may report."""

@@ -21,18 +21,6 @@ from torchinstall.planner.rules import (
 )
 from torchinstall.planner.situation import make_situation
 
-__all__ = [
-    "another_machine",
-    "cpu_build_on_gpu_machine",
-    "does_not_compute",
-    "hardware_objections",
-    "mixed_backends",
-    "mixed_releases",
-    "partly_covered",
-    "replaced_since",
-    "torch_missing",
-]
-
 
 def torch_missing(seen: Environment) -> Iterator[Diagnosis]:
     """There is no torch."""

@@ -11,19 +11,9 @@ from packaging.markers import UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from torchinstall.doctor.model import Diagnosis, Dist, Environment, Remedy
+from torchinstall.doctor.model import Diagnosis, Environment, Remedy
 from torchinstall.doctor.remedies import auto, family_requirements, reinstall, remove, uv_pip
-
-__all__ = [
-    "built_for_other_torch",
-    "damaged_files",
-    "installed_twice",
-    "interrupted_install",
-    "leftovers",
-    "missing_dependencies",
-    "mixed_cuda_packages",
-    "triton_missing",
-]
+from torchinstall.install.interpreter import Dist
 
 _SUFFIX = re.compile(r"(?P<stem>nvidia-[\w-]+?)-cu(?P<major>\d+)")
 

@@ -11,8 +11,6 @@ from torchinstall.project.checks import check_requirements, check_uv, check_vari
 from torchinstall.project.files import loads
 from torchinstall.project.pyproject import ProjectView
 
-__all__ = ["SETTINGS", "settings", "source_without_dependency", "would_undo"]
-
 _CONFIGURE = by_hand("torchinstall configure")
 
 SETTINGS: Mapping[str, tuple[str, str | None]] = {

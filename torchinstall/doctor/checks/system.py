@@ -10,20 +10,6 @@ from pathlib import Path, PurePosixPath
 from torchinstall.doctor.model import Diagnosis, Environment
 from torchinstall.doctor.remedies import by_hand
 
-__all__ = [
-    "compat_on_consumer_gpu",
-    "gpus_hidden",
-    "hsa_override",
-    "long_path",
-    "low_disk",
-    "low_memory",
-    "separate_file_systems",
-    "shadowed",
-    "system_cuda_first",
-    "unreadable_hardware",
-    "wrong_interpreter",
-]
-
 _GIB = 2**30
 _ROOM = {"environment": 10 * _GIB, "uv cache": 10 * _GIB, "temporary files": 1 * _GIB}
 """The most that a CUDA build of torch needs: its wheels are 4 to 8 GB, and are unpacked beside themselves."""
