@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import msgspec
-from typing_extensions import Self
 
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.install.journal import Owner, real, state_folder, uv_ended
 
 if TYPE_CHECKING:
     from filelock import FileLock
+    from typing_extensions import Self
 
 _LOCK = "lock"
 _OWNER = "owner.json"
