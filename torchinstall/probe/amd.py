@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from torchinstall.core.machine import Driver, Finding, Gpu
 from torchinstall.core.versions import dotted_or_none
@@ -28,23 +28,20 @@ class KfdNode(Struct, frozen=True, kw_only=True):
     """A GPU node of KFD's topology.
 
     Attributes:
-        gfx_target: `gfx1100`; None for a node that may not be read.
-        pci_id: `1002:744c`.
+        gpu: what it says; None: a device control group hides it.
         address: on the PCI bus, `0000:03:00.0`.
-        memory_bytes: its own memory (the reserved part of an APU's); None where the node does not say.
         render: its render node, `/dev/dri/renderD128`; None where the node does not say.
-        integrated: True for a node that is processor and GPU in one; None: the node does not say.
-        denied: it is there, but a device control group hides it.
     """
 
     number: int
-    gfx_target: str | None = None
-    pci_id: str | None = None
+    gpu: Gpu | None = None
     address: str | None = None
-    memory_bytes: int | None = None
     render: str | None = None
-    integrated: bool | None = None
-    denied: bool = False
+
+    @property
+    def target(self) -> str | None:
+        """`gfx1100`."""
+        return self.gpu.gfx_target if self.gpu else None
 
 
 def probe_amd(system: System) -> Iterator[Fact]:
@@ -66,20 +63,20 @@ def probe_amd(system: System) -> Iterator[Fact]:
             rocm_version=_rocm_version(system),
             source="sysfs",
         )
-    readable = [node for node in nodes if not node.denied]
+    readable = [node for node in nodes if node.gpu]
     fault = _out_of_reach(system, readable) if readable else None
     # A small integrated GPU that no build supports is not worth stopping for.
-    if fault is not None and any(bus.served_gfx(node.gfx_target) for node in readable):
+    if fault is not None and any(bus.served_gfx(node.target) for node in readable):
         yield fault
         return
     for node in nodes:
-        if node.denied:
+        if node.gpu is None:
             yield _amd(system, "kfd-node-denied", number=node.number)
     usable = [node for node in readable if fault or node.render is None or system.access(node.render)]
     yield from _usable(system, usable)
     for node in readable:
         if node not in usable:
-            yield _amd(system, "gpu-withheld", target=node.gfx_target, node=node.render)
+            yield _amd(system, "gpu-withheld", target=node.target, node=node.render)
     if readable == list(nodes):
         seen = {node.address for node in readable}
         left = [device for device in devices if device.address not in seen]
@@ -88,7 +85,7 @@ def probe_amd(system: System) -> Iterator[Fact]:
 
 def _out_of_reach(system: System, nodes: Sequence[KfdNode]) -> Finding | None:
     """KFD's tree in `/sys` is visible to everyone; programs need `/dev/kfd` and a render node."""
-    targets = ", ".join(node.gfx_target or "a GPU" for node in nodes) or "a GPU"
+    targets = ", ".join(node.target or "a GPU" for node in nodes) or "a GPU"
     renders = _render_nodes(system, nodes)
     if not system.exists(_KFD) or not renders:
         missing = "/dev/dri/renderD*" if system.exists(_KFD) else _KFD
@@ -111,44 +108,25 @@ def _render_nodes(system: System, nodes: Sequence[KfdNode]) -> list[str]:
     return [f"/dev/dri/{name}" for name in system.listdir("/dev/dri") if name.startswith("renderD")]
 
 
-def _outside_kfd(device: bus.PciDevice, system: System, tool_found: str | None, *, served: bool) -> Finding:
-    """A GPU on the bus that KFD does not offer.
-
-    Args:
-        device: that GPU.
-        system: the machine.
-        tool_found: gfx targets that ROCm's own tool names.
-        served: whether any build could use it.
-    """
-    what = f"{device} ({tool_found} according to rocm_agent_enumerator)" if tool_found else str(device)
+def _outside_kfd(device: bus.PciDevice, system: System, *, served: bool) -> Finding:
+    """A GPU on the bus that KFD does not offer; `served`: some build could use it."""
+    named = _enumerator(system) if served else None
+    what = f"{device} ({named} according to rocm_agent_enumerator)" if named else str(device)
     if device.driver in ("amdgpu", "radeon"):
         key = "gpu-not-in-kfd" if served else "gpu-not-in-kfd/unsupported"
-        return _amd(system, key, device=what, driver=device.driver)
-    return _amd(system, "driver-missing" if served else "driver-missing/unsupported", device=what)
+    else:
+        key = "driver-missing" if served else "driver-missing/unsupported"
+    return _amd(system, key, device=what, driver=device.driver)
 
 
 def _usable(system: System, nodes: Sequence[KfdNode]) -> Iterator[Fact]:
-    for index, node in enumerate(nodes):
-        yield _gpu(system, node, index)
+    for index, gpu in enumerate(node.gpu for node in nodes if node.gpu):
+        yield structs.replace(gpu, index=index)
     if nodes:
-        targets = ", ".join(node.gfx_target or "unknown" for node in nodes)
+        targets = ", ".join(node.target or "unknown" for node in nodes)
         yield _amd(system, "/working", targets=targets)
         if value := clean(system.env.get("HSA_OVERRIDE_GFX_VERSION")):
             yield _amd(system, "hsa-override", value=value)
-
-
-def _gpu(system: System, node: KfdNode, index: int) -> Gpu:
-    name = system.read_text(f"/sys/bus/pci/devices/{node.address}/product_name") if node.address else None
-    return Gpu(
-        vendor="amd",
-        index=index,
-        name=clean(name),
-        gfx_target=node.gfx_target,
-        memory_bytes=node.memory_bytes,
-        pci_id=node.pci_id,
-        integrated=node.integrated,
-        source="kfd",
-    )
 
 
 def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> Iterator[Fact]:
@@ -160,11 +138,11 @@ def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> It
         if bus.is_passed_through(device):
             yield _amd(system, "gpu-passed-through", device=device, driver=device.driver)
         elif _served(device):
-            yield _outside_kfd(device, system, _enumerator(system), served=True)
+            yield _outside_kfd(device, system, served=True)
         else:
             yield Gpu(vendor="amd", index=first, pci_id=device.pci_id, source="pci")
             first += 1
-            yield _outside_kfd(device, system, None, served=False)
+            yield _outside_kfd(device, system, served=False)
 
 
 def _enumerator(system: System) -> str | None:
@@ -207,27 +185,31 @@ def _node(system: System, name: str) -> KfdNode | None:
     folder = f"{_NODES}/{name}"
     text = system.read_text(f"{folder}/properties")
     if text is None:
-        exists = system.exists(f"{folder}/properties")
-        return KfdNode(number=int(name), denied=True) if exists else None
+        return KfdNode(number=int(name)) if system.exists(f"{folder}/properties") else None
     values = _numbers(text)
     gfx = decode_gfx(values.get("gfx_target_version", 0))
-    vendor, device = values.get("vendor_id", 0x1002), values.get("device_id")
+    device = values.get("device_id")
+    pci_id = f"{values.get('vendor_id', 0x1002) & 0xFFFF:04x}:{(device or 0) & 0xFFFF:04x}"
     if gfx is None and device and values.get("simd_count", 0) > 0:
         # Kernels before 5.16 do not name the target: the product tells it.
-        fact = bus.product("amd", f"{vendor & 0xFFFF:04x}:{device & 0xFFFF:04x}")
+        fact = bus.product("amd", pci_id)
         gfx = fact.code if fact is not None else None
     if gfx is None or values.get("simd_count", 1) == 0:
         return None
-    minor = values.get("drm_render_minor", 0)
-    return KfdNode(
-        number=int(name),
+    minor, address = values.get("drm_render_minor", 0), _address(values)
+    product = system.read_text(f"/sys/bus/pci/devices/{address}/product_name") if address else None
+    gpu = Gpu(
+        vendor="amd",
+        name=clean(product),
         gfx_target=gfx,
-        pci_id=None if device is None else f"{vendor & 0xFFFF:04x}:{device & 0xFFFF:04x}",
-        address=_address(values),
         memory_bytes=_memory(system, folder),
-        render=f"/dev/dri/renderD{minor}" if 0 < minor < 1024 else None,
+        pci_id=None if device is None else pci_id,
+        # Processor and GPU in one; other nodes do not say.
         integrated=True if values.get("cpu_cores_count", 0) > 0 else None,
+        source="kfd",
     )
+    render = f"/dev/dri/renderD{minor}" if 0 < minor < 1024 else None
+    return KfdNode(number=int(name), gpu=gpu, address=address, render=render)
 
 
 def decode_gfx(version: int) -> str | None:

@@ -12,10 +12,9 @@ from msgspec import Struct, field
 from torchinstall.core.machine import Driver, Finding, Gpu, Machine, Os
 from torchinstall.probe.amd import probe_amd
 from torchinstall.probe.apple import probe_apple
-from torchinstall.probe.host import machine_arch, probe_host, report
+from torchinstall.probe.host import machine_arch, probe_host, probe_surroundings, report, without_gpu
 from torchinstall.probe.intel import probe_intel
 from torchinstall.probe.nvidia import probe_nvidia
-from torchinstall.probe.surroundings import probe_surroundings, without_gpu
 from torchinstall.probe.system import Fact, HostFact, Probe, System
 
 PROBES = {

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from torchinstall.core.machine import Finding
 from torchinstall.probe.system import (
     LONGEST_READ,
     NVML_VARIABLE,
@@ -21,7 +20,6 @@ from torchinstall.probe.system import (
     CommandResult,
     Disk,
     DiskRole,
-    Files,
     LibraryAnswer,
     System,
     find_library,
@@ -51,26 +49,18 @@ _COMMAND_FOLDERS = (
 
 
 def real_system(env: Mapping[str, str]) -> System:
-    """The machine that this process runs on.
-
-    Args:
-        env: environment variables; the probe reads no others, and its children get these.
-    """
+    """The machine that this process runs on; `env` is all of the environment that it reads and hands on."""
     return _RealSystem(env)
 
 
-class _RealSystem(Files):
+class _RealSystem(System):
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
         self.platform = sys.platform
-        self.complaints: tuple[Finding, ...] = ()
-
-    @cached_property
-    def machine(self) -> str:
-        """What the kernel says, not what a translated process is told."""
         if sys.platform == "win32":
-            return _windows_machine() or self.env.get("PROCESSOR_ARCHITECTURE", "")
-        return os.uname().machine
+            self.machine = _windows_machine() or env.get("PROCESSOR_ARCHITECTURE", "")
+        else:
+            self.machine = os.uname().machine
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)

@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Finding, Machine, machine_to_json
+from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.probe.detect import probe_machine
 from torchinstall.probe.host import report
 from torchinstall.probe.system import (
@@ -30,7 +30,6 @@ from torchinstall.probe.system import (
     CommandResult,
     Disk,
     DiskRole,
-    Files,
     LibraryAnswer,
     System,
     find_library,
@@ -92,10 +91,9 @@ def folder_system(root: Path) -> System:
     return _FolderSystem(root)
 
 
-class _FolderSystem(Files):
+class _FolderSystem(System):
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.complaints: tuple[Finding, ...] = ()
         self.record = self._load()
         self.env = self.record.env
         self.platform = self.record.platform or self._guess_platform()
@@ -286,14 +284,12 @@ def _noted(table: dict[K, V], key: K, value: V | None) -> V | None:
     return value
 
 
-class _Recorder:
+class _Recorder(System):
     """A door that passes every question on and notes the answer."""
 
     def __init__(self, real: System) -> None:
         self.real = real
-        self.platform = real.platform
-        self.machine = real.machine
-        self.complaints = real.complaints
+        self.platform, self.machine, self.complaints = real.platform, real.machine, real.complaints
         self.record = Recording(
             schema_version=1, source="recorded", platform=real.platform, machine=real.machine
         )

@@ -7,9 +7,10 @@ this one. No method raises for something that is merely missing.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -71,76 +72,19 @@ class Disk(Struct, frozen=True, kw_only=True):
     device: int
 
 
-class System(Protocol):
-    """What a probe may ask of the machine."""
+class System(ABC):
+    """What a probe may ask of the machine.
 
-    @property
-    def env(self) -> Mapping[str, str]:
-        """Environment variables."""
+    Attributes:
+        platform: as `sys.platform`: `linux`, `win32`, `darwin`.
+        machine: its architecture as its system calls it: `x86_64`, `aarch64`, `arm64`, `AMD64`.
+        complaints: what the door itself has to report.
+    """
 
-    @property
-    def platform(self) -> str:
-        """As `sys.platform`: `linux`, `win32`, `darwin`."""
-
-    @property
-    def machine(self) -> str:
-        """The machine's architecture as its system calls it: `x86_64`, `aarch64`, `arm64`, `AMD64`."""
-
-    @property
-    def complaints(self) -> tuple[Finding, ...]:
-        """What the door itself has to report."""
-
-    def read_text(self, path: str) -> str | None:
-        """The text of a file given by its absolute path; None where it cannot be read."""
-
-    def listdir(self, path: str) -> tuple[str, ...]:
-        """Names in a folder, sorted; empty where it cannot be read."""
-
-    def exists(self, path: str) -> bool:
-        """Whether the path is there."""
-
-    def readlink(self, path: str) -> str | None:
-        """Where a symbolic link points, or None."""
-
-    def access(self, path: str) -> bool | None:
-        """Whether this user may read and write the path; None where it is not there."""
-
-    def group(self, path: str) -> str | None:
-        """The group that a path belongs to: its name, its number where it has no name, or None."""
-
-    def run(self, argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> CommandResult:
-        """Run a command from a fixed search path, never from the current folder.
-
-        Args:
-            argv: name (or absolute path) and arguments.
-            timeout: seconds; the command never outlives it.
-            env: variables added to the environment.
-        """
-
-    def ask_nvidia(self, timeout: float) -> LibraryAnswer:
-        """Ask NVML and libcuda in a child process; the rows are those that `nvml_script.py` prints."""
-
-    def library(self, *names: str) -> str | None:
-        """Where the loader would find the first of these shared libraries; nothing is loaded."""
-
-    def memory_bytes(self) -> int | None:
-        """Physical memory, where `/proc/meminfo` does not tell."""
-
-    def glibc(self) -> str | None:
-        """The version of glibc that programs run on here; None: another C library, or none."""
-
-    def disk(self, role: DiskRole) -> Disk | None:
-        """The file system of uv's cache, or of the environment installed into."""
-
-    def adapters(self) -> tuple[Adapter, ...]:
-        """Display adapters that are present (Windows)."""
-
-    def registry(self, key: str, name: str) -> str | int | None:
-        r"""A value below `HKEY_LOCAL_MACHINE` (Windows), key as `SYSTEM\...`."""
-
-
-class Files:
-    """What every door to files does the same way, once it knows where a path of the machine lies."""
+    env: Mapping[str, str]
+    platform: str
+    machine: str
+    complaints: tuple[Finding, ...] = ()
 
     def path_of(self, path: str) -> Path:
         """Where to find a path of the machine."""
@@ -155,7 +99,7 @@ class Files:
             return None
 
     def listdir(self, path: str) -> tuple[str, ...]:
-        """Names in a folder, sorted."""
+        """Names in a folder, sorted; empty where it cannot be read."""
         try:
             return tuple(sorted(entry.name for entry in self.path_of(path).iterdir()))
         except (OSError, ValueError):
@@ -167,6 +111,53 @@ class Files:
             return str(self.path_of(path).readlink())
         except (OSError, ValueError):
             return None
+
+    @abstractmethod
+    def exists(self, path: str) -> bool:
+        """Whether the path is there."""
+
+    @abstractmethod
+    def access(self, path: str) -> bool | None:
+        """Whether this user may read and write the path; None where it is not there."""
+
+    @abstractmethod
+    def group(self, path: str) -> str | None:
+        """The group that a path belongs to: its name, its number where it has no name, or None."""
+
+    @abstractmethod
+    def run(self, argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> CommandResult:
+        """Run a command from a fixed search path, never from the current folder.
+
+        It never outlives `timeout` seconds; `env` is added to the environment.
+        """
+
+    @abstractmethod
+    def ask_nvidia(self, timeout: float) -> LibraryAnswer:
+        """Ask NVML and libcuda in a child process; the rows are those that `nvml_script.py` prints."""
+
+    @abstractmethod
+    def library(self, *names: str) -> str | None:
+        """Where the loader would find the first of these shared libraries; nothing is loaded."""
+
+    @abstractmethod
+    def memory_bytes(self) -> int | None:
+        """Physical memory, where `/proc/meminfo` does not tell."""
+
+    @abstractmethod
+    def glibc(self) -> str | None:
+        """The version of glibc that programs run on here; None: another C library, or none."""
+
+    @abstractmethod
+    def disk(self, role: DiskRole) -> Disk | None:
+        """The file system of uv's cache, or of the environment installed into."""
+
+    @abstractmethod
+    def adapters(self) -> tuple[Adapter, ...]:
+        """Display adapters that are present (Windows)."""
+
+    @abstractmethod
+    def registry(self, key: str, name: str) -> str | int | None:
+        r"""A value below `HKEY_LOCAL_MACHINE` (Windows), key as `SYSTEM\...`."""
 
 
 class HostFact(Struct, frozen=True):
