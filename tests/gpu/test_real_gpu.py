@@ -169,7 +169,7 @@ def test_plans_elsewhere_are_the_plan_here(
 
 
 def test_without_nvml_the_gpu_is_still_found(machine: dict[str, Any], tmp_path: Path) -> None:
-    """A library that cannot be loaded is said, and nvidia-smi or the bus answer in its place."""
+    """A library that cannot be loaded is said, and the driver's own library or nvidia-smi answers in its place."""
     broken = tmp_path / "libnvidia-ml.so.1"
     broken.write_bytes(b"no library")
     found = torchinstall("probe", "--json", env={"TORCHINSTALL_NVML_LIBRARY": str(broken)})
@@ -177,7 +177,7 @@ def test_without_nvml_the_gpu_is_still_found(machine: dict[str, Any], tmp_path: 
     assert [gpu["compute_capability"] for gpu in nvidia(found.out)] == [
         gpu["compute_capability"] for gpu in nvidia(machine)
     ]
-    assert {gpu["source"] for gpu in nvidia(found.out)} == {"nvidia-smi"}
+    assert {gpu["source"] for gpu in nvidia(found.out)} <= {"libcuda", "nvidia-smi"}
 
 
 def test_hidden_gpus_are_still_installed_for(machine: dict[str, Any]) -> None:
@@ -222,7 +222,7 @@ def test_doctor_proves_that_torch_computes(torch_python: str, machine: dict[str,
     for gpu in nvidia(machine):
         for name in ("code", "matrix-product", "convolution"):
             assert checks[f"{name}-cuda-{gpu['index']}"]["ok"], checks
-    assert not report.out["verify"]["crashed"]
+    assert report.out["verify"]["ok"], checks
     assert report.seconds < 60
 
 
