@@ -169,7 +169,7 @@ def test_plans_elsewhere_are_the_plan_here(
 
 
 def test_without_nvml_the_gpu_is_still_found(machine: dict[str, Any], tmp_path: Path) -> None:
-    """A library that cannot be loaded is said, and the driver's own library or nvidia-smi answers in its place."""
+    """Where NVML cannot be loaded, the driver's own library or nvidia-smi answers in its place."""
     broken = tmp_path / "libnvidia-ml.so.1"
     broken.write_bytes(b"no library")
     found = torchinstall("probe", "--json", env={"TORCHINSTALL_NVML_LIBRARY": str(broken)})
