@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_catalog_verify import BREAKS
-from torchinstall.catalog.model import TABLES
-from torchinstall.catalog.tables import Tables
+from torchinstall.catalog.tables import TABLES, Tables
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "catalog.md").read_text(encoding="utf-8")
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchinstall.catalog.model import TABLES
-from torchinstall.catalog.tables import DATA, Table, Tables, render
+from torchinstall.catalog.tables import DATA, TABLES, Table, Tables, render
 from torchinstall.core.errors import CatalogError
 
 GOOD: dict[str, Any] = {

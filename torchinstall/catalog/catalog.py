@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from msgspec import structs
+from msgspec import Struct, structs
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.model import (
+    Advice,
     BackendInfo,
     Code,
     Companion,
@@ -29,8 +30,9 @@ from torchinstall.catalog.model import (
 )
 from torchinstall.catalog.stack import CompanionBuild, Place
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
-from torchinstall.catalog.vendor_index import Advice
 from torchinstall.core.versions import Dotted, at_least, dotted
+
+T = TypeVar("T")
 
 
 def load_catalog(directory: Path | None = None, *, families: tuple[Family, ...] = ()) -> Catalog:
@@ -41,14 +43,13 @@ def load_catalog(directory: Path | None = None, *, families: tuple[Family, ...] 
     return Catalog(Tables(directory, added=families))
 
 
-class Catalog:
+class Catalog(Struct, frozen=True, eq=False, dict=True):
     """The tables with live pages and local wheels on top.
 
-    Args:
-        tables: the shipped tables.
+    Attributes:
         live: pages of the index that were read; each replaces what the tables say of that page.
         local: wheels from `--find-links` folders.
-        live_hashes: sha256 of wheels seen on live pages or in folders, by file name.
+        hashes: sha256 of wheels seen on live pages or in folders, by file name.
         index_down: the PyTorch index cannot be used, so that only local folders and the default index serve.
         folders_only: nothing of the tables counts, because no index can be used, or only a vendor's.
         vendor: the rows of the vendor's index that builds come from.
@@ -56,50 +57,19 @@ class Catalog:
         built: builds of companions as their places list them today; they replace those of the tables.
     """
 
-    def __init__(
-        self,
-        tables: Tables,
-        *,
-        live: Mapping[PageKey, tuple[Wheels, ...]] | None = None,
-        local: tuple[Wheels, ...] = (),
-        live_hashes: Mapping[str, str] | None = None,
-        index_down: bool = False,
-        folders_only: bool = False,
-        vendor: tuple[Advice, ...] = (),
-        live_code: tuple[Code, ...] = (),
-        built: Mapping[str, tuple[CompanionBuild, ...]] | None = None,
-    ) -> None:
-        self.tables = tables
-        self.index_down = index_down
-        self.folders_only = folders_only
-        self.vendor = vendor
-        self._live_code = live_code
-        # Derived views, also those of the planner, for the life of a catalog (a catalog never changes).
-        self.scratch: dict[tuple[object, ...], Any] = {}
-        self.live = dict(live or {})
-        self.built = dict(built or {})
-        self.local = local
-        self._live_hashes = dict(live_hashes or {})
-        self._backends: dict[str, BackendInfo | None] = {}
+    tables: Tables
+    live: Mapping[PageKey, tuple[Wheels, ...]] = {}
+    local: tuple[Wheels, ...] = ()
+    hashes: Mapping[str, str] = {}
+    index_down: bool = False
+    folders_only: bool = False
+    vendor: tuple[Advice, ...] = ()
+    live_code: tuple[Code, ...] = ()
+    built: Mapping[str, tuple[CompanionBuild, ...]] = {}
 
-    def overlay(
-        self, live: Mapping[PageKey, tuple[Wheels, ...]], live_hashes: Mapping[str, str] | None = None
-    ) -> Catalog:
+    def overlay(self, live: Mapping[PageKey, tuple[Wheels, ...]], hashes: Mapping[str, str]) -> Catalog:
         """The same catalog with more live pages."""
-        hashes = {**self._live_hashes, **(live_hashes or {})}
-        return self._replaced(live={**self.live, **live}, live_hashes=hashes)
-
-    def with_built(self, built: Mapping[str, tuple[CompanionBuild, ...]]) -> Catalog:
-        """The same catalog with companions as their places list them."""
-        return self._replaced(built={**self.built, **built})
-
-    def without_index(self) -> Catalog:
-        """The same catalog when the PyTorch index cannot be used."""
-        return self._replaced(index_down=True)
-
-    def only_folders(self) -> Catalog:
-        """The same catalog when nothing but local folders can be used."""
-        return self._replaced(live={}, index_down=True, folders_only=True)
+        return structs.replace(self, live={**self.live, **live}, hashes={**self.hashes, **hashes})
 
     def of_vendor(
         self,
@@ -109,22 +79,21 @@ class Catalog:
         code: tuple[Code, ...] = (),
     ) -> Catalog:
         """The same catalog when builds come from these pages of a vendor's index, or from local folders."""
-        return self._replaced(
-            live=pages, live_hashes=hashes, folders_only=True, vendor=vendor, live_code=code
+        return structs.replace(
+            self, live=pages, hashes=hashes, folders_only=True, vendor=vendor, live_code=code
         )
 
-    def _replaced(self, **changes: Any) -> Catalog:
-        mine = {
-            "live": self.live,
-            "local": self.local,
-            "live_hashes": self._live_hashes,
-            "index_down": self.index_down,
-            "folders_only": self.folders_only,
-            "vendor": self.vendor,
-            "live_code": self._live_code,
-            "built": self.built,
-        }
-        return Catalog(self.tables, **{**mine, **changes})
+    @cached_property
+    def scratch(self) -> dict[Hashable, Any]:
+        """Derived views, also those of the planner, for the life of a catalog (a catalog never changes)."""
+        return {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` answers, kept in `scratch`."""
+        if key not in self.scratch:
+            self.scratch[key] = make()
+        answer: T = self.scratch[key]
+        return answer
 
     @property
     def snapshot(self) -> str:
@@ -138,9 +107,7 @@ class Catalog:
 
     def backend(self, name: str) -> BackendInfo | None:
         """What a backend's name says, also for one that no table knows yet; None: not a backend name."""
-        if name not in self._backends:
-            self._backends[name] = self._parse_backend(name)
-        return self._backends[name]
+        return self.once(("backend", name), lambda: self._parse_backend(name))
 
     def _parse_backend(self, name: str) -> BackendInfo | None:
         for kind in self.tables.kinds:
@@ -158,13 +125,12 @@ class Catalog:
     def _by_package(self) -> Mapping[str, dict[str, list[Wheels]]]:
         """Rows by package and platform key, with the live overlay applied."""
         index: dict[str, dict[str, list[Wheels]]] = defaultdict(lambda: defaultdict(list))
-        shipped = () if self.folders_only else self.tables.wheels
-        if self.live:
-            read = self.live
+        read, shipped = self.live, () if self.folders_only else self.tables.wheels
+        if read:
             shipped = tuple(
                 row for row in shipped if row.origin != "index" or (row.package, row.backend) not in read
             )
-        for row in chain(shipped, *self.live.values(), self.local):
+        for row in chain(shipped, *read.values(), self.local):
             key = platform_of(row.platform_tag)
             if key is not None:
                 index[row.package][key].append(row)
@@ -172,27 +138,25 @@ class Catalog:
 
     def wheels(self, package: str, platform: str) -> tuple[Wheels, ...]:
         """All wheels of a package for a platform key (`linux_x86_64`), pure ones (`any`) included."""
-        rows = self._by_package.get(package)
-        if rows is None:
-            return ()
+        rows = self._by_package.get(package, {})
         return (*rows.get(platform, ()), *rows.get("any", ()))
 
     def wheels_beside(self, package: str, platform: str, backend: str) -> tuple[Wheels, ...]:
         """Those of `wheels(package, platform)` that lie with a backend, pure ones included."""
-        key = ("beside", package, platform)
-        if key not in self.scratch:
-            grouped: dict[str, list[Wheels]] = defaultdict(list)
-            for row in self.wheels(package, platform):
-                grouped["any" if row.platform_tag == "any" else row.backend].append(row)
-            self.scratch[key] = {name: tuple(rows) for name, rows in grouped.items()}
-        grouped_rows: dict[str, tuple[Wheels, ...]] = self.scratch[key]
-        return (*grouped_rows.get(backend, ()), *grouped_rows.get("any", ()))
+        rows = self.once(
+            ("beside", package, platform),
+            lambda: _grouped(
+                self.wheels(package, platform),
+                lambda row: "any" if row.platform_tag == "any" else row.backend,
+            ),
+        )
+        return (*rows.get(backend, ()), *rows.get("any", ()))
 
     @cached_property
     def _code(self) -> Mapping[tuple[str, str], dict[str, Code]]:
         """Rows of `code.json` by backend and platform, then by torch minor release."""
         index: dict[tuple[str, str], dict[str, Code]] = defaultdict(dict)
-        for row in (*self.tables.code, *self._live_code):
+        for row in (*self.tables.code, *self.live_code):
             index[row.backend, row.platform][row.torch] = row
         return index
 
@@ -233,8 +197,8 @@ class Catalog:
         """The lowest driver for a backend; None: its toolkit asks for none, or nobody knows."""
         if backend.toolkit is None:
             return None
-        major, minor = backend.toolkit[0], backend.toolkit[1] if len(backend.toolkit) > 1 else None
-        kind = backend.kind.kind
+        kind, major = backend.kind.kind, backend.toolkit[0]
+        minor = backend.toolkit[1] if len(backend.toolkit) > 1 else None
         return self._floors.get((kind, major, minor)) or self._floors.get((kind, major, None))
 
     def runs_generic_builds(self, l4t: Dotted) -> bool:
@@ -259,23 +223,16 @@ class Catalog:
         return next((row for row in self.tables.gpu_service if row.capability == capability), None)
 
     @cached_property
-    def _companions(self) -> dict[tuple[str, str], Companion]:
-        return {(row.torch, row.package): row for row in self.tables.companions}
+    def _companions(self) -> Mapping[str, tuple[Companion, ...]]:
+        return _grouped(self.tables.companions, lambda row: row.package)
 
     def companion(self, torch: str, package: str) -> Companion | None:
         """The version of a package that belongs to a torch release (public version, `2.9.1`)."""
-        return self._companions.get((torch, package))
-
-    @cached_property
-    def _companions_of(self) -> Mapping[str, tuple[Companion, ...]]:
-        grouped: dict[str, list[Companion]] = defaultdict(list)
-        for row in self.tables.companions:
-            grouped[row.package].append(row)
-        return {package: tuple(rows) for package, rows in grouped.items()}
+        return next((row for row in self.companions_of(package) if row.torch == torch), None)
 
     def companions_of(self, package: str) -> tuple[Companion, ...]:
         """Every torch release that a package is known to go with."""
-        return self._companions_of.get(package, ())
+        return self._companions.get(package, ())
 
     @cached_property
     def _families(self) -> dict[str, Family]:
@@ -285,12 +242,14 @@ class Catalog:
         """How a package moves with torch; None: it does not."""
         return self._families.get(package)
 
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Every package that moves with torch."""
+        return tuple(self._families.values())
+
     @cached_property
     def _built(self) -> Mapping[str, tuple[CompanionBuild, ...]]:
-        grouped: dict[str, list[CompanionBuild]] = defaultdict(list)
-        for row in self.tables.companion_builds:
-            grouped[row.package].append(row)
-        return {**{name: tuple(rows) for name, rows in grouped.items()}, **self.built}
+        return {**_grouped(self.tables.companion_builds, lambda row: row.package), **self.built}
 
     def companion_builds(self, package: str) -> tuple[CompanionBuild, ...]:
         """Every line of builds of a package that is built against torch; empty: it is none."""
@@ -300,39 +259,27 @@ class Catalog:
         """Where the builds of a companion are."""
         return next((row for row in self.tables.places if row.id == name), None)
 
-    @property
-    def families(self) -> tuple[Family, ...]:
-        """Every package that moves with torch."""
-        return tuple(self._families.values())
-
     def gpu_fact(self, vendor: str, pci_id: str | None, name: str | None) -> GpuFact | None:
         """A product by PCI id, else by name (without the vendor's name, case and spacing apart).
 
         The first of several rows counts. Where the name is not known as it is, it is looked up without its
         memory size or `Laptop GPU`: `NVIDIA GeForce RTX 3060 12GB`.
         """
-        by_id, by_name = self._products(vendor)
+        rows = self.once(("gpus", vendor), lambda: self.tables.gpus(vendor)[::-1])
+        by_id = self.once(("gpu-ids", vendor), lambda: {row.pci_id: row for row in rows})
         if pci_id is not None and (row := by_id.get(pci_id.lower())):
             return row
         if name is None:
             return None
+        by_name = self.once(
+            ("gpu-names", vendor), lambda: {_plain_name(row.name): row for row in rows if row.name}
+        )
         # `lspci` writes the product behind the chip: `Battlemage G21 [Arc Pro B60]`.
-        for written in (name, name.partition("[")[2].partition("]")[0]):
+        for written in filter(None, (name, name.partition("[")[2].partition("]")[0])):
             plain = _plain_name(written)
             if row := by_name.get(plain) or by_name.get(_AFTER_NAME.sub("", plain)):
                 return row
         return None
-
-    def _products(self, vendor: str) -> tuple[dict[str, GpuFact], dict[str, GpuFact]]:
-        key = ("products", vendor)
-        if key not in self.scratch:
-            rows = self.tables.gpus(vendor)[::-1]
-            self.scratch[key] = (
-                {row.pci_id: row for row in rows if row.pci_id is not None},
-                {plain: row for row in rows if row.name is not None and (plain := _plain_name(row.name))},
-            )
-        products: tuple[dict[str, GpuFact], dict[str, GpuFact]] = self.scratch[key]
-        return products
 
     def advice(self, vendor: str, match: str, os: str) -> tuple[Advice, ...]:
         """Indexes of a vendor that serve this gfx target or Jetson release."""
@@ -344,13 +291,20 @@ class Catalog:
 
     def sha256(self, wheel: Wheels, filename: str) -> str | None:
         """The hash of a wheel, where a page or the tables know it."""
-        if found := self._live_hashes.get(filename):
+        if found := self.hashes.get(filename):
             return found
         if wheel.origin == "default":
             return self.tables.sha256("", filename)
         if wheel.origin == "index" and wheel.channel == "stable":
             return self.tables.sha256(wheel.backend, filename)
         return None
+
+
+def _grouped(rows: Iterable[T], key: Callable[[T], str]) -> Mapping[str, tuple[T, ...]]:
+    groups: dict[str, list[T]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return {name: tuple(found) for name, found in groups.items()}
 
 
 @lru_cache(maxsize=512)

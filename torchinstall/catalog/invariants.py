@@ -11,9 +11,8 @@ from typing import Any
 from msgspec import Struct, field
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import TABLES
-from torchinstall.catalog.row import Row
-from torchinstall.catalog.tables import Tables, platform_of, render
+from torchinstall.catalog.model import Row
+from torchinstall.catalog.tables import TABLES, Tables, platform_of, render
 from torchinstall.core.errors import CatalogError
 from torchinstall.core.versions import dotted
 

@@ -13,12 +13,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from torchinstall.catalog.row import Confidence, Row, Text
-from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
-from torchinstall.catalog.vendor_index import Advice
 from torchinstall.core.machine import Vendor
 from torchinstall.core.request import Channel
 from torchinstall.core.versions import RANGE, Dotted
+
+Confidence = Literal["high", "medium", "low"]
 
 Origin = Literal["index", "default", "find-links", "vendor"]
 """Where a wheel comes from: the PyTorch index, the default index (PyPI), a folder, a vendor's own index."""
@@ -26,6 +25,7 @@ Origin = Literal["index", "default", "find-links", "vendor"]
 Strategy = Literal["sm", "gfx", "device", "none"]
 """How a build's code is matched to a GPU: SM/PTX targets, gfx targets, a device list, not at all."""
 
+Text = Annotated[str, Meta(min_length=1)]
 Version = Annotated[str, Meta(pattern=r"^\d+(\.\d+)*$", description="a dotted version")]
 Capability = Annotated[str, Meta(pattern=r"^\d+\.\d+$", description="two numbers, such as 8.9")]
 Range = Annotated[str, Meta(pattern=rf"^{RANGE}$", description="a range such as >=2.12,<2.14; empty: any")]
@@ -33,15 +33,19 @@ PciId = Annotated[str, Meta(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Row(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """A row of a table; one that lacks a column without a default, or has an unknown one, is refused."""
+
+    confidence: Confidence
+    source: str
+
+
 class BackendKind(Row, frozen=True):
     """A line of backends (`backend_kinds.json`); a backend's toolkit version follows from its name.
 
-    Attributes:
-        pattern: regular expression for backend names with groups `major`, `minor`, `patch`.
-        vendor: whose GPUs it serves; None: none.
-        toolkit: what its toolkit is called, `CUDA`, `ROCm`; None where it has no version.
-        strategy: how its code is matched to a GPU.
-        rank: among vendors of one machine the lowest rank wins.
+    `pattern` matches names, with the groups `major`, `minor`, `patch`; `vendor` is whose GPUs it serves;
+    `toolkit` what its toolkit is called (`CUDA`), None where it has no version; among the vendors of one
+    machine the lowest `rank` wins.
     """
 
     kind: Text
@@ -50,8 +54,6 @@ class BackendKind(Row, frozen=True):
     toolkit: Text | None
     strategy: Strategy
     rank: int
-    confidence: Confidence
-    source: str
 
     def __post_init__(self) -> None:
         try:
@@ -78,22 +80,16 @@ class Backend(Row, frozen=True):
     backend: Text
     first: Version
     retired: Version | None
-    confidence: Confidence
-    source: str
 
 
-class Wheels(Row, frozen=True, kw_only=True, gc=False):
+class Wheels(Row, frozen=True, gc=False):
     """The wheels of one package version for one backend and platform tag (`wheels.json`, or a live page).
 
     Attributes:
-        package: normalised name.
-        version: public version text, `2.9.1`.
-        local: local segment in the file name; empty where it has none.
+        version: without its local segment, which is `local`.
         backend: directory of the index that holds it; for origin `default` the backend it was built for.
-        platform_tag: `manylinux_2_28_x86_64`, `linux_x86_64`, `win_amd64`, `macosx_14_0_arm64`, `any` …
         tag_list: `cp312-cp312 py3-none`: python and ABI tag of each file, with a space between.
-        channel: `stable`, `test`, `nightly`.
-        build: build tag of the file names, empty where they have none; a higher one replaces a lower one.
+        build: build tag of the file names; a higher one replaces a lower one.
         variant: label of a wheel variant (PEP 825), empty for an ordinary wheel.
     """
 
@@ -107,8 +103,6 @@ class Wheels(Row, frozen=True, kw_only=True, gc=False):
     channel: Channel = "stable"
     build: str = ""
     variant: str = ""
-    confidence: Confidence
-    source: str
 
     @property
     def tags(self) -> frozenset[str]:
@@ -143,17 +137,13 @@ class Companion(Row, frozen=True):
     package: Text
     version: Text
     exact: bool
-    confidence: Confidence
-    source: str
 
 
 class Code(Row, frozen=True):
     """What a build contains for GPUs (`code.json`): row of (torch minor, backend, platform).
 
-    Attributes:
-        native: SM targets as `8.9`, or gfx targets as `gfx1100`.
-        ptx: PTX targets as `12.0`; None: nobody knows (treated as none, and said).
-        assumed: set when no row exists for this release and a neighbour's was taken: which one.
+    `native` are SM targets (`8.9`) or gfx targets, `ptx` PTX targets (None: nobody knows; treated as none,
+    and said). `assumed` names the neighbour whose row was taken where this release has none.
     """
 
     torch: Capability
@@ -161,8 +151,6 @@ class Code(Row, frozen=True):
     platform: Text
     native: Annotated[tuple[Text, ...], Meta(min_length=1)]
     ptx: tuple[Text, ...] | None
-    confidence: Confidence
-    source: str
     assumed: str | None = None
 
 
@@ -177,8 +165,6 @@ class CodeRule(Row, frozen=True):
     capability: Capability
     other: Capability | None
     until: Version | None
-    confidence: Confidence
-    source: str
 
 
 class Floor(Row, frozen=True):
@@ -192,8 +178,6 @@ class Floor(Row, frozen=True):
     minor: int | None
     linux: Version
     windows: Version
-    confidence: Confidence
-    source: str
 
 
 class DriverBranch(Row, frozen=True):
@@ -201,8 +185,6 @@ class DriverBranch(Row, frozen=True):
 
     branch: int
     cuda: Version
-    confidence: Confidence
-    source: str
 
 
 class GpuService(Row, frozen=True):
@@ -212,27 +194,19 @@ class GpuService(Row, frozen=True):
     first_branch: int | None
     last_branch: int | None
     architecture: Text
-    confidence: Confidence
-    source: str
 
 
-class Limit(Row, frozen=True, kw_only=True):
+class Limit(Row, frozen=True):
     """What builds cannot do although they have code for the GPU (`limits.json`).
 
-    A row holds where all its conditions do; an empty one always does. Texts may name `{gpu}`, `{code}`,
-    `{build}`, `{backend}` and what else `planner/limits.py` offers.
+    A row holds where all its conditions (`torch` to `names`) do; an empty one always does. Texts may name
+    `{gpu}`, `{code}`, `{build}`, `{backend}` and what else `planner/limits.py` offers.
 
     Attributes:
-        number: of the row.
         severity: `blocks`: the build does not compute; `degrades`: only `effect` fails or is slow.
-        torch: releases.
-        kind: of backends.
-        toolkit: versions of the backend's toolkit.
-        os: operating systems of the target; `arch`: its architectures.
+        effect: what fails: `gemm`, `import`, `compile`, `attention` …
+        message: what does not work and why, a clause that follows the build's name.
         environment: marks of the machine, `wsl2`, all of them.
-        gfx: gfx targets.
-        except_gfx: or every gfx target but these.
-        sm: compute capabilities.
         pci: beginnings of PCI ids.
         kernel: ranges of Linux kernels (`>=6.18.4`), each with a word that the name contains (or empty).
         cuda: the driver's CUDA version.
@@ -240,16 +214,13 @@ class Limit(Row, frozen=True, kw_only=True):
         names: it is no limit where one of these packages is asked for.
         mendable: what fails can be made to work (`way` says how), so that no other build is looked for.
         avoid: another build that serves the same GPUs comes before it.
-        effect: what fails: `gemm`, `import`, `compile`, `attention` …
-        wanted: what is needed, for a build that is rejected.
-        found: what is there instead.
-        message: what does not work and why, a clause that follows the build's name.
-        way: what to do about it.
     """
 
     number: Text = field(name="id")
     slug: Text
     severity: Literal["blocks", "degrades"]
+    effect: Text
+    message: Text
     torch: Range = ""
     kind: str = ""
     toolkit: Range = ""
@@ -266,24 +237,16 @@ class Limit(Row, frozen=True, kw_only=True):
     names: tuple[Text, ...] = ()
     mendable: bool = False
     avoid: bool = False
-    effect: Text
     wanted: str = ""
     found: str = ""
-    message: Text
     way: str = ""
-    confidence: Confidence
-    source: str
 
 
-class GpuFact(Row, frozen=True, kw_only=True, gc=False):
+class GpuFact(Row, frozen=True, gc=False):
     """A product by PCI id or name (`gpus_<vendor>.json`); last resort when the driver does not answer.
 
-    Attributes:
-        pci_id: `10de:2684`; None for a row known by name only.
-        code: `8.9`, `gfx1100`, or for Intel the platform (`BMG`).
-        supported: Intel only: whether PyTorch's XPU builds name it as supported; None: unknown.
-        integrated: None where the source does not say.
-        os: operating systems on which `supported` holds; empty: on all.
+    `code` is `8.9`, `gfx1100`, or for Intel the platform (`BMG`). `supported`, for Intel: whether PyTorch's
+    XPU builds name it as supported, on each system of `os` (empty: on all). None: unknown.
     """
 
     pci_id: PciId | None
@@ -292,15 +255,12 @@ class GpuFact(Row, frozen=True, kw_only=True, gc=False):
     supported: bool | None = None
     integrated: bool | None = None
     os: tuple[Text, ...] = ()
-    confidence: Confidence
-    source: str
 
 
-class Family(Row, frozen=True, kw_only=True):
+class Family(Row, frozen=True):
     """A package that moves with torch (`families.json`).
 
     Attributes:
-        package: normalised name.
         routed: it is taken from the PyTorch index; otherwise from the user's indexes.
         pairing: `table` (`companions.json` decides), `torch` (same version as torch), `free` (uv chooses).
         runtime_of: where torch itself depends on it and only the PyTorch index has it, so that it is routed
@@ -319,8 +279,6 @@ class Family(Row, frozen=True, kw_only=True):
     own_cuda: bool
     ended: bool = False
     index_first: bool = False
-    confidence: Confidence
-    source: str
 
 
 class WheelHash(Row, frozen=True):
@@ -329,29 +287,40 @@ class WheelHash(Row, frozen=True):
     backend: str
     file: Text
     sha256: Sha256
-    confidence: Confidence
-    source: str
 
 
-TABLES: dict[str, type[Row]] = {
-    "backend_kinds.json": BackendKind,
-    "backends.json": Backend,
-    "wheels.json": Wheels,
-    "companions.json": Companion,
-    "code.json": Code,
-    "code_rules.json": CodeRule,
-    "driver_floors.json": Floor,
-    "driver_branches.json": DriverBranch,
-    "driver_gpus.json": GpuService,
-    "limits.json": Limit,
-    "vendor_indexes.json": Advice,
-    "families.json": Family,
-    "hashes.json": WheelHash,
-    "gpus_nvidia.json": GpuFact,
-    "gpus_amd.json": GpuFact,
-    "gpus_intel.json": GpuFact,
-    "companion_builds.json": CompanionBuild,
-    "places.json": Place,
-    "grammars.json": Grammar,
-}
-"""The tables of the catalog by file name, and what a row of each one is."""
+class Advice(Row, frozen=True):
+    """An index of a vendor that serves what PyTorch's own does not (`vendor_indexes.json`).
+
+    Attributes:
+        match: `gfx1151`, or `l4t36` for a Jetson release; one row each.
+        layout: where the page of a package is: `{url}/{backend}/{package}/` (as PyTorch's own), `flat`
+            (`{url}/{package}/`), or `links` (the URL itself is one page with every file).
+        backend: that its builds are for where their local version does not say; None: it always does.
+        extras: by package, the extra that brings the code for a GPU; `{gpu}` stands for `match`.
+        packages: what torch depends on there and only this index has.
+    """
+
+    vendor: Vendor
+    match: Text
+    os: tuple[Text, ...]
+    url: Text
+    layout: Literal["backend", "flat", "links"]
+    backend: str | None
+    extras: dict[str, str]
+    packages: tuple[Text, ...]
+    text: Text
+
+    @property
+    def template(self) -> str:
+        """The URL as `index.urls` takes it for this layout."""
+        base = self.url.rstrip("/")
+        return {"backend": base, "flat": f"{base}/{{package}}", "links": f"{base}/#links"}[self.layout]
+
+    def extras_of(self, package: str) -> tuple[str, ...]:
+        """The extra of a package for this GPU."""
+        return (self.extras[package].replace("{gpu}", self.match),) if package in self.extras else ()
+
+    def runtime(self) -> tuple[str, ...]:
+        """The packages that torch depends on, for this GPU."""
+        return tuple(name.replace("{gpu}", self.match) for name in self.packages)

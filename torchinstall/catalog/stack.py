@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from torchinstall.catalog.row import Confidence, Row, Text
+from torchinstall.catalog.model import Row, Text
 
 CompanionKind = Literal[
     "pure",
@@ -21,7 +21,7 @@ CompanionKind = Literal[
 """How one learns which torch and which CUDA a companion is built for: see `docs/reference/catalog.md`."""
 
 
-class CompanionBuild(Row, frozen=True, kw_only=True):
+class CompanionBuild(Row, frozen=True):
     """One line of ready files (or of sources) of a package that is built against torch.
 
     Attributes:
@@ -73,11 +73,9 @@ class CompanionBuild(Row, frozen=True, kw_only=True):
     note_below: str = ""
     otherwise: str = ""
     release: str = ""
-    confidence: Confidence
-    source: str
 
 
-class Place(Row, frozen=True, kw_only=True):
+class Place(Row, frozen=True):
     """Where companions are published (`places.json`).
 
     Attributes:
@@ -90,11 +88,9 @@ class Place(Row, frozen=True, kw_only=True):
     id: Text
     kind: Literal["default", "pytorch", "index", "find-links", "release"]
     url: str
-    confidence: Confidence
-    source: str
 
 
-class Grammar(Row, frozen=True, kw_only=True):
+class Grammar(Row, frozen=True):
     """How a local version says what a file is built for (`grammars.json`).
 
     Attributes:
@@ -106,8 +102,6 @@ class Grammar(Row, frozen=True, kw_only=True):
     id: Text
     pattern: Text
     write: Text
-    confidence: Confidence
-    source: str
 
     def __post_init__(self) -> None:
         try:

@@ -24,11 +24,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from torchinstall.catalog import model
-from torchinstall.catalog.model import TABLES, Family, GpuFact
-from torchinstall.catalog.row import Row
-from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
-from torchinstall.catalog.vendor_index import Advice
+from torchinstall.catalog import model, stack
+from torchinstall.catalog.model import Family, GpuFact, Row
 from torchinstall.core.errors import CatalogError
 
 SCHEMA_VERSION = 1
@@ -43,6 +40,9 @@ _GLIBC_OR_PLAIN = re.compile(r"(?:manylinux\w*?|linux)_(x86_64|aarch64)$")
 _PLACE = re.compile(r"(?P<what>.*) - at `(?P<path>\$(?:\.rows\[(?P<row>\d+)\])?.*)`", re.DOTALL)
 
 R = TypeVar("R", bound=Row)
+
+TABLES: dict[str, type[Row]] = {}
+"""The tables of the catalog by file name, and what a row of each one is."""
 
 
 @lru_cache(maxsize=512)
@@ -72,14 +72,7 @@ class _File(Struct, Generic[R], frozen=True):
 
 
 class Table(Struct, frozen=True, kw_only=True):
-    """A table.
-
-    Attributes:
-        name: file name, `wheels.json`.
-        as_of: date of the facts, `2026-11-22`.
-        sources: source key -> where the fact comes from.
-        rows: as JSON objects.
-    """
+    """A table with its rows as JSON objects; `as_of` is the date of the facts, `2026-11-22`."""
 
     name: str
     as_of: str
@@ -87,21 +80,37 @@ class Table(Struct, frozen=True, kw_only=True):
     rows: tuple[dict[str, Any], ...]
 
 
-def _rows_of(row: type[R]) -> cached_property[tuple[R, ...]]:
-    name = next(name for name, known in TABLES.items() if known is row)
+def _table(name: str, row: type[R]) -> cached_property[tuple[R, ...]]:
+    TABLES[name] = row
     return cached_property(lambda tables: tables.rows(name))
 
 
 class Tables:
-    """The tables of a folder; each file is read once, when it is first needed.
+    """The tables of a folder (None: the shipped ones); each file is read once, when it is first needed.
 
-    Args:
-        directory: a folder of tables that replaces the shipped one as a whole
-            (`TORCHINSTALL_CATALOG_DIR`); None: the shipped one.
-        added: packages that move with torch by configuration; they replace rows of the same name.
-
+    `added` are packages that move with torch by configuration; they replace rows of the same name.
     Everything here raises `CatalogError`: `catalog-invalid` (with table, row and path), `catalog-too-new`.
     """
+
+    kinds = _table("backend_kinds.json", model.BackendKind)
+    backends = _table("backends.json", model.Backend)
+    wheels = _table("wheels.json", model.Wheels)
+    companions = _table("companions.json", model.Companion)
+    code = _table("code.json", model.Code)
+    code_rules = _table("code_rules.json", model.CodeRule)
+    floors = _table("driver_floors.json", model.Floor)
+    branches = _table("driver_branches.json", model.DriverBranch)
+    gpu_service = _table("driver_gpus.json", model.GpuService)
+    limits = _table("limits.json", model.Limit)
+    advice = _table("vendor_indexes.json", model.Advice)
+    shipped_families = _table("families.json", model.Family)
+    hashes = _table("hashes.json", model.WheelHash)
+    nvidia = _table("gpus_nvidia.json", model.GpuFact)
+    amd = _table("gpus_amd.json", model.GpuFact)
+    intel = _table("gpus_intel.json", model.GpuFact)
+    companion_builds = _table("companion_builds.json", stack.CompanionBuild)
+    places = _table("places.json", stack.Place)
+    grammars = _table("grammars.json", stack.Grammar)
 
     def __init__(self, directory: Path | None = None, *, added: tuple[Family, ...] = ()) -> None:
         self.directory = directory or DATA
@@ -140,40 +149,21 @@ class Tables:
 
         One whose builds are in `companion_builds.json` needs no row of its own.
         """
-        names = {row.package for row in self.added}
-        shipped: tuple[Family, ...] = self.rows("families.json")
-        known = {row.package for row in shipped} | names
-        built = {row.package: row for row in self.companion_builds if row.kind != "pure"}
-        others = tuple(
-            Family(
-                package=name,
-                routed=False,
-                pairing="free",
-                runtime_of=(),
-                own_cuda=True,
-                confidence=row.confidence,
-                source=row.source,
-            )
-            for name, row in built.items()
-            if name not in known
-        )
-        return (*(row for row in shipped if row.package not in names), *others, *self.added)
-
-    kinds = _rows_of(model.BackendKind)
-    backends = _rows_of(model.Backend)
-    wheels = _rows_of(model.Wheels)
-    companions = _rows_of(model.Companion)
-    code = _rows_of(model.Code)
-    code_rules = _rows_of(model.CodeRule)
-    floors = _rows_of(model.Floor)
-    branches = _rows_of(model.DriverBranch)
-    gpu_service = _rows_of(model.GpuService)
-    limits = _rows_of(model.Limit)
-    advice = _rows_of(Advice)
-    hashes = _rows_of(model.WheelHash)
-    companion_builds = _rows_of(CompanionBuild)
-    places = _rows_of(Place)
-    grammars = _rows_of(Grammar)
+        known = {row.package: row for row in self.shipped_families}
+        for row in self.companion_builds:
+            if row.kind != "pure" and row.package not in known:
+                known[row.package] = Family(
+                    row.package,
+                    routed=False,
+                    pairing="free",
+                    runtime_of=(),
+                    own_cuda=True,
+                    confidence=row.confidence,
+                    source=row.source,
+                )
+        for added in self.added:
+            known.pop(added.package, None)
+        return (*known.values(), *self.added)
 
     def gpus(self, vendor: str) -> tuple[GpuFact, ...]:
         """The product table of one vendor; empty for a vendor without one."""

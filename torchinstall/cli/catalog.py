@@ -8,8 +8,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from torchinstall.catalog.invariants import verify as problems_of
-from torchinstall.catalog.model import TABLES
-from torchinstall.catalog.tables import Tables
+from torchinstall.catalog.tables import TABLES, Tables
 from torchinstall.cli.app import LazyGroup
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import tables_text

@@ -17,8 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct, structs
 
-from torchinstall.catalog.model import Origin, Wheels
-from torchinstall.catalog.row import Confidence
+from torchinstall.catalog.model import Confidence, Origin, Wheels
 from torchinstall.core.errors import UsageError
 from torchinstall.core.request import Channel
 from torchinstall.core.versions import dotted_or_none

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import BackendInfo, Wheels
+from torchinstall.catalog.model import Advice, BackendInfo, Wheels
 from torchinstall.catalog.tables import platform_of
-from torchinstall.catalog.vendor_index import Advice
 from torchinstall.core.machine import VENDOR_NAMES, Driver, Finding, Gpu, Machine, Vendor, capability
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, Requirement, canonical_name

@@ -48,7 +48,7 @@ def with_companions(inputs: Inputs, read: Read, detail: Callable[[str], None]) -
         for place, grammar in _places(name, catalog):
             lines = _of_today(lines, place, grammar, backends, read, detail)
         built[name] = lines
-    return structs.replace(inputs, catalog=catalog.with_built(built))
+    return structs.replace(inputs, catalog=structs.replace(catalog, built={**catalog.built, **built}))
 
 
 def _places(name: str, catalog: Catalog) -> Iterator[tuple[Place, Grammar]]:

@@ -28,8 +28,8 @@ from torchinstall.planning.vendor_index import flat_template, named_vendor, vend
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
+    from torchinstall.catalog.model import Advice
     from torchinstall.catalog.tables import PageKey
-    from torchinstall.catalog.vendor_index import Advice
     from torchinstall.index.fetch import LiveResult
 
 DISCOVER_AFTER_DAYS = 30
@@ -124,7 +124,7 @@ def _of_backends(
 
     if request.offline and request.find_links and any(row.package == "torch" for row in catalog.local):
         # Without a network a folder is all there is: what the tables know of an index cannot be had.
-        folders = catalog.only_folders()
+        folders = structs.replace(catalog, live={}, index_down=True, folders_only=True)
         made = decide(folders)
         if made.error is None:
             return made, folders, False
@@ -157,7 +157,7 @@ def _of_backends(
         if not must_reach:
             note = Message(failure.slug, failure.message)
             return _warned(tables, reading.warnings or [note]), catalog, True
-        without = catalog.without_index()
+        without = structs.replace(catalog, index_down=True)
         made = decide(without)
         # It must use the same GPUs, and come from the user's own folders or be the backend that was named.
         local = all(item.routed and item.index_url is None for item in made.packages if item.version)

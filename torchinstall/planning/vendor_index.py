@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import Code, Wheels
+from torchinstall.catalog.model import Advice, Code, Wheels
 from torchinstall.catalog.tables import PageKey, platform_of
-from torchinstall.catalog.vendor_index import Advice
 from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import Message, redact
