@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from msgspec import DecodeError, Raw, Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os
+from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, Vendor
 from torchinstall.fleet.products import gpu_named
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ T = TypeVar("T")
 _MOST_GPUS = 1024
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]{1,512}")
 _VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,6}){0,4}(?![0-9.])")
-_NUMBER = re.compile(r"[0-9]{1,4}")
+_LIBC = re.compile(r"(?:(glibc|musl)[ =-]?)?([0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?)")
 _SYSTEMS: dict[str, Os] = {"linux": "linux", "windows": "windows", "macos": "macos", "darwin": "macos"}
 _ARCHS = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 _ASSUMABLE = {"driver": "580.95.05", "libc": "2.36", "arch": "x86_64", "gpu": "h100", "os_version": "14.5"}
@@ -33,21 +34,19 @@ class Facts(Struct, frozen=True, kw_only=True):
     """What an inventory says of a node; None: it does not say.
 
     Attributes:
-        gpus: whatever is known of each.
-        unnamed: further GPUs that are there and that nothing names.
+        gpus: what is known of each; None for one that is there and that nothing names.
         machine: whole, where the inventory holds a machine file.
         unusable: why nothing can be planned for the node.
         in_image: it runs containers, so that the image's libc counts.
     """
 
-    os: str = "linux"
+    os: str | None = None
     arch: str | None = None
     os_version: str | None = None
     libc: str | None = None
     driver: str | None = None
     cuda: str | None = None
-    gpus: tuple[Gpu, ...] = ()
-    unnamed: int = 0
+    gpus: tuple[Gpu | None, ...] = ()
     machine: Machine | None = None
     unusable: str | None = None
     in_image: bool = False
@@ -87,41 +86,24 @@ class Node(Struct, frozen=True):
     hostname: str | None = None
 
 
-@lru_cache(maxsize=1)
-def _fields() -> dict[str, Any]:
-    text = Path(__file__).with_name("fields.json").read_text(encoding="utf-8")
-    data: dict[str, Any] = json.loads(text)
-    return data
+class OddEntryError(Exception):
+    """An entry cannot be what it says; who knows the inventory makes `bad-inventory` of it."""
 
+    def __init__(self, what: str, *, node: str = "", found: object = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.node = node
+        self.found = found
+        self.hint = hint
 
-def names_of(format_name: str) -> dict[str, Any]:
-    """How a kind of inventory calls what a machine has (`fields.json`)."""
-    found: dict[str, Any] = _fields()[format_name]
-    return found
-
-
-def first_of(values: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    """The first of several names that has a value."""
-    return next((str(values[name]) for name in names if values.get(name)), None)
-
-
-def number_of(text: str) -> int | None:
-    """A number of GPUs as it is written; None: it is none, or none that a machine has."""
-    return int(text) if _NUMBER.fullmatch(text) else None
-
-
-def bad_inventory(
-    source: str, what: str, *, node: str = "", found: object = "", hint: str = "", wanted: str | None = None
-) -> UsageError:
-    """The error of an inventory, with the node that it is about."""
-    where = f"{source}, node {_printable(node)}" if node else source
-    return UsageError(
-        "bad-inventory",
-        f"{where}: {what}",
-        wanted=wanted,
-        found=_printable(str(found)) if found != "" else None,
-        hints=(hint or "correct the inventory, or leave the node out of it",),
-    )
+    def of(self, source: str) -> UsageError:
+        """The error of an inventory, with the node that it is about."""
+        return UsageError(
+            "bad-inventory",
+            f"{source}, node {_printable(self.node)}: {self.what}" if self.node else f"{source}: {self.what}",
+            found=_printable(str(self.found)) if self.found != "" else None,
+            hints=(self.hint or "correct the inventory, or leave the node out of it",),
+        )
 
 
 def _printable(text: str) -> str:
@@ -129,27 +111,59 @@ def _printable(text: str) -> str:
     return shown if len(shown) <= 160 else shown[:157] + "..."
 
 
-def decoded(item: Raw | Any, kind: type[T], source: str, name: Callable[[Any], object]) -> T:
-    """An entry of an inventory as its type.
+@cache
+def names_of(format_name: str) -> dict[str, Any]:
+    """How a kind of inventory calls what a machine has (`fields.json`)."""
+    data = json.loads(Path(__file__).with_name("fields.json").read_text(encoding="utf-8"))
+    return {name: row for name, row in data[format_name].items() if name != "source"}
 
-    Args:
-        item: undecoded JSON, or values.
-        kind: its type.
-        source: the inventory, for messages.
-        name: finds the node's name in the values, where they are not of that type.
+
+def first_of(values: Mapping[str, Any], names: Iterable[str | Sequence[str]]) -> str | None:
+    """The first of several names that has a value; a name may be a list: the parts of a version."""
+    for name in names:
+        parts = (name,) if isinstance(name, str) else name
+        known: list[str] = []
+        for part in parts:
+            if not values.get(part):
+                break
+            known.append(str(values[part]))
+        if known:
+            return ".".join(known)
+    return None
+
+
+def told(values: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> dict[str, str | None]:
+    """What is said, under our names for it."""
+    return {ours: first_of(values, theirs) for ours, theirs in names.items()}
+
+
+def number_of(text: str, node: str) -> int:
+    """A number of GPUs.
 
     Raises:
-        UsageError: `bad-inventory`: it is of another shape.
+        OddEntryError: it is none, or none that a machine has.
+    """
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise OddEntryError("no machine has that number of GPUs", node=node, found=text)
+    return int(text)
+
+
+def decoded(item: Raw | Any, kind: type[T]) -> T:
+    """An entry of an inventory, undecoded JSON or values, as its type.
+
+    Raises:
+        OddEntryError: it is of another shape.
     """
     try:
         return msgspec.json.decode(item, type=kind) if isinstance(item, Raw) else msgspec.convert(item, kind)
     except (DecodeError, RecursionError) as error:
         try:
-            node = str(name(msgspec.json.decode(item) if isinstance(item, Raw) else item))
-        except (DecodeError, RecursionError, AttributeError, KeyError, TypeError):
+            values = msgspec.json.decode(item) if isinstance(item, Raw) else item
+            node = str(first_of(values.get("metadata", values), ("name", "Name")) or "")
+        except (DecodeError, RecursionError, AttributeError):
             node = ""
         what = "it does not have the shape that its maker documents"
-        raise bad_inventory(source, what, node=node, found=error) from error
+        raise OddEntryError(what, node=node, found=error) from error
 
 
 def parse_assumed(texts: Iterable[str], catalog: Catalog) -> dict[str, str]:
@@ -190,120 +204,94 @@ class Nodes:
     def __init__(self, catalog: Catalog, assumed: Mapping[str, str], image: Libc) -> None:
         self._catalog = catalog
         self._assumed = assumed
-        self._image = image
+        self._image = f"{image.family} {image.version}"
         self._made: dict[tuple[str, Facts], Node] = {}
 
-    def make(self, said: Said, source: str, format_name: str) -> Node:
+    def make(self, said: Said, format_name: str) -> Node:
         """A node.
 
         Raises:
-            UsageError: `bad-inventory`: its name or a value cannot be.
+            OddEntryError: its name or a value cannot be.
         """
         if not _NAME.fullmatch(said.name):
-            raise bad_inventory(source, "a node's name is empty or cannot be printed", found=ascii(said.name))
+            raise OddEntryError("a node's name is empty or cannot be printed", found=ascii(said.name))
         key = (format_name, said.facts)
         if key not in self._made:
-            self._made[key] = _Making(self._catalog, self._assumed, self._image, source, said).node(
-                format_name
-            )
+            taken: list[Assumption] = []
+            try:
+                made = said.facts.machine or said.facts.unusable or self._machine(said.facts, taken)
+            except OddEntryError as error:
+                error.node = said.name
+                raise
+            machine, unusable = (None, made) if isinstance(made, str) else (made, None)
+            self._made[key] = Node(said.name, format_name, machine, unusable, tuple(taken))
         return structs.replace(self._made[key], name=said.name, labels=said.labels, hostname=said.hostname)
 
+    def _machine(self, facts: Facts, taken: list[Assumption]) -> Machine | str:
+        """The machine, or why there is none; what was assumed is added to `taken`."""
 
-class _Making:
-    """One machine in the making."""
+        def value(fact: str, said: str | None, other: str | None = None, why: str = "") -> str | None:
+            """What the inventory says, else what `--assume` says, else something else."""
+            if said:
+                return said
+            if fact in self._assumed:
+                other, why = self._assumed[fact], f"--assume {fact}"
+            taken.append(Assumption(fact, other, why or f"--assume {fact}={_ASSUMABLE[fact]} would say it"))
+            return other
 
-    def __init__(
-        self, catalog: Catalog, assumed: Mapping[str, str], image: Libc, source: str, said: Said
-    ) -> None:
-        self._catalog = catalog
-        self._assume = assumed
-        self._image = image
-        self._source = source
-        self._said = said
-        self._taken: list[Assumption] = []
-
-    def node(self, format_name: str) -> Node:
-        facts = self._said.facts
-        machine, unusable = facts.machine, facts.unusable
-        if machine is None and unusable is None:
-            made = self._machine(facts)
-            machine, unusable = (None, made) if isinstance(made, str) else (made, None)
-        return Node(self._said.name, format_name, machine, unusable, tuple(self._taken))
-
-    def _machine(self, facts: Facts) -> Machine | str:
-        """The machine, or why there is none."""
-        os = _SYSTEMS.get(facts.os.strip().lower())
-        text = self._value("arch", facts.arch, "x86_64", "most machines have it") or ""
-        arch = _ARCHS.get(text.strip().lower(), text.strip().lower())
+        name = facts.os or "linux"
+        os = _SYSTEMS.get(name.strip().lower())
+        arch = (value("arch", facts.arch, "x86_64", "most machines have it") or "").strip().lower()
+        arch = _ARCHS.get(arch, arch)
         if os is None or arch not in ("x86_64", "aarch64"):
-            return f"PyTorch publishes nothing for {_printable(facts.os)} on {_printable(arch)}"
-        gpus = facts.gpus
-        if len(gpus) + facts.unnamed > _MOST_GPUS:
-            raise self._bad("no machine has that many GPUs", f"more than {_MOST_GPUS}")
-        if facts.unnamed:
-            gpu = gpu_named(self._value("gpu", None) or "", self._catalog)
+            return f"PyTorch publishes nothing for {_printable(name)} on {_printable(arch)}"
+        if len(facts.gpus) > _MOST_GPUS:
+            raise OddEntryError("no machine has that many GPUs", found=f"more than {_MOST_GPUS}")
+        unnamed = gpu_named(value("gpu", None) or "", self._catalog) if None in facts.gpus else None
+        gpus: list[Gpu] = []
+        counts: Counter[Vendor] = Counter()
+        for gpu in (known or unnamed for known in facts.gpus):
             if gpu is None:
                 return "it has GPUs, and nothing says which; --assume gpu=h100 would"
-            gpus = (*gpus, *([gpu] * facts.unnamed))
-        counts: dict[str, int] = {}
-        for gpu in gpus:
-            counts[gpu.vendor] = counts.get(gpu.vendor, 0) + 1
-        places = dict.fromkeys(counts, 0)
-        numbered = []
-        for gpu in gpus:
-            numbered.append(structs.replace(gpu, index=places[gpu.vendor]))
-            places[gpu.vendor] += 1
-        version = self._version(facts.os_version, "the version of its system")
+            gpus.append(structs.replace(gpu, index=counts[gpu.vendor]))
+            counts[gpu.vendor] += 1
+        version = _version(facts.os_version, "the version of its system")
+        libc = None
+        if os == "linux":
+            image = self._image if facts.in_image else None
+            text = value("libc", facts.libc, image, "the container image" if image else "")
+            libc = None if text is None else _libc(text)
+            if text is not None and libc is None:
+                raise OddEntryError("that is no C library", found=text)
+        driver = _version(facts.driver, "the driver version")
+        drivers = []
+        for vendor in counts:
+            mine, cuda = driver, None
+            if vendor == "nvidia":
+                mine = value("driver", driver)
+                cuda = _version(facts.cuda, "the CUDA version of its driver")
+            drivers.append(Driver(vendor=vendor, version=mine, cuda_version=cuda))
         return Machine(
             os=os,
             arch=arch,
-            os_version=self._value("os_version", version) if os == "macos" else version,
-            libc=self._libc(facts) if os == "linux" else None,
-            drivers=tuple(self._driver(vendor, facts) for vendor in counts),
-            gpus=tuple(numbered),
+            os_version=value("os_version", version) if os == "macos" else version,
+            libc=libc,
+            drivers=tuple(drivers),
+            gpus=tuple(gpus),
         )
 
-    def _value(self, fact: str, said: str | None, other: str | None = None, why: str = "") -> str | None:
-        """What the inventory says, else what `--assume` says, else something else."""
-        if said:
-            return said
-        if fact in self._assume:
-            other, why = self._assume[fact], f"--assume {fact}"
-        self._taken.append(Assumption(fact, other, why or f"--assume {fact}={_ASSUMABLE[fact]} would say it"))
-        return other
 
-    def _libc(self, facts: Facts) -> Libc | None:
-        image = f"{self._image.family} {self._image.version}" if facts.in_image else None
-        text = self._value("libc", facts.libc, image, "the container image" if image else "")
-        libc = None if text is None else _libc(text)
-        if text is not None and libc is None:
-            raise self._bad("that is no C library", text)
-        return libc
-
-    def _driver(self, vendor: Any, facts: Facts) -> Driver:
-        version = self._version(facts.driver, "the driver version")
-        cuda = None
-        if vendor == "nvidia":
-            version = self._value("driver", version)
-            cuda = self._version(facts.cuda, "the CUDA version of its driver")
-        return Driver(vendor=vendor, version=version, cuda_version=cuda)
-
-    def _version(self, text: str | None, what: str) -> str | None:
-        plain = (text or "").strip()
-        if plain.lower().strip("[]") in ("", "n/a", "unknown", "none"):
-            return None
-        if not _VERSION.match(plain):
-            raise self._bad(f"{what} is no version", plain)
-        return plain
-
-    def _bad(self, what: str, found: str) -> UsageError:
-        return bad_inventory(self._source, what, node=self._said.name, found=found)
+def _version(text: str | None, what: str) -> str | None:
+    plain = (text or "").strip()
+    if plain.lower().strip("[]") in ("", "n/a", "unknown", "none"):
+        return None
+    if not _VERSION.match(plain):
+        raise OddEntryError(f"{what} is no version", found=plain)
+    return plain
 
 
 def _libc(text: str) -> Libc | None:
-    match = re.fullmatch(
-        r"(?:(glibc|musl)[ =-]?)?([0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?)", text.strip().lower()
-    )
+    match = _LIBC.fullmatch(text.strip().lower())
     if match is None:
         return None
     return Libc(family="musl" if match[1] == "musl" else "glibc", version=match[2])
