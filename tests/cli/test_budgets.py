@@ -79,7 +79,7 @@ def test_a_bare_start_imports_nothing_heavy_and_no_verb(tmp_path: Path, argv: st
     assert "torchinstall.cli.app" in modules, "the measurement itself must see something"
     assert not (HEAVY | {"packaging", "importlib.metadata"}) & modules
     assert not {name for name in modules if name.startswith(("torchinstall.planner", "torchinstall.probe"))}
-    assert not {"torchinstall.cli.auto", "torchinstall.cli.plan", "torchinstall.cli.probe"} & modules
+    assert not {"torchinstall.cli.auto", "torchinstall.cli.plan", "torchinstall.cli.show"} & modules
 
 
 def test_a_plan_imports_nothing_heavy(plan: Any) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from torchinstall.cli.config import ConfigValue, config_tables, settings_in
+from torchinstall.cli.config import ConfigValue, read_config
 from torchinstall.core.errors import UsageError
 
 
 def settings(cwd: Path, env: dict[str, str]) -> dict[str, ConfigValue]:
-    return settings_in(config_tables(cwd, env))
+    return {row.flag.name: row for row in read_config(cwd, env).values}
 
 
 def write(path: Path, text: str) -> None:

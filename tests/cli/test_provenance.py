@@ -21,7 +21,6 @@ class SpyOptions(PlanOptions, frozen=True, kw_only=True):
     layout: str | None = None
     verify: bool = True
     anonymous: bool = False
-    json: bool = False
 
 
 SEEN: list[SpyOptions] = []
@@ -36,10 +35,9 @@ def remember(_session: Session, options: SpyOptions) -> int:
 VERB = Verb(
     "spy",
     remember,
-    summary="Remember the options.",
-    options=SpyOptions,
-    arguments=(REQS,),
-    examples=(("spy", "a"), ("spy", "b"), ("spy", "c")),
+    SpyOptions,
+    REQS,
+    examples="",
     passthrough="UV_ARGS",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 import re
@@ -14,34 +15,36 @@ from click.shell_completion import get_completion_class
 
 from torchinstall import __version__
 from torchinstall.cli.console import Session
-from torchinstall.cli.verb import GROUP_OPTIONS, Argument, Verb, global_options, write_sections
+from torchinstall.cli.verb import (
+    GROUP_OPTIONS,
+    Argument,
+    Verb,
+    eager_switch,
+    global_options,
+    session_of,
+    write_sections,
+)
 from torchinstall.core.errors import UsageError
 from torchinstall.planning.options import Options
 
 Row = tuple[str, str]
-"""Where the verb is (`module:attribute`) and its one line of help."""
+"""Where the verb is (`.module:attribute`) and its one line of help."""
 
 COMMANDS: dict[str, Row] = {
-    "auto": ("torchinstall.cli.auto:VERB", "Install the PyTorch that works on this machine, and verify it."),
-    "plan": ("torchinstall.cli.plan:VERB", "Show what auto would install, why, and why nothing else."),
-    "probe": ("torchinstall.cli.probe:VERB", "Show what this machine is; --json writes a machine file."),
-    "doctor": ("torchinstall.cli.doctor:VERB", "Check whether what is installed is right and computes."),
-    "configure": (
-        "torchinstall.cli.configure:VERB",
-        "Write PyTorch's index and a choice of builds into a project.",
-    ),
-    "sync": ("torchinstall.cli.sync:SYNC", "uv sync with the extra or group that fits this machine."),
-    "run": ("torchinstall.cli.sync:RUN", "uv run with the extra or group that fits this machine."),
-    "export": ("torchinstall.cli.export:VERB", "Write the plan for pip, Poetry, Docker and others."),
-    "bundle": ("torchinstall.cli.bundle:VERB", "Download all that a machine without a network needs."),
-    "inspect": ("torchinstall.cli.inspect:VERB", "Say what a wheel contains, also one at a URL."),
-    "fleet": (
-        "torchinstall.cli.fleet:VERB",
-        "Plan for a fleet: the fewest builds that serve its machines.",
-    ),
-    "requires": ("torchinstall.cli.requires:VERB", "Say what a machine must have for a lock to run."),
-    "catalog": ("torchinstall.cli.catalog:VERB", "Show, update or check what is known about builds."),
-    "completion": ("torchinstall.cli.app:COMPLETION", "Print the completion script for a shell."),
+    "auto": (".auto:VERB", "Install the PyTorch that works on this machine, and verify it."),
+    "plan": (".plan:VERB", "Show what auto would install, why, and why nothing else."),
+    "probe": (".show:PROBE", "Show what this machine is; --json writes a machine file."),
+    "doctor": (".doctor:VERB", "Check whether what is installed is right and computes."),
+    "configure": (".configure:VERB", "Write PyTorch's index and a choice of builds into a project."),
+    "sync": (".sync:SYNC", "Run uv sync with the extra or group that fits this machine."),
+    "run": (".sync:RUN", "Run a command in the project, with the extra or group that fits."),
+    "export": (".export:VERB", "Write the plan down for pip, Poetry, Docker and other tools."),
+    "bundle": (".wheels:BUNDLE", "Fetch all that a machine without a network needs."),
+    "inspect": (".wheels:INSPECT", "Say what a wheel contains, also one at a URL."),
+    "fleet": (".fleet:VERB", "Plan for a fleet: the fewest builds that serve its machines."),
+    "requires": (".requires:VERB", "Say what a machine must have for a lock to run."),
+    "catalog": (".show:CATALOG", "Show, update or check what is known about builds."),
+    "completion": (".app:COMPLETION", "Print the completion script for a shell."),
 }
 """Every verb: a new one is its file and one row here."""
 
@@ -67,7 +70,9 @@ class LazyGroup(click.Group):
         if row is None:
             return None
         module, _, attribute = row[0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command = copy.copy(getattr(importlib.import_module(module, "torchinstall.cli"), attribute))
+        assert isinstance(command, click.Command)  # noqa: S101  # the table names no other
+        command.help = "\n\n".join(filter(None, (row[1], command.help)))
         return command
 
     def resolve_command(
@@ -103,14 +108,7 @@ class LazyGroup(click.Group):
 
 def build(table: Mapping[str, Row] | None = None) -> LazyGroup:
     """The whole command line; `table` replaces the verbs."""
-    version = click.Option(
-        ["-V", "--version"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        help="Show the version.",
-        callback=_show_version,
-    )
+    version = eager_switch(["-V", "--version"], "Show the version.", _show_version)
     return LazyGroup(
         "torchinstall",
         COMMANDS if table is None else table,
@@ -134,9 +132,7 @@ def _catalog_date() -> str:
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        session = ctx.find_object(Session)
-        assert session is not None  # noqa: S101  # main sets it
-        session.console.out(f"torchinstall {__version__}{_catalog_date()}")
+        session_of(ctx).console.out(f"torchinstall {__version__}{_catalog_date()}")
         ctx.exit()
 
 
@@ -161,14 +157,11 @@ def _complete(session: Session, options: CompletionOptions) -> int:
 COMPLETION = Verb(
     "completion",
     _complete,
-    options=CompletionOptions,
-    summary="Print the completion script for bash, zsh or fish.",
-    arguments=(
-        Argument(name="shell", metavar="SHELL", help="bash, zsh or fish.", required=True, choices=SHELLS),
-    ),
-    examples=(
-        ('eval "$(torchinstall completion bash)"', "for this bash"),
-        ("torchinstall completion zsh > ~/.zfunc/_torchinstall", "for every zsh"),
-        ("torchinstall completion fish > ~/.config/fish/completions/torchinstall.fish", "for every fish"),
-    ),
+    CompletionOptions,
+    Argument("shell", "SHELL", "bash, zsh or fish.", SHELLS),
+    examples="""
+    eval "$(torchinstall completion bash)"  # for this bash
+    torchinstall completion zsh > ~/.zfunc/_torchinstall  # for every zsh
+    torchinstall completion fish > ~/.config/fish/completions/torchinstall.fish  # for every fish
+""",
 )

@@ -10,9 +10,8 @@ import click
 from msgspec import structs, to_builtins
 
 from torchinstall.cli.console import Console, Session, envelope
-from torchinstall.cli.plan_text import chosen_text, why_not_text
-from torchinstall.cli.projecting import project_would_undo
-from torchinstall.cli.text import columns, heading, wrapped
+from torchinstall.cli.sync import project_would_undo
+from torchinstall.cli.text import chosen_text, columns, heading, why_not_text, wrapped
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.install.distributions import broken
@@ -30,7 +29,6 @@ class AutoOptions(PlanOptions, frozen=True, kw_only=True):
     omit: ClassVar = frozenset({"python_version", "root"})
     verify: bool = True
     wait: bool = True
-    json: bool = False
 
 
 def run(session: Session, options: AutoOptions) -> int:
@@ -236,7 +234,7 @@ def _finish(
         status = "satisfied" if prepared.plan.status == "satisfied" and not changes else "dry-run"
     else:
         status = "satisfied" if changes == () else "installed"
-    if options.json:
+    if console.json:
         console.out_json(envelope(status, **console.partial, changes=to_builtins(changes)))
         return 0
     console.out(_outcome_text(status, prepared.plan, changes))
@@ -279,17 +277,13 @@ def _line(head: str, text: str) -> str:
 VERB = Verb(
     "auto",
     run,
-    summary="Install the PyTorch build that works on this machine, and verify that it does.",
+    AutoOptions,
+    REQS,
     more="Without REQ: torch and torchvision. A build that already works is not changed.",
-    arguments=(REQS,),
-    options=AutoOptions,
-    examples=(
-        ("torchinstall auto", "the newest torch that this machine can use"),
-        (
-            "torchinstall auto 'torch==2.9.*' torchaudio -r requirements.txt --venv .venv",
-            "pins and a project",
-        ),
-        ("torchinstall auto --backend cpu --dry-run", "what would a CPU build change?"),
-    ),
+    examples="""
+    torchinstall auto  # the newest torch that this machine can use
+    torchinstall auto 'torch==2.9.*' torchaudio -r requirements.txt --venv .venv  # pins and a project
+    torchinstall auto --backend cpu --dry-run  # what would a CPU build change?
+""",
     passthrough="UV_ARGS",
 )

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,19 +36,6 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE, canonical_name
 from torchinstall.planning.context import read_toml
 from torchinstall.planning.options import Options
 
-
-class ConfigTable(Struct, frozen=True):
-    """A file, its table, how a message names the place, and whether it is a project's."""
-
-    path: Path
-    table: dict[str, Any]
-    where: str
-    of_project: bool
-
-
-ConfigTables = tuple[ConfigTable, ...]
-"""The one that wins comes last."""
-
 _TYPES: dict[str, Any] = {
     "text": str,
     "switch": bool,
@@ -59,125 +46,125 @@ _TYPES: dict[str, Any] = {
 _KEYS = {flag.name.replace("_", "-"): flag for flag in FLAGS.values() if flag.config}
 """Every key that a file may hold."""
 
+_IGNORE = "ignore configuration files with --no-config"
 
-class ConfigValue(Struct, frozen=True, kw_only=True):
-    """One value and the file that holds it."""
 
+class ConfigValue(Struct, frozen=True):
+    """One setting, the file that holds it, and whether that is a project's."""
+
+    flag: Flag
     value: Any
-    source: str
+    path: Path
+    of_project: bool
+
+    @property
+    def source(self) -> str:
+        """As a plan shows who set a value."""
+        return f"config {self.path.name}"
+
+    @property
+    def counts(self) -> bool:
+        """Whether whoever wrote the file may decide this."""
+        return not (self.of_project and self.flag.of_user)
+
+    def typed(self) -> str:
+        """The setting as it is typed."""
+        spelling, values = self.flag.spelling, self.value if isinstance(self.value, tuple) else (self.value,)
+        switch = self.flag.kind == "switch"
+        return spelling if switch else shlex.join(part for item in values for part in (spelling, item))
 
 
-def settings_in(tables: ConfigTables) -> dict[str, ConfigValue]:
-    """The values of both files by the name of the flag (`index_base`); the project's win over the user's.
+class Config(Struct, frozen=True):
+    """What both files say, the user's first; of values for one flag the last that counts wins.
 
-    Raises:
-        UsageError: an unknown key, or a value of the wrong type.
+    Attributes:
+        families: the packages that move with torch; the project's rows win over the user's.
+        user_file: the user's own file, whether or not it is there; None where there is no home.
     """
-    found = {}
-    for row in tables:
-        for key, value in row.table.items():
-            if key != "families":
-                flag = _flag(key, row.path, row.where)
-                typed = _typed(flag, key, value, row.path)
-                if not (row.of_project and flag.of_user):
-                    found[flag.name] = ConfigValue(value=typed, source=f"config {row.path.name}")
-    return found
 
+    values: tuple[ConfigValue, ...] = ()
+    families: tuple[Family, ...] = ()
+    user_file: Path | None = None
 
-def of_project(tables: ConfigTables, env: Mapping[str, str], options: Options) -> tuple[Message, ...]:
-    """What must be said of a project's settings before a verb uses them: those ignored, and its index.
+    def get(self, name: str) -> ConfigValue | None:
+        """The value for a flag, by the name of its field (`index_base`)."""
+        mine = [row for row in self.values if row.flag.name == name and row.counts]
+        return mine[-1] if mine else None
 
-    Args:
-        tables: that `options` were filled from.
-        env: as for `config_tables`.
-        options: of the verb.
-    """
-    said = []
-    for row in tables:
-        for key, value in row.table.items() if row.of_project else ():
-            flag = _KEYS.get(key)
-            if flag is None or not hasattr(options, flag.name) or flag.name in options.omit:
+    def of_project(self, options: Options) -> Iterator[Message]:
+        """What must be said of a project's settings before a verb uses them: those ignored, and its index."""
+        for row in self.values:
+            flag, key = row.flag, row.flag.name.replace("_", "-")
+            if not row.of_project or not hasattr(options, flag.name) or flag.name in options.omit:
                 continue
             set_by = options.source(flag.name).partition(" ")[0]
-            if flag.of_user and value and set_by not in ("flag", "environment"):
-                flags = shlex.join(_as_flags(flag, _typed(flag, key, value, row.path)))
-                message = (
+            if not row.counts and row.value and set_by not in ("flag", "environment"):
+                yield Message(
+                    "project-setting-ignored",
                     f"{key} in {row.path} is ignored: a project's file may choose builds, but not "
-                    f"{flag.of_user}; to accept it, type {flags}, or put it into {_user_file(env)}"
+                    f"{flag.of_user}; to accept it, type {row.typed()}, or put it into {self.user_file}",
                 )
-                said.append(Message("project-setting-ignored", message))
-            elif flag.name == "index_base" and set_by == "config" and value != DEFAULT_INDEX_BASE:
-                message = (
-                    f"builds come from {value}, because {row.path} says so (index-base); "
-                    f"--index-base {DEFAULT_INDEX_BASE} takes PyTorch's own index instead"
+            elif key == "index-base" and set_by == "config" and row.value != DEFAULT_INDEX_BASE:
+                yield Message(
+                    "project-index-used",
+                    f"builds come from {row.value}, because {row.path} says so (index-base); "
+                    f"--index-base {DEFAULT_INDEX_BASE} takes PyTorch's own index instead",
                 )
-                said.append(Message("project-index-used", message))
-    return tuple(said)
 
 
-def _as_flags(flag: Flag, value: Any) -> list[str]:
-    """A setting as it is typed."""
-    if flag.kind == "switch":
-        return [flag.spelling]
-    return [
-        part for item in (value if isinstance(value, tuple) else (value,)) for part in (flag.spelling, item)
-    ]
-
-
-def config_tables(cwd: Path, env: Mapping[str, str]) -> ConfigTables:
-    """The user's table and then the project's, with their files and how a message names the place.
+def read_config(cwd: Path, env: Mapping[str, str]) -> Config:
+    """Both files, checked.
 
     Args:
         cwd: where the search for `pyproject.toml` starts.
         env: the environment, for the user's configuration folder.
 
     Raises:
-        UsageError: a file that is not TOML, or `tool.torchinstall` that is no table.
+        UsageError: `bad-config`: no TOML, an unknown key, a value of the wrong type.
     """
-    found: list[ConfigTable] = []
-    user = _user_file(env)
-    if user is not None and user.is_file():
-        found.append(ConfigTable(user, read_toml(user), "top level of", of_project=False))
+    user_file = _user_file(env)
+    tables: list[tuple[Path, Any, bool]] = []
+    if user_file is not None and user_file.is_file():
+        tables.append((user_file, read_toml(user_file), False))
     files = (folder / "pyproject.toml" for folder in (cwd, *cwd.parents))
-    project = next((path for path in files if path.is_file()), None)
-    if project is not None:
+    if (project := next((path for path in files if path.is_file()), None)) is not None:
         tool = read_toml(project).get("tool")
-        table = tool.get("torchinstall") if isinstance(tool, dict) else None
-        if table is not None and not isinstance(table, dict):
+        tables.append((project, tool.get("torchinstall", {}) if isinstance(tool, dict) else {}, True))
+    values: list[ConfigValue] = []
+    families: dict[str, Family] = {}
+    for path, table, of_project in tables:
+        if not isinstance(table, dict):
             raise UsageError(
-                "bad-config",
-                f"tool.torchinstall in {project} is not a table",
-                wanted="[tool.torchinstall]",
+                "bad-config", f"tool.torchinstall in {path} is not a table", wanted="[tool.torchinstall]"
             )
-        if table is not None:
-            found.append(ConfigTable(project, table, "[tool.torchinstall] in", of_project=True))
-    return tuple(found)
+        families |= {row.package: row for row in _families(table.pop("families", {}), path)}
+        for key, value in table.items():
+            flag = _flag(key, f"{'[tool.torchinstall] in' if of_project else 'top level of'} {path}")
+            values.append(ConfigValue(flag, _value(flag, key, value, path), path, of_project))
+    return Config(tuple(values), tuple(families.values()), user_file)
 
 
 def _user_file(env: Mapping[str, str]) -> Path | None:
-    """The user's own configuration file, whether or not it is there; None where there is no home."""
     if explicit := env.get("TORCHINSTALL_CONFIG_FILE"):
         return Path(explicit)
-    base = env.get("XDG_CONFIG_HOME") or env.get("APPDATA")
-    if base:
-        return Path(base) / "torchinstall" / "torchinstall.toml"
     home = env.get("HOME") or env.get("USERPROFILE")
-    return Path(home) / ".config" / "torchinstall" / "torchinstall.toml" if home else None
+    base = env.get("XDG_CONFIG_HOME") or env.get("APPDATA") or (home and f"{home}/.config")
+    return Path(base) / "torchinstall" / "torchinstall.toml" if base else None
 
 
-def _flag(key: str, path: Path, where: str) -> Flag:
+def _flag(key: str, where: str) -> Flag:
     if key in _KEYS:
         return _KEYS[key]
     raise UsageError(
         "bad-config",
-        f"unknown key {key!r} at the {where} {path}",
+        f"unknown key {key!r} at the {where}",
         wanted=", ".join(difflib.get_close_matches(key, _KEYS) or sorted(_KEYS)),
         found=key,
-        hints=("correct the key, or ignore configuration files with --no-config",),
+        hints=(f"correct the key, or {_IGNORE}",),
     )
 
 
-def _typed(flag: Flag, key: str, value: object, path: Path) -> Any:
+def _value(flag: Flag, key: str, value: object, path: Path) -> Any:
     typed = _convert(value, _TYPES[flag.kind], key, path)
     if flag.kind not in ("texts", "paths"):
         return typed
@@ -193,7 +180,7 @@ def _convert(value: object, kind: Any, key: str, path: Path) -> Any:
             "bad-config",
             f"{key} in {path} is invalid: {error}",
             found=repr(value)[:80],
-            hints=("correct the file, or ignore it with --no-config",),
+            hints=(f"correct the file, or {_IGNORE}",),
         ) from error
 
 
@@ -203,24 +190,13 @@ class _FamilyRow(Struct, frozen=True, rename="kebab", forbid_unknown_fields=True
     own_cuda: bool = False
 
 
-def families_in(tables: ConfigTables) -> tuple[Family, ...]:
-    """The packages of both files; the project's rows win over the user's.
-
-    Raises:
-        UsageError: a table that is not right.
-    """
-    found: dict[str, Family] = {}
-    for path, table in ((row.path, row.table) for row in tables):
-        for name, value in _convert(table.get("families", {}), dict[str, Any], "families", path).items():
-            row = _convert(value, _FamilyRow, f"families.{name}", path)
-            package = canonical_name(name)
-            found[package] = Family(
-                package=package,
-                routed=row.routed,
-                pairing=row.pairing,
-                runtime_of=(),
-                own_cuda=row.own_cuda,
-                source=f"config {path.name}",
-                confidence="high",
-            )
-    return tuple(found.values())
+def _families(table: object, path: Path) -> Iterator[Family]:
+    for name, value in _convert(table, dict[str, Any], "families", path).items():
+        row = _convert(value, _FamilyRow, f"families.{name}", path)
+        yield Family(
+            package=canonical_name(name),
+            runtime_of=(),
+            source=f"config {path.name}",
+            confidence="high",
+            **msgspec.structs.asdict(row),
+        )

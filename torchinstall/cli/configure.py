@@ -11,7 +11,7 @@ from packaging.utils import InvalidName, canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.projecting import Project, ProjectOptions, open_project, project_plan
+from torchinstall.cli.sync import Project, ProjectOptions, open_project, project_plan
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
@@ -51,7 +51,6 @@ class ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
     index_base: str = DEFAULT_INDEX_BASE
     refresh: bool = False
     allow_insecure_host: tuple[str, ...] = ()
-    json: bool = False
 
 
 def run(session: Session, options: ConfigureOptions) -> int:
@@ -232,7 +231,7 @@ def _report(
     names = {edit.path: _name(edit.path, folder) for edit in done.edits}
     diffs = {names[edit.path]: unified_diff(edit.before, edit.after, names[edit.path]) for edit in done.edits}
     status = "unchanged" if not done.changed else "dry-run" if options.dry_run else "configured"
-    if options.json:
+    if console.json:
         console.out_json(
             envelope(
                 status,
@@ -285,23 +284,16 @@ def configured_text(status: str, done: Configured, files: str) -> str:
 VERB = Verb(
     "configure",
     run,
-    summary="Write the index, sources and extras or groups for PyTorch into a project, and check uv's lock.",
-    more="It keeps everything that you wrote; if something conflicts with it, it stops and says what.",
-    arguments=(
-        Argument(
-            name="reqs",
-            metavar="[PACKAGE]...",
-            help="Packages to route and require besides torch and those that the project has.",
-            many=True,
-        ),
+    ConfigureOptions,
+    Argument(
+        "reqs", "[PACKAGE]...", "Packages to route and require besides torch and those that the project has."
     ),
-    options=ConfigureOptions,
-    examples=(
-        ("torchinstall configure", "the build for this machine, in this project"),
-        (
-            "torchinstall configure --layout groups --with cpu --with cu130",
-            "CPU on CI, CUDA on workstations, one lock",
-        ),
-        ("torchinstall configure --on linux=cu130 --on windows=cu126 --dry-run", "a backend per platform"),
-    ),
+    more="Index, sources, extras or groups, and uv's lock. It keeps everything that you "
+    "wrote; if something conflicts with it, "
+    "it stops and says what.",
+    examples="""
+    torchinstall configure  # the build for this machine, in this project
+    torchinstall configure --layout groups --with cpu --with cu130  # CI without GPUs, one lock
+    torchinstall configure --on linux=cu130 --on windows=cu126 --dry-run  # a backend per platform
+""",
 )

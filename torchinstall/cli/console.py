@@ -75,6 +75,13 @@ class Console:
         text = json_text(redacted(data), ascii_only=not _encoding(self.stdout).startswith("utf"))
         self._write(self.stdout, text, colour=False)
 
+    def answer(self, data: Mapping[str, Any], text: str) -> None:
+        """What the run came to, on stdout: as the one JSON object with `--json`, else as text."""
+        if self.json:
+            self.out_json(data)
+        else:
+            self.out(text)
+
     def say(self, text: str = "") -> None:
         """Tell a person what happens; `-q` silences it."""
         if not self.quiet:

@@ -52,7 +52,6 @@ class DoctorOptions(MachineOptions, frozen=True, kw_only=True):
     offline: bool = False
     verify: bool = True
     wait: bool = True
-    json: bool = False
 
 
 def run(session: Session, options: DoctorOptions) -> int:
@@ -62,7 +61,7 @@ def run(session: Session, options: DoctorOptions) -> int:
     if text is not None:
         return _explain(session, options, text)
     seen = _fix(session, options) if options.fix else _collect(session, options)
-    return _report(session, options, seen, examine(seen))
+    return _report(session, seen, examine(seen))
 
 
 def _collect(session: Session, options: DoctorOptions, lock: EnvironmentLock | None = None) -> Environment:
@@ -100,7 +99,8 @@ def piped(stream: TextIO) -> str | None:
 
 def _explain(session: Session, options: DoctorOptions, text: str) -> int:
     matches = explain(text, catalog_of(session.context), lambda said: _here(session, options, said))
-    session.console.partial.update(status="explained" if matches else "unknown", matches=to_builtins(matches))
+    console = session.console
+    console.partial.update(status="explained" if matches else "unknown", matches=to_builtins(matches))
     if not matches:
         raise UsageError(
             "nothing-recognised",
@@ -109,10 +109,7 @@ def _explain(session: Session, options: DoctorOptions, text: str) -> int:
             found=f"{len(text.split())} words" if text.strip() else "nothing",
             hints=("torchinstall doctor examines the environment itself", "paste the whole traceback"),
         )
-    if options.json:
-        session.console.out_json(envelope(**session.console.partial))
-    else:
-        session.console.out("\n\n".join(map(_match_text, matches)))
+    console.answer(envelope(**console.partial), "\n\n".join(map(_match_text, matches)))
     return 0
 
 
@@ -166,11 +163,11 @@ def _again(session: Session, words: tuple[str, ...]) -> int:
     return code
 
 
-def _report(session: Session, options: DoctorOptions, seen: Environment, found: tuple[Diagnosis, ...]) -> int:
+def _report(session: Session, seen: Environment, found: tuple[Diagnosis, ...]) -> int:
     console = session.console
     faults = [item for item in found if item.severity == "error"]
     console.partial.update(status="faults" if faults else "healthy", **_data(seen, found))
-    if not options.json:
+    if not console.json:
         console.out(_report_text(seen, found))
     elif not faults:
         console.out_json(envelope(**console.partial))
@@ -296,12 +293,12 @@ def _count(number: int, word: str) -> str:
 VERB = Verb(
     "doctor",
     run,
-    summary="Say whether what is installed is right for this machine and computes; if not, what to type.",
-    more="Nothing is changed without --fix, and nothing is fetched. Exit 0: healthy, 7: a fault was found.",
-    options=DoctorOptions,
-    examples=(
-        ("torchinstall doctor", "is this environment all right?"),
-        ("torchinstall doctor --fix", "fix what is safe to fix"),
-        ("python train.py 2>&1 | torchinstall doctor --explain -", "what does this traceback mean?"),
-    ),
+    DoctorOptions,
+    more="If not, it says what to type. Nothing is changed without --fix, and nothing is fetched. "
+    "Exit 0: healthy, 7: a fault was found.",
+    examples="""
+    torchinstall doctor  # is this environment all right?
+    torchinstall doctor --fix  # fix what is safe to fix
+    python train.py 2>&1 | torchinstall doctor --explain -  # what does this traceback mean?
+""",
 )

@@ -8,7 +8,7 @@ from typing import ClassVar
 from msgspec import structs
 
 from torchinstall.cli.console import Session
-from torchinstall.cli.projecting import Project, open_project, project_folder
+from torchinstall.cli.sync import Project, open_project, project_folder
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import write_file
@@ -176,18 +176,15 @@ def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
 VERB = Verb(
     "export",
     run,
-    summary="Write the plan down for another tool: pip, uv, Poetry, PDM, pixi, conda, Docker, CI.",
-    more="The text goes to stdout, or to a file with -o. Without REQ, dockerfile, devcontainer and "
-    "github-actions install from the lock of the project at hand.",
-    arguments=(REQS,),
-    options=ExportOptions,
+    ExportOptions,
+    REQS,
+    more="For pip, uv, Poetry, PDM, pixi, conda, Docker, CI. The text goes to stdout, or to a file with "
+    "-o. Without REQ, dockerfile, devcontainer and github-actions install from the lock of the project at "
+    "hand.",
+    examples="""
+    torchinstall export --format constraints -o constraints.txt  # no later install swaps the build
+    torchinstall export --format dockerfile --target-gpu sm_90 --target-driver 580  # built where no GPU is
+    torchinstall export --format pylock torch einops -o pylock.toml  # every file with its hash
+""",
     choices={"format": tuple(FORMATS)},
-    examples=(
-        ("torchinstall export --format constraints -o constraints.txt", "no later install swaps the build"),
-        (
-            "torchinstall export --format dockerfile --target-gpu sm_90 --target-driver 580",
-            "an image for a server, built without its GPU",
-        ),
-        ("torchinstall export --format pylock torch einops -o pylock.toml", "every file with its hash"),
-    ),
 )

@@ -6,7 +6,7 @@ field also holds the default. A new flag is a row here and a field there.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -19,32 +19,19 @@ class Flag(Struct, frozen=True):
 
     Attributes:
         name: of the field, `index_base`; the flag is `--index-base`, its variable `TORCHINSTALL_INDEX_BASE`.
-        short: the one-letter spelling.
-        long: the long spelling where it is not the name; `--verify/--no-verify` can be turned off.
+        declarations: every spelling, for click; `--verify/--no-verify` can be turned off.
         also: variables of other tools that mean the same.
         empty_counts: those among `also` whose empty value is a value.
-        config: whether a configuration file may hold it.
-        of_user: what a project's file may not decide: where packages come from, or which Python is changed.
-            Only the user's own file counts, which the user wrote; a project may have been cloned.
     """
 
     name: str
     help: str
-    kind: Kind = "text"
-    metavar: str | None = None
-    short: str = ""
-    long: str = ""
-    choices: tuple[str, ...] = ()
+    kind: Kind
+    declarations: tuple[str, ...]
+    metavar: str | None
+    choices: tuple[str, ...]
     also: tuple[str, ...] = ()
     empty_counts: tuple[str, ...] = ()
-    config: bool = True
-    of_user: str = ""
-
-    @property
-    def declarations(self) -> tuple[str, ...]:
-        """Every spelling, for click."""
-        long = self.long or "--" + self.name.rstrip("_").replace("_", "-")
-        return (self.short, long) if self.short else (long,)
 
     @property
     def spelling(self) -> str:
@@ -56,285 +43,201 @@ class Flag(Struct, frozen=True):
         """Its own variable, then those of other tools."""
         return (f"TORCHINSTALL_{self.name.rstrip('_').upper()}", *self.also)
 
+    @property
+    def config(self) -> bool:
+        """Whether a configuration file may hold it."""
+        return self.name in _SETTINGS
 
-_ORIGIN = "where they come from"
-_PLACE = "which Python they go into"
+    @property
+    def of_user(self) -> str:
+        """What a project's file may not decide with it: only the user's own file counts.
+
+        The user wrote that one; a project may have been cloned.
+        """
+        return _SETTINGS.get(self.name, "")
 
 
-def _switch(name: str, help_: str, *, short: str = "", long: str = "", config: bool = True) -> Flag:
-    return Flag(name, help_, "switch", short=short, long=long, config=config)
+def _flag(spelled: str, help_: str, *, name: str = "", kind: Kind | None = None, **more: Any) -> Flag:
+    """A flag from its spelling as help shows it.
+
+    `-r --requirement FILE...`: short, long, what follows; `...` may be repeated, `N` is a number, `[a|b]` are
+    all values, and without any it is a switch. `name` is that of the field where it is not the long spelling.
+    """
+    declarations = tuple(word for word in spelled.split() if word[0] == "-")
+    after = spelled.rpartition(declarations[-1])[2].strip()
+    metavar = after.removesuffix("...")
+    choices = tuple(metavar[1:-1].split("|")) if metavar[:1] == "[" else ()
+    if kind is None:
+        kind = "number" if metavar == "N" else "text" if metavar else "switch"
+        if after != metavar:
+            kind = "paths" if metavar in ("FILE", "DIR") else "texts"
+    long = declarations[-1].partition("/")[0][2:].replace("-", "_")
+    return Flag(
+        name or long, help_, kind, declarations, None if choices else metavar or None, choices, **more
+    )
 
 
 SECTIONS: dict[str, tuple[Flag, ...]] = {
     "What to install": (
-        Flag(
-            "requirement",
-            "Install the packages that a requirements file lists (repeatable).",
-            "paths",
-            "FILE",
-            "-r",
-            config=False,
+        _flag(
+            "-r --requirement FILE...", "Install the packages that a requirements file lists (repeatable)."
         ),
-        Flag(
-            "constraint", "Limit versions with a constraints file (repeatable).", "paths", "FILE", short="-c"
-        ),
-        _switch("upgrade", "Replace a build that works with a newer one.", short="-U"),
-        Flag(
-            "allow_build",
-            "Allow this package to be built from source (repeatable).",
-            "texts",
-            "PKG",
-            of_user="whether their sources are built and run",
-        ),
-        Flag(
-            "companion_source",
+        _flag("-c --constraint FILE...", "Limit versions with a constraints file (repeatable)."),
+        _flag("-U --upgrade", "Replace a build that works with a newer one."),
+        _flag("--allow-build PKG...", "Allow this package to be built from source (repeatable)."),
+        _flag(
+            "--companion-source [makers|trusted|community]",
             "Whose builds of packages that are built against torch to take.",
-            choices=("makers", "trusted", "community"),
-            of_user=_ORIGIN,
         ),
-        Flag(
-            "layout",
+        _flag(
+            "--layout [this-machine|markers|extras|groups]",
             "How the project chooses a build (default: the layout it has, else this-machine).",
-            choices=("this-machine", "markers", "extras", "groups"),
-            config=False,
         ),
-        Flag(
-            "with_",
+        _flag(
+            "--with BACKEND...",
             "Offer this backend as an extra or group (repeatable; default: cpu and this machine's).",
-            "texts",
-            "BACKEND",
-            config=False,
+            name="with_",
         ),
-        Flag(
-            "without",
-            "Take this backend out of the project (repeatable).",
-            "texts",
-            "BACKEND",
-            config=False,
-        ),
-        Flag(
-            "on",
+        _flag("--without BACKEND...", "Take this backend out of the project (repeatable)."),
+        _flag(
+            "--on PLATFORM=BACKEND...",
             "Layout markers: the backend of one platform, or default (repeatable).",
-            "texts",
-            "PLATFORM=BACKEND",
-            config=False,
         ),
-        Flag(
-            "default_backend",
+        _flag(
+            "--default BACKEND",
             "Layout groups: the backend that a plain uv run uses.",
-            metavar="BACKEND",
-            long="--default",
-            config=False,
+            name="default_backend",
         ),
-        Flag(
-            "require_platform",
+        _flag(
+            "--require-platform PLATFORM...",
             "A platform that the lock must support (repeatable; none: leave the setting alone).",
-            "texts",
-            "PLATFORM",
-            config=False,
         ),
     ),
     "Where": (
-        Flag(
-            "project",
-            "The project's folder (default: the nearest one with a pyproject.toml).",
-            metavar="DIR",
-            config=False,
-        ),
-        Flag(
-            "script",
-            "A script with inline metadata (PEP 723) instead of a project.",
-            metavar="FILE",
-            config=False,
-        ),
-        Flag(
-            "python",
-            "The interpreter or environment to install into.",
-            metavar="PATH|3.12",
-            short="-p",
-            of_user=_PLACE,
-        ),
-        Flag(
-            "venv",
-            "The virtual environment to install into; created if it is missing.",
-            metavar="DIR",
-            of_user=_PLACE,
-        ),
-        Flag("system", "Install into the system's Python.", "switch", of_user=_PLACE),
-        Flag(
-            "python_version",
-            "Plan for this Python version, installed here or not.",
-            metavar="3.12",
-            config=False,
-        ),
+        _flag("--project DIR", "The project's folder (default: the nearest one with a pyproject.toml)."),
+        _flag("--script FILE", "A script with inline metadata (PEP 723) instead of a project."),
+        _flag("-p --python PATH|3.12", "The interpreter or environment to install into."),
+        _flag("--venv DIR", "The virtual environment to install into; created if it is missing."),
+        _flag("--system", "Install into the system's Python."),
+        _flag("--python-version 3.12", "Plan for this Python version, installed here or not."),
     ),
     "Which build": (
-        Flag(
-            "backend",
+        _flag(
+            "--backend auto|cpu|cu126|…",
             "The backend (line of PyTorch builds) to install, whatever this machine has.",
-            metavar="auto|cpu|cu126|…",
             also=("UV_TORCH_BACKEND",),
         ),
-        Flag("channel", "The PyTorch index to choose from.", choices=("stable", "test", "nightly")),
-        _switch("require_gpu", "Fail (exit 4) rather than install a CPU build."),
-        _switch("allow_cpu", "Accept a CPU build where version pins or an unreadable GPU would stop."),
-        Flag("need", "Choose only among builds whose torch.compile works here too.", choices=("compile",)),
-        Flag("prefer_gpu", "Choose for GPU N where no build supports every GPU.", "number", "N"),
-        _switch(
-            "respect_visible_devices",
+        _flag("--channel [stable|test|nightly]", "The PyTorch index to choose from."),
+        _flag("--require-gpu", "Fail (exit 4) rather than install a CPU build."),
+        _flag("--allow-cpu", "Accept a CPU build where version pins or an unreadable GPU would stop."),
+        _flag("--need [compile]", "Choose only among builds whose torch.compile works here too."),
+        _flag("--prefer-gpu N", "Choose for GPU N where no build supports every GPU."),
+        _flag(
+            "--respect-visible-devices",
             "Plan only for the GPUs that CUDA_VISIBLE_DEVICES and similar variables show.",
         ),
     ),
     "The machine": (
-        Flag(
-            "machine",
-            "Plan for the machine in this file; - is stdin (plan: repeatable).",
-            "texts",
-            "FILE",
-            config=False,
-        ),
-        Flag("root", "Read a recorded machine folder instead of this machine.", metavar="DIR", config=False),
-        Flag(
-            "target_driver",
+        _flag("--machine FILE...", "Plan for the machine in this file; - is stdin (plan: repeatable)."),
+        _flag("--root DIR", "Read a recorded machine folder instead of this machine."),
+        _flag(
+            "--target-driver 580.95",
             "Plan for this NVIDIA driver version.",
-            metavar="580.95",
             also=("UV_CUDA_DRIVER_VERSION",),
         ),
-        Flag(
-            "target_cuda",
+        _flag(
+            "--target-cuda 12.8",
             "Plan for a driver that supports this CUDA version; empty CONDA_OVERRIDE_CUDA: no driver.",
-            metavar="12.8",
             also=("CONDA_OVERRIDE_CUDA",),
             empty_counts=("CONDA_OVERRIDE_CUDA",),
         ),
-        Flag(
-            "target_gpu",
+        _flag(
+            "--target-gpu sm_90|gfx1100|NAME...",
             "Plan for this GPU instead of those found (repeatable).",
-            "texts",
-            "sm_90|gfx1100|NAME",
             also=("UV_AMD_GPU_ARCHITECTURE",),
         ),
     ),
     "Machines of others": (
-        _switch("installed", "Ask for what is installed in the environment.", config=False),
-        Flag(
-            "on_machine",
-            "Answer for the machine in this file; - is stdin.",
-            metavar="MACHINE",
-            long="--on",
-            config=False,
-        ),
-        Flag("if_", "Say what breaks with this driver.", "texts", "driver=V", config=False),
-        Flag(
-            "assume",
+        _flag("--installed", "Ask for what is installed in the environment."),
+        _flag("--on MACHINE", "Answer for the machine in this file; - is stdin.", name="on_machine"),
+        _flag("--if driver=V...", "Say what breaks with this driver.", name="if_"),
+        _flag(
+            "--assume KEY=VALUE...",
             "What to assume where no inventory says it: driver, libc, gpu, arch, os_version.",
-            "texts",
-            "KEY=VALUE",
-            config=False,
         ),
     ),
     "Sources": (
-        Flag("index_base", "A mirror of the PyTorch index, or a template with {backend}.", metavar="URL"),
-        Flag(
-            "vendor_index",
+        _flag("--index-base URL", "A mirror of the PyTorch index, or a template with {backend}."),
+        _flag(
+            "--vendor-index",
             "Take torch from the GPU vendor's own index, where PyTorch has no build.",
-            "switch",
-            of_user=_ORIGIN,
         ),
-        Flag(
-            "find_links",
-            "A folder of wheels to choose builds from (repeatable).",
-            "paths",
-            "DIR",
-            short="-f",
-            of_user=_ORIGIN,
-        ),
-        _switch("offline", "Use no network: only the shipped catalog, folders and caches."),
-        _switch("refresh", "Read index pages again, however recent the cached copies are.", config=False),
-        Flag(
-            "allow_insecure_host",
+        _flag("-f --find-links DIR...", "A folder of wheels to choose builds from (repeatable)."),
+        _flag("--offline", "Use no network: only the shipped catalog, folders and caches."),
+        _flag("--refresh", "Read index pages again, however recent the cached copies are."),
+        _flag(
+            "--allow-insecure-host HOST...",
             "Allow this host over http, or with an invalid certificate (repeatable).",
-            "texts",
-            "HOST",
-            of_user=_ORIGIN,
         ),
     ),
     "How": (
-        _switch(
-            "migrate",
-            "First rewrite pins by local version, find-links, Rye, Poetry and PDM tables.",
-            config=False,
-        ),
-        _switch("remove", "Take out what configure wrote.", config=False),
-        _switch(
-            "lock",
-            "Run uv lock afterwards and check every platform (default: yes).",
-            long="--lock/--no-lock",
-            config=False,
-        ),
-        Flag(
-            "explain_text",
+        _flag("--migrate", "First rewrite pins by local version, find-links, Rye, Poetry and PDM tables."),
+        _flag("--remove", "Take out what configure wrote."),
+        _flag("--lock/--no-lock", "Run uv lock afterwards and check every platform (default: yes)."),
+        _flag(
+            "--explain TEXT",
             "Say what an error text means and what to type; - reads it from stdin.",
-            metavar="TEXT",
-            long="--explain",
-            config=False,
+            name="explain_text",
         ),
-        _switch("fix", "Show and run the fixes that are safe, then check again.", config=False),
-        _switch("check_wheel", "Look into the chosen wheel first: has it code for these GPUs?", config=False),
-        _switch("dry_run", "Say what would be done and change nothing.", short="-n", config=False),
-        _switch(
-            "wait",
+        _flag("--fix", "Show and run the fixes that are safe, then check again."),
+        _flag("--check-wheel", "Look into the chosen wheel first: has it code for these GPUs?"),
+        _flag("-n --dry-run", "Say what would be done and change nothing."),
+        _flag(
+            "--wait/--no-wait",
             "Wait where another run is changing the same environment (default: yes).",
-            long="--wait/--no-wait",
         ),
-        _switch(
-            "verify", "Check afterwards that torch computes (default: yes).", long="--verify/--no-verify"
-        ),
+        _flag("--verify/--no-verify", "Check afterwards that torch computes (default: yes)."),
     ),
     "Output": (
-        Flag("format", "What to write the plan for.", metavar="FORMAT", config=False),
-        Flag(
-            "export_dir",
+        _flag("--format FORMAT", "What to write the plan for."),
+        _flag(
+            "--export-dir DIR",
             "Write a folder: for each class of machines its lock, image and selectors.",
-            metavar="DIR",
-            config=False,
         ),
-        Flag("output", "The file (bundle: the folder) to write.", metavar="PATH", short="-o", config=False),
-        Flag(
-            "explain",
+        _flag("-o --output PATH", "The file (bundle: the folder) to write."),
+        _flag(
+            "--explain BACKEND|PKG",
             "Explain in plain words what happened to one backend, or which torch a package allows.",
-            metavar="BACKEND|PKG",
-            config=False,
         ),
-        Flag(
-            "why_not",
-            "Explain in plain words why one backend was not chosen.",
-            metavar="BACKEND",
-            config=False,
-        ),
-        Flag(
-            "record",
+        _flag("--why-not BACKEND", "Explain in plain words why one backend was not chosen."),
+        _flag(
+            "--record DIR",
             "Also write what the probe reads to a new folder, without names, UUIDs and serial numbers.",
-            metavar="DIR",
-            config=False,
         ),
-        _switch("anonymous", "Omit what identifies this machine (UUIDs)."),
-        _switch("json", "Print one JSON object on stdout, also on failure.", config=False),
+        _flag("--anonymous", "Omit what identifies this machine (UUIDs)."),
     ),
 }
 """The flags of the verbs, in the order in which help shows them."""
 
+_SETTINGS = {
+    **dict.fromkeys(("constraint", "upgrade", "index_base", "offline", "wait", "verify", "anonymous"), ""),
+    **dict.fromkeys((flag.name for flag in SECTIONS["Which build"]), ""),
+    **dict.fromkeys(("target_driver", "target_cuda", "target_gpu"), ""),
+    "allow_build": "whether their sources are built and run",
+    **dict.fromkeys(
+        ("companion_source", "vendor_index", "find_links", "allow_insecure_host"), "where they come from"
+    ),
+    **dict.fromkeys(("python", "venv", "system"), "which Python they go into"),
+}
+"""The flags that a configuration file may hold, each with what a project's file may not decide with it."""
+
 FLAGS = {flag.name: flag for rows in SECTIONS.values() for flag in rows}
 
 GLOBAL_FLAGS = (
-    Flag("verbose", "Say more; -vv also shows tracebacks.", "count", short="-v", config=False),
-    Flag("quiet", "Say less; -qq also hides warnings.", "count", short="-q", config=False),
-    Flag(
-        "color",
-        "When to use colour; NO_COLOR and FORCE_COLOR are honoured.",
-        choices=("auto", "always", "never"),
-        config=False,
-    ),
-    _switch("no_config", "Read no configuration file.", config=False),
+    _flag("-v --verbose", "Say more; -vv also shows tracebacks.", kind="count"),
+    _flag("-q --quiet", "Say less; -qq also hides warnings.", kind="count"),
+    _flag("--json", "Print one JSON object on stdout, also on failure."),
+    _flag("--color [auto|always|never]", "When to use colour; NO_COLOR and FORCE_COLOR are honoured."),
+    _flag("--no-config", "Read no configuration file."),
 )
-"""Flags of every level: how loud, how coloured, which configuration."""
+"""Flags of every level: how loud, how coloured, as what, with which configuration."""

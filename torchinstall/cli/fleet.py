@@ -8,12 +8,10 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any, ClassVar
 
-import click
 from msgspec import structs
 
 from torchinstall.cli.console import Console, Session
-from torchinstall.cli.plan_text import names_text, package_texts
-from torchinstall.cli.text import fields, heading, wrapped
+from torchinstall.cli.text import build_text, fields, gpus_text, heading, names_text, wrapped
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, NoCompatibleBuildError, UsageError
 from torchinstall.core.machine import Machine, machine_to_json
@@ -52,7 +50,6 @@ class FleetOptions(PlanOptions, frozen=True, kw_only=True):
     format: str | None = None
     assume: tuple[str, ...] = ()
     export_dir: str | None = None
-    json: bool = False
 
 
 def run(session: Session, options: FleetOptions) -> int:
@@ -77,10 +74,7 @@ def run(session: Session, options: FleetOptions) -> int:
         files = _files(session, options, planned, inventory)
         write_folder(context.path(options.export_dir), files)
         console.say(f"wrote {len(files)} files to {options.export_dir}")
-    if options.json:
-        console.out_json(console.partial)
-    else:
-        console.out(_text(fleet, inventory))
+    console.answer(console.partial, _text(fleet, inventory))
     return 0
 
 
@@ -146,11 +140,9 @@ def _text(fleet: Fleet, inventory: Inventory) -> str:
         rows.append((name, f"{value} for {_nodes(count)} ({row.why})"))
     parts = [fields(rows), _verdict(fleet)]
     for part in fleet.classes:
-        backend = click.style(part.backend, fg="green", bold=True)
-        said = [("installs", text) for text in package_texts(part.kinds[0][1])]
-        said += [("for", f"{_nodes(len(kind.names))}: {_machine(kind, made)}") for kind, made in part.kinds]
+        said = [("for", f"{_nodes(len(kind.names))}: {_machine(kind, made)}") for kind, made in part.kinds]
         said.append(("nodes", names_text(part.names)))
-        parts.append(f"{heading(f'torch {part.torch}, backend {backend}, {part.platform}')}\n{fields(said)}")
+        parts.append(build_text(part.torch, part.backend, part.kinds[0][1], said, f", {part.platform}"))
     if left := _left_out(fleet, inventory):
         said = [(_nodes(len(names)), f"{reason} ({names_text(names)})") for reason, names in left.items()]
         parts.append(f"{heading('Left out')}\n{fields(said)}")
@@ -178,13 +170,9 @@ def _saving(row: Saving, before: int) -> str:
 
 def _machine(kind: Kind, made: Plan) -> str:
     """`8 x NVIDIA H100 (sm_90), driver 580.95.05`."""
-    counts: dict[str, int] = {}
-    for gpu in made.gpus:
-        text = f"{gpu.name or gpu.vendor} ({gpu.by if gpu.covered else f'not used: {gpu.by}'})"
-        counts[text] = counts.get(text, 0) + 1
-    gpus = ", ".join(f"{count} x {text}" if count > 1 else text for text, count in counts.items())
-    drivers = ", ".join(f"driver {row.version or 'unknown'}" for row in kind.machine.drivers)
-    return ", ".join(filter(None, (gpus or "no GPU", drivers)))
+    return ", ".join(
+        (gpus_text(made), *(f"driver {row.version or 'unknown'}" for row in kind.machine.drivers))
+    )
 
 
 def _left_out(fleet: Fleet, inventory: Inventory) -> dict[str, list[str]]:
@@ -301,26 +289,17 @@ def _exported(
 VERB = Verb(
     "fleet",
     run,
-    options=FleetOptions,
-    summary="Plan for a fleet: the fewest builds that serve the machines of inventories.",
+    FleetOptions,
+    Argument(
+        "words", "INVENTORY... [REQ]...", "Inventories, then requirements such as torch or 'torch>=2.6'."
+    ),
     more="INVENTORY is a file or folder, or - for stdin: nodes and resourceslices of kubectl, scontrol show "
     "node --json, facts of Ansible, nomad node status -json, metrics of a GPU exporter, machine files, or a "
     "table with named columns. Without REQ: torch and torchvision.",
-    arguments=(
-        Argument(
-            name="words",
-            metavar="INVENTORY... [REQ]...",
-            help="Inventories, then requirements such as torch or 'torch>=2.6'.",
-            many=True,
-        ),
-    ),
+    examples="""
+    kubectl get nodes -o json | torchinstall fleet -  # which builds does this cluster need?
+    torchinstall fleet slurm.json --assume driver=570.124 --assume libc=2.34 torch  # no driver known
+    torchinstall fleet nodes.json --export-dir images  # locks, Dockerfiles and node selectors
+""",
     choices={"format": INVENTORIES},
-    examples=(
-        ("kubectl get nodes -o json | torchinstall fleet -", "which builds does this cluster need?"),
-        (
-            "torchinstall fleet slurm.json --assume driver=570.124 --assume libc=2.34 torch",
-            "a cluster whose inventory does not name drivers",
-        ),
-        ("torchinstall fleet nodes.json --export-dir images", "locks, Dockerfiles and node selectors"),
-    ),
 )

@@ -7,10 +7,18 @@ from typing import Any, ClassVar
 from msgspec import structs
 
 from torchinstall.cli.console import Session
-from torchinstall.cli.plan_text import fleet_text, fleet_to_json, plan_text
-from torchinstall.cli.text import wrapped
+from torchinstall.cli.text import (
+    build_text,
+    fields,
+    gpus_text,
+    heading,
+    names_text,
+    plan_text,
+    wrapped,
+)
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
+from torchinstall.fleet.classes import Fleet
 from torchinstall.fleet.planning import plan_machines
 from torchinstall.planner.explain import explain, why_not
 from torchinstall.planning.assemble import prepare
@@ -25,7 +33,6 @@ class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
     explain: str | None = None
     why_not: str | None = None
     check_wheel: bool = False
-    json: bool = False
 
 
 def run(session: Session, options: PlanVerbOptions) -> int:
@@ -42,14 +49,14 @@ def run(session: Session, options: PlanVerbOptions) -> int:
         plan = checked(session.context, prepared, options.allow_insecure_host, detail=console.detail)
     console.warn_all(plan.warnings)
     explanation = _explanation(plan, options)
-    if options.json:
+    if console.json:
         console.partial = plan_to_json(plan)
         if explanation is not None:
             console.partial["explanation"] = list(explanation)
         if plan.error is None:
             console.out_json(console.partial)
     elif explanation is not None:
-        console.out("\n".join(wrapped(sentence) for sentence in explanation))
+        console.out("\n".join(map(wrapped, explanation)))
     else:
         console.out(plan_text(plan, prepared.machine))
     if plan.error is not None:
@@ -79,15 +86,50 @@ def _several_machines(session: Session, options: PlanVerbOptions) -> int:
     warnings = [(row.slug, f"{name}: {row.message}") for name, plan in plans for row in plan.warnings]
     for slug, message in dict.fromkeys(warnings):
         console.warn(slug, message)
-    console.partial = fleet_to_json(fleet)
-    if not options.json:
-        console.out(fleet_text(fleet))
-    for _, plan in fleet.impossible:
-        if plan.error is not None:
-            raise plan.error
-    if options.json:
-        console.out_json(console.partial)
+    console.partial = _fleet_to_json(fleet)
+    failed = [plan.error for _, plan in fleet.impossible if plan.error is not None]
+    if not (failed and console.json):
+        console.answer(console.partial, _fleet_text(fleet))
+    if failed:
+        raise failed[0]
     return 0
+
+
+def _fleet_text(fleet: Fleet) -> str:
+    """Who gets which build: one part a build, one line for equal machines."""
+    parts = []
+    number = sum(len(group.plans) for group in fleet.groups)
+    if len(fleet.groups) == 1 and number > 1:
+        parts.append(f"One build serves all {number} machines.")
+    elif fleet.groups:
+        parts.append(f"{len(fleet.groups)} builds serve {number} machines; no smaller set does.")
+    for group in fleet.groups:
+        rows = [("for", f"{names_text(kind.names)}: {gpus_text(plan)}") for kind, plan in group.kinds]
+        parts.append(build_text(group.torch, group.backend, group.plans[0][1], rows))
+    if fleet.impossible:
+        rows = [(name, plan.error.message if plan.error else "no build") for name, plan in fleet.impossible]
+        parts.append(f"{heading('No build')}\n{fields(rows)}")
+    return "\n\n".join(parts)
+
+
+def _fleet_to_json(fleet: Fleet) -> dict[str, Any]:
+    """Groups with the plan of each of their machines, and the machines that no build serves."""
+    groups = [
+        {"torch": group.torch, "backend": group.backend, "machines": [*map(_machine_to_json, group.plans)]}
+        for group in fleet.groups
+    ]
+    error = fleet.impossible[0][1].error if fleet.impossible else None
+    return {
+        "schema_version": 1,
+        "status": "impossible" if fleet.impossible else "ready",
+        "groups": groups,
+        "impossible": [*map(_machine_to_json, fleet.impossible)],
+        "error": error and error.to_json(),
+    }
+
+
+def _machine_to_json(machine: tuple[str, Plan]) -> dict[str, Any]:
+    return {"name": machine[0], "plan": plan_to_json(machine[1])}
 
 
 def _blank() -> dict[str, Any]:
@@ -102,18 +144,14 @@ def _blank() -> dict[str, Any]:
 VERB = Verb(
     "plan",
     run,
-    options=PlanVerbOptions,
-    summary="Show what auto would install on this machine, why, and why nothing else.",
+    PlanVerbOptions,
+    REQS,
     more="Nothing is changed. Without REQ: torch and torchvision.",
-    arguments=(REQS,),
-    examples=(
-        ("torchinstall plan", "what would auto install here, and why?"),
-        ("torchinstall plan --target-gpu 'NVIDIA H100' --target-driver 580", "for a server without its GPU"),
-        (
-            "torchinstall plan --machine box.json --python-version 3.12 --json",
-            "for a machine that was probed",
-        ),
-    ),
+    examples="""
+    torchinstall plan  # what would auto install here, and why?
+    torchinstall plan --target-gpu 'NVIDIA H100' --target-driver 580  # for a server without its GPU
+    torchinstall plan --machine box.json --python-version 3.12 --json  # for a machine that was probed
+""",
     passthrough="UV_ARGS",
     blank=_blank,
 )

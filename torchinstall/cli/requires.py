@@ -42,7 +42,6 @@ class RequiresOptions(PlanOptions, frozen=True, kw_only=True):
     on_machine: str | None = None
     if_: tuple[str, ...] = ()
     format: str | None = None
-    json: bool = False
 
 
 def run(session: Session, options: RequiresOptions) -> int:
@@ -62,7 +61,7 @@ def run(session: Session, options: RequiresOptions) -> int:
             "driver": driver,
             "platforms": [_if_json(row, driver, catalog) for row in everything],
         }
-    if options.json:
+    if session.console.json:
         console.out_json(console.partial)
     elif driver is not None:
         console.out(
@@ -191,10 +190,10 @@ def _answer(
         "on": {"machine": name, "build": build.name, "runs": made.error is None, "by": _by(made)}
     }
     if made.error is not None:
-        if not options.json:
+        if not session.console.json:
             console.out(f"no: {build.name} does not run on {name}")
         raise made.error
-    if options.json:
+    if session.console.json:
         console.out_json(console.partial)
     else:
         console.out(f"yes: {build.name} runs on {name} ({_by(made) or 'on the processor'}), {_for(target)}")
@@ -296,18 +295,15 @@ def _if_text(build: Build, needs: Sequence[PlatformNeed], driver: str, catalog: 
 VERB = Verb(
     "requires",
     run,
-    options=RequiresOptions,
-    summary="Say what a machine must have for a lock, or a build of torch, to run.",
+    RequiresOptions,
+    Argument("reqs", "[LOCK|REQ]...", "A lock, or torch==2.9.1+cu128."),
     more="The opposite of plan: drivers, GPUs, system and Python, each with the fact that sets it. LOCK is "
     "uv.lock, pylock.toml, poetry.lock, or requirements with versions.",
-    arguments=(
-        Argument(name="reqs", metavar="[LOCK|REQ]...", help="A lock, or torch==2.9.1+cu128.", many=True),
-    ),
+    examples="""
+    torchinstall requires uv.lock  # where does this project run?
+    torchinstall requires torch==2.9.1+cu128 --on box.json  # does it run on that machine?
+    torchinstall requires --installed --if driver=470.256.02  # what breaks with an older driver?
+    torchinstall requires uv.lock --format node-affinity  # a selector for Kubernetes
+""",
     choices={"format": FORMATS},
-    examples=(
-        ("torchinstall requires uv.lock", "where does this project run?"),
-        ("torchinstall requires torch==2.9.1+cu128 --on box.json", "does it run on that machine?"),
-        ("torchinstall requires --installed --if driver=470.256.02", "what breaks with an older driver?"),
-        ("torchinstall requires uv.lock --format node-affinity", "a selector for Kubernetes"),
-    ),
 )

@@ -1,14 +1,17 @@
-"""Laying text out in 80 columns; colour codes take no room."""
+"""Values as a person reads them, in 80 columns: the machine, the plan, and why nothing else."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
 from torchinstall.core.machine import Driver, Finding, Gpu, Machine, capability_text
+from torchinstall.core.messages import redact
+from torchinstall.core.plan import Candidate, Plan
+from torchinstall.core.request import extras_text
+from torchinstall.core.versions import dotted_or_none
+from torchinstall.install.command import shell
 
 WIDTH = 80
 
@@ -137,14 +140,136 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def tables_text(snapshot: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """One part for each table; `rows` is their number, or the rows themselves."""
-    parts = [f"{heading('Catalog')} of {snapshot}"]
-    for name, table in tables.items():
-        rows = table["rows"]
-        count = rows if isinstance(rows, int) else len(rows)
-        parts.append(f"{heading(name)}  {count} rows, of {table['as_of']}")
-        if not isinstance(rows, int):
-            parts += ["  " + json.dumps(row, ensure_ascii=False) for row in rows]
-        parts.append(columns(list(table["sources"].items())))
-    return "\n".join(part for part in parts if part)
+_OF_MANY = ("no-gpu-of-vendor", "python-not-published", "backend-not-asked")
+"""Rules that say the same of many backends, which then share a line."""
+
+
+def plan_text(plan: Plan, machine: Machine) -> str:
+    """The whole plan but its warnings and its error, which go to stderr."""
+    parts = [machine_text(machine), fields(_target(plan)), chosen_text(plan), why_not_text(plan)]
+    command = _command(plan)
+    if command:
+        parts.append(f"{heading('What will be run')}\n{command}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def chosen_text(plan: Plan) -> str:
+    """What will be installed, from where, and what it does with each GPU."""
+    if plan.status == "impossible":
+        return ""
+    rows = [("installs", text) for text in package_texts(plan)]
+    if plan.status == "satisfied":
+        rows = [("installed", value) for _, value in rows]
+    rows.append(("from", _origin(plan)))
+    for gpu in plan.gpus:
+        name = f"{'' if gpu.index is None else f'{gpu.index}: '}{gpu.name or gpu.vendor}"
+        verdict = f"runs on {gpu.by}" if gpu.covered else f"not used: {gpu.by}"
+        rows.append(("on GPU", f"{name} {click.style(verdict, fg='green' if gpu.covered else 'yellow')}"))
+    title = f"Chosen: backend {click.style(plan.backend or '?', fg='green', bold=True)}"
+    if plan.status == "satisfied":
+        title += ", already installed"
+    return f"{heading(title)}\n{fields(rows)}"
+
+
+def package_texts(plan: Plan) -> list[str]:
+    """One text a package; those whose version only torch's own metadata names are counted in one."""
+    open_ones = [package for package in plan.packages if package.routed and package.version is None]
+    texts = [
+        f"{package.name}{extras_text(package.extras)} {package.version or '(uv chooses)'}"
+        for package in plan.packages
+        if package not in open_ones or len(open_ones) == 1
+    ]
+    if len(open_ones) > 1:
+        texts.append(f"{open_ones[0].name} and {len(open_ones) - 1} more of torch's runtime (uv chooses)")
+    return texts
+
+
+def why_not_text(plan: Plan) -> str:
+    """One line for each other backend: why its newest release was not chosen."""
+    newest: dict[str, Candidate] = {}
+    for candidate in plan.candidates:
+        newest.setdefault(candidate.backend, candidate)
+    chosen = plan.chosen
+    rows = []
+    others: dict[str, list[str]] = {}
+    for backend, candidate in newest.items():
+        if chosen is not None and backend == chosen.backend:
+            continue
+        if candidate.rule in _OF_MANY:
+            others.setdefault(f"{candidate.rule}: needs {candidate.wanted}", []).append(backend)
+        else:
+            rows.append((backend, candidate.torch, _reason(candidate, chosen)))
+    rows += [(_span(names), "", reason) for reason, names in others.items()]
+    if not rows:
+        return ""
+    return f"{heading('Why not')}\n{columns(rows)}"
+
+
+def _reason(candidate: Candidate, chosen: Candidate | None) -> str:
+    if candidate.verdict == "rejected":
+        found = f"; found {candidate.found}" if candidate.found else ""
+        return f"{candidate.rule}: needs {candidate.wanted}{found}"
+    if chosen is None:
+        return "Would run here."
+    mine, theirs = dotted_or_none(candidate.torch) or (), dotted_or_none(chosen.torch) or ()
+    if mine > theirs:
+        # The newest torch wins among builds that cover the same GPUs, so this one covers fewer.
+        if candidate.backend == "cpu":
+            return "Would run on the CPU only."
+        return f"Would run, but not on every GPU that {chosen.backend} uses."
+    if mine < theirs:
+        return f"Would run, but its newest torch is {candidate.torch}."
+    return f"Would run, but {chosen.backend} is the better match."
+
+
+def _span(names: list[str]) -> str:
+    return (
+        names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names)
+    )
+
+
+def _target(plan: Plan) -> list[tuple[str, str]]:
+    target = plan.target
+    where = f" in {target.prefix}" if target.prefix else ""
+    why = click.style(f" ({target.why})", dim=True) if target.why else ""
+    rows = [("target", f"Python {target.python_version}{where}{why}")]
+    rows += [
+        ("setting", f"{setting.name.replace('_', '-')} = {setting.value} ({setting.source})")
+        for setting in plan.settings
+        if setting.source != "default"
+    ]
+    live = f", {len(plan.catalog.live)} index pages read now" if plan.catalog.live else ""
+    return [*rows, ("catalog", f"of {plan.catalog.snapshot}{live}")]
+
+
+def _origin(plan: Plan) -> str:
+    if plan.index_url is not None:
+        return redact(plan.index_url)
+    if any(package.routed for package in plan.packages):
+        return ", ".join(plan.find_links)
+    return "your default index (PyPI unless you chose another)"
+
+
+def _command(plan: Plan) -> str:
+    return shell(plan).rstrip() if plan.status == "ready" else ""
+
+
+def build_text(torch: str, backend: str, made: Plan, rows: Sequence[tuple[str, str]], where: str = "") -> str:
+    """A build that serves several machines: what it installs, then `rows` about the machines."""
+    title = f"torch {torch}, backend {click.style(backend, fg='green', bold=True)}{where}"
+    installs = [("installs", text) for text in package_texts(made)]
+    return f"{heading(title)}\n{fields([*installs, *rows])}"
+
+
+def gpus_text(made: Plan) -> str:
+    """`8 x NVIDIA H100 (sm_90)`."""
+    said = [
+        f"{gpu.name or gpu.vendor} ({gpu.by if gpu.covered else f'not used: {gpu.by}'})" for gpu in made.gpus
+    ]
+    counts = {text: said.count(text) for text in said}
+    return ", ".join(f"{count} x {text}" if count > 1 else text for text, count in counts.items()) or "no GPU"
+
+
+def names_text(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

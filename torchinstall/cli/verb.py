@@ -8,31 +8,23 @@ says nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import takewhile
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
-from msgspec import Struct, structs
+from msgspec import structs
 
-from torchinstall.cli.config import (
-    ConfigTables,
-    ConfigValue,
-    config_tables,
-    families_in,
-    of_project,
-    settings_in,
-)
+from torchinstall.cli.config import Config, read_config
 from torchinstall.cli.console import Session
 from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, SECTIONS, Flag
 from torchinstall.core.errors import UsageError
 from torchinstall.planning.options import Options
 
 SOURCES = "torchinstall.sources"
-CONFIG = "torchinstall.config"
-TABLES = "torchinstall.tables"
-REST = "torchinstall.rest"
-"""Keys of click's meta: who set what, values of configuration files, their tables, what followed `--`."""
+_CONFIG = "torchinstall.config"
+_REST = "torchinstall.rest"
+_JSON = "torchinstall.json"
+"""Keys of click's meta: who set what, the configuration, what followed `--`, whether JSON was asked for."""
 
 O = TypeVar("O", bound=Options)  # noqa: E741  # it stands for options
 
@@ -40,38 +32,37 @@ O = TypeVar("O", bound=Options)  # noqa: E741  # it stands for options
 class FlagOption(click.Option):
     """A click option that reads the run's own environment and configuration and remembers who won."""
 
-    def __init__(self, flag: Flag, default: Any = None, choices: Sequence[str] = ()) -> None:
-        extra: dict[str, Any] = {"metavar": flag.metavar}
-        if flag.kind == "switch":
-            extra = {"is_flag": True, "default": bool(default)}
-        elif flag.kind == "count":
-            extra = {"count": True}
-        elif flag.kind in ("texts", "paths"):
-            extra["multiple"] = True
-        else:
-            extra["default"] = default
-            if flag.kind == "number":
-                extra["type"] = int
-            elif choices or flag.choices:
-                extra["type"] = click.Choice(choices or flag.choices)
+    def __init__(self, flag: Flag, default: Any = None, choices: Sequence[str] = (), **more: Any) -> None:
+        choices = choices or flag.choices
+        by_kind: dict[str, dict[str, Any]] = {
+            "switch": {"is_flag": True, "default": bool(default)},
+            "count": {"count": True},
+            "texts": {"multiple": True},
+            "paths": {"multiple": True},
+            "number": {"default": default, "type": int},
+            "text": {"default": default, "type": click.Choice(choices) if choices else None},
+        }
         super().__init__(
             [*flag.declarations, flag.name],
             help=flag.help + (f" [also: {', '.join(flag.also)}]" if flag.also else ""),
             envvar=list(flag.variables),
             show_default=bool(default) and flag.kind != "switch",
-            **extra,
+            metavar=flag.metavar,
+            **by_kind[flag.kind],
+            **more,
         )
         self.flag = flag
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """The first of its variables that says something, read from the run's environment."""
-        found = self._variable(ctx)
-        return None if found is None else found[1]
+        return next((value for _, value in self._variables(ctx) if value), None)
 
-    def _variable(self, ctx: click.Context) -> tuple[str, str] | None:
+    def _variables(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """Its variables that are set, and those that count where they are empty."""
         session = ctx.find_object(Session)
         env = {} if session is None else session.context.env
-        return next(((name, env[name]) for name in self.flag.variables if env.get(name)), None)
+        names = (name for name in self.flag.variables if env.get(name) or name in self.flag.empty_counts)
+        return [(name, env[name]) for name in names if name in env]
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
         """As click reads it, but several values are separated by commas: names of GPUs hold spaces."""
@@ -84,81 +75,77 @@ class FlagOption(click.Option):
         """Command line, environment, configuration, default; the winner's name is kept in `ctx.meta`."""
         value, source = super().consume_value(ctx, opts)
         sources: dict[str, str] = ctx.meta.setdefault(SOURCES, {})
-        name = self.flag.name
+        name, variables = self.flag.name, self._variables(ctx)
         if source is ParameterSource.COMMANDLINE:
             sources[name] = f"flag {self.flag.spelling}"
         elif source is ParameterSource.ENVIRONMENT:
-            found = self._variable(ctx)
-            sources[name] = f"environment {found[0]}" if found else "environment"
-        elif (empty := self._empty_that_counts(ctx)) is not None:
-            sources[name] = f"environment {empty}"
+            sources[name] = f"environment {next(key for key, text in variables if text)}"
+        elif variables:
+            sources[name] = f"environment {variables[0][0]}"
             return "", ParameterSource.ENVIRONMENT
-        elif (configured := ctx.meta.get(CONFIG, {}).get(name)) is not None:
-            assert isinstance(configured, ConfigValue)  # noqa: S101  # click's meta is untyped
+        elif not self.is_eager and (configured := _config(ctx).get(name)) is not None:
             sources[name] = configured.source
             return configured.value, ParameterSource.DEFAULT_MAP
         return value, source
 
-    def _empty_that_counts(self, ctx: click.Context) -> str | None:
-        session = ctx.find_object(Session)
-        env = {} if session is None else session.context.env
-        return next((name for name in self.flag.empty_counts if env.get(name) == ""), None)
+
+def _config(ctx: click.Context) -> Config:
+    """The configuration files, read when the first flag asks for them: the global flags are known by then."""
+    session = ctx.find_object(Session)
+    if session is None or ctx.resilient_parsing or session.console.no_config:
+        return Config()
+    if _CONFIG not in ctx.meta:
+        ctx.meta[_CONFIG] = read_config(session.context.cwd, session.context.env)
+    config: Config = ctx.meta[_CONFIG]
+    return config
 
 
-class GlobalOption(FlagOption):
+class _GlobalOption(FlagOption):
     """A flag that is accepted before and after the verb; only the place before reads the environment."""
 
     def __init__(self, flag: Flag, *, before_verb: bool) -> None:
-        super().__init__(flag)
+        super().__init__(flag, expose_value=False, is_eager=True, callback=_set_global)
         self.before_verb = before_verb
-        self.expose_value = False
-        self.is_eager = True
-        self.callback = _set_global
 
-    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """As every flag, but once per run."""
-        return super().resolve_envvar_value(ctx) if self.before_verb else None
+    def _variables(self, ctx: click.Context) -> list[tuple[str, str]]:
+        return super()._variables(ctx) if self.before_verb else []
 
 
 def _set_global(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     session = ctx.find_object(Session)
     if session is None or not value:
         return
-    console = session.console
-    if param.name == "verbose":
-        console.verbose += value
-    elif param.name == "quiet":
-        console.quiet += value
-    elif param.name == "color":
-        console.color = value
+    console, name = session.console, str(param.name)
+    if name == "json":
+        ctx.meta[_JSON] = True
+    elif name in ("verbose", "quiet"):
+        setattr(console, name, getattr(console, name) + value)
+    else:
+        setattr(console, name, value)
         ctx.color = console.stdout_colour
-    elif param.name == "no_config":
-        console.no_config = True
 
 
 def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        _session(ctx).console.out(ctx.get_help())
+        session_of(ctx).console.out(ctx.get_help())
         ctx.exit()
+
+
+def eager_switch(names: Sequence[str], help_: str, callback: Callable[..., None]) -> click.Option:
+    """A switch that acts at once, whatever else was typed."""
+    return click.Option(names, is_flag=True, is_eager=True, expose_value=False, help=help_, callback=callback)
 
 
 def global_options(*, before_verb: bool) -> list[click.Parameter]:
     """The flags that every level accepts, `--help` among them, which writes where the run writes."""
-    show_help = click.Option(
-        ["-h", "--help"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        help="Show this help.",
-        callback=_show_help,
-    )
-    return [*(GlobalOption(flag, before_verb=before_verb) for flag in GLOBAL_FLAGS), show_help]
+    rows: list[click.Parameter] = [_GlobalOption(flag, before_verb=before_verb) for flag in GLOBAL_FLAGS]
+    return [*rows, eager_switch(["-h", "--help"], "Show this help.", _show_help)]
 
 
 @click.pass_context
 def _no_verb(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
-        _session(ctx).console.say(ctx.get_help())
+        session_of(ctx).console.say(ctx.get_help())
         raise UsageError("no-verb", "no verb was given", hints=(f"{ctx.command_path} --help",))
 
 
@@ -172,22 +159,18 @@ GROUP_OPTIONS: dict[str, Any] = {
 """How every group of verbs behaves: without a verb it shows its help and fails."""
 
 
-class Argument(Struct, frozen=True, kw_only=True):
-    """A positional argument: its field in the options, how help shows it, and whether it repeats."""
+class Argument(click.Argument):
+    """A positional argument: a field of the options. `METAVAR...` repeats and need not be given."""
 
-    name: str
-    metavar: str
-    help: str
-    many: bool = False
-    required: bool = False
-    choices: tuple[str, ...] = ()
+    def __init__(self, name: str, metavar: str, help_: str, choices: Sequence[str] = ()) -> None:
+        many = metavar.endswith("...")
+        kind = click.Choice(choices) if choices else None
+        super().__init__([name], nargs=-1 if many else 1, required=not many, metavar=metavar, type=kind)
+        self.row = (metavar, help_)
 
 
 REQS = Argument(
-    name="reqs",
-    metavar="[REQ]...",
-    help="Requirements such as torch, 'torch>=2.6', torchaudio or any other package.",
-    many=True,
+    "reqs", "[REQ]...", "Requirements such as torch, 'torch>=2.6', torchaudio or any other package."
 )
 
 
@@ -198,11 +181,10 @@ class Verb(click.Command):
         name: as typed.
         run: what it does; returns the exit code.
         options: its typed options; the fields that the table of flags knows become its flags.
-        summary: its first line of help (the table of verbs repeats it).
         arguments: positional arguments; each is a field of the options.
-        examples: pairs of command and what it is for, three at least.
+        examples: three lines at least: `command  # what it is for`.
+        more: paragraphs of help below the first line, which the table of verbs has.
         passthrough: how help shows what may follow `--`; None: nothing may.
-        more: paragraphs of help below the summary.
         choices: the values of flags whose choices are known only where the verb is imported.
         blank: keys that the JSON envelope has even where the run fails at once.
     """
@@ -211,84 +193,66 @@ class Verb(click.Command):
         self,
         name: str,
         run: Callable[[Session, O], int],
-        *,
         options: type[O],
-        summary: str,
-        arguments: Sequence[Argument] = (),
-        examples: Sequence[tuple[str, str]],
-        passthrough: str | None = None,
+        *arguments: Argument,
+        examples: str,
         more: str = "",
+        passthrough: str | None = None,
         choices: Mapping[str, Sequence[str]] | None = None,
-        blank: Callable[[], dict[str, Any]] | None = None,
+        blank: Callable[[], dict[str, Any]] = dict,
     ) -> None:
-        defaults = options()
-        flags = (
-            row for row in FLAGS.values() if hasattr(defaults, row.name) and row.name not in options.omit
-        )
-        params: list[click.Parameter] = [_argument(row) for row in arguments]
-        params += [
-            FlagOption(flag, getattr(defaults, flag.name), (choices or {}).get(flag.name, ()))
-            for flag in flags
+        defaults, values = options(), choices or {}
+        flags = [
+            FlagOption(flag, getattr(defaults, flag.name), values.get(flag.name, ()))
+            for flag in FLAGS.values()
+            if hasattr(defaults, flag.name) and flag.name not in options.omit
         ]
-        params += global_options(before_verb=False)
         super().__init__(
             name,
-            params=params,
-            help=summary + ("\n\n" + more if more else ""),
+            params=[*arguments, *flags, *global_options(before_verb=False)],
+            help=more,
             add_help_option=False,
             options_metavar="[OPTIONS]",
         )
         self.run: Callable[[Session, Any], int] = run
         self.options = options
-        self.arguments = tuple(arguments)
-        self.examples = tuple(examples)
+        self.arguments = arguments
+        self.examples = [line.strip().split("  # ") for line in examples.strip().splitlines()]
         self.passthrough = passthrough
         self.blank = blank
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set aside what follows `--`, and read the configuration before any flag asks for it."""
-        rest: tuple[str, ...] = ()
+        """Set aside what follows `--`."""
+        ctx.meta[_REST] = ()
         if self.passthrough is not None and "--" in args:
             cut = args.index("--")
-            args, rest = args[:cut], tuple(args[cut + 1 :])
-        ctx.meta[REST] = rest
-        session = ctx.find_object(Session)
-        if session is not None and not ctx.resilient_parsing:
-            console = session.console
-            # Where the first word is a command, what follows it is not for us.
-            ours = args if self.allow_interspersed_args else takewhile(lambda arg: arg[:1] == "-", args)
-            flags = set(ours)
-            console.json = console.json or "--json" in flags
-            if console.json and self.blank is not None:
-                console.partial.update(self.blank())
-            if not (console.no_config or {"--no-config", "--help", "-h"} & flags):
-                tables = config_tables(session.context.cwd, session.context.env)
-                ctx.meta[CONFIG] = settings_in(tables)
-                ctx.meta[TABLES] = tables
+            args, ctx.meta[_REST] = args[:cut], tuple(args[cut + 1 :])
+        if (session := ctx.find_object(Session)) is not None:
+            session.console.partial.update(self.blank())
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> int:
         """Fill the options and run."""
-        session = _session(ctx)
+        session, config = session_of(ctx), _config(ctx)
         options = self._filled(ctx)
-        session.console.json = getattr(options, "json", False)
-        tables: ConfigTables = ctx.meta.get(TABLES, ())
-        for said in of_project(tables, session.context.env, options):
+        session.console.json = _JSON in ctx.meta
+        for said in config.of_project(options):
             session.console.warn(said.slug, said.message, always=True)
-        if families := families_in(tables):
-            session = structs.replace(session, context=structs.replace(session.context, families=families))
+        if config.families:
+            context = structs.replace(session.context, families=config.families)
+            session = structs.replace(session, context=context)
         return self.run(session, options)
 
     def _filled(self, ctx: click.Context) -> Options:
         sources = dict(ctx.meta.get(SOURCES, {}))
         for argument in self.arguments:
-            if ctx.get_parameter_source(argument.name) is ParameterSource.COMMANDLINE:
-                sources[argument.name] = "argument"
+            if ctx.get_parameter_source(str(argument.name)) is ParameterSource.COMMANDLINE:
+                sources[str(argument.name)] = "argument"
         for name, value in ctx.params.items():
             for text in value if isinstance(value, tuple) else (value,):
                 if isinstance(text, str) and name not in _LONG_TEXTS:
                     _check_length(name, text, sources.get(name, "default"))
-        return self.options(**ctx.params, sources=sources, rest=ctx.meta[REST])
+        return self.options(**ctx.params, sources=sources, rest=ctx.meta[_REST])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """The usage line, with what may follow `--`."""
@@ -297,10 +261,9 @@ class Verb(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Arguments, flags by section, the global ones, examples."""
-        rows = [(row.metavar, row.help) for row in self.arguments]
-        if rows:
+        if self.arguments:
             with formatter.section("Arguments"):
-                formatter.write_dl(rows)
+                formatter.write_dl([argument.row for argument in self.arguments])
         write_sections(self.params, ctx, formatter)
         formatter.write_paragraph()
         formatter.write_text("Every flag also has a variable: --some-flag is TORCHINSTALL_SOME_FLAG.")
@@ -325,7 +288,8 @@ def _check_length(name: str, text: str, source: str) -> None:
         )
 
 
-def _session(ctx: click.Context) -> Session:
+def session_of(ctx: click.Context) -> Session:
+    """The run that a context belongs to: `main` puts it there."""
     session = ctx.find_object(Session)
     assert session is not None  # noqa: S101  # main sets it
     return session
@@ -338,20 +302,10 @@ def write_sections(
     records: dict[str, list[tuple[str, str]]] = {title: [] for title in (*SECTIONS, "Global options")}
     titles = {flag.name: title for title, flags in SECTIONS.items() for flag in flags}
     for param in params:
-        record = None if isinstance(param, click.Argument) else param.get_help_record(ctx)
+        record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
         if record is not None:
             records[titles.get(str(param.name), "Global options")].append(record)
     for title, rows in records.items():
         if rows:
             with formatter.section(title):
                 formatter.write_dl(rows)
-
-
-def _argument(row: Argument) -> click.Argument:
-    return click.Argument(
-        [row.name],
-        nargs=-1 if row.many else 1,
-        required=row.required,
-        metavar=row.metavar,
-        type=click.Choice(row.choices) if row.choices else None,
-    )
