@@ -12,7 +12,7 @@ from torchinstall.probe.host import FindingText, finding_texts
 
 ROOT = Path(__file__).parents[2]
 STATUSES = {"found", "absent", "broken", "denied", "overridden"}
-PROBES = {"_host": "host", "_complain": "host", "_nvidia": "nvidia", "_amd": "amd", "_intel": "intel"}
+PROBES = {"_host": "host", "_complain": "host", "finding": "nvidia", "_amd": "amd", "_intel": "intel"}
 PROBES["_apple"] = "apple"
 """The functions that make a finding, each bound to its probe."""
 

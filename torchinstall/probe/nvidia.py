@@ -1,22 +1,24 @@
 """NVIDIA: NVML, then what the kernel driver and the bus show, then `nvidia-smi --query-gpu`.
 
 Each source is asked only where the one before it did not answer. A GPU is listed as usable only if programs
-of this user can open it; hardware that is there but out of reach is a finding instead (`nvidia_faults.py`).
+of this user can open it; hardware that is there but out of reach is a finding instead. `broken` and `denied`
+mean such hardware; it counts as out of reach only where no usable GPU is listed beside the finding.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any
 
 from msgspec import Struct, structs
 
-from torchinstall.core.machine import Driver, Gpu
+from torchinstall.core.machine import Driver, Finding, Gpu
+from torchinstall.core.versions import dotted
 from torchinstall.probe import bus
-from torchinstall.probe import nvidia_faults as faults
-from torchinstall.probe.host import container_engine, report
+from torchinstall.probe.host import container_engine, group_hint, joinable_group, report
 from torchinstall.probe.nvidia_sources import (
+    CONTROL,
     Kernel,
     Nvml,
     Row,
@@ -32,13 +34,25 @@ from torchinstall.probe.nvidia_sources import (
 )
 from torchinstall.probe.system import NVML_VARIABLE, Fact, HostFact, System
 
-_nvidia = partial(report, "nvidia")
-
 _NVML_TIMEOUT_S = 2.0
 """A GPU without persistence mode may take longer to answer; the kernel's files name it then."""
 
 _ALL_TIMEOUT_S = 2.6
 """nvidia-smi gets what NVML left over of this; below the runner's budget."""
+
+_NO_PERMISSION, _INSUFFICIENT_POWER, _DRIVER_NOT_LOADED = 4, 8, 9
+_LIBRARY_NOT_FOUND, _GPU_IS_LOST, _OPERATING_SYSTEM, _VERSION_MISMATCH = 12, 15, 17, 18
+"""Return codes of nvml.h that name a fault a person can fix."""
+
+_GPU_FAULTS = {
+    _NO_PERMISSION: "gpu-permission-denied/gpu",
+    _OPERATING_SYSTEM: "gpu-permission-denied/gpu",
+    _GPU_IS_LOST: "gpu-lost",
+    _INSUFFICIENT_POWER: "gpu-without-power",
+}
+
+_FIRST_BRANCH = 100
+"""WSL and Jetson call their library `libcuda.so.1.1`, which is no driver version."""
 
 
 class _Evidence(Struct, frozen=True, kw_only=True):
@@ -50,6 +64,10 @@ class _Evidence(Struct, frozen=True, kw_only=True):
     kernel: Kernel
     tegra: Tegra | None
     end: float
+
+    def finding(self, key: str, **values: Any) -> Finding:
+        """With its text from `findings.json`."""
+        return report("nvidia", self.system, key, **values)
 
     @property
     def time_left(self) -> float:
@@ -77,14 +95,18 @@ class _Evidence(Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def adapter_driver(self) -> str | None:
-        """The driver version that Windows' adapters name."""
-        return next(filter(None, (bus.nvidia_number(row.driver_version) for row in self.adapters)), None)
+    def driver(self) -> Driver:
+        """The driver as its kernel module, or an adapter of Windows, names it."""
+        version, source = self.kernel.version, self.kernel.source
+        if self.adapters:
+            numbers = (bus.nvidia_number(row.driver_version) for row in self.adapters)
+            version, source = next(filter(None, numbers), None), "display-adapter"
+        return Driver(vendor="nvidia", version=version, source=source)
 
     @property
-    def kernel_driver(self) -> Driver:
-        """The driver as its kernel module names it."""
-        return Driver(vendor="nvidia", version=self.kernel.version, source=self.kernel.source)
+    def in_container_or_job(self) -> bool:
+        """Whether GPUs may have been withheld: the bus in `/sys` is the host's."""
+        return bool(container_engine(self.system) or self.system.env.get("SLURM_JOB_ID"))
 
     def gpus(self, rows: Iterable[Row]) -> Iterator[Gpu]:
         """The usable GPUs of a library; every GPU of a Jetson is integrated."""
@@ -117,7 +139,7 @@ def probe_nvidia(system: System) -> Iterator[Fact]:
         if seen.tegra.l4t is not None:
             yield HostFact("l4t", seen.tegra.l4t)
     if not seen.hints_at_nvidia:
-        yield _nvidia(system, "wsl-no-nvidia-library" if seen.wsl else "/nothing")
+        yield seen.finding("wsl-no-nvidia-library" if seen.wsl else "/nothing")
         return
     nvml = read_answer(system.ask_nvidia(_NVML_TIMEOUT_S))
     if nvml.init.code == 0 and (nvml.gpus or nvml.problem is None):
@@ -131,98 +153,221 @@ def probe_nvidia(system: System) -> Iterator[Fact]:
 def _answered(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """NVML works: its GPUs, and what is wrong with single ones."""
     version = driver_number(nvml.driver.version) or seen.kernel.version
-    compat = faults.compat(nvml, version, seen.system)
+    compat = _compat(seen, nvml, version)
     cuda = None if compat else cuda_text(nvml.cuda.value) or cuda_text(nvml.libcuda.value)
     yield Driver(vendor="nvidia", version=version, cuda_version=cuda, source="nvml")
     usable = list(seen.gpus(nvml.gpus))
     yield from usable
     if usable:
         gpus = f"{len(usable)} GPU{'s'[: len(usable) > 1]}"
-        yield _nvidia(seen.system, "/working", gpus=gpus, version=version or "of unknown version")
+        yield seen.finding("/working", gpus=gpus, version=version or "of unknown version")
     if compat is not None:
         yield compat
-    yield from faults.partial_faults(nvml, seen.system)
-    yield from faults.unlisted(seen.devices, nvml, version, seen.system)
+    yield from _partial_faults(seen, nvml)
+    yield from _unlisted(seen, nvml, version)
     if not nvml.gpus and not seen.devices:
-        yield _nvidia(seen.system, "driver-without-gpu")
+        yield seen.finding("driver-without-gpu")
+
+
+def _compat(seen: _Evidence, nvml: Nvml, version: str | None) -> Finding | None:
+    """A forward-compatibility libcuda ahead of the driver's own: NVML then reports that library's CUDA."""
+    own, path = nvml.libcuda.driver, nvml.libcuda.path or ""
+    if own is not None and dotted(own)[0] < _FIRST_BRANCH:
+        own = None
+    differs = own is not None and version is not None and dotted(own)[:2] != dotted(version)[:2]
+    if "/compat/" not in path and not differs:
+        return None
+    cuda = cuda_text(nvml.libcuda.value) or cuda_text(nvml.cuda.value) or "unknown"
+    unknown = "of unknown version"
+    return seen.finding("cuda-compat", source=path, own=own or unknown, cuda=cuda, version=version or unknown)
+
+
+def _partial_faults(seen: _Evidence, nvml: Nvml) -> Iterator[Finding]:
+    """Faults of single GPUs and values, beside those that work."""
+    for row in nvml.gpus:
+        if row.gpu is None:
+            key = _GPU_FAULTS.get(row.code or 0, "gpu-unreadable")
+            hint = _permission_hint(seen.system) if key.startswith("gpu-permission") else None
+            yield seen.finding(key, hint=hint, index=row.index, error=row.text or f"NVML error {row.code}")
+        elif row.mig == 1:
+            yield seen.finding("mig", index=row.index)
+    if nvml.cuda.code == _LIBRARY_NOT_FOUND or (nvml.libcuda.problem and nvml.cuda.value is None):
+        yield seen.finding("libcuda-missing")
+    elif nvml.cuda.value is not None and cuda_text(nvml.cuda.value) is None:
+        yield seen.finding("implausible-cuda-version", number=nvml.cuda.value)
+    if nvml.count.value is not None and len(nvml.gpus) >= nvml.count.value and nvml.problem:
+        yield seen.finding("libcuda-unusable", problem=nvml.problem)
+    elif nvml.problem:
+        yield _failed_child(seen, nvml.problem)
+
+
+def _failed_child(seen: _Evidence, problem: str) -> Finding:
+    if problem == "timeout":
+        return seen.finding("nvml-timeout")
+    if problem.startswith("crash"):
+        return seen.finding("nvml-crash", error=problem.removeprefix("crash: "))
+    return seen.finding("nvml-not-asked", error=problem)
+
+
+def _permission_hint(system: System) -> str:
+    group = joinable_group(system, CONTROL)
+    if system.env.get("SLURM_JOB_ID"):
+        return "request a GPU from Slurm: srun --gres=gpu:1"
+    if container_engine(system):
+        return "start the container with its GPUs: docker run --gpus all"
+    if system.access(CONTROL) is False and group is not None:
+        return group_hint(system, [group])
+    return "ls -l /dev/nvidia* shows who may open the devices; ask the administrator"
+
+
+def _unlisted(seen: _Evidence, nvml: Nvml, version: str | None) -> Iterator[Finding]:
+    """GPUs on the bus that a working driver does not list."""
+    listed = {bus.bus_address(row.bus) for row in nvml.gpus}
+    if None in listed or any(row.gpu is None for row in nvml.gpus):
+        return  # a lost GPU is still on the bus, and an unplaced one cannot be matched
+    left = [device for device in seen.devices if device.address not in listed]
+    if left and nvml.gpus and seen.in_container_or_job:
+        yield seen.finding("gpu-withheld", count=len(left))
+    elif left:
+        left = yield from _known_reasons(seen, left, version)
+        if left:
+            yield seen.finding("gpu-unlisted", devices=bus.placed(left))
+
+
+def _known_reasons(
+    seen: _Evidence, devices: Sequence[bus.PciDevice], version: str | None
+) -> Generator[Finding, None, list[bus.PciDevice]]:
+    """What keeps single GPUs from the driver; returns the others."""
+    left = []
+    for device in devices:
+        last = bus.last_branch(device.pci_id)
+        if bus.is_passed_through(device):
+            yield seen.finding("gpu-passed-through", device=device, driver=device.driver)
+        elif version is not None and last is not None and dotted(version)[0] > last:
+            yield seen.finding("gpu-unsupported-by-driver", version=version, device=device, last=last)
+        elif device.driver in ("nouveau", "nova", "nova_core"):
+            yield seen.finding("nouveau", branch=_branch(last), device=device, driver=device.driver)
+        else:
+            left.append(device)
+    return left
+
+
+def _branch(last: int | None) -> str:
+    return f" (R{last}; later ones do not support this GPU)" if last is not None else ""
 
 
 def _refused(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """NVML was loaded and could not start: say why, and which driver is there."""
-    system, kernel = seen.system, seen.kernel
-    driver = seen.kernel_driver
-    if seen.adapters:
-        driver = Driver(vendor="nvidia", version=seen.adapter_driver, source="display-adapter")
-    if nvml.init.code == faults.VERSION_MISMATCH:
-        # What will run after a reboot is the driver that the library belongs to.
-        version = nvml.library_driver or smi_library_version(system, seen.time_left)
-        if version:
-            driver = Driver(vendor="nvidia", version=version, source="nvml library")
-        yield driver if version else seen.kernel_driver
-        yield faults.mismatch(version, kernel, system)
-    elif nvml.init.code == faults.DRIVER_NOT_LOADED and driver.version is None and system.platform == "linux":
+    driver, code = seen.driver, nvml.init.code
+    if code == _VERSION_MISMATCH:
+        # The driver was updated; what will run after a reboot is the one that the library belongs to.
+        version = nvml.library_driver or smi_library_version(seen.system, seen.time_left)
+        yield Driver(vendor="nvidia", version=version, source="nvml library") if version else driver
+        old = f"version {seen.kernel.version}" if seen.kernel.version else "another version"
+        yield seen.finding("driver-library-mismatch", library=version or "another version", kernel=old)
+        return
+    if code == _DRIVER_NOT_LOADED and driver.version is None and seen.system.platform == "linux":
         yield from seen.pci_gpus()
-        yield from faults.without_driver(seen.devices, nvml.library_driver, nvml.library.path, system)
+        yield from _without_driver(seen, nvml.library_driver, nvml.library.path)
+        return
+    if driver.version is not None:
+        yield driver
+    error = nvml.init.text or f"NVML error {code}"
+    if code in (_NO_PERMISSION, _OPERATING_SYSTEM):
+        yield seen.finding("gpu-permission-denied", hint=_permission_hint(seen.system), error=error)
     else:
-        if driver.version is not None:
-            yield driver
-        yield faults.refused(nvml, kernel, seen.devices, system)
+        yield _out_of_reach(seen) or seen.finding("nvml-refused", error=error)
+
+
+def _out_of_reach(seen: _Evidence) -> Finding | None:
+    """The kernel driver is loaded, but there is no device node, or it may not be opened."""
+    kernel = seen.kernel
+    devices = f" (on the bus: {bus.placed(seen.devices)})" if seen.devices else ""
+    if not kernel.nodes and not seen.wsl and seen.system.platform == "linux":
+        source, version = kernel.source or CONTROL, kernel.version or ""
+        return seen.finding("no-device-node", source=source, version=version, devices=devices)
+    if kernel.nodes and not kernel.usable:
+        hint = _permission_hint(seen.system)
+        return seen.finding("gpu-permission-denied/node", hint=hint, devices=devices)
+    return None
+
+
+def _without_driver(seen: _Evidence, version: str | None, library: str | None) -> Iterator[Finding]:
+    """GPUs on the bus when no NVIDIA driver works, by the reason.
+
+    `version` is the driver that is installed, where known; `library` the NVML that was loaded, if any.
+    """
+    left = yield from _known_reasons(seen, seen.devices, version)
+    if left and library is not None:
+        yield seen.finding("driver-not-loaded", devices=bus.placed(left))
+    elif left:
+        last = next(filter(None, (bus.last_branch(device.pci_id) for device in left)), None)
+        yield seen.finding("driver-missing", devices=bus.placed(left), branch=_branch(last))
+    elif not seen.devices:
+        # NVML says that no driver is loaded, and no GPU can be seen.
+        sure = bus.has_bus(seen.system) and not (seen.system.env.get(NVML_VARIABLE) or seen.wsl)
+        key = "driver-not-loaded/no-gpu" if sure else "driver-not-loaded/hidden"
+        yield seen.finding(key, source=library or "nvml")
 
 
 def _silent(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """NVML is missing, hangs or crashes: ask the sources below it."""
-    kernel, system = seen.kernel, seen.system
-    if (complaint := faults.silence(nvml, system)) is not None:
-        yield complaint
+    if nvml.problem:
+        yield _failed_child(seen, nvml.problem)
+    elif seen.system.env.get(NVML_VARIABLE):
+        yield seen.finding("nvml-not-loadable", error=nvml.library.problem)
+    version = seen.kernel.version
     if nvml.cuda_gpus:
         cuda = cuda_text(nvml.libcuda.value)
-        yield Driver(vendor="nvidia", version=kernel.version, cuda_version=cuda, source="libcuda")
+        yield Driver(vendor="nvidia", version=version, cuda_version=cuda, source="libcuda")
         yield from seen.gpus(nvml.cuda_gpus)
-    elif seen.tegra is not None and kernel.version is None:
-        yield from _tegra_gpu(seen.tegra, nvml, system)
-    elif kernel.version and (fault := faults.out_of_reach(kernel, seen.devices, system)) is not None:
-        yield seen.kernel_driver
+    elif seen.tegra is not None and version is None:
+        yield from _tegra_gpu(seen, seen.tegra, nvml)
+    elif version and (fault := _out_of_reach(seen)) is not None:
+        yield seen.driver
         yield fault
-    elif kernel.version and seen.devices:
-        yield seen.kernel_driver
+    elif version and seen.devices:
+        yield seen.driver
         yield from seen.pci_gpus()
     else:
         yield from _by_command(seen, nvml)
 
 
+def _tegra_gpu(seen: _Evidence, board: Tegra, nvml: Nvml) -> Iterator[Fact]:
+    """JetPack 5 and older has neither NVML nor nvidia-smi; the board itself tells that there is a GPU."""
+    if container_engine(seen.system):
+        yield seen.finding("no-device-node/jetson")
+        return
+    yield Driver(vendor="nvidia", cuda_version=cuda_text(nvml.libcuda.value), source=board.source)
+    yield Gpu(vendor="nvidia", index=0, name=board.name, integrated=True, source="device-tree")
+
+
 def _by_command(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """The last source, and what remains when it does not answer either."""
-    system = seen.system
-    smi = None if nvml.problem == "timeout" else query_smi(system, seen.time_left)
+    smi = None if nvml.problem == "timeout" else query_smi(seen.system, seen.time_left)
     problem = smi.problem if smi else None
     if smi is not None and smi.gpus:
         yield Driver(vendor="nvidia", version=smi.driver, source="nvidia-smi")
         yield from smi.gpus
     elif seen.adapters:
-        version = seen.adapter_driver
-        if version is not None:
-            yield Driver(vendor="nvidia", version=version, source="display-adapter")
+        driven = seen.driver.version is not None
+        if driven:
+            yield seen.driver
         yield from bus.adapter_gpus("nvidia", seen.adapters)
-        if version is None:
-            yield _nvidia(system, "driver-missing/windows")
+        if not driven:
+            yield seen.finding("driver-missing/windows")
     elif seen.kernel.version is not None:
-        yield seen.kernel_driver
+        yield seen.driver
         reason = f"; nvidia-smi: {problem}" if problem else ""
         source, version = seen.kernel.source, seen.kernel.version
-        yield _nvidia(system, "driver-without-gpu/silent", source=source, version=version, reason=reason)
+        yield seen.finding("driver-without-gpu/silent", source=source, version=version, reason=reason)
     elif seen.devices:
         yield from seen.pci_gpus()
-        yield from faults.without_driver(seen.devices, None, None, system)
+        yield from _without_driver(seen, None, None)
     elif seen.wsl:
-        yield _nvidia(system, "wsl-no-nvidia-library")
+        yield seen.finding("wsl-no-nvidia-library")
     else:
-        yield faults.leftovers(nvml, seen.kernel, problem, system)
-
-
-def _tegra_gpu(board: Tegra, nvml: Nvml, system: System) -> Iterator[Fact]:
-    """JetPack 5 and older has neither NVML nor nvidia-smi; the board itself tells that there is a GPU."""
-    if container_engine(system):
-        yield _nvidia(system, "no-device-node/jetson")
-        return
-    yield Driver(vendor="nvidia", cuda_version=cuda_text(nvml.libcuda.value), source=board.source)
-    yield Gpu(vendor="nvidia", index=0, name=board.name, integrated=True, source="device-tree")
+        what = "device nodes" if seen.kernel.nodes else "libraries"
+        reason = f" ({problem})" if problem and problem != "not found" else ""
+        source = nvml.library.path or nvml.libcuda.path or CONTROL
+        yield seen.finding("/leftovers", source=source, what=what, reason=reason)
