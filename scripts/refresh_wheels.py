@@ -127,8 +127,8 @@ def _tag_order(tag: str) -> tuple[int, str]:
 def _hashes(tables: Tables, result: LiveResult, known: set[tuple[str, str]]) -> Iterator[Row]:
     """Hashes of the pages, and old ones of files that are still there: a release's bytes never change."""
     fresh: dict[tuple[str, str], str] = {}
-    for (_, backend), files in result.files.items():
-        for file in files:
+    for (_, backend), page in result.found.items():
+        for file in page.files:
             if file.sha256 is not None and (backend, file.filename) in known:
                 fresh[backend, file.filename] = file.sha256
     for row in tables.file("hashes.json").rows:

@@ -14,8 +14,7 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import an_environment, here
 from tests.support.variant_wheels import nvidia, variant_wheels
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
-from torchinstall.index.variants import parse_variant_name, read_variants, variant_build
-from torchinstall.index.wheels import parse_name
+from torchinstall.index.wheels import parse_name, parse_variant_name, read_variants, variant_build
 
 PYTHON = f"cp3{sys.version_info[1]}"
 MINOR = f"3.{sys.version_info[1]}"

@@ -112,17 +112,7 @@ def test_a_second_run_changes_nothing(folder: Path, capsys: pytest.CaptureFixtur
 def test_reading_every_page_renews_the_date_even_if_nothing_changed(folder: Path) -> None:
     """A plan says when its facts are old; facts that were looked at today are not."""
     tables = Tables(folder)
-    result = LiveResult(
-        index_base="",
-        pages={},
-        files={},
-        failures={},
-        warnings=(),
-        live=(),
-        cached=(),
-        backends=None,
-        notes=(),
-    )
+    result = LiveResult(index_base="")
     partly = refresh_wheels.refreshed(tables, result, "2027-01-02")
     wholly = refresh_wheels.refreshed(tables, result, "2027-01-02", complete=True)
     assert partly[0] == tables.file("wheels.json")

@@ -20,8 +20,7 @@ from torchinstall.core.request import requirement
 from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import without_credentials
-from torchinstall.index.variants import parse_variant_name
-from torchinstall.index.wheels import File
+from torchinstall.index.wheels import File, parse_variant_name
 from torchinstall.install.command import build_options, project_text, variant_options
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.assemble import Prepared

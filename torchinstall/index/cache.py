@@ -40,14 +40,14 @@ class CachedPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         missing: the status that said the page is not there; None for a page that is.
-        page: of a package.
+        page: of a package; empty for one that is missing.
         names: of a root page.
     """
 
     fetched: float
     etag: str | None = None
     missing: int | None = None
-    page: Page | None = None
+    page: Page = Page()
     names: tuple[str, ...] | None = None
 
 
@@ -128,8 +128,8 @@ def _decode(content: bytes, page: PageId) -> CachedPage:
     if file.id != page:
         raise ValueError("another page")
     origin = origin_of(page.url)
-    files = file.cached.page.files if file.cached.page is not None else ()
-    if not all(map(origin.owns, {row.url.rpartition("/")[0] + "/" for row in files})):
+    files = file.cached.page.files
+    if not all(map(origin.owns, {row.directory for row in files})):
         raise ValueError("a file that is not the index's")
     if any("/" in row.filename or "\\" in row.filename for row in files):
         raise ValueError("a file name that is a path")
@@ -139,15 +139,8 @@ def _decode(content: bytes, page: PageId) -> CachedPage:
 def default_cache_dir(env: Mapping[str, str], platform: str) -> Path | None:
     """Where pages are stored: `TORCHINSTALL_CACHE_DIR`, else the platform's folder for caches.
 
-    The rules of `platformdirs`, by hand: it reads the environment of the process instead of the one that was
-    handed in, and importing it costs as much as a tenth of an offline plan.
-
-    Args:
-        env: the environment.
-        platform: as `sys.platform`.
-
-    Returns:
-        None where nothing names a home.
+    None where nothing names a home. The rules of `platformdirs`, by hand: it reads the environment of the
+    process instead of the one that was handed in, and to import it costs a tenth of an offline plan.
     """
     if explicit := env.get("TORCHINSTALL_CACHE_DIR"):
         return Path(explicit)

@@ -22,14 +22,9 @@ from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.cache import CachedPage, PageCache, PageId
-from torchinstall.index.pages import FetchError, Page, PageFile, parse_page, parse_root
-from torchinstall.index.urls import (
-    check_secure,
-    page_url,
-    root_url,
-    without_credentials,
-)
-from torchinstall.index.variants import Properties, read_variants
+from torchinstall.index.pages import FetchError, Page, parse_page, parse_root
+from torchinstall.index.urls import check_secure, page_url, root_url, without_credentials
+from torchinstall.index.wheels import read_variants
 
 if TYPE_CHECKING:
     from torchinstall.index.client import Client
@@ -53,13 +48,12 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
 
     Attributes:
         index_base: URL or template, see `urls.index_url`; may carry credentials.
-        cache_dir: folder for pages, see `cache.default_cache_dir`; None: nothing is stored.
+        cache_dir: folder for pages; None: nothing is stored.
         env: proxies, certificates, netrc, `UV_INSECURE_HOST`, `UV_HTTP_RETRIES`.
         offline: only the cache is asked, whatever its age.
         refresh: the age of a cached page does not count.
         allow_insecure: hosts for which http, or a wrong certificate, is accepted.
-        shared: packages whose wheels may lie at the root of a channel for every backend (families with
-            `runtime_of`: `triton`, `pytorch-triton-rocm` …).
+        shared: packages whose wheels may lie at the root of a channel for every backend (`triton`).
         budget: seconds after which what was not read counts as failed.
         retries: further attempts after a fault that may pass; `UV_HTTP_RETRIES` lowers or raises it.
         backoff: seconds before the first retry, doubled for each further one.
@@ -87,44 +81,40 @@ class LiveResult(Struct, frozen=True, kw_only=True):
 
     Attributes:
         index_base: its URL without credentials.
-        pages: rows by page; a page that is not there is an empty one.
-        files: name, URL and hash of each wheel, by page.
+        found: the pages; one that is not there is an empty one.
         failures: pages that could not be had at all.
-        warnings: what the user should know although `pages` may be enough.
-        live: pages that the index was asked for and that came, changed or not.
-        cached: pages that came from the cache without a request, and old ones that had to do.
+        warnings: what the user should know although `found` may be enough.
+        live: how many of the pages the index was asked for, changed or not; the others came from the cache.
         backends: directories that the root page lists, packages among them; None: not asked or not known.
         notes: what was omitted from pages, for a curious user.
-        variants: by page and version, the properties of each label.
     """
 
     index_base: str
-    pages: Mapping[PageKey, tuple[Wheels, ...]]
-    files: Mapping[PageKey, tuple[PageFile, ...]]
-    failures: Mapping[PageKey, Message]
-    warnings: tuple[Message, ...]
-    live: tuple[PageKey, ...]
-    cached: tuple[PageKey, ...]
-    backends: tuple[str, ...] | None
-    notes: tuple[str, ...]
-    variants: Mapping[PageKey, Mapping[str, Mapping[str, Properties]]] = {}
+    found: Mapping[PageKey, Page] = {}
+    failures: Mapping[PageKey, Message] = {}
+    warnings: tuple[Message, ...] = ()
+    live: int = 0
+    backends: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pages(self) -> Mapping[PageKey, tuple[Wheels, ...]]:
+        """Rows by page."""
+        return {key: page.wheels for key, page in self.found.items()}
 
     @property
     def hashes(self) -> Mapping[str, str]:
         """sha256 by file name; without names that stand for different files in different directories."""
         seen: dict[str, set[str | None]] = {}
-        for files in self.files.values():
-            for file in files:
+        for page in self.found.values():
+            for file in page.files:
                 seen.setdefault(file.filename, set()).add(file.sha256)
         single = {name: next(iter(values)) for name, values in seen.items() if len(values) == 1}
         return {name: value for name, value in single.items() if value is not None}
 
     def error(self) -> CatalogError | None:
-        """The error to raise when pages are needed and not one came; None when some did.
-
-        Its slug is that of the most frequent failure.
-        """
-        if self.pages or not self.failures:
+        """The error to raise when pages are needed and not one came: the most frequent failure."""
+        if self.found or not self.failures:
             return None
         slug = Counter(failure.slug for failure in self.failures.values()).most_common(1)[0][0]
         failure = next(failure for failure in self.failures.values() if failure.slug == slug)
@@ -160,19 +150,16 @@ def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool
         UsageError: the index base or a proxy or certificate setting is wrong, or the index is plain http.
     """
     cache, base, channel = PageCache(options.cache_dir), options.index_base, options.channel
-    jobs: dict[PageKey, _Job] = {}
     urls = {key: page_url(base, channel, key[1], key[0]) for key in dict.fromkeys(keys)}
     if discover and (root := root_url(base, channel)) is not None:
         urls[_ROOT] = f"{root}/"
+    jobs: dict[PageKey, _Job] = {}
     for key, url in urls.items():
-        package, backend = key
-        shared = package in options.shared
-        page = PageId(without_credentials(url), package, backend, channel, shared)
+        page = PageId(without_credentials(url), *key, channel, key[0] in options.shared)
         jobs[key] = _Job(url, page, cache.load(page))
     outcomes: dict[PageKey, Outcome] = {}
     if not options.offline:
-        recent = () if options.refresh else [key for key, job in jobs.items() if _is_recent(job, options)]
-        due = {key: job for key, job in jobs.items() if key not in recent}
+        due = {key: job for key, job in jobs.items() if options.refresh or not _is_recent(job, options)}
         outcomes = _Reader(options, cache).read(due) if due else {}
     return _merged(redact(base), jobs, outcomes, cache)
 
@@ -244,25 +231,20 @@ class _Reader:
 
     def _page(self, client: Client, job: _Job) -> Outcome:
         """One page with retries; an error that no retry can help is an outcome too."""
-        pause = self.options.backoff
-        for _ in range(self.retries):
-            outcome = self._attempt(client, job)
-            if not isinstance(outcome, FetchError) or not outcome.retry:
-                return outcome
-            longer = max(pause, outcome.after)
-            if time.monotonic() + longer >= self.deadline or self.over.wait(longer):
-                return outcome
-            pause *= 2
-        return self._attempt(client, job)
-
-    def _attempt(self, client: Client, job: _Job) -> Outcome:
-        try:
-            cached = self._read_once(client, job)
-        except FetchError as error:
-            return error
-        if cached.missing is None:
-            self.cache.store(job.page, cached)
-        return cached
+        pause, left = self.options.backoff, self.retries
+        while True:
+            try:
+                cached = self._read_once(client, job)
+            except FetchError as error:
+                longer = max(pause, error.after)
+                late = time.monotonic() + longer >= self.deadline
+                if not left or not error.retry or late or self.over.wait(longer):
+                    return error
+            else:
+                if cached.missing is None:
+                    self.cache.store(job.page, cached)
+                return cached
+            pause, left = pause * 2, left - 1
 
     def _read_once(self, client: Client, job: _Job) -> CachedPage:
         page, stored, now = job.page, job.stored, self.options.now()
@@ -299,11 +281,7 @@ def _merged(
 ) -> LiveResult:
     """Put outcomes and stored pages together; a stored page stands in for a failure, with a warning.
 
-    Args:
-        index_base: for messages, without credentials.
-        jobs: every page asked for.
-        outcomes: of the pages that the index was asked for.
-        cache: stores the pages that are not there, now that the index as a whole is known to be.
+    A page that is not there is stored only here, where it is known whether the index itself is there.
     """
     found: dict[PageKey, CachedPage] = {}
     failures: dict[PageKey, Message] = {}
@@ -326,18 +304,17 @@ def _merged(
         if isinstance(outcome, CachedPage) and outcome.missing is not None and key in found:
             cache.store(jobs[key].page, outcome)
     root = found.pop(_ROOT, None)
-    live = tuple(key for key in found if isinstance(outcomes.get(key), CachedPage))
+    notes = [note for cached in found.values() for note in cached.page.notes]
+    if cache.problem is not None:
+        notes.append(f"pages could not be stored: {cache.problem}")
     return LiveResult(
         index_base=index_base,
-        pages={key: cached.page.wheels if cached.page else () for key, cached in found.items()},
-        files={key: cached.page.files for key, cached in found.items() if cached.page},
+        found={key: cached.page for key, cached in found.items()},
         failures=failures,
         warnings=_warnings(index_base, failures, replaced),
-        live=live,
-        cached=tuple(key for key in found if key not in live),
+        live=sum(isinstance(outcomes.get(key), CachedPage) for key in found),
         backends=root.names if root is not None else None,
-        notes=_notes(found, cache),
-        variants={key: cached.page.variants for key, cached in found.items() if cached.page},
+        notes=tuple(notes),
     )
 
 
@@ -370,10 +347,3 @@ def _warnings(
         )
         warnings.append(Message("index-stale-pages", message))
     return tuple(warnings)
-
-
-def _notes(found: Mapping[PageKey, CachedPage], cache: PageCache) -> tuple[str, ...]:
-    notes = [note for cached in found.values() if cached.page is not None for note in cached.page.notes]
-    if cache.problem is not None:
-        notes.append(f"pages could not be stored: {cache.problem}")
-    return tuple(notes)

@@ -24,7 +24,7 @@ from msgspec import Struct, structs
 from torchinstall.core.errors import UsageError
 from torchinstall.core.target import glibc_floor
 from torchinstall.index.binaries import Binary, read_binary
-from torchinstall.index.variants import read_variants
+from torchinstall.index.wheels import read_variants
 
 Fetch = Callable[[int, int], bytes]
 """(first byte, number of bytes) -> exactly those bytes."""

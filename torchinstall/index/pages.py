@@ -12,18 +12,18 @@ import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from torchinstall.catalog.model import Wheels
+from torchinstall.catalog.model import Origin, Wheels
 from torchinstall.core.errors import CatalogError
 from torchinstall.core.messages import redact
 from torchinstall.core.request import Channel
 from torchinstall.index.urls import BACKEND_NAME, origin_of
-from torchinstall.index.variants import Properties, parse_variant_name
-from torchinstall.index.wheels import merged, parse_name
+from torchinstall.index.wheels import Properties, merged, parse_name, parse_variant_name
 
 _FILE = re.compile(r"(?:\.(?:whl|tar\.gz|zip|tar\.bz2|egg|tgz)|-variants\.json)$")
 _SHA256 = re.compile(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)")
@@ -51,11 +51,16 @@ class FetchError(CatalogError):
 
 
 class PageFile(Struct, frozen=True):
-    """One wheel of a page: its name, its URL (no fragment), its sha256 where the page knows it."""
+    """One file of a page: its name, its URL (no fragment), its sha256 where the page knows it."""
 
     filename: str
     url: str
     sha256: str | None
+
+    @property
+    def directory(self) -> str:
+        """The URL of its folder."""
+        return self.url.rpartition("/")[0] + "/"
 
 
 class Page(Struct, frozen=True, kw_only=True):
@@ -73,30 +78,15 @@ class Page(Struct, frozen=True, kw_only=True):
     variant_files: Mapping[str, str] = {}
     variants: Mapping[str, Mapping[str, Properties]] = {}
 
-    @property
-    def hashes(self) -> Mapping[str, str]:
-        """sha256 by file name."""
-        return {file.filename: file.sha256 for file in self.files if file.sha256 is not None}
-
-
-class Link(Struct, frozen=True):
-    """One link to a file: its name, the URL of its folder and of itself, its sha256."""
-
-    filename: str
-    directory: str
-    url: str
-    sha256: str | None
-
 
 def parse_page(
     text: str, url: str, package: str, backend: str, channel: Channel = "stable", *, shared: bool = False
 ) -> Page:
-    """Read a package's page.
+    """Read a package's page (HTML, or PEP 691 JSON).
 
     Args:
-        text: HTML, or PEP 691 JSON.
-        url: where the page came from, after redirects; links are resolved against it and must stay on its
-            host.
+        text: the page.
+        url: where it came from, after redirects; links are resolved against it and must stay on its host.
         package: normalised name; files of other packages are omitted.
         backend: whose directory the page belongs to; files of other directories are omitted. Empty for an
             index that is not divided by backend: the local version or the URL says what a wheel is for.
@@ -112,6 +102,7 @@ def parse_page(
     files: dict[str, PageFile] = {}
     variant_files: dict[str, str] = {}
     skipped = elsewhere = 0
+    origin: Origin = "index" if backend else "vendor"
     belongs = _directory_rule(url, backend, shared=shared)
     for link in links:
         name, label = parse_name(link.filename), ""
@@ -125,9 +116,8 @@ def parse_page(
             elsewhere += 1
         elif name.project == package:
             own = backend or _vendor_backend(name.local, url)
-            row = name.row(own, "index" if backend else "vendor", redact(url), "high", channel)
-            rows.append(structs.replace(row, variant=label) if label else row)
-            files.setdefault(link.filename, PageFile(link.filename, link.url, link.sha256))
+            rows.append(name.row(own, origin, redact(url), channel=channel, variant=label))
+            files.setdefault(link.filename, link)
     if skipped:
         notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
     if elsewhere:
@@ -154,7 +144,7 @@ def parse_root(text: str, url: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def links_of(text: str, url: str) -> list[Link]:
+def links_of(text: str, url: str) -> list[PageFile]:
     """The files that a page links to, on whatever host, but for those that their publisher withdrew.
 
     Raises:
@@ -165,7 +155,7 @@ def links_of(text: str, url: str) -> list[Link]:
     anchors, base_href = _document(text, url)
     base = url if base_href is None else _join(url, base_href)
     directories: dict[str, str] = {}
-    links: list[Link] = []
+    links: list[PageFile] = []
     for anchor in anchors:
         target, _, fragment = anchor["href"].strip().partition("#")
         directory, _, segment = target.partition("?")[0].rpartition("/")
@@ -177,8 +167,8 @@ def links_of(text: str, url: str) -> list[Link]:
             joined = _join(base, f"{directory}/x" if "/" in target else "x")
             directories[directory] = joined.rpartition("/")[0] + "/"
         if "data-yanked" not in anchor:
-            match, parent = _SHA256.search(fragment), directories[directory]
-            links.append(Link(filename, parent, parent + segment, match[1] if match else None))
+            match = _SHA256.search(fragment)
+            links.append(PageFile(filename, directories[directory] + segment, match[1] if match else None))
     if not directories and not _is_index(text):
         raise _garbage(url)
     return links
@@ -214,7 +204,7 @@ def _is_index(text: str) -> bool:
     return _LINKS_TITLE.search(head) is not None or _INDEX_META.search(head) is not None
 
 
-def _json_links(text: str, url: str) -> list[Link]:
+def _json_links(text: str, url: str) -> list[PageFile]:
     try:
         data = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
@@ -225,7 +215,7 @@ def _json_links(text: str, url: str) -> list[Link]:
     return [link for row in files for link in _json_link(row, url)]
 
 
-def _json_link(row: Any, url: str) -> Iterator[Link]:
+def _json_link(row: Any, url: str) -> Iterator[PageFile]:
     if not isinstance(row, dict) or row.get("yanked"):
         return
     filename, href, hashes = row.get("filename"), row.get("url"), row.get("hashes")
@@ -233,10 +223,10 @@ def _json_link(row: Any, url: str) -> Iterator[Link]:
         target = _join(url, href.partition("#")[0])
         digest = hashes.get("sha256") if isinstance(hashes, dict) else None
         match = _SHA256.search(f"sha256={digest}")
-        yield Link(filename, target.rpartition("/")[0] + "/", target, match[1] if match else None)
+        yield PageFile(filename, target, match[1] if match else None)
 
 
-def _inside(links: list[Link], url: str) -> tuple[list[Link], list[str]]:
+def _inside(links: list[PageFile], url: str) -> tuple[list[PageFile], list[str]]:
     """The links that stay on the index's own host, and notes on the others."""
     origin = origin_of(url)
     owned = {directory: origin.owns(directory) for directory in {link.directory for link in links}}
@@ -257,8 +247,8 @@ def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, s
     """Whether a file of a directory (and with this local version) belongs to the backend's page."""
     page = urllib.parse.urlsplit(url).path.rstrip("/").rpartition("/")[0]
     root = page.removesuffix(f"/{backend}") if page.endswith(f"/{backend}") else None
-    known: dict[str, bool | None] = {}
 
+    @cache
     def of_directory(directory: str) -> bool | None:
         path = urllib.parse.urlsplit(directory).path
         segments = path.strip("/").split("/")
@@ -272,11 +262,7 @@ def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, s
         return None
 
     def belongs(directory: str, local: str) -> bool:
-        if not backend:
-            return True
-        if directory not in known:
-            known[directory] = of_directory(directory)
-        verdict = known[directory]
+        verdict = of_directory(directory) if backend else True
         if verdict is None:
             # A mirror with a layout of its own: only the local version can tell.
             return not local or local == backend or not BACKEND_NAME.fullmatch(local)

@@ -1,24 +1,31 @@
-"""Wheels: what a file name says, and those in folders (`--find-links DIR`) as a source of builds.
+"""Wheels: what a file name says, wheel variants, and wheels in folders (`--find-links DIR`) as builds.
 
 Which backend a wheel was built for: its local version says so (`+cu128`); a torch without one (PyPI's own
 wheels have none) is asked itself, since `torch/version.py` holds `cuda`, `hip` and `xpu`; any other package
 without one follows the torch builds that lie beside it, with low confidence where these are several.
+
+Wheel variants (PEP 817 and 825) are wheels of one version that differ in what hardware they are built for.
+The label at the end of a file name (`…-manylinux_2_28_x86_64-cu130.whl`) stands for properties, which the
+index lists in `{name}-{version}-variants.json`. Only what NVIDIA's provider names is understood, and the null
+variant; these are also all that uv can install for a GPU.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 from msgspec import Struct, structs
 
 from torchinstall.catalog.model import Confidence, Origin, Wheels
 from torchinstall.core.errors import UsageError
+from torchinstall.core.machine import Gpu, capability_text
 from torchinstall.core.request import Channel
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import BACKEND_NAME
@@ -48,8 +55,9 @@ class WheelName(Struct, frozen=True):
         backend: str,
         origin: Origin,
         source: str,
-        confidence: Confidence,
+        confidence: Confidence = "high",
         channel: Channel = "stable",
+        variant: str = "",
     ) -> Wheels:
         """The row of the catalog for this one wheel."""
         return Wheels(
@@ -64,6 +72,7 @@ class WheelName(Struct, frozen=True):
             build=self.build,
             confidence=confidence,
             source=source,
+            variant=variant,
         )
 
 
@@ -143,68 +152,53 @@ class LocalWheels(NamedTuple):
     notes: tuple[str, ...]
 
 
-def local_wheels(folders: Iterable[Path | str]) -> LocalWheels:
-    """The wheels that lie in these folders (not below them), as `uv pip install --find-links` sees them.
+def local_wheels(folders: Iterable[Path | str], urls: Iterable[str] = ()) -> LocalWheels:
+    """The wheels in these folders (not below them), as `uv pip install --find-links` sees them, and at URLs.
 
-    Returns:
-        Rows with origin `find-links` and the folder as `source`. Nothing is hashed: wheels are large.
+    Rows have the origin `find-links`, and the folder or URL as `source`. Nothing is hashed: wheels are large.
+    A file that lies here is looked into; of one elsewhere (`torch @ https:…`) only the name is known, so one
+    whose local version names no backend gives no row.
 
     Raises:
-        UsageError: `find-links-not-a-folder`.
+        UsageError: `find-links-not-a-folder`, `wheel-not-found`.
     """
     rows: list[Wheels] = []
     notes: list[str] = []
     for folder in folders:
         path = _folder(folder)
-        found: list[tuple[Path, WheelName]] = []
-        for file in sorted(path.glob("*.whl")):
-            name = parse_name(file.name)
-            if name is None:
-                notes.append(f"{file}: the name follows no rule")
-            else:
-                found.append((file, name))
+        named = [(file, parse_name(file.name)) for file in sorted(path.glob("*.whl"))]
+        notes += [f"{file}: the name follows no rule" for file, name in named if name is None]
+        found = [(file, name) for file, name in named if name is not None]
         torch = _torch_backends(found, notes)
         for file, name in found:
             own = _of_local(name.local) or torch.get(file)
             backends = {own} if own else _beside(name, found, torch)
             confidence: Confidence = "low" if len(backends) > 1 and name.platform != "any" else "high"
             rows += (name.row(backend, "find-links", str(path), confidence) for backend in sorted(backends))
+    rows += filter(None, (_named_wheel(url, notes) for url in urls))
     return LocalWheels(merged(rows), tuple(notes))
 
 
-def named_wheels(urls: Iterable[str]) -> LocalWheels:
-    """What the wheels at these URLs are (`torch @ file:…`), with the URL as `source`.
-
-    A file that lies here is looked into; of a file elsewhere only the name is known, so one whose local
-    version names no backend gives no row.
-
-    Raises:
-        UsageError: `wheel-not-found`.
-    """
+def _named_wheel(url: str, notes: list[str]) -> Wheels | None:
     from urllib.request import url2pathname  # it brings in ssl
 
-    rows: list[Wheels] = []
-    notes: list[str] = []
-    for url in urls:
-        parts = urlsplit(url)
-        path = Path(url2pathname(parts.path))
-        name = parse_name(unquote(parts.path).rpartition("/")[2])
-        if name is None:
-            continue  # a source archive, a repository: nobody knows before it is built
-        backend = _of_local(name.local)
-        if parts.scheme == "file":
-            if not path.is_file():
-                raise UsageError(
-                    "wheel-not-found",
-                    f"the wheel {path} is not there",
-                    wanted="a file that exists",
-                    found=url,
-                    hints=(f"ls {path.parent}",),
-                )
-            backend = backend or _torch_backends([(path, name)], notes).get(path) or "cpu"
-        if backend is not None:
-            rows.append(name.row(backend, "find-links", url, "high"))
-    return LocalWheels(merged(rows), tuple(notes))
+    parts = urlsplit(url)
+    path = Path(url2pathname(parts.path))
+    name = parse_name(unquote(parts.path).rpartition("/")[2])
+    if name is None:
+        return None  # a source archive, a repository: nobody knows before it is built
+    backend = _of_local(name.local)
+    if parts.scheme == "file":
+        if not path.is_file():
+            raise UsageError(
+                "wheel-not-found",
+                f"the wheel {path} is not there",
+                wanted="a file that exists",
+                found=url,
+                hints=(f"ls {path.parent}",),
+            )
+        backend = backend or _torch_backends([(path, name)], notes).get(path) or "cpu"
+    return name.row(backend, "find-links", url) if backend is not None else None
 
 
 def _folder(folder: Path | str) -> Path:
@@ -278,3 +272,85 @@ def _beside(name: WheelName, found: list[tuple[Path, WheelName]], torch: dict[Pa
         if other.project == "torch" and (other.platform == name.platform or name.platform == "any")
     }
     return backends or {"cpu"}
+
+
+Properties = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""Namespace -> feature -> values: the machine must have one of the values of each feature."""
+
+NULL = "null"
+"""The label of the wheel that asks for nothing."""
+
+
+class _VariantsFile(Struct):
+    variants: dict[str, dict[str, dict[str, tuple[str, ...]]]]
+
+
+class VariantBuild(Struct, frozen=True):
+    """What a variant is built for, in the words of the tables: backend, native and PTX targets."""
+
+    backend: str
+    native: tuple[str, ...] = ()
+    ptx: tuple[str, ...] = ()
+
+
+def parse_variant_name(filename: str) -> tuple[WheelName, str] | None:
+    """The parts of a variant wheel's name, and its label; None for any other file."""
+    stem, _, label = filename.removesuffix(".whl").rpartition("-")
+    if (
+        not label.replace("_", "").replace(".", "").isalnum()
+        or label != label.lower()
+        or parse_name(filename)
+    ):
+        return None
+    name = parse_name(f"{stem}.whl")
+    return None if name is None else (name, label)
+
+
+def read_variants(text: str | bytes) -> dict[str, Properties]:
+    """The properties of each label, from a `variants.json` of an index or the `variant.json` of a wheel.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    try:
+        return dict(msgspec.json.decode(text, type=_VariantsFile).variants)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"no list of variants: {error}") from error
+
+
+def variant_build(properties: Properties) -> VariantBuild | None:
+    """What properties mean; None where they ask for something that is not understood."""
+    if not properties:
+        return VariantBuild("cpu")
+    nvidia = properties.get("nvidia", {})
+    toolkit = dotted_or_none(min(nvidia.get("cuda_version_lower_bound", ("",))))
+    if set(properties) != {"nvidia"} or toolkit is None or len(toolkit) < 2:
+        return None
+    native, ptx = [], []
+    for value in nvidia.get("sm_arch", ()):
+        number, _, kind = value.partition("_")
+        digits = number.rstrip("af")
+        if not digits.isdigit() or kind not in ("", "real", "virtual"):
+            return None
+        text = capability_text((int(digits) // 10, int(digits) % 10))
+        native += [text] if kind != "virtual" else []
+        ptx += [text] if kind != "real" else []
+    return VariantBuild(f"cu{toolkit[0]}{toolkit[1]}", tuple(native), tuple(ptx))
+
+
+def provider_env(properties: Iterable[Properties], gpus: Iterable[Gpu]) -> dict[str, str]:
+    """Variables with which uv accepts these variants for these GPUs.
+
+    uv looks at the machine itself, in its own way: it counts the driver's CUDA version without the
+    minor-version compatibility, and sees nothing where `nvidia-smi` is missing.
+    """
+    bounds = [row["nvidia"]["cuda_version_lower_bound"][0] for row in properties if "nvidia" in row]
+    best = max((gpu.compute_capability for gpu in gpus if gpu.compute_capability), default=None)
+    if not bounds or best is None:
+        return {}
+    return {
+        "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION": max(
+            bounds, key=lambda text: dotted_or_none(text) or ()
+        ),
+        "NV_VARIANT_PROVIDER_FORCE_SM_ARCH": capability_text(best),
+    }

@@ -17,7 +17,7 @@ from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Libc, Os
 from torchinstall.core.target import Installed, Target, platform_tags
 from torchinstall.core.versions import dotted
-from torchinstall.index.variants import read_variants
+from torchinstall.index.wheels import read_variants
 from torchinstall.install import interpreter_script
 
 if TYPE_CHECKING:

@@ -77,9 +77,7 @@ def _of_today(
     known: set[tuple[str, str]] = set()
     for base, keys in _pages(place, mine[0].package, backends, torches).items():
         result = read(keys, base)
-        detail(
-            f"{result.index_base}: {len(result.live)} pages of companions read, {len(result.failures)} failed"
-        )
+        detail(f"{result.index_base}: {result.live} pages of companions read, {len(result.failures)} failed")
         torch = next((text for text in torches if text and f"-{text}." in base), "")
         for (_, backend), rows in result.pages.items():
             known.add((backend, torch))

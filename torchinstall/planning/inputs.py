@@ -15,7 +15,7 @@ from torchinstall.core.machine import Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, canonical_name
 from torchinstall.core.target import Target, foreign_target, platform_tags
-from torchinstall.index.wheels import local_wheels, named_wheels
+from torchinstall.index.wheels import local_wheels
 from torchinstall.install.environment import (
     PythonEnvironment,
     environment_folder,
@@ -128,11 +128,10 @@ def _with_wheels(catalog: Catalog, request: Request, detail: Callable[[str], Non
     ]
     if not (request.find_links or named):
         return catalog
-    found = (local_wheels(request.find_links), named_wheels(named))
-    for part in found:
-        for note in part.notes:
-            detail(note)
-    return Catalog(catalog.tables, local=tuple(row for part in found for row in part.wheels))
+    found = local_wheels(request.find_links, named)
+    for note in found.notes:
+        detail(note)
+    return Catalog(catalog.tables, local=found.wheels)
 
 
 def probed(context: Context, root: str | None = None, record: str | None = None) -> Machine:

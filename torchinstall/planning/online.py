@@ -234,8 +234,8 @@ class _Reading:
         self._turns += 1
         self._asked |= set(keys)
         self._detail(
-            f"{result.index_base}: {len(result.live)} pages read, {len(result.cached)} from the cache, "
-            f"{len(result.failures)} failed"
+            f"{result.index_base}: {result.live} pages read, {len(result.found) - result.live} from the "
+            f"cache, {len(result.failures)} failed"
         )
         for note in result.notes:
             self._detail(note)

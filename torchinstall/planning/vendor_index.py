@@ -21,7 +21,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
 from torchinstall.core.target import Target
 from torchinstall.index.fetch import LiveResult
-from torchinstall.index.variants import VariantBuild, provider_env, variant_build
+from torchinstall.index.wheels import VariantBuild, provider_env, variant_build
 from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
 from torchinstall.planning.context import Context
@@ -135,7 +135,7 @@ def vendor_plan(
         for key, page in result.pages.items()
         for row in page
         if (label := row.variant)
-        and (properties := result.variants.get(key, {}).get(row.version, {}).get(label)) is not None
+        and (properties := result.found[key].variants.get(row.version, {}).get(label)) is not None
     }
     pages = {
         key: tuple(
@@ -194,12 +194,12 @@ def _code(rows: Iterable[Wheels], built: Built) -> Iterator[Code]:
 
 def _naming_files(made: Plan, gpus: Iterable[Gpu], result: LiveResult) -> Plan:
     """The plan with the URL and hash of each wheel variant: left to itself, uv might take another one."""
-    urls = {file.filename: file.url for files in result.files.values() for file in files}
+    urls = {file.filename: file.url for page in result.found.values() for file in page.files}
     packages = tuple(
         structs.replace(row, url=urls.get(row.wheel or "")) if row.variant else row for row in made.packages
     )
     properties = [
-        result.variants[row.name, ""][(row.version or "").partition("+")[0]][row.variant]
+        result.found[row.name, ""].variants[(row.version or "").partition("+")[0]][row.variant]
         for row in packages
         if row.variant
     ]
