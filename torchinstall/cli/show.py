@@ -121,10 +121,10 @@ def update(session: Session, options: UpdateOptions) -> int:
         raise error
     releases = {row.version for rows in result.pages.values() for row in rows if row.package == "torch"}
     unknown = [name for name in result.backends or () if catalog.backend(name) and name not in backends]
-    counts = {"pages": len(result.live), "failed": len(result.failures), "unknown_backends": unknown}
+    counts = {"pages": result.live, "failed": len(result.failures), "unknown_backends": unknown}
     console.answer(
         envelope("ok", index=result.index_base, torch_releases=len(releases), **counts),
-        f"read {len(result.live)} pages of {result.index_base}; plans use them for a day",
+        f"read {result.live} pages of {result.index_base}; plans use them for a day",
     )
     return 0
 
