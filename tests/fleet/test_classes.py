@@ -14,7 +14,7 @@ from tests.support.planning import amd, linux, mac, nvidia, shipped, windows
 from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import foreign_target
-from torchinstall.fleet.classes import Fleet, Member, fewest, kinds_of, plan_fleet
+from torchinstall.fleet.classes import Fleet, fewest, kinds_of, plan_fleet
 
 PASCAL = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")
 ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="615.10")
@@ -24,7 +24,7 @@ RADEON = linux(amd("gfx1100"))
 
 
 def fleet(**machines: Machine) -> Fleet:
-    members = (Member(name, machine, foreign_target(machine, "3.12")) for name, machine in machines.items())
+    members = ((name, machine, foreign_target(machine, "3.12")) for name, machine in machines.items())
     return plan_fleet(Request(requirements=(requirement("torch"),)), kinds_of(members), shipped())
 
 

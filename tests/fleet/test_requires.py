@@ -18,8 +18,8 @@ from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.core.target import foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.fleet.locked import builds_of, pinned_in
+from torchinstall.fleet.manifests import needs_affinity, needs_filter, needs_slurm
 from torchinstall.fleet.requires import Build, PlatformNeed, needs_of, runs_on
-from torchinstall.fleet.selectors import needs_affinity, needs_filter, needs_slurm
 
 CU128 = Build("2.9.1", "cu128")
 

@@ -22,11 +22,10 @@ from torchinstall.export import FORMATS
 from torchinstall.export.containers import IMAGE_LIBC, container_machine
 from torchinstall.export.inputs import export_input
 from torchinstall.export.resolve import resolve
-from torchinstall.fleet.classes import Class, Fleet, Kind, Saving
+from torchinstall.fleet.classes import Fleet, Group, Kind, PlannedFleet, Saving, plan_machines
 from torchinstall.fleet.inventories import INVENTORIES, Inventory, read_inventories
 from torchinstall.fleet.manifests import INDEX, affinity, slurm_conf, to_yaml, write_folder
 from torchinstall.fleet.nodes import parse_assumed
-from torchinstall.fleet.planning import PlannedFleet, plan_machines
 from torchinstall.install.uv import Uv
 from torchinstall.planner.selection import plan
 from torchinstall.planning.assemble import Prepared
@@ -203,7 +202,7 @@ def _to_json(fleet: Fleet, inventory: Inventory) -> dict[str, Any]:
     }
 
 
-def _class_to_json(row: Class) -> dict[str, Any]:
+def _class_to_json(row: Group) -> dict[str, Any]:
     return {
         "name": row.name,
         "torch": row.torch,
@@ -264,7 +263,7 @@ _NAMES = {"pylock": "pylock.toml", "constraints": "constraints.txt"}
 
 
 def _exported(
-    context: Context, planned: PlannedFleet, row: Class, machine: Machine, format_name: str, uv: Uv
+    context: Context, planned: PlannedFleet, row: Group, machine: Machine, format_name: str, uv: Uv
 ) -> str:
     """The build of a class as one of the formats of `export`, for a machine.
 

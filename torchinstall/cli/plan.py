@@ -18,8 +18,7 @@ from torchinstall.cli.text import (
 )
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
-from torchinstall.fleet.classes import Fleet
-from torchinstall.fleet.planning import plan_machines
+from torchinstall.fleet.classes import Fleet, plan_machines
 from torchinstall.planner.explain import explain, why_not
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.inputs import machine_of

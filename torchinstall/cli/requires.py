@@ -19,9 +19,8 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.fleet.locked import Pinned, builds_of, pinned_in
-from torchinstall.fleet.manifests import to_yaml
+from torchinstall.fleet.manifests import driver_windows, needs_affinity, needs_filter, needs_slurm, to_yaml
 from torchinstall.fleet.requires import Build, PlatformNeed, needs_of, runs_on
-from torchinstall.fleet.selectors import driver_windows, needs_affinity, needs_filter, needs_slurm
 from torchinstall.planning.inputs import catalog_of, collect_inputs, machine_of
 from torchinstall.planning.options import PlanOptions
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 
 from msgspec import Struct, structs
@@ -10,26 +10,24 @@ from packaging.version import Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Floor
+from torchinstall.catalog.tables import PageKey
 from torchinstall.core.machine import Machine
+from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request
-from torchinstall.core.target import Target
+from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
-from torchinstall.planner.selection import acceptable_builds, plan
+from torchinstall.planner.selection import acceptable_builds, pages_to_read, plan
+from torchinstall.planning.context import Context
+from torchinstall.planning.inputs import Inputs, collect_inputs
+from torchinstall.planning.online import MOST_TURNS, NOT_THERE, read_pages
+from torchinstall.planning.options import PlanOptions
 
 MOST_PROVEN = 20
 """Up to so many kinds of machines that differ in what serves them, the fewest builds are proven."""
 
 BuildKey = tuple[str, str]
 """(torch release, backend): what machines of different platforms can share."""
-
-
-class Member(Struct, frozen=True):
-    """A machine of the fleet, by the name that the user gave it."""
-
-    name: str
-    machine: Machine
-    target: Target
 
 
 class Kind(Struct, frozen=True):
@@ -41,7 +39,10 @@ class Kind(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """Machines that one build serves; each kind has its own plan for it."""
+    """Machines that one build serves; each kind has its own plan for it.
+
+    A group of one platform is a class: one lock and one image serve it.
+    """
 
     torch: str
     backend: str
@@ -52,45 +53,34 @@ class Group(Struct, frozen=True):
         """The plan of each machine."""
         return tuple((name, made) for kind, made in self.kinds for name in kind.names)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its machines."""
+        return tuple(name for name, _ in self.plans)
+
+    @property
+    def platform(self) -> str:
+        """Of a class."""
+        return self.kinds[0][0].target.platform
+
+    @property
+    def name(self) -> str:
+        """Of a class, for files and folders: `torch2.14.1-cu126-linux_x86_64`."""
+        return f"torch{self.torch}-{self.backend}-{self.platform}"
+
 
 class Saving(Struct, frozen=True):
-    """What newer drivers on some machines would save: fewer builds for all.
-
-    Attributes:
-        driver: the lowest version that does it, `580`.
-        builds: how many are then needed.
-    """
+    """So many builds are enough for all, once these machines have this driver or a newer one."""
 
     driver: str
     names: tuple[str, ...]
     builds: int
 
 
-class Class(Struct, frozen=True):
-    """Machines of a group that are of one platform: one lock and one image serve them.
-
-    Attributes:
-        name: `torch2.14.1-cu126-linux_x86_64`, for files and folders.
-    """
-
-    name: str
-    torch: str
-    backend: str
-    platform: str
-    kinds: tuple[tuple[Kind, Plan], ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of its machines."""
-        return tuple(name for kind, _ in self.kinds for name in kind.names)
-
-
 class Fleet(Struct, frozen=True):
     """The builds, who gets which, and who gets none (those plans carry the error).
 
-    Attributes:
-        proven: no smaller number of builds serves these machines.
-        at_least: so many builds are needed in any case.
+    `at_least` so many builds are needed in any case; `proven`: no fewer serve these machines.
     """
 
     groups: tuple[Group, ...]
@@ -100,32 +90,94 @@ class Fleet(Struct, frozen=True):
     savings: tuple[Saving, ...] = ()
 
     @property
-    def classes(self) -> tuple[Class, ...]:
+    def classes(self) -> tuple[Group, ...]:
         """The groups by platform."""
         found: dict[tuple[str, str, str], list[tuple[Kind, Plan]]] = {}
         for group in self.groups:
             for kind, made in group.kinds:
                 found.setdefault((group.torch, group.backend, kind.target.platform), []).append((kind, made))
-        return tuple(
-            Class(f"torch{torch}-{backend}-{platform}", torch, backend, platform, tuple(kinds))
-            for (torch, backend, platform), kinds in found.items()
-        )
+        return tuple(Group(torch, backend, tuple(kinds)) for (torch, backend, _), kinds in found.items())
 
     @property
     def impossible(self) -> tuple[tuple[str, Plan], ...]:
         """The plan of each machine that no build serves."""
-        return tuple((name, made) for kind, made in self.left_out for name in kind.names)
+        return Group("", "", self.left_out).plans
 
 
-def kinds_of(members: Iterable[Member]) -> tuple[Kind, ...]:
+class PlannedFleet(Struct, frozen=True):
+    """A fleet, what it was planned from (for the first machine), and what the index could not say."""
+
+    fleet: Fleet
+    inputs: Inputs
+    warnings: tuple[Message, ...]
+
+
+def plan_machines(
+    context: Context,
+    options: PlanOptions,
+    machines: Sequence[tuple[str, Machine]],
+    *,
+    detail: Callable[[str], None],
+    savings: bool = False,
+) -> PlannedFleet:
+    """Plan for machines by their names, one at least; equal machines cost one plan.
+
+    What was asked for is read once, and so is each page of the index. `savings`: also look for drivers whose
+    update would save a build.
+
+    Raises:
+        TorchInstallError: what was asked for is not right.
+    """
+    version = options.python_version or context.python_version
+    options = structs.replace(
+        options, python_version=version, sources={**options.sources, "machine": "argument"}
+    )
+    inputs = collect_inputs(context, options, detail=detail, machine=machines[0][1])
+    targets = {id(machine): foreign_target(machine, version) for _, machine in machines}
+    kinds = kinds_of((name, machine, targets[id(machine)]) for name, machine in machines)
+    request, today = inputs.request, context.today()
+    catalog, warnings = inputs.catalog, list[Message]()
+    asked: set[PageKey] = set()
+    fleet = plan_fleet(request, kinds, catalog, today=today)
+    for _ in range(MOST_TURNS):
+        pages = [pages_to_read(request, kind.machine, kind.target, catalog) for kind in kinds]
+        keys = tuple(
+            dict.fromkeys(key for some in (*pages, _pages_of(fleet)) for key in some if key not in asked)
+        )
+        if not keys:
+            break
+        asked |= set(keys)
+        result = read_pages(keys, catalog, context, options)
+        absent = {key: () for key, failure in result.failures.items() if failure.slug in NOT_THERE}
+        warnings += [] if absent else [Message(slug=row.slug, message=row.message) for row in result.warnings]
+        if not (result.pages or absent) or (not result.pages and len(asked) == len(keys)):
+            break  # the index does not answer, or has nothing: the tables stand
+        catalog = catalog.overlay({**result.pages, **absent}, result.hashes)
+        fleet = plan_fleet(request, kinds, catalog, today=today)
+    if savings:
+        fleet = with_savings(fleet, request, catalog)
+    return PlannedFleet(fleet, structs.replace(inputs, catalog=catalog), tuple(dict.fromkeys(warnings)))
+
+
+def _pages_of(fleet: Fleet) -> list[PageKey]:
+    """The pages that the chosen builds are on, which no machine alone may have asked for."""
+    return [
+        (package.name, group.backend)
+        for group in fleet.groups
+        for _, made in group.kinds
+        for package in made.packages
+        if package.index_url is not None
+    ]
+
+
+def kinds_of(members: Iterable[tuple[str, Machine, Target]]) -> tuple[Kind, ...]:
     """Equal machines together, whatever their size of memory and the numbers of their GPUs."""
     found: dict[tuple[Machine, Target], list[str]] = {}
     plain: dict[int, Machine] = {}
-    for member in members:
-        key = id(member.machine)
-        if key not in plain:
-            plain[key] = _plain(member.machine)
-        found.setdefault((plain[key], member.target), []).append(member.name)
+    for name, machine, target in members:
+        if id(machine) not in plain:
+            plain[id(machine)] = _plain(machine)
+        found.setdefault((plain[id(machine)], target), []).append(name)
     return tuple(Kind(machine, target, tuple(names)) for (machine, target), names in found.items())
 
 
@@ -138,14 +190,7 @@ def _plain(machine: Machine) -> Machine:
 def plan_fleet(
     request: Request, kinds: Sequence[Kind], catalog: Catalog, *, today: date | None = None
 ) -> Fleet:
-    """Choose builds for all machines; none gets one that uses its GPUs worse than its own best would.
-
-    Args:
-        request: what was asked for.
-        kinds: the machines, equal ones together (`kinds_of`).
-        catalog: what is published.
-        today: for the age of the catalog.
-    """
+    """Choose builds for all machines; none gets one that uses its GPUs worse than its own best would."""
     serves = [_acceptable(request, kind, catalog) for kind in kinds]
     cover = fewest(serves)
     grouped: dict[BuildKey, list[tuple[Kind, Plan]]] = {key: [] for key in cover.keys}
@@ -205,52 +250,37 @@ def fewest(serves: Sequence[frozenset[BuildKey]]) -> Cover:
     sets = set(masks.values())
     useful = [mask for mask in sets if not any(mask != other and mask & other == mask for other in sets)]
     useful.sort(key=lambda mask: (-mask.bit_count(), mask))
-    greedy = _greedy(useful, everyone)
-    proven = len(different) <= MOST_PROVEN
-    chosen = _exact(useful, everyone, greedy) if proven else greedy
-    at_least = len(chosen) if proven else _apart(useful, len(different))
-    return Cover(_newest(chosen, masks, everyone), proven or at_least == len(chosen), at_least)
-
-
-def _greedy(useful: Sequence[int], everyone: int) -> list[int]:
     chosen: list[int] = []
     left = everyone
     while left:
         chosen.append(max(useful, key=lambda mask: (mask & left).bit_count()))
         left &= ~chosen[-1]
-    return chosen
-
-
-def _exact(useful: Sequence[int], everyone: int, best: list[int]) -> list[int]:
-    """Branch on whoever has the fewest builds left; give up where even the largest would not be enough."""
-
-    def search(left: int, chosen: list[int]) -> None:
-        nonlocal best
-        if not left:
-            best = chosen if len(chosen) < len(best) else best
-            return
-        most = max((mask & left).bit_count() for mask in useful)
-        if len(chosen) + -(-left.bit_count() // most) >= len(best):
-            return
-        places = [place for place in range(left.bit_length()) if left >> place & 1]
-        rows = [[mask for mask in useful if mask >> place & 1] for place in places]
-        rare = min(rows, key=lambda row: len(row))
-        for mask in sorted(rare, key=lambda mask: -(mask & left).bit_count()):
-            search(left & ~mask, [*chosen, mask])
-
-    search(everyone, [])
-    return best
-
-
-def _apart(useful: Sequence[int], number: int) -> int:
-    """Kinds of which no two share a build: each needs one of its own."""
-    taken, count = 0, 0
-    for place in range(number):
-        if not taken >> place & 1:
-            count += 1
+    at_least, counted = 0, 0
+    for place in range(len(different)):  # of which no two share a build: each needs one of its own
+        if not counted >> place & 1:
+            at_least += 1
             for mask in useful:
-                taken |= mask if mask >> place & 1 else 0
-    return count
+                counted |= mask if mask >> place & 1 else 0
+    if len(different) <= MOST_PROVEN:
+        tries = (_within(useful, everyone, most) for most in range(at_least, len(chosen)))
+        chosen = next((found for found in tries if found is not None), chosen)
+        at_least = len(chosen)
+    return Cover(_newest(chosen, masks, everyone), at_least == len(chosen), at_least)
+
+
+def _within(useful: Sequence[int], left: int, most: int) -> list[int] | None:
+    """At most so many sets that cover what is left; the choice is made for whoever has the fewest."""
+    if not left:
+        return []
+    if most * max((mask & left).bit_count() for mask in useful) < left.bit_count():
+        return None
+    places = (place for place in range(left.bit_length()) if left >> place & 1)
+    rare = min(([mask for mask in useful if mask >> place & 1] for place in places), key=len)
+    for mask in sorted(rare, key=lambda mask: -(mask & left).bit_count()):
+        others = _within(useful, left & ~mask, most - 1)
+        if others is not None:
+            return [mask, *others]
+    return None
 
 
 def _newest(chosen: list[int], masks: Mapping[BuildKey, int], everyone: int) -> tuple[BuildKey, ...]:

@@ -12,8 +12,18 @@ from msgspec import DecodeError, Raw, Struct, field, json
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, decode_machine
-from torchinstall.fleet.nodes import Facts, OddEntryError, Said, decoded, first_of, names_of, number_of, told
-from torchinstall.fleet.products import gpu_named, gpu_of
+from torchinstall.fleet.nodes import (
+    Facts,
+    OddEntryError,
+    Said,
+    decoded,
+    first_of,
+    gpu_named,
+    gpu_of,
+    names_of,
+    number_of,
+    told,
+)
 
 
 class _SlurmNode(Struct):

@@ -43,15 +43,9 @@ def read_inventories(
     assumed: Mapping[str, str],
     image: Libc,
 ) -> Inventory:
-    """Read files, folders and stdin (`-`).
+    """Read files, folders and stdin (`-`) of one of INVENTORIES; None: each file shows of which.
 
-    Args:
-        context: where relative paths start, and stdin.
-        names: of files and folders.
-        format_name: one of INVENTORIES; None: each file shows it.
-        catalog: knows products.
-        assumed: of `--assume`.
-        image: the libc of the container image.
+    Where an inventory does not say a fact, it is `assumed`, or the libc of the container image.
 
     Raises:
         UsageError: `bad-inventory`, with the node where one is at fault.
@@ -150,7 +144,6 @@ class _Reader:
         self.clusters = ""
 
     def finish(self) -> tuple[Node, ...]:
-        """Every node, in the order in which they were read."""
         self._add(kubernetes(self._objects, self._catalog), self.clusters, "kubernetes")
         self._objects = []
         return tuple(node for node, _ in self._found.values())
@@ -170,11 +163,7 @@ class _Reader:
         self.clusters += f"{', ' if self.clusters else ''}{source}"
 
     def read(self, data: bytes, source: str, name: str) -> None:
-        """Read one file; `name` is the node's where the file describes one and does not name it.
-
-        Raises:
-            OddEntryError: it is none of the inventories, or an entry cannot be what it says.
-        """
+        """Read one file; `name` is the node's where the file describes one and does not name it."""
         data = data.removeprefix(b"\xef\xbb\xbf")
         start = data[:4096].lstrip()[:1]
         if start in (b"{", b"["):
@@ -238,11 +227,7 @@ def _joined(one: Node, other: Node) -> Node | None:
 
 
 def _yaml(text: str) -> list[Any]:
-    """The objects of YAML, which is read where PyYAML happens to be installed.
-
-    Raises:
-        OddEntryError: it is not, or the text is none that Kubernetes writes.
-    """
+    """The objects of YAML, which is read where PyYAML happens to be installed."""
     try:
         import yaml
     except ImportError:

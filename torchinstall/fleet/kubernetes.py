@@ -11,8 +11,17 @@ from msgspec import Raw, Struct, field, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Gpu
-from torchinstall.fleet.nodes import Facts, OddEntryError, Said, decoded, first_of, names_of, number_of, told
-from torchinstall.fleet.products import gpu_of
+from torchinstall.fleet.nodes import (
+    Facts,
+    OddEntryError,
+    Said,
+    decoded,
+    first_of,
+    gpu_of,
+    names_of,
+    number_of,
+    told,
+)
 
 _ROWS: dict[str, Any] = names_of("kubernetes")
 _NAMES: dict[str, list[Any]] = _ROWS["names"]
@@ -74,11 +83,7 @@ class _Object(Struct):
 
 
 def kubernetes(items: Iterable[Raw | Any], catalog: Catalog) -> Iterator[Said]:
-    """Every node of a list of Nodes and ResourceSlices; where both tell of a device, the slice counts.
-
-    Raises:
-        OddEntryError: an object is none that Kubernetes writes.
-    """
+    """Every node of a list of Nodes and ResourceSlices; where both tell of a device, the slice counts."""
     nodes: dict[str, Said] = {}
     slices: dict[str, list[_Spec]] = {}
     reader = _Labels(catalog)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,15 +11,11 @@ from msgspec import Struct
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import parse_toml
 from torchinstall.core.request import canonical_name
 from torchinstall.fleet.requires import Build
 from torchinstall.index.urls import pytorch_index
 from torchinstall.index.wheels import parse_name
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _PIN = re.compile(
     r"^\s*([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:===?\s*([^\s;,\\]+)|@\s*(\S+))", re.MULTILINE
@@ -44,8 +39,8 @@ def pinned_in(text: str, source: str, catalog: Catalog) -> list[Pinned]:
         UsageError: `bad-lock`: it is no lock.
     """
     try:
-        data = tomllib.loads(text) if re.search(r"^\[", text, re.MULTILINE) else None
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text) if re.search(r"^\[", text, re.MULTILINE) else None
+    except ValueError as error:
         raise _bad(source, str(error)) from error
     rows = _of_text(text, catalog) if data is None else _of_tables(data, catalog)
     found = list(dict.fromkeys(rows))

@@ -1,4 +1,4 @@
-"""Files of a class for schedulers: what selects exactly its nodes, written in their own words."""
+"""What selects the nodes of a class, or the machines that a build needs, in the words of schedulers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
+from torchinstall.core.versions import dotted, dotted_or_none
 from torchinstall.fleet.nodes import Node, names_of
+from torchinstall.fleet.requires import GpuNeed, PlatformNeed, Window
 
 INDEX = "index.json"
 _HOSTNAME = "kubernetes.io/hostname"
+_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+_DRIVER = "nvidia.com/cuda.driver-version"
+_GPU = "nvidia.com/gpu.compute"
+_Rules = list[dict[str, Any]]
 _Term = dict[str, tuple[str, ...]]
 """Values by label; no values: the label is not there."""
 
@@ -24,28 +31,30 @@ def affinity(inside: Sequence[Node], outside: Sequence[Node]) -> dict[str, Any]:
 
     Nodes without labels, or with the same as one outside, are selected by their own names.
     """
-    shared = {(), *({node.labels for node in inside} & {node.labels for node in outside})}
-    alike = {node.labels for node in inside} - shared
-    terms = [_expressions(term) for term in _terms(alike, {node.labels for node in outside})]
+    others = {node.labels for node in outside}
+    shared = {(), *({node.labels for node in inside} & others)}
+    terms = [_expressions(term) for term in _terms({node.labels for node in inside} - shared, others)]
     hosts = sorted(node.hostname for node in inside if node.labels in shared and node.hostname)
     terms += [_expressions({_HOSTNAME: tuple(hosts)})] if hosts else []
-    for node in inside:
-        if node.labels in shared and not node.hostname:
-            field = {"key": "metadata.name", "operator": "In", "values": [node.name]}
-            terms.append({"matchFields": [field]})
-    required = {"nodeSelectorTerms": terms}
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    names = [node.name for node in inside if node.labels in shared and not node.hostname]
+    terms += [{"matchFields": [_rule("metadata.name", "In", name)]} for name in names]
+    return _required(terms)
+
+
+def _required(terms: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def _rule(key: str, operator: str, *values: object) -> dict[str, Any]:
+    return {"key": key, "operator": operator, "values": [str(value) for value in values]}
 
 
 def _expressions(term: _Term) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = []
-    for key, values in term.items():
-        rows.append({"key": key, "operator": "In", "values": list(values)} if values else _absent(key))
-    return {"matchExpressions": rows}
-
-
-def _absent(key: str) -> dict[str, Any]:
-    return {"key": key, "operator": "DoesNotExist"}
+    rows = (
+        _rule(key, "In", *values) if values else {"key": key, "operator": "DoesNotExist"}
+        for key, values in term.items()
+    )
+    return {"matchExpressions": list(rows)}
 
 
 _Labels = tuple[tuple[str, str], ...]
@@ -140,29 +149,122 @@ def hostlist(names: Iterable[str]) -> str:
     return ",".join(found)
 
 
+def needs_affinity(needs: Sequence[PlatformNeed], catalog: Catalog) -> dict[str, Any]:
+    """A Kubernetes Affinity for nodes with the labels of GPU feature discovery, AMD's or Intel's labeller."""
+    terms = []
+    for need in needs:
+        if need.os == "macos" or need.wsl:
+            continue
+        base = [_rule("kubernetes.io/os", "In", need.os), _rule("kubernetes.io/arch", "In", _ARCH[need.arch])]
+        gpus = [rules for row in need.gpus for rules in _gpu_rules(need, row, catalog)]
+        terms += [{"matchExpressions": [*base, *rules]} for rules in gpus or [[]]]
+    return _required(terms)
+
+
+def _gpu_rules(need: PlatformNeed, row: GpuNeed, catalog: Catalog) -> Iterable[_Rules]:
+    if need.vendor == "amd":
+        known = (fact.pci_id for fact in catalog.tables.gpus("amd") if fact.code in row.codes)
+        yield [_rule("amd.com/gpu.device-id", "In", *dict.fromkeys(text[5:] for text in known if text))]
+        return
+    if need.vendor == "intel":
+        names = (f"{kind}-{code[5:]}" for code in row.codes for kind in ("0300", "0380"))
+        yield from ([_rule(f"gpu.intel.com/device-id.{name}.present", "In", "true")] for name in names)
+        return
+    minors: dict[str, list[str]] = {}
+    for code in row.codes:
+        major, _, minor = code.partition(".")
+        minors.setdefault(major, []).append(minor)
+    for major, found in minors.items():
+        gpu = [_rule(f"{_GPU}.major", "In", major), _rule(f"{_GPU}.minor", "In", *found)]
+        for window in driver_windows(row, catalog):
+            below = [_rule(f"{_DRIVER}.major", "Lt", dotted(window.below)[0])] if window.below else []
+            yield from ([*gpu, *rules, *below] for rules in _from(window.low))
+
+
+def _from(low: str | None) -> Iterable[_Rules]:
+    """Drivers from one version on: a later major, or the same and a later minor, and so on."""
+    parts = [] if low is None else list(zip(("major", "minor", "revision"), dotted(low), strict=False))
+    same: _Rules = []
+    for name, part in parts:
+        last = name == parts[-1][0]
+        yield [*same, _rule(f"{_DRIVER}.{name}", "Gt", part - 1 if last else part)]
+        same = [*same, _rule(f"{_DRIVER}.{name}", "In", part)]
+    if not parts:
+        yield []
+
+
+def driver_windows(row: GpuNeed, catalog: Catalog) -> list[Window]:
+    """The windows of drivers, from the branch on that speaks the CUDA version which PTX needs."""
+    if row.cuda is None:
+        return list(row.drivers)
+    branches = catalog.tables.branch_cuda.items()
+    wanted = dotted(row.cuda)
+    first = min((branch for branch, cuda in branches if dotted(cuda) >= wanted), default=None)
+    found = []
+    for window in row.drivers if first is not None else ():
+        low = max((window.low or "0", str(first)), key=dotted)
+        if window.below is None or dotted(low) < dotted(window.below):
+            found.append(Window(low, window.below))
+    return found
+
+
+def needs_slurm(needs: Sequence[PlatformNeed], catalog: Catalog) -> str:
+    """For `sbatch --constraint`, in features such as `sm_90`, `gfx942`, `r580` (the how-to on fleets)."""
+    parts: dict[str, None] = {}
+    for need in needs:
+        if need.os != "linux" or need.wsl:
+            continue
+        for row in need.gpus:
+            names = [f"sm_{code.replace('.', '')}" if need.vendor == "nvidia" else code for code in row.codes]
+            branches = [
+                f"r{branch}"
+                for branch in catalog.tables.branch_cuda
+                if any(window.holds((branch,)) for window in driver_windows(row, catalog))
+            ]
+            gpus = "|".join(name.replace(":", "_") for name in names)
+            parts["&".join(f"({part})" for part in (gpus, "|".join(branches)) if part)] = None
+    return "|".join(f"({part})" if len(parts) > 1 else part for part in parts)
+
+
+def needs_filter(needs: Sequence[PlatformNeed], catalog: Catalog) -> list[str]:
+    """Lines of a filter as markets of rented GPUs take them; each line is one search."""
+    lines: dict[str, None] = {}
+    for need in needs:
+        if need.os != "linux" or need.wsl:
+            continue
+        base = f"cpu_arch={_ARCH[need.arch]}"
+        if need.vendor is None:
+            lines[base] = None
+        for row in need.gpus:
+            gpu = f"{base} gpu_arch={need.vendor}"
+            if need.vendor == "nvidia":
+                codes = ",".join(code.replace(".", "") + "0" for code in row.codes)
+                for window in driver_windows(row, catalog):
+                    rules = [f"compute_cap in [{codes}]"]
+                    rules += [f"driver_version>={window.low}"] if dotted_or_none(window.low) else []
+                    rules += [f"driver_version<{window.below}"] if window.below else []
+                    lines[" ".join([gpu, *rules])] = None
+            else:
+                lines[f"{gpu} gpu in [{','.join(row.codes)}]"] = None
+    return list(lines)
+
+
 def to_yaml(value: Any, indent: str = "") -> str:
     """Tables, lists and texts as YAML; every text is quoted, as JSON quotes it."""
-    if isinstance(value, dict):
-        return "".join(f"{indent}{key}:{_below(item, indent)}" for key, item in value.items())
-    rows = (to_yaml(item, indent + "  ") if isinstance(item, (dict, list)) else None for item in value)
-    return "".join(
-        f"{indent}- {json.dumps(item)}\n" if row is None else f"{indent}- {row.lstrip()}"
-        for item, row in zip(value, rows, strict=True)
-    )
-
-
-def _below(item: Any, indent: str) -> str:
-    if isinstance(item, (dict, list)):
-        return f"\n{to_yaml(item, indent + '  ')}" if item else f" {json.dumps(item)}\n"
-    return f" {json.dumps(item)}\n"
+    table = isinstance(value, dict)
+    text = ""
+    for key, item in value.items() if table else enumerate(value):
+        start = f"{indent}{key}:" if table else f"{indent}-"
+        if isinstance(item, (dict, list)) and item:
+            below = to_yaml(item, indent + "  ")
+            text += f"{start}\n{below}" if table else f"{start} {below.lstrip()}"
+        else:
+            text += f"{start} {json.dumps(item)}\n"
+    return text
 
 
 def write_folder(folder: Path, files: Mapping[str, str]) -> None:
-    """Write a folder whole; one that an earlier run wrote is replaced, any other one is left alone.
-
-    Args:
-        folder: where.
-        files: text by path below the folder.
+    """Write files, by path below the folder, all or none; only what an earlier run wrote is replaced.
 
     Raises:
         UsageError: `export-folder`: something else is there; `cannot-write`.

@@ -1,4 +1,4 @@
-"""Nodes of inventories: what an inventory says of each, and the machine that follows from it."""
+"""Nodes of inventories: what an inventory says of each, which GPUs it means, and the machine that follows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from msgspec import DecodeError, Raw, Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, Vendor
-from torchinstall.fleet.products import gpu_named
+from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, Vendor, capability
+from torchinstall.planning.gpu_names import product_gpu
 
 T = TypeVar("T")
 
@@ -26,6 +26,13 @@ _VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,6}){0,4}(?![0-9.])")
 _LIBC = re.compile(r"(?:(glibc|musl)[ =-]?)?([0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?)")
 _SYSTEMS: dict[str, Os] = {"linux": "linux", "windows": "windows", "macos": "macos", "darwin": "macos"}
 _ARCHS = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+_VENDORS: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
+_NOISE = re.compile(
+    r"\bmig\b.*|\b\d+g[. ]\d+gb\b.*|-\d+[abcq]$|\bshared\b|\b\d+ ?g[bi]?b?\b|\bhbm\d?e?\b|\bpcie?\b"
+    r"|\bsxm\d?\b|\boam\b|\b(?:nvidia|amd|intel|corporation|geforce|grid|gpu|graphics|series|laptop)\b"
+)
+"""What may stand in a name without changing the chip: slices, memory, form, maker."""
+
 _ASSUMABLE = {"driver": "580.95.05", "libc": "2.36", "arch": "x86_64", "gpu": "h100", "os_version": "14.5"}
 """What can be assumed, each with an example."""
 
@@ -138,22 +145,14 @@ def told(values: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> dict[
 
 
 def number_of(text: str, node: str) -> int:
-    """A number of GPUs.
-
-    Raises:
-        OddEntryError: it is none, or none that a machine has.
-    """
+    """A number of GPUs that a machine may have."""
     if not re.fullmatch(r"[0-9]{1,4}", text):
         raise OddEntryError("no machine has that number of GPUs", node=node, found=text)
     return int(text)
 
 
 def decoded(item: Raw | Any, kind: type[T]) -> T:
-    """An entry of an inventory, undecoded JSON or values, as its type.
-
-    Raises:
-        OddEntryError: it is of another shape.
-    """
+    """An entry of an inventory, undecoded JSON or values, as its type."""
     try:
         return msgspec.json.decode(item, type=kind) if isinstance(item, Raw) else msgspec.convert(item, kind)
     except (DecodeError, RecursionError) as error:
@@ -195,10 +194,7 @@ def parse_assumed(texts: Iterable[str], catalog: Catalog) -> dict[str, str]:
 class Nodes:
     """Makes nodes out of what is said of them; equal facts share one machine.
 
-    Args:
-        catalog: knows products.
-        assumed: by `--assume`, where an inventory does not say.
-        image: the libc of the container image that nodes of clusters run.
+    Nodes of clusters have the libc of the container image that they run.
     """
 
     def __init__(self, catalog: Catalog, assumed: Mapping[str, str], image: Libc) -> None:
@@ -208,11 +204,7 @@ class Nodes:
         self._made: dict[tuple[str, Facts], Node] = {}
 
     def make(self, said: Said, format_name: str) -> Node:
-        """A node.
-
-        Raises:
-            OddEntryError: its name or a value cannot be.
-        """
+        """A node."""
         if not _NAME.fullmatch(said.name):
             raise OddEntryError("a node's name is empty or cannot be printed", found=ascii(said.name))
         key = (format_name, said.facts)
@@ -295,3 +287,71 @@ def _libc(text: str) -> Libc | None:
     if match is None:
         return None
     return Libc(family="musl" if match[1] == "musl" else "glibc", version=match[2])
+
+
+def gpu_of(
+    catalog: Catalog, *, product: str | None = None, code: str | None = None, pci_id: str | None = None
+) -> Gpu | None:
+    """A GPU by (a part of) its name, `8.9` or `gfx942`, or `10de:2684`; None: nothing identifies it."""
+    named = gpu_named(product, catalog) if product else None
+    name = product or (named.name if named is not None else None)
+    if code and re.fullmatch(r"\d{1,2}\.\d", code):
+        return Gpu(vendor="nvidia", name=name, compute_capability=capability(code), integrated=False)
+    if code and code.lower().startswith("gfx"):
+        return Gpu(vendor="amd", name=name, gfx_target=code.lower())
+    if pci_id and (vendor := _VENDORS.get(pci_id[:4].lower())):
+        return Gpu(vendor=vendor, name=product, pci_id=pci_id.lower())
+    return None if named is None else structs.replace(named, name=name)
+
+
+def gpu_named(text: str, catalog: Catalog) -> Gpu | None:
+    """The GPU of a short name: `a100`, `1080ti`, `nvidia_h100_80gb_hbm3`, `MI300X`, `sm_90`, `gfx942`.
+
+    None: no product has that name, or products with different code have.
+    """
+    plain = text.strip().lower()
+    if match := re.fullmatch(r"(?:sm|cc)[_.-]?(\d{1,2})\.?(\d)|(\d{1,2})\.(\d)", plain):
+        return gpu_of(catalog, code=f"{match[1] or match[3]}.{match[2] or match[4]}")
+    if re.fullmatch(r"gfx[0-9a-f]{3,}", plain):
+        return gpu_of(catalog, code=plain)
+    wanted = _words(plain)
+    products = _products(catalog)
+    tight = wanted.replace(" ", "")
+    same = [row for row in products if row.words == wanted] or [row for row in products if row.tight == tight]
+    if not same and any(character.isdigit() for character in wanted):
+        same = [row for row in products if wanted in row.words]
+        same = same or [row for row in products if row.words in wanted and row.words.count(" ") > 2]
+    if not same or len({row.code for row in same}) > 1:
+        return None
+    return min(same, key=lambda row: len(row.words)).gpu
+
+
+class _Product(Struct, frozen=True):
+    words: str
+    tight: str
+    code: tuple[str, str]
+    gpu: Gpu
+
+
+def _words(text: str) -> str:
+    """Lower-case words with a space around each; letters and digits are words of their own."""
+    plain = _NOISE.sub(" ", re.sub(r"[\s_/,]+", " ", text.lower()).strip())
+    plain = _NOISE.sub(" ", plain.replace("-", " ").strip())
+    return " " + " ".join(re.findall(r"\d+|[a-z]+", plain)) + " "
+
+
+def _products(catalog: Catalog) -> list[_Product]:
+    """Every product by the words of its name; a row with several names counts for each."""
+    key = ("fleet-products",)
+    if key not in catalog.scratch:
+        rows: list[_Product] = []
+        for vendor in _VENDORS.values():
+            for row in catalog.tables.gpus(vendor):
+                if row.name is not None and row.code is not None:
+                    gpu = product_gpu(vendor, row)
+                    gpu = gpu if vendor == "intel" else structs.replace(gpu, pci_id=None)
+                    names = map(_words, filter(str.strip, re.split(r"[\[\]/]", row.name)))
+                    rows += [_Product(name, name.replace(" ", ""), (vendor, row.code), gpu) for name in names]
+        catalog.scratch[key] = rows
+    found: list[_Product] = catalog.scratch[key]
+    return found

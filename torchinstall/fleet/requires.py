@@ -7,8 +7,8 @@ is enough to ask them at each of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from msgspec import Struct, structs
 
@@ -19,6 +19,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Target, foreign_target, glibc_floor, macos_floor
 from torchinstall.core.versions import at_least, dotted, version_text
+from torchinstall.planner.builds import Build as TableBuild
 from torchinstall.planner.builds import builds
 from torchinstall.planner.rules import evaluate
 from torchinstall.planner.selection import plan
@@ -130,6 +131,7 @@ _PLATFORMS: tuple[tuple[Os, str, bool], ...] = (
     ("macos", "x86_64", False),
 )
 _PYTHONS = (*(f"3.{minor}" for minor in range(6, 18)), *(f"3.{minor}t" for minor in range(13, 18)))
+_NO_WHEEL = ("python-not-published", "no-build")
 _NEWEST = "99.0"
 
 
@@ -168,48 +170,34 @@ class _Asking:
             environment=("wsl2",) if wsl else (),
         )
         self._wsl = wsl
-        self._python = ""
-        platform = foreign_target(self._base, "3.12").platform
-        rows = builds(catalog, foreign_target(self._base, "3.12"), self._request.channel)
-        key = (build.torch, build.backend)
-        self._build = next((row for row in rows if (row.torch, row.backend.name) == key), None)
-        self._platform = platform
+        target = foreign_target(self._base, "3.12")
+        rows = builds(catalog, target, self._request.channel)
+        self._build = next((row for row in rows if (row.torch, row.backend.name) == self._request.only), None)
+        self._platform = target.platform
+        asked = (name for name in _PYTHONS if self._rule(self._base, name) not in _NO_WHEEL)
+        self._python = next(asked, _PYTHONS[-1])
 
     def need(self) -> PlatformNeed | None:
         """What is needed; None: the build does not exist here, or runs on nothing."""
-        gpus: tuple[GpuNeed, ...] = ()
-        machine = self._base
-        if self._build is None:
-            return None
-        for python in _PYTHONS:
-            self._python = python
-            if self._rule(self._base) not in ("python-not-published", "no-build"):
-                break
         vendor = self._backend.kind.vendor
-        if vendor is not None:
-            floor = self._catalog.floor(self._backend)
-            gpus = self._without_driver() if floor is None else self._with_drivers()
-            if not gpus:
-                return None
-            machine = self._runs_somewhere(gpus[0])
-        systems = {}
-        for python in _PYTHONS:
-            self._python = python
-            if self._rule(machine) is None:
-                target = foreign_target(machine, python)
-                systems[target.abi] = self._lowest_system(machine)
-        if not systems:
+        gpus = self._gpus() if self._build is not None and vendor is not None else ()
+        if self._build is None or (vendor is not None and not gpus):
             return None
-        self._python = next(python for python in _PYTHONS if foreign_target(machine, python).abi in systems)
-        os, arch = self._base.os, self._base.arch
-        l4t = self._l4t(machine)
-        cpu = self._cpu(machine)
-        facts = tuple(self._facts(gpus, l4t, cpu))
+        machine = self._runs_somewhere(gpus[0]) if gpus else self._base
+        pythons = [python for python in _PYTHONS if self._rule(machine, python) is None]
+        if not pythons:
+            return None
+        self._python = pythons[0]
+        systems = {
+            foreign_target(machine, python).abi: self._lowest_system(machine, python) for python in pythons
+        }
+        os, arch, l4t, cpu = self._base.os, self._base.arch, self._l4t(machine), self._cpu(machine)
+        facts = tuple(self._facts(self._build, gpus, l4t, cpu))
         return PlatformNeed(os, arch, self._platform, self._wsl, vendor, systems, gpus, l4t, cpu, facts)
 
-    def _rule(self, machine: Machine) -> str | None:
+    def _rule(self, machine: Machine, python: str | None = None) -> str | None:
         """The rule that rejects the build on a machine; None: it runs."""
-        target = foreign_target(machine, self._python)
+        target = foreign_target(machine, python or self._python)
         found = evaluate(make_situation(self._request, machine, target, self._catalog))
         mine = (row for row in found if (row.build.torch, row.build.backend.name) == self._request.only)
         row = next(mine, None)
@@ -217,138 +205,140 @@ class _Asking:
             return "no-build"
         return None if row.rejection is None else row.rejection.rule
 
-    def _with(self, gpu: Gpu, *, version: str | None = None, cuda: str | None = None) -> Machine:
+    def _with(self, code: str, *, version: str | None = None, cuda: str | None = None) -> Machine:
+        """A machine with a GPU of this code, and a driver."""
+        kind = self._backend.kind
+        gpu = Gpu(
+            vendor=kind.vendor or "nvidia",
+            compute_capability=capability(code) if kind.strategy == "sm" else None,
+            gfx_target=code if kind.strategy == "gfx" else None,
+            pci_id=code if kind.strategy == "device" else None,
+        )
         driver = Driver(vendor=gpu.vendor, version=version, cuda_version=cuda)
         return structs.replace(self._base, gpus=(gpu,), drivers=(driver,))
 
-    def _without_driver(self) -> tuple[GpuNeed, ...]:
-        """Codes of AMD, products of Intel: whatever the driver."""
-        vendor = self._backend.kind.vendor
-        rows = self._catalog.tables.gpus(vendor or "")
-        if self._backend.kind.strategy == "gfx":
-            built = (row.native for row in self._catalog.tables.code if row.backend == self._backend.name)
-            known = {row.code for row in rows if row.code}.union(*built)
-            gpus = {code: Gpu(vendor="amd", gfx_target=code) for code in sorted(known)}
-        else:
-            ids = [row.pci_id for row in rows if row.pci_id]
-            gpus = {pci_id: Gpu(vendor=vendor, pci_id=pci_id) for pci_id in ids}  # type: ignore[arg-type]  # a literal that comes as plain text
-        codes = [code for code, gpu in gpus.items() if self._rule(self._with(gpu)) is None]
-        return (GpuNeed(tuple(codes)),) if codes else ()
+    def _runs_somewhere(self, need: GpuNeed) -> Machine:
+        if not need.drivers:
+            return self._with(need.codes[0])
+        return self._with(need.codes[0], version=need.drivers[-1].low or "1", cuda=_NEWEST)
 
-    def _with_drivers(self) -> tuple[GpuNeed, ...]:
-        """Compute capabilities, those with the same drivers together."""
-        found: dict[GpuNeed, list[str]] = {}
-        spots = [version_text(point) for point in self._points]
-        last = {str(row.last_branch) for row in self._catalog.tables.gpu_service if row.last_branch}
-        for code in _capabilities(self._catalog):
-            gpu = Gpu(vendor="nvidia", compute_capability=capability(code))
-            if all(self._rule(self._with(gpu, version=text, cuda=_NEWEST)) for text in (spots[-1], *last)):
-                continue
-            able = [self._rule(self._with(gpu, version=text, cuda=_NEWEST)) is None for text in spots]
-            best = spots[len(able) - 1 - able[::-1].index(True)]
-            windows = _windows(self._points, able, self._catalog)
-            need = GpuNeed((), windows, self._lowest_cuda(gpu, best), self._lowest_cuda(gpu, None))
-            found.setdefault(need, []).append(code)
-        return tuple(structs.replace(need, codes=tuple(codes)) for need, codes in found.items())
-
-    @cached_property
-    def _points(self) -> list[tuple[int, ...]]:
-        """Every driver version at which a rule can change its answer."""
+    def _gpus(self) -> tuple[GpuNeed, ...]:
+        """Codes of AMD, products of Intel: whatever the driver. Capabilities: those with the same drivers."""
+        codes = _codes(self._backend, self._catalog)
+        if self._backend.kind.strategy != "sm":
+            found = tuple(code for code in codes if self._rule(self._with(code)) is None)
+            return (GpuNeed(found),) if found else ()
         tables = self._catalog.tables
         rows = [row for row in tables.floors if row.kind == self._backend.kind.kind]
         floors = {dotted(text) for row in rows for text in (row.linux, row.windows)}
-        return sorted({(0,), *floors, *((branch,) for branch in tables.branch_cuda)})
+        # Every driver version at which a rule can change its answer.
+        points = sorted({(0,), *floors, *((branch,) for branch in tables.branch_cuda)})
+        spots = [version_text(point) for point in points]
+        last = {str(row.last_branch) for row in tables.gpu_service if row.last_branch}
+        needs: dict[GpuNeed, list[str]] = {}
+        for code in codes:
 
-    def _lowest_cuda(self, gpu: Gpu, version: str | None) -> str | None:
-        """The lowest driver CUDA version that will do with a driver (None: unknown); None: any."""
+            def runs(version: str, code: str = code) -> bool:
+                return self._rule(self._with(code, version=version, cuda=_NEWEST)) is None
+
+            if any(map(runs, (spots[-1], *last))):
+                able = list(map(runs, spots))
+                best = spots[len(able) - 1 - able[::-1].index(True)]
+                windows = _windows(points, able, self._catalog)
+                need = GpuNeed((), windows, self._lowest_cuda(code, best), self._lowest_cuda(code, None))
+                needs.setdefault(need, []).append(code)
+        return tuple(structs.replace(need, codes=tuple(codes)) for need, codes in needs.items())
+
+    def _lowest(
+        self, points: Iterable[tuple[int, ...]], machine: Callable[[str], Machine], python: str | None = None
+    ) -> str | None:
+        """The lowest version with which the build runs; None: any."""
+        lowest, *texts = (version_text(point) for point in sorted({(1, 0), *points}))
+        able = (text for text in (lowest, *texts) if self._rule(machine(text), python) is None)
+        found = next(able, _NEWEST)
+        return None if found == lowest else found
+
+    def _lowest_cuda(self, code: str, version: str | None) -> str | None:
+        """The lowest driver CUDA version that will do with a driver (None: unknown)."""
         spoken = {dotted(text) for text in self._catalog.tables.branch_cuda.values()}
-        points = sorted({(1, 0), *spoken, self._backend.toolkit or (1, 0)})
-        for point in points:
-            if self._rule(self._with(gpu, version=version, cuda=version_text(point))) is None:
-                return None if point == points[0] else version_text(point)
-        return _NEWEST
+        points = spoken | ({self._backend.toolkit} if self._backend.toolkit else set())
+        return self._lowest(points, lambda text: self._with(code, version=version, cuda=text))
 
-    def _runs_somewhere(self, need: GpuNeed) -> Machine:
-        """A machine with a GPU and a driver on which the build runs."""
-        code, vendor = need.codes[0], self._backend.kind.vendor
-        gpu = Gpu(
-            vendor=vendor or "nvidia",
-            compute_capability=capability(code) if self._backend.kind.strategy == "sm" else None,
-            gfx_target=code if self._backend.kind.strategy == "gfx" else None,
-            pci_id=code if self._backend.kind.strategy == "device" else None,
-        )
-        if not need.drivers:
-            return self._with(gpu)
-        return self._with(gpu, version=need.drivers[-1].low or "1", cuda=_NEWEST)
-
-    def _lowest_system(self, machine: Machine) -> str | None:
-        """The lowest glibc or macOS on which all files load; None: any."""
+    def _lowest_system(self, machine: Machine, python: str) -> str | None:
+        """The lowest glibc or macOS on which all files load."""
+        if machine.os == "windows":
+            return None
         packages = [family.package for family in self._catalog.families]
         rows = [row for package in packages for row in self._catalog.wheels(package, self._platform)]
         floor = glibc_floor if machine.os == "linux" else macos_floor
-        points = sorted({point for row in rows if (point := floor(row.platform_tag)) is not None})
-        for point in [(1, 0), *points] if machine.os != "windows" else []:
-            text = version_text(point)
+
+        def older(text: str) -> Machine:
             libc = Libc(family="glibc", version=text) if machine.os == "linux" else None
-            if self._rule(structs.replace(machine, libc=libc, os_version=text)) is None:
-                return None if point == (1, 0) else text
-        return None
+            return structs.replace(machine, libc=libc, os_version=text)
+
+        return self._lowest(filter(None, (floor(row.platform_tag) for row in rows)), older, python)
 
     def _l4t(self, machine: Machine) -> str | None:
         floor = next((row.linux for row in self._catalog.tables.floors if row.kind == "l4t"), None)
-        if floor is None or (machine.os, machine.arch) != ("linux", "aarch64"):
-            return None
-        return floor if self._rule(structs.replace(machine, l4t="1.0")) is not None else None
+        jetson = (machine.os, machine.arch) == ("linux", "aarch64")
+        return floor if jetson and self._rule(structs.replace(machine, l4t="1.0")) is not None else None
 
     def _cpu(self, machine: Machine) -> tuple[str, ...]:
         """Features without any one of which the build does not run."""
         known = sorted({name for row in self._catalog.tables.limits for name in row.cpu_lacks})
         without = {name: ("fpu", *(other for other in known if other != name)) for name in known}
-        return tuple(
-            name
-            for name, features in without.items()
-            if self._rule(structs.replace(machine, cpu_features=features)) is not None
-        )
+        machines = {name: structs.replace(machine, cpu_features=row) for name, row in without.items()}
+        return tuple(name for name, lacking in machines.items() if self._rule(lacking) is not None)
 
-    def _facts(self, gpus: Sequence[GpuNeed], l4t: str | None, cpu: tuple[str, ...]) -> list[Fact]:
-        tables, build = self._catalog.tables, self._build
-        facts = []
+    def _facts(
+        self, build: TableBuild, gpus: Sequence[GpuNeed], l4t: str | None, cpu: tuple[str, ...]
+    ) -> Iterator[Fact]:
+        tables, kind = self._catalog.tables, self._backend.kind.kind
+        codes = {code for need in gpus for code in need.codes}
+        ended = {code for need in gpus for code in need.codes if any(w.below for w in need.drivers)}
         floor = self._catalog.floor(self._backend)
         if floor is not None:
             outside = self._base.os == "windows" or self._wsl
-            value = floor.windows if outside else floor.linux
-            facts.append(Fact("driver", value, "driver_floors.json", floor.source, floor.confidence))
-        code = build and self._catalog.code(build.torch, self._backend, self._platform)
+            yield _fact("driver", floor.windows if outside else floor.linux, "driver_floors.json", floor)
+        code = self._catalog.code(build.torch, self._backend, self._platform)
         if code and gpus:
-            facts.append(Fact("gpu", " ".join(code.native), "code.json", code.source, code.confidence))
-        codes = {code for need in gpus for code in need.codes if any(w.below for w in need.drivers)}
-        for row in tables.gpu_service:
-            if row.capability in codes and row.last_branch is not None:
-                value = f"{row.capability}: R{row.last_branch} is the last"
-                facts.append(Fact("driver", value, "driver_gpus.json", row.source, "high"))
-        for wheels in build.wheels if build else ():
-            value = f"{wheels.platform_tag}: {' '.join(sorted(wheels.tags))}"
-            facts.append(Fact("system", value, "wheels.json", wheels.source, wheels.confidence))
-        if l4t is not None:
-            rows = (row for row in tables.floors if row.kind == "l4t")
-            facts += [Fact("l4t", l4t, "driver_floors.json", row.source, row.confidence) for row in rows]
+            yield _fact("gpu", " ".join(code.native), "code.json", code)
+        for service in tables.gpu_service:
+            if service.capability in ended and service.last_branch is not None:
+                value = f"{service.capability}: R{service.last_branch} is the last"
+                yield _fact("driver", value, "driver_gpus.json", service)
+        for wheels in build.wheels:
+            yield _fact(
+                "system", f"{wheels.platform_tag}: {' '.join(sorted(wheels.tags))}", "wheels.json", wheels
+            )
+        for row in tables.floors if l4t is not None else ():
+            if row.kind == "l4t":
+                yield _fact("l4t", row.linux, "driver_floors.json", row)
         for limit in tables.limits:
-            if limit.severity != "blocks" or limit.kind != self._backend.kind.kind:
-                continue
-            if set(limit.cpu_lacks) & set(cpu):
-                value = ", ".join(limit.cpu_lacks)
-                facts.append(Fact("cpu", value, "limits.json", limit.source, limit.confidence))
-            elif limit.kernel and {code for need in gpus for code in need.codes} & set(limit.gfx):
-                value = f"{', '.join(limit.gfx)}: not on Linux {', '.join(text for text, _ in limit.kernel)}"
-                facts.append(Fact("kernel", value, "limits.json", limit.source, limit.confidence))
-        return facts
+            if limit.severity == "blocks" and limit.kind == kind:
+                if set(limit.cpu_lacks) & set(cpu):
+                    yield _fact("cpu", ", ".join(limit.cpu_lacks), "limits.json", limit)
+                elif limit.kernel and codes & set(limit.gfx):
+                    never = ", ".join(text for text, _ in limit.kernel)
+                    yield _fact(
+                        "kernel", f"{', '.join(limit.gfx)}: not on Linux {never}", "limits.json", limit
+                    )
 
 
-def _capabilities(catalog: Catalog) -> list[str]:
-    """Every compute capability that any table knows."""
-    tables = catalog.tables
-    found = {row.capability for row in tables.gpu_service} | {row.capability for row in tables.code_rules}
-    found |= {row.code for row in tables.gpus("nvidia") if row.code}
+def _fact(bound: str, value: str, table: str, row: Any) -> Fact:
+    return Fact(bound, value, table, row.source, row.confidence)
+
+
+def _codes(backend: BackendInfo, catalog: Catalog) -> list[str]:
+    """Every GPU that any table knows, as the backend tells them apart."""
+    tables, strategy = catalog.tables, backend.kind.strategy
+    rows = tables.gpus(backend.kind.vendor or "")
+    if strategy == "device":
+        return [row.pci_id for row in rows if row.pci_id]
+    found = {row.code for row in rows if row.code}
+    if strategy == "gfx":
+        return sorted(found.union(*(row.native for row in tables.code if row.backend == backend.name)))
+    found |= {row.capability for row in tables.gpu_service} | {row.capability for row in tables.code_rules}
     found |= {code for row in tables.code for code in row.native if code[:1].isdigit() and "." in code}
     return sorted(found, key=capability)
 

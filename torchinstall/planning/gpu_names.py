@@ -68,7 +68,7 @@ def _parse(text: str, catalog: Catalog) -> Gpu:
     for vendor in _NAMED:
         fact = catalog.gpu_fact(vendor, pci_id, text) or _by_words(vendor, text, catalog)
         if fact is not None:
-            return _product(vendor, fact)
+            return product_gpu(vendor, fact)
     raise _unknown(text, catalog)
 
 
@@ -107,7 +107,8 @@ def _by_words(vendor: Vendor, text: str, catalog: Catalog) -> GpuFact | None:
     return structs.replace(min(rows, key=lambda row: len(row.name or "")), name=text) if same else None
 
 
-def _product(vendor: Vendor, fact: GpuFact) -> Gpu:
+def product_gpu(vendor: Vendor, fact: GpuFact) -> Gpu:
+    """The GPU of a table's row."""
     known = vendor == "nvidia" and fact.code is not None and fact.code[:1].isdigit()
     return Gpu(
         vendor=vendor,
