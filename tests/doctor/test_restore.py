@@ -14,9 +14,8 @@ import pytest
 
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.install.backup import Backup, plan_backup
-from torchinstall.install.journal import STATE, Journal, Owner, read_journal
-from torchinstall.install.protection import Due, protected, recover
+from torchinstall.install.backup import Backup, Due, plan_backup
+from torchinstall.install.journal import STATE, Journal, Owner, protected, read_journal, recover
 from torchinstall.install.uv import uv_beside_us
 
 UV = uv_beside_us() or "uv"
@@ -133,6 +132,45 @@ def library_cut_short(venv: Venv) -> None:
     library.write_text("old")
 
 
+def interrupted(venv: Venv, version: str) -> None:
+    """A uv killed between the last file of a wheel and its own list of them.
+
+    It puts the wheel's list in place with the other files, then writes what it adds, each under a temporary
+    name first, then its own list.
+    """
+    (info,) = venv.site.glob(f"torch-{version}.dist-info")
+    ours = {f"{info.name}/{name}" for name in ("INSTALLER", "REQUESTED", "uv_cache.json")}
+    for name in ours:
+        (venv.site / name).unlink()
+    rows = (info / "RECORD").read_text().splitlines(keepends=True)
+    (info / "RECORD").unlink()
+    (info / "RECORD").write_text("".join(row for row in rows if row.split(",")[0] not in ours))
+    (info / ".tmpAbCdEf").write_text("uv")
+
+
+def interrupted_before_its_list(venv: Venv) -> None:
+    all_of_the_new(venv)
+    interrupted(venv, "2.9.0+cpu")
+
+
+def list_cut_short(venv: Venv) -> None:
+    """A uv killed while it wrote its list: what is left names only files that are there."""
+    all_of_the_new(venv)
+    (info,) = venv.site.glob("torch-2.9.0+cpu.dist-info")
+    text = (info / "RECORD").read_text()
+    (info / "RECORD").unlink()
+    (info / "RECORD").write_text(text[: text.index("torch/version.py") + len("torch/version.py,sha256=")])
+
+
+def other_bytes_of_the_same_size(venv: Venv) -> None:
+    """A machine that lost its power: the file has its size, and not its content."""
+    all_of_the_new(venv)
+    file = venv.site / "torch/version.py"
+    size = file.stat().st_size
+    file.unlink()
+    file.write_bytes(bytes(size))
+
+
 BREAKAGES = [
     half_of_torch_gone,
     all_of_torch_gone,
@@ -140,6 +178,9 @@ BREAKAGES = [
     all_of_the_new,
     both_versions,
     library_cut_short,
+    interrupted_before_its_list,
+    list_cut_short,
+    other_bytes_of_the_same_size,
 ]
 
 
@@ -262,6 +303,19 @@ def test_a_run_killed_after_its_end_is_not_undone(venv: Venv) -> None:
     assert "its work is kept" in recovered(venv)
     assert venv.torch() == "2.9.0+cpu"
     assert {name for name in new if STATE not in name} == set(venv.listing())
+
+
+@pytest.mark.e2e
+def test_a_reinstall_killed_before_its_list_is_not_taken_for_done(venv: Venv) -> None:
+    """As the doctor restores a file: the version is the same before and after."""
+    (venv.site / "torch/version.py").unlink()
+    before = venv.listing()
+    begun(venv, {"torch": "2.8.0+cpu"})
+    venv.uv("pip", "uninstall", "-q", "--python", venv.python, "torch")
+    venv.install(OLD[0])
+    interrupted(venv, "2.8.0+cpu")
+    assert "put back as it was: torch 2.8.0+cpu" in recovered(venv)
+    assert venv.listing() == before
 
 
 @pytest.mark.e2e

@@ -168,6 +168,68 @@ def test_a_torch_that_is_there_twice_becomes_one(old: Place) -> None:
     assert torch.lacking is None
 
 
+def interrupt(place: Place, torch: str) -> Path:
+    """As a uv of the user's that was killed before its own list leaves it, without a journal of ours."""
+    (info,) = site(place).glob(f"torch-{torch}.dist-info")
+    ours = ("INSTALLER", "REQUESTED", "uv_cache.json")
+    for name in ours:
+        (info / name).unlink()
+    rows = (info / "RECORD").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [row for row in rows if not any(f"{info.name}/{name}," in row for name in ours)]
+    (info / "RECORD").write_text("".join(kept), encoding="utf-8")
+    (info / ".tmpAbCdEf").write_text("uv", encoding="utf-8")
+    return info
+
+
+@pytest.mark.parametrize("words", [("auto", "torch"), ("doctor", "--fix"), ("auto", "torch==2.9.1")])
+def test_an_install_that_was_interrupted_is_finished(old: Place, words: tuple[str, ...]) -> None:
+    whole = {name for name in files(site(old)) if OLD in name}
+    info = interrupt(old, OLD)
+    said = typed(old, *words)
+    assert said.code == 0, said.err
+    (torch,) = [dist for dist in distributions([site(old)]) if dist.name == "torch"]
+    assert torch.lacking is None
+    if "torch==2.9.1" in words:
+        assert torch.version == NEW
+        assert not info.exists(), "nothing of the old version is left"
+    else:
+        assert {name for name in files(site(old)) if OLD in name} == whole
+
+
+@pytest.mark.parametrize("words", [("auto", "torch"), ("doctor", "--fix"), ("auto", "torch==2.9.1")])
+@pytest.mark.parametrize("twice", [True, False], ids=["twice", "once"])
+def test_a_torch_that_lost_its_list_is_replaced(old: Place, words: tuple[str, ...], *, twice: bool) -> None:
+    """No installer can take it away; what lies in its folders goes, and what others list there stays."""
+    (info,) = site(old).glob("torch-*.dist-info")
+    other = info.with_name("torch-2.7.0.dist-info")
+    if twice:
+        other.mkdir()
+        (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.7.0\n")
+        (other / "INSTALLER").write_text("pip\n")
+        (site(old) / "torch/of_the_other.py").write_text("")
+    else:
+        (info / "RECORD").unlink()
+    said = typed(old, *words)
+    assert said.code == 0, said.err
+    (torch,) = [dist for dist in distributions([site(old)]) if dist.name == "torch"]
+    assert torch.lacking is None
+    assert torch.version == (NEW if "torch==2.9.1" in words else OLD)
+    assert not (site(old) / "torch/of_the_other.py").exists()
+
+
+def test_what_has_no_list_is_put_back_where_its_replacement_fails(old: Place, tmp_path: Path) -> None:
+    (info,) = site(old).glob("torch-*.dist-info")
+    (info / "RECORD").unlink()
+    (site(old) / "torch/mine.py").write_text("x = 1\n")
+    (evil,) = write_wheels(tmp_path / "evil", [torch_wheel(NEW, TAG)])
+    project(old, f'[tool.uv]\noverride-dependencies = ["torch @ {evil.as_uri()}"]')
+    before = files(old.folder)
+    said = auto(old, "torch==2.9.1")
+    assert said.code == 1, said.err
+    assert "put back as it was" in said.err
+    assert files(old.folder) == before
+
+
 def test_the_doctor_looks_again_after_each_remedy(old: Place) -> None:
     """Two faults that one remedy mends: the second is not mended again, and the torch stays what it was."""
     (site(old) / "torch/version.py").unlink()

@@ -16,7 +16,6 @@ from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.install.distributions import broken
 from torchinstall.install.lock import EnvironmentLock
-from torchinstall.install.protection import recovering_lock
 from torchinstall.install.transaction import Change, InstallResult, Job, Transaction
 from torchinstall.install.verify import Report, checklist_of, failure, report_to_json, verify
 from torchinstall.planning.assemble import Prepared, prepare
@@ -35,7 +34,7 @@ def run(session: Session, options: AutoOptions) -> int:
     """Plan, install, verify; what is printed on stdout is the outcome."""
     if options.dry_run:
         return _run(session, options, None)
-    with recovering_lock(wait=options.wait, tell=session.console.say) as lock:
+    with EnvironmentLock(wait=options.wait, tell=session.console.say) as lock:
         return _run(session, options, lock)
 
 

@@ -28,7 +28,6 @@ from torchinstall.doctor.model import Diagnosis, Environment, Remedy
 from torchinstall.doctor.remedies import Fixer, next_remedies
 from torchinstall.doctor.rules import Match, explain
 from torchinstall.install.lock import EnvironmentLock
-from torchinstall.install.protection import recovering_lock
 from torchinstall.install.verify import report_to_json
 from torchinstall.planning.inputs import catalog_of, collect_inputs
 from torchinstall.planning.options import MachineOptions, PlanOptions
@@ -128,7 +127,7 @@ def _here(session: Session, options: DoctorOptions, said: Mentions) -> Here | No
 def _fix(session: Session, options: DoctorOptions) -> Environment:
     """Look, do what one fault needs, look again, until nothing is left to do; what is there in the end."""
     console, context = session.console, session.context
-    with recovering_lock(wait=options.wait, tell=console.say) as lock:
+    with EnvironmentLock(wait=options.wait, tell=console.say) as lock:
         seen = _collect(session, options, lock)
     fixer = Fixer(
         env=context.env,

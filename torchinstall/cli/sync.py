@@ -13,8 +13,8 @@ from torchinstall.cli.console import Session
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.core.files import read_text as read_bounded
-from torchinstall.install.journal import real
-from torchinstall.install.protection import recovering_lock
+from torchinstall.core.files import real_path
+from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.uv import run_uv
 from torchinstall.planning.assemble import Prepared, prepare
@@ -206,8 +206,8 @@ def _uv_with_choice(session: Session, options: SyncOptions, verb: str) -> int:
 def _sync(session: Session, options: SyncOptions, argv: list[str], folder: Path) -> None:
     """Bring the project's environment up to date, or leave it as it was; uv makes one that is missing."""
     context, console = session.context, session.console
-    prefix = real(environment_of(folder, context.env, active="--active" in argv))
-    with recovering_lock(wait=options.wait, tell=console.say) as lock:
+    prefix = real_path(environment_of(folder, context.env, active="--active" in argv))
+    with EnvironmentLock(wait=options.wait, tell=console.say) as lock:
         if (prefix / "pyvenv.cfg").is_file():
             lock.take(prefix)
         change_with_uv(

@@ -30,7 +30,7 @@ def user_path(cwd: Path, text: str) -> Path:
     return cwd / os.path.expanduser(text)  # noqa: PTH111  Path's raises for a user who is not there
 
 
-def real_path(path: Path) -> Path:
+def real_path(path: Path | str) -> Path:
     """An absolute path without symbolic links; of links in a circle, as far as they lead."""
     return Path(os.path.realpath(path))
 
@@ -93,6 +93,8 @@ def write_file(path: Path, content: str | bytes, *, durable: bool = True) -> Non
                 os.fsync(file.fileno())
         temporary.chmod(mode)
         temporary.replace(real)
+        if durable and os.name == "posix":
+            _sync_folder(real.parent)
     except BaseException as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -107,6 +109,14 @@ def write_file(path: Path, content: str | bytes, *, durable: bool = True) -> Non
             found=str(error),
             hints=("what was there is as it was; fix the cause, or name another place",),
         ) from error
+
+
+def _sync_folder(path: Path) -> None:
+    """Bring the names in a folder to disk, where its file system can."""
+    number = os.open(path, os.O_RDONLY)
+    with contextlib.suppress(OSError):
+        os.fsync(number)
+    os.close(number)
 
 
 def _mode(path: Path) -> int:

@@ -11,9 +11,9 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from torchinstall.core.errors import InstallFailedError
+from torchinstall.core.files import real_path
 from torchinstall.doctor.model import Diagnosis, Environment, Remedy
-from torchinstall.install.journal import real
-from torchinstall.install.protection import recovering_lock
+from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.transaction import change_with_uv
 
 
@@ -91,7 +91,7 @@ class Fixer(Struct, frozen=True, kw_only=True):
         if remedy.argv[:1] == ("torchinstall",):
             return self.torchinstall(remedy.argv[1:]) == 0
         try:
-            with recovering_lock(wait=self.wait, tell=self.tell) as lock:
+            with EnvironmentLock(wait=self.wait, tell=self.tell) as lock:
                 lock.take(Path(str(seen.target.prefix)))
                 for path in map(Path, remedy.remove):
                     if path.is_dir() and not path.is_symlink():
@@ -106,11 +106,11 @@ class Fixer(Struct, frozen=True, kw_only=True):
         return True
 
     def _run(self, argv: tuple[str, ...], seen: Environment) -> None:
-        sites = [real(site) for site in dict.fromkeys(dist.site for dist in seen.inventory.dists)]
+        sites = [real_path(site) for site in dict.fromkeys(dist.site for dist in seen.inventory.dists)]
         change_with_uv(
             argv,
             sites=sites,
-            prefix=real(str(seen.target.prefix)),
+            prefix=real_path(str(seen.target.prefix)),
             env=self.env,
             cwd=self.cwd,
             sink=self.output,

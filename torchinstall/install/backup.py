@@ -11,17 +11,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
 
 from torchinstall.core.request import canonical_name
-from torchinstall.install.distributions import DistInfo, distributions, same_version
+from torchinstall.install.distributions import DistInfo, distributions, remains, same_version, walk
 
-State = Literal["old", "new", "foreign", "broken"]
-"""An environment after a change that was cut off: as before, as wanted, changed by others since, or a mix."""
+Due = dict[str, str | None]
+"""name -> version of what will be there in the end, None: gone."""
 
 _DEBRIS_WITHIN = 3600.0
 """Seconds after its beginning in which a change may have made a file; what is younger is somebody else's."""
@@ -56,10 +57,8 @@ class Backup(Struct, frozen=True, kw_only=True):
         return named and self.prefix == prefix and all(map(self._is_ours, (*self.files, self.store)))
 
     def _is_ours(self, path: Path) -> bool:
-        return (
-            any(path.is_relative_to(folder) for folder in (self.prefix, *self.sites))
-            and ".." not in path.parts
-        )
+        inside = any(path.is_relative_to(folder) for folder in (self.prefix, *self.sites))
+        return inside and ".." not in path.parts
 
     @property
     def saved(self) -> tuple[DistInfo, ...]:
@@ -72,7 +71,7 @@ class Backup(Struct, frozen=True, kw_only=True):
         return (self.store / "complete").exists()
 
     def keep(self) -> None:
-        """Link or copy the files.
+        """Link or copy the files, then clear away what an installer would stumble over.
 
         Raises:
             OSError: not all of them; nothing was changed yet.
@@ -81,6 +80,7 @@ class Backup(Struct, frozen=True, kw_only=True):
         for number, path in enumerate(self.files):
             _link(path, self.store / str(number))
         (self.store / "complete").touch()
+        self._remove(remains(self.sites, self.changing))
 
     def discard(self) -> None:
         """Give the kept files up."""
@@ -88,53 +88,28 @@ class Backup(Struct, frozen=True, kw_only=True):
 
     def lost(self) -> tuple[DistInfo, ...]:
         """The saved distributions that are not as they were."""
-        now: dict[str, set[tuple[Path, str]]] = {}
-        for dist in distributions(self.sites, self.changing):
-            now.setdefault(dist.name, set()).add(dist.key)
+        now, before = _by_name(distributions(self.sites, self.changing)), _by_name(self.saved)
         changed = {path for path, kept in self._kept() if not _same(path, kept)}
         return tuple(
             dist
             for dist in self.saved
-            if now.get(dist.name) != {row.key for row in self.saved if row.name == dist.name}
+            if {row.key for row in now[dist.name]} != {row.key for row in before[dist.name]}
             or not changed.isdisjoint(dist.files())
         )
 
-    def state(self, due: Mapping[str, str | None] | None) -> State:
-        """What became of the change.
+    def settled(self, due: Due | None) -> Literal["new", "foreign"] | None:
+        """Whether a change that was cut off came to its end, or others have ended it since; None: neither.
 
         Args:
-            due: name -> version of what was to be there in the end, None: gone; None: nobody knows.
+            due: what was to be there in the end; None: nobody knows.
         """
-        now: dict[str, list[DistInfo]] = {}
-        for dist in distributions(self.sites, self.changing):
-            now.setdefault(dist.name, []).append(dist)
-        lost = {dist.name for dist in self.lost()}
-        seen = [self._state_of(name, now.get(name, []), lost, due) for name in self.changing]
-        for state in ("old", "new"):
-            if all(state in states for states in seen):
-                return state
-        # Where nobody knows what was to come, any whole state may be what somebody wanted.
-        chosen = any if due is not None else all
-        return "foreign" if chosen("foreign" in states for states in seen) else "broken"
-
-    def _state_of(
-        self, name: str, now: list[DistInfo], lost: Collection[str], due: Mapping[str, str | None] | None
-    ) -> set[State]:
-        before = [dist for dist in self.saved if dist.name == name]
-        whole = len(now) == 1 and now[0].lacking is None
-        states: set[State] = set()
-        if [dist.key for dist in now] == [dist.key for dist in before] and (whole or name not in lost):
-            states.add("old")
-        wanted = None if due is None else due.get(name)
-        if due is not None and name in due:
-            there = whole and wanted is not None and same_version(now[0].version, wanted)
-            states |= {"new"} if there or (wanted is None and not now) else set()
-        known = [wanted, *(dist.version for dist in before)] if due is not None else []
-        if (due is None and not now) or (
-            whole and not any(same_version(now[0].version, version) for version in known if version)
-        ):
-            states.add("foreign")
-        return states
+        now, before = _by_name(distributions(self.sites, self.changing)), _by_name(self.saved)
+        states = {
+            _state(now[name], before[name], due, name) for name in (self.changing if due is not None else ())
+        }
+        if states == {"new"}:
+            return "new"
+        return "foreign" if "foreign" in states and None not in states else None
 
     def put_back(self) -> None:
         """Make the environment what it was: what came is removed, what was kept returns.
@@ -152,7 +127,7 @@ class Backup(Struct, frozen=True, kw_only=True):
                 names = (self._bin / name for name in dist.scripts())
                 self._remove(path for path in (*dist.files(), *names) if path not in safe)
                 shutil.rmtree(dist.site / dist.info, ignore_errors=True)
-        self._remove(path for path in _files(self.sites) if path not in safe and self._is_debris(path))
+        self._remove(path for path in walk(self.sites) if path not in safe and self._is_debris(path))
         for path, kept in self._kept():
             if not _same(path, kept):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,14 +152,32 @@ class Backup(Struct, frozen=True, kw_only=True):
             if self._is_ours(path):
                 path.unlink(missing_ok=True)
                 folders |= {folder for folder in path.parents if self._is_ours(folder)}
-        for folder in sorted(
-            folders - {self.prefix, *self.sites, self._bin}, key=lambda item: -len(item.parts)
-        ):
+        folders -= {self.prefix, *self.sites, self._bin}
+        for folder in sorted(folders, key=lambda item: -len(item.parts)):
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
     def _kept(self) -> Iterator[tuple[Path, Path]]:
         return ((path, self.store / str(number)) for number, path in enumerate(self.files))
+
+
+def _by_name(dists: Iterable[DistInfo]) -> defaultdict[str, list[DistInfo]]:
+    found = defaultdict[str, list[DistInfo]](list)
+    for dist in dists:
+        found[dist.name].append(dist)
+    return found
+
+
+def _state(now: list[DistInfo], before: list[DistInfo], due: Due | None, name: str) -> str | None:
+    """What became of one package: as wanted, as before, changed by others since, or (None) no whole state."""
+    wanted = (due or {}).get(name)
+    if not now:
+        return "new" if wanted is None else None if before else "old"
+    if len(now) > 1 or now[0].lacking is not None:
+        return None
+    if wanted is not None and same_version(now[0].version, wanted):
+        return "new"
+    return "old" if any(same_version(now[0].version, dist.version) for dist in before) else "foreign"
 
 
 def plan_backup(
@@ -213,16 +206,10 @@ def plan_backup(
         dists=dists,
         changing=names,
         files=tuple(dict.fromkeys(path for path in (*listed, *more) if os.path.lexists(path))),
-        present=frozenset(_files(folders)),
+        present=frozenset(walk(folders)),
         store=store,
         begun=time.time(),
     )
-
-
-def _files(sites: Iterable[Path]) -> Iterator[Path]:
-    for site in sites:
-        for folder, _, names in os.walk(site):
-            yield from (Path(folder, name) for name in names)
 
 
 def _link(source: Path, place: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import csv
+import hashlib
 import os
 import re
 from collections import Counter
@@ -16,6 +18,9 @@ from msgspec import Struct
 from torchinstall.core.request import canonical_name
 
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
+
+_SMALL = 4096
+"""Bytes of a file whose content is compared too; of a larger one the size says enough."""
 
 
 class DistInfo(Struct, frozen=True, array_like=True):
@@ -39,54 +44,83 @@ class DistInfo(Struct, frozen=True, array_like=True):
         """What tells it from every other distribution."""
         return self.site, self.info
 
-    @property
-    def requirement(self) -> str:
-        """What asks for exactly this again."""
-        return f"{self.name} @ {self.url}" if self.url else f"{self.name}=={self.version}"
-
-    def record(self) -> Iterator[tuple[str, int | None]]:
-        """Its files as `RECORD` lists them, relative to `site`, with sizes; nothing where it is gone."""
+    def _text(self, name: str) -> str:
+        """A file of its metadata; empty where it cannot be read."""
         try:
-            text = (self.site / self.info / "RECORD").read_text(encoding="utf-8")
+            return (self.site / self.info / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
-            return
-        for row in csv.reader(text.splitlines()):
+            return ""
+
+    def _rows(self) -> Iterator[list[str]]:
+        """Path relative to `site`, hash and size of each of its files, as `RECORD` lists them."""
+        for row in csv.reader(self._text("RECORD").splitlines()):
             # A path that leads out of the environment is none that an installer wrote.
             if row and row[0] and not PurePosixPath(row[0]).is_absolute() and row[0].count("../") <= 4:
-                yield row[0], int(row[2]) if len(row) > 2 and row[2].isdecimal() else None
+                yield [*row, "", ""][:3]
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether it lost its list, so that its installer cannot take it away any more.
+
+        Packages of an operating system have none, and no business of ours.
+        """
+        return not self._text("RECORD") and self._text("INSTALLER").strip() in ("", "uv", "pip")
 
     def files(self) -> Iterator[Path]:
-        """The paths of its files, and of its list; links as they are named."""
-        yield from (Path(os.path.normpath(self.site / name)) for name, _ in self.record())
+        """Its files, as its list names them and as they lie in its metadata; links as they are named.
+
+        Without a list, all that lies in its folders.
+        """
+        yield from (Path(os.path.normpath(self.site / name)) for name, *_ in self._rows())
         yield self.site / self.info / "RECORD"
+        tops = (self._text("top_level.txt") or self.name.replace("-", "_")).split()
+        for top in (self.info, *(tops if self.orphaned else ())):
+            yield from walk((self.site / top,))
 
     def scripts(self) -> Iterator[str]:
         """The names of the commands that it declares, also before its list names their files."""
         parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
         parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep case
         try:
-            parser.read(self.site / self.info / "entry_points.txt", encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):
+            parser.read_string(self._text("entry_points.txt"))
+        except configparser.Error:
             return
         for group in ("console_scripts", "gui_scripts"):
             yield from parser[group] if parser.has_section(group) else ()
 
-    @property
-    def lacking(self) -> str | None:
-        """The first file of its list that is missing or has another size, but for bytecode."""
-        name = f"{self.info}/RECORD"
-        listed = False
-        for name, size in self.record():
-            listed = True
+    def faults(self, *, content: bool = False) -> Iterator[tuple[str, bool]]:
+        """What is wrong with its files, but for bytecode; True: missing, False: it is there and differs.
+
+        Installers put a wheel's own list in place first, which is complete but for what they add. They write
+        `INSTALLER` and then their list as the last of all: without that row nobody came to the end.
+
+        Args:
+            content: compare the bytes of small files too, not only the size.
+        """
+        rows, text = list(self._rows()), self._text("RECORD")
+        if not rows or not text.endswith("\n"):
+            yield f"{self.info}/RECORD", True
+        elif not any(name == f"{self.info}/INSTALLER" for name, *_ in rows):
+            yield f"{self.info}/INSTALLER", True
+        for name, digest, size in rows:
+            path = self.site / name
             if name.endswith(".pyc"):
                 continue
             try:
-                found = (self.site / name).stat().st_size
+                found = path.stat().st_size
+                small = content and found <= _SMALL and digest.startswith("sha256=") and path.is_file()
+                told = hashlib.sha256(path.read_bytes()).digest() if small else b""
             except OSError:
-                return name
-            if size is not None and size != found:
-                return name
-        return None if listed else name
+                yield name, True
+                continue
+            other = small and digest != "sha256=" + base64.urlsafe_b64encode(told).decode().rstrip("=")
+            if other or (size.isdecimal() and int(size) != found):
+                yield name, False
+
+    @property
+    def lacking(self) -> str | None:
+        """The first file that is missing or not as its list says; None: it is whole."""
+        return next((name for name, _ in self.faults(content=True)), None)
 
     def brings(self, folder: Path) -> bool:
         """Whether one of its files is this path or lies below it."""
@@ -114,16 +148,30 @@ def broken(sites: Iterable[Path], names: Collection[str]) -> tuple[str, ...]:
     """
     found = distributions(sites, names)
     count = Counter(dist.name for dist in found)
-    return tuple(
-        sorted(
-            {
-                dist.name
-                for dist in found
-                if count[dist.name] > 1
-                or any(path.suffix != ".pyc" and not path.exists() for path in dist.files())
-            }
-        )
-    )
+    faulty = (dist for dist in found if count[dist.name] > 1 or any(missing for _, missing in dist.faults()))
+    return tuple(sorted({dist.name for dist in faulty}))
+
+
+def remains(sites: Iterable[Path], names: Collection[str]) -> Iterator[Path]:
+    """Files of these packages that an interrupted installer left and that no installer takes away.
+
+    With them in it the metadata of the old version would outlive its removal.
+    """
+    found = distributions(sites)
+    lost = [dist for dist in found if dist.name in names and dist.orphaned]
+    listed = {path for dist in found if dist not in lost for path in dist.files()} if lost else set()
+    for dist in found:
+        if dist in lost:
+            yield from (path for path in dist.files() if path not in listed)
+        elif dist.name in names:
+            yield from (dist.site / dist.info).glob(".tmp*")
+
+
+def walk(folders: Iterable[Path]) -> Iterator[Path]:
+    """Every file in these folders."""
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            yield from (Path(place, name) for name in names)
 
 
 def same_version(one: str, other: str) -> bool:

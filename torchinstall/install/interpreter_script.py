@@ -7,7 +7,7 @@ what a `sitecustomize` prints before does no harm. The interpreter that runs tor
 Every plan waits for it: pathlib, json, re and platform would double its 30 ms.
 """
 
-# ruff: noqa: PTH112, PTH113, PTH118, PTH120, PTH123, PTH202, PTH110, PTH208
+# ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH120, PTH123, PTH202, PTH110, PTH208
 
 from __future__ import annotations
 
@@ -101,12 +101,14 @@ def inspect(family: list[str]) -> dict[str, object]:
     marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
     system = str(sys.platform)
     rows: list[tuple[str, str, str | None, str | None]] = []
-    for site in sites:
-        for name, version, info in _dist_infos(site):
-            if name in family:
-                code = _text(os.path.join(site, name.replace("-", "_"), "version.py"), 8192)
-                variant = _text(os.path.join(info, "variant.json"))
-                rows.append((name, (_metadata(info, "version") or [version])[0], code, variant))
+    found = [(site, *row) for site in sites for row in _dist_infos(site) if row[0] in family]
+    # Beside a whole one, what lost its list is a remainder.
+    listed = {name for _, name, _, info in found if os.path.exists(os.path.join(info, "RECORD"))}
+    for site, name, version, info in found:
+        if name not in listed or os.path.exists(os.path.join(info, "RECORD")):
+            code = _text(os.path.join(site, name.replace("-", "_"), "version.py"), 8192)
+            variant = _text(os.path.join(info, "variant.json"))
+            rows.append((name, (_metadata(info, "version") or [version])[0], code, variant))
     return {
         "version": sys.version.split()[0].rstrip("+"),
         "implementation": sys.implementation.name,
@@ -159,9 +161,18 @@ def take_inventory(family: list[str], prefixes: list[str]) -> dict[str, object]:
 
 
 def _damage(site: str, info: str) -> tuple[list[str], list[str]]:
-    """Files of a distribution that are gone, and files of another size than its list says."""
+    """Files of a distribution that are gone, and files of another size than its list says.
+
+    Installers write `INSTALLER` and then their own list as the last of all.
+    """
     missing, altered = [], []
-    for line in (_text(os.path.join(info, "RECORD")) or "").splitlines():
+    text = _text(os.path.join(info, "RECORD"))
+    own = os.path.basename(info) + "/"
+    if text is None and (_text(os.path.join(info, "INSTALLER")) or "").strip() in ("uv", "pip"):
+        missing.append(own + "RECORD")
+    elif text is not None and own + "INSTALLER," not in text:
+        missing.append(own + "INSTALLER")
+    for line in (text or "").splitlines():
         name, _, size = [*line.rsplit(",", 2), "", ""][:3]
         name = name[1:-1].replace('""', '"') if name.startswith('"') else name
         if not name or name.endswith((".pyc", "/RECORD")):

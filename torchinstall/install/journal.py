@@ -1,4 +1,4 @@
-"""What an unfinished change of an environment leaves behind, for whoever comes next.
+"""What a change of an environment writes down before it begins, and what becomes of one that was cut off.
 
 Lock, journal and backup lie in `.torchinstall` in the environment, on the file system of its packages. A
 wheel could name files there; one that does is refused, and a journal counts for its own environment only.
@@ -8,30 +8,36 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
+import shutil
 import socket
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from torchinstall.core.errors import InstallFailedError, UsageError
+from torchinstall.core.files import real_path, write_file
 from torchinstall.core.messages import Message, redact
-from torchinstall.install.backup import Backup
+from torchinstall.install.backup import Backup, Due, plan_backup
 from torchinstall.install.distributions import distributions
-from torchinstall.install.record import Decision
+from torchinstall.install.record import Decision, path_in, store_decision
+from torchinstall.install.signals import deferred_signals
+
+if sys.platform != "win32":
+    import fcntl
 
 STATE = ".torchinstall"
 """The folder in an environment that holds what is needed while it changes; it is gone afterwards."""
 
 _NAME = "journal.json"
 
-
-def real(path: Path | str) -> Path:
-    """A path without links and `..`, so that one environment has one lock, whatever it was called."""
-    return Path(os.path.realpath(path))
+Work = TypeVar("Work")
 
 
 def state_folder(prefix: Path) -> Path:
@@ -92,7 +98,7 @@ class Journal(Struct, frozen=True, kw_only=True):
     Attributes:
         begun: seconds since 1970.
         created: the environment itself is new.
-        due: name -> version of what will be there in the end, None: gone; None: nobody knows yet.
+        due: what will be there in the end; None: nobody knows yet.
         backup: what was installed, and where its files are kept.
         decision: to be recorded in the environment with the end of the change.
     """
@@ -101,7 +107,7 @@ class Journal(Struct, frozen=True, kw_only=True):
     begun: float
     prefix: Path
     created: bool = False
-    due: dict[str, str | None] | None = None
+    due: Due | None = None
     backup: Backup | None = None
     decision: Decision | None = None
 
@@ -110,19 +116,18 @@ class Journal(Struct, frozen=True, kw_only=True):
         """Write it to disk; yields what a child has to inherit so that `uv_ended` waits for it too.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: there is no folder to write to.
+            UsageError: it cannot be written.
         """
-        folder = state_folder(self.prefix)
-        new = folder / f"{_NAME}.new"
-        with new.open("wb") as file:
-            file.write(msgspec.json.encode(self, enc_hook=str))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(folder / _NAME)
-        _sync_folder(folder)
-        with (folder / _NAME).open("rb") as file:
-            _lock_file(file.fileno())
-            yield (file.fileno(),) if sys.platform != "win32" else ()
+        path = state_folder(self.prefix) / _NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, msgspec.json.encode(self, enc_hook=str))
+        with path.open("rb") as file:
+            if sys.platform == "win32":
+                yield ()
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield (file.fileno(),)
 
 
 def read_journal(prefix: Path) -> Journal | None:
@@ -132,7 +137,8 @@ def read_journal(prefix: Path) -> Journal | None:
     """
     path = state_folder(prefix) / _NAME
     try:
-        journal = msgspec.json.decode(path.read_bytes(), type=Journal, dec_hook=_path)
+        data = path.read_bytes()
+        journal = msgspec.json.decode(data, type=Journal, dec_hook=lambda kind, value: kind(value))
     except (OSError, ValueError, TypeError):
         return None
     if journal.prefix != prefix or (journal.backup is not None and not journal.backup.stays_in(prefix)):
@@ -142,9 +148,15 @@ def read_journal(prefix: Path) -> Journal | None:
     return None if brought else journal
 
 
+def remove_journal(prefix: Path) -> None:
+    """The change has come to its end."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        (state_folder(prefix) / _NAME).unlink()
+
+
 def unfinished(prefix: Path) -> Message | None:
     """What somebody who only reads has to be told of a change that has not come to its end."""
-    journal = read_journal(real(prefix))
+    journal = read_journal(real_path(prefix))
     if journal is None:
         return None
     if journal.owner.alive or not uv_ended(journal.prefix, wait=False):
@@ -156,49 +168,207 @@ def unfinished(prefix: Path) -> Message | None:
     return Message("interrupted-install", text)
 
 
-def remove_journal(prefix: Path) -> None:
-    """The change has come to its end."""
-    for name in (_NAME, f"{_NAME}.new"):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            (state_folder(prefix) / name).unlink()
-
-
 def uv_ended(prefix: Path, *, wait: bool) -> bool:
-    """Whether nobody works for this journal any more: a uv may outlive the run that started it."""
-    if sys.platform == "win32":
-        return True
+    """Whether nobody works for this journal any more: a uv may outlive the run that started it.
+
+    On Windows an ended run takes its uv with it, or the files are in use.
+    """
     try:
         with (state_folder(prefix) / _NAME).open("rb") as file:
-            _lock_file(file.fileno(), wait=wait)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
     return True
 
 
-if sys.platform == "win32":
+def protected(
+    work: Callable[[tuple[int, ...]], Work],
+    *,
+    sites: Iterable[Path],
+    prefix: Path,
+    due: Due | None = None,
+    created: bool = False,
+    check: Callable[[], None] = lambda: None,
+    decision: Decision | None = None,
+    tell: Callable[[str], None] = lambda _text: None,
+    warn: Callable[[str, str], None] = lambda _slug, _text: None,
+) -> Work:
+    """What `work` (it runs uv) returns; its failure leaves the environment as it was. The lock must be held.
 
-    def _lock_file(number: int, *, wait: bool = True) -> None:
-        del number, wait  # there an ended run takes its uv with it, or the files are in use
+    Args:
+        work: gets what uv has to inherit.
+        sites: the environment's site-packages folders.
+        prefix: the environment.
+        due: what changes; None: anything may.
+        created: the environment itself is new.
+        check: raises where the environment is not what it should be afterwards.
+        decision: to be recorded in the environment.
+        tell: is told, after a failure, what became of the environment.
+        warn: is told what does not matter enough to stop.
 
-    def _sync_folder(path: Path) -> None:
-        """Windows writes folders by itself."""
-
-else:
-    import fcntl
-
-    def _lock_file(number: int, *, wait: bool = True) -> None:
-        fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-    def _sync_folder(path: Path) -> None:
-        """Bring the names in a folder to disk."""
-        number = os.open(path, os.O_RDONLY)
+    Raises:
+        InstallFailedError: of `work` or `check`, its hints led by what became of the environment; or
+            `no-backup`: nothing was begun, because files could not be kept.
+        BaseException: whatever else `work` raised (Ctrl-C), after putting things back.
+    """
+    store = state_folder(prefix) / f"backup-{uuid.uuid4().hex}"
+    more = [path_in(str(prefix))] if decision is not None else []
+    backup = plan_backup(sites, prefix, store, None if due is None else due.keys(), more)
+    journal = Journal(
+        owner=Owner.here(),
+        begun=backup.begun,
+        prefix=prefix,
+        created=created,
+        due=due,
+        backup=backup,
+        decision=decision,
+    )
+    python, begun, done = _python_of(prefix), False, False
+    with contextlib.ExitStack() as stack:
         try:
-            os.fsync(number)
-        finally:
-            os.close(number)
+            with deferred_signals():
+                keep = _begin(stack, journal, backup)
+                begun = True
+            result = work(keep)
+            with deferred_signals():
+                if backup.complete:  # otherwise uv has made the environment anew
+                    check()
+                if decision is not None and store_decision(str(prefix), decision) is None:
+                    text = f"the record of this decision could not be written to {prefix}"
+                    warn("decision-not-stored", text)
+                _end(backup)
+                done = True
+        except BaseException as error:
+            if done:
+                raise
+            with deferred_signals():
+                message = _undo(backup, python, gone=begun and not backup.complete)
+                _say(tell, message)
+            if not isinstance(error, InstallFailedError):
+                raise
+            raise InstallFailedError(
+                error.slug,
+                error.message,
+                wanted=error.wanted,
+                found=error.found,
+                hints=(message, *error.hints),
+            ) from error
+    return result
 
 
-def _path(kind: type, value: Any) -> Any:
-    return kind(value)
+def _begin(stack: contextlib.ExitStack, journal: Journal, backup: Backup) -> tuple[int, ...]:
+    """The journal on disk and the backup complete.
+
+    Raises:
+        InstallFailedError: `no-backup`.
+    """
+    try:
+        keep = stack.enter_context(journal.open())
+        backup.keep()
+    except (OSError, UsageError) as error:
+        raise InstallFailedError(
+            "no-backup",
+            "the files of the installed packages could not be backed up, so nothing was begun",
+            wanted=f"room and the right to write in {state_folder(journal.prefix)}",
+            found=getattr(error, "strerror", None) or str(error),
+            hints=("make room or change the owner of the environment, then run the same command again",),
+        ) from error
+    return keep
+
+
+def _end(backup: Backup) -> None:
+    """The change is over: first the journal goes, then what nobody needs any more."""
+    remove_journal(backup.prefix)
+    backup.discard()
+
+
+def _undo(backup: Backup, python: str, *, gone: bool = False) -> str:
+    """Put back what is different from before, and say what became of the environment.
+
+    Where it is broken, with what to type; then the backup stays.
+    """
+    if gone or not all(site.is_dir() for site in backup.sites):
+        prefix = shlex.quote(str(backup.prefix))
+        command = f"uv venv {python}{prefix} && torchinstall auto --venv {prefix}"
+        return f"the environment is gone: its folder was removed during the install: {command}"
+    lost = backup.lost() if backup.complete else ()
+    names = ", ".join(f"{dist.name} {dist.version}" for dist in lost)
+    problem = ""
+    try:
+        if backup.complete:
+            backup.put_back()
+            problem = " (it still differs)" if backup.lost() else ""
+    except OSError as error:
+        problem = f" ({error.strerror or error})"
+    if problem:
+        message = f"the environment is broken, and {names or 'it'} could not be put back{problem}"
+        return f"{message}: torchinstall doctor --fix"
+    _end(backup)
+    return "the environment " + (f"was put back as it was: {names}" if names else "is as it was before")
+
+
+def recover(prefix: Path, tell: Callable[[str], None]) -> None:
+    """Bring the change of a run that was killed to an end; the lock must be held.
+
+    Where all that was to happen did, it is kept. Where somebody else has changed the same packages since, it
+    is left to them. Otherwise the environment becomes what it was right before.
+    """
+    with deferred_signals():
+        journal = read_journal(prefix)
+        if journal is not None:
+            _say(tell, f"an earlier run was killed {_recovered(journal)}")
+        if journal is None or read_journal(prefix) is None:
+            # A backup without a journal belongs to nobody; releases before this one kept theirs here.
+            remove_journal(prefix)
+            ours = state_folder(prefix)
+            left = [*ours.glob("backup-*"), *ours.glob("torchinstall-*"), *ours.glob(".*.tmp")]
+            left += [*prefix.glob(".torchinstall-keep-*"), *path_in(str(prefix)).parent.glob(".decision*")]
+            for path in left:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+def _recovered(journal: Journal) -> str:
+    backup = journal.backup
+    state = backup.settled(journal.due) if backup is not None and backup.complete else None
+    if backup is None or (journal.created and state is None):
+        empty_environment(journal.prefix)
+        return f"while it made {journal.prefix}; what it left was removed"
+    if state is None:
+        return f"before it finished; {_undo(backup, _python_of(journal.prefix))}"
+    if state == "new" and journal.decision is not None:
+        store_decision(str(journal.prefix), journal.decision)
+    _end(backup)
+    if state == "new":
+        return "when it had installed everything; its work is kept"
+    return "and its packages were changed since; they are kept as they are"
+
+
+def _say(tell: Callable[[str], None], text: str) -> None:
+    """A terminal that is gone is no reason to stop half-way."""
+    with contextlib.suppress(OSError, ValueError):
+        tell(text)
+
+
+def empty_environment(prefix: Path) -> None:
+    """Remove an environment that is of no use, but for our lock in it."""
+    for path in prefix.iterdir() if prefix.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            if path != state_folder(prefix):
+                shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    remove_journal(prefix)
+
+
+def _python_of(prefix: Path) -> str:
+    """What makes an environment with the same Python again, as its `pyvenv.cfg` says: `--python 3.12 `."""
+    try:
+        text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    match = re.search(r"^version(?:_info)?[ \t]*=[ \t]*(\d+\.\d+)", text, re.MULTILINE)
+    return f"--python {match[1]} " if match else ""

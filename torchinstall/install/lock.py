@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.install.journal import Owner, real, state_folder, uv_ended
+from torchinstall.core.files import real_path, write_file
+from torchinstall.install.journal import Owner, recover, state_folder, uv_ended
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -28,20 +29,12 @@ class EnvironmentLock:
 
     Args:
         wait: for another run to finish; otherwise its presence is an error.
-        tell: is told what is waited for.
-        recover: is called with an environment as soon as it is ours, before anything else is done there.
+        tell: is told what is waited for, and what became of a run that was killed.
     """
 
-    def __init__(
-        self,
-        *,
-        wait: bool,
-        tell: Callable[[str], None],
-        recover: Callable[[Path], None] = lambda _prefix: None,
-    ) -> None:
+    def __init__(self, *, wait: bool, tell: Callable[[str], None]) -> None:
         self._wait = wait
         self._tell = tell
-        self._recover = recover
         self._held: dict[Path, FileLock] = {}
         self._made: list[Path] = []
 
@@ -51,7 +44,18 @@ class EnvironmentLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        """Give everything back and leave no folder of ours behind."""
+        for prefix, lock in self._held.items():
+            folder = state_folder(prefix)
+            # Whoever waits on the file that goes here notices (`_acquire`) and makes a new one.
+            with contextlib.suppress(OSError):
+                (folder / _OWNER).unlink(missing_ok=True)
+                (folder / _LOCK).unlink(missing_ok=True)
+            lock.release()
+            self._made.append(folder)
+        for folder in reversed(self._made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def take(self, prefix: Path) -> bool:
         """Make an environment ours, and put right what a run that was killed left in it.
@@ -61,36 +65,19 @@ class EnvironmentLock:
 
         Raises:
             InstallFailedError: `environment-busy`.
-            OSError: there is no right to write there.
+            UsageError, OSError: there is no right to write there.
         """
-        prefix = real(prefix)
+        prefix = real_path(prefix)
         if prefix in self._held:
             return False
         owner = msgspec.json.encode(Owner.here())
         waited = self._acquire(prefix)
-        (state_folder(prefix) / _OWNER).write_bytes(owner)
+        write_file(state_folder(prefix) / _OWNER, owner, durable=False)
         if not uv_ended(prefix, wait=False):
             self._meet(prefix, "the uv of a run that was ended")
             uv_ended(prefix, wait=True)
-        self._recover(prefix)
+        recover(prefix, self._tell)
         return waited
-
-    def release(self) -> None:
-        """Give everything back and leave no folder of ours behind."""
-        for prefix, lock in self._held.items():
-            folder = state_folder(prefix)
-            # Whoever waits on the file that goes here notices (`_acquire`) and makes a new one.
-            with contextlib.suppress(OSError):
-                (folder / _OWNER).unlink(missing_ok=True)
-                (folder / _LOCK).unlink(missing_ok=True)
-            lock.release()
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        self._held.clear()
-        for folder in reversed(self._made):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        self._made.clear()
 
     def _acquire(self, prefix: Path) -> bool:
         from filelock import FileLock, Timeout  # most runs change nothing
@@ -98,7 +85,8 @@ class EnvironmentLock:
         path = state_folder(prefix) / _LOCK
         waited = False
         while True:
-            self._make(prefix)
+            self._made += reversed([folder for folder in (prefix, *prefix.parents) if not folder.exists()])
+            path.parent.mkdir(parents=True, exist_ok=True)
             # A lock that outlives its file, or a file that is not the one locked, protects nothing.
             try:
                 path.touch()
@@ -117,11 +105,6 @@ class EnvironmentLock:
                 lock.release()
             except FileNotFoundError:
                 continue
-
-    def _make(self, prefix: Path) -> None:
-        missing = [folder for folder in (prefix, *prefix.parents) if not folder.exists()]
-        self._made += reversed(missing)
-        state_folder(prefix).mkdir(parents=True, exist_ok=True)
 
     def _meet(self, prefix: Path, holder: str) -> None:
         if not self._wait:

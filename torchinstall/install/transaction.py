@@ -20,15 +20,22 @@ from msgspec import Struct
 
 from torchinstall import __version__
 from torchinstall.core.errors import InstallFailedError
+from torchinstall.core.files import real_path
 from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Plan
-from torchinstall.install.agreement import check_destination, check_installed, check_rehearsal
-from torchinstall.install.distributions import distributions
+from torchinstall.install.agreement import Agreement
+from torchinstall.install.backup import Due
 from torchinstall.install.environment import PythonEnvironment, create
-from torchinstall.install.journal import Journal, Owner, real, remove_journal, state_folder
+from torchinstall.install.journal import (
+    Journal,
+    Owner,
+    empty_environment,
+    protected,
+    remove_journal,
+    state_folder,
+)
 from torchinstall.install.lock import EnvironmentLock
-from torchinstall.install.protection import Due, empty_environment, protected
-from torchinstall.install.record import Decision, decision_of
+from torchinstall.install.record import decision_of
 from torchinstall.install.signals import deferred_signals
 from torchinstall.install.uv import Uv, install_failure, run_uv
 
@@ -55,13 +62,8 @@ class InstallResult(Struct, frozen=True, kw_only=True):
         dry_run: nothing was done, `changes` is what would be.
     """
 
-    changes: tuple[Change, ...] | None
+    changes: tuple[Change, ...] | None = None
     dry_run: bool = False
-
-    @property
-    def satisfied(self) -> bool:
-        """Whether there was nothing to do."""
-        return self.changes == ()
 
     @property
     def due(self) -> Due | None:
@@ -89,11 +91,17 @@ class Job(Struct, frozen=True, kw_only=True):
     plan: Plan
     rehearsal: Plan
 
+    @property
+    def prefix(self) -> Path:
+        """The environment."""
+        return real_path(str(self.environment.target.prefix))
+
 
 class Transaction(Struct, frozen=True, kw_only=True):
     """What surrounds every change of an environment.
 
     Attributes:
+        lock: makes the environment ours; None: nothing is changed, only rehearsed.
         env: of the user.
         cwd: folder that uv finds the user's configuration from.
         sink: our stderr: what uv prints goes there.
@@ -101,7 +109,6 @@ class Transaction(Struct, frozen=True, kw_only=True):
         now: seconds since 1970.
         tell: is told what happens.
         warn: is told (slug, message) what is wrong and does not matter enough to stop.
-        lock: makes the environment ours; None: nothing is changed, only rehearsed.
     """
 
     lock: EnvironmentLock | None
@@ -128,78 +135,72 @@ class Transaction(Struct, frozen=True, kw_only=True):
             InstallFailedError: uv failed or did something else; the environment is as it was.
             TargetError: the environment could not be created.
         """
-        prefix = real(str(job.environment.target.prefix))
         if self.lock is None:
             raise TypeError("nobody may change an environment without its lock")
+        prefix = job.prefix
         self.lock.take(prefix)
         with self._created(job) as environment:
-            sites = _sites(environment)
-            heard = self.rehearse(job, sites)
-            if (wider := widen((heard.due or {}).keys())) is not None:
+            due = self.rehearse(job, environment).due
+            if (wider := widen((due or {}).keys())) is not None:
                 job = wider
-                heard = self.rehearse(job, sites)
-            if heard.satisfied:
+                due = self.rehearse(job, environment).due
+            if due == {}:
                 return None
-            due, plan = heard.due, job.plan
+            sites = _sites(environment)
             coming = [f"{name} {version}" for name, version in (due or {}).items() if version is not None]
             if coming:
                 self.tell(f"installing {len(coming)} packages: " + ", ".join(coming))
+            agreement = Agreement(plan=job.plan, env=self.env, cwd=self.cwd)
+            made_at = dt.datetime.fromtimestamp(self.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
+            versions = {"torchinstall": __version__, "uv": job.uv.version}
             return protected(
-                lambda keep: execute(
-                    plan,
-                    env=self.env,
-                    sink=self.sink,
-                    cwd=self.cwd,
-                    keep=keep,
-                    scratch=self._scratch(job),
-                ),
+                lambda keep: self._execute(job.plan, self.sink, keep),
                 sites=sites,
                 prefix=prefix,
                 due=due,
                 created=job.environment.base is not None,
-                check=lambda: check_installed(
-                    plan, due or {}, sites, state_folder(prefix), self.env, self.cwd
-                ),
-                decision=self._decision(job),
+                check=lambda: agreement.check_installed(sites, due or {}, state_folder(prefix)),
+                decision=decision_of(job.plan, job.machine, made_at=made_at, versions=versions),
                 tell=self.tell,
                 warn=self.warn,
             )
 
-    def rehearse(self, job: Job, sites: Collection[Path] | None = None) -> InstallResult:
+    def rehearse(self, job: Job, environment: PythonEnvironment | None = None) -> InstallResult:
         """What will change; uv's words are shown only where it fails.
+
+        Args:
+            job: the plan.
+            environment: that of the job, after it was created.
 
         Raises:
             InstallFailedError: uv cannot do it, or would do something else than was planned.
         """
-        check_destination(self.env, self.cwd)
+        agreement = Agreement(plan=job.plan, env=self.env, cwd=self.cwd)
+        agreement.check_destination()
         heard = io.BytesIO()
         self.tell("asking uv what has to change")
         try:
-            result = execute(
-                job.rehearsal, env=self.env, sink=heard, cwd=self.cwd, scratch=self._scratch(job)
-            )
+            result = self._execute(job.rehearsal, heard)
         except InstallFailedError:
             self.sink.write(heard.getvalue())
             self.sink.flush()
             raise
         if (due := result.due) is not None:
-            found = distributions(_sites(job.environment) if sites is None else sites)
-            there = {dist.name: dist.version for dist in found}
-            check_rehearsal(job.plan, there, due, self.env, self.cwd)
+            agreement.check_rehearsal(_sites(environment or job.environment), due)
         return result
 
-    def _scratch(self, job: Job) -> Path | None:
-        """Our folder in the environment while that is ours: nobody else clears up after a kill."""
-        return None if self.lock is None else state_folder(real(str(job.environment.target.prefix)))
+    def _execute(self, plan: Plan, sink: BinaryIO, keep: tuple[int, ...] = ()) -> InstallResult:
+        # In an environment that is ours, whoever comes next clears up after a kill.
+        scratch = None if self.lock is None else state_folder(real_path(str(plan.target.prefix)))
+        return execute(plan, env=self.env, sink=sink, cwd=self.cwd, keep=keep, scratch=scratch)
 
     @contextlib.contextmanager
     def _created(self, job: Job) -> Iterator[PythonEnvironment]:
         """The environment, created where it was missing and removed again if it is of no use."""
-        environment = job.environment
+        environment, prefix = job.environment, job.prefix
         if environment.base is None:
             yield environment
             return
-        prefix = real(str(environment.target.prefix))
         self.tell(f"creating the environment {prefix} with {environment.base}")
         journal = Journal(owner=Owner.here(), begun=self.now(), prefix=prefix, created=True)
         with journal.open():
@@ -212,15 +213,9 @@ class Transaction(Struct, frozen=True, kw_only=True):
             with deferred_signals():
                 remove_journal(prefix)
 
-    def _decision(self, job: Job) -> Decision:
-        """What is stored in the environment for `doctor`."""
-        made_at = dt.datetime.fromtimestamp(self.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
-        versions = {"torchinstall": __version__, "uv": job.uv.version}
-        return decision_of(job.plan, job.machine, made_at=made_at, versions=versions)
-
 
 def _sites(environment: PythonEnvironment) -> list[Path]:
-    return list(map(real, environment.interpreter.site_packages))
+    return [real_path(site) for site in environment.interpreter.site_packages]
 
 
 def execute(
@@ -258,18 +253,23 @@ def execute(
             path.write_text(plan.project, encoding="utf-8")
             argv[argv.index("-r") + 1] = str(path)
         done = run_uv(argv, env=env, changes=plan.env, cwd=cwd, sink=sink, keep=keep)
-    if done.returncode == -signal.SIGINT:
-        raise KeyboardInterrupt
-    if done.returncode != 0:
-        what = f"install torch {plan.torch}" if plan.torch else "install the packages"
-        raise install_failure(done, what, (item.name for item in plan.packages if item.routed))
+    what = f"install torch {plan.torch}" if plan.torch else "install the packages"
+    routed = [item.name for item in plan.packages if item.routed]
+    _require_success(done, lambda: install_failure(done, what, routed))
     dry_run = "--dry-run" in plan.command
     try:
         result = msgspec.json.decode(done.stdout, type=InstallResult)
     except msgspec.MsgspecError:
         # uv calls the shape of this output a preview.
-        return InstallResult(changes=None, dry_run=dry_run)
+        return InstallResult(dry_run=dry_run)
     return InstallResult(changes=result.changes, dry_run=dry_run or result.dry_run)
+
+
+def _require_success(done: Completed, failed: Callable[[], InstallFailedError]) -> None:
+    if done.returncode == -signal.SIGINT:
+        raise KeyboardInterrupt
+    if done.returncode != 0:
+        raise failed()
 
 
 def change_with_uv(
@@ -302,24 +302,23 @@ def change_with_uv(
 
     def work(keep: tuple[int, ...]) -> None:
         done = run_uv(argv, env=env, cwd=cwd, sink=sink, inherit=sink is None, keep=keep, project=project)
-        if done.returncode == -signal.SIGINT:
-            raise KeyboardInterrupt
-        if done.returncode != 0:
-            raise (
-                failed(done) if failed is not None else install_failure(done, f"do this: {shlex.join(argv)}")
-            )
+        _require_success(
+            done,
+            lambda: failed(done) if failed else install_failure(done, f"do this: {shlex.join(argv)}"),
+        )
 
     if not sites:
         return work(())  # there is nothing yet that could be lost
+    agreement = Agreement(env=env, cwd=cwd)
     if not project:
-        check_destination(env, cwd)
+        agreement.check_destination()
     due = _announced(argv, env, cwd, project=project)
     return protected(
         work,
         sites=sites,
         prefix=prefix,
         due=due,
-        check=lambda: check_installed(None, due or {}, sites, state_folder(prefix), env, cwd),
+        check=lambda: agreement.check_installed(sites, due or {}, state_folder(prefix)),
         tell=tell,
     )
 
