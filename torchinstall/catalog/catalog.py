@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from msgspec import Struct, structs
+from msgspec import structs
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.model import (
@@ -26,6 +26,7 @@ from torchinstall.catalog.model import (
     Floor,
     GpuFact,
     GpuService,
+    Memo,
     Wheels,
 )
 from torchinstall.catalog.stack import CompanionBuild, Place
@@ -43,7 +44,7 @@ def load_catalog(directory: Path | None = None, *, families: tuple[Family, ...] 
     return Catalog(Tables(directory, added=families))
 
 
-class Catalog(Struct, frozen=True, eq=False, dict=True):
+class Catalog(Memo, frozen=True, eq=False):
     """The tables with live pages and local wheels on top.
 
     Attributes:
@@ -82,18 +83,6 @@ class Catalog(Struct, frozen=True, eq=False, dict=True):
         return structs.replace(
             self, live=pages, hashes=hashes, folders_only=True, vendor=vendor, live_code=code
         )
-
-    @cached_property
-    def scratch(self) -> dict[Hashable, Any]:
-        """Derived views, also those of the planner, for the life of a catalog (a catalog never changes)."""
-        return {}
-
-    def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` answers, kept in `scratch`."""
-        if key not in self.scratch:
-            self.scratch[key] = make()
-        answer: T = self.scratch[key]
-        return answer
 
     @property
     def snapshot(self) -> str:

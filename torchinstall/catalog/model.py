@@ -8,8 +8,9 @@ documentation) or `low` (a guess: listed so that it can be named, never chosen s
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Annotated, Literal
+from collections.abc import Callable, Hashable
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct, field
 
@@ -31,6 +32,25 @@ Capability = Annotated[str, Meta(pattern=r"^\d+\.\d+$", description="two numbers
 Range = Annotated[str, Meta(pattern=rf"^{RANGE}$", description="a range such as >=2.12,<2.14; empty: any")]
 PciId = Annotated[str, Meta(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+T = TypeVar("T")
+
+
+class Memo(Struct, frozen=True, dict=True):
+    """A value that never changes, with what was derived from it so far."""
+
+    @cached_property
+    def memo(self) -> dict[Hashable, Any]:
+        """Answers by question."""
+        return {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` answers, kept in `memo`."""
+        if key not in self.memo:
+            self.memo[key] = make()
+        answer: T = self.memo[key]
+        return answer
 
 
 class Row(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):

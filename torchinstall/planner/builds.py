@@ -55,8 +55,8 @@ def builds(catalog: Catalog, target: Target, channel: str) -> tuple[Build, ...]:
     On macOS torch comes from the default index (design, rule 9); elsewhere from the PyTorch index and from
     local folders, and from the default index only when the catalog says that it has to stand in.
     """
-    key = ("builds", target.os, target.platform, channel)
-    if key not in catalog.scratch:
+
+    def sort() -> tuple[Build, ...]:
         grouped: dict[tuple[str, str], list[Wheels]] = defaultdict(list)
         for row in catalog.wheels("torch", target.platform):
             if _is_source(row, catalog, target, channel):
@@ -66,9 +66,9 @@ def builds(catalog: Catalog, target: Target, channel: str) -> tuple[Build, ...]:
             for (torch, name), rows in grouped.items()
             if (backend := catalog.backend(name)) is not None
         ]
-        catalog.scratch[key] = tuple(sorted(found, key=lambda build: build.order, reverse=True))
-    answer: tuple[Build, ...] = catalog.scratch[key]
-    return answer
+        return tuple(sorted(found, key=lambda build: build.order, reverse=True))
+
+    return catalog.once(("builds", target.os, target.platform, channel), sort)
 
 
 def _is_source(row: Wheels, catalog: Catalog, target: Target, channel: str) -> bool:
@@ -89,7 +89,6 @@ def matching_wheels(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, .
 
 
 def _usable_wheels(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, ...]:
-    """The rows with a file that the target can install, the best source first."""
     return tuple(row for row in matching_wheels(rows, target) if wheel_fits(row.platform_tag, target) is None)
 
 
@@ -167,19 +166,15 @@ def _origins(torch: Wheels, situation: Situation) -> tuple[str, ...]:
 
 def _companion_wheels(package: str, build: Build, torch: Wheels, situation: Situation) -> tuple[Wheels, ...]:
     """Wheels of a package in the same place as torch's that the target can install."""
-    catalog, target = situation.catalog, situation.target
-    origins = _origins(torch, situation)
+    catalog, target, origins = situation.catalog, situation.target, _origins(torch, situation)
     place = (package, build.backend.name, torch.channel, origins)
-    key = ("companion-wheels", *place, target.abi, target.platform, target.libc, target.os_version)
-    if key not in catalog.scratch:
-        rows = (
-            row
-            for row in catalog.wheels_beside(package, target.platform, build.backend.name)
-            if row.channel == torch.channel and row.origin in origins
-        )
-        catalog.scratch[key] = _usable_wheels(tuple(rows), target)
-    found: tuple[Wheels, ...] = catalog.scratch[key]
-    return found
+
+    def usable() -> tuple[Wheels, ...]:
+        rows = catalog.wheels_beside(package, target.platform, build.backend.name)
+        there = (row for row in rows if row.channel == torch.channel and row.origin in origins)
+        return _usable_wheels(tuple(there), target)
+
+    return catalog.once((*place, target.abi, target.platform, target.libc, target.os_version), usable)
 
 
 def _companion(family: Family, build: Build, torch: Wheels, situation: Situation) -> Pick | Missing:
@@ -191,14 +186,10 @@ def _companion(family: Family, build: Build, torch: Wheels, situation: Situation
     pairing = _pairing(family, build, catalog)
     version = pairing.version
     if pairing.none:
-        return Missing(
-            package, _for_build(package, None, build), f"no {package} goes with torch {build.torch}"
-        )
-    of_index = (
-        ()
-        if not (family.routed or family.index_first)
-        else _companion_wheels(package, build, torch, situation)
-    )
+        found = f"no {package} goes with torch {build.torch}"
+        return Missing(package, _for_build(package, None, build), found)
+    on_index = family.routed or family.index_first
+    of_index = _companion_wheels(package, build, torch, situation) if on_index else ()
     rows = [row for row in of_index if pairing.allows(row.version)]
     if not rows and family.index_first and version is not None:
         # It merely goes with this torch: an older one that was built for the backend beats PyPI's newest.
@@ -212,13 +203,12 @@ def _companion(family: Family, build: Build, torch: Wheels, situation: Situation
             # Neither the index nor a folder has it: uv looks for it where everything else comes from.
             return Pick(package, None)
         return Missing(package, _for_build(package, version, build), "not published")
-    newest = max(rows, key=lambda row: version_key(row.version))
     allowed = [row for row in rows if requirements.allows(package, row.full_version)]
+    newest = max(allowed or rows, key=lambda row: version_key(row.version))
     if not allowed:
-        return Missing(
-            package, requirements.bounded(package), f"{package} {newest.full_version}", bounded=True
-        )
-    return Pick(package, max(allowed, key=lambda row: version_key(row.version)))
+        found = f"{package} {newest.full_version}"
+        return Missing(package, requirements.bounded(package), found, bounded=True)
+    return Pick(package, newest)
 
 
 class _Pairing(Struct, frozen=True):
@@ -268,12 +258,13 @@ def _runtime(build: Build, torch: Wheels, situation: Situation) -> list[Pick]:
     if torch.origin not in ("index", "find-links"):
         return []
     catalog, backend = situation.catalog, build.backend
-    key = ("runtime", backend.name, torch.channel)
-    if key not in catalog.scratch:
-        entries = ((row, runtime_entry(row, backend, torch.channel)) for row in catalog.families)
-        catalog.scratch[key] = tuple((row, entry) for row, entry in entries if entry is not None)
     found: list[Pick] = []
-    for family, entry in catalog.scratch[key]:
+
+    def entries() -> list[tuple[Family, str]]:
+        rows = ((row, runtime_entry(row, backend, torch.channel)) for row in catalog.families)
+        return [(row, entry) for row, entry in rows if entry is not None]
+
+    for family, entry in catalog.once(("runtime", backend.name, torch.channel), entries):
         if family.package in situation.requirements.family:
             continue
         linked = entry == backend.name != backend.kind.kind

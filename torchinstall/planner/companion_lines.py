@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from torchinstall.catalog.stack import CompanionBuild, CompanionKind
+from torchinstall.catalog.stack import CompanionBuild
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.machine import Capability, Gpu, capability
 from torchinstall.core.target import python_tags, wheel_fits
@@ -21,15 +21,15 @@ from torchinstall.planner.situation import Situation
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-COMMUNITY = 3
-"""The trust of builds that neither the makers nor Astral published."""
+_TRUST = {"makers": 1, "trusted": 2, "community": 3}
+_GRAVEST = ("name", "python", "libc", "code", "platform", "backend", "trust", "torch", "version", "sources")
+"""Faults of a line, the one that is named first where several lines come equally near."""
 
 
 class Wanted(Struct, frozen=True):
     """A companion that counts for the choice.
 
     Attributes:
-        bounds: on its version.
         kept: the version that is installed; it stays unless somebody asked for the package.
         asked: somebody asked for it, so that it is installed.
     """
@@ -65,11 +65,6 @@ class Choice(Struct, frozen=True):
         return self.line.instead or self.name
 
     @property
-    def kind(self) -> CompanionKind:
-        """How it says what it is built for."""
-        return self.line.kind
-
-    @property
     def compiles(self) -> bool:
         """Whether it is built from source while it is installed."""
         return self.line.build == "sdist"
@@ -83,12 +78,18 @@ def specifiers(text: str) -> SpecifierSet:
     return SpecifierSet(text, prereleases=True)
 
 
+def exact_versions(bounds: SpecifierSet) -> list[str]:
+    """The versions that bounds name exactly."""
+    return [item.version for item in bounds if item.operator == "==" and "*" not in item.version]
+
+
 def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choice] | Blocked:
     """What can be taken of a companion for a build, the best first; or what stands in the way."""
     found: list[Choice] = []
     nearest = sources = None
     rows = situation.catalog.companion_builds(wanted.name)
-    for line in (row for row in rows if _of_extra(row, rows, wanted)):
+    extras = {row.extra for row in rows} & set(wanted.extras)
+    for line in (row for row in rows if (row.extra in extras if extras else not row.extra)):
         faults = (*_system_faults(line, wanted, situation), *_build_faults(line, build, situation))
         choices = () if faults else tuple(_versions(line, wanted, build, situation))
         found += choices
@@ -111,28 +112,17 @@ def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choic
     return found
 
 
-_GRAVEST = ("name", "python", "libc", "code", "platform", "backend", "trust", "torch", "version", "sources")
-"""Faults of a line, the one that is named first where several lines come equally near."""
-
-
 def _fault(kind: str, name: str, wanted: str, found: str, rule: str = "companion-missing") -> Blocked:
     return Blocked(name, rule, wanted, found, 100 - _GRAVEST.index(kind))
 
 
-def _of_extra(line: CompanionBuild, lines: tuple[CompanionBuild, ...], wanted: Wanted) -> bool:
-    """Whether a line is about the extras that were asked for."""
-    extras = {row.extra for row in lines} & set(wanted.extras)
-    return line.extra in extras if extras else not line.extra
-
-
 def _system_faults(line: CompanionBuild, wanted: Wanted, situation: Situation) -> tuple[Blocked, ...]:
     """What speaks against a line whatever the build of torch: system, Python, who made it, sources only."""
-    key = ("companion-line", id(line), wanted.asked)
-    if key not in situation.memo:
-        theirs = _faults_of_source(line, situation) if wanted.asked else ()
-        situation.memo[key] = (*_faults_of_files(line, situation), *theirs)
-    answer: tuple[Blocked, ...] = situation.memo[key]
-    return answer
+    faults = (_faults_of_files, _faults_of_source) if wanted.asked else (_faults_of_files,)
+    return situation.once(
+        ("companion-line", id(line), wanted.asked),
+        lambda: tuple(fault for faults_of in faults for fault in faults_of(line, situation)),
+    )
 
 
 def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Blocked]:
@@ -161,7 +151,7 @@ def _faults_of_source(line: CompanionBuild, situation: Situation) -> Iterator[Bl
     if line.build == "sdist" and name not in request.allow_build:
         allow = f"--allow-build {name}, since there are only sources for this"
         yield _fault("sources", name, allow, f"no ready files; a build {line.note}", "needs-build")
-    if line.trust > {"makers": 1, "trusted": 2, "community": 3}[request.companion_source]:
+    if line.trust > _TRUST[request.companion_source]:
         found = f"only a build of others ({line.place})"
         yield _fault("trust", name, f"files of {name} from a source that you trust", found)
 
@@ -169,18 +159,19 @@ def _faults_of_source(line: CompanionBuild, situation: Situation) -> Iterator[Bl
 def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> Iterator[Blocked]:
     """What speaks against a line for one build of torch: backend, release, code for the GPU."""
     name, backend = line.package, build.backend.name
-    if line.backends and not any(_same_backend(pattern, backend) for pattern in line.backends):
+    same = (
+        backend.startswith(pattern[:-1]) if pattern.endswith("*") else backend == pattern
+        for pattern in line.backends
+    )
+    if line.backends and not any(same):
         yield _fault("backend", name, f"{name} for {backend}", f"files for {', '.join(line.backends)}")
     if line.torch and not specifiers(line.torch).contains(build.torch):
         yield _fault("torch", name, f"{name} for torch {build.name}", f"files for torch {line.torch}")
     gpus = [item.gpu for item in cover_gpus(build, situation) if item.covered]
     if line.code and gpus and not any(_has_code(line, gpu, build, situation) for gpu in gpus):
-        found = f"{gpus[0].label} ({_code_of(gpus[0])})"
-        yield _fault("code", name, _lowest(line.code), found, "companion-no-code")
-
-
-def _same_backend(pattern: str, backend: str) -> bool:
-    return backend.startswith(pattern[:-1]) if pattern.endswith("*") else backend == pattern
+        device = gpus[0].compute_capability
+        code = gpus[0].gfx_target or (f"sm_{device[0]}{device[1]}" if device else "unknown")
+        yield _fault("code", name, _lowest(line.code), f"{gpus[0].label} ({code})", "companion-no-code")
 
 
 def _has_code(line: CompanionBuild, gpu: Gpu, build: Build, situation: Situation) -> bool:
@@ -210,11 +201,6 @@ def _capability_in(text: str) -> Capability | None:
     return None if plain.startswith("gfx") else capability(plain)
 
 
-def _code_of(gpu: Gpu) -> str:
-    device = gpu.compute_capability
-    return gpu.gfx_target or (f"sm_{device[0]}{device[1]}" if device else "unknown")
-
-
 def _lowest(code: tuple[str, ...]) -> str:
     """`sm_80 or newer`, of a list of code."""
     if code[0].startswith("gfx"):
@@ -229,33 +215,27 @@ def _versions(line: CompanionBuild, wanted: Wanted, build: Build, situation: Sit
     """The versions of a line within the bounds; one choice without a version where uv chooses."""
     local = _local(line, build, situation)
     if not wanted.asked and wanted.kept is not None:
-        yield from _kept(line, wanted, build, local, situation)
+        if _still_fits(line, wanted, build, local, situation):
+            yield Choice(wanted.name, line, "" if line.build == "sdist" else wanted.kept, asked=False)
         return
-    known = line.versions.split()
-    for version in known:
-        if wanted.bounds.contains(version):
-            yield Choice(wanted.name, line, version + local)
-    exact = [item.version for item in wanted.bounds if item.operator == "==" and "*" not in item.version]
-    for version in exact:
-        if line.bound and version not in known and specifiers(line.bound).contains(version):
-            yield Choice(wanted.name, line, version + local)
+    known, exact = line.versions.split(), exact_versions(wanted.bounds)
+    fits = [version for version in known if wanted.bounds.contains(version)]
+    fits += [version for version in exact if version not in known and _has_version(line, version)]
+    yield from (Choice(wanted.name, line, version + local) for version in fits)
     if not known and not exact:
         yield Choice(wanted.name, line)
 
 
-def _kept(
-    line: CompanionBuild, wanted: Wanted, build: Build, local: str, situation: Situation
-) -> Iterator[Choice]:
-    """An installed version, where the line is the one that it came from, or it was built for this torch."""
+def _still_fits(line: CompanionBuild, wanted: Wanted, build: Build, local: str, situation: Situation) -> bool:
+    """Whether an installed version came from this line, or was built here for this torch."""
     public, _, theirs = (wanted.kept or "").partition("+")
+    if line.build != "sdist":
+        return _has_version(line, public) and theirs == local.removeprefix("+")
     rows = situation.catalog.companion_builds(wanted.name)
-    ready = any(row.build != "sdist" and not row.grammar and _has_version(row, public) for row in rows)
-    if line.build == "sdist" and not theirs and not ready:
-        torch = next((row.version for row in situation.target.installed if row.name == "torch"), None)
-        if torch is not None and torch.split(".")[:2] == build.torch.split(".")[:2]:
-            yield Choice(wanted.name, line, asked=False)
-    elif line.build != "sdist" and _has_version(line, public) and theirs == local.removeprefix("+"):
-        yield Choice(wanted.name, line, wanted.kept or "", asked=False)
+    if theirs or any(row.build != "sdist" and not row.grammar and _has_version(row, public) for row in rows):
+        return False
+    torch = next((row.version for row in situation.target.installed if row.name == "torch"), "")
+    return torch.split(".")[:2] == build.torch.split(".")[:2]
 
 
 def _has_version(line: CompanionBuild, version: str) -> bool:
@@ -268,8 +248,7 @@ def _local(line: CompanionBuild, build: Build, situation: Situation) -> str:
     grammar = next((row for row in rows if row.id == line.grammar), None)
     if grammar is None:
         return ""
-    toolkit = build.backend.toolkit or ()
-    parts = build.torch.split(".")
+    toolkit, parts = build.backend.toolkit or (), build.torch.split(".")
     return "+" + grammar.write.format(
         cuda=".".join(map(str, toolkit)),
         major=str(toolkit[0]) if toolkit else "",
@@ -283,29 +262,28 @@ def _local(line: CompanionBuild, build: Build, situation: Situation) -> str:
 
 def pick_of(choice: Choice, build: Build, situation: Situation) -> Pick:
     """The package of a choice with the index or the file that it comes from."""
-    line, request = choice.line, situation.request
+    line, request, target = choice.line, situation.request, situation.target
     place = situation.catalog.place(line.place)
-    public = choice.version.partition("+")[0]
     pick = Pick(choice.installs, None, version=choice.version or None, kept=not choice.asked)
     if place is None or place.kind == "default" or choice.compiles:
         return pick
-    backend, torch = build.backend.name, ".".join(build.torch.split(".")[:2])
+    backend, file = build.backend.name, ""
     if place.kind == "pytorch":
-        return structs.replace(
-            pick, routed=True, index=index_url(request.index_base, request.channel, backend)
-        )
-    file = _file(choice, situation) if place.kind == "release" else ""
-    url = place.url.format(version=public, backend=backend, torch=torch, file=file, release=line.release)
+        index = index_url(request.index_base, request.channel, backend)
+        return structs.replace(pick, routed=True, index=index)
     if place.kind == "release":
-        unknown = "{release}" in place.url and not line.release
-        return pick if unknown else structs.replace(pick, routed=True, file=url)
+        tags = sorted(python_tags(target.abi) & set(line.tags.split(" ")))
+        platform = next(tag for tag in line.platforms if platform_of(tag) in ("any", target.platform))
+        file = f"{choice.installs.replace('-', '_')}-{choice.version}-{tags[0]}-{platform}.whl"
+        if "{release}" in place.url and not line.release:
+            return pick
+    url = place.url.format(
+        version=choice.version.partition("+")[0],
+        backend=backend,
+        torch=".".join(build.torch.split(".")[:2]),
+        file=file,
+        release=line.release,
+    )
+    if file:
+        return structs.replace(pick, routed=True, file=url)
     return structs.replace(pick, routed=True, index=url + (LINKS if place.kind == "find-links" else ""))
-
-
-def _file(choice: Choice, situation: Situation) -> str:
-    """The file name of a choice for the target."""
-    line, target = choice.line, situation.target
-    tags = sorted(python_tags(target.abi) & set(line.tags.split(" ")))
-    platform = next(tag for tag in line.platforms if platform_of(tag) in ("any", target.platform))
-    stem = choice.installs.replace("-", "_")
-    return f"{stem}-{choice.version}-{tags[0]}-{platform}.whl"

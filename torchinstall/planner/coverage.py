@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import BackendInfo, Code
+from torchinstall.catalog.model import BackendInfo, Code, CodeRule
 from torchinstall.core.machine import VENDOR_NAMES, Capability, Gpu, capability, capability_text
 from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none, version_text
@@ -22,14 +22,9 @@ UNRANKED = 50
 
 
 class Coverage(Struct, frozen=True):
-    """One build on one GPU.
+    """One build on one GPU: `by` which code it runs (`sm_86`, `compute_90`, `gfx1100`), or why none does.
 
-    Attributes:
-        by: the code that runs (`sm_86`, `compute_90`, `gfx1100`), or why none does.
-        rule: slug of the rule that objects; None when covered.
-        wanted: what that rule needs.
-        found: what is there instead.
-        assumed: it is covered only as far as anybody knows; says what was assumed.
+    `rule` is the slug of the rule that objects, None when covered; `assumed` says what had to be assumed.
     """
 
     gpu: Gpu
@@ -51,11 +46,14 @@ def cover_gpus(build: Build, situation: Situation) -> tuple[Coverage, ...]:
     blocking = [hit for hit in build_limits(build, situation) if hit.blocks and hit.gpu is not None]
     # Patch releases share their minor's list of code, and so its verdicts.
     key = ("coverage", build.backend.name, code and (code.torch, code.assumed), *map(id, blocking))
-    if key not in situation.memo:
-        covered = _cover_gpus(build.backend, code, situation)
-        situation.memo[key] = tuple(_limited(item, blocking) for item in covered), blocking
-    coverage: tuple[Coverage, ...] = situation.memo[key][0]
-    return coverage
+    # The hits are stored beside the answer, so that no other ones can get their identities.
+    return situation.once(
+        key,
+        lambda: (
+            tuple(_limited(item, blocking) for item in _cover_gpus(build.backend, code, situation)),
+            blocking,
+        ),
+    )[0]
 
 
 def build_limits(build: Build, situation: Situation) -> tuple[Hit, ...]:
@@ -188,28 +186,18 @@ class _SmTargets(Struct, frozen=True):
 
 
 def _sm_targets(backend: BackendInfo, code: Code, catalog: Catalog) -> _SmTargets:
-    key = ("sm-targets", backend.name, code.native, code.ptx)
-    if key not in catalog.scratch:
-        devices = {
-            capability(rule.capability): capability(rule.other)
-            for rule in catalog.tables.code_rules
-            if rule.rule == "same-device" and rule.other is not None
-        }
-        own_code_only = frozenset(
-            capability(rule.capability)
-            for rule in catalog.tables.code_rules
-            if rule.rule == "own-code-only"
-            and (
-                rule.until is None
-                or backend.toolkit is None
-                or not at_least(backend.toolkit, dotted(rule.until))
-            )
-        )
+    def apply() -> _SmTargets:
+        rules = [row for row in catalog.tables.code_rules if _applies(row, backend)]
+        devices = {capability(row.capability): capability(row.other) for row in rules if row.other}
+        own_code_only = frozenset(capability(row.capability) for row in rules if row.rule == "own-code-only")
         native = tuple(devices.get(item, item) for item in map(capability, code.native))
-        ptx = tuple(map(capability, code.ptx or ()))
-        catalog.scratch[key] = _SmTargets(native, ptx, devices, own_code_only)
-    found: _SmTargets = catalog.scratch[key]
-    return found
+        return _SmTargets(native, tuple(map(capability, code.ptx or ())), devices, own_code_only)
+
+    return catalog.once(("sm-targets", backend.name, code.native, code.ptx), apply)
+
+
+def _applies(rule: CodeRule, backend: BackendInfo) -> bool:
+    return not (rule.until and backend.toolkit and at_least(backend.toolkit, dotted(rule.until)))
 
 
 def _refused_by_driver(gpu: Gpu, driver: DriverFacts | None, catalog: Catalog) -> Coverage | None:
@@ -272,11 +260,7 @@ def rank_coverage(coverage: tuple[Coverage, ...], situation: Situation) -> tuple
     GPU of that vendor covered, the preferred or else most capable one covered.
     """
     # The tuple is stored beside its answer, so that no other one can get its identity.
-    key = ("rank", id(coverage))
-    if key not in situation.memo:
-        situation.memo[key] = coverage, _rank_coverage(coverage, situation)
-    answer: tuple[object, ...] = situation.memo[key][1]
-    return answer
+    return situation.once(("rank", id(coverage)), lambda: (coverage, _rank_coverage(coverage, situation)))[1]
 
 
 def _rank_coverage(coverage: tuple[Coverage, ...], situation: Situation) -> tuple[object, ...]:

@@ -62,11 +62,7 @@ class Hit(Struct, frozen=True):
 
 def limits_of(torch: str, backend: BackendInfo, situation: Situation) -> tuple[Hit, ...]:
     """What holds for a build, for each GPU that a row is about."""
-    key = ("limits", torch, backend.name)
-    if key not in situation.memo:
-        situation.memo[key] = tuple(_hits(torch, backend, situation))
-    hits: tuple[Hit, ...] = situation.memo[key]
-    return hits
+    return situation.once(("limits", torch, backend.name), lambda: tuple(_hits(torch, backend, situation)))
 
 
 def _hits(torch: str, backend: BackendInfo, situation: Situation) -> Iterator[Hit]:
@@ -74,7 +70,7 @@ def _hits(torch: str, backend: BackendInfo, situation: Situation) -> Iterator[Hi
         release = dotted(torch)
     except ValueError:  # a version that nobody can compare
         return
-    for row, gpus in _rows_here(situation):
+    for row, gpus in situation.once("limit-rows", lambda: tuple(_rows_here(situation))):
         if row.kind not in ("", backend.kind.kind) or not within(release, row.torch):
             continue
         if row.toolkit and (backend.toolkit is None or not within(backend.toolkit, row.toolkit)):
@@ -100,23 +96,17 @@ def _values(
     }
 
 
-def _rows_here(situation: Situation) -> tuple[tuple[Limit, tuple[Gpu | None, ...]], ...]:
+def _rows_here(situation: Situation) -> Iterator[tuple[Limit, tuple[Gpu | None, ...]]]:
     """The rows whose conditions on the machine hold, with the GPUs that each is about."""
-    key = ("limit-rows",)
-    if key not in situation.memo:
-        vendors = {kind.kind: kind.vendor for kind in situation.catalog.tables.kinds}
-        found = []
-        for row in situation.catalog.tables.limits:
-            vendor = vendors.get(row.kind)
-            gpus: tuple[Gpu | None, ...] = (None,)
-            if vendor is not None:
-                gpus = tuple(gpu for gpu in situation.gpus if gpu.vendor == vendor and _about(row, gpu))
-            here = _here(row, situation) if gpus else None
-            if here is not None:
-                found.append((here, gpus))
-        situation.memo[key] = tuple(found)
-    rows: tuple[tuple[Limit, tuple[Gpu | None, ...]], ...] = situation.memo[key]
-    return rows
+    vendors = {kind.kind: kind.vendor for kind in situation.catalog.tables.kinds}
+    for row in situation.catalog.tables.limits:
+        vendor = vendors.get(row.kind)
+        gpus: tuple[Gpu | None, ...] = (None,)
+        if vendor is not None:
+            gpus = tuple(gpu for gpu in situation.gpus if gpu.vendor == vendor and _about(row, gpu))
+        here = _here(row, situation) if gpus else None
+        if here is not None:
+            yield here, gpus
 
 
 def _about(row: Limit, gpu: Gpu) -> bool:

@@ -16,11 +16,11 @@ from functools import cached_property
 from msgspec import Struct, structs
 
 from torchinstall.catalog.model import Wheels
-from torchinstall.core.machine import VENDOR_NAMES
+from torchinstall.core.machine import VENDOR_NAMES, Gpu
 from torchinstall.core.target import wheel_fits
 from torchinstall.core.versions import at_least, dotted, version_text
 from torchinstall.planner.builds import Build, Missing, Pick, builds, matching_wheels, pick_packages
-from torchinstall.planner.companion_lines import Blocked
+from torchinstall.planner.companion_lines import Blocked, Choice
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.coverage import (
     Coverage,
@@ -72,15 +72,20 @@ class EvaluatedBuild:
         """Every GPU of the backend's vendor."""
         return cover_gpus(self.build, self.situation)
 
-    @cached_property
-    def limits(self) -> tuple[Hit, ...]:
-        """What is known to fail with it here."""
-        return build_limits(self.build, self.situation)
+    @property
+    def covered(self) -> list[Gpu]:
+        """The GPUs that it runs on."""
+        return [item.gpu for item in self.coverage if item.covered]
 
     @property
     def uses_gpu(self) -> bool:
         """Whether it runs on any GPU."""
         return any(item.covered for item in self.coverage)
+
+    @property
+    def limits(self) -> tuple[Hit, ...]:
+        """What is known to fail with it here."""
+        return build_limits(self.build, self.situation)
 
     @property
     def gpu_rank(self) -> tuple[object, ...]:
@@ -91,11 +96,10 @@ class EvaluatedBuild:
     def rank(self) -> tuple[object, ...]:
         """Its place among accepted builds (design, rule 3); larger is better. Ready files before sources."""
         avoided = any(hit.row.avoid for hit in self.limits)
-        toolkit = rank_toolkit(self.build.backend, self.situation)
         need = self.situation.request.need  # whoever needs something is not given a guess
         certain = need is None or all(item.assumed is None for item in self.coverage if item.covered)
-        stack = self.__dict__.get("stack")
-        ready = not (isinstance(stack, Stack) and any(choice.compiles for choice in stack.choices))
+        ready = self.blocked is not None or not any(choice.compiles for choice in self.choices)
+        toolkit = rank_toolkit(self.build.backend, self.situation)
         return (*self.gpu_rank, not avoided, ready, self.build.version, certain, *toolkit)
 
     @cached_property
@@ -108,6 +112,18 @@ class EvaluatedBuild:
         if wanted_companions(self.situation):
             return find_stack(self.build, self.situation)
         return Stack(self._packages[0])
+
+    @property
+    def blocked(self) -> Blocked | None:
+        """The companion that keeps it out, if the rules came as far as to ask."""
+        stack = self.__dict__.get("stack")
+        return stack if isinstance(stack, Blocked) else None
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What is taken of each companion, if the rules came as far as to ask."""
+        stack = self.__dict__.get("stack")
+        return stack.choices if isinstance(stack, Stack) else ()
 
     @property
     def picks(self) -> tuple[Pick, ...]:
@@ -235,8 +251,7 @@ def cpu_too_old(item: EvaluatedBuild) -> Objection:
 def need_not_met(item: EvaluatedBuild) -> Objection:
     """What was asked for with `--need` does not work on the most capable GPU that the build covers."""
     need = item.situation.request.need
-    covered = [found.gpu for found in item.coverage if found.covered]
-    best = max(covered, key=gpu_power, default=None)
+    best = max(item.covered, key=gpu_power, default=None)
     hit = next((hit for hit in item.limits if hit.gpu is best and hit.fails(need)), None)
     return None if hit is None else (f"{need} on {hit.gpu.label if hit.gpu else ''} (--need)", hit.message)
 
@@ -311,7 +326,6 @@ RULES: tuple[tuple[str, Rule], ...] = (
 )
 
 _HARDWARE = frozenset(slug for slug, _ in HARDWARE_RULES)
-_LAST = ("evaluated",)
 
 
 def evaluate(situation: Situation) -> tuple[EvaluatedBuild, ...]:
@@ -320,10 +334,9 @@ def evaluate(situation: Situation) -> tuple[EvaluatedBuild, ...]:
     The last answer is stored: what to read of an index and what to choose are asked in turn.
     """
     inputs = (situation.request, situation.machine, situation.target, situation.keep_installed)
-    last, answer = situation.catalog.scratch.get(_LAST, ((), ()))
+    last, stored = situation.catalog.memo.get("evaluated", ((), ()))
     if len(last) == len(inputs) and all(map(operator.is_, last, inputs)):
-        stored: tuple[EvaluatedBuild, ...] = answer
-        return stored
+        return tuple(stored)
     named = situation.wheels_by_url("torch")
     soft = _HARDWARE if situation.names_build else frozenset[str]()
     found = []
@@ -333,7 +346,7 @@ def evaluate(situation: Situation) -> tuple[EvaluatedBuild, ...]:
         item = EvaluatedBuild(structs.replace(build, wheels=named) if named else build, situation)
         _apply_rules(item, soft)
         found.append(item)
-    situation.catalog.scratch[_LAST] = inputs, tuple(found)
+    situation.catalog.memo["evaluated"] = inputs, tuple(found)
     return tuple(found)
 
 

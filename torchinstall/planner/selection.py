@@ -10,14 +10,26 @@ from msgspec import structs
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.core.machine import Machine
-from torchinstall.core.plan import Plan, PlanStatus
+from torchinstall.core.machine import Gpu, Machine
+from torchinstall.core.plan import (
+    Candidate,
+    CatalogUse,
+    GpuVerdict,
+    KnownLimit,
+    Package,
+    Plan,
+    PlanTarget,
+    Verdict,
+)
 from torchinstall.core.request import Request, canonical_name, requirement
-from torchinstall.core.target import Installed, Target
-from torchinstall.planner.build_plan import impossible, ready
+from torchinstall.core.target import Installed, Target, python_tags
+from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import Build, Pick, runtime_entry, version_key
 from torchinstall.planner.companions import wanted_companions
+from torchinstall.planner.explain import plan_warnings, vendor_indexes
+from torchinstall.planner.limits import known_limit
 from torchinstall.planner.refusals import (
+    gpu_reasons,
     left_behind,
     no_build,
     pins_exclude_gpu,
@@ -26,7 +38,16 @@ from torchinstall.planner.refusals import (
 )
 from torchinstall.planner.rules import HARDWARE_RULES, EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
-from torchinstall.planner.together import companion_refusal
+from torchinstall.planner.together import (
+    asked_requirements,
+    companion_refusal,
+    companion_uses,
+    companion_warnings,
+    compiled,
+    ready_only,
+)
+
+Evaluated = tuple[EvaluatedBuild, ...]
 
 
 def plan(
@@ -34,71 +55,66 @@ def plan(
 ) -> Plan:
     """The build for this machine and target, or why there is none (`error` is set; nothing is raised).
 
-    Args:
-        request: what was asked for.
-        machine: what is there.
-        target: where it goes.
-        catalog: what is published and what it carries.
-        today: for the age of the catalog; None: do not judge it.
+    `today` is for the age of the catalog; None: do not judge it.
     """
-    made = _plan(request, machine, target, catalog, today)
-    beside = _beside(request, target, catalog)
-    if made.error is not None or not beside or made.torch in _versions(target, "torch"):
+
+    def planned(*also: str) -> Plan:
+        asked = (*request.requirements, *map(requirement, also))
+        wider = structs.replace(request, requirements=asked) if also else request
+        return _plan(wider, machine, target, catalog, today)
+
+    made, beside = planned(), _beside(request, target, catalog)
+    there = {item.version for item in target.installed if item.name == "torch"}
+    if made.error is not None or not beside or made.torch in there:
         return made
     # The torch changes: what is installed beside it changes with it.
-    wider = _plan(_and(request, beside), machine, target, catalog, today)
+    wider = planned(*beside)
     if wider.error is None:
         return wider
-    alone = ((name, _plan(_and(request, (name,)), machine, target, catalog, today)) for name in beside)
-    name = next((name for name, tried in alone if tried.error is not None), beside[0])
+    name = next((name for name in beside if planned(name).error is not None), beside[0])
     return structs.replace(wider, error=left_behind(name, made, target))
 
 
 def _beside(request: Request, target: Target, catalog: Catalog) -> tuple[str, ...]:
     """Installed packages that move with torch and that nobody asked for; what torch needs, uv moves."""
-    asked = {canonical_name(item.name) for item in request.requirements}
+    asked = {"torch", *(canonical_name(item.name) for item in request.requirements)}
     found: dict[str, None] = {}
-    for name in (item.name for item in target.installed):
+    for name in (item.name for item in target.installed if item.name not in asked):
         row = catalog.family(name)
         if row is not None and (row.routed or row.ended) and row.pairing == "table" and not row.runtime_of:
             found[name] = None
-    return tuple(name for name in found if name != "torch" and name not in asked)
-
-
-def _and(request: Request, names: Iterable[str]) -> Request:
-    return structs.replace(request, requirements=(*request.requirements, *map(requirement, names)))
-
-
-def _versions(target: Target, name: str) -> set[str]:
-    return {item.version for item in target.installed if item.name == name}
+    return tuple(found)
 
 
 def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog, today: date | None) -> Plan:
     situation = make_situation(request, machine, target, catalog)
     evaluated = evaluate(situation)
-    accepted = [item for item in evaluated if item.rejection is None]
-    if not accepted and any(not item.asked for item in wanted_companions(situation)):
+    if not _accepted(evaluated) and any(not item.asked for item in wanted_companions(situation)):
         # What is installed does not go together already: then it decides nothing.
-        situation = structs.replace(situation, keep_installed=False, memo={})
+        situation = structs.replace(situation, keep_installed=False)
         evaluated = evaluate(situation)
-        accepted = [item for item in evaluated if item.rejection is None]
+    accepted = _accepted(evaluated)
     error = _refusal(evaluated, accepted, situation)
     if error is not None:
-        return impossible(evaluated, situation, error)
+        return _made(None, evaluated, situation, today, error)
     best = max(accepted, key=_preference)
     current = None if request.upgrade else _installed_build(accepted, best)
-    made = ready(current or best, evaluated, situation, today)
+    made = _made(current or best, evaluated, situation, today)
     if current is None:
         return made
     there = {item.name: item for item in target.installed}
     right = {pick.package for pick in current.picks if _is_right(pick, current, there)}
     lacks = any(pick.asked and pick.package not in right for pick in current.picks)
-    status: PlanStatus = "ready" if situation.requirements.others or lacks else "satisfied"
     packages = (
         structs.replace(item, version=there[item.name].version) if item.name in right else item
         for item in made.packages
     )
+    status = "ready" if situation.requirements.others or lacks else "satisfied"
     return structs.replace(made, status=status, packages=tuple(packages))
+
+
+def _accepted(evaluated: Evaluated) -> list[EvaluatedBuild]:
+    return [item for item in evaluated if item.rejection is None]
 
 
 def _preference(item: EvaluatedBuild) -> tuple[object, ...]:
@@ -111,7 +127,7 @@ def acceptable_builds(
     """The builds (torch release, backend) that serve a machine's GPUs as well as its best one does."""
     situation = make_situation(request, machine, target, catalog)
     evaluated = evaluate(situation)
-    accepted = [item for item in evaluated if item.rejection is None and not item.overridden]
+    accepted = [item for item in _accepted(evaluated) if not item.overridden]
     if not accepted or _refusal(evaluated, accepted, situation) is not None:
         return ()
     best = max(item.gpu_rank for item in accepted)
@@ -119,7 +135,7 @@ def acceptable_builds(
 
 
 def _refusal(
-    evaluated: tuple[EvaluatedBuild, ...], accepted: Sequence[EvaluatedBuild], situation: Situation
+    evaluated: Evaluated, accepted: Sequence[EvaluatedBuild], situation: Situation
 ) -> TorchInstallError | None:
     """A reason to stop although a build could be installed (design, rules 4 and 5)."""
     request = situation.request
@@ -141,16 +157,13 @@ def _installed_build(accepted: Sequence[EvaluatedBuild], best: EvaluatedBuild) -
     As with pip and uv, a newer release alone is no reason to change anything; `--upgrade` asks for that. What
     is missing beside it, or does not fit it, is brought to it.
     """
-    situation = best.situation
-    installed = {item.name: item for item in situation.target.installed}
-    torch = installed.get("torch")
-    if torch is None or situation.requirements.direct:
+    torch = next((item for item in best.situation.target.installed if item.name == "torch"), None)
+    if torch is None or best.situation.requirements.direct:
         return None
     build = (_public(torch), torch.backend)
-    for item in accepted:
-        if (item.build.torch, item.build.backend.name) == build:
-            return item if item.gpu_rank == best.gpu_rank else None
-    return None
+    same = (item for item in accepted if (item.build.torch, item.build.backend.name) == build)
+    found = next(same, None)
+    return found if found is not None and found.gpu_rank == best.gpu_rank else None
 
 
 def _is_right(pick: Pick, build: EvaluatedBuild, installed: dict[str, Installed]) -> bool:
@@ -168,6 +181,120 @@ def _is_right(pick: Pick, build: EvaluatedBuild, installed: dict[str, Installed]
 
 def _public(item: Installed) -> str:
     return item.version.partition("+")[0]
+
+
+def _made(
+    chosen: EvaluatedBuild | None,
+    evaluated: Evaluated,
+    situation: Situation,
+    today: date | None,
+    error: TorchInstallError | None = None,
+) -> Plan:
+    """The plan for a chosen build, or the one that says why there is none."""
+    request, catalog, target = situation.request, situation.catalog, situation.target
+    covered = {item.gpu: item for item in chosen.coverage} if chosen is not None else {}
+    unused = len(situation.gpus) > sum(item.covered for item in covered.values())
+    reasons = gpu_reasons(evaluated, situation) if unused else {}
+    uses = companion_uses(chosen, evaluated, situation)
+    asked = asked_requirements(chosen, request.requirements)
+    family = set(situation.requirements.family) & {row.name for row in asked}
+    named = "torch" in family or "torch" in situation.requirements.direct
+    made = Plan(
+        status="impossible",
+        backend=None,
+        channel=request.channel,
+        index_url=None,
+        requirements=(*(() if named else ("torch",)), *map(str, asked)),
+        packages=(),
+        target=PlanTarget(**{name: getattr(target, name) for name in PlanTarget.__struct_fields__}),
+        gpus=tuple(_verdict(gpu, reason) for gpu, reason in reasons.items()),
+        candidates=tuple(_candidate(item, chosen) for item in evaluated),
+        warnings=tuple(dict.fromkeys((*situation.assumptions, *vendor_indexes(situation)))),
+        settings=request.settings,
+        catalog=CatalogUse(
+            snapshot=catalog.snapshot,
+            live=tuple(f"{backend}/{package}" for package, backend in catalog.live),
+        ),
+        find_links=request.find_links,
+        companions=uses,
+        error=error,
+    )
+    if chosen is None:
+        return made
+    backend = chosen.build.backend.name
+    url = index_url(request.index_base, request.channel, backend)
+    packages = tuple(_package(pick, url, situation) for pick in chosen.picks if not pick.kept)
+    if "torch" in situation.requirements.direct and not situation.wheels_by_url("torch"):
+        packages = (Package(name="torch", version=None, routed=False), *packages[1:])
+    warnings = (*plan_warnings(chosen, reasons, today), *companion_warnings(chosen, uses, evaluated))
+    return structs.replace(
+        made,
+        status="ready",
+        backend=backend,
+        index_url=url if any(package.index_url is not None for package in packages) else None,
+        packages=packages,
+        gpus=tuple(
+            _verdict(gpu, covered[gpu].by, covered=covered[gpu].covered)
+            if gpu in covered
+            else _verdict(gpu, reasons.get(gpu, "another GPU was preferred"))
+            for gpu in situation.gpus
+        ),
+        warnings=tuple(dict.fromkeys(warnings)),
+        limits=_limits(chosen, evaluated),
+        ready_only=ready_only(chosen, uses),
+        builds=compiled(chosen),
+    )
+
+
+def _limits(chosen: EvaluatedBuild, evaluated: Evaluated) -> tuple[KnownLimit, ...]:
+    """What the chosen build cannot do, and what stands in the way of newer ones."""
+    covered = [item.gpu for item in chosen.coverage if item.covered]
+    own = [hit for hit in chosen.limits if hit.gpu is None or hit.gpu in covered or hit.blocks]
+    newer = [
+        hit
+        for item in evaluated
+        if item.build.version > chosen.build.version and item.rejection is not None
+        for hit in item.limits
+        if hit.blocks and hit.row.slug == item.rejection.rule
+    ]
+    return tuple({(hit.row.number, hit.gpu): known_limit(hit) for hit in [*own, *newer]}.values())
+
+
+def _package(pick: Pick, url: str, situation: Situation) -> Package:
+    rows = pick.wheels
+    if rows is None:
+        return Package(
+            name=pick.package,
+            version=pick.version,
+            index_url=pick.index or (url if pick.routed and pick.file is None else None),
+            url=pick.file,
+            wheel=pick.file.rpartition("/")[2] if pick.file else None,
+            routed=pick.routed,
+        )
+    tags = sorted(python_tags(situation.target.abi) & rows.tags)
+    wheel = rows.filename(next((tag for tag in tags if tag.startswith("cp")), tags[0]))
+    extras = (extra for row in situation.vendor_rows for extra in row.extras_of(pick.package))
+    return Package(
+        name=pick.package,
+        version=rows.full_version,
+        extras=tuple(dict.fromkeys(extras)) if rows.origin == "vendor" else (),
+        variant=rows.variant or None,
+        wheel=wheel,
+        sha256=situation.catalog.sha256(rows, wheel),
+        index_url=url if rows.origin in ("index", "vendor") else None,
+        routed=rows.origin != "default",
+    )
+
+
+def _verdict(gpu: Gpu, by: str, *, covered: bool = False) -> GpuVerdict:
+    return GpuVerdict(vendor=gpu.vendor, index=gpu.index, name=gpu.name, covered=covered, by=by)
+
+
+def _candidate(item: EvaluatedBuild, chosen: EvaluatedBuild | None) -> Candidate:
+    rejection = item.rejection
+    verdict: Verdict = "rejected" if rejection else "chosen" if item is chosen else "accepted"
+    why = structs.asdict(rejection) if rejection else {}
+    return Candidate(backend=item.build.backend.name, torch=item.build.torch, verdict=verdict, **why)
 
 
 def pages_to_read(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import Advice, BackendInfo, Wheels
+from torchinstall.catalog.model import Advice, BackendInfo, Memo, Wheels
 from torchinstall.catalog.tables import platform_of
-from torchinstall.core.machine import VENDOR_NAMES, Driver, Finding, Gpu, Machine, Vendor, capability
+from torchinstall.core.machine import VENDOR_NAMES, Finding, Gpu, Machine, Vendor, capability
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, Requirement, canonical_name
 from torchinstall.core.target import Target
@@ -25,7 +27,7 @@ class Requirements(Struct, frozen=True):
 
     Attributes:
         family: packages that move with torch and were asked for, in order; torch always first.
-        bounds: version bounds by family package, from requirements and constraints.
+        bounds: by family package, from requirements and constraints.
         others: requirements for everything else, as asked.
         direct: family packages asked for by URL or path: that file is taken, and the plan goes around it.
     """
@@ -46,12 +48,9 @@ class Requirements(Struct, frozen=True):
 
 
 class DriverFacts(Struct, frozen=True):
-    """A vendor's driver as the rules need it.
+    """A vendor's driver: its version (`text` as its vendor writes it) and the driver CUDA version.
 
-    Attributes:
-        version: None where it is not known.
-        cuda: the driver CUDA version, derived from the branch where the driver did not say.
-        text: the version as its vendor writes it.
+    The latter is derived from the branch where the driver did not say.
     """
 
     version: Dotted | None
@@ -59,17 +58,13 @@ class DriverFacts(Struct, frozen=True):
     text: str | None
 
 
-class Situation(Struct, frozen=True, kw_only=True):
+class Situation(Memo, frozen=True, kw_only=True):
     """Everything that the rules look at.
 
     Attributes:
         gpus: those that count, capabilities filled in from tables where the driver gave none.
         drivers: by vendor; a vendor that is missing has no driver at all.
-        driver_os: which operating system's driver numbers count (WSL runs on the Windows driver).
-        tegra: a Jetson whose driver runs only builds made for it (Jetson Linux 32 to 36).
-        unreadable: findings of vendors whose hardware is there and cannot be read.
         assumptions: warnings about what had to be assumed so far.
-        memo: verdicts that several builds share, kept for the life of one plan.
         keep_installed: companions that are installed should go on working.
     """
 
@@ -80,12 +75,21 @@ class Situation(Struct, frozen=True, kw_only=True):
     requirements: Requirements
     gpus: tuple[Gpu, ...]
     drivers: dict[Vendor, DriverFacts]
-    driver_os: Literal["linux", "windows"]
-    tegra: bool
-    unreadable: tuple[Finding, ...]
     assumptions: tuple[Message, ...]
-    memo: dict[tuple[object, ...], Any]
     keep_installed: bool = True
+
+    @cached_property
+    def tegra(self) -> bool:
+        """Whether it is a Jetson whose driver runs only builds made for it (Jetson Linux 32 to 36)."""
+        release = dotted_or_none(self.machine.l4t)
+        return release is not None and not self.catalog.runs_generic_builds(release)
+
+    @cached_property
+    def unreadable(self) -> tuple[Finding, ...]:
+        """Findings of vendors whose hardware is there and cannot be read; none, where it was declared."""
+        request = self.request
+        declared = request.target_gpus or request.target_driver or request.target_cuda is not None
+        return () if declared else tuple(_unreadable(self))
 
     @property
     def kernel(self) -> str | None:
@@ -126,7 +130,9 @@ class Situation(Struct, frozen=True, kw_only=True):
         floor = self.catalog.floor(backend)
         if floor is None:
             return None
-        return floor.windows if self.driver_os == "windows" else floor.linux
+        # WSL runs on the Windows driver.
+        windows = self.target.os == "windows" or "wsl2" in self.machine.environment
+        return floor.windows if windows else floor.linux
 
     def wheels_by_url(self, package: str) -> tuple[Wheels, ...]:
         """What is known of the file by whose URL a package was asked for; empty: nothing, or it was not."""
@@ -142,33 +148,36 @@ def make_situation(request: Request, machine: Machine, target: Target, catalog: 
     gpus = request.target_gpus or machine.gpus
     if request.visible is not None:
         gpus = tuple(gpu for gpu in gpus if (gpu.vendor, gpu.index) in request.visible)
-    drivers: dict[Vendor, DriverFacts] = {row.vendor: _driver_facts(row, catalog) for row in machine.drivers}
-    declared_for = _declared_vendors(request, machine, catalog)
+    with_floor = _vendors_with_floor(catalog)
+    drivers: dict[Vendor, DriverFacts] = {
+        row.vendor: _facts(row.version, row.cuda_version, catalog if row.vendor in with_floor else None)
+        for row in machine.drivers
+    }
+    # For these the driver comes from a declaration instead of the machine.
+    declared_for = with_floor
+    if request.target_driver is None and request.target_cuda is None:
+        named = {gpu.vendor for gpu in request.target_gpus}
+        declared_for = tuple(name for name in with_floor if name in named and machine.driver(name) is None)
     for vendor in declared_for:
-        drivers[vendor] = _declared_driver(request, drivers.get(vendor), catalog)
+        probed, text = drivers.get(vendor), request.target_driver
+        if dotted_or_none(text) is None and probed is not None and not request.target_cuda:
+            text = probed.text
+        drivers[vendor] = _facts(text, request.target_cuda, catalog)
     if not gpus and (request.target_driver or request.target_cuda):
         # A declared driver says that there will be a GPU, though not which one.
         gpus = tuple(Gpu(vendor=vendor, index=0, source="declared") for vendor in declared_for)
     if request.target_cuda == "":
         # CONDA_OVERRIDE_CUDA="" means: there is no CUDA here.
         gpus = tuple(gpu for gpu in gpus if gpu.vendor not in declared_for)
-    resolved = tuple(_resolve(gpu, catalog, warnings) for gpu in gpus)
-    release = dotted_or_none(machine.l4t)
-    tegra = release is not None and not catalog.runs_generic_builds(release)
-    declared = bool(request.target_gpus or request.target_driver or request.target_cuda is not None)
     return Situation(
         request=request,
         machine=machine,
         target=target,
         catalog=catalog,
         requirements=_split(request, target, catalog),
-        gpus=resolved,
+        gpus=tuple(_resolve(gpu, catalog, warnings) for gpu in gpus),
         drivers=drivers,
-        driver_os="windows" if target.os == "windows" or "wsl2" in machine.environment else "linux",
-        tegra=tegra,
-        unreadable=() if declared else _unreadable(machine, resolved, drivers, catalog, tegra=tegra),
         assumptions=tuple(warnings),
-        memo={},
     )
 
 
@@ -205,9 +214,7 @@ def _replaced(name: str, target: Target, catalog: Catalog) -> bool:
 
 
 def _holds(requirement: Requirement, target: Target) -> bool:
-    if requirement.marker is None:
-        return True
-    marker = requirement.parsed().marker
+    marker = requirement.parsed().marker if requirement.marker is not None else None
     return marker is None or marker.evaluate(target.marker_environment())
 
 
@@ -217,53 +224,26 @@ def _bound(bounds: dict[str, SpecifierSet], name: str, requirement: Requirement)
         bounds[name] = bounds[name] & specifier if name in bounds else specifier
 
 
-def _driver_facts(driver: Driver, catalog: Catalog) -> DriverFacts:
-    version = dotted_or_none(driver.version)
-    cuda = dotted_or_none(driver.cuda_version)
-    if cuda is None and version is not None and driver.vendor in _vendors_with_floor(catalog):
-        cuda = dotted_or_none(catalog.cuda_of_branch(version[0]))
-    return DriverFacts(version, cuda, driver.version)
+def _facts(version: str | None, cuda: str | None, branches: Catalog | None) -> DriverFacts:
+    """A driver; what CUDA it speaks is looked up in `branches` where it did not say."""
+    number, speaks = dotted_or_none(version), dotted_or_none(cuda)
+    if speaks is None and number is not None and branches is not None:
+        speaks = dotted_or_none(branches.cuda_of_branch(number[0]))
+    return DriverFacts(number, speaks, version)
 
 
 def _vendors_with_floor(catalog: Catalog) -> tuple[Vendor, ...]:
     """Vendors whose toolkits ask for a driver: the tables say, not the code."""
-    with_floor = {row.kind for row in catalog.tables.floors}
-    return tuple(
-        dict.fromkeys(
-            kind.vendor
-            for kind in catalog.tables.kinds
-            if kind.vendor is not None and kind.kind in with_floor
-        )
-    )
-
-
-def _declared_vendors(request: Request, machine: Machine, catalog: Catalog) -> tuple[Vendor, ...]:
-    """For which vendors the driver comes from a declaration instead of the machine."""
-    with_floor = _vendors_with_floor(catalog)
-    if request.target_driver is not None or request.target_cuda is not None:
-        return with_floor
-    named = {gpu.vendor for gpu in request.target_gpus}
-    return tuple(vendor for vendor in with_floor if vendor in named and machine.driver(vendor) is None)
-
-
-def _declared_driver(request: Request, probed: DriverFacts | None, catalog: Catalog) -> DriverFacts:
-    version, text = dotted_or_none(request.target_driver), request.target_driver
-    if version is None and probed is not None and not request.target_cuda:
-        version, text = probed.version, probed.text
-    cuda = dotted_or_none(request.target_cuda)
-    if cuda is None and version is not None:
-        cuda = dotted_or_none(catalog.cuda_of_branch(version[0]))
-    return DriverFacts(version, cuda, text)
+    kinds = {row.kind for row in catalog.tables.floors}
+    vendors = (row.vendor for row in catalog.tables.kinds if row.kind in kinds and row.vendor is not None)
+    return tuple(dict.fromkeys(vendors))
 
 
 def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Message]) -> Gpu:
     """Fill in what the driver did not say from the product tables, and say so."""
     unknown_code = gpu.compute_capability is None and gpu.gfx_target is None
-    if not unknown_code and gpu.integrated is not None and gpu.name is not None:
-        return gpu
-    if gpu.pci_id is None and gpu.name is None:
-        return gpu
-    fact = catalog.gpu_fact(gpu.vendor, gpu.pci_id, gpu.name)
+    complete = not unknown_code and gpu.integrated is not None and gpu.name is not None
+    fact = None if complete else catalog.gpu_fact(gpu.vendor, gpu.pci_id, gpu.name)
     if fact is None:
         return gpu
     changed = structs.replace(
@@ -272,48 +252,39 @@ def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Message]) -> Gpu:
         name=gpu.name or fact.name,
         pci_id=gpu.pci_id or fact.pci_id,
     )
-    if not unknown_code or fact.code is None:
-        return changed
-    if fact.code.startswith("gfx"):
-        changed = structs.replace(changed, gfx_target=fact.code)
-    elif fact.supported is None and fact.code[:1].isdigit():
-        changed = structs.replace(changed, compute_capability=capability(fact.code))
+    code = fact.code if unknown_code and fact.code else ""
+    if code.startswith("gfx"):
+        changed = structs.replace(changed, gfx_target=code)
+    elif fact.supported is None and code[:1].isdigit():
+        changed = structs.replace(changed, compute_capability=capability(code))
     else:
         return changed
     warnings.append(
         Message(
             "gpu-code-from-table",
-            f"which code {gpu.label} runs was not reported; {fact.code} is assumed, from the table of GPUs",
+            f"which code {gpu.label} runs was not reported; {code} is assumed, from the table of GPUs",
         )
     )
     return changed
 
 
-def _unreadable(
-    machine: Machine,
-    gpus: tuple[Gpu, ...],
-    drivers: dict[Vendor, DriverFacts],
-    catalog: Catalog,
-    *,
-    tegra: bool,
-) -> tuple[Finding, ...]:
+def _unreadable(situation: Situation) -> Iterator[Finding]:
     """What stands between the planner and hardware that is there (design, rule 5)."""
-    with_floor = _vendors_with_floor(catalog)
+    machine, gpus, drivers = situation.machine, situation.gpus, situation.drivers
+    with_floor = _vendors_with_floor(situation.catalog)
     readable = {gpu.vendor for gpu in gpus if gpu.vendor not in with_floor or gpu.vendor in drivers}
-    served = {kind.vendor for kind in catalog.tables.kinds}
-    findings = [
-        finding
-        for finding in machine.findings
-        if finding.status in ("denied", "broken") and finding.probe in served - readable
-    ]
-    reported = {finding.probe for finding in findings}
+    served = {kind.vendor for kind in situation.catalog.tables.kinds}
+    reported: set[str] = set()
+    for finding in machine.findings:
+        if finding.status in ("denied", "broken") and finding.probe in served - readable:
+            reported.add(finding.probe)
+            yield finding
     # A Jetson's driver is part of its system and answers nobody: it is not missing (design, rule 10).
-    for vendor in () if tegra else dict.fromkeys(gpu.vendor for gpu in gpus):
-        if vendor in readable or vendor in reported:
-            continue
-        names = ", ".join(gpu.label for gpu in gpus if gpu.vendor == vendor)
-        findings.append(
-            Finding(
+    for vendor in () if situation.tegra else dict.fromkeys(gpu.vendor for gpu in gpus):
+        if vendor not in readable | reported:
+            reported.add(vendor)
+            names = ", ".join(gpu.label for gpu in gpus if gpu.vendor == vendor)
+            yield Finding(
                 probe=vendor,
                 status="broken",
                 detail=f"{names} was found, but its driver is not installed or not loaded",
@@ -321,19 +292,15 @@ def _unreadable(
                 slug="driver-missing",
                 hint="install the GPU's driver, then run torchinstall again",
             )
-        )
-        reported.add(vendor)
     seen = {gpu.vendor for gpu in machine.gpus}
-    findings.extend(
-        Finding(
-            probe=vendor,
-            status="broken",
-            detail=f"the {VENDOR_NAMES[vendor]} driver is loaded, but no GPU is visible",
-            source="the machine's list of drivers",
-            slug="driver-without-device",
-            hint="start the container with its GPUs (docker run --gpus all), or name them with --target-gpu",
-        )
-        for vendor in drivers
-        if vendor in with_floor and vendor not in reported and vendor not in seen
-    )
-    return tuple(findings)
+    for vendor in drivers:
+        if vendor in with_floor and vendor not in reported | seen:
+            yield Finding(
+                probe=vendor,
+                status="broken",
+                detail=f"the {VENDOR_NAMES[vendor]} driver is loaded, but no GPU is visible",
+                source="the machine's list of drivers",
+                slug="driver-without-device",
+                hint="start the container with its GPUs (docker run --gpus all), or name them with "
+                "--target-gpu",
+            )

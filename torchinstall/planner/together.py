@@ -16,7 +16,7 @@ from torchinstall.core.plan import CompanionUse
 from torchinstall.core.request import Request, Requirement, canonical_name
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
-from torchinstall.planner.companion_lines import Blocked, Choice, specifiers
+from torchinstall.planner.companion_lines import Blocked, specifiers
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
@@ -26,8 +26,8 @@ _PYTHONS = ("3.12", "3.13", "3.11", "3.10", "3.14")
 
 
 def _able(evaluated: Iterable[EvaluatedBuild]) -> list[EvaluatedBuild]:
-    """The builds that would do but for companions, the best first."""
-    free = [item for item in evaluated if item.rejection is None or _only_companions(item)]
+    """The builds that would do but for companions (whose rules are asked last), the best first."""
+    free = [item for item in evaluated if item.rejection is None or (item.blocked and item.missing is None)]
     best = max((item.gpu_rank for item in free), default=())
     return sorted((item for item in free if item.gpu_rank == best), key=lambda item: item.rank, reverse=True)
 
@@ -38,58 +38,40 @@ def able_backends(request: Request, machine: Machine, target: Target, catalog: C
     return tuple(dict.fromkeys(item.build.backend.name for item in _able(evaluated)))
 
 
-def _only_companions(item: EvaluatedBuild) -> bool:
-    """Whether companions alone rejected it: their rules are asked last."""
-    stack = item.__dict__.get("stack")
-    return isinstance(stack, Blocked) and item.missing is None
+def _with_all(able: Iterable[EvaluatedBuild], names: Iterable[str]) -> Iterator[EvaluatedBuild]:
+    """The builds that these companions go with together."""
+    wanted = frozenset(names)
+    return (item for item in able if isinstance(find_stack(item.build, item.situation, wanted), Stack))
 
 
-def _newest(able: Iterable[EvaluatedBuild], names: frozenset[str]) -> EvaluatedBuild | None:
-    """The best build that these companions go with."""
-    found = (item for item in able if isinstance(find_stack(item.build, item.situation, names), Stack))
-    return next(found, None)
-
-
-def _names(situation: Situation) -> tuple[str, ...]:
-    return tuple(item.name for item in wanted_companions(situation))
+def _names(situation: Situation) -> frozenset[str]:
+    return frozenset(item.name for item in wanted_companions(situation))
 
 
 def companion_uses(
     chosen: EvaluatedBuild | None, evaluated: Iterable[EvaluatedBuild], situation: Situation
 ) -> tuple[CompanionUse, ...]:
     """What became of each companion: its version, the torch releases that it allows, what it kept out."""
-    wanted = wanted_companions(situation)
-    if not wanted:
+    names = dict.fromkeys(item.name for item in wanted_companions(situation))
+    if not names:
         return ()
     able = _able(evaluated)
-    taken = {choice.name: choice for choice in _choices(chosen)}
-    newest = able[0].build if able else None
+    taken = {choice.name: choice for choice in (chosen.choices if chosen is not None else ())}
     uses = []
-    for item in wanted:
-        mine = frozenset({item.name})
-        allowed = [row for row in able if isinstance(find_stack(row.build, row.situation, mine), Stack)]
-        releases = tuple(dict.fromkeys(row.build.torch for row in allowed))
-        held = bool(releases) and newest is not None and newest.torch not in releases
-        choice = taken.get(item.name)
-        kind = choice.kind if choice else situation.catalog.companion_builds(item.name)[0].kind
-        version = choice and (choice.version or choice.line.bound)
-        kept_out = newest.torch if newest is not None and held else None
-        uses.append(
-            CompanionUse(
-                name=item.name, version=version or None, kind=kind, allows=releases, held_back=kept_out
-            )
-        )
-    implied = [choice for choice in taken.values() if choice.name not in {item.name for item in wanted}]
-    return (*uses, *(CompanionUse(name=row.name, version=row.version, kind=row.kind) for row in implied))
-
-
-def _choices(item: EvaluatedBuild | None) -> tuple[Choice, ...]:
-    return item.stack.choices if item is not None and isinstance(item.stack, Stack) else ()
+    for name in names:
+        releases = tuple(dict.fromkeys(item.build.torch for item in _with_all(able, (name,))))
+        choice = taken.get(name)
+        line = choice.line if choice else situation.catalog.companion_builds(name)[0]
+        version = (choice.version or line.bound or None) if choice else None
+        held = able[0].build.torch if releases and able[0].build.torch not in releases else None
+        uses.append(CompanionUse(name=name, version=version, kind=line.kind, allows=releases, held_back=held))
+    implied = [choice for choice in taken.values() if choice.name not in names]
+    return (*uses, *(CompanionUse(name=row.name, version=row.version, kind=row.line.kind) for row in implied))
 
 
 def compiled(chosen: EvaluatedBuild) -> tuple[str, ...]:
     """Packages that are built from source: somebody allowed it, and there are no ready files."""
-    return tuple(choice.installs for choice in _choices(chosen) if choice.asked and choice.compiles)
+    return tuple(choice.installs for choice in chosen.choices if choice.asked and choice.compiles)
 
 
 def ready_only(chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...]) -> tuple[str, ...]:
@@ -100,7 +82,7 @@ def ready_only(chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...]) -> tuple[
     if not uses:
         return ()
     situation = chosen.situation
-    names = [choice.installs for choice in _choices(chosen) if choice.asked]
+    names = [choice.installs for choice in chosen.choices if choice.asked]
     names += [canonical_name(item.name) for item in situation.requirements.others if item.url is None]
     names += [row.package for row in situation.catalog.tables.companion_builds if row.build == "sdist"]
     allowed = {*situation.request.allow_build, *compiled(chosen)}
@@ -111,7 +93,7 @@ def asked_requirements(
     chosen: EvaluatedBuild | None, asked: Iterable[Requirement]
 ) -> tuple[Requirement, ...]:
     """The requirements as they were asked for, companions by the name and within the bounds that fit."""
-    taken = {choice.name: choice for choice in _choices(chosen)}
+    taken = {choice.name: choice for choice in (chosen.choices if chosen is not None else ())}
     found = []
     for item in asked:
         choice = taken.get(canonical_name(item.name))
@@ -133,8 +115,8 @@ def companion_warnings(
     situation = chosen.situation
     yield from _held_back(chosen, uses, evaluated)
     yield from _left_behind(chosen)
-    gpus = [item.gpu for item in chosen.coverage if item.covered and item.gpu.compute_capability]
-    for choice in _choices(chosen):
+    gpus = [gpu for gpu in chosen.covered if gpu.compute_capability]
+    for choice in chosen.choices:
         line = choice.line
         if not choice.asked:
             continue
@@ -166,7 +148,7 @@ def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
     """Installed companions that could not be kept working."""
     if chosen.situation.keep_installed:
         return
-    before = structs.replace(chosen.situation, keep_installed=True, memo={})
+    before = structs.replace(chosen.situation, keep_installed=True)
     for item in wanted_companions(before):
         alone = find_stack(chosen.build, before, frozenset({item.name}))
         if not item.asked and isinstance(alone, Blocked):
@@ -180,19 +162,17 @@ def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
 def _held_back(
     chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...], evaluated: Iterable[EvaluatedBuild]
 ) -> Iterator[Message]:
-    able = _able(evaluated)
-    names = frozenset(_names(chosen.situation))
-    best = _newest(able, names)
-    if not uses or not able or best is not chosen or able[0].build.version <= chosen.build.version:
+    able, names, build = _able(evaluated), _names(chosen.situation), chosen.build
+    if not uses or next(_with_all(able, names), None) is not chosen or able[0].build.version <= build.version:
         return
     reasons, ways = [], []
     for use in uses:
-        if use.held_back is None and not _frees(able, names, use.name, chosen):
-            continue
-        newest = use.allows[0] if use.allows else "none"
-        reasons.append(f"{use.name} (its newest ready files are for torch {newest})")
-        without = _newest(able, names - {use.name})
-        if without is not None and without.build.version > chosen.build.version:
+        without = next(_with_all(able, names - {use.name}), None)
+        newer = without is not None and without.build.version > build.version
+        if use.held_back is not None or newer:
+            newest = use.allows[0] if use.allows else "none"
+            reasons.append(f"{use.name} (its newest ready files are for torch {newest})")
+        if without is not None and newer:
             ways.append(f"without {use.name} torch {without.build.name}")
     cost = f"; {', '.join(ways)} would be possible" if ways else ""
     kept = [item for item in wanted_companions(chosen.situation) if not item.asked]
@@ -205,14 +185,9 @@ def _held_back(
         )
     yield Message(
         "torch-held-back",
-        f"torch {chosen.build.name} and not {able[0].build.name}, because of "
+        f"torch {build.name} and not {able[0].build.name}, because of "
         f"{' and '.join(reasons) or 'what these packages need of one another'}{cost}{upgrade}",
     )
-
-
-def _frees(able: list[EvaluatedBuild], names: frozenset[str], name: str, chosen: EvaluatedBuild) -> bool:
-    without = _newest(able, names - {name})
-    return without is not None and without.build.version > chosen.build.version
 
 
 def companion_refusal(
@@ -220,12 +195,9 @@ def companion_refusal(
 ) -> NoCompatibleBuildError | None:
     """No build has everything, or only one that does not use the GPU: who is in the way, and what works.
 
-    Args:
-        evaluated: every build.
-        best: the best accepted one; None: there is none.
-        situation: what was asked for, and for what.
+    `best` is the best accepted build; None: there is none.
     """
-    names = _names(situation)
+    names = tuple(item.name for item in wanted_companions(situation))
     able = _able(evaluated)
     if not names or not able or (best is not None and best.gpu_rank >= able[0].gpu_rank):
         return None
@@ -234,7 +206,7 @@ def companion_refusal(
     alone = {name: [find_stack(item.build, situation, frozenset({name})) for item in able] for name in names}
     hopeless = [name for name in names if not any(isinstance(row, Stack) for row in alone[name])]
     blocked = [row for name in hopeless or names for row in alone[name] if isinstance(row, Blocked)]
-    blocked += [item.stack for item in able if not hopeless and isinstance(item.stack, Blocked)]
+    blocked += [item.blocked for item in able if not hopeless and item.blocked]
     nearest = max(blocked, key=lambda row: row.depth)
     name = nearest.name
     if not hopeless:
@@ -260,9 +232,9 @@ def companion_refusal(
 
 def _nearest_sets(blockers: Iterable[str], able: list[EvaluatedBuild], situation: Situation) -> Iterator[str]:
     """Commands that would work: without one of the companions, or with another Python."""
-    names, asked = frozenset(_names(situation)), situation.request.requirements
+    names, asked = _names(situation), situation.request.requirements
     for name in blockers:
-        item = _newest(able, names - {name})
+        item = next(_with_all(able, names - {name}), None)
         if item is not None:
             rest = [str(row) for row in asked if canonical_name(row.name) != name]
             words = shlex.join(rest or ["torch"])
