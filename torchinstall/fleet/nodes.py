@@ -343,7 +343,7 @@ def _words(text: str) -> str:
 def _products(catalog: Catalog) -> list[_Product]:
     """Every product by the words of its name; a row with several names counts for each."""
     key = ("fleet-products",)
-    if key not in catalog.scratch:
+    if key not in catalog.memo:
         rows: list[_Product] = []
         for vendor in _VENDORS.values():
             for row in catalog.tables.gpus(vendor):
@@ -352,6 +352,6 @@ def _products(catalog: Catalog) -> list[_Product]:
                     gpu = gpu if vendor == "intel" else structs.replace(gpu, pci_id=None)
                     names = map(_words, filter(str.strip, re.split(r"[\[\]/]", row.name)))
                     rows += [_Product(name, name.replace(" ", ""), (vendor, row.code), gpu) for name in names]
-        catalog.scratch[key] = rows
-    found: list[_Product] = catalog.scratch[key]
+        catalog.memo[key] = rows
+    found: list[_Product] = catalog.memo[key]
     return found
