@@ -15,9 +15,18 @@ from torchinstall.cli.text import chosen_text, columns, heading, why_not_text, w
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.install.distributions import broken
+from torchinstall.install.interpreter import inspect_python
 from torchinstall.install.lock import EnvironmentLock
+from torchinstall.install.proof import read_proof, state_of, store_proof
 from torchinstall.install.transaction import Change, InstallResult, Job, Transaction
-from torchinstall.install.verify import Report, checklist_of, failure, report_to_json, verify
+from torchinstall.install.verify import (
+    Checklist,
+    Report,
+    checklist_of,
+    failure,
+    report_to_json,
+    verify,
+)
 from torchinstall.planning.assemble import Prepared, prepare
 from torchinstall.planning.options import PlanOptions
 
@@ -74,6 +83,11 @@ def _install_and_verify(
         TorchInstallError: it could not be installed.
     """
     console = session.console
+    if not prepared.asks_uv and options.verify and not options.is_set("verify"):
+        proved = read_proof(str(prepared.target.prefix), _state(session, options, prepared))
+        if proved is not None:
+            console.partial["verify"] = report_to_json(proved)
+            return prepared, None, proved
     prepared, result = _install(session, options, prepared, lock)
     console.partial["plan"] = plan_to_json(prepared.plan)
     if not options.verify:
@@ -204,18 +218,35 @@ def _rehearse(session: Session, options: AutoOptions, prepared: Prepared) -> Ins
     return rehearse(_job(session, _widened(session, options, prepared, strays))) if strays else result
 
 
-def _proof(session: Session, options: AutoOptions, prepared: Prepared) -> Report:
-    """Run the checks on what is installed."""
-    console, plan = session.console, prepared.plan
-    backend = prepared.catalog.backend(plan.backend) if plan.backend else None
-    console.detail("checking that torch computes")
-    wanted = checklist_of(plan, backend)
-    request = prepared.request
+def _checklist(options: AutoOptions, prepared: Prepared) -> tuple[Checklist, bool]:
+    """What the checks compare with, and whether the GPUs were described: those need not be here."""
+    plan, request = prepared.plan, prepared.request
+    wanted = checklist_of(plan, prepared.catalog.backend(plan.backend) if plan.backend else None)
     declared = request.target_gpus or request.target_driver or request.target_cuda is not None
     if declared or options.machine:
-        # The GPU that was described need not be here.
-        wanted = structs.replace(wanted, device=None)
-    report = verify(str(plan.target.python), wanted, env=session.context.env)
+        return structs.replace(wanted, device=None), True
+    return wanted, False
+
+
+def _state(session: Session, options: AutoOptions, prepared: Prepared) -> str | None:
+    """What a proof of this installation rests on."""
+    wanted, described = _checklist(options, prepared)
+    place, env = prepared.place, session.context.env
+    if described or place is None:
+        return None
+    found = place.interpreter
+    if place.base is not None:  # it was made since the plan
+        found = inspect_python(str(place.target.python), env=env, family=())
+    return state_of(found, wanted, prepared.machine, env)
+
+
+def _proof(session: Session, options: AutoOptions, prepared: Prepared) -> Report:
+    """Run the checks on what is installed, and keep what they prove."""
+    console, context = session.console, session.context
+    console.detail("checking that torch computes")
+    state = _state(session, options, prepared)
+    report = verify(str(prepared.plan.target.python), _checklist(options, prepared)[0], env=context.env)
+    store_proof(str(prepared.target.prefix), state, report, proved_at=context.today().isoformat())
     console.partial["verify"] = report_to_json(report)
     return report
 
@@ -246,7 +277,9 @@ def _verify_text(report: Report, *, full: bool) -> str:
     """The names of the checks that passed; every check on a line of its own where one failed or `full`."""
     if report.ok and not full:
         names = ", ".join(check.name for check in report.checks)
-        return wrapped(f"{click.style('verified:', fg='green', bold=True)} {names}", indent=2)
+        when = f"verified on {report.proved_at}:" if report.proved_at else "verified:"
+        since = "; nothing has changed since, --verify checks it again" if report.proved_at else ""
+        return wrapped(f"{click.style(when, fg='green', bold=True)} {names}{since}", indent=2)
     rows = []
     for check in report.checks:
         mark = click.style("ok", fg="green") if check.ok else click.style("FAILED", fg="red", bold=True)

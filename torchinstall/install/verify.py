@@ -44,11 +44,13 @@ class Report(Struct, frozen=True, kw_only=True):
 
     Attributes:
         crashed: the last check did not come to an end, and with it all that would have followed.
+        proved_at: the date on which they ran, where they were not repeated; None: they just ran.
     """
 
     ok: bool
     checks: tuple[Check, ...]
     crashed: bool = False
+    proved_at: str | None = None
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -166,7 +168,8 @@ def _value(text: str) -> Any:
 
 def report_to_json(report: Report) -> dict[str, Any]:
     """The report as plain JSON values."""
-    return {"ok": report.ok, "checks": msgspec.to_builtins(report.checks)}
+    checks = msgspec.to_builtins(report.checks)
+    return {"ok": report.ok, "checks": checks, "proved_at": report.proved_at}
 
 
 def failure(report: Report) -> VerifyFailedError:
