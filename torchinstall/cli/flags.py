@@ -196,7 +196,10 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             "--wait/--no-wait",
             "Wait where another run is changing the same environment (default: yes).",
         ),
-        _flag("--verify/--no-verify", "Check that torch computes (default: yes; `auto` only where something has changed)."),
+        _flag(
+            "--verify/--no-verify",
+            "Check that torch computes (default: yes, in auto only after a change).",
+        ),
     ),
     "Output": (
         _flag("--format FORMAT", "What to write the plan for."),
