@@ -15,10 +15,11 @@ from torchinstall.core.machine import Libc, decode_machine
 from torchinstall.fleet.hosts import ansible, answer, nomad, prometheus, samples, slurm, table
 from torchinstall.fleet.kubernetes import kubernetes
 from torchinstall.fleet.nodes import Assumption, Facts, Node, Nodes, OddEntryError, Said
+from torchinstall.fleet.terminal import LABELS, SMI, labels, nvidia_smi
 from torchinstall.planning.context import Context
 
-INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "machine", "csv")
-"""What `--format` takes; ResourceSlices of DRA are of Kubernetes."""
+INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "nvidia-smi", "machine", "csv")
+"""What `--format` takes; ResourceSlices of DRA, and labels as text, are of Kubernetes."""
 
 _MOST_BYTES = 128 * 1024 * 1024
 """Of one file: the nodes of the largest clusters, with room."""
@@ -127,6 +128,8 @@ _HOSTS = {"slurm": slurm, "prometheus": answer, "ansible": ansible, "nomad": nom
 _TEXTS = {
     "kubernetes": re.compile(r"(?:---\s*\n)?(?:#.*\n)*(?:apiVersion|items|kind):"),
     "prometheus": re.compile(r"(?:.*\n)*?(?:# (?:HELP|TYPE) |\w+\{)"),
+    "nvidia-smi": SMI,
+    "labels": LABELS,
     "csv": re.compile(""),
 }
 """How their texts are known."""
@@ -184,6 +187,10 @@ class _Reader:
         kind = self._forced or next(kind for kind, pattern in _TEXTS.items() if pattern.match(text))
         if kind == "kubernetes":
             self._collect(_yaml(text), source)
+        elif kind == "labels":
+            self._collect(labels(text, name), source)
+        elif kind == "nvidia-smi":
+            self._add(nvidia_smi(text, name, self._catalog), source, kind)
         elif kind == "prometheus":
             self._add(prometheus(samples(text), name, self._catalog), source, kind)
         elif kind == "csv":
@@ -205,6 +212,8 @@ class _Reader:
             self._add(_machines(rows, source, name), source, kind)
         elif kind in _HOSTS:
             self._add(_HOSTS[kind](rows, name, self._catalog), source, kind)
+        elif LABELS.match(text := data.decode(errors="replace")):
+            self._collect(labels(text, name), source)
         else:
             hint = f"name its kind: --format {'|'.join(INVENTORIES)}"
             raise OddEntryError("nothing shows what kind of inventory it is", hint=hint)
