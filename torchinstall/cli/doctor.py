@@ -24,8 +24,7 @@ from torchinstall.doctor.advice import Here
 from torchinstall.doctor.checks import examine
 from torchinstall.doctor.collect import collect, flags_of
 from torchinstall.doctor.facts import Mentions
-from torchinstall.doctor.model import Diagnosis, Environment, Remedy
-from torchinstall.doctor.remedies import Fixer, next_remedies
+from torchinstall.doctor.model import Diagnosis, Environment, Fixer, Remedy, next_remedies
 from torchinstall.doctor.rules import Match, explain
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.verify import report_to_json

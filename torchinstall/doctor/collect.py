@@ -117,10 +117,9 @@ def _plan(inputs: Inputs, *texts: str, upgrade: bool = False) -> Plan:
 def _promised(seen: Environment, *, described: bool) -> Checklist:
     """What the installed build promises; a device only where the machine is this one and the build fits."""
     choice = seen.choice
-    info = None if seen.backend is None else seen.catalog.backend(seen.backend)
     if choice is None or choice.error is not None or choice.backend != seen.backend:
         return Checklist()
-    promised = checklist_of(structs.replace(choice, packages=()), info)
+    promised = checklist_of(structs.replace(choice, packages=()), seen.build)
     return structs.replace(promised, device=None) if described else promised
 
 

@@ -1,19 +1,27 @@
-"""What the doctor examines (`Environment`) and what it reports (`Diagnosis`)."""
+"""What the doctor examines (`Environment`), what it reports (`Diagnosis`), and what to type against it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import shlex
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 from msgspec import Struct, field
 
 from torchinstall.catalog.catalog import Catalog
+from torchinstall.catalog.model import BackendInfo
+from torchinstall.core.errors import InstallFailedError
+from torchinstall.core.files import real_path
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 from torchinstall.install.interpreter import Inventory
+from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.record import Decision
+from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.verify import Report
 
 Severity = Literal["error", "warning", "info"]
@@ -21,10 +29,9 @@ Severity = Literal["error", "warning", "info"]
 
 
 class Remedy(Struct, frozen=True, kw_only=True):
-    """One thing to do.
+    """One thing to do, as a person types it.
 
     Attributes:
-        command: as a person types it.
         argv: what `--fix` runs for it, uv or torchinstall; empty: `--fix` runs nothing.
         remove: paths that `--fix` removes.
         first: `--fix` does it before it looks at anything else.
@@ -41,11 +48,10 @@ class Remedy(Struct, frozen=True, kw_only=True):
         return bool(self.argv or self.remove or self.first)
 
 
-class Diagnosis(Struct, frozen=True, kw_only=True):
+class Diagnosis(Struct, frozen=True):
     """One finding of the doctor.
 
     Attributes:
-        slug: stable kebab-case name.
         message: one sentence, no full stop.
         evidence: what was found, and where.
         remedies: what to type, in this order.
@@ -73,12 +79,9 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
 
 
 class Disk(Struct, frozen=True, kw_only=True):
-    """A folder that an installation writes to.
+    """A folder that an installation writes to (`environment`, `uv cache`, `temporary files`).
 
-    Attributes:
-        what: `environment`, `uv cache`, `temporary files`.
-        device: number of the filesystem.
-        free: bytes that this user may still write.
+    `device` is the number of its file system; `free`: bytes that this user may still write.
     """
 
     what: str
@@ -112,7 +115,6 @@ class Surroundings(Struct, frozen=True, kw_only=True):
         path_python: the `python` on PATH; links out of its environment are not followed.
         shadows: paths that would be imported instead of an installed package, from the current folder.
         libraries: folder of `LD_LIBRARY_PATH` -> names of CUDA libraries in it.
-        disks: where an installation writes.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
@@ -131,7 +133,6 @@ class Environment(Struct, frozen=True, kw_only=True):
         free: what it would choose if no release were asked for.
         report: what verify found; None: it did not run.
         flags: `--venv DIR` and the like, as given to doctor, so that commands go to the same environment.
-        uv: path of uv.
         unfinished: a change of this environment that has not come to its end.
     """
 
@@ -164,6 +165,11 @@ class Environment(Struct, frozen=True, kw_only=True):
         return next((item.backend for item in self.target.installed if item.name == "torch"), None)
 
     @property
+    def build(self) -> BackendInfo | None:
+        """That backend, where it is known."""
+        return None if self.backend is None else self.catalog.backend(self.backend)
+
+    @property
     def companions(self) -> tuple[str, ...]:
         """Installed packages whose version follows from torch's, such as torchvision."""
         return tuple(
@@ -184,3 +190,103 @@ class Environment(Struct, frozen=True, kw_only=True):
     def better(self) -> Plan | None:
         """What should be installed instead: the same release where one of its builds fits, else any."""
         return self.choice if self.choice is not None and self.choice.error is None else self.free
+
+
+def auto(seen: Environment, *arguments: str) -> Remedy:
+    """`torchinstall auto` for this environment."""
+    words = ("torchinstall", "auto", *seen.flags, *arguments)
+    return Remedy(command=shlex.join(words), argv=words)
+
+
+def family_requirements(seen: Environment) -> tuple[str, ...]:
+    """The installed release of torch, and the companions by name.
+
+    Where no build of that release runs here, torch by name only.
+    """
+    possible = seen.choice is None or seen.choice.error is None
+    first = f"torch=={seen.release}" if seen.release is not None and possible else "torch"
+    return (first, *seen.companions)
+
+
+def right(seen: Environment) -> Remedy:
+    """The right build of the installed release, with the companions."""
+    return auto(seen, *family_requirements(seen))
+
+
+def reinstall(seen: Environment, *packages: str) -> Remedy:
+    """The same build again, its files written again."""
+    again = [item for name in packages for item in ("--reinstall-package", name)]
+    return auto(seen, *family_requirements(seen), "--", *again)
+
+
+def uv_pip(seen: Environment, action: str, *arguments: str) -> Remedy:
+    """`uv pip install` or `uv pip uninstall` in this environment."""
+    words = ["pip", action, "--python", seen.target.python or "python", *arguments]
+    return Remedy(command=shlex.join(["uv", *words]), argv=(seen.uv, *words))
+
+
+def remove(seen: Environment, paths: Iterable[str]) -> Remedy:
+    """Remove files or folders."""
+    gone = tuple(paths)
+    tool = "Remove-Item -Recurse" if seen.target.os == "windows" else "rm -r"
+    return Remedy(command=f"{tool} {shlex.join(gone)}", remove=gone)
+
+
+def by_hand(command: str) -> Remedy:
+    """Something that `--fix` does not do, because it changes more than this environment."""
+    return Remedy(command=command)
+
+
+def next_remedies(found: Iterable[Diagnosis], done: Collection[Remedy]) -> tuple[Remedy, ...]:
+    """What `--fix` does next: all that one fault needs, and nothing twice."""
+    safe = (
+        item.remedies
+        for item in found
+        if item.severity != "info" and all(remedy.safe and not remedy.first for remedy in item.remedies)
+    )
+    return next((remedies for remedies in safe if not set(remedies) <= set(done)), ())
+
+
+class Fixer(Struct, frozen=True, kw_only=True):
+    """Does what is safe, in the environment that was examined.
+
+    `output` takes what uv prints, `tell` is told what happens, `wait` is for other runs here, and
+    `torchinstall` runs a command of ours and returns the exit code.
+    """
+
+    env: Mapping[str, str]
+    cwd: Path
+    output: BinaryIO
+    tell: Callable[[str], None]
+    wait: bool
+    torchinstall: Callable[[tuple[str, ...]], int]
+
+    def apply(self, remedy: Remedy, seen: Environment) -> bool:
+        """Do one safe thing; returns whether it succeeded."""
+        if remedy.argv[:1] == ("torchinstall",):
+            return self.torchinstall(remedy.argv[1:]) == 0
+        try:
+            with EnvironmentLock(wait=self.wait, tell=self.tell) as lock:
+                lock.take(Path(str(seen.target.prefix)))
+                for path in map(Path, remedy.remove):
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink(missing_ok=True)
+                if remedy.argv:
+                    change_with_uv(
+                        remedy.argv,
+                        sites=[
+                            real_path(site)
+                            for site in dict.fromkeys(row.site for row in seen.inventory.dists)
+                        ],
+                        prefix=real_path(str(seen.target.prefix)),
+                        env=self.env,
+                        cwd=self.cwd,
+                        sink=self.output,
+                        tell=self.tell,
+                    )
+        except (OSError, InstallFailedError) as error:
+            self.tell(f"this failed: {error}")
+            return False
+        return True

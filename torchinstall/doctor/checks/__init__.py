@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from torchinstall.doctor.checks import build, packages, project, system
+from torchinstall.doctor.checks import build, packages, system
 from torchinstall.doctor.model import Diagnosis, Environment
 
 
@@ -41,9 +41,9 @@ CHECKS: tuple[Row, ...] = (
     Row(build.does_not_compute, ("does-not-compute",)),
     Row(build.replaced_since, ("replaced-since",)),
     Row(build.another_machine, ("decided-for-another-machine",)),
-    Row(project.would_undo, ("project-would-undo", "project-choice")),
-    Row(project.settings, tuple(project.SETTINGS)),
-    Row(project.source_without_dependency, ("source-without-dependency",)),
+    Row(system.would_undo, ("project-would-undo", "project-choice")),
+    Row(system.settings, tuple(system.SETTINGS)),
+    Row(system.source_without_dependency, ("source-without-dependency",)),
     Row(packages.leftovers, ("leftover-folders",)),
     Row(packages.mixed_cuda_packages, ("mixed-cuda-packages",)),
     Row(system.wrong_interpreter, ("wrong-interpreter",)),

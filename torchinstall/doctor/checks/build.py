@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from torchinstall.core.request import Request
 from torchinstall.doctor.advice import Here
-from torchinstall.doctor.model import Diagnosis, Environment
-from torchinstall.doctor.remedies import auto, by_hand, family_requirements, reinstall
+from torchinstall.doctor.model import Diagnosis, Environment, Severity, auto, by_hand, reinstall, right
 from torchinstall.doctor.rules import explain
 from torchinstall.install.record import drift, machine_digest
 from torchinstall.install.verify import Check
@@ -25,13 +24,11 @@ from torchinstall.planner.situation import make_situation
 def torch_missing(seen: Environment) -> Iterator[Diagnosis]:
     """There is no torch."""
     if seen.release is None:
-        yield Diagnosis(
-            slug="torch-missing",
-            severity="error",
-            message="torch is not installed in this environment",
-            evidence=(f"environment: {seen.target.prefix}",),
-            remedies=(auto(seen),),
+        message, evidence = (
+            "torch is not installed in this environment",
+            (f"environment: {seen.target.prefix}",),
         )
+        yield Diagnosis("torch-missing", "error", message, evidence, (auto(seen),))
 
 
 def cpu_build_on_gpu_machine(seen: Environment) -> Iterator[Diagnosis]:
@@ -40,43 +37,26 @@ def cpu_build_on_gpu_machine(seen: Environment) -> Iterator[Diagnosis]:
     if seen.backend != "cpu" or choice is None or choice.backend in (None, "cpu"):
         return
     used = next((gpu.name or gpu.vendor for gpu in choice.gpus if gpu.covered), None)
-    if used is None:
-        return
-    requested = seen.decision is not None and seen.decision.backend == "cpu" and not _moved(seen)
-    yield Diagnosis(
-        slug="cpu-build-on-gpu-machine",
-        severity="info" if requested else "error",
-        message=f"this is a CPU build, but {choice.backend} could use the {used}"
-        + ("; the CPU build was requested" if requested else ""),
-        evidence=_installed_and_better(seen),
-        remedies=(auto(seen, *family_requirements(seen)),),
-    )
+    if used is not None:
+        requested = seen.decision is not None and seen.decision.backend == "cpu" and not _moved(seen)
+        message = f"this is a CPU build, but {choice.backend} could use the {used}"
+        message += "; the CPU build was requested" if requested else ""
+        severity: Severity = "info" if requested else "error"
+        yield Diagnosis(
+            "cpu-build-on-gpu-machine", severity, message, _installed_and_better(seen), (right(seen),)
+        )
 
 
 def _installed_and_better(seen: Environment) -> tuple[str, ...]:
     better = seen.better.torch if seen.better is not None else None
-    return (
-        f"installed: torch {seen.installed('torch')}",
-        *((f"recommended: torch {better}",) if better else ()),
-    )
+    recommended = (f"recommended: torch {better}",) if better else ()
+    return (f"installed: torch {seen.installed('torch')}", *recommended)
 
 
 _HARDWARE = (
-    (
-        "no-gpu-of-vendor",
-        no_gpu_of_vendor,
-        "the installed build is for GPUs that this machine does not have",
-    ),
-    (
-        "driver-too-old",
-        driver_too_old,
-        "the installed build needs a newer CUDA than this driver supports",
-    ),
-    (
-        "no-code-for-gpu",
-        no_code_for_gpu,
-        "the installed build has no code for this GPU",
-    ),
+    (no_gpu_of_vendor, "no-gpu-of-vendor", "the installed build is for GPUs that this machine does not have"),
+    (driver_too_old, "driver-too-old", "the installed build needs a newer CUDA than this driver supports"),
+    (no_code_for_gpu, "no-code-for-gpu", "the installed build has no code for this GPU"),
 )
 
 
@@ -85,20 +65,14 @@ def hardware_objections(seen: Environment) -> Iterator[Diagnosis]:
     case = _installed_case(seen)
     if case is None or case.build.backend.kind.vendor is None:
         return
-    for slug, rule, message in _HARDWARE:
-        answer = rule(case)
-        if answer is None:
-            continue
+    answers = ((rule(case), slug, message) for rule, slug, message in _HARDWARE)
+    answer, slug, message = next((row for row in answers if row[0] is not None), (None, "", ""))
+    if answer is not None:
         needed, found = (answer.wanted, answer.found) if isinstance(answer, Rejection) else answer
-        yield Diagnosis(
-            slug=slug,
-            severity="info" if slug == "no-gpu-of-vendor" else "error",
-            message=message,
-            evidence=(f"needed: {needed}", f"found: {found}", *_installed_and_better(seen)),
-            remedies=(auto(seen, *family_requirements(seen)),),
-            advice="or update the driver" if slug == "driver-too-old" else None,
-        )
-        return
+        evidence = (f"needed: {needed}", f"found: {found}", *_installed_and_better(seen))
+        severity: Severity = "info" if slug == "no-gpu-of-vendor" else "error"
+        advice = "or update the driver" if slug == "driver-too-old" else None
+        yield Diagnosis(slug, severity, message, evidence, (right(seen),), advice)
 
 
 def partly_covered(seen: Environment) -> Iterator[Diagnosis]:
@@ -108,59 +82,44 @@ def partly_covered(seen: Environment) -> Iterator[Diagnosis]:
         return
     if 0 < sum(item.covered for item in case.coverage) < len(case.coverage):
         yield Diagnosis(
-            slug="some-gpus-without-code",
-            severity="warning",
-            message="the installed build runs on some GPUs of this machine, but not on all",
-            evidence=tuple(f"{item.gpu.label}: {item.by}" for item in case.coverage),
-            remedies=(by_hand("torchinstall plan"),),
-            advice="plan shows whether one build covers all of them; --prefer-gpu N chooses the GPU to serve",
+            "some-gpus-without-code",
+            "warning",
+            "the installed build runs on some GPUs of this machine, but not on all",
+            tuple(f"{item.gpu.label}: {item.by}" for item in case.coverage),
+            (by_hand("torchinstall plan"),),
+            "plan shows whether one build covers all of them; --prefer-gpu N chooses the GPU to serve",
         )
 
 
 def _installed_case(seen: Environment) -> EvaluatedBuild | None:
     """The installed build as the planner's rules see it; None where the catalog does not know it."""
-    info = None if seen.backend is None else seen.catalog.backend(seen.backend)
-    if seen.release is None or info is None:
+    if seen.release is None or seen.build is None:
         return None
-    request = Request(requirements=())
-    return EvaluatedBuild(
-        Build(torch=seen.release, version=version_key(seen.release), backend=info, wheels=()),
-        make_situation(request, seen.machine, seen.target, seen.catalog),
-    )
+    situation = make_situation(Request(requirements=()), seen.machine, seen.target, seen.catalog)
+    build = Build(torch=seen.release, version=version_key(seen.release), backend=seen.build, wheels=())
+    return EvaluatedBuild(build, situation)
 
 
 def mixed_backends(seen: Environment) -> Iterator[Diagnosis]:
     """Packages of torch's family that were built for another backend than torch."""
-    torch = seen.backend
-    other = [
-        item
-        for item in seen.target.installed
-        if item.name != "torch" and item.backend not in (None, torch) and seen.moves_with_torch(item.name)
-    ]
+    installed, torch = seen.target.installed, seen.backend
+    rows = (row for row in installed if row.name != "torch" and row.backend not in (None, torch))
+    other = [f"{row.name} for {row.backend}" for row in rows if seen.moves_with_torch(row.name)]
     if torch is not None and other:
-        listed = ", ".join(f"{item.name} for {item.backend}" for item in other)
-        yield Diagnosis(
-            slug="mixed-backends",
-            severity="error",
-            message=f"packages for different backends are mixed: torch for {torch}, {listed}",
-            evidence=tuple(f"{item.name} {item.version}" for item in seen.target.installed),
-            remedies=(auto(seen, *family_requirements(seen)),),
-        )
+        message = f"packages for different backends are mixed: torch for {torch}, {', '.join(other)}"
+        evidence = tuple(f"{item.name} {item.version}" for item in installed)
+        yield Diagnosis("mixed-backends", "error", message, evidence, (right(seen),))
 
 
 def mixed_releases(seen: Environment) -> Iterator[Diagnosis]:
     """A companion of another torch release."""
     for item in seen.target.installed if seen.release is not None else ():
         row = seen.catalog.companion(seen.release or "", item.name)
-        if row is None or item.name == "torch" or row.version == item.version.partition("+")[0]:
-            continue
-        yield Diagnosis(
-            slug="mixed-releases",
-            severity="error" if row.exact else "warning",
-            message=f"{item.name} {item.version} does not belong to torch {seen.installed('torch')}",
-            evidence=(f"needed: {item.name} {row.version}", f"found: {item.name} {item.version}"),
-            remedies=(auto(seen, *family_requirements(seen)),),
-        )
+        if row is not None and item.name != "torch" and row.version != item.version.partition("+")[0]:
+            message = f"{item.name} {item.version} does not belong to torch {seen.installed('torch')}"
+            evidence = (f"needed: {item.name} {row.version}", f"found: {item.name} {item.version}")
+            severity: Severity = "error" if row.exact else "warning"
+            yield Diagnosis("mixed-releases", severity, message, evidence, (right(seen),))
 
 
 def replaced_since(seen: Environment) -> Iterator[Diagnosis]:
@@ -172,13 +131,13 @@ def replaced_since(seen: Environment) -> Iterator[Diagnosis]:
     named = seen.decision.backend is None or "--backend" in seen.flags
     backend = () if named else ("--backend", str(seen.decision.backend))
     yield Diagnosis(
-        slug="replaced-since",
-        severity="warning",
-        message="another install has replaced packages that torchinstall installed",
-        evidence=(*changes, f"installed on {seen.decision.made_at}"),
+        "replaced-since",
+        "warning",
+        "another install has replaced packages that torchinstall installed",
+        (*changes, f"installed on {seen.decision.made_at}"),
         # Not for --fix: it may have been replaced on purpose.
-        remedies=(by_hand(auto(seen, *backend, *pins).command),),
-        advice="install other packages in the same command, or with the constraint torch==VERSION",
+        (by_hand(auto(seen, *backend, *pins).command),),
+        "install other packages in the same command, or with the constraint torch==VERSION",
     )
 
 
@@ -188,22 +147,11 @@ def another_machine(seen: Environment) -> Iterator[Diagnosis]:
         before = ", ".join(seen.decision.machine.gpus) or "no GPU"
         now = ", ".join(gpu.label for gpu in seen.machine.gpus) or "no GPU"
         known = [f"{row.vendor} driver {row.version}" for row in seen.machine.drivers if row.version]
-        drivers = ", ".join(known) or "no driver"
-        yield Diagnosis(
-            slug="decided-for-another-machine",
-            severity="info",
-            message="this build was chosen for another GPU or driver",
-            evidence=(
-                f"then: {before}",
-                f"now: {now}, {drivers}",
-                *(
-                    ("the GPUs are the same, so the driver or the system was changed",)
-                    if before == now
-                    else ()
-                ),
-            ),
-            remedies=(auto(seen, *family_requirements(seen)),),
-        )
+        evidence = [f"then: {before}", f"now: {now}, {', '.join(known) or 'no driver'}"]
+        if before == now:
+            evidence.append("the GPUs are the same, so the driver or the system was changed")
+        message = "this build was chosen for another GPU or driver"
+        yield Diagnosis("decided-for-another-machine", "info", message, tuple(evidence), (right(seen),))
 
 
 def _moved(seen: Environment) -> bool:
@@ -222,18 +170,12 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
         failed.setdefault(check.found, check)
     for check in failed.values():
         last = check.detail.strip().splitlines()[-_LAST_LINES:]
-        evidence = (
-            f"needed: {check.wanted}",
-            f"found: {check.found}",
-            *(f"it said: {line}" for line in last),
-        )
-        known = explain(f"{check.found}\n{check.detail}", seen.catalog, lambda _: here)
+        evidence = [f"needed: {check.wanted}", f"found: {check.found}", *(f"it said: {row}" for row in last)]
+        message = f"the check {check.name} failed"
         package = check.name.removeprefix("import-") if check.name.startswith("import-") else "torch"
-        yield Diagnosis(
-            slug="does-not-compute",
-            severity="error",
-            message=f"the check {check.name} failed" + (f": {known[0].cause}" if known else ""),
-            evidence=(*evidence, f"known as {known[0].slug}") if known else evidence,
-            remedies=tuple(map(by_hand, known[0].commands)) if known else (reinstall(seen, package),),
-            advice=known[0].advice if known else None,
-        )
+        remedies, advice = [reinstall(seen, package)], None
+        for cause in explain(f"{check.found}\n{check.detail}", seen.catalog, lambda _: here)[:1]:
+            message += f": {cause.cause}"
+            evidence.append(f"known as {cause.slug}")
+            remedies, advice = list(map(by_hand, cause.commands)), cause.advice
+        yield Diagnosis("does-not-compute", "error", message, tuple(evidence), tuple(remedies), advice)

@@ -11,8 +11,18 @@ from packaging.markers import UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from torchinstall.doctor.model import Diagnosis, Environment, Remedy
-from torchinstall.doctor.remedies import auto, family_requirements, reinstall, remove, uv_pip
+from torchinstall.doctor.model import (
+    Diagnosis,
+    Environment,
+    Remedy,
+    Severity,
+    auto,
+    by_hand,
+    family_requirements,
+    reinstall,
+    remove,
+    uv_pip,
+)
 from torchinstall.install.interpreter import Dist
 
 _SUFFIX = re.compile(r"(?P<stem>nvidia-[\w-]+?)-cu(?P<major>\d+)")
@@ -20,16 +30,12 @@ _SUFFIX = re.compile(r"(?P<stem>nvidia-[\w-]+?)-cu(?P<major>\d+)")
 
 def interrupted_install(seen: Environment) -> Iterator[Diagnosis]:
     """An install is under way, or was killed and has left its journal and its backup."""
-    command = shlex.join(["torchinstall", "doctor", *seen.flags, "--fix"])
-    if seen.unfinished is not None:
-        killed = seen.unfinished.slug == "interrupted-install"
-        yield Diagnosis(
-            slug=seen.unfinished.slug,
-            severity="error" if killed else "warning",
-            message=seen.unfinished.message,
-            evidence=(f"journal in {seen.target.prefix}",),
-            remedies=(Remedy(command=command, first=True),) if killed else (),
-        )
+    if (told := seen.unfinished) is not None:
+        command = shlex.join(["torchinstall", "doctor", *seen.flags, "--fix"])
+        killed = told.slug == "interrupted-install"
+        severity: Severity = "error" if killed else "warning"
+        remedies = (Remedy(command=command, first=True),) if killed else ()
+        yield Diagnosis(told.slug, severity, told.message, (f"journal in {seen.target.prefix}",), remedies)
 
 
 def damaged_files(seen: Environment) -> Iterator[Diagnosis]:
@@ -39,57 +45,39 @@ def damaged_files(seen: Environment) -> Iterator[Diagnosis]:
             continue
         family = seen.catalog.family(dist.name)
         needed = family is not None or dist.name.startswith(("nvidia-", "triton"))
+        pin = f"{dist.name}=={dist.version}"
         if family is not None and family.routed:
             again = reinstall(seen, dist.name)
         else:
-            pin = f"{dist.name}=={dist.version}"
             again = uv_pip(seen, "install", "--reinstall-package", dist.name, "--no-deps", pin)
-        yield Diagnosis(
-            slug="damaged-files",
-            severity="error" if needed else "warning",
-            message=f"files of {dist.name} {dist.version} are missing or have changed since the install",
-            evidence=(
-                *(f"missing: {name}" for name in dist.missing[:5]),
-                *(f"different size: {name}" for name in dist.altered[:5]),
-            ),
-            remedies=(again,),
-        )
+        lost = (f"missing: {name}" for name in dist.missing[:5])
+        evidence = (*lost, *(f"different size: {name}" for name in dist.altered[:5]))
+        message = f"files of {dist.name} {dist.version} are missing or have changed since the install"
+        yield Diagnosis("damaged-files", "error" if needed else "warning", message, evidence, (again,))
 
 
 def leftovers(seen: Environment) -> Iterator[Diagnosis]:
     """Folders such as `~orch`, which pip leaves when a file was in use."""
-    if seen.inventory.leftovers:
-        yield Diagnosis(
-            slug="leftover-folders",
-            severity="warning",
-            message="an unfinished uninstall left folders in site-packages",
-            evidence=seen.inventory.leftovers,
-            remedies=(remove(seen, seen.inventory.leftovers),),
-            advice="close the programs that use this environment first",
-        )
+    if found := seen.inventory.leftovers:
+        message = "an unfinished uninstall left folders in site-packages"
+        advice = "close the programs that use this environment first"
+        yield Diagnosis("leftover-folders", "warning", message, found, (remove(seen, found),), advice)
 
 
 def installed_twice(seen: Environment) -> Iterator[Diagnosis]:
     """Two records of one package, or another torch in the user's own folder."""
+    slug = "installed-twice"
     for name in dict.fromkeys(item.name for item in seen.target.installed):
         found = [dist for dist in seen.inventory.dists if dist.name == name]
         if len(found) > 1:
-            yield Diagnosis(
-                slug="installed-twice",
-                severity="error",
-                message=f"{name} is recorded more than once, so its files may be a mix of several versions",
-                evidence=tuple(f"{dist.name} {dist.version} in {dist.site}" for dist in found),
-                remedies=(reinstall(seen, name),),
-            )
-    if seen.inventory.user_torch is not None:
-        yield Diagnosis(
-            slug="installed-twice",
-            severity="warning",
-            message="there is another torch in your own site-packages folder",
-            evidence=(seen.inventory.user_torch,),
-            remedies=(Remedy(command=f"{seen.target.python} -m pip uninstall torch"),),
-            advice="a virtual environment does not use that folder",
-        )
+            message = f"{name} is recorded more than once, so its files may be a mix of several versions"
+            evidence = tuple(f"{dist.name} {dist.version} in {dist.site}" for dist in found)
+            yield Diagnosis(slug, "error", message, evidence, (reinstall(seen, name),))
+    if other := seen.inventory.user_torch:
+        message = "there is another torch in your own site-packages folder"
+        remedies = (by_hand(f"{seen.target.python} -m pip uninstall torch"),)
+        advice = "a virtual environment does not use that folder"
+        yield Diagnosis(slug, "warning", message, (other,), remedies, advice)
 
 
 def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
@@ -103,26 +91,14 @@ def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
         if dist.name in majors and dist.version.split(".")[0].isdigit():
             majors[dist.name]["none"] = dist
     doubled = [dist for found in majors.values() if len(found) > 1 for dist in found.values()]
-    idle = sorted({dist.name for dist in doubled} - _required_names(seen))
+    asked = (re.match(r"[A-Za-z0-9][\w.-]*", text) for row in seen.inventory.dists for text in row.requires)
+    idle = {dist.name for dist in doubled} - {canonicalize_name(match[0]) for match in asked if match}
     if doubled:
-        yield Diagnosis(
-            slug="mixed-cuda-packages",
-            severity="warning" if idle else "info",
-            message="CUDA libraries of more than one major version are installed"
-            + ("" if idle else ", and installed packages ask for each of them"),
-            evidence=tuple(f"{dist.name} {dist.version}" for dist in doubled),
-            remedies=(uv_pip(seen, "uninstall", *idle),) if idle else (),
-        )
-
-
-def _required_names(seen: Environment) -> frozenset[str]:
-    """Every package that something installed asks for, whatever the markers and extras."""
-    return frozenset(
-        canonicalize_name(match[0])
-        for dist in seen.inventory.dists
-        for text in dist.requires
-        if (match := re.match(r"[A-Za-z0-9][\w.-]*", text))
-    )
+        message = "CUDA libraries of more than one major version are installed"
+        message += "" if idle else ", and installed packages ask for each of them"
+        evidence = tuple(f"{dist.name} {dist.version}" for dist in doubled)
+        remedies = (uv_pip(seen, "uninstall", *sorted(idle)),) if idle else ()
+        yield Diagnosis("mixed-cuda-packages", "warning" if idle else "info", message, evidence, remedies)
 
 
 def missing_dependencies(seen: Environment) -> Iterator[Diagnosis]:
@@ -140,14 +116,11 @@ def triton_missing(seen: Environment) -> Iterator[Diagnosis]:
             return
     bare = not any("triton" in dist.name for dist in seen.inventory.dists)
     if bare and seen.target.os == "windows" and seen.backend not in (None, "cpu"):
-        yield Diagnosis(
-            slug="triton-missing",
-            severity="info",
-            message="torch.compile needs Triton, which is not part of torch's Windows builds",
-            evidence=(f"torch {seen.installed('torch')}",),
-            remedies=(uv_pip(seen, "install", "triton-windows"),),
-            advice="choose the triton-windows minor version that its page names for this torch",
-        )
+        message = "torch.compile needs Triton, which is not part of torch's Windows builds"
+        remedies = (uv_pip(seen, "install", "triton-windows"),)
+        advice = "choose the triton-windows minor version that its page names for this torch"
+        torch = f"torch {seen.installed('torch')}"
+        yield Diagnosis("triton-missing", "info", message, (torch,), remedies, advice)
 
 
 def _missing(
@@ -156,13 +129,10 @@ def _missing(
     needed = f"{requirement.name}{requirement.specifier}"
     family = seen.catalog.family(canonicalize_name(requirement.name))
     routed = family is not None and family.routed
-    return Diagnosis(
-        slug=slug,
-        severity="warning" if slug == "triton-missing" else "error",
-        message=f"{who} needs {needed}, but " + (f"{version} is installed" if version else "it is missing"),
-        evidence=(f"{dist.name} {dist.version}: {requirement}",),
-        remedies=(reinstall(seen, "torch") if routed else uv_pip(seen, "install", needed),),
-    )
+    severity: Severity = "warning" if slug == "triton-missing" else "error"
+    message = f"{who} needs {needed}, but {f'{version} is installed' if version else 'it is missing'}"
+    remedy = reinstall(seen, "torch") if routed else uv_pip(seen, "install", needed)
+    return Diagnosis(slug, severity, message, (f"{dist.name} {dist.version}: {requirement}",), (remedy,))
 
 
 def _unmet(seen: Environment) -> Iterator[tuple[Dist, Requirement, str | None]]:
@@ -211,24 +181,17 @@ def built_for_other_torch(seen: Environment) -> Iterator[Diagnosis]:
 
 def _foreign(seen: Environment, dist: Dist, fault: str) -> Diagnosis:
     torch = f"torch {seen.installed('torch')}"
-    built = [item.name for item in seen.inventory.dists if _is_companion(seen, item.name)]
+    families = ((item.name, seen.catalog.family(item.name)) for item in seen.inventory.dists)
+    own = [name for name, family in families if family is not None and family.own_cuda]
+    built = [name for name in own if seen.catalog.companion_builds(name)]
     if dist.name in built:  # all of them choose torch together
         again: tuple[str, ...] = ("torch", *seen.companions, *built)
     else:
         again = (family_requirements(seen)[0], dist.name, "--", "--upgrade-package", dist.name)
-    return Diagnosis(
-        slug="built-for-other-torch",
-        severity="error",
-        message=f"{dist.name} {dist.version} {fault}, but {torch} is installed",
-        evidence=(torch, *(f"{key}: {value}" for key, value in dist.built_for.items())),
-        remedies=(auto(seen, *again),),
-        advice="or install the torch that it was built for; ask for both in one command",
-    )
-
-
-def _is_companion(seen: Environment, name: str) -> bool:
-    family = seen.catalog.family(name)
-    return family is not None and family.own_cuda and bool(seen.catalog.companion_builds(name))
+    message = f"{dist.name} {dist.version} {fault}, but {torch} is installed"
+    evidence = (torch, *(f"{key}: {value}" for key, value in dist.built_for.items()))
+    advice = "or install the torch that it was built for; ask for both in one command"
+    return Diagnosis("built-for-other-torch", "error", message, evidence, (auto(seen, *again),), advice)
 
 
 def _other_build(seen: Environment, dist: Dist) -> str | None:
@@ -239,10 +202,9 @@ def _other_build(seen: Environment, dist: Dist) -> str | None:
         here = release if exact.count(".") > 1 else ".".join(release.split(".")[:2])
         if exact != here or (built_local and local and built_local != local):
             return f"torch {built}"
-    info = None if seen.backend is None else seen.catalog.backend(seen.backend)
-    cuda = dist.built_for.get("cuda")
-    if dist.name == "bitsandbytes" and cuda and info is not None and info.kind.toolkit == "CUDA":
-        here = "".join(str(part) for part in info.toolkit or ())
+    build, cuda = seen.build, dist.built_for.get("cuda")
+    if dist.name == "bitsandbytes" and cuda and build is not None and build.kind.toolkit == "CUDA":
+        here = "".join(str(part) for part in build.toolkit or ())
         if here and here not in cuda.split(","):
             return f"CUDA {cuda.replace(',', ', ')}"
     return None

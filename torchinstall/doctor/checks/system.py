@@ -1,14 +1,17 @@
-"""Do hardware, variables, the current folder or the disks cause trouble?"""
+"""Do hardware, variables, folders, disks or the project here cause trouble?"""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from torchinstall.doctor.model import Diagnosis, Environment
-from torchinstall.doctor.remedies import by_hand
+from torchinstall.core.messages import Message
+from torchinstall.doctor.model import Diagnosis, Environment, Project, Severity, by_hand
+from torchinstall.project.checks import check_requirements, check_uv, check_variables, unused_sources
+from torchinstall.project.files import loads
+from torchinstall.project.pyproject import ProjectView
 
 _GIB = 2**30
 _ROOM = {"environment": 10 * _GIB, "uv cache": 10 * _GIB, "temporary files": 1 * _GIB}
@@ -30,68 +33,49 @@ def unreadable_hardware(seen: Environment) -> Iterator[Diagnosis]:
     served = {kind.vendor for kind in seen.catalog.tables.kinds}
     for finding in seen.machine.findings:
         vendor = finding.probe
-        if finding.status not in ("denied", "broken") or vendor not in served:
-            continue
-        works = seen.machine.driver(vendor) and any(gpu.vendor == vendor for gpu in seen.machine.gpus)
-        yield Diagnosis(
-            slug="unreadable-hardware",
-            severity="warning" if works else "error",
-            message=finding.detail,
-            evidence=tuple(
-                text for text in (f"{vendor}: {finding.slug or finding.status}", finding.source) if text
-            ),
-            remedies=(by_hand(finding.hint or "torchinstall probe"),),
-        )
+        if finding.status in ("denied", "broken") and vendor in served:
+            works = seen.machine.driver(vendor) and any(gpu.vendor == vendor for gpu in seen.machine.gpus)
+            evidence = tuple(filter(None, (f"{vendor}: {finding.slug or finding.status}", finding.source)))
+            remedies = (by_hand(finding.hint or "torchinstall probe"),)
+            severity: Severity = "warning" if works else "error"
+            yield Diagnosis("unreadable-hardware", severity, finding.detail, evidence, remedies)
 
 
 def system_cuda_first(seen: Environment) -> Iterator[Diagnosis]:
     """`LD_LIBRARY_PATH` comes before the libraries in torch's wheels."""
-    info = None if seen.backend is None else seen.catalog.backend(seen.backend)
-    cuda = info is not None and info.kind.toolkit == "CUDA"
-    if seen.surroundings.libraries:
+    folders = seen.surroundings.libraries
+    if folders:
+        cuda = seen.build is not None and seen.build.kind.toolkit == "CUDA"
         yield Diagnosis(
-            slug="system-cuda-first",
-            severity="error" if cuda else "info",
-            message="LD_LIBRARY_PATH puts a system CUDA before the libraries in torch's wheels",
-            evidence=tuple(
-                f"{folder}: {', '.join(names[:4])}" for folder, names in seen.surroundings.libraries
-            ),
-            remedies=(by_hand("unset LD_LIBRARY_PATH"),),
-            advice="torch's wheels need no system CUDA; set the variable only for the program that does",
+            "system-cuda-first",
+            "error" if cuda else "info",
+            "LD_LIBRARY_PATH puts a system CUDA before the libraries in torch's wheels",
+            tuple(f"{folder}: {', '.join(names[:4])}" for folder, names in folders),
+            (by_hand("unset LD_LIBRARY_PATH"),),
+            "torch's wheels need no system CUDA; set the variable only for the program that does",
         )
 
 
 def compat_on_consumer_gpu(seen: Environment) -> Iterator[Diagnosis]:
     """Forward compatibility works on data-centre GPUs only; others end in error 804."""
-    consumer = (
-        gpu.label
-        for gpu in seen.machine.gpus
-        if gpu.vendor == "nvidia" and re.search(r"GeForce|TITAN", gpu.name or "")
-    )
+    nvidia = (gpu for gpu in seen.machine.gpus if gpu.vendor == "nvidia")
+    consumer = next((gpu.label for gpu in nvidia if re.search(r"GeForce|TITAN", gpu.name or "")), None)
     loaded = tuple(item.source or item.detail for item in seen.machine.findings if item.slug == "cuda-compat")
-    if loaded and (gpu := next(consumer, None)):
-        yield Diagnosis(
-            slug="compat-on-consumer-gpu",
-            severity="error",
-            message=f"programs load a cuda-compat library, which does not work on {gpu} (error 804)",
-            evidence=loaded,
-            remedies=(by_hand("unset LD_LIBRARY_PATH"),),
-            advice="remove the package cuda-compat from the image, or update the host's driver",
-        )
+    if loaded and consumer:
+        message = f"programs load a cuda-compat library, which does not work on {consumer} (error 804)"
+        remedies = (by_hand("unset LD_LIBRARY_PATH"),)
+        advice = "remove the package cuda-compat from the image, or update the host's driver"
+        yield Diagnosis("compat-on-consumer-gpu", "error", message, loaded, remedies, advice)
 
 
 def hsa_override(seen: Environment) -> Iterator[Diagnosis]:
     """An override that was right for one GPU makes kernels crash on another one."""
-    value = seen.surroundings.env.get("HSA_OVERRIDE_GFX_VERSION")
-    if value:
+    name = "HSA_OVERRIDE_GFX_VERSION"
+    if value := seen.surroundings.env.get(name):
         targets = [gpu.gfx_target for gpu in seen.machine.gpus if gpu.gfx_target]
-        yield Diagnosis(
-            slug="hsa-override",
-            severity="warning",
-            message=f"HSA_OVERRIDE_GFX_VERSION={value} makes ROCm treat every AMD GPU as another model",
-            evidence=(f"found: {', '.join(targets) or 'no AMD GPU'}",),
-            remedies=(by_hand("unset HSA_OVERRIDE_GFX_VERSION"),),
-        )
+        message = f"{name}={value} makes ROCm treat every AMD GPU as another model"
+        evidence = (f"found: {', '.join(targets) or 'no AMD GPU'}",)
+        yield Diagnosis("hsa-override", "warning", message, evidence, (by_hand(f"unset {name}"),))
 
 
 def gpus_hidden(seen: Environment) -> Iterator[Diagnosis]:
@@ -99,29 +83,20 @@ def gpus_hidden(seen: Environment) -> Iterator[Diagnosis]:
     env = seen.surroundings.env
     for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
         if name in env and env[name].strip() in ("", "-1", "NoDevFiles") and seen.machine.gpus:
-            yield Diagnosis(
-                slug="gpus-hidden",
-                severity="info",
-                message=f"{name} hides every GPU from torch",
-                evidence=(f"{name}={env[name]!r}",),
-                remedies=(by_hand(f"unset {name}"),),
-            )
+            message, evidence = f"{name} hides every GPU from torch", (f"{name}={env[name]!r}",)
+            yield Diagnosis("gpus-hidden", "info", message, evidence, (by_hand(f"unset {name}"),))
 
 
 def shadowed(seen: Environment) -> Iterator[Diagnosis]:
     """A file with the name of a package is imported instead of the package."""
+    windows = seen.target.os == "windows"
     for path in seen.surroundings.shadows:
-        place = PurePosixPath(path) if seen.target.os != "windows" else Path(path)
+        place = Path(path) if windows else PurePosixPath(path)
         own = place.parent if place.name == "__init__.py" else place
-        renamed = own.with_name(f"my_{own.name}")
-        move = "Move-Item" if seen.target.os == "windows" else "mv"
-        yield Diagnosis(
-            slug="shadowed-package",
-            severity="error",
-            message=f"{own.name} in {own.parent} would be imported instead of the installed package",
-            evidence=(path,),
-            remedies=(by_hand(f"{move} {shlex.quote(str(own))} {shlex.quote(str(renamed))}"),),
-        )
+        message = f"{own.name} in {own.parent} would be imported instead of the installed package"
+        names = (shlex.quote(str(name)) for name in (own, own.with_name(f"my_{own.name}")))
+        move = by_hand(" ".join(("Move-Item" if windows else "mv", *names)))
+        yield Diagnosis("shadowed-package", "error", message, (path,), (move,))
 
 
 def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
@@ -133,65 +108,56 @@ def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
     if Path(prefix) not in Path(found).parents:
         folder = "Scripts\\activate" if seen.target.os == "windows" else "bin/activate"
         yield Diagnosis(
-            slug="wrong-interpreter",
-            severity="warning",
-            message="this environment is active, but python on PATH is another interpreter",
-            evidence=(f"environment: {prefix}", f"python: {found}"),
-            remedies=(by_hand(f"source {shlex.quote(str(Path(prefix, folder)))}"),),
-            advice="packages are installed into one, while programs run in the other",
+            "wrong-interpreter",
+            "warning",
+            "this environment is active, but python on PATH is another interpreter",
+            (f"environment: {prefix}", f"python: {found}"),
+            (by_hand(f"source {shlex.quote(str(Path(prefix, folder)))}"),),
+            "packages are installed into one, while programs run in the other",
         )
 
 
 def low_disk(seen: Environment) -> Iterator[Diagnosis]:
     """Less space than the installation needs."""
     plan = seen.better
+    rooms: Mapping[str, int] = _ROOM
     if plan is None or plan.status == "satisfied" or plan.backend is None:
         rooms = dict.fromkeys(_ROOM, _GIB // 2)
     elif plan.backend == "cpu":
         rooms = dict.fromkeys(_ROOM, _ROOM_CPU)
-    else:
-        rooms = _ROOM
     for disk in seen.surroundings.disks:
         if disk.free < rooms.get(disk.what, 0):
-            yield Diagnosis(
-                slug="low-disk",
-                severity="warning",
-                message=f"only {disk.free / _GIB:.1f} GiB are free for the {disk.what}",
-                evidence=(f"{disk.path}: {disk.free} bytes free",),
-                remedies=(by_hand("uv cache prune"), by_hand("df -h")),
-                advice="a CPU build is a tenth of the size: torchinstall auto --backend cpu",
-            )
+            message = f"only {disk.free / _GIB:.1f} GiB are free for the {disk.what}"
+            evidence = (f"{disk.path}: {disk.free} bytes free",)
+            remedies = (by_hand("uv cache prune"), by_hand("df -h"))
+            advice = "a CPU build is a tenth of the size: torchinstall auto --backend cpu"
+            yield Diagnosis("low-disk", "warning", message, evidence, remedies, advice)
 
 
 def separate_file_systems(seen: Environment) -> Iterator[Diagnosis]:
     """Hard links work only within one file system."""
     disks = {disk.what: disk for disk in seen.surroundings.disks}
     place, cache = disks.get("environment"), disks.get("uv cache")
-    if place is None or cache is None or place.device == cache.device:
+    if place is None or cache is None or seen.surroundings.env.get("UV_LINK_MODE"):
         return
-    if seen.surroundings.env.get("UV_LINK_MODE"):
-        return
-    yield Diagnosis(
-        slug="separate-file-systems",
-        severity="info",
-        message="uv's cache and the environment are on different file systems, so uv copies every file",
-        evidence=(f"environment: {place.path}", f"uv cache: {cache.path}"),
-        remedies=(by_hand("export UV_LINK_MODE=copy"),),
-        advice="or set UV_CACHE_DIR to a folder beside the environment, so that uv can link files",
-    )
+    if place.device != cache.device:
+        yield Diagnosis(
+            "separate-file-systems",
+            "info",
+            "uv's cache and the environment are on different file systems, so uv copies every file",
+            (f"environment: {place.path}", f"uv cache: {cache.path}"),
+            (by_hand("export UV_LINK_MODE=copy"),),
+            "or set UV_CACHE_DIR to a folder beside the environment, so that uv can link files",
+        )
 
 
 def low_memory(seen: Environment) -> Iterator[Diagnosis]:
     """Too little memory to import torch safely."""
     size = seen.machine.memory_bytes
     if size is not None and size < _MEMORY:
-        yield Diagnosis(
-            slug="low-memory",
-            severity="warning",
-            message=f"this machine has only {size / _GIB:.1f} GiB of memory; the system may kill torch",
-            evidence=(f"{size} bytes",),
-            remedies=(by_hand("torchinstall auto --backend cpu"),),
-        )
+        message = f"this machine has only {size / _GIB:.1f} GiB of memory; the system may kill torch"
+        remedies = (by_hand("torchinstall auto --backend cpu"),)
+        yield Diagnosis("low-memory", "warning", message, (f"{size} bytes",), remedies)
 
 
 def long_path(seen: Environment) -> Iterator[Diagnosis]:
@@ -200,10 +166,93 @@ def long_path(seen: Environment) -> Iterator[Diagnosis]:
     length = len(prefix) + len("\\Lib\\site-packages\\") + _DEEPEST
     if seen.target.os == "windows" and length > _WINDOWS_PATH:
         yield Diagnosis(
-            slug="long-path",
-            severity="warning",
-            message="paths in this environment may exceed the 260 characters that Windows allows by default",
-            evidence=(f"{prefix}: {len(prefix)} characters",),
-            remedies=(by_hand("uv venv C:\\venv"),),
-            advice="or enable long paths: set LongPathsEnabled to 1 in the registry and restart",
+            "long-path",
+            "warning",
+            "paths in this environment may exceed the 260 characters that Windows allows by default",
+            (f"{prefix}: {len(prefix)} characters",),
+            (by_hand("uv venv C:\\venv"),),
+            "or enable long paths: set LongPathsEnabled to 1 in the registry and restart",
         )
+
+
+_CONFIGURE = by_hand("torchinstall configure")
+
+SETTINGS: Mapping[str, tuple[str, str | None]] = {
+    "torch-backend-ignored": ("torch-backend is set, but uv sync, uv run and uv lock ignore it", None),
+    "unsafe-index-strategy": (
+        "any index may supply any package, even under a name that belongs to another index",
+        "explicit indexes with sources make this setting unnecessary; remove it afterwards",
+    ),
+    "index-not-explicit": (
+        "a PyTorch index is searched for every package, not only for torch and its companions",
+        "set `explicit = true` on the index, and name it in [tool.uv.sources] for torch's packages",
+    ),
+}
+"""Slug -> message and advice of the settings that `configure` warns of too."""
+
+
+def would_undo(seen: Environment) -> Iterator[Diagnosis]:
+    """The lock names something else than what is installed; uv itself says what it would change."""
+    project = seen.surroundings.project
+    if project is None:
+        return
+    asked = f"uv sync --dry-run in {project.root}"
+    if project.choice:
+        flags = " ".join(project.choice)
+        yield Diagnosis(
+            "project-choice",
+            "warning",
+            f"a bare uv run or uv sync would replace what is installed: the choice {flags}",
+            (asked, f"uv sync --dry-run {flags} changes no torch"),
+            (by_hand("torchinstall sync"), by_hand(f"uv sync {flags}")),
+            "use torchinstall run and torchinstall sync in this project: they add the flags",
+        )
+    family = {item.name for item in seen.target.installed} | {"torch"}
+    ours = [row for row in project.changes or () if row[0] in family]
+    gone = {name for name, _, action in ours if action == "uninstalled"}
+    new = {name: version for name, version, action in ours if action != "uninstalled"}
+    if new:
+        replaced = ", ".join(f"{name} {seen.installed(name) or 'nothing'} -> {new[name]}" for name in new)
+        message = f"the next uv run or uv sync in this project would replace what is installed: {replaced}"
+        advice = "configure writes this build into the project, so that the lock asks for it too"
+        evidence = (asked, *(" ".join(row) for row in ours))
+        yield Diagnosis("project-would-undo", "error", message, evidence, (_CONFIGURE,), advice)
+    elif gone:
+        message = f"uv sync in this project would remove {', '.join(sorted(gone))}: not in the lock"
+        advice = "uv run keeps what is installed; configure adds it to the project's dependencies"
+        yield Diagnosis("project-would-undo", "warning", message, (asked,), (_CONFIGURE,), advice)
+
+
+def settings(seen: Environment) -> Iterator[Diagnosis]:
+    """Settings of uv and pip that have no effect or do harm, in files and variables."""
+    project = seen.surroundings.project or Project(root="")
+    view = _view(project)
+    told: list[tuple[str, Message]] = []
+    for name, text in project.files.items():
+        if name == "pyproject.toml":
+            messages = check_uv(view.uv, seen.catalog)
+        elif name.endswith(".toml"):
+            messages = check_uv(loads(text) or {}, seen.catalog, prefix="")
+        else:
+            messages = check_requirements(text, seen.catalog)
+        told += [(name, item) for item in messages]
+    told += [("environment", item) for item in check_variables(seen.surroundings.env, seen.catalog)]
+    for slug, (summary, advice) in SETTINGS.items():
+        evidence = tuple(f"{place}: {message.message}" for place, message in told if message.slug == slug)
+        # Without a `[project]` there is nothing to sync, and `uv pip` does read `torch-backend`.
+        if evidence and (view.project or slug != "torch-backend-ignored"):
+            yield Diagnosis(slug, "warning", summary, evidence, (_CONFIGURE,), advice)
+
+
+def _view(project: Project) -> ProjectView:
+    """`pyproject.toml`; empty where it is not TOML: uv itself reports that."""
+    return ProjectView(loads(project.files.get("pyproject.toml", "")) or {})
+
+
+def source_without_dependency(seen: Environment) -> Iterator[Diagnosis]:
+    """A source of a package that the project does not ask for itself."""
+    if idle := unused_sources(_view(seen.surroundings.project or Project(root="")), seen.catalog):
+        message = f"the source of {', '.join(idle)} is ignored: sources count for direct dependencies only"
+        remedies = (by_hand(f"uv add {' '.join(idle)}"), _CONFIGURE)
+        evidence = ("pyproject.toml: tool.uv.sources",)
+        yield Diagnosis("source-without-dependency", "warning", message, evidence, remedies)
