@@ -126,7 +126,7 @@ def test_an_index_without_any_torch_is_no_index(status: int, slug: str, tmp_path
             error = result.error()
             assert error is not None
             assert (error.slug, error.exit_code) == (slug, 8)
-            assert [hint.split()[0] for hint in error.hints] == ["--index-base", "--find-links", "--backend"]
+            assert [hint.split()[0] for hint in error.hints] == ["--index-base", "--find-links"]
         assert len(server.log) == 6, "a refusal of everything must not be remembered"
 
 

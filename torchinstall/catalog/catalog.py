@@ -116,8 +116,11 @@ class Catalog(Memo, frozen=True, eq=False):
         index: dict[str, dict[str, list[Wheels]]] = defaultdict(lambda: defaultdict(list))
         read, shipped = self.live, () if self.folders_only else self.tables.wheels
         if read:
+            # The pages of the default index hold every backend.
             shipped = tuple(
-                row for row in shipped if row.origin != "index" or (row.package, row.backend) not in read
+                row
+                for row in shipped
+                if (row.package, row.backend if row.origin == "index" else "") not in read
             )
         for row in chain(shipped, *read.values(), self.local):
             key = platform_of(row.platform_tag)

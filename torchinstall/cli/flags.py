@@ -167,7 +167,15 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         ),
     ),
     "Sources": (
-        _flag("--index-base URL", "A mirror of the PyTorch index, or a template with {backend}."),
+        _flag(
+            "--index-base URL",
+            "A mirror of the PyTorch index, a template with {backend}, or default: the index that uv uses.",
+        ),
+        _flag(
+            "--fallback/--no-fallback",
+            "Where the index cannot be reached, take a build from the folders that pip or uv are "
+            "configured with, or from the index that uv uses (default: yes).",
+        ),
         _flag(
             "--vendor-index",
             "Take torch from the GPU vendor's own index, where PyTorch has no build.",
@@ -228,7 +236,8 @@ _SETTINGS = {
     **dict.fromkeys(("target_driver", "target_cuda", "target_gpu"), ""),
     "allow_build": "whether their sources are built and run",
     **dict.fromkeys(
-        ("companion_source", "vendor_index", "find_links", "allow_insecure_host"), "where they come from"
+        ("companion_source", "vendor_index", "find_links", "fallback", "allow_insecure_host"),
+        "where they come from",
     ),
     **dict.fromkeys(("python", "venv", "system"), "which Python they go into"),
 }

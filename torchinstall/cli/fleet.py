@@ -43,7 +43,7 @@ class FleetOptions(PlanOptions, frozen=True, kw_only=True):
 
     omit: ClassVar = frozenset(
         {"dry_run", "upgrade", "machine", "root", "python", "venv", "system", "target_gpu", "target_driver"}
-        | {"target_cuda", "reqs", "respect_visible_devices", "prefer_gpu"}
+        | {"target_cuda", "reqs", "respect_visible_devices", "prefer_gpu", "fallback"}
     )
     words: tuple[str, ...] = ()
     format: str | None = None

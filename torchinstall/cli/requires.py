@@ -35,7 +35,7 @@ class RequiresOptions(PlanOptions, frozen=True, kw_only=True):
         {"dry_run", "upgrade", "machine", "root", "target_gpu", "target_driver", "target_cuda", "constraint"}
         | {"respect_visible_devices", "prefer_gpu", "require_gpu", "allow_cpu", "offline", "refresh"}
         | {"index_base", "find_links", "allow_insecure_host", "channel", "need", "vendor_index"}
-        | {"allow_build", "companion_source"}
+        | {"allow_build", "companion_source", "fallback"}
     )
     installed: bool = False
     on_machine: str | None = None

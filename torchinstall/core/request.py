@@ -121,6 +121,7 @@ class Request(Struct, frozen=True, kw_only=True):
             release, the whole backend.
         need: what must work besides computing: `compile` (torch.compile).
         only: the one build (torch release, backend) that may be chosen, for machines that share it.
+        wanted: packages among `requirements` that nobody named: they never stop torch.
     """
 
     requirements: tuple[Requirement, ...]
@@ -143,4 +144,5 @@ class Request(Struct, frozen=True, kw_only=True):
     only: tuple[str, str] | None = None
     failed: tuple[tuple[str | None, str], ...] = ()
     need: str | None = None
+    wanted: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()

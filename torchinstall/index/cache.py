@@ -129,7 +129,7 @@ def _decode(content: bytes, page: PageId) -> CachedPage:
         raise ValueError("another page")
     origin = origin_of(page.url)
     files = file.cached.page.files
-    if not all(map(origin.owns, {row.directory for row in files})):
+    if not all(map(origin.owns, {row.directory for row in files if row.url})):
         raise ValueError("a file that is not the index's")
     if any("/" in row.filename or "\\" in row.filename for row in files):
         raise ValueError("a file name that is a path")

@@ -47,6 +47,9 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _PATIENCE = 60.0
 """Seconds without a byte, where there is no deadline."""
 
+_CONNECT = 3.0
+"""Seconds until a host counts as out of reach: a firewall that drops packets says nothing."""
+
 
 class Reply(Struct, frozen=True, kw_only=True):
     """What the index said of a page.
@@ -162,7 +165,8 @@ class Client:
                     raise _timeout(current)
                 mine = auth if origin_of(current) == home else None
                 client = self._client(current)
-                with client.stream("GET", current, headers=headers, auth=mine, timeout=left) as response:
+                patience = httpx.Timeout(left, connect=min(left, _CONNECT))
+                with client.stream("GET", current, headers=headers, auth=mine, timeout=patience) as response:
                     target = response.headers.get("location")
                     if response.status_code not in _REDIRECTS or target is None:
                         _check_status(response, current, accept)

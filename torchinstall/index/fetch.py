@@ -54,6 +54,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
         refresh: the age of a cached page does not count.
         allow_insecure: hosts for which http, or a wrong certificate, is accepted.
         shared: packages whose wheels may lie at the root of a channel for every backend (`triton`).
+        any_host: the pages may link to files on other hosts, see `pages.parse_page`.
         budget: seconds after which what was not read counts as failed.
         retries: further attempts after a fault that may pass; `UV_HTTP_RETRIES` lowers or raises it.
         backoff: seconds before the first retry, doubled for each further one.
@@ -69,6 +70,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     refresh: bool = False
     allow_insecure: tuple[str, ...] = ()
     shared: frozenset[str] = frozenset()
+    any_host: bool = False
     budget: float = 8.0
     retries: int = 3
     backoff: float = 0.2
@@ -125,7 +127,6 @@ class LiveResult(Struct, frozen=True, kw_only=True):
             hints=(
                 "--index-base URL takes a mirror of the index",
                 "--find-links DIR takes wheels from a folder",
-                "--backend cpu takes the CPU build from the default index, where it has one",
             ),
         )
 
@@ -155,7 +156,8 @@ def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool
         urls[_ROOT] = f"{root}/"
     jobs: dict[PageKey, _Job] = {}
     for key, url in urls.items():
-        page = PageId(without_credentials(url), *key, channel, key[0] in options.shared)
+        shared = key[0] in options.shared or options.any_host
+        page = PageId(without_credentials(url), *key, channel, shared)
         jobs[key] = _Job(url, page, cache.load(page))
     outcomes: dict[PageKey, Outcome] = {}
     if not options.offline:
@@ -240,6 +242,8 @@ class _Reader:
                 late = time.monotonic() + longer >= self.deadline
                 if not left or not error.retry or late or self.over.wait(longer):
                     return error
+                if error.slug == "index-unreachable":
+                    left = min(left, 2)  # no connection twice: others may serve
             else:
                 if cached.missing is None:
                     self.cache.store(job.page, cached)
@@ -257,7 +261,13 @@ class _Reader:
         if not page.package:
             return CachedPage(fetched=now, etag=reply.etag, names=parse_root(reply.text, reply.url))
         parsed = parse_page(
-            reply.text, reply.url, page.package, page.backend, page.channel, shared=page.shared
+            reply.text,
+            reply.url,
+            page.package,
+            page.backend,
+            page.channel,
+            shared=page.shared,
+            any_host=self.options.any_host,
         )
         return CachedPage(fetched=now, etag=reply.etag, page=self._with_variants(client, parsed))
 

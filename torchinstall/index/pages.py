@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from torchinstall.catalog.model import Origin, Wheels
 from torchinstall.core.errors import CatalogError
@@ -50,12 +50,16 @@ class FetchError(CatalogError):
         self.after = after
 
 
-class PageFile(Struct, frozen=True):
-    """One file of a page: its name, its URL (no fragment), its sha256 where the page knows it."""
+class PageFile(Struct, frozen=True, omit_defaults=True):
+    """One file of a page: its name, its URL (no fragment), its sha256 and bytes where the page knows them.
+
+    Without a URL where the page may link to any host: such a file is for others to download.
+    """
 
     filename: str
     url: str
     sha256: str | None
+    size: int | None = None
 
     @property
     def directory(self) -> str:
@@ -80,7 +84,14 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 def parse_page(
-    text: str, url: str, package: str, backend: str, channel: Channel = "stable", *, shared: bool = False
+    text: str,
+    url: str,
+    package: str,
+    backend: str,
+    channel: Channel = "stable",
+    *,
+    shared: bool = False,
+    any_host: bool = False,
 ) -> Page:
     """Read a package's page (HTML, or PEP 691 JSON).
 
@@ -92,12 +103,13 @@ def parse_page(
             index that is not divided by backend: the local version or the URL says what a wheel is for.
         channel: for the rows.
         shared: the package's wheels may lie at the root of the channel for every backend (`triton`).
+        any_host: files may lie on other hosts, as those of PyPI do; only what is said of them is of use.
 
     Raises:
         FetchError: `index-garbage` (not a page of links), `index-page-cut`, `index-links-outside` (nothing
             but links to other hosts).
     """
-    links, notes = _inside(links_of(text, url), url)
+    links, notes = (links_of(text, url), []) if any_host else _inside(links_of(text, url), url)
     rows: list[Wheels] = []
     files: dict[str, PageFile] = {}
     variant_files: dict[str, str] = {}
@@ -117,7 +129,7 @@ def parse_page(
         elif name.project == package:
             own = backend or _vendor_backend(name.local, url)
             rows.append(name.row(own, origin, redact(url), channel=channel, variant=label))
-            files.setdefault(link.filename, link)
+            files.setdefault(link.filename, structs.replace(link, url="") if any_host else link)
     if skipped:
         notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
     if elsewhere:
@@ -223,7 +235,8 @@ def _json_link(row: Any, url: str) -> Iterator[PageFile]:
         target = _join(url, href.partition("#")[0])
         digest = hashes.get("sha256") if isinstance(hashes, dict) else None
         match = _SHA256.search(f"sha256={digest}")
-        yield PageFile(filename, target, match[1] if match else None)
+        size = row.get("size") if isinstance(row.get("size"), int) else None
+        yield PageFile(filename, target, match[1] if match else None, size)
 
 
 def _inside(links: list[PageFile], url: str) -> tuple[list[PageFile], list[str]]:

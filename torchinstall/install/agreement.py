@@ -6,8 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -119,7 +120,7 @@ class Agreement(Struct, frozen=True, kw_only=True):
 
     def _culprits(self, names: Collection[str]) -> Iterator[str]:
         """Rows of uv's configuration that speak of these packages, and variables that may."""
-        for file, table in self._configurations():
+        for file, table, _ in uv_settings(self.env, self.cwd):
             for key in _LISTS:
                 for row in map(str, table.get(key) or ()):
                     match = re.match(r"[\w.-]+", row)
@@ -130,30 +131,41 @@ class Agreement(Struct, frozen=True, kw_only=True):
 
     def _elsewhere(self) -> Iterator[tuple[Path, str, Any]]:
         """File, key and value of each setting that installs outside the environment."""
-        for file, table in self._configurations():
+        for file, table, _ in uv_settings(self.env, self.cwd):
             pip = table.get("pip") or {}
             yield from ((file, key, pip[key]) for key in _ELSEWHERE if pip.get(key))
-
-    def _configurations(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The configuration that uv reads: the project's nearest file, then the user's, then the system's."""
-        env, cwd = self.env, self.cwd
-        if env.get("UV_CONFIG_FILE"):
-            files = [Path(env["UV_CONFIG_FILE"])]
-        elif env.get("UV_NO_CONFIG"):
-            files = []
-        else:
-            own = (folder / name for folder in (cwd, *cwd.parents) for name in ("uv.toml", "pyproject.toml"))
-            nearest = [file for file in own if _table(file)][:1]
-            home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")  # noqa: PTH118
-            user = Path(env.get("APPDATA", "") if sys.platform == "win32" else home) / "uv/uv.toml"
-            files = [*nearest, user, Path("/etc/uv/uv.toml")]
-        yield from ((file, table) for file in files if (table := _table(file)))
 
 
 def _not_kept(message: str, *, wanted: str, found: str, culprits: Iterable[str]) -> InstallFailedError:
     hints = tuple(f"this interferes, remove it and try again: {text}" for text in culprits)
     nobody = ("torchinstall auto -v -v shows what uv does and why",)
     return InstallFailedError("plan-not-kept", message, wanted=wanted, found=found, hints=hints or nobody)
+
+
+class UvSettings(NamedTuple):
+    """A configuration file of uv, and whether it is a project's (which may have been cloned)."""
+
+    file: Path
+    table: dict[str, Any]
+    of_project: bool = False
+
+
+def uv_settings(env: Mapping[str, str], cwd: Path) -> Iterator[UvSettings]:
+    """The configuration that uv reads: the project's nearest file, then the user's, then the system's."""
+    if env.get("UV_CONFIG_FILE"):
+        files = [Path(env["UV_CONFIG_FILE"])]
+    elif env.get("UV_NO_CONFIG"):
+        files = []
+    else:
+        own = (folder / name for folder in (cwd, *cwd.parents) for name in ("uv.toml", "pyproject.toml"))
+        nearest = ((file, table) for file in own if (table := _table(file)))
+        yield from (UvSettings(*found, of_project=True) for found in islice(nearest, 1))
+        home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")  # noqa: PTH118
+        folders = [home, *(env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"), "/etc"]
+        if sys.platform == "win32":
+            folders = [env.get("APPDATA", ""), env.get("PROGRAMDATA") or r"C:\ProgramData"]
+        files = [Path(folder, "uv/uv.toml") for folder in folders]
+    yield from (UvSettings(file, table) for file in files if (table := _table(file)))
 
 
 def _table(file: Path) -> dict[str, Any]:

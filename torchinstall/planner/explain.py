@@ -89,7 +89,7 @@ def plan_warnings(chosen: EvaluatedBuild, reasons: dict[Gpu, str], today: date |
         text = f"{finding.detail}; {finding.hint}" if finding.hint else finding.detail
         yield Message(finding.slug or "gpu-unreadable", text)
     if not situation.gpus and not situation.unreadable and situation.request.backend == "auto":
-        yield from _no_gpu(situation)
+        yield from _no_gpu(chosen)
     if not situation.catalog.live and today is not None:
         yield from _old_tables(situation.catalog.snapshot, today)
     asked = situation.requirements.direct.get("torch")
@@ -236,18 +236,22 @@ def vendor_indexes(situation: Situation) -> Iterator[Message]:
                 yield Message("vendor-index", f"{row.text}; to install from {row.url} add --vendor-index")
 
 
-def _no_gpu(situation: Situation) -> Iterator[Message]:
+def _no_gpu(chosen: EvaluatedBuild) -> Iterator[Message]:
     """A CPU build because nothing else is visible: loud where a GPU may be elsewhere."""
+    situation, backend = chosen.situation, chosen.build.backend
     environment = situation.machine.environment
+    what = "the CPU build"
+    if backend.kind.vendor is not None:
+        what = f"the {backend.name} build, which computes on the CPU as well,"
     place = "this container" if "container" in environment else "this CI run" if "ci" in environment else None
     if situation.target.os == "macos":
         return
     if place is None:
-        yield Message("no-gpu", "no GPU was found on this machine, so the CPU build was chosen")
+        yield Message("no-gpu", f"no GPU was found on this machine, so {what} was chosen")
     else:
         yield Message(
             "no-gpu-here",
-            f"no GPU is visible in {place}, so the CPU build was chosen; if it will run on a GPU elsewhere, "
+            f"no GPU is visible in {place}, so {what} was chosen; if it will run on a GPU elsewhere, "
             "describe it: --target-driver 580 --target-gpu sm_90",
         )
 

@@ -88,6 +88,13 @@ class EvaluatedBuild:
         return build_limits(self.build, self.situation)
 
     @property
+    def stands_in(self) -> bool:
+        """Whether a GPU build of the default index may compute on the CPU, for want of a CPU build."""
+        situation, wheels = self.situation, self.build.wheels
+        accepted = not situation.gpus or situation.request.allow_cpu
+        return accepted and situation.catalog.index_down and all(row.origin == "default" for row in wheels)
+
+    @property
     def gpu_rank(self) -> tuple[object, ...]:
         """How well it uses this machine's GPUs; larger is better."""
         return rank_coverage(self.coverage, self.situation)
@@ -326,6 +333,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 )
 
 _HARDWARE = frozenset(slug for slug, _ in HARDWARE_RULES)
+_FOR_GPUS = frozenset({"no-gpu-of-vendor", "driver-too-old", "no-code-for-gpu"})
 
 
 def evaluate(situation: Situation) -> tuple[EvaluatedBuild, ...]:
@@ -353,7 +361,7 @@ def evaluate(situation: Situation) -> tuple[EvaluatedBuild, ...]:
 def _apply_rules(item: EvaluatedBuild, soft: frozenset[str]) -> None:
     """Try the rules in order until one rejects; those in `soft` are only noted."""
     for slug, rule in RULES:
-        answer = rule(item)
+        answer = None if slug in _FOR_GPUS and item.stands_in else rule(item)
         if answer is None:
             continue
         rejection = answer if isinstance(answer, Rejection) else Rejection(slug, *answer)

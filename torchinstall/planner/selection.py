@@ -11,6 +11,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.machine import Gpu, Machine
+from torchinstall.core.messages import Message
 from torchinstall.core.plan import (
     Candidate,
     CatalogUse,
@@ -57,7 +58,26 @@ def plan(
 
     `today` is for the age of the catalog; None: do not judge it.
     """
+    made = _with_installed(request, machine, target, catalog, today)
+    # In a folder a version that nobody knows means that nothing there goes with its torch.
+    lacking = [item.name for item in made.packages if item.version is None and item.name in request.wanted]
+    if not request.wanted or (made.error is None and not lacking):
+        return made
+    named = tuple(item for item in request.requirements if canonical_name(item.name) not in request.wanted)
+    fewer = structs.replace(request, requirements=named, wanted=())
+    alone = _with_installed(fewer, machine, target, catalog, today)
+    if alone.error is not None:
+        return made
+    message = (
+        f"{', '.join(request.wanted)} is left out: none is known that goes with torch {alone.torch} and "
+        "comes from where that comes from"
+    )
+    return structs.replace(alone, warnings=(*alone.warnings, Message("companion-left-out", message)))
 
+
+def _with_installed(
+    request: Request, machine: Machine, target: Target, catalog: Catalog, today: date | None
+) -> Plan:
     def planned(*also: str) -> Plan:
         asked = (*request.requirements, *map(requirement, also))
         wider = structs.replace(request, requirements=asked) if also else request

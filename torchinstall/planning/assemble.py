@@ -16,7 +16,7 @@ from torchinstall.install.command import check_uv_args, command
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs, Purpose, collect_inputs
-from torchinstall.planning.online import online_plan
+from torchinstall.planning.online import Online
 from torchinstall.planning.options import PlanOptions
 
 
@@ -115,8 +115,8 @@ def prepare(
         inputs = structs.replace(inputs, request=request)
     target = inputs.target
     detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
-    must_reach = purpose == "install"
-    plan, catalog, index_down = online_plan(inputs, options, context, must_reach=must_reach, detail=detail)
+    online = Online(inputs, options, context, must_reach=purpose == "install", detail=detail)
+    plan, catalog, index_down = online.plan()
     made = Prepared(
         **{**structs.asdict(inputs), "catalog": catalog},
         plan=structs.replace(plan, warnings=(*plan.warnings, *inputs.notes)),

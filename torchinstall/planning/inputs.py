@@ -42,6 +42,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
         notes: what was omitted on purpose.
         place: where it is installed; None for a target that is not here.
         uv: what will install; None where nothing can be installed.
+        described: the machine is not looked at, it was described.
     """
 
     machine: Machine
@@ -53,6 +54,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
     notes: tuple[Message, ...] = ()
     place: PythonEnvironment | None = None
     uv: Uv | None = None
+    described: bool = False
 
 
 def collect_inputs(
@@ -110,6 +112,7 @@ def collect_inputs(
         notes=(*asked.notes, *((left,) if left is not None else ())),
         place=place,
         uv=uv,
+        described=described,
     )
 
 

@@ -1,7 +1,7 @@
 """The plan with what the index says today: which pages are read, and what their absence means.
 
-A plan falls back to the shipped tables where the index cannot be reached, with a warning. An installation
-that needs the index stops instead, unless local folders or the backend that was named can serve it.
+Where the index cannot be reached, other sources serve this machine (`planning/sources.py`); else a plan falls
+back to the shipped tables, with a warning, and an installation stops.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import date
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
+from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import CatalogError
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
 from torchinstall.index.cache import default_cache_dir
 from torchinstall.planner.selection import pages_to_read, plan
 from torchinstall.planning.companion_pages import with_companions
@@ -24,10 +26,10 @@ from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs
 from torchinstall.planning.options import PlanOptions
 from torchinstall.planning.request import index_base_of
+from torchinstall.planning.sources import default_index, default_resort, last_resorts
 from torchinstall.planning.vendor_index import flat_template, named_vendor, vendor_plan
 
 if TYPE_CHECKING:
-    from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import Advice
     from torchinstall.catalog.tables import PageKey
     from torchinstall.index.fetch import LiveResult
@@ -41,18 +43,27 @@ MOST_TURNS = 6
 NOT_THERE = frozenset({"index-forbidden", "index-not-found"})
 """Slugs that say that the index answered and has no such page."""
 
-Decide = Callable[["Catalog"], Plan]
+UNREACHABLE = frozenset(
+    {"index-unreachable", "index-timeout", "index-unavailable", "index-certificate", "index-redirect"}
+    | {"index-garbage"}
+)
+"""Slugs that may mean that something on the way keeps this machine from the index."""
 
 
-def online_plan(
-    inputs: Inputs,
-    options: PlanOptions,
-    context: Context,
-    *,
-    must_reach: bool,
-    detail: Callable[[str], None],
-) -> tuple[Plan, Catalog, bool]:
-    """Plan from the tables, read the pages that could change the plan, and plan again.
+class OnlinePlan(NamedTuple):
+    """A plan, what it was made from, and whether the index was needed and did not answer."""
+
+    plan: Plan
+    catalog: Catalog
+    index_down: bool = False
+
+    def warned(self, warnings: Iterable[Message]) -> OnlinePlan:
+        """The same with warnings before its own."""
+        return self._replace(plan=structs.replace(self.plan, warnings=(*warnings, *self.plan.warnings)))
+
+
+class Online:
+    """Plans from the tables, reads the pages that could change the plan, and plans again.
 
     Args:
         inputs: what the plan is made from.
@@ -60,115 +71,147 @@ def online_plan(
         context: clock, environment and cache folder.
         must_reach: it will be installed, so an index that is needed must answer.
         detail: told what was read, for `-v`.
-
-    Returns:
-        The plan, the catalog that it was made from, and whether the index was needed and did not answer.
-
-    Raises:
-        CatalogError: the index is needed and did not answer.
-        UsageError: its URL or a proxy setting is wrong.
     """
 
-    def companions(keys: tuple[PageKey, ...], base: str) -> LiveResult:
-        return read_pages(keys, inputs.catalog, context, options, index_base=base)
+    def __init__(
+        self,
+        inputs: Inputs,
+        options: PlanOptions,
+        context: Context,
+        *,
+        must_reach: bool,
+        detail: Callable[[str], None],
+    ) -> None:
+        self._options = options
+        self._context = context
+        self._must_reach = must_reach
+        self._detail = detail
+        self._inputs = inputs
+        self._inputs = with_companions(inputs, self._pages, detail)
 
-    inputs = with_companions(inputs, companions, detail)
+    def _pages(self, keys: tuple[PageKey, ...], base: str, *, any_host: bool = False) -> LiveResult:
+        catalog = self._inputs.catalog
+        return read_pages(keys, catalog, self._context, self._options, index_base=base, any_host=any_host)
 
-    def of_vendor(rows: tuple[Advice, ...], template: str) -> tuple[Plan, Catalog] | None:
-        def read(keys: tuple[PageKey, ...], base: str) -> LiveResult:
-            return read_pages(keys, inputs.catalog, context, options, index_base=base)
+    def _pages_of_default(self, keys: tuple[PageKey, ...], base: str) -> LiveResult:
+        return self._pages(keys, base, any_host=True)
 
-        return vendor_plan(inputs, rows, template, context, read)
+    def _decide(self, catalog: Catalog, request: Request | None = None) -> Plan:
+        inputs = self._inputs
+        return plan(
+            request or inputs.request, inputs.machine, inputs.target, catalog, today=self._context.today()
+        )
 
-    base = inputs.request.index_base
-    chosen = named_vendor(inputs, base, asked=options.vendor_index)
-    made = None if chosen is None else of_vendor(*chosen)
-    if made is not None:
-        return (*made, False)
-    try:
-        return _of_backends(inputs, options, context, must_reach=must_reach, detail=detail)
-    except _NoBackendError as none:
-        # It has no backend's page of torch: it may be an index that is not divided by backend.
-        flat = flat_template(base)
-        made = None if flat is None else of_vendor((), flat)
-        if made is not None:
-            return (*made, False)
-        return none.otherwise()
+    def _of_vendor(self, rows: tuple[Advice, ...], template: str) -> OnlinePlan | None:
+        made = vendor_plan(self._inputs, rows, template, self._context, self._pages)
+        return None if made is None else OnlinePlan(*made)
+
+    def plan(self) -> OnlinePlan:
+        """Plan.
+
+        Raises:
+            CatalogError: the index is needed and did not answer, and no other source serves as well.
+            UsageError: its URL or a proxy setting is wrong.
+        """
+        inputs, named = self._inputs, self._options.index_base
+        if named != DEFAULT_INDEX_BASE:
+            index = default_index(self._context.env, self._context.cwd, inputs.uv_args)
+            if named in ("default", index.place):
+                resort = default_resort(inputs, index, self._pages_of_default, self._detail)
+                return OnlinePlan(self._decide(resort.catalog, resort.request), resort.catalog)
+        base = inputs.request.index_base
+        chosen = named_vendor(inputs, base, asked=self._options.vendor_index)
+        made = None if chosen is None else self._of_vendor(*chosen)
+        return made or self._of_backends(flat_template(base))
+
+    def _of_backends(self, flat: str | None) -> OnlinePlan:
+        """The plan from an index that is divided by backend, or as `flat` says where it has no such page."""
+        inputs, options, context = self._inputs, self._options, self._context
+        request, catalog = inputs.request, inputs.catalog
+        if request.offline and request.find_links and any(row.package == "torch" for row in catalog.local):
+            # Without a network a folder is all there is: what the tables know of an index cannot be had.
+            folders = structs.replace(catalog, live={}, index_down=True, folders_only=True)
+            made = self._decide(folders)
+            if made.error is None:
+                return OnlinePlan(made, folders)
+
+        @lru_cache(maxsize=1)  # asked again after every reading, also after one that brought nothing
+        def wanted(known: Catalog, discovered: tuple[str, ...]) -> tuple[PageKey, ...]:
+            return pages_to_read(request, inputs.machine, inputs.target, known, discovered=discovered)
+
+        tables = self._decide(catalog)
+        folder = default_cache_dir(context.env, sys.platform)
+        unread = request.offline and (folder is None or not folder.is_dir())
+        if tables.status == "satisfied" or unread or not wanted(catalog, ()):
+            return OnlinePlan(tables, catalog)
+        age = (context.today() - date.fromisoformat(catalog.snapshot)).days
+        reading = _Reading(
+            lambda keys, discover: read_pages(keys, catalog, context, options, discover=discover),
+            catalog,
+            tables,
+            # The tables hold the stable channel only: what another one has, it must say itself.
+            discover=age > DISCOVER_AFTER_DAYS or request.channel != "stable",
+            detail=self._detail,
+        )
+        while keys := reading.unread(wanted):
+            reading.read(keys, self._decide)
+        if (failure := reading.failure) is None:
+            return OnlinePlan(reading.plan, reading.catalog).warned(reading.warnings)
+        if failure.slug in NOT_THERE and flat is not None:
+            # It has no backend's page of torch: it may be an index that is not divided by backend.
+            made_flat = self._of_vendor((), flat)
+            if made_flat is not None:
+                return made_flat
+        warnings = reading.warnings or [Message(failure.slug, failure.message)]
+        return self._without_index(tables, failure).warned(warnings)
+
+    def _without_index(self, best: Plan, failure: CatalogError) -> OnlinePlan:
+        """The plan where the index did not answer.
+
+        Args:
+            best: the plan of the tables; what stands in must use the GPUs that it uses.
+            failure: why the index is missing.
+        """
+        inputs, request = self._inputs, self._inputs.request
+        blocked, hints = self._is_blocked(failure.slug), list(failure.hints)
+        resorts = last_resorts(
+            inputs,
+            self._context,
+            self._pages_of_default,
+            self._detail,
+            fallback=blocked and self._options.fallback,
+        )
+        for resort in resorts if self._must_reach or (inputs.place and not inputs.described) else ():
+            made = self._decide(resort.catalog, resort.request)
+            if made.error is None and (request.allow_cpu or _serves_as_well(made, best)):
+                message = f"taken instead: {resort.said(made)}; --no-fallback forbids it"
+                return OnlinePlan(made, resort.catalog).warned((Message("fallback-source", message),))
+            other = self._decide(
+                resort.catalog, structs.replace(resort.request, backend="auto", allow_cpu=True)
+            )
+            if other.error is None:
+                ways = [] if request.backend == "auto" else [f"omit --backend {request.backend}"]
+                ways += [] if _serves_as_well(other, best) else ["add --allow-cpu"]
+                hints.append(f"{' and '.join(ways)}, to take {resort.said(other)}")
+        if not self._must_reach:
+            return OnlinePlan(best, inputs.catalog, index_down=True)
+        if blocked and not self._options.fallback:
+            hints.append("omit --no-fallback, to take a build from your other sources")
+        raise CatalogError(failure.slug, failure.message, wanted=failure.wanted, hints=tuple(hints))
+
+    def _is_blocked(self, slug: str) -> bool:
+        """Whether something on the way may keep this machine from the index; pages that it lacks do not."""
+        if slug != "index-forbidden":
+            return slug in UNREACHABLE
+        # A store of files says 403 of what it lacks, a filter of everything.
+        root = read_pages((), self._inputs.catalog, self._context, self._options, discover=True)
+        return root.backends is None
 
 
-class _NoBackendError(Exception):
-    """The index answered, and has no page of torch for any backend; `otherwise` plans without it."""
-
-    def __init__(self, otherwise: Callable[[], tuple[Plan, Catalog, bool]]) -> None:
-        super().__init__()
-        self.otherwise = otherwise
-
-
-def _of_backends(
-    inputs: Inputs,
-    options: PlanOptions,
-    context: Context,
-    *,
-    must_reach: bool,
-    detail: Callable[[str], None],
-) -> tuple[Plan, Catalog, bool]:
-    """As `online_plan`, from an index that is divided by backend.
-
-    Raises:
-        _NoBackendError: it has no page of torch.
-    """
-    request, catalog = inputs.request, inputs.catalog
-
-    def decide(known: Catalog) -> Plan:
-        return plan(request, inputs.machine, inputs.target, known, today=context.today())
-
-    if request.offline and request.find_links and any(row.package == "torch" for row in catalog.local):
-        # Without a network a folder is all there is: what the tables know of an index cannot be had.
-        folders = structs.replace(catalog, live={}, index_down=True, folders_only=True)
-        made = decide(folders)
-        if made.error is None:
-            return made, folders, False
-
-    @lru_cache(maxsize=1)  # asked again after every reading, also after one that brought nothing
-    def wanted(known: Catalog, discovered: tuple[str, ...]) -> tuple[PageKey, ...]:
-        return pages_to_read(request, inputs.machine, inputs.target, known, discovered=discovered)
-
-    tables = decide(catalog)
-    folder = default_cache_dir(context.env, sys.platform)
-    unread = request.offline and (folder is None or not folder.is_dir())
-    if tables.status == "satisfied" or unread or not wanted(catalog, ()):
-        return tables, catalog, False
-    age = (context.today() - date.fromisoformat(catalog.snapshot)).days
-    reading = _Reading(
-        lambda keys, discover: read_pages(keys, catalog, context, options, discover=discover),
-        catalog,
-        tables,
-        # The tables hold the stable channel only: what another one has, it must say itself.
-        discover=age > DISCOVER_AFTER_DAYS or request.channel != "stable",
-        detail=detail,
-    )
-    while keys := reading.unread(wanted):
-        reading.read(keys, decide)
-    if reading.failure is None:
-        return _warned(reading.plan, reading.warnings), reading.catalog, False
-    failure = reading.failure
-
-    def otherwise() -> tuple[Plan, Catalog, bool]:
-        if not must_reach:
-            note = Message(failure.slug, failure.message)
-            return _warned(tables, reading.warnings or [note]), catalog, True
-        without = structs.replace(catalog, index_down=True)
-        made = decide(without)
-        # It must use the same GPUs, and come from the user's own folders or be the backend that was named.
-        local = all(item.routed and item.index_url is None for item in made.packages if item.version)
-        same = [gpu.covered for gpu in made.gpus] == [gpu.covered for gpu in tables.gpus]
-        if made.error is not None or not same or not (local or request.backend != "auto"):
-            raise failure
-        return _warned(made, reading.warnings), without, False
-
-    if failure.slug in NOT_THERE:
-        raise _NoBackendError(otherwise)
-    return otherwise()
+def _serves_as_well(made: Plan, best: Plan) -> bool:
+    """Whether it uses every GPU that the best build uses."""
+    used = {(gpu.vendor, gpu.index) for gpu in made.gpus if gpu.covered}
+    return used.issuperset((gpu.vendor, gpu.index) for gpu in best.gpus if gpu.covered)
 
 
 class _Reading:
@@ -227,7 +270,7 @@ class _Reading:
             and info.kind.vendor == chosen.kind.vendor
         )
 
-    def read(self, keys: tuple[PageKey, ...], decide: Decide) -> None:
+    def read(self, keys: tuple[PageKey, ...], decide: Callable[[Catalog], Plan]) -> None:
         """Read pages and plan again."""
         first = not self._asked
         result = self._fetch(keys, self._discover and first)
@@ -263,6 +306,7 @@ def read_pages(
     *,
     discover: bool = False,
     index_base: str | None = None,
+    any_host: bool = False,
 ) -> LiveResult:
     """Read pages of the index, as this run may.
 
@@ -273,6 +317,7 @@ def read_pages(
         options: where the index is and how it may be asked.
         discover: ask which backends there are, too.
         index_base: another index than that of the options.
+        any_host: its pages may link to files on other hosts.
 
     Raises:
         UsageError: the base of the index is no URL.
@@ -288,10 +333,7 @@ def read_pages(
         refresh=options.refresh,
         allow_insecure=options.allow_insecure_host,
         shared=frozenset(row.package for row in catalog.families if row.runtime_of),
+        any_host=any_host,
         now=context.now,
     )
     return fetch_pages(keys, live, discover=discover)
-
-
-def _warned(made: Plan, warnings: list[Message]) -> Plan:
-    return structs.replace(made, warnings=(*warnings, *made.warnings))

@@ -82,6 +82,7 @@ class PlanOptions(MachineOptions, frozen=True, kw_only=True):
     channel: Channel = "stable"
     index_base: str = DEFAULT_INDEX_BASE
     vendor_index: bool = False
+    fallback: bool = True
     find_links: tuple[str, ...] = ()
     offline: bool = False
     refresh: bool = False

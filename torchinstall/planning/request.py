@@ -54,9 +54,9 @@ def request_of(
         reader.file(name, constraints=True)
     if options.of_project("constraint"):
         _check_only_versions(asked, before, options)
-    if not asked.requirements and not options.requirement and not asked.uv_args:
-        for text in DEFAULT_REQUIREMENTS:
-            reader.argument(text)
+    by_default = not asked.requirements and not options.requirement and not asked.uv_args
+    for text in DEFAULT_REQUIREMENTS if by_default else ():
+        reader.argument(text)
     # A URL is kept as it is: whoever reads the folders says that it is none.
     folders = [text if "://" in text else str(context.path(text)) for text in options.find_links]
     hint = _hint(options, context, machine)
@@ -87,6 +87,7 @@ def request_of(
         upgrade=options.upgrade,
         allow_build=tuple(map(canonical_name, options.allow_build)),
         companion_source=options.companion_source,
+        wanted=DEFAULT_REQUIREMENTS[1:] if by_default else (),
         settings=options.listing(),
     )
     for host in options.allow_insecure_host:  # uv must trust the hosts that our own reading trusts
@@ -193,12 +194,12 @@ def _version(text: str | None, source: str) -> str | None:
 
 
 def index_base_of(options: PlanOptions) -> str:
-    """The base URL of the PyTorch index or of its mirror.
+    """The base URL of the PyTorch index or of its mirror, which `default` leaves out.
 
     Raises:
         UsageError: it is no URL.
     """
-    base = options.index_base
+    base = options.index_base if options.index_base != "default" else DEFAULT_INDEX_BASE
     with contextlib.suppress(ValueError):  # of a host or port that cannot be
         if base.startswith(("https://", "http://", "file://")) and urlsplit(base).port != 0:
             return base.rstrip("/")
@@ -206,7 +207,7 @@ def index_base_of(options: PlanOptions) -> str:
     raise UsageError(
         "bad-value",
         f"{shown!r} is not the URL of an index",
-        wanted="a URL that begins with https://",
+        wanted="a URL that begins with https://, or default for the index that uv uses",
         found=f"{shown} ({options.source('index_base')})",
         hints=("a folder of wheels is given with --find-links DIR",),
     )

@@ -1,0 +1,276 @@
+"""Where the PyTorch index cannot be reached: folders of configuration files, then the index that uv uses."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import RunResult, run
+from tests.support import faults
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.index_server import IndexServer, TestAuthority
+from tests.support.index_tree import IndexTree
+from tests.support.installing import Place, an_environment, here
+from tests.support.planning import linux, nvidia
+from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
+from torchinstall.core.machine import Machine, machine_to_json
+from torchinstall.planning.sources import configured_folders, default_index
+
+PYTHON = f"cp3{sys.version_info[1]}"
+TAG = f"{PYTHON}-{PYTHON}-manylinux_2_28_x86_64"
+NO_GPU = linux()
+RTX_4090 = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95.05")
+GTX_1080_TI = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")
+
+
+@pytest.fixture
+def server() -> Iterator[IndexServer]:
+    """PyPI as it is: torch without a local version, which the tables know as a build for CUDA 12.8."""
+    pypi = [
+        torch_wheel("2.9.1", TAG, cuda="12.8", requires=("filelock",)),
+        wheel("torchvision", "0.24.1", TAG, requires=("torch==2.9.1",)),
+        wheel("filelock", "3.20.0"),
+    ]
+    with IndexServer(default=IndexTree({"": pypi}, kind="pypi"), json_pages=True) as running:
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path, server: IndexServer) -> Place:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{listener.getsockname()[1]}/whl"
+    env = an_environment(tmp_path, server, TORCHINSTALL_INDEX_BASE=closed, PIP_CONFIG_FILE="/dev/null")
+    return here(tmp_path / ".venv", env)
+
+
+def wheelhouse(folder: Path) -> Path:
+    """What a cluster publishes: a CPU build, and no torchvision."""
+    write_wheels(folder / "site wheels", [torch_wheel("2.9.0+cpu", TAG, requires=("filelock",))])
+    return folder / "site wheels"
+
+
+def auto(
+    place: Place,
+    *argv: str,
+    machine: Machine = NO_GPU,
+    verb: str = "auto",
+    env: Mapping[str, str] | None = None,
+) -> RunResult:
+    folder = place.folder.parent
+    file = folder / "machine.json"
+    file.write_text(json.dumps(machine_to_json(machine)), encoding="utf-8")
+    return run(folder, verb, "--machine", str(file), *argv, env={**place.env, **(env or {})})
+
+
+def named_folder(place: Place, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "pip.conf").write_text(f"[global]\nfind-links =\n    file://{tmp_path}/site%20wheels\n")
+    wheelhouse(tmp_path)
+    return {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
+
+
+def test_a_folder_of_pips_configuration_comes_first_and_torchvision_never_stops_torch(
+    place: Place, tmp_path: Path
+) -> None:
+    env = named_folder(place, tmp_path)
+    dry = auto(place, "--dry-run", env=env)
+    said = auto(place, env=env)
+    assert (dry.code, said.code) == (0, 0), said.err
+    assert place.versions() == {"torch": "2.9.0+cpu", "filelock": "3.20.0"}
+    for shown in (dry.err, said.err):
+        assert f"torch 2.9.0+cpu (0 MB) from the folder {tmp_path}/site wheels (find-links in" in shown
+        assert "warning[companion-left-out]: torchvision" in shown
+    assert "would install: torch 2.9.0+cpu" in dry.out
+    assert "verified:" in said.out
+
+    again = auto(place, "--json", env=env)
+    assert (again.code, again.json["status"]) == (0, "satisfied"), again.err
+
+
+def test_the_default_index_serves_a_machine_without_a_gpu(place: Place) -> None:
+    said = auto(place)
+    assert said.code == 0, said.err
+    assert place.versions() == {"torch": "2.9.1", "torchvision": "0.24.1", "filelock": "3.20.0"}
+    assert f"from {place.env['UV_DEFAULT_INDEX']} (UV_DEFAULT_INDEX)" in said.err
+    assert "cu128 build, which computes on the CPU as well" in said.err
+    again = auto(place, "--json")
+    assert (again.code, again.json["status"]) == (0, "satisfied"), again.err
+
+
+def test_the_default_index_serves_the_gpu_that_the_best_build_serves(place: Place) -> None:
+    said = auto(place, "--dry-run", "--json", machine=RTX_4090)
+    assert said.code == 0, said.err
+    assert (said.json["plan"]["backend"], said.json["plan"]["gpus"][0]["covered"]) == ("cu128", True)
+    assert said.json["plan"]["index_url"] is None
+
+
+def test_a_gpu_is_not_traded_for_an_index_that_answers(place: Place, tmp_path: Path) -> None:
+    env = named_folder(place, tmp_path)
+    refused = auto(place, machine=GTX_1080_TI, env=env)
+    assert (refused.code, "error[index-unreachable]" in refused.err) == (8, True)
+    assert "hint: add --allow-cpu, to take torch 2.9.0+cpu (0 MB) from the folder" in refused.err
+    assert place.versions() == {}
+    assert auto(place, "--allow-cpu", "--dry-run", machine=GTX_1080_TI, env=env).code == 0
+
+
+def test_the_hint_about_a_backend_leads_on(place: Place) -> None:
+    refused = auto(place, "--backend", "cpu")
+    assert refused.code == 8
+    assert "hint: omit --backend cpu, to take torch 2.9.1 (0 MB)" in refused.err
+    assert "--backend cpu takes" not in refused.err
+    assert auto(place, "--dry-run").code == 0
+
+
+def test_no_fallback_forbids_all_of_it(place: Place, tmp_path: Path, server: IndexServer) -> None:
+    env = named_folder(place, tmp_path)
+    refused = auto(place, "--no-fallback", env=env)
+    assert (refused.code, place.versions(), server.log) == (8, {}, [])
+    assert "hint: omit --no-fallback" in refused.err
+    planned = auto(place, "--no-fallback", "--json", verb="plan", env=env)
+    assert (planned.code, planned.json["index_url"] is None) == (0, False)
+    own = auto(place, "--no-fallback", "-f", "site wheels", "--dry-run", env=env)
+    assert own.code == 0, "a folder that was named for this run is no fallback"
+
+
+def test_the_default_index_on_request(place: Place, server: IndexServer) -> None:
+    """Whatever pip's folders hold, and without asking the PyTorch index; its URL says the same."""
+    for base in ("default", server.default_index):
+        said = auto(place, "--index-base", base, "--dry-run", "--json")
+        assert said.code == 0, said.err
+        assert {row["name"]: row["version"] for row in said.json["plan"]["packages"]} == {
+            "torch": "2.9.1",
+            "torchvision": "0.24.1",
+        }
+        assert "index-unreachable" not in said.err
+
+
+def test_plan_says_what_auto_would_do_here_and_the_tables_elsewhere(place: Place, tmp_path: Path) -> None:
+    env = {**place.env, **named_folder(place, tmp_path), "TORCHINSTALL_CACHE_DIR": str(tmp_path / "none")}
+    here_ = run(tmp_path, "plan", "--target-gpu", "sm_89", "--target-driver", "580", "--allow-cpu", env=env)
+    assert "torch 2.9.0+cpu" in here_.out, here_.err
+    elsewhere = run(tmp_path, "plan", "--python-version", "3.12", "--json", env=env)
+    assert elsewhere.json["find_links"] == []
+    assert "fallback-source" not in elsewhere.err
+
+
+def test_an_index_that_answers_and_lacks_a_page_is_reached(place: Place, server: IndexServer) -> None:
+    server.tree.add("cpu", wheel("filelock", "3.20.0"))
+    said = auto(place, "--index-base", server.index_base)
+    assert (said.code, "error[index-forbidden]" in said.err) == (8, True), said.err
+
+
+@pytest.mark.parametrize("way", ["interception", "proxy", "forbidden", "firewall"])
+def test_every_way_of_being_cut_off(
+    place: Place, tmp_path: Path, server: IndexServer, way: str, firewall: Callable[[], str]
+) -> None:
+    """A certificate of the company, a proxy that refuses, a filter's own 403, packets that are dropped."""
+    base, env = "https://download.pytorch.org/whl", {"NO_PROXY": "127.0.0.1"}
+    with contextlib.ExitStack() as stack:
+        filtering = stack.enter_context(IndexServer(authority=TestAuthority(tmp_path)))
+        proxy = stack.enter_context(ConnectProxy(filtering.port))
+        env["HTTPS_PROXY"] = proxy.url if way == "interception" else server.origin
+        if way == "forbidden":
+            filter_ = stack.enter_context(IndexServer(IndexTree({"cpu": [wheel("filelock", "3.20.0")]})))
+            filter_.fault("*", faults.unavailable(99, status=403))
+            base = filter_.index_base
+        elif way == "firewall":
+            base = firewall()
+        begun = time.monotonic()
+        said = auto(place, "torch", "--index-base", base, "--dry-run", env=env)
+        assert time.monotonic() - begun < 12
+    assert (said.code, "would install: torch 2.9.1" in said.out) == (0, True), said.err
+
+
+@pytest.fixture
+def firewall() -> Iterator[Callable[[], str]]:
+    """The address of a port that takes no further connection and says nothing."""
+    sockets: list[socket.socket] = []
+
+    def full() -> str:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        sockets.append(listener)
+        for _ in range(3):
+            waiting = socket.socket()
+            waiting.settimeout(0)
+            waiting.connect_ex(listener.getsockname())
+            sockets.append(waiting)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/whl"
+
+    yield full
+    for item in sockets:
+        item.close()
+
+
+NAMED = "named wheels"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "env"),
+    [
+        (None, "", {"PIP_FIND_LINKS": "{folder}"}),
+        (None, "", {"UV_FIND_LINKS": "https://example.org/wheels,{folder}"}),
+        ("named.conf", "[global]\nfind_links = {folder}", {"PIP_CONFIG_FILE": "{home}/named.conf"}),
+        (".config/pip/pip.conf", "[global]\nfind-links = /elsewhere\n[install]\nfind-links = {folder}", {}),
+        (".pip/pip.conf", "[install]\nfind-links =\n  https://example.org\n  {folder}", {}),
+        ("xdg/pip/pip.conf", "[global]\nfind-links = {folder}", {"XDG_CONFIG_DIRS": "{home}/xdg"}),
+        ("own/pip/pip.conf", "[global]\nfind-links = file://{folder}", {"XDG_CONFIG_HOME": "{home}/own"}),
+        ("venv/pip.conf", "[global]\nfind-links = {folder}", {}),
+        (".config/uv/uv.toml", 'find-links = ["{folder}"]', {}),
+        (".config/uv/uv.toml", '[pip]\nfind-links = ["../../w"]', {}),
+        ("named.toml", 'find-links = ["w"]', {"UV_CONFIG_FILE": "{home}/named.toml"}),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="paths of Linux")
+def test_every_place_that_pip_and_uv_read(
+    tmp_path: Path, file: str | None, text: str, env: dict[str, str]
+) -> None:
+    folder = tmp_path / "w"
+    if file is not None:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text.format(folder=folder))
+    given = {name: value.format(folder=folder, home=tmp_path) for name, value in env.items()}
+    given = {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path / "no"), **given}
+    (project := tmp_path / "project").mkdir()
+    found = configured_folders(given, project, str(tmp_path / "venv"))
+    assert folder.resolve() in {Path(row.place).resolve() for row in found}
+
+
+def test_pips_variable_wins_over_its_files_and_no_file_counts_where_pip_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "pip.conf").write_text("[global]\nfind-links = /of-file")
+    env = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
+    assert [row.place for row in configured_folders(env, tmp_path, None)] == ["/of-file"]
+    env["PIP_FIND_LINKS"] = "/of-variable"
+    assert [row.place for row in configured_folders(env, tmp_path, None)] == ["/of-variable"]
+    silenced = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null"}
+    (tmp_path / ".pip").mkdir()
+    (tmp_path / ".pip/pip.conf").write_text("[global]\nfind-links = /of-user")
+    assert list(configured_folders(silenced, tmp_path, None)) == []
+
+
+@pytest.mark.parametrize("name", ["uv.toml", "pyproject.toml"])
+def test_a_project_redirects_nothing_in_silence(place: Place, tmp_path: Path, name: str) -> None:
+    table = "" if name == "uv.toml" else "[tool.uv]\n"
+    (tmp_path / name).write_text(f'{table}find-links = ["site wheels"]\n')
+    wheelhouse(tmp_path)
+    said = auto(place, "--dry-run", "--json")
+    assert said.code == 0, said.err
+    assert said.json["plan"]["find_links"] == []
+
+
+def test_which_index_is_uvs_default(tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path)}
+    assert default_index(env, tmp_path, ()).place == "https://index.example/simple"
+    (tmp_path / "uv.toml").write_text('[[index]]\nname = "x"\nurl = "https://x.example/s/"\ndefault = true')
+    assert default_index(env, tmp_path, ()) == ("https://x.example/s", str(tmp_path / "uv.toml"))
+    env["UV_DEFAULT_INDEX"] = "corp=https://y.example/simple"
+    assert default_index(env, tmp_path, ()).place == "https://y.example/simple"
+    assert default_index(env, tmp_path, ("--default-index=https://z.example",)).place == "https://z.example"
