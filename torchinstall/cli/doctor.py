@@ -20,12 +20,11 @@ from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailed
 from torchinstall.core.machine import machine_to_json
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.core.target import Installed
-from torchinstall.doctor.advice import Here
 from torchinstall.doctor.checks import examine
 from torchinstall.doctor.collect import collect, flags_of
 from torchinstall.doctor.facts import Mentions
 from torchinstall.doctor.model import Diagnosis, Environment, Fixer, Remedy, next_remedies
-from torchinstall.doctor.rules import Match, explain
+from torchinstall.doctor.rules import Here, Match, explain
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.verify import report_to_json
 from torchinstall.planning.inputs import catalog_of, collect_inputs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -63,13 +65,8 @@ def collect(
 ) -> Environment:
     """Read everything; nothing is changed, and nothing is fetched.
 
-    Args:
-        context: of the run.
-        options: which environment is examined, and for which machine.
-        verify: run the checks of what is installed.
-        detail: told what is read, for `-v`.
-        say: told what takes time before it begins.
-        lock: makes the environment ours first, since it will be changed.
+    `say` is told what takes time before it begins; `lock` makes the environment ours first, if it will be
+    changed.
 
     Raises:
         TorchInstallError: there is no environment, no uv, or a bad flag.
@@ -128,14 +125,10 @@ def flags_of(options: PlanOptions) -> tuple[str, ...]:
     words: list[str] = []
     for name in _PLACE_FLAGS:
         source, value = options.source(name), getattr(options, name)
-        if not source.startswith("flag "):
-            continue
-        flag = source.removeprefix("flag ")
-        if value is True:
-            words.append(flag)
-        else:
-            for item in value if isinstance(value, tuple) else (value,):
-                words += [flag, str(item)]
+        if source.startswith("flag "):
+            flag = source.removeprefix("flag ")
+            values = value if isinstance(value, tuple) else (value,)
+            words += [flag] if value is True else [word for item in values for word in (flag, str(item))]
     return tuple(words)
 
 
@@ -151,21 +144,12 @@ _REQUIREMENTS = re.compile(r"[\w.-]*requirements[\w.-]*\.(txt|in)")
 
 
 def surroundings(
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    prefix: str,
-    uv: str,
-    packages: Iterable[str],
+    *, env: Mapping[str, str], cwd: Path, prefix: str, uv: str, packages: Iterable[str]
 ) -> Surroundings:
     """Read what the checks need; what cannot be read is omitted.
 
-    Args:
-        env: of the process.
-        cwd: the current folder.
-        prefix: the environment.
-        uv: path of uv, asked for its cache and for what it would do to this environment.
-        packages: import names that must not be shadowed.
+    uv is asked for its cache, and for what it would do to this environment (`prefix`); `packages` are import
+    names that must not be shadowed.
     """
     path = env.get("PATH", "")
     return Surroundings(
@@ -181,11 +165,10 @@ def surroundings(
 def _shadows(env: Mapping[str, str], cwd: Path, packages: Iterable[str]) -> Iterable[str]:
     """What `python` in this folder would import instead of the installed packages."""
     folders = [cwd, *(Path(item) for item in env.get("PYTHONPATH", "").split(os.pathsep) if item)]
-    for folder in dict.fromkeys(folders):
-        for package in packages:
-            for candidate in (folder / f"{package}.py", folder / package / "__init__.py"):
-                if candidate.is_file():
-                    yield str(candidate)
+    for folder, package in itertools.product(dict.fromkeys(folders), packages):
+        for candidate in (folder / f"{package}.py", folder / package / "__init__.py"):
+            if candidate.is_file():
+                yield str(candidate)
 
 
 def _libraries(env: Mapping[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
@@ -202,25 +185,15 @@ def _names(folder: str) -> tuple[str, ...]:
         return ()
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return read_text(path, MOST_BYTES_OF_TOOLS)
-    except (OSError, ValueError):
-        return None
-
-
 def _disks(env: Mapping[str, str], prefix: str, uv: str) -> Iterable[Disk]:
     places = [("environment", prefix), ("temporary files", tempfile.gettempdir())]
     if cache := _ask_uv([uv, "cache", "dir"], env, None):
         places.insert(1, ("uv cache", cache.strip()))
     for what, text in places:
         path = Path(text)
-        while not path.exists() and path.parent != path:
-            path = path.parent
-        try:
+        with contextlib.suppress(OSError):
+            path = next(folder for folder in (path, *path.parents) if folder.exists())
             yield Disk(what=what, path=text, device=path.stat().st_dev, free=shutil.disk_usage(path).free)
-        except OSError:
-            continue
 
 
 def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project | None:
@@ -228,7 +201,10 @@ def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project
     own = (folder for folder in (cwd, *cwd.parents) for name in _PROJECT_FILES if (folder / name).is_file())
     root = next(own, cwd)
     names = (*_PROJECT_FILES, *(name for name in _names(str(root)) if _REQUIREMENTS.fullmatch(name)))
-    files = {name: text for name in names if (text := _text(root / name)) is not None}
+    files: dict[str, str] = {}
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):
+            files[name] = read_text(root / name, MOST_BYTES_OF_TOOLS)
     if not files:
         return None
     venv = root / (env.get("UV_PROJECT_ENVIRONMENT") or ".venv")

@@ -22,12 +22,11 @@ Kind = Literal["library", "symbol", "loader", "gpu-code", "requirement", "downlo
 
 
 class Fact(Struct, frozen=True, kw_only=True):
-    """One statement.
+    """One statement, and where it stands in the cleaned text without spaces.
 
     Attributes:
         values: what it says: `library` and `major`; `symbol` and `file`; `code` and `dll`; …
         owner: the import package whose file was loaded last before it, where the text shows one.
-        start: where it stands in the cleaned text without spaces.
     """
 
     kind: Kind
@@ -38,12 +37,7 @@ class Fact(Struct, frozen=True, kw_only=True):
 
 
 class Extraction(Struct, frozen=True, kw_only=True):
-    """How one kind of fact is worded.
-
-    Attributes:
-        patterns: with a named group for each value.
-        values: values that the wording itself gives away.
-    """
+    """How one kind of fact is worded: a named group for each value, and those that the wording gives away."""
 
     kind: Kind
     patterns: tuple[str, ...]
@@ -84,7 +78,7 @@ class Mention(Struct, frozen=True, kw_only=True):
 
 
 class Grammar(Struct, frozen=True, kw_only=True):
-    """The file of wordings (`data/wordings.json`)."""
+    """`data/wordings.json`."""
 
     schema_version: Literal[1]
     names: Names
@@ -97,10 +91,6 @@ class Mentions(Struct, frozen=True, kw_only=True):
 
     Attributes:
         codes: `sm_120` and `gfx1201`, as `--target-gpu` takes them.
-        gpu: a product name.
-        driver: version of the NVIDIA driver.
-        driver_cuda: newest CUDA that the driver speaks.
-        torch: installed version.
         packages: packages of torch's family that the text shows as installed.
         prefixes: environments whose files are named.
     """
@@ -140,8 +130,7 @@ class Reading:
 
     def search(self, text: str) -> re.Match[str] | None:
         """The first place that a pattern matches; a word that it cannot do without is looked for first."""
-        tight = self.cleaned.tight
-        words = _needed(text)
+        tight, words = self.cleaned.tight, _needed(text)
         return pattern(text).search(tight) if not words or any(word in tight for word in words) else None
 
     def captured(self, match: re.Match[str]) -> dict[str, str]:
@@ -160,27 +149,16 @@ class Reading:
         return tuple(sorted(found, key=lambda fact: (fact.start, -fact.end)))
 
     def _of(self, row: Extraction) -> Iterator[Fact]:
-        for text in row.patterns:
-            if self.search(text) is None:
-                continue
-            for number, match in enumerate(pattern(text).finditer(self.cleaned.tight)):
-                if number == 40:
-                    break
-                values = self.captured(match)
-                if row.kind == "symbol":
-                    values = {**self._file_before(match.start()), **values}
-                yield Fact(
-                    kind=row.kind,
-                    values={**row.values, **values},
-                    owner=self.owner(match.start(), match.end()),
-                    start=match.start(),
-                    end=match.end(),
-                )
-
-    def _file_before(self, end: int) -> dict[str, str]:
-        """The library that a loader names before its complaint."""
-        match = _FILE_BEFORE.search(self.cleaned.tight[max(0, end - 300) : end])
-        return {"file": match[1]} if match else {}
+        tight = self.cleaned.tight
+        for text in filter(self.search, row.patterns):
+            for match in islice(pattern(text).finditer(tight), 40):
+                start, end = match.span()
+                values = {**row.values, **self.captured(match)}
+                if row.kind == "symbol":  # a loader names the library before its complaint
+                    file = _FILE_BEFORE.search(tight[max(0, start - 300) : start])
+                    values = {"file": file[1], **values} if file else values
+                owner = self.owner(start, end)
+                yield Fact(kind=row.kind, values=values, owner=owner, start=start, end=end)
 
     def owner(self, start: int, end: int) -> str | None:
         """The package whose file the text names last before the end of a fact, or as its culprit there."""
@@ -200,19 +178,29 @@ class Reading:
 
     def claimed(self, start: int, end: int) -> bool:
         """Whether what stands there is another framework's affair."""
-        owner = self.owner(start, end)
-        names = grammar().names
-        if owner is not None:
-            if owner in names.family or owner in names.extensions:
-                return False
-            if owner in names.others:
-                return True
-        return self.about_others and not self.about_torch
+        owner, names = self.owner(start, end), grammar().names
+        if owner in names.family or owner in names.extensions:
+            return False
+        return owner in names.others or (self.about_others and not self.about_torch)
 
     @cached_property
     def mentions(self) -> Mentions:
-        """The situation that the text is about."""
-        return _mentions(self.cleaned)
+        """The situation that the text is about; of each part the first wording that is found counts."""
+        found: dict[str, Any] = {}
+        for row in grammar().mentions:
+            text = getattr(self.cleaned, row.text)
+            for match in islice(re.finditer(row.pattern, text), 50 if row.many else 1):
+                value = row.value or "".join(part for part in match.groups() if part)
+                if row.many:
+                    found[row.of] = tuple(dict.fromkeys((*found.get(row.of, ()), value)))
+                else:
+                    found.setdefault(row.of, value)
+        number = int(found.pop("spoken", 0))
+        if number:
+            found["driver_cuda"] = f"{number // 1000}.{number % 1000 // 10}"
+        if digits := found.get("python"):
+            found["python"] = f"3.{digits.removeprefix('3').lstrip('.')}"
+        return convert(found, Mentions)
 
 
 _GAP = "\0"
@@ -246,22 +234,3 @@ def _needed(text: str) -> tuple[str, ...]:
     plain = re.sub(r".(?:[?*]|\{[^}]*\}\??)|[ .^$+?]", _GAP, plain)
     words = tuple(max(branch.split(_GAP), key=len) for branch in plain.split("|"))
     return words if all(words) else ()
-
-
-def _mentions(cleaned: Cleaned) -> Mentions:
-    """Every mention that is worded in the table; the first wording of each that is found counts."""
-    found: dict[str, Any] = {}
-    for row in grammar().mentions:
-        text = getattr(cleaned, row.text)
-        for match in islice(re.finditer(row.pattern, text), 50 if row.many else 1):
-            value = row.value or "".join(part for part in match.groups() if part)
-            if row.many:
-                found[row.of] = tuple(dict.fromkeys((*found.get(row.of, ()), value)))
-            else:
-                found.setdefault(row.of, value)
-    number = int(found.pop("spoken", 0))
-    if number:
-        found["driver_cuda"] = f"{number // 1000}.{number % 1000 // 10}"
-    if digits := found.get("python"):
-        found["python"] = f"3.{digits.removeprefix('3').lstrip('.')}"
-    return convert(found, Mentions)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torchinstall.core.request import Request
-from torchinstall.doctor.advice import Here
 from torchinstall.doctor.model import Diagnosis, Environment, Severity, auto, by_hand, reinstall, right
-from torchinstall.doctor.rules import explain
+from torchinstall.doctor.rules import Here, explain
 from torchinstall.install.record import drift, machine_digest
 from torchinstall.install.verify import Check
 from torchinstall.planner.builds import Build, version_key
