@@ -97,23 +97,30 @@ def projects(draw: st.DrawFn, base: str = BASE) -> str:
     return "\n".join(lines) + draw(st.sampled_from(("\n", "", "\n\n# end\n")))
 
 
-def _keep(view: ProjectView, _legacy: Legacy) -> Layout:
+def _keep(view: ProjectView, legacy: Legacy) -> Layout:
+    legacy.accept(chosen=False)
     current = current_layout(view, small_catalog())
     if current is None:
         return Layout(name="this-machine", backends=("cu128",))
     return structs.replace(current, split=False, required=())
 
 
-def _read(text: str, base: str, *, uv: bool = False) -> dict[object, str]:
+def _read(text: str, base: str, *, uv: bool = False) -> dict[tuple[object, ...], str]:
     """What each list gets where its build is published."""
     there = Availability(small_catalog(), "stable")
     view = project_view(text)
     return {
         (item.scope.key, item.package, point): item.backend
-        for item in choices(view.as_uv_reads() if uv else view, small_catalog(), base)
+        for item in choices(view, small_catalog(), base, uv=uv)
         for point in item.points
         if point[0] in there.platforms("torch", item.backend)
     }
+
+
+def _contradicts(read: dict[tuple[object, ...], str]) -> bool:
+    """Whether the project itself takes torch from one index and an extra beside it from another."""
+    always = {key[1:]: backend for key, backend in read.items() if key[0] == ALWAYS.key}
+    return any(always.get(key[1:], backend) != backend for key, backend in read.items())
 
 
 def _configure(
@@ -143,6 +150,8 @@ def check(text: str, folder: Path, base: str = BASE, lock: Locker | None = None)
     except TorchInstallError as error:
         assert path.read_bytes().decode() == text, "changed on failure"
         assert not (folder / "uv.lock").exists(), "a lock was left behind"
+        if error.slug == "not-carried":
+            assert _contradicts(before), "uv has words for this"
         return error.slug
     once = path.read_bytes().decode()
     after = _read(once, base, uv=True)

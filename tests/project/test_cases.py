@@ -11,8 +11,7 @@ from tests.cli.support import RunResult
 from tests.project.conftest import Place
 from tests.project.test_sync import GPU, HEAD, NONE, typed, uv
 from torchinstall.project.lock import read_lock
-from torchinstall.project.model import Scope
-from torchinstall.project.platforms import PLATFORMS
+from torchinstall.project.model import PLATFORMS, Scope
 
 pytestmark = pytest.mark.e2e
 

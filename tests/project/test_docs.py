@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torchinstall
+from torchinstall.project.migrate import NOT_READ
 
 HOUSE = Path(torchinstall.__path__[0])
 PAGE = HOUSE.parent / "docs" / "how-to" / "projects.md"
@@ -21,6 +22,7 @@ def files() -> list[Path]:
 
 
 def said() -> Iterator[str]:
+    yield from (f"{kind}-project" for kind in NOT_READ)
     for path in files():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):

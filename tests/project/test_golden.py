@@ -18,8 +18,7 @@ from torchinstall.project.choices import choices
 from torchinstall.project.configure import Configured, configure_texts
 from torchinstall.project.files import loads
 from torchinstall.project.migrate import Legacy
-from torchinstall.project.model import Layout
-from torchinstall.project.platforms import PLATFORMS
+from torchinstall.project.model import PLATFORMS, Layout
 from torchinstall.project.pyproject import ProjectView, project_view
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -13,8 +13,7 @@ from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.configure import Configured, configure
 from torchinstall.project.lock import read_lock
-from torchinstall.project.model import Layout, Scope
-from torchinstall.project.platforms import PLATFORMS
+from torchinstall.project.model import PLATFORMS, Layout, Scope
 
 pytestmark = pytest.mark.e2e
 
@@ -45,7 +44,6 @@ def test_this_machine(place: Place) -> None:
         "macos_arm64": "2.11.0",
     }
     assert versions(place.folder / "demo", "torchvision")["linux_x86_64"] == "0.26.0+cu128"
-    assert all(build.right for build in done.builds)
     assert {build.package for build in done.builds} == {"torch", "torchvision"}
 
 

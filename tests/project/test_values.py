@@ -16,12 +16,21 @@ from tests.support.planning import decide, linux, mac, nvidia, windows
 from torchinstall.cli.configure import parse_on
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.plan import Plan
+from torchinstall.project.choices import routed_in
 from torchinstall.project.configure import configure_texts
 from torchinstall.project.edit import excludes
 from torchinstall.project.files import loads
 from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
-from torchinstall.project.model import Layout, LayoutName, Scope
-from torchinstall.project.platforms import PLATFORMS, complement, marker_environment, marker_of, partition
+from torchinstall.project.model import (
+    PLATFORMS,
+    Layout,
+    LayoutName,
+    Scope,
+    complement,
+    marker_environment,
+    marker_of,
+    partition,
+)
 from torchinstall.project.poetry import specifier
 from torchinstall.project.pyproject import ProjectView, project_view, same_url
 from torchinstall.project.sync import choose, uv_flags
@@ -206,7 +215,7 @@ def test_the_layout_in_a_file_is_read_back(wanted: Layout) -> None:
 def test_no_layout_in_a_plain_file() -> None:
     view = project_view(HEAD + 'dependencies = ["torch"]\n')
     assert current_layout(view, small_catalog()) is None
-    assert view.torch_routes(small_catalog()) == ()
+    assert routed_in(view, small_catalog()) == ()
 
 
 @pytest.mark.parametrize(
@@ -221,7 +230,7 @@ def test_the_extra_that_fits(driver: str | None, wanted: tuple[str, ...]) -> Non
 
 def test_the_group_that_fits_and_its_rivals() -> None:
     view = with_layout(HEAD + "dependencies = []\n", GROUPS)
-    there = {route.backend: uv_flags(route, view) for route in view.torch_routes(small_catalog())}
+    there = {route.backend: uv_flags(route, view) for route in routed_in(view, small_catalog())}
     assert there == {
         "cu130": (),
         "cu126": ("--no-group", "cu130", "--group", "cu126"),

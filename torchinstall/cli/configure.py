@@ -18,15 +18,21 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.index.cache import default_cache_dir
 from torchinstall.planning.inputs import catalog_of
-from torchinstall.project.configure import Configured, LayoutOf, Locker, configure, unconfigure
+from torchinstall.project.configure import (
+    Configured,
+    LayoutOf,
+    Locker,
+    configure,
+    configure_script,
+    metadata,
+    unconfigure,
+)
 from torchinstall.project.files import read_text, unified_diff
 from torchinstall.project.layouts import DEFAULT_INDEX, change, complete, current_layout
 from torchinstall.project.lock import Build, lock_project
 from torchinstall.project.migrate import Legacy
-from torchinstall.project.model import ALWAYS, Layout, LayoutName
-from torchinstall.project.platforms import PLATFORMS
+from torchinstall.project.model import ALWAYS, PLATFORMS, Layout, LayoutName
 from torchinstall.project.pyproject import ProjectView, project_view
-from torchinstall.project.script import configure_script, metadata
 from torchinstall.project.undo import Memory
 
 _NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run-drops-extra"})
@@ -58,7 +64,7 @@ def run(session: Session, options: ConfigureOptions) -> int:
     if options.script is not None:
         return _script(session, options, options.script)
     context = session.context
-    project = open_project(context, options.project, options.python_version)
+    project = open_project(context, options.project, options.python_version, may_be_missing=options.migrate)
     cache = default_cache_dir(context.env, sys.platform)
     memory = Memory(cache / "projects" if cache is not None else None)
     lock = _locker(session, options) if options.lock and not options.dry_run else None
@@ -78,6 +84,7 @@ def run(session: Session, options: ConfigureOptions) -> int:
         lock=lock,
         index_base=options.index_base,
         memory=memory,
+        env=context.env,
     )
     _report(session, options, done, prepared.plan, project.folder)
     return 0

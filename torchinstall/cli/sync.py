@@ -43,14 +43,21 @@ class Project(Struct, frozen=True):
     python: str
 
 
-def open_project(context: Context, project: str | None, python: str | None) -> Project:
+def open_project(
+    context: Context, project: str | None, python: str | None, *, may_be_missing: bool = False
+) -> Project:
     """Read the project of `--project`, or the one at hand, for `--python-version` if that is given.
+
+    `may_be_missing`: a folder with `requirements.txt` may become one.
 
     Raises:
         UsageError: there is none, or its file is not TOML.
     """
     folder = project_folder(context, project)
-    view = project_view(read_text(folder / "pyproject.toml"))
+    path = folder / "pyproject.toml"
+    if may_be_missing and not path.exists() and (folder / "requirements.txt").is_file():
+        return Project(folder, ProjectView({}), python or context.python_version)
+    view = project_view(read_text(path))
     return Project(folder, view, python or _python(folder, view, context.python_version))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torchinstall.core.messages import is_url
 from torchinstall.export.inputs import ExportInput
 from torchinstall.project.files import array, inline, quoted
-from torchinstall.project.platforms import PLATFORMS, marker_of
+from torchinstall.project.model import PLATFORMS, marker_of
 
 
 def uv(export: ExportInput) -> str:

@@ -56,6 +56,7 @@ class ParsedRequirements(Struct, kw_only=True):
     """What the arguments and files ask for.
 
     Attributes:
+        torch_indexes: URLs of PyTorch indexes that a file names; omitted, since torchinstall routes to them.
         constraint_files: paths of the files that `constraints` come from.
         uv_args: what goes to uv as it is: editables, folders, the user's own indexes.
         notes: of lines that are omitted on purpose.
@@ -64,6 +65,7 @@ class ParsedRequirements(Struct, kw_only=True):
     requirements: list[Requirement] = field(default_factory=list)
     constraints: list[Requirement] = field(default_factory=list)
     find_links: list[str] = field(default_factory=list)
+    torch_indexes: list[str] = field(default_factory=list)
     uv_args: list[str] = field(default_factory=list)
     constraint_files: list[str] = field(default_factory=list)
     notes: list[Message] = field(default_factory=list)
@@ -179,6 +181,7 @@ class Reader:
         elif for_uv in _SOURCES and self._is_torch_index(value):
             message = f"{source} names {redact(value)}; torchinstall chooses the PyTorch index itself"
             parsed.notes.append(Message("index-line-ignored", message))
+            parsed.torch_indexes.append(value)
         elif for_uv == "--find-links" and not _URL.match(value):
             parsed.find_links.append(self._local(value, base))
         elif for_uv is not None:

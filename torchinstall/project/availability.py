@@ -14,8 +14,7 @@ from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.messages import Message
 from torchinstall.core.target import python_tags
 from torchinstall.planner.builds import version_key
-from torchinstall.project.model import ALWAYS, Listed, Route
-from torchinstall.project.platforms import PLATFORMS, marker_environment
+from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Listed, Point
 from torchinstall.project.pyproject import ProjectView
 
 _ROUTED = tuple(platform for platform in PLATFORMS if not platform.startswith("macos"))
@@ -95,29 +94,20 @@ class Availability:
         found = (self.versions(package, backend, platform, spec, python) for platform in platforms)
         return min((Version(versions[0].public) for versions in found if versions), default=None)
 
-    def served(self, package: str, route: Route) -> frozenset[str]:
-        """The platforms on which a package comes from a route's index; empty: the default index has it."""
-        family = self.catalog.family(package)
-        if package != "torch" and (family is None or not family.routed):
-            return frozenset()
-        if family is None or package == "torch" or route.backend in family.runtime_of:
-            return route.platforms
-        return route.platforms & self.platforms(package, route.backend)
-
 
 @lru_cache(maxsize=64)
 def _tags(python: str) -> frozenset[str]:
     return python_tags("cp" + python.replace(".", ""))
 
 
-def unrouted(routes: Iterable[Route]) -> list[str]:
-    """The platforms that no route serves."""
-    routed = {platform for route in routes for platform in route.platforms}
+def unrouted(choices: Iterable[Choice]) -> list[str]:
+    """The platforms that no choice serves."""
+    routed = {platform for item in choices for platform in item.platforms}
     return [platform for platform in PLATFORMS if platform not in routed]
 
 
 def check_bounds(
-    routes: tuple[Route, ...], view: ProjectView, availability: Availability
+    torch: tuple[Choice, ...], view: ProjectView, availability: Availability
 ) -> tuple[Message, ...]:
     """Compare the project's own bounds on torch with every build that they apply to.
 
@@ -125,7 +115,8 @@ def check_bounds(
         NoCompatibleBuildError: `local-version-pinned` or `bounds-unsatisfiable`.
         UsageError: `torch-from-url`.
     """
-    notes: list[Message | None] = []
+    notes: dict[Message, None] = {}
+    served = frozenset[Point]().union(*(item.points for item in torch))
     for item in view.listed:
         if item.package != "torch":
             continue
@@ -140,20 +131,18 @@ def check_bounds(
                     "uv sync works with it as it is",
                 ),
             )
-        for route in routes:
-            # A requirement and a route apply together unless each has its own extra or group.
-            if ALWAYS in (route.scope, item.scope) or route.scope == item.scope:
-                platforms = sorted(route.platforms)
-                notes += [_check(item, route.backend, platform, availability) for platform in platforms]
-        notes += [_check(item, None, platform, availability) for platform in unrouted(routes)]
-    return tuple(dict.fromkeys(note for note in notes if note is not None))
+        mine = view.points(item.requirement.marker)
+        # A requirement and a choice apply together unless each has its own extra or group.
+        together = [row for row in torch if ALWAYS in (row.scope, item.scope) or row.scope == item.scope]
+        builds = [*((row.backend, mine & row.points) for row in together), (None, mine - served)]
+        for backend, points in builds:
+            for platform in sorted({platform for platform, _ in points}):
+                if note := _check(item, backend, platform, availability):
+                    notes[note] = None
+    return tuple(notes)
 
 
 def _check(item: Listed, backend: str | None, platform: str, availability: Availability) -> Message | None:
-    marker = item.requirement.marker
-    environment = marker_environment(platform, (availability.pythons or ("3.12",))[-1])
-    if marker is not None and not marker.evaluate(environment):
-        return None
     spec = item.requirement.specifier
     known = availability.versions("torch", backend, platform)
     if not known or any(spec.contains(version, prereleases=True) for version in known):

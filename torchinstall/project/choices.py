@@ -1,15 +1,15 @@
-"""What a project asks for, in whichever tool's words: which index serves torch and its companions, and where.
+"""A project's choices of torch builds, read from whichever tables have them, and compared.
 
-A choice that one of the readers saw is in uv's tables after a migration, or the migration stops.
+A choice that was seen in a file is in uv's tables after a migration, or the migration stops.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from typing import Any
 
+from msgspec import structs
 from packaging.specifiers import SpecifierSet
 
 from torchinstall.catalog.catalog import Catalog
@@ -17,45 +17,113 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.index.urls import index_url, pytorch_index
 from torchinstall.project.availability import Availability
-from torchinstall.project.model import ALWAYS, Choice, Entries, Listed, Route, Scope, rivals
-from torchinstall.project.platforms import PLATFORMS
-from torchinstall.project.poetry import by_extra
-from torchinstall.project.pyproject import ProjectView, mapping, points_where, scope_in
+from torchinstall.project.foreign import Offer, backend_of, hatch_offers, pdm_offers, pixi_offers, rye_offers
+from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Entries, Listed, Scope, rivals
+from torchinstall.project.poetry import poetry_offers
+from torchinstall.project.pyproject import ProjectView, scope_in, texts
+
+_READERS = (poetry_offers, pixi_offers, hatch_offers, pdm_offers, rye_offers)
+"""What other tools' tables offer for a package."""
 
 
-def choices(view: ProjectView, catalog: Catalog, index_base: str = DEFAULT_INDEX_BASE) -> tuple[Choice, ...]:
-    """Every choice of a file with `[project]`: a package, what asks for it, and the index that serves it.
+def choices(
+    view: ProjectView,
+    catalog: Catalog,
+    index_base: str = DEFAULT_INDEX_BASE,
+    *,
+    offers: tuple[Offer, ...] = (),
+    uv: bool = False,
+) -> tuple[Choice, ...]:
+    """Every choice of a file with `[project]`: a package, the list that asks for it, and its index.
 
     Args:
         view: the file.
         catalog: knows backends.
         index_base: of the index for a pin (`+cu124`) that no index of the file serves.
+        offers: of indexes that other files name.
+        uv: only those that uv reads.
     """
     found = []
     for item in view.listed:
         family = catalog.family(item.package)
         if family is None or not family.routed or family.runtime_of or item.requirement.url:
             continue
-        mine = _points(str(item.requirement.marker or ""), view)
-        for url, points in _served(item, view, catalog, index_base):
-            index = pytorch_index(url, catalog.backend, index_base=index_base)
-            if points & mine and index is not None and index.backend is not None:
-                found.append(
-                    Choice(
-                        scope=item.scope,
-                        package=item.package,
-                        backend=index.backend,
-                        url=url,
-                        points=points & mine,
-                        bounds=public_bounds(item.requirement.specifier),
-                    )
+        mine = view.points(item.requirement.marker)
+        for offer in _serving(item, view, catalog, index_base, None if uv else offers):
+            index = pytorch_index(offer.url, catalog.backend, index_base=index_base)
+            if index is not None and index.backend and (points := mine & view.points(offer.marker)):
+                choice = Choice(
+                    scope=item.scope,
+                    package=item.package,
+                    backend=index.backend,
+                    url=offer.url,
+                    points=points,
+                    bounds=public_bounds(item.requirement.specifier),
                 )
+                found.append(choice)
     return tuple(found)
 
 
-def _points(marker: str, view: ProjectView) -> frozenset[tuple[str, str]]:
-    """The platforms and Python versions of the project for which a marker holds."""
-    return points_where(marker, view.pythons or ("3.12",))
+def _serving(
+    item: Listed, view: ProjectView, catalog: Catalog, index_base: str, more: tuple[Offer, ...] | None
+) -> list[Offer]:
+    """The indexes that serve a requirement, by the first table that says so; `more` None: uv's only."""
+    if item.package in view.sources:
+        return [offer for offer in _uv(view, item.package) if offer.scope.key in (ALWAYS.key, item.scope.key)]
+    if more is None:
+        return []
+    found = [*more, *(offer for reader in _READERS for offer in reader(view, item.package))]
+    pages = [url for url in texts(view.uv.get("find-links")) if backend_of(url, catalog)]
+    found += [Offer(index_url(index_base, "stable", str(backend_of(url, catalog)))) for url in pages]
+    served = [offer for offer in found if backend_of(offer.url, catalog)]
+    if pinned := pinned_backend(item, catalog):
+        urls = (offer.url for offer in served if backend_of(offer.url, catalog) == pinned)
+        return [Offer(next(urls, index_url(index_base, "stable", pinned)))]
+    exact = [offer for offer in found if item.package in offer.packages]
+    open_ = [offer for offer in served if any(fnmatch(item.package, glob) for glob in offer.packages)]
+    for named in (exact, open_):
+        for scope in (item.scope, ALWAYS):
+            if mine := [offer for offer in named if offer.scope.key == scope.key]:
+                return list(dict.fromkeys(mine))
+    return []
+
+
+def routed_in(view: ProjectView, catalog: Catalog, package: str = "torch") -> tuple[Choice, ...]:
+    """What uv's sources of a package say, by index and scope, whether something requires it or not."""
+    found: dict[tuple[str, Scope], Choice] = {}
+    for row, offer in zip(view.sources.get(package, []), _uv(view, package), strict=True):
+        if (backend := backend_of(offer.url, catalog)) is None:
+            continue
+        points, key = view.points(offer.marker), (offer.url, offer.scope)
+        if key in found:
+            found[key] = structs.replace(found[key], points=found[key].points | points)
+            continue
+        found[key] = Choice(
+            scope=offer.scope,
+            package=package,
+            backend=backend,
+            url=offer.url,
+            points=points,
+            index=str(row["index"]),
+        )
+    return tuple(found.values())
+
+
+def by_point(items: tuple[Choice, ...]) -> dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]]:
+    """Scope, package, platform, Python -> the backends and the bounds: the same for every spelling."""
+    found: dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]] = {}
+    for item in items:
+        for point in item.points:
+            key = (item.scope.key, item.package, *point)
+            backends, bounds = found.get(key, (frozenset(), frozenset()))
+            found[key] = backends | {item.backend}, bounds | {item.bounds}
+    return found
+
+
+def missing(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> tuple[Choice, ...]:
+    """Those of the choices that uv does not read in a file."""
+    there = by_point(choices(view, catalog, uv=True))
+    return tuple(item for item in seen if not by_point((item,)).items() <= there.items())
 
 
 def public_bounds(spec: SpecifierSet) -> str:
@@ -69,148 +137,47 @@ def pinned_backend(item: Listed, catalog: Catalog) -> str | None:
     return next((local for local in locals_ if local and catalog.backend(local) is not None), None)
 
 
-def _served(
-    item: Listed, view: ProjectView, catalog: Catalog, index_base: str
-) -> Iterator[tuple[str, frozenset[tuple[str, str]]]]:
-    """The indexes that serve a requirement, and where, by the first of the tables that says so."""
-    everywhere = _points("", view)
-    rows = view.sources.get(item.package)
-    if rows is not None:
-        for row in rows:
-            if scope_in(row) == ALWAYS or scope_in(row).key == item.scope.key:
-                yield view.index_url(row), _points(str(row.get("marker", "")), view)
-        return
-    pinned = pinned_backend(item, catalog)
-    if pinned is not None:
-        urls = (url for url, _ in _tool_indexes(view) if _backend(url, catalog) == pinned)
-        yield next(urls, index_url(index_base, "stable", pinned)), everywhere
-        return
-    if poetry := list(_poetry_rows(item, view)):
-        yield from ((url, _points(marker, view)) for url, marker in poetry)
-        return
-    open_ = [
-        url
-        for url, packages in _tool_indexes(view)
-        if _backend(url, catalog) and any(fnmatch(item.package, pattern) for pattern in packages)
-    ]
-    yield from ((url, everywhere) for url in dict.fromkeys(open_))
+def _uv(view: ProjectView, package: str) -> Iterator[Offer]:
+    for row in view.sources.get(package, []):
+        yield Offer(view.index_url(row), (package,), scope_in(row), str(row.get("marker", "")))
 
 
-def _backend(url: str, catalog: Catalog) -> str | None:
-    index = pytorch_index(url, catalog.backend)
-    return index.backend if index is not None else None
-
-
-def _tool_indexes(view: ProjectView) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The indexes of Rye, PDM and Poetry, each with the packages that it may serve unasked."""
-    for row in _rows(view.tool("rye").get("sources")):
-        yield str(row.get("url", "")), ("*",)
-    for row in _rows(view.tool("pdm").get("source")):
-        packages = row.get("include_packages") or ["*"]
-        yield str(row.get("url", "")), tuple(map(str, packages))
-    for row in _rows(view.tool("poetry").get("source")):
-        yield str(row.get("url", "")), () if row.get("priority") in ("explicit", "supplemental") else ("*",)
-
-
-def _rows(items: Any) -> list[Mapping[str, Any]]:
-    return [mapping(row) for row in (items if isinstance(items, list) else [])]
-
-
-def _poetry_rows(item: Listed, view: ProjectView) -> Iterator[tuple[str, str]]:
-    """What `[tool.poetry.dependencies]` adds to a requirement of `[project]`: URL and marker."""
-    poetry = view.tool("poetry")
-    urls = {str(row.get("name")): str(row.get("url", "")) for row in _rows(poetry.get("source"))}
-    tables = [mapping(poetry.get("dependencies"))]
-    mine = ("", item.scope.name) if item.scope.kind == "extra" else ("",)
-    if item.scope.kind == "group":
-        group = mapping(mapping(poetry.get("group")).get(item.scope.name))
-        tables.insert(0, mapping(group.get("dependencies")))
-    for table in tables:
-        for name, found in table.items():
-            if re.sub(r"[-_.]+", "-", str(name)).lower() != item.package:
-                continue
-            for row in map(mapping, found if isinstance(found, list) else [found]):
-                for extra, marker in by_extra(str(row.get("markers", ""))):
-                    if "source" in row and extra in mine:
-                        yield urls.get(str(row["source"]), ""), marker
-
-
-def unread(view: ProjectView, catalog: Catalog) -> tuple[Choice, ...]:
-    """The choices of the file that uv does not read."""
-    return missing(choices(view, catalog), view, catalog)
-
-
-def missing(seen: Iterable[Choice], view: ProjectView, catalog: Catalog) -> tuple[Choice, ...]:
-    """Those of the choices that uv does not read in a file."""
-    there = _by_point(choices(view.as_uv_reads(), catalog))
-    return tuple(item for item in seen if not _by_point((item,)).items() <= there.items())
-
-
-def _by_point(items: Iterable[Choice]) -> dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]]:
-    """Scope, package, platform, Python -> the backends and the bounds: the same for every spelling."""
-    found: dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]] = {}
-    for item in items:
-        for point in item.points:
-            key = (item.scope.key, item.package, *point)
-            backends, bounds = found.get(key, (frozenset(), frozenset()))
-            found[key] = backends | {item.backend}, bounds | {item.bounds}
-    return found
-
-
-def _publishable(item: Choice, availability: Availability) -> Choice:
-    """A choice on the platforms for which its build is published; the default index serves the others."""
-    spec = SpecifierSet(item.bounds)
-    known = availability.platforms(item.package, item.backend, spec)
-    known = known or availability.platforms(item.package, item.backend) or frozenset(PLATFORMS[:3])
-    return item.on(known)
-
-
-def entries_of(seen: Iterable[Choice], catalog: Catalog) -> Entries:
-    """What uv's tables need to hold these choices.
-
-    Raises:
-        UsageError: `not-carried`: uv has no words for one of them.
-    """
-    availability = Availability(catalog, "stable")
+def entries_of(seen: tuple[Choice, ...], catalog: Catalog) -> Entries:
+    """What uv's tables need to hold these choices."""
     merged: dict[tuple[Any, ...], Choice] = {}
     # What the project takes from an index, its extras and groups take from there too: one entry says it.
-    known = [_publishable(item, availability) for item in seen]
-    for item in sorted(known, key=lambda row: row.scope != ALWAYS):
+    known = [_publishable(item, catalog) for item in seen]
+    for item in sorted(known, key=lambda row: (row.scope != ALWAYS, row.package != "torch")):
         base = item.package, ALWAYS.key, item.url
         key = base if base in merged else (item.package, item.scope.key, item.url)
-        merged[key] = merged[key].joined(item) if key in merged else item
-    routes: dict[tuple[Scope, str], Route] = {}
-    sources: dict[str, tuple[Route, ...]] = {}
-    for item in merged.values():
-        pythons = {python for _, python in item.points}
-        if len(item.points) != len(item.platforms) * len(pythons):
-            raise _not_carried(item, "for some versions of Python only")
-        route = Route(
-            backend=item.backend,
-            index=f"pytorch-{item.backend}",
-            url=item.url,
-            platforms=item.platforms,
-            scope=item.scope,
+        points = merged[key].points | item.points if key in merged else item.points
+        merged[key] = structs.replace(
+            merged.get(key, item), points=points, index=f"pytorch-{item.backend}", bounds=""
         )
-        sources[item.package] = (*sources.get(item.package, ()), route)
-        if item.package == "torch" or (item.scope, item.url) not in routes:
-            routes[item.scope, item.url] = route
-    found = tuple(routes.values())
-    return Entries(routes=found, sources=tuple(sources.items()), conflicts=rivals(found))
+    found = tuple(sorted(merged.values(), key=lambda row: row.package != "torch"))
+    packages = tuple(dict.fromkeys(item.package for item in found))
+    entries = Entries(choices=found, packages=packages)
+    return structs.replace(entries, conflicts=rivals(entries.routes))
 
 
-def carried(seen: Iterable[Choice], view: ProjectView, catalog: Catalog) -> None:
+def _publishable(item: Choice, catalog: Catalog) -> Choice:
+    """A choice on the platforms for which its build is published; the default index serves the others."""
+    availability, spec = Availability(catalog, "stable"), SpecifierSet(item.bounds)
+    known = availability.platforms(item.package, item.backend, spec)
+    return item.on(known or availability.platforms(item.package, item.backend) or PLATFORMS[:3])
+
+
+def check_carried(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> None:
     """Compare what was seen with what uv reads now.
 
     Raises:
         UsageError: `not-carried`: uv would not do the same.
     """
-    availability = Availability(catalog, "stable")
-    there = _by_point(choices(view.as_uv_reads(), catalog))
-    items = tuple(_publishable(item, availability) for item in seen)
-    wanted = _by_point(items)
+    there = by_point(choices(view, catalog, uv=True))
+    items = tuple(_publishable(item, catalog) for item in seen)
+    wanted = by_point(items)
     for item in items:
-        for key in _by_point((item,)):
+        for key in by_point((item,)):
             if there.get(key) != wanted[key]:
                 raise _not_carried(item, f"on {key[2]} with Python {key[3]}")
 

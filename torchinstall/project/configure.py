@@ -1,8 +1,9 @@
-"""Configure a project on disk: edit, let uv lock, verify the lock, or restore everything."""
+"""Configure a project or a script on disk: edit, let uv lock, verify the lock, or restore everything."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailedError
-from torchinstall.core.files import real_path
+from torchinstall.core.files import real_path, write_file
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.project.checks import check_uv
 from torchinstall.project.edit import edit_text, write_entries
 from torchinstall.project.entries import project_entries
 from torchinstall.project.files import read_text, write_atomically
+from torchinstall.project.foreign import Foreign, read_requirements
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
 from torchinstall.project.migrate import Legacy, Migrated, migrate_text, recognise
@@ -25,7 +27,7 @@ from torchinstall.project.pyproject import ProjectView, project_view, workspace_
 from torchinstall.project.undo import Memory, strip
 
 Locker = Callable[[Path], None]
-"""Locks the project in a folder, or raises."""
+"""Locks the project in a folder, or resolves a script, or raises."""
 
 LayoutOf = Callable[[ProjectView, Legacy], Layout]
 """The layout for what a file says (after migration) and for what was recognised in it."""
@@ -33,9 +35,13 @@ LayoutOf = Callable[[ProjectView, Legacy], Layout]
 _ROUNDS = 3
 """Each round makes packages direct that the lock showed to be only transitive."""
 
+_BLOCK = re.compile(r"(?m)^# /// script\r?$\n(?P<lines>(?:^#(?:| .*)\r?$\n)+?)^# ///\r?$\n?")
+_HEAD = "[project]\n"
+"""The keys of a script stand at the top of its metadata; in a project file they are those of this table."""
+
 
 class FileEdit(Struct, frozen=True):
-    """A file before and after."""
+    """A file before (empty: there is none) and after."""
 
     path: Path
     before: str
@@ -68,6 +74,23 @@ class Configured(Struct, frozen=True, kw_only=True):
         return self.edits[0].after
 
 
+class _Files(Struct, frozen=True):
+    """The project file, then the workspace root's; each text, and without what configure wrote before."""
+
+    texts: Mapping[Path, str]
+    bases: Mapping[Path, str]
+    lock: Path
+
+
+def _files_of(directory: Path, memory: Memory, *, may_be_missing: bool = False) -> _Files:
+    path, root = directory / "pyproject.toml", workspace_root(directory)
+    paths = [path] if root == real_path(directory) else [path, root / "pyproject.toml"]
+    missing = may_be_missing and not path.exists() and (directory / "requirements.txt").is_file()
+    texts = {item: "" if missing and item == path else read_text(item) for item in paths}
+    bases = {item: base for item, text in texts.items() if (base := memory.before(item, text)) is not None}
+    return _Files(texts, bases, root / "uv.lock")
+
+
 def configure(
     directory: Path,
     layout_of: LayoutOf,
@@ -78,6 +101,7 @@ def configure(
     lock: Locker | None = None,
     index_base: str = DEFAULT_INDEX_BASE,
     memory: Memory = Memory(),  # noqa: B008  # a frozen value
+    env: Mapping[str, str] | None = None,
 ) -> Configured:
     """Write a layout into a project and check what uv makes of it.
 
@@ -85,11 +109,12 @@ def configure(
         directory: of the project.
         layout_of: the layout for what the file says.
         catalog: what is published.
-        migrate: rewrite older ways first.
+        migrate: rewrite older ways first; makes a project file of `requirements.txt` where there is none.
         dry_run: change nothing.
-        lock: runs `uv lock`; None: do not lock.
+        lock: None: do not lock.
         index_base: for pins that name a build and no index.
         memory: of what the files were before configure wrote into them.
+        env: for variables in requirements files.
 
     Raises:
         UsageError: no project, not TOML, or something in it stands in the way.
@@ -97,51 +122,48 @@ def configure(
         InstallFailedError: uv cannot resolve it; the files are as they were.
         VerifyFailedError: `lock-wrong-build`: a platform would get another build; the files are as they were.
     """
-    path, root = directory / "pyproject.toml", workspace_root(directory)
-    paths = [path] if root == real_path(directory) else [path, root / "pyproject.toml"]
-    texts = {path: read_text(path) for path in paths}
-    lockfile = root / "uv.lock"
-    known = _transitive(lockfile, texts[path], catalog)
-    bases = {path: base for path in paths if (base := memory.before(path, texts[path])) is not None}
-    split = False
+    files = _files_of(directory, memory, may_be_missing=migrate)
+    text = next(iter(files.texts.values()))
+    known = _transitive(files.lock, text, catalog)
+    more = read_requirements(directory, project_view(text), catalog, index_base, env or {}, strict=migrate)
 
-    def edited() -> Configured:
+    def edited(*, split: bool = False) -> Configured:
         def wider(view: ProjectView, legacy: Legacy) -> Layout:
             layout = layout_of(view, legacy)
             packages = tuple(dict.fromkeys((*layout.packages, *sorted(known))))
             return structs.replace(layout, packages=packages, split=layout.split or split)
 
-        return configure_texts(texts, wider, catalog, migrate=migrate, index_base=index_base, bases=bases)
+        return configure_texts(
+            files.texts, wider, catalog, migrate=migrate, index_base=index_base, bases=files.bases, more=more
+        )
 
     plan = edited()
     if dry_run:
         return plan
-    with restored_on_error(plan, lockfile):
+    with restored_on_error((*files.texts, files.lock), plan.notes):
         _write(plan)
-        if lock is None:
-            _remember(plan, bases, memory)
-            return plan
-        for _ in range(_ROUNDS):
-            lock(directory)
-            missing = _transitive(lockfile, plan.text, catalog) - set(plan.layout.packages)
-            if not missing:
-                break
-            known |= missing
-            plan = edited()
-            _write(plan)
-        try:
-            plan = _verified(plan, lockfile, catalog)
-        except VerifyFailedError:
-            split = True  # uv may let the index of an extra leak to other platforms: resolve them apart
-            apart = edited()
-            if apart.text == plan.text:
-                raise
-            plan = apart
-            _write(plan)
-            lock(directory)
-            plan = _verified(plan, lockfile, catalog)
-        _remember(plan, bases, memory)
-        return plan
+        if lock is not None:
+            for _ in range(_ROUNDS):
+                lock(directory)
+                missing = _transitive(files.lock, plan.text, catalog) - set(plan.layout.packages)
+                if not missing:
+                    break
+                known |= missing
+                plan = edited()
+                _write(plan)
+            try:
+                plan = _verified(plan, files.lock, catalog)
+            except VerifyFailedError:
+                apart = edited(split=True)  # uv may let the index of an extra leak to other platforms
+                if apart.text == plan.text:
+                    raise
+                _write(apart)
+                lock(directory)
+                plan = _verified(apart, files.lock, catalog)
+        for edit in plan.edits:
+            if edit.before != edit.after and edit.before:
+                memory.keep(edit.path, files.bases.get(edit.path, edit.before), edit.after)
+    return plan
 
 
 def unconfigure(
@@ -158,13 +180,11 @@ def unconfigure(
         UsageError: `nothing-to-remove`, or no project.
         InstallFailedError: uv cannot resolve what is left; the files are as they were.
     """
-    path, root = directory / "pyproject.toml", workspace_root(directory)
-    paths = [path] if root == real_path(directory) else [path, root / "pyproject.toml"]
-    texts = {path: read_text(path) for path in paths}
-    current = current_layout(project_view(texts[path]), catalog)
-    notes: tuple[Message, ...] = ()
-    bases = {path: base for path in paths if (base := memory.before(path, texts[path])) is not None}
-    if path not in bases:
+    files = _files_of(directory, memory)
+    path, text = next(iter(files.texts.items()))
+    after, notes = dict(files.bases), tuple[Message, ...]()
+    if path not in after:
+        current = current_layout(project_view(text), catalog)
         if current is None:
             raise UsageError(
                 "nothing-to-remove",
@@ -173,30 +193,23 @@ def unconfigure(
                 found="no source of torch from a PyTorch index",
                 hints=("torchinstall configure --dry-run shows what it would write",),
             )
-        done = strip(texts[path], current.kept, catalog)
+        done = strip(text, current.kept, catalog)
         kept = Message(
             slug="not-remembered",
             message="what configure wrote here is not remembered on this machine, so what chooses a build "
             "was taken out, and the requirements in project.dependencies stay",
         )
-        bases[path], notes = done.text, (*done.notes, kept)
-    edits = tuple(FileEdit(item, text, bases.get(item, text)) for item, text in texts.items())
+        after[path], notes = done.text, (*done.notes, kept)
+    edits = tuple(FileEdit(item, text, after.get(item, text)) for item, text in files.texts.items())
     plan = Configured(edits=edits, layout=Layout(name="this-machine"), entries=Entries(), notes=notes)
-    if dry_run:
-        return plan
-    with restored_on_error(plan, root / "uv.lock"):
-        _write(plan)
-        if lock is not None:
-            lock(directory)
-    for edit in plan.edits:
-        memory.keep(edit.path, edit.after, edit.after)
+    if not dry_run:
+        with restored_on_error((*files.texts, files.lock)):
+            _write(plan)
+            if lock is not None:
+                lock(directory)
+        for edit in plan.edits:
+            memory.keep(edit.path, edit.after, edit.after)
     return plan
-
-
-def _remember(plan: Configured, bases: Mapping[Path, str], memory: Memory) -> None:
-    for edit in plan.edits:
-        if edit.before != edit.after:
-            memory.keep(edit.path, bases.get(edit.path, edit.before), edit.after)
 
 
 def configure_texts(
@@ -207,6 +220,7 @@ def configure_texts(
     migrate: bool = False,
     index_base: str = DEFAULT_INDEX_BASE,
     bases: Mapping[Path, str] | None = None,
+    more: Foreign | None = None,
 ) -> Configured:
     """Write a layout into the text of a project file. Pure.
 
@@ -218,30 +232,33 @@ def configure_texts(
         migrate: rewrite older ways first.
         index_base: for pins that name a build and no index.
         bases: the files without what configure wrote before, where that is remembered.
+        more: what the project's requirements files say.
 
     Raises:
         UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.
         NoCompatibleBuildError: its version bounds rule out every build of a backend.
     """
-    (path, text), *above = texts.items()
-    before = text
-    legacy = recognise(project_view(text), catalog)
-    migrated = migrate_text(text, catalog, index_base) if migrate else Migrated(text, text)
-    view = project_view(migrated.text)
-    layout = layout_of(view, Legacy() if migrate else legacy)
+    (path, before), *above = texts.items()
+    migrated, legacy = Migrated(moved=before, text=before), Legacy()
+    if migrate:
+        migrated = migrate_text(before, catalog, index_base, more)
+        legacy = Legacy(error=migrated.error)
+    else:
+        legacy = recognise(project_view(before), catalog, more)
+    text, view = migrated.text, project_view(migrated.text)
+    layout = layout_of(view, legacy)
     if migrated.text != migrated.moved and not layout.kept:
         # Another choice was asked for than the one that was found.
-        view = project_view(migrated.moved)
+        text, view = migrated.moved, project_view(migrated.moved)
         layout = layout_of(view, Legacy())
-    text = migrated.text if layout.kept else migrated.moved
-    notes = migrated.notes if migrate else legacy.accept()
+    notes = (*migrated.notes, *legacy.accept())
     if layout.fresh:
         base = (bases or {}).get(path) or text
         older = recognise(project_view(base), catalog)
         if older.blocking or older.unread:  # it was migrated before, too
             base = migrate_text(base, catalog, index_base).text
-        text, layout, more = _afresh(base, layout, catalog)
-        view, notes = project_view(text), (*notes, *more)
+        text, layout, told = _afresh(base, layout, catalog)
+        view, notes = project_view(text), (*notes, *told)
     entries = ours = project_entries(layout, view, catalog)
     inherited = tuple(index for _, there in above for index in project_view(there).indexes)
     if above:
@@ -251,8 +268,8 @@ def configure_texts(
     notes = (*notes, *done.notes, *check_uv(project_view(done.text).uv, catalog))
     shared = Entries(environments=entries.environments, required=entries.required)
     for root, there in above:
-        there_base = (bases or {}).get(root, there) if layout.fresh else there
-        top = edit_text(there_base, lambda document: write_entries(document, shared, catalog))
+        base = (bases or {}).get(root, there) if layout.fresh else there
+        top = edit_text(base, lambda document: write_entries(document, shared, catalog))
         edits.append(FileEdit(root, there, top.text))
         notes = (*notes, *top.notes)
     return Configured(edits=tuple(edits), layout=layout, entries=entries, notes=tuple(dict.fromkeys(notes)))
@@ -264,13 +281,12 @@ def _afresh(text: str, layout: Layout, catalog: Catalog) -> tuple[str, Layout, t
     if there is None:
         return text, layout, ()
     same = there.name == layout.name and layout.name != "markers"
-    kept = tuple(route for route in there.kept if same and route.backend in layout.backends)
-    gone = tuple(route for route in there.kept if route not in kept)
-    done = strip(text, gone, catalog)
+    kept = tuple(item for item in there.kept if same and item.backend in layout.backends)
+    done = strip(text, tuple(item for item in there.kept if item not in kept), catalog)
     packages = dict.fromkeys((*layout.packages, *(name for name, _ in done.wording)))
     layout = structs.replace(layout, kept=kept, wording=done.wording, packages=tuple(packages))
     if kept:
-        new = set(layout.backends) - {route.backend for route in kept}
+        new = set(layout.backends) - {item.backend for item in kept}
         layout = structs.replace(layout, required=(), split=bool(new))
     return done.text, layout, done.notes
 
@@ -295,25 +311,89 @@ def _verified(plan: Configured, lockfile: Path, catalog: Catalog) -> Configured:
 
 def _write(plan: Configured) -> None:
     for edit in reversed(plan.edits):  # the root first: a member may need what stands there
-        if read_text(edit.path) != edit.after:
+        if not edit.path.exists() or read_text(edit.path) != edit.after:
             write_atomically(edit.path, edit.after)
 
 
 @contextlib.contextmanager
-def restored_on_error(plan: Configured, lockfile: Path) -> Iterator[None]:
-    """Put the files and the lock back as they were where anything goes wrong, Ctrl-C included."""
-    lock = lockfile.read_bytes() if lockfile.exists() else None
+def restored_on_error(paths: tuple[Path, ...], notes: tuple[Message, ...] = ()) -> Iterator[None]:
+    """Put files back as they were where anything goes wrong, Ctrl-C included."""
+    saved = {path: path.read_bytes() if path.exists() else None for path in paths}
     try:
         yield
     except BaseException as error:
-        for edit in plan.edits:
-            if read_text(edit.path) != edit.before:
-                write_atomically(edit.path, edit.before)
-        if lock is None:
-            lockfile.unlink(missing_ok=True)
-        elif lockfile.read_bytes() != lock:
-            write_atomically(lockfile, lock.decode("utf-8"))
+        for path, data in saved.items():
+            if data is None:
+                path.unlink(missing_ok=True)
+            elif not path.exists() or path.read_bytes() != data:
+                write_file(path, data)
         if isinstance(error, TorchInstallError):
-            kept = (note.message for note in plan.notes if note.slug == "environments-kept")
+            kept = (note.message for note in notes if note.slug == "environments-kept")
             error.hints = (*error.hints, *kept)
         raise
+
+
+def metadata(text: str) -> str:
+    """The inline metadata of a script (PEP 723) as a project file; the bare table where there is none."""
+    found = _BLOCK.search(text)
+    lines = found["lines"].splitlines() if found else []
+    return _HEAD + "".join(line[2:] + "\n" for line in lines)
+
+
+def _with_metadata(text: str, toml: str) -> str:
+    """The script with other metadata; new metadata goes below the line that names the interpreter."""
+    end = "\r\n" if "\r\n" in text else "\n"
+    lines = [f"# {line}".rstrip() for line in toml.removeprefix(_HEAD).rstrip("\n").splitlines()]
+    block = end.join(["# /// script", *lines, "# ///", ""])
+    found = _BLOCK.search(text)
+    if found:
+        return text[: found.start()] + block + text[found.end() :]
+    first = re.match(r"(?:#!.*\n)?(?:#.*coding[:=].*\n)?", text)
+    at = first.end() if first else 0
+    return text[:at] + block + end + text[at:]
+
+
+def configure_script(
+    path: Path,
+    layout_of: LayoutOf,
+    catalog: Catalog,
+    *,
+    python: str,
+    dry_run: bool = False,
+    lock: Locker | None = None,
+    index_base: str = DEFAULT_INDEX_BASE,
+) -> Configured:
+    """Write a layout into a script's metadata; a script has no extras and no groups.
+
+    `python` is the lowest version that new metadata ask for; the rest is as for a project.
+
+    Raises:
+        UsageError: no such file, its metadata are not TOML, or `script-has-one-build`.
+        InstallFailedError: uv cannot resolve it; the file is as it was.
+    """
+    text = read_text(path)
+    before = metadata(text)
+    if before == _HEAD:
+        before += f'requires-python = ">={python}"\ndependencies = []\n'
+
+    def make(view: ProjectView, legacy: Legacy) -> Layout:
+        layout = layout_of(view, legacy)
+        if layout.offers_choice:
+            raise UsageError(
+                "script-has-one-build",
+                f"a script has no {layout.name}, so it cannot offer a choice between builds",
+                wanted="the layout this-machine or markers",
+                found=layout.name,
+                hints=(f"torchinstall configure --script {path.name} --on linux=cu130",),
+            )
+        return structs.replace(layout, required=())
+
+    done = configure_texts({path: before}, make, catalog, migrate=True, index_base=index_base)
+    after = _with_metadata(text, done.text) if done.text != metadata(text) else text
+    plan = structs.replace(done, edits=(FileEdit(path, text, after),))
+    if not dry_run and after != text:
+        with restored_on_error((path, path.with_name(path.name + ".lock"))):
+            write_atomically(path, after)
+            if lock is not None:
+                lock(path)
+    return plan

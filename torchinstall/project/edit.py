@@ -22,8 +22,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message, redact
 from torchinstall.index.urls import pytorch_index
 from torchinstall.project.files import array, inline, loads, quoted, tidy
-from torchinstall.project.model import ALWAYS, Dependency, Entries, Index, Route, Scope
-from torchinstall.project.platforms import marker_of
+from torchinstall.project.model import ALWAYS, Choice, Dependency, Entries, Index, Point, Scope, marker_at
 from torchinstall.project.pyproject import ProjectView, mapping, same_url, scope_in
 
 
@@ -52,7 +51,9 @@ def edit_text(text: str, change: Callable[[Any], tuple[Message, ...]]) -> Edited
         document = tomlkit.parse(plain)
         before = document.unwrap()
         notes = change(document)
-    except (TOMLKitError, ValueError, IndexError) as error:  # it loses its way in tables that are scattered
+    except (TOMLKitError, ValueError, IndexError) as error:
+        if not isinstance(error, TOMLKitError) and not _within_tomlkit(error):
+            raise
         raise _cannot_edit() from error
     if document.unwrap() == before:
         return Edited(text, notes)
@@ -60,6 +61,14 @@ def edit_text(text: str, change: Callable[[Any], tuple[Message, ...]]) -> Edited
     if loads(result) != document.unwrap():
         raise _cannot_edit()
     return Edited(mark + (result.replace("\n", "\r\n") if crlf else result), notes)
+
+
+def _within_tomlkit(error: BaseException) -> bool:
+    """Whether tomlkit itself lost its way: in tables that are scattered it finds no place for a key."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("tomlkit")
 
 
 def _cannot_edit() -> UsageError:
@@ -150,13 +159,13 @@ def write_entries(
         UsageError: something that a person wrote stands in the way; the document is to be thrown away.
     """
     view = ProjectView(document.unwrap())
-    names, notes = _index_names(entries.routes, (*view.indexes, *inherited))
+    names, notes = _index_names(entries.choices, (*view.indexes, *inherited))
     notes = [*entries.notes, *notes]
     sources = {}
-    for package, routes in entries.sources:
-        if routes:
-            sources[package], more = _merged_sources(package, routes, names, view, catalog)
-            notes += more
+    for package in dict.fromkeys(item.package for item in entries.choices):
+        mine = [item for item in entries.choices if item.package == package]
+        sources[package], more = _merged_sources(package, mine, names, view, catalog)
+        notes += more
     for dependency in entries.dependencies:
         _require(document, dependency)
     _set_uv_lists(document, entries, view, notes)
@@ -191,28 +200,31 @@ def set_rows(table: Any, key: str, rows: list[dict[str, Any]]) -> None:
             there.append(value(inline(row)))
 
 
-def _index_names(routes: tuple[Route, ...], rows: tuple[Index, ...]) -> tuple[dict[str, str], list[Message]]:
+def _index_names(
+    choices: tuple[Choice, ...], rows: tuple[Index, ...]
+) -> tuple[dict[str, str], list[Message]]:
     """URL -> name: that of the entry with the same URL, else the usual one, or a free one like it."""
     names: dict[str, str] = {}
     notes = []
-    for route in routes:
-        found = next((row.name for row in rows if same_url(row.url, route.url)), None)
+    for url in dict.fromkeys(item.url for item in choices):
+        usual = next(item.index for item in choices if item.url == url)
+        found = next((row.name for row in rows if same_url(row.url, url)), None)
         if found is not None:
-            names[route.url] = found
+            names[url] = found
             continue
         taken = {row.name for row in rows} | set(names.values())
-        name, number = route.index, 2
+        name, number = usual, 2
         while name in taken:
-            name, number = f"{route.index}-{number}", number + 1
-        names[route.url] = name
-        if name != route.index:
-            text = f"the index name {route.index} belongs to another URL here, so {name} is used"
+            name, number = f"{usual}-{number}", number + 1
+        names[url] = name
+        if name != usual:
+            text = f"the index name {usual} belongs to another URL here, so {name} is used"
             notes.append(Message(slug="index-name-taken", message=text))
     return names, notes
 
 
 def _merged_sources(
-    package: str, routes: tuple[Route, ...], names: Mapping[str, str], view: ProjectView, catalog: Catalog
+    package: str, choices: list[Choice], names: Mapping[str, str], view: ProjectView, catalog: Catalog
 ) -> tuple[list[dict[str, Any]], list[Message]]:
     """A package's entries afterwards; equal to those that are there when nothing has to change.
 
@@ -222,13 +234,13 @@ def _merged_sources(
     Raises:
         UsageError: `source-conflict`: the project takes the package from somewhere else on purpose.
     """
-    wanted = {(names[route.url], route.scope.key): route.platforms for route in routes}
+    wanted = {(names[item.url], item.scope.key): item.points for item in choices}
     scopes = {key for _, key in wanted}
-    served: dict[tuple[str, tuple[str, str]], frozenset[str]] = {}
+    served: dict[tuple[str, tuple[str, str]], frozenset[Point]] = {}
     for row in view.sources.get(package, []):
         here = str(row.get("index")), scope_in(row).key
-        served[here] = served.get(here, frozenset()) | view.platforms_of(row)
-    right = {key for key, platforms in wanted.items() if served.get(key) == platforms}
+        served[here] = served.get(here, frozenset()) | view.points(row.get("marker"))
+    right = {key for key, points in wanted.items() if served.get(key) == points}
     kept: list[dict[str, Any]] = []
     notes: list[Message] = []
     for row in view.sources.get(package, []):
@@ -254,16 +266,13 @@ def _merged_sources(
             )
         else:
             kept.append(row)
-    new = [_source_row(route, names) for route in routes if (names[route.url], route.scope.key) not in right]
-    return [*kept, *new], notes
-
-
-def _source_row(route: Route, names: Mapping[str, str]) -> dict[str, Any]:
-    row = {"index": names[route.url]}
-    if route.scope != ALWAYS:
-        row[route.scope.kind] = route.scope.name
-    marker = marker_of(route.platforms)
-    return row if marker is None else {**row, "marker": marker}
+    for item in choices:
+        if (names[item.url], item.scope.key) not in right:
+            row = {"index": names[item.url]}
+            row |= {item.scope.kind: item.scope.name} if item.scope != ALWAYS else {}
+            marker = marker_at(item.points, view.versions)
+            kept.append({**row, "marker": marker} if marker else row)
+    return kept, notes
 
 
 def _from_elsewhere(package: str, row: Mapping[str, Any], url: str) -> UsageError:

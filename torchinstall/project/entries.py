@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 from packaging.specifiers import SpecifierSet
@@ -14,11 +14,22 @@ from torchinstall.core.messages import Message
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import runtime_entry
 from torchinstall.project.availability import Availability, check_bounds, unrouted
-from torchinstall.project.model import ALWAYS, Dependency, Entries, Layout, Route, Scope, rivals
-from torchinstall.project.platforms import PLATFORMS, marker_of, partition, required_marker
-from torchinstall.project.pyproject import ProjectView, scope_in
-
-_Sources = Mapping[str, tuple[Route, ...]]
+from torchinstall.project.choices import routed_in
+from torchinstall.project.model import (
+    ALWAYS,
+    PLATFORMS,
+    Choice,
+    Dependency,
+    Entries,
+    Layout,
+    Scope,
+    marker_of,
+    partition,
+    points_of,
+    required_marker,
+    rivals,
+)
+from torchinstall.project.pyproject import ProjectView
 
 
 def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entries:
@@ -29,61 +40,42 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         NoCompatibleBuildError: the project's own version bounds rule out every build of a backend.
     """
     availability = Availability(catalog, layout.channel, view)
-    there = {route.backend for route in layout.kept}
+    there = {item.backend for item in layout.kept}
     new = (backend for backend in dict.fromkeys(layout.backends) if backend not in there)
-    routes = (*layout.kept, *(_route(backend, layout, view, availability) for backend in new))
-    notes = check_bounds(routes, view, availability)
-    sources = {
-        package: tuple(
-            structs.replace(route, platforms=platforms)
-            for route in routes
-            if (platforms := _served(package, route, layout, view, availability))
-        )
-        for package in _packages(layout, view, catalog)
-    }
-    dependencies = _dependencies(sources, routes, layout, view, availability)
-    runtime: dict[str, tuple[Route, ...]] = {}
-    for route in routes:
-        for package, platforms in _runtime(route, layout, availability):
-            scope = route.scope
-            if scope == ALWAYS:
-                scope = (view.scopes_of("torch") or (_home(view),))[0]
-            marker = marker_of(platforms)
-            dependencies.append(Dependency(scope=scope, package=package, marker=marker))
-            part = structs.replace(route, platforms=platforms)
-            runtime[package] = (*runtime.get(package, ()), part)
-    environments = partition(route.platforms for parts in sources.values() for route in parts)
+    torch = (*layout.kept, *(_torch(backend, layout, view, availability) for backend in new))
+    notes = check_bounds(torch, view, availability)
+    listed = {item.package for item in view.listed}
+    family = (row.package for row in catalog.families if row.routed and not row.runtime_of)
+    packages = tuple(dict.fromkeys(("torch", *layout.packages, *(name for name in family if name in listed))))
+    choices = [
+        choice
+        for package in packages
+        for item in torch
+        if (choice := _of_package(package, item, layout, view, availability)).points
+    ]
+    dependencies = _dependencies(packages, choices, torch, layout, view, availability)
+    environments = partition(item.platforms for item in choices)
+    for choice in [runtime for item in torch for runtime in _runtime(item, layout, availability)]:
+        scope = choice.scope
+        if scope == ALWAYS:
+            scope = (view.scopes_of("torch") or (_home(view),))[0]
+        marker = marker_of(choice.platforms)
+        dependencies.append(Dependency(scope=scope, package=choice.package, marker=marker))
+        choices.append(choice)
     return Entries(
-        routes=routes,
-        sources=tuple({**sources, **runtime}.items()),
+        choices=tuple(choices),
+        packages=packages,
         dependencies=tuple(dict.fromkeys(dependencies)),
-        default_group=_default_group(layout, routes, dependencies, view),
+        default_group=_default_group(layout, torch, dependencies, view),
         environments=environments if layout.offers_choice and layout.split else (),
         required=tuple(required_marker(item) for item in PLATFORMS if item in (layout.required or ())),
-        conflicts=rivals(routes, layout.kept),
-        notes=(*notes, *_unserved(sources, routes)),
+        conflicts=rivals(torch, layout.kept),
+        notes=(*notes, *_unserved(packages, choices, torch)),
     )
 
 
-def _served(
-    package: str, route: Route, layout: Layout, view: ProjectView, availability: Availability
-) -> frozenset[str]:
-    """The platforms on which a route serves a package; as the file says, where the route is kept."""
-    rows = view.sources.get(package, []) if route in layout.kept else []
-    mine = [row for row in rows if scope_in(row) == route.scope and view.index_url(row) == route.url]
-    there = frozenset[str]().union(*(view.platforms_of(row) for row in mine))
-    return there or availability.served(package, route)
-
-
-def _packages(layout: Layout, view: ProjectView, catalog: Catalog) -> tuple[str, ...]:
-    """The packages to route: torch, what was asked for, and every companion that the project lists."""
-    listed = {item.package for item in view.listed}
-    companions = (row.package for row in catalog.families if row.routed and not row.runtime_of)
-    return tuple(dict.fromkeys(("torch", *layout.packages, *(name for name in companions if name in listed))))
-
-
-def _route(backend: str, layout: Layout, view: ProjectView, availability: Availability) -> Route:
-    """A backend with the platforms that it serves in this project."""
+def _torch(backend: str, layout: Layout, view: ProjectView, availability: Availability) -> Choice:
+    """A backend's torch, with the platforms that it serves in this project."""
     catalog = availability.catalog
     if catalog.backend(backend) is None:
         raise UsageError(
@@ -95,7 +87,7 @@ def _route(backend: str, layout: Layout, view: ProjectView, availability: Availa
         )
     scope = view.spelled(layout.scope_of(backend))
     # Where the project's bounds leave no platform, `check_bounds` says why.
-    cap, bounds = _cap_spec(layout, backend), SpecifierSet()
+    cap, bounds = _cap(layout, backend), SpecifierSet()
     for item in view.listed:
         if item.package == "torch" and item.requirement.marker is None and item.scope in (ALWAYS, scope):
             bounds &= item.requirement.specifier
@@ -120,41 +112,68 @@ def _route(backend: str, layout: Layout, view: ProjectView, availability: Availa
                 found=f"{backend} for {', '.join(sorted(there))}",
                 hints=(f"--on {platform}=default", f"--on {platform}=cpu"),
             )
-    return Route(
+    return Choice(
         backend=backend,
         index=f"pytorch-{backend}" if layout.channel == "stable" else f"pytorch-{layout.channel}-{backend}",
         url=index_url(layout.index_base, layout.channel, backend),
-        platforms=platforms,
+        points=points_of(platforms, view.versions),
         scope=scope,
     )
 
 
-def _cap_spec(layout: Layout, backend: str) -> SpecifierSet:
+def _of_package(
+    package: str, torch: Choice, layout: Layout, view: ProjectView, availability: Availability
+) -> Choice:
+    """A package from the index that torch comes from: as the file says, where that choice is kept.
+
+    A companion comes from there only where torch does: what does not require torch itself gets the default
+    index's, whatever the sources say.
+    """
+    found = structs.replace(torch, package=package)
+    if package == "torch":
+        return found
+    mine = (torch.url, torch.scope)
+    kept = routed_in(view, availability.catalog, package) if torch in layout.kept else ()
+    if there := [item for item in kept if (item.url, item.scope) == mine]:
+        return structs.replace(there[0], index=torch.index)
+    family = availability.catalog.family(package)
+    if family is None or not family.routed:
+        return found.on(())
+    required = view.required_at("torch", torch.scope) or found.points
+    if torch.backend not in family.runtime_of:
+        found = found.on(availability.platforms(package, torch.backend))
+    return structs.replace(found, points=found.points & required)
+
+
+def _cap(layout: Layout, backend: str) -> SpecifierSet:
     """The bound that the planned machine sets on a backend's torch."""
     cap = dict(layout.caps).get(backend)
     return SpecifierSet(f"<{cap}" if cap else "")
 
 
-def _unserved(sources: _Sources, routes: tuple[Route, ...]) -> Iterable[Message]:
-    for package, parts in sources.items():
-        served = {route.backend for route in parts}
-        for route in routes:
-            if package != "torch" and route.backend not in served:
+def _unserved(
+    packages: tuple[str, ...], choices: list[Choice], torch: tuple[Choice, ...]
+) -> Iterator[Message]:
+    for package in packages:
+        served = {item.backend for item in choices if item.package == package}
+        for item in torch:
+            if item.backend not in served:
                 yield Message(
                     slug="companion-not-on-index",
-                    message=f"{package} is not known to be published for {route.backend}, so it stays on "
+                    message=f"{package} is not known to be published for {item.backend}, so it stays on "
                     "the default index",
                 )
 
 
 def _home(view: ProjectView) -> Scope:
-    """Where to put what is listed nowhere: the group `torch` where the project has no list of its own."""
+    """Where to require what is listed nowhere: the group `torch` where the project has no list of its own."""
     return ALWAYS if view.project and not view.dynamic_dependencies else Scope("group", "torch")
 
 
 def _dependencies(
-    sources: _Sources,
-    routes: tuple[Route, ...],
+    packages: tuple[str, ...],
+    choices: list[Choice],
+    torch: tuple[Choice, ...],
     layout: Layout,
     view: ProjectView,
     availability: Availability,
@@ -162,7 +181,7 @@ def _dependencies(
     """What must be required directly: uv ignores the sources of what only others require.
 
     Without a choice: wherever it is listed already, else beside the project's other dependencies. With one:
-    in each route's own extra or group; the project's own list keeps what it has.
+    in each backend's own extra or group; the project's own list keeps what it has.
     """
 
     def dependency(scope: Scope, package: str, low: str | None, cap: str | None) -> Dependency:
@@ -173,39 +192,40 @@ def _dependencies(
         return Dependency(scope=scope, package=package, floor=low, cap=cap, wording=wording)
 
     if not layout.offers_choice:
-        low = _floor(routes, layout, availability)
-        caps = [cap for backend, cap in layout.caps if any(route.backend == backend for route in routes)]
+        low = _floor(torch, layout, availability)
+        caps = [cap for backend, cap in layout.caps if any(item.backend == backend for item in torch)]
         cap = min(caps, key=Version, default=None)  # one list serves every platform
         return [
             dependency(scope, package, low, cap)
-            for package in sources
+            for package in packages
             for scope in view.scopes_of(package) or (_home(view),)
         ]
     base = {item.package for item in view.listed if item.scope == ALWAYS}
+    routed = {(item.package, item.scope) for item in choices}
     found = []
-    for route in routes:
-        low, cap = _floor((route,), layout, availability), dict(layout.caps).get(route.backend)
-        for package, parts in sources.items():
-            if route in layout.kept and package not in (*layout.packages, *base):
+    for item in torch:
+        low, cap = _floor((item,), layout, availability), dict(layout.caps).get(item.backend)
+        for package in packages:
+            if item in layout.kept and package not in (*layout.packages, *base):
                 continue  # an extra of the project's own lists what it wants
             if package not in base:
-                found.append(dependency(route.scope, package, low, cap))
-            elif any(part.scope == route.scope for part in parts):
-                found.append(dependency(route.scope, package, None, cap))
+                found.append(dependency(item.scope, package, low, cap))
+            elif (package, item.scope) in routed:
+                found.append(dependency(item.scope, package, None, cap))
     return found
 
 
-def _floor(routes: tuple[Route, ...], layout: Layout, availability: Availability) -> str | None:
-    """The newest torch that every route, and the default index elsewhere, has for the oldest Python.
+def _floor(torch: tuple[Choice, ...], layout: Layout, availability: Availability) -> str | None:
+    """The newest torch that every choice, and the default index elsewhere, has for the oldest Python.
 
     None where nothing is known. A lower bound keeps the resolver from running back to a version that was
     published before these indexes were.
     """
     python = next(iter(availability.pythons), None)
-    found = [availability.newest("torch", None, unrouted(routes), None, python)]
-    for route in routes:
-        cap = _cap_spec(layout, route.backend)
-        found.append(availability.newest("torch", route.backend, route.platforms, cap, python))
+    found = [availability.newest("torch", None, unrouted(torch), None, python)]
+    for item in torch:
+        cap = _cap(layout, item.backend)
+        found.append(availability.newest("torch", item.backend, item.platforms, cap, python))
     if layout.torch is not None:
         found.append(Version(Version(layout.torch).public))
     lowest = min((version for version in found if version is not None), default=None)
@@ -223,38 +243,35 @@ def _companion_floor(package: str, torch: str | None, catalog: Catalog) -> str |
     return row.version if row is not None else None
 
 
-def _runtime(
-    route: Route, layout: Layout, availability: Availability
-) -> Iterable[tuple[str, frozenset[str]]]:
+def _runtime(torch: Choice, layout: Layout, availability: Availability) -> Iterable[Choice]:
     """Packages that the backend's torch depends on and that only the PyTorch index has."""
     catalog = availability.catalog
-    info = catalog.backend(route.backend)
+    info = catalog.backend(torch.backend)
     if info is None:
         return
-    cap = _cap_spec(layout, route.backend)
+    cap = _cap(layout, torch.backend)
     versions = {
-        availability.newest("torch", route.backend, [platform], cap, python)
+        availability.newest("torch", torch.backend, [platform], cap, python)
         for python in {*availability.pythons[:1], *availability.pythons[-1:]} or (None,)
-        for platform in route.platforms
+        for platform in torch.platforms
     }
     for family in catalog.families:
-        entry = runtime_entry(family, info, "stable")
+        entry, mine = runtime_entry(family, info, "stable"), structs.replace(torch, package=family.package)
         if entry is None:
             continue
         if entry == info.name != info.kind.kind:
             # Its files are only linked from the index: no table of wheels lists them.
-            yield family.package, route.platforms
+            yield mine
         elif any(version and catalog.companion(str(version), family.package) for version in versions):
-            known = availability.platforms(family.package, route.backend)
-            yield family.package, route.platforms & (known or route.platforms)
+            yield mine.on(availability.platforms(family.package, torch.backend) or torch.platforms)
 
 
 def _default_group(
-    layout: Layout, routes: tuple[Route, ...], dependencies: list[Dependency], view: ProjectView
+    layout: Layout, torch: tuple[Choice, ...], dependencies: list[Dependency], view: ProjectView
 ) -> str | None:
     """The group that a bare `uv run` must take: the default backend's, or the one that torch was put into."""
     if layout.offers_choice:
-        return next((route.scope.name for route in routes if route.backend == layout.default), None)
+        return next((item.scope.name for item in torch if item.backend == layout.default), None)
     home = _home(view)
     used = any(item.scope == home for item in dependencies)
     return home.name if home.kind == "group" and used and set(view.scopes_of("torch")) <= {home} else None

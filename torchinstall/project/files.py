@@ -26,12 +26,17 @@ def read_text(path: Path) -> str:
     try:
         return files.read_text(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        listed = path.name == "pyproject.toml" and (path.parent / "requirements.txt").is_file()
         raise UsageError(
             "no-pyproject",
             f"there is no file {path.name} in {path.parent}",
             wanted="a project",
             found=error.strerror,
-            hints=("uv init", "run it in the project's folder, or name it with --project DIR"),
+            hints=(
+                *(["torchinstall configure --migrate makes one of requirements.txt"] if listed else []),
+                "uv init",
+                "run it in the project's folder, or name it with --project DIR",
+            ),
         ) from None
     except UnicodeDecodeError as error:
         raise UsageError(

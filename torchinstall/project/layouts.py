@@ -11,8 +11,8 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.planner.builds import version_key
 from torchinstall.project.availability import Availability
-from torchinstall.project.model import Layout, LayoutName
-from torchinstall.project.platforms import PLATFORMS
+from torchinstall.project.choices import routed_in
+from torchinstall.project.model import PLATFORMS, Layout, LayoutName
 from torchinstall.project.pyproject import ProjectView
 
 _MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-own-build"})
@@ -24,7 +24,7 @@ DEFAULT_INDEX = "default"
 
 def current_layout(view: ProjectView, catalog: Catalog) -> Layout | None:
     """The layout in the file, all of it kept; None where torch comes from no index of PyTorch."""
-    routes = view.torch_routes(catalog)
+    routes = routed_in(view, catalog)
     if not routes:
         return None
     backends = tuple(dict.fromkeys(route.backend for route in routes))

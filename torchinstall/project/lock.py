@@ -20,8 +20,7 @@ from torchinstall.index.urls import pytorch_index
 from torchinstall.install.uv import install_failure, run_uv
 from torchinstall.project.availability import Availability
 from torchinstall.project.files import loads
-from torchinstall.project.model import ALWAYS, Entries, Route, Scope
-from torchinstall.project.platforms import marker_environment
+from torchinstall.project.model import ALWAYS, Choice, Entries, Scope, marker_environment
 from torchinstall.project.pyproject import ProjectView, same_url
 
 _EXTRA = re.compile(r"extra\s*(==|!=)\s*'([^']*)'")
@@ -222,33 +221,23 @@ class Build(Struct, frozen=True, kw_only=True):
     """What one platform gets of one package when one extra or group (or none) is active.
 
     Attributes:
+        python: the version for which it does, where that makes a difference; else empty.
         wanted: the index that was meant; None: the default index.
         locked: what the lock has; None: nothing.
-        known: the indexes of the layout.
     """
 
     package: str
     platform: str
+    python: str
     scope: Scope
     wanted: str | None
     locked: Locked | None
-    known: tuple[str, ...] = ()
-
-    @property
-    def right(self) -> bool:
-        """Whether it comes from where it was meant to come from, and can be installed there."""
-        if self.locked is None:
-            return True
-        if not self.locked.serves(self.platform):
-            return False
-        url = self.locked.url
-        if self.wanted is not None:
-            return url is not None and same_url(url, self.wanted)
-        return url is None or not any(same_url(url, known) for known in self.known)
 
 
 def verify_lock(lock: Lockfile, entries: Entries, view: ProjectView, catalog: Catalog) -> tuple[Build, ...]:
-    """Every routed package on every platform, for every choice that the project offers.
+    """Every routed package at every point, for every choice that the project offers.
+
+    What is not required directly at a point has no source there (uv ignores it), so nothing is meant for it.
 
     Args:
         lock: as uv wrote it.
@@ -259,45 +248,70 @@ def verify_lock(lock: Lockfile, entries: Entries, view: ProjectView, catalog: Ca
     Raises:
         VerifyFailedError: `lock-wrong-build`: it is not what was meant.
     """
-    python = next(iter(view.pythons), "3.12")
-    found = []
-    for scope in dict.fromkeys(route.scope for route in entries.routes) or (ALWAYS,):
+    found, wrong = [], []
+    urls = tuple(item.url for item in entries.routes)
+    packages = [name for name in entries.packages if not (row := catalog.family(name)) or not row.runtime_of]
+    for scope in dict.fromkeys(item.scope for item in entries.routes) or (ALWAYS,):
         groups = [name for name in view.default_groups if name not in view.rival_groups(scope)]
         active = (*(Scope("group", name) for name in groups), *(() if scope == ALWAYS else (scope,)))
-        for platform in view.platforms:
+        for platform, python, shown in _points_to_try(entries, view):
             tree = lock.tree(platform, python, active)
-            for package, routes in entries.sources:
-                family = catalog.family(package)
-                if family is not None and family.runtime_of:
-                    continue
-                mine = (item for item in routes if item.scope == scope and platform in item.platforms)
-                route, locked = next(mine, None), tree.get(package)
+            for package in packages:
+                mine = (item for item in entries.choices if (item.package, item.scope) == (package, scope))
+                choice = next((item for item in mine if (platform, python) in item.points), None)
+                locked = tree.get(package)
+                if choice and (platform, python) not in view.required_at(package, scope):
+                    choice = None
                 if (
-                    route
+                    choice
                     and locked
                     and not locked.serves(platform)
-                    and not _published(route, platform, catalog)
+                    and not _published(choice, platform, catalog)
                 ):
                     continue  # a person's own source without a marker: nobody has this build there
-                found.append(
-                    Build(
-                        package=package,
-                        platform=platform,
-                        scope=scope,
-                        wanted=route.url if route is not None else None,
-                        locked=locked,
-                        known=tuple(route.url for route in entries.routes),
-                    )
+                wanted = choice.url if choice is not None else None
+                build = Build(
+                    package=package,
+                    platform=platform,
+                    python=shown,
+                    scope=scope,
+                    wanted=wanted,
+                    locked=locked,
                 )
-    if wrong := [build for build in found if not build.right]:
+                found.append(build)
+                wrong += [] if _is_right(build, urls) else [build]
+    if wrong:
         raise _wrong_build(wrong)
     return tuple(found)
 
 
-def _published(route: Route, platform: str, catalog: Catalog) -> bool:
-    index = pytorch_index(route.url, catalog.backend)
+def _points_to_try(entries: Entries, view: ProjectView) -> Iterator[tuple[str, str, str]]:
+    """Platform, Python, and what to call it; one Python stands for all for which the same choices hold."""
+    alike: dict[tuple[frozenset[str], ...], str] = {}
+    for python in view.versions:
+        key = tuple(frozenset(there for there, at in item.points if at == python) for item in entries.choices)
+        alike.setdefault(key, python)
+    for platform in view.platforms:
+        for python in alike.values():
+            yield platform, python, python if len(alike) > 1 else ""
+
+
+def _is_right(build: Build, known: tuple[str, ...]) -> bool:
+    """Whether it comes from where it was meant to come from, and can be installed there."""
+    if build.locked is None:
+        return True
+    url = build.locked.url
+    if not build.locked.serves(build.platform):
+        return False
+    if build.wanted is not None:
+        return url is not None and same_url(url, build.wanted)
+    return url is None or not any(same_url(url, index) for index in known)
+
+
+def _published(choice: Choice, platform: str, catalog: Catalog) -> bool:
+    index = pytorch_index(choice.url, catalog.backend)
     channel = index.channel if index is not None else "stable"
-    return platform in Availability(catalog, channel).platforms("torch", route.backend)
+    return platform in Availability(catalog, channel).platforms("torch", choice.backend)
 
 
 def _wrong_build(wrong: list[Build]) -> VerifyFailedError:
@@ -305,6 +319,7 @@ def _wrong_build(wrong: list[Build]) -> VerifyFailedError:
     for build in wrong[:6]:
         got = f"{build.locked.version} from {build.locked.url}" if build.locked else "nothing"
         choice = f" with {build.scope.text}" if build.scope != ALWAYS else ""
+        choice += f" with Python {build.python}" if build.python else ""
         rows.append(f"{build.package} on {build.platform}{choice}: {got}")
     first = wrong[0]
     return VerifyFailedError(
@@ -355,11 +370,10 @@ def uv_command_notes(
         )
     torch = (build.locked for build in builds if build.package == "torch" and build.locked is not None)
     releases = {locked.version.partition("+")[0] for locked in torch}
-    routed = {package for package, _ in entries.sources}
     unrouted = sorted(
         row.package
         for row in catalog.families
-        if row.routed and not row.runtime_of and row.package not in routed
+        if row.routed and not row.runtime_of and row.package not in entries.packages
         if any(catalog.companion(release, row.package) for release in releases)
     )
     if unrouted:

@@ -1,11 +1,19 @@
-"""A project's torch choices as values, the same for every kind of file that they are read from."""
+"""A project's torch choices as values, the same for every kind of file, and the markers that spell them.
+
+A lock serves every platform at once, so a choice says where it holds: on which platforms and Python versions.
+Windows is one platform here: where a backend has no wheel for Windows on ARM, the default index has none
+either, and the plain `sys_platform == 'win32'` is what people expect to read.
+"""
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import combinations, groupby
 from typing import Literal
 
 from msgspec import Struct, structs
+from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -13,6 +21,20 @@ from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 
 LayoutName = Literal["this-machine", "markers", "extras", "groups"]
+
+Point = tuple[str, str]
+"""A platform key and a Python version (`3.12`)."""
+
+PLATFORMS = ("linux_x86_64", "linux_aarch64", "win_amd64", "macos_arm64")
+"""Platform keys as `catalog.platform_of` spells them."""
+
+_NAMES = {
+    "linux_x86_64": ("linux", "x86_64", "posix", "Linux"),
+    "linux_aarch64": ("linux", "aarch64", "posix", "Linux"),
+    "win_amd64": ("win32", "AMD64", "nt", "Windows"),
+    "macos_arm64": ("darwin", "arm64", "posix", "Darwin"),
+}
+"""Platform key -> `sys_platform`, `platform_machine`, `os_name`, `platform_system`."""
 
 
 class Scope(Struct, frozen=True):
@@ -58,34 +80,22 @@ class Index(Struct, frozen=True):
     default: bool = False
 
 
-class Route(Struct, frozen=True, kw_only=True):
-    """One backend in the project: the index that serves it, on which platforms, and what asks for it.
-
-    Attributes:
-        index: name of the index: the usual one for a route that is to be written, else the file's own.
-        platforms: platform keys (`platforms.PLATFORMS`) that take the package from this index.
-    """
-
-    backend: str
-    index: str
-    url: str
-    platforms: frozenset[str]
-    scope: Scope = ALWAYS
-
-
 class Choice(Struct, frozen=True, kw_only=True):
-    """A package that one list of requirements takes from one index of PyTorch.
+    """A package that comes from one index of PyTorch: for whom, and where.
 
     Attributes:
-        points: (platform key, Python version) for which it does.
+        scope: the list that asks for it; in uv's sources ALWAYS means every list.
+        index: name of the index: the file's own, or the usual one where it is to be written.
+        points: for which it holds.
         bounds: of its version, without the local segment that names a build.
     """
 
-    scope: Scope
-    package: str
     backend: str
     url: str
-    points: frozenset[tuple[str, str]]
+    points: frozenset[Point]
+    scope: Scope = ALWAYS
+    package: str = "torch"
+    index: str = ""
     bounds: str = ""
 
     @property
@@ -93,13 +103,10 @@ class Choice(Struct, frozen=True, kw_only=True):
         """The platforms of its points."""
         return frozenset(platform for platform, _ in self.points)
 
-    def on(self, platforms: frozenset[str]) -> Choice:
+    def on(self, platforms: Iterable[str]) -> Choice:
         """The same on these platforms only."""
-        return structs.replace(self, points=frozenset(item for item in self.points if item[0] in platforms))
-
-    def joined(self, other: Choice) -> Choice:
-        """The same on the points of another one too."""
-        return structs.replace(self, points=self.points | other.points)
+        kept = frozenset(platforms)
+        return structs.replace(self, points=frozenset(point for point in self.points if point[0] in kept))
 
 
 class Layout(Struct, frozen=True, kw_only=True):
@@ -112,10 +119,9 @@ class Layout(Struct, frozen=True, kw_only=True):
         packages: normalised names that must be required directly, and routed: uv ignores the sources of what
             is only required by others.
         required: platform keys for `required-environments`; None: nobody said, `layouts.complete` decides.
-        index_base: as `--index-base`.
         caps: backend -> torch versions from this one on do not run on the machine that was planned for.
         torch: the version planned for the machine, public; None where there is no plan.
-        kept: routes of the file that stay as they stand, under whatever names; `backends` counts them too.
+        kept: torch's choices in the file that stay as they are; `backends` counts them too.
         split: resolve platforms with different sources apart, where the file says nothing about it.
         fresh: take what chooses a build out of the file first: the layout replaces the one that is there.
         wording: package -> the requirement that was taken out with an older layout, to be written again.
@@ -131,7 +137,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     channel: str = "stable"
     caps: tuple[tuple[str, str], ...] = ()
     torch: str | None = None
-    kept: tuple[Route, ...] = ()
+    kept: tuple[Choice, ...] = ()
     split: bool = True
     fresh: bool = False
     wording: tuple[tuple[str, str], ...] = ()
@@ -152,9 +158,8 @@ class Dependency(Struct, frozen=True, kw_only=True):
     """A package that must stand in a list of requirements.
 
     Attributes:
-        floor: lowest version, only used where the package is not listed there yet.
+        floor: lowest version; like `marker` only used where the package is not listed there yet.
         cap: versions from this one on are out; added to what is listed unless that says so already.
-        marker: where it is needed; only used where it is not listed there yet.
         wording: the requirement as a person wrote it, which takes the place of the floor.
     """
 
@@ -168,29 +173,26 @@ class Dependency(Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """The requirement to write."""
-        bounds = ",".join(
-            part for part in (self.floor and f">={self.floor}", self.cap and f"<{self.cap}") if part
-        )
-        text = self.wording or f"{self.package}{bounds}"
+        bounds = (self.floor and f">={self.floor}", self.cap and f"<{self.cap}")
+        text = self.wording or self.package + ",".join(filter(None, bounds))
         return text + (f" ; {self.marker}" if self.marker else "")
 
 
 class Entries(Struct, frozen=True, kw_only=True):
-    """What must be in a project file: the layout, worked out for this project.
+    """What must be in a project file.
 
     Attributes:
-        routes: each backend.
-        sources: package -> the routes that serve it, each with the platforms on which it does; without
-            routes it stays on the default index.
-        default_group: the group that a bare `uv run` takes; groups of other routes must not be in
+        choices: one for each package, index and scope; torch's come first.
+        packages: those that were looked at; one without a choice stays on the default index.
+        default_group: the group that a bare `uv run` takes; groups of other choices must not be in
             `default-groups`.
         environments: markers to resolve apart; empty: leave the key alone.
         required: markers for `required-environments`; those that are missing are added.
         conflicts: pairs that must not be active together.
     """
 
-    routes: tuple[Route, ...] = ()
-    sources: tuple[tuple[str, tuple[Route, ...]], ...] = ()
+    choices: tuple[Choice, ...] = ()
+    packages: tuple[str, ...] = ()
     dependencies: tuple[Dependency, ...] = ()
     default_group: str | None = None
     environments: tuple[str, ...] = ()
@@ -198,14 +200,147 @@ class Entries(Struct, frozen=True, kw_only=True):
     conflicts: tuple[tuple[Scope, Scope], ...] = ()
     notes: tuple[Message, ...] = ()
 
+    @property
+    def routes(self) -> tuple[Choice, ...]:
+        """One choice for each index and scope: torch's where it has one."""
+        found: dict[tuple[Scope, str], Choice] = {}
+        for item in self.choices:
+            found.setdefault((item.scope, item.url), item)
+        return tuple(found.values())
 
-def rivals(routes: tuple[Route, ...], kept: tuple[Route, ...] = ()) -> tuple[tuple[Scope, Scope], ...]:
+
+def rivals(choices: Iterable[Choice], kept: tuple[Choice, ...] = ()) -> tuple[tuple[Scope, Scope], ...]:
     """The extras or groups of which only one may be active, since they take torch from different indexes."""
-    chosen = [route for route in routes if route.scope != ALWAYS]
-    if all(route in kept for route in chosen):
+    chosen = [item for item in choices if item.scope != ALWAYS]
+    if all(item in kept for item in chosen):
         return ()  # whoever wrote them said what conflicts
-    return tuple(
+    pairs = (
         (one.scope, other.scope)
         for one, other in combinations(chosen, 2)
         if one.url != other.url and one.scope != other.scope
     )
+    return tuple(dict.fromkeys(pairs))
+
+
+def points_of(platforms: Iterable[str], pythons: Iterable[str]) -> frozenset[Point]:
+    """Every point of these platforms and Python versions."""
+    versions = tuple(pythons)
+    return frozenset((platform, python) for platform in platforms for python in versions)
+
+
+@lru_cache(maxsize=1024)
+def points_where(marker: str, pythons: tuple[str, ...]) -> frozenset[Point]:
+    """The points for which a marker holds; none where it is no marker."""
+    try:
+        parsed = Marker(marker) if marker else None
+    except InvalidMarker:
+        return frozenset()
+    return frozenset(
+        point
+        for point in points_of(PLATFORMS, pythons)
+        if parsed is None or parsed.evaluate(marker_environment(*point))
+    )
+
+
+def marker_at(points: frozenset[Point], pythons: tuple[str, ...]) -> str | None:
+    """The marker that holds exactly on these points; None where it is all of them.
+
+    Args:
+        points: at least one.
+        pythons: every version of the project, ascending.
+    """
+    platforms: dict[frozenset[str], list[str]] = {}
+    for platform in PLATFORMS:
+        if mine := frozenset(python for python in pythons if (platform, python) in points):
+            platforms.setdefault(mine, []).append(platform)
+    clauses = []
+    for mine, there in platforms.items():
+        parts = [text for text in (marker_of(there), _python_marker(mine, pythons)) if text]
+        clauses.append(
+            " and ".join(f"({text})" if " or " in text and len(parts) > 1 else text for text in parts)
+        )
+    if len(clauses) > 1:
+        clauses = [f"({text})" if " and " in text else text for text in clauses]
+    return " or ".join(clauses) or None
+
+
+def _python_marker(mine: frozenset[str], pythons: tuple[str, ...]) -> str:
+    runs, start = [], 0
+    for wanted, run in groupby(pythons, mine.__contains__):
+        end = start + len(tuple(run))
+        low = [f"python_version >= '{pythons[start]}'"] if start else []
+        high = [f"python_version < '{pythons[end]}'"] if end < len(pythons) else []
+        runs += [" and ".join(low + high)] if wanted else []
+        start = end
+    return " or ".join(runs)
+
+
+def marker_of(platforms: Iterable[str]) -> str | None:
+    """The marker that holds on these platforms; None where that is all of them.
+
+    Raises:
+        ValueError: no platform at all; such an entry must not be written.
+    """
+    wanted = frozenset(platforms)
+    if not wanted:
+        raise ValueError("a marker for no platform")
+    return None if wanted >= frozenset(PLATFORMS) else " or ".join(_clauses(wanted, "==", "and"))
+
+
+def complement(platforms: Iterable[str]) -> str | None:
+    """The marker that holds everywhere else, platforms that nobody named included; None: everywhere."""
+    return " and ".join(_clauses(frozenset(platforms), "!=", "or")) or None
+
+
+def _clauses(wanted: frozenset[str], operator: str, joint: str) -> Iterator[str]:
+    """One clause a system; its machine is named only where the system's other machine is not wanted too."""
+    linux = [platform for platform in PLATFORMS[:2] if platform in wanted]
+    text = f"sys_platform {operator} 'linux'"
+    if len(linux) == 1:
+        text += f" {joint} platform_machine {operator} '{_NAMES[linux[0]][1]}'"
+        text = f"({text})" if len(wanted) > 1 else text
+    if linux:
+        yield text
+    for platform in PLATFORMS[2:]:
+        if platform in wanted:
+            yield f"sys_platform {operator} '{_NAMES[platform][0]}'"
+
+
+def required_marker(platform: str) -> str:
+    """One platform exactly, as `required-environments` wants it."""
+    system, machine, *_ = _NAMES[platform]
+    return f"sys_platform == '{system}' and platform_machine == '{machine}'"
+
+
+def partition(served: Iterable[frozenset[str]]) -> tuple[str, ...]:
+    """Disjoint markers that cover every platform, so that no source's platforms are split by one of them.
+
+    uv lets the index of an extra or group leak to platforms where its source does not hold when the same
+    package is also a plain dependency; resolving these environments separately (`tool.uv.environments`)
+    stops that. Empty where there is nothing to separate.
+    """
+    sets = tuple(dict.fromkeys(served))
+    classes: dict[tuple[bool, ...], list[str]] = {}
+    for platform in PLATFORMS:
+        classes.setdefault(tuple(platform in item for item in sets), []).append(platform)
+    routed = [platforms for signature, platforms in classes.items() if any(signature)]
+    markers = [marker for platforms in routed if (marker := marker_of(platforms)) is not None]
+    rest = complement(platform for platforms in routed for platform in platforms)
+    return (*markers, rest) if markers and rest else ()
+
+
+def marker_environment(platform: str, python_version: str) -> dict[str, str]:
+    """The marker variables of a platform and a Python version (`3.12`), as PEP 508 names them."""
+    names = ("sys_platform", "platform_machine", "os_name", "platform_system")
+    full = f"{python_version}.0"
+    return {
+        **dict(zip(names, _NAMES[platform], strict=True)),
+        "python_version": python_version,
+        "python_full_version": full,
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "implementation_version": full,
+        "platform_release": "",
+        "platform_version": "",
+        "extra": "",
+    }

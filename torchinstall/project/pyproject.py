@@ -1,4 +1,4 @@
-"""Read what a `pyproject.toml` says about torch in the standard tables and in uv's; nothing is changed."""
+"""Read what a `pyproject.toml` says in the standard tables and in uv's; nothing is changed."""
 
 from __future__ import annotations
 
@@ -8,30 +8,17 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from msgspec import ValidationError, convert, structs
-from packaging.markers import InvalidMarker, Marker
+from msgspec import ValidationError, convert
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from torchinstall.catalog.catalog import Catalog
 from torchinstall.core import files
-from torchinstall.index.urls import pytorch_index
 from torchinstall.project.files import loads, parse_toml
-from torchinstall.project.model import ALWAYS, Index, Listed, Route, Scope
-from torchinstall.project.platforms import PLATFORMS, marker_environment
+from torchinstall.project.model import ALWAYS, PLATFORMS, Index, Listed, Point, Scope, points_where
 
 _MINORS = range(6, 30)
 _T = TypeVar("_T")
-
-
-def project_view(text: str) -> ProjectView:
-    """What a project file says.
-
-    Raises:
-        UsageError: `bad-pyproject`.
-    """
-    return ProjectView(parse_toml(text.removeprefix("\ufeff")))
 
 
 class ProjectView:
@@ -55,13 +42,12 @@ class ProjectView:
         """The `[tool.uv]` table."""
         return self.tool("uv")
 
-    def tool(self, name: str) -> Mapping[str, Any]:
-        """A tool's table."""
-        return mapping(mapping(self.data.get("tool")).get(name))
-
-    def as_uv_reads(self) -> ProjectView:
-        """The file without the tables of other tools."""
-        return ProjectView({**self.data, "tool": {"uv": self.uv}})
+    def tool(self, *path: str) -> Mapping[str, Any]:
+        """A tool's table, or one below it."""
+        here = mapping(self.data.get("tool"))
+        for key in path:
+            here = mapping(here.get(key))
+        return here
 
     @property
     def name(self) -> str:
@@ -87,6 +73,15 @@ class ProjectView:
         spec = self.requires_python
         return tuple(f"3.{minor}" for minor in _MINORS if str(spec) and spec.contains(f"3.{minor}.99"))
 
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The same, but never empty: one version stands for all where the project does not say."""
+        return self.pythons or ("3.12",)
+
+    def points(self, marker: object = "") -> frozenset[Point]:
+        """Where a marker holds in this project."""
+        return points_where(str(marker or ""), self.versions)
+
     @cached_property
     def lists(self) -> dict[Scope, list[Any]]:
         """Every list of requirements, items as written."""
@@ -109,6 +104,13 @@ class ProjectView:
     def scopes_of(self, package: str) -> tuple[Scope, ...]:
         """Where a package is required."""
         return tuple(dict.fromkeys(item.scope for item in self.listed if item.package == package))
+
+    def required_at(self, package: str, scope: Scope) -> frozenset[Point]:
+        """Where a list, or the project itself, requires a package directly."""
+        mine = (item for item in self.listed if item.package == package)
+        keys = (ALWAYS.key, scope.key)
+        markers = {item.requirement.marker for item in mine if item.scope.key in keys}
+        return frozenset[Point]().union(*map(self.points, markers))
 
     def spelled(self, scope: Scope) -> Scope:
         """An extra or group as the file spells its name; as it is where the file has none (PEP 685)."""
@@ -155,37 +157,29 @@ class ProjectView:
         rivals = {key for row in self.conflicts if scope.key in row for key in row} - {scope.key}
         return tuple(name for name in self.default_groups if ("group", canonicalize_name(name)) in rivals)
 
-    def platforms_of(self, row: Mapping[str, Any]) -> frozenset[str]:
-        """The platforms on which an entry of a package's sources holds."""
-        return platforms_where(str(row.get("marker", "")), next(iter(self.pythons), "3.12"))
-
     @cached_property
     def platforms(self) -> tuple[str, ...]:
         """The platforms that `tool.uv.environments` leaves to the project; all of them where it is silent."""
-        python = next(iter(self.pythons), "3.12")
-        texts = self.texts("environments") or ("",)
-        allowed = frozenset[str]().union(*(platforms_where(text, python) for text in texts))
-        return tuple(platform for platform in PLATFORMS if platform in allowed) or PLATFORMS
+        allowed = frozenset[Point]().union(*map(self.points, self.texts("environments") or ("",)))
+        there = {platform for platform, _ in allowed}
+        return tuple(platform for platform in PLATFORMS if platform in there) or PLATFORMS
 
-    def torch_routes(self, catalog: Catalog) -> tuple[Route, ...]:
-        """The backends that torch's sources name, in their order; what serves it otherwise is left out."""
-        found: dict[tuple[str, Scope], Route] = {}
-        for row in self.sources.get("torch", []):
-            url = self.index_url(row)
-            index = pytorch_index(url, catalog.backend)
-            if index is None or index.backend is None:
-                continue
-            platforms = self.platforms_of(row)
-            key = url, scope_in(row)
-            if key in found:
-                platforms |= found[key].platforms
-                found[key] = structs.replace(found[key], platforms=platforms)
-            else:
-                name = str(row["index"])
-                found[key] = Route(
-                    backend=index.backend, index=name, url=url, platforms=platforms, scope=key[1]
-                )
-        return tuple(found.values())
+
+def project_view(text: str) -> ProjectView:
+    """What a project file says.
+
+    Raises:
+        UsageError: `bad-pyproject`.
+    """
+    return ProjectView(parse_toml(text.removeprefix("\ufeff")))
+
+
+def view_in(folder: Path) -> ProjectView:
+    """What the project file in a folder says; nothing where there is none that can be read."""
+    try:
+        return ProjectView(loads(files.read_text(folder / "pyproject.toml")) or {})
+    except (OSError, ValueError):
+        return ProjectView({})
 
 
 def _typed(value: Any, kind: Any, otherwise: _T) -> _T:
@@ -208,23 +202,14 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def platforms_where(marker: str, python: str) -> frozenset[str]:
-    """The platforms on which a marker holds; none where it is no marker."""
-    return frozenset(platform for platform, _ in points_where(marker, (python,)))
+def tables(items: Any) -> list[Mapping[str, Any]]:
+    """The tables of a list of them; one table counts as a list of one."""
+    return [row for row in (items if isinstance(items, list) else [items]) if isinstance(row, Mapping)]
 
 
-def points_where(marker: str, pythons: tuple[str, ...]) -> frozenset[tuple[str, str]]:
-    """The platforms and Python versions for which a marker holds."""
-    try:
-        parsed = Marker(marker) if marker else None
-    except InvalidMarker:
-        return frozenset()
-    return frozenset(
-        (platform, python)
-        for platform in PLATFORMS
-        for python in pythons
-        if parsed is None or parsed.evaluate(marker_environment(platform, python))
-    )
+def texts(items: Any) -> list[str]:
+    """The texts of a list; one text counts as a list of one."""
+    return [str(item) for item in (items if isinstance(items, list) else [items]) if isinstance(item, str)]
 
 
 def is_requirement(text: str) -> bool:
@@ -256,11 +241,7 @@ def workspace_root(directory: Path) -> Path:
     """The folder of the workspace that a project is a member of; the project's own where it is in none."""
     own = files.real_path(directory)
     for parent in own.parents:
-        try:
-            text = files.read_text(parent / "pyproject.toml")
-        except (OSError, ValueError):
-            continue
-        table = mapping(ProjectView(loads(text) or {}).uv.get("workspace"))
+        table = view_in(parent).tool("uv", "workspace")
         relative = PurePosixPath(own.relative_to(parent))
         if _matches(relative, table.get("members")) and not _matches(relative, table.get("exclude")):
             return parent
@@ -269,15 +250,10 @@ def workspace_root(directory: Path) -> Path:
 
 def workspace_members(root: Path) -> tuple[str, ...]:
     """The folders of a workspace's members, relative to its root; empty where it is no workspace."""
-    try:
-        text = (root / "pyproject.toml").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ()
-    table = mapping(ProjectView(loads(text) or {}).uv.get("workspace"))
-    globs = table.get("members")
+    table = view_in(root).tool("uv", "workspace")
     found = {
         path.parent.relative_to(root).as_posix()
-        for pattern in (globs if isinstance(globs, list) else ())
+        for pattern in texts(table.get("members"))
         for path in root.glob(f"{pattern}/pyproject.toml")
     }
     return tuple(sorted(item for item in found if not _matches(PurePosixPath(item), table.get("exclude"))))
@@ -285,20 +261,14 @@ def workspace_members(root: Path) -> tuple[str, ...]:
 
 def in_workspace(view: ProjectView, root: Path) -> ProjectView:
     """A member with the sources and indexes of the workspace's root, which hold for it too."""
-    try:
-        above = ProjectView(loads((root / "pyproject.toml").read_text(encoding="utf-8")) or {}).uv
-    except (OSError, UnicodeDecodeError):
-        return view
+    above = view_in(root).uv
     sources = {**mapping(above.get("sources")), **mapping(view.uv.get("sources"))}
-    index: list[Any] = [
-        *_typed(view.uv.get("index"), list[Any], []),
-        *_typed(above.get("index"), list[Any], []),
-    ]
+    index = [*tables(view.uv.get("index")), *tables(above.get("index"))]
     tools = {**mapping(view.data.get("tool")), "uv": {**view.uv, "sources": sources, "index": index}}
     return ProjectView({**view.data, "tool": tools})
 
 
 def _matches(path: PurePosixPath, patterns: object) -> bool:
     """As uv matches: a star stays within one folder name."""
-    globs = [PurePosixPath(str(pattern)) for pattern in (patterns if isinstance(patterns, list) else ())]
+    globs = map(PurePosixPath, texts(patterns))
     return any(len(glob.parts) == len(path.parts) and path.match(str(glob)) for glob in globs)

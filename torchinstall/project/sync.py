@@ -14,13 +14,14 @@ from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Candidate, Plan
 from torchinstall.planner.builds import version_key
+from torchinstall.project.choices import routed_in
 from torchinstall.project.layouts import plan_platform
 from torchinstall.project.lock import read_lock
-from torchinstall.project.model import ALWAYS, Route, Scope
+from torchinstall.project.model import ALWAYS, Choice, Scope, points_of
 from torchinstall.project.pyproject import ProjectView, in_workspace, workspace_root
 
 
-class Choice(Struct, frozen=True, kw_only=True):
+class Selection(Struct, frozen=True, kw_only=True):
     """What to ask of uv.
 
     Attributes:
@@ -31,7 +32,7 @@ class Choice(Struct, frozen=True, kw_only=True):
         platform: platform key that it was chosen for.
     """
 
-    route: Route | None
+    route: Choice | None
     flags: tuple[str, ...]
     reason: str
     version: str | None = None
@@ -52,7 +53,7 @@ def choose(
     *,
     locked: Mapping[Scope, str] | None = None,
     require_gpu: bool = False,
-) -> Choice:
+) -> Selection:
     """The offer that fits the machine of a plan best.
 
     Args:
@@ -66,7 +67,7 @@ def choose(
         NoCompatibleBuildError: nothing that the project offers runs here.
         GpuUnavailableError: `require_gpu`, and only a CPU build fits.
     """
-    routes = view.torch_routes(catalog)
+    routes = routed_in(view, catalog)
     offers = offers_of(view, plan, catalog, locked or {})
     if not offers:
         return _without_choice(routes, plan, locked or {})
@@ -97,19 +98,19 @@ def choose(
         notes = (Message(slug="gpu-not-offered", message=f"{lost}; {hint}"),)
     gpu = next((item.name or item.vendor for item in plan.gpus if item.covered), None)
     reason = f"for {gpu}" if gpu and uses_gpu else "no GPU build of the project fits here"
-    return Choice(
+    return Selection(
         route=best, flags=uv_flags(best, view), reason=reason if plan.gpus else "no GPU here", notes=notes
     )
 
 
-def offers_of(view: ProjectView, plan: Plan, catalog: Catalog, locked: Mapping[Scope, str]) -> list[Route]:
+def offers_of(view: ProjectView, plan: Plan, catalog: Catalog, locked: Mapping[Scope, str]) -> list[Choice]:
     """The extras and groups that choose a build on the plan's platform.
 
     One that conflicts with such an extra or group and requires torch without a source of its own takes the
     build of the default index, which has a backend too.
     """
     platform = plan_platform(plan)
-    routed = [route for route in view.torch_routes(catalog) if route.scope != ALWAYS]
+    routed = [route for route in routed_in(view, catalog) if route.scope != ALWAYS]
     here = [route for route in routed if platform is None or platform in route.platforms]
     keys = {route.scope.key for route in here}
     rivals = {key for row in view.conflicts for key in row if {*row} & {route.scope.key for route in routed}}
@@ -117,9 +118,8 @@ def offers_of(view: ProjectView, plan: Plan, catalog: Catalog, locked: Mapping[S
         if scope.key in rivals - keys and platform is not None:
             backend = _default_backend(platform, locked.get(scope, ""), catalog)
             if backend is not None:
-                here.append(
-                    Route(backend=backend, index="", url="", platforms=frozenset({platform}), scope=scope)
-                )
+                points = points_of([platform], view.versions)
+                here.append(Choice(backend=backend, url="", points=points, scope=scope))
     return here
 
 
@@ -137,7 +137,7 @@ def _with_hint(layout: str, backends: Iterable[str]) -> str:
     return f"torchinstall configure --layout {layout} {offered}"
 
 
-def _without_choice(routes: tuple[Route, ...], plan: Plan, locked: Mapping[Scope, str]) -> Choice:
+def _without_choice(routes: tuple[Choice, ...], plan: Plan, locked: Mapping[Scope, str]) -> Selection:
     """A project with one build a platform: nothing to choose, but something to say where it does not fit."""
     names = [route.backend for route in routes]
     notes: tuple[Message, ...] = ()
@@ -146,10 +146,10 @@ def _without_choice(routes: tuple[Route, ...], plan: Plan, locked: Mapping[Scope
         hint = _with_hint("groups", ("cpu", names[0], plan.backend))
         notes = (Message(slug="project-for-another-machine", message=f"{text}; {hint}"),)
     first = routes[0] if routes else None
-    return Choice(route=first, flags=(), reason="the project offers no choice", notes=notes)
+    return Selection(route=first, flags=(), reason="the project offers no choice", notes=notes)
 
 
-def uv_flags(route: Route, view: ProjectView) -> tuple[str, ...]:
+def uv_flags(route: Choice, view: ProjectView) -> tuple[str, ...]:
     """The flags that make uv take one offer and none of those that conflict with it."""
     return scope_flags(route.scope, view)
 
@@ -174,7 +174,7 @@ def _candidates(backend: str, plan: Plan) -> list[Candidate]:
     return [candidate for candidate in plan.candidates if candidate.backend == backend]
 
 
-def _accepted(route: Route, plan: Plan, locked: Mapping[Scope, str]) -> bool:
+def _accepted(route: Choice, plan: Plan, locked: Mapping[Scope, str]) -> bool:
     """Whether the locked build runs here; where that is not known, whether any build of the backend does."""
     mine = _candidates(route.backend, plan)
     version = locked.get(route.scope, "").partition("+")[0]
@@ -207,7 +207,7 @@ def _rank(backend: str, plan: Plan, catalog: Catalog) -> tuple[bool, bool, Versi
 
 def choose_locked(
     directory: Path, view: ProjectView, plan: Plan, catalog: Catalog, *, require_gpu: bool = False
-) -> Choice:
+) -> Selection:
     """`choose`, with the versions that the project's lock holds for the plan's platform and Python."""
     root = workspace_root(directory)
     view = in_workspace(view, root) if root != directory.resolve() else view
@@ -216,14 +216,14 @@ def choose_locked(
     locked = {}
     if lock is not None and platform is not None:
         python = ".".join(plan.target.python_version.split(".")[:2])
-        scopes = {route.scope for route in view.torch_routes(catalog)} | {*view.scopes_of("torch")}
+        scopes = {route.scope for route in routed_in(view, catalog)} | {*view.scopes_of("torch")}
         for scope in scopes:
             torch = lock.tree(platform, python, (scope,)).get("torch")
             if torch is not None:
                 locked[scope] = torch.version
-    choice = choose(view, plan, catalog, locked=locked, require_gpu=require_gpu)
-    scope = choice.route.scope if choice.route is not None else ALWAYS
-    return structs.replace(choice, version=locked.get(scope), platform=platform)
+    selected = choose(view, plan, catalog, locked=locked, require_gpu=require_gpu)
+    scope = selected.route.scope if selected.route is not None else ALWAYS
+    return structs.replace(selected, version=locked.get(scope), platform=platform)
 
 
 def environment_of(directory: Path, env: Mapping[str, str], *, active: bool = False) -> Path:

@@ -18,8 +18,7 @@ from torchinstall.core.files import real_path
 from torchinstall.core.messages import Message
 from torchinstall.project.edit import edit_text, prune
 from torchinstall.project.files import write_atomically
-from torchinstall.project.model import ALWAYS, Route, Scope
-from torchinstall.project.platforms import PLATFORMS, partition, required_marker
+from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Scope, partition, required_marker
 from torchinstall.project.pyproject import ProjectView, project_view, same_url, scope_in
 
 
@@ -89,7 +88,7 @@ class Stripped(Struct, frozen=True, kw_only=True):
     wording: tuple[tuple[str, str], ...]
 
 
-def strip(text: str, gone: tuple[Route, ...], catalog: Catalog) -> Stripped:
+def strip(text: str, gone: tuple[Choice, ...], catalog: Catalog) -> Stripped:
     """Take routes out of a file: sources, indexes that nothing else uses, conflicts, lists of their own.
 
     Raises:
@@ -115,7 +114,7 @@ def strip(text: str, gone: tuple[Route, ...], catalog: Catalog) -> Stripped:
     return Stripped(text=done.text, notes=done.notes, wording=tuple(wording.items()))
 
 
-def _sources(uv: Any, gone: tuple[Route, ...], view: ProjectView, catalog: Catalog) -> None:
+def _sources(uv: Any, gone: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> None:
     ours = {(route.url, route.scope.key) for route in gone}
     used = set()
     spelled: dict[str, str] = {canonicalize_name(name): name for name in uv.get("sources", {})}
@@ -164,7 +163,7 @@ def _list(
         del tables[kept.name][item.position]
 
 
-def _uv_lists(uv: Any, scopes: dict[Any, Scope], gone: tuple[Route, ...], view: ProjectView) -> None:
+def _uv_lists(uv: Any, scopes: dict[Any, Scope], gone: tuple[Choice, ...], view: ProjectView) -> None:
     for at, row in reversed(tuple(enumerate(view.conflicts))):
         left = [key for key in row if key not in scopes]
         if len(left) == len(row):

@@ -1,0 +1,253 @@
+"""Readers for the tables of other tools: Poetry, PDM, Rye, Hatch, pixi.
+
+Each reader is one function and one row. It gives `Offer`s (an index: for which packages, which list, where)
+or a `Foreign` (the lists that uv does not read, in standard words).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, field
+from packaging.utils import canonicalize_name
+
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.errors import UsageError
+from torchinstall.core.files import real_path
+from torchinstall.core.request import extras_text
+from torchinstall.index.urls import index_url, pytorch_index
+from torchinstall.planning.requirements import Reader
+from torchinstall.project.model import ALWAYS, Scope
+from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
+
+_UV_KEYS = {key: key for key in ("git", "rev", "tag", "branch", "subdirectory", "path", "url", "editable")}
+_UV_KEYS["develop"] = "editable"
+"""The words of Poetry and pixi for where a package comes from -> uv's."""
+
+_CONDA = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch"}
+_PIXI_MARKERS = {
+    "linux": "sys_platform == 'linux'",
+    "unix": "sys_platform != 'win32'",
+    "win": "sys_platform == 'win32'",
+    "osx": "sys_platform == 'darwin'",
+    "linux-64": "sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "linux-aarch64": "sys_platform == 'linux' and platform_machine == 'aarch64'",
+    "win-64": "sys_platform == 'win32'",
+    "osx-arm64": "sys_platform == 'darwin' and platform_machine == 'arm64'",
+}
+
+
+class Offer(Struct, frozen=True):
+    """An index, as a tool's table has it: what it may serve (globs), for which list, and where."""
+
+    url: str
+    packages: tuple[str, ...] = ("*",)
+    scope: Scope = ALWAYS
+    marker: str = ""
+
+
+class Foreign(Struct):
+    """Lists that uv does not read, in standard words.
+
+    Attributes:
+        project: keys of `[project]`.
+        indexes: name and URL of those that are not PyTorch's; a name `default` replaces uv's default index.
+        sources: package -> its entries in `tool.uv.sources`: an index of its own, git, a path, a URL.
+        offers: of indexes that are in no table of the file.
+        omitted: what cannot be said in standard words, one sentence each.
+    """
+
+    project: dict[str, str] = field(default_factory=dict)
+    lists: dict[Scope, list[str]] = field(default_factory=dict)
+    indexes: list[tuple[str, str]] = field(default_factory=list)
+    sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    offers: tuple[Offer, ...] = ()
+    omitted: list[str] = field(default_factory=list)
+
+    def add(self, scope: Scope, text: str) -> None:
+        """Add a requirement to a list, once."""
+        listed = self.lists.setdefault(scope, [])
+        listed += [text] if text not in listed else []
+
+    def source(self, package: str, scope: Scope, row: Mapping[str, Any], marker: str) -> None:
+        """Add where a package comes from, where that is no index of PyTorch."""
+        found = {_UV_KEYS[key]: row[key] for key in row if key in _UV_KEYS}
+        found |= {"index": row["index"]} if "index" in row else {}
+        if found:
+            found |= {scope.kind: scope.name} if scope != ALWAYS else {}
+            found |= {"marker": marker} if marker else {}
+            rows = self.sources.setdefault(canonicalize_name(package), [])
+            rows += [found] if found not in rows else []
+
+
+def backend_of(url: str, catalog: Catalog) -> str | None:
+    """The backend of an index of PyTorch; None where the URL is of another index, or serves several."""
+    index = pytorch_index(url, catalog.backend)
+    return index.backend if index is not None else None
+
+
+def rye_offers(view: ProjectView, _package: str) -> Iterator[Offer]:
+    """Each source of Rye serves every package."""
+    for row in tables(view.tool("rye").get("sources")):
+        yield Offer(str(row.get("url", "")))
+
+
+def pdm_offers(view: ProjectView, _package: str) -> Iterator[Offer]:
+    """Each source of PDM serves what it includes, or every package."""
+    for row in tables(view.tool("pdm").get("source")):
+        yield Offer(str(row.get("url", "")), tuple(texts(row.get("include_packages"))) or ("*",))
+
+
+def hatch_offers(view: ProjectView, _package: str) -> Iterator[Offer]:
+    """An environment of Hatch names an index in a variable."""
+    for name, env in view.tool("hatch", "envs").items():
+        words = " ".join(map(str, mapping(mapping(env).get("env-vars")).values())).split()
+        yield from (Offer(word, scope=Scope("group", str(name))) for word in words if pytorch_index(word))
+
+
+def pixi_offers(view: ProjectView, package: str) -> Iterator[Offer]:
+    """A package names its index; those of `pypi-options` serve every package."""
+    for scope, marker, table in _pixi_tables(view):
+        for name, row in mapping(table.get("pypi-dependencies")).items():
+            if canonicalize_name(str(name)) == package and "index" in mapping(row):
+                yield Offer(str(row["index"]), (package,), scope, marker)
+        options = mapping(table.get("pypi-options"))
+        for url in (*texts(options.get("index-url")), *texts(options.get("extra-index-urls"))):
+            yield Offer(url, scope=scope)
+
+
+def read_hatch(view: ProjectView, catalog: Catalog) -> Foreign:
+    """The environments of `[tool.hatch.envs]` that choose a build of torch, as groups."""
+    found = Foreign()
+    for name, env in view.tool("hatch", "envs").items():
+        scope, table = Scope("group", str(name)), mapping(env)
+        items = [text for key in ("dependencies", "extra-dependencies") for text in texts(table.get(key))]
+        torch = [text for text in items if (row := catalog.family(plain_name(text))) and row.routed]
+        if torch and (any(offer.scope == scope for offer in hatch_offers(view, "")) or "+" in "".join(torch)):
+            found.lists[scope] = items
+    return found
+
+
+def _pixi_tables(view: ProjectView) -> Iterator[tuple[Scope, str, Mapping[str, Any]]]:
+    """Each table of pixi with dependencies: what asks for it, and its marker."""
+    features = mapping(view.tool("pixi").get("feature"))
+    named = [(ALWAYS, view.tool("pixi"))]
+    named += [(Scope("group", str(name)), mapping(table)) for name, table in features.items()]
+    for scope, table in named:
+        yield scope, "", table
+        for target, part in mapping(table.get("target")).items():
+            yield scope, _PIXI_MARKERS.get(str(target), ""), mapping(part)
+
+
+def read_pixi(view: ProjectView, catalog: Catalog) -> Foreign:
+    """`pypi-dependencies` of `[tool.pixi]`: features are groups; packages of conda have no words in uv.
+
+    Raises:
+        UsageError: `not-carried`: torch is a package of conda there.
+    """
+    found = Foreign()
+    for scope, marker, table in _pixi_tables(view):
+        for name in map(str, mapping(table.get("dependencies"))):
+            if family := catalog.family(_CONDA.get(name, name)):
+                raise UsageError(
+                    "not-carried",
+                    f"{name} is a package of conda in this project, and uv has wheels only",
+                    wanted=f"{family.package} in [tool.pixi.pypi-dependencies]",
+                    found=f"{name} in the dependencies of {scope.text}".replace("project.", "tool.pixi."),
+                    hints=("torchinstall export --format pixi shows it as a wheel",),
+                )
+            if name != "python":
+                found.omitted.append(f"{name} is a package of conda, so it stays in [tool.pixi] only")
+        for name, row in mapping(table.get("pypi-dependencies")).items():
+            item = {"version": row, **mapping(row)}
+            if item.get("path") == ".":
+                continue  # the project itself
+            if backend_of(str(item.get("index")), catalog):
+                del item["index"]
+            elif url := item.get("index"):
+                item["index"] = str(name)
+                found.indexes.append((str(name), str(url)))
+            version = item["version"] if isinstance(item["version"], str) else "*"
+            where = all_of(marker, str(item.get("env-markers", "")))
+            found.source(str(name), scope, item, where)
+            text = f"{name}{extras_text(texts(item.get('extras')))}{version.removeprefix('*')}"
+            found.add(scope, text + (f" ; {where}" if where else ""))
+    return found
+
+
+def read_requirements(
+    folder: Path,
+    view: ProjectView,
+    catalog: Catalog,
+    index_base: str,
+    env: Mapping[str, str],
+    *,
+    strict: bool,
+) -> Foreign:
+    """The requirements files that a project takes; where there is no project file, those in the folder.
+
+    Raises:
+        UsageError: `strict`, and a file cannot be read or holds what cannot be kept; else there is nothing.
+    """
+    found = Foreign()
+    if not view.data:
+        found.project = {"name": canonicalize_name(real_path(folder).name) or "project", "version": "0"}
+    try:
+        for scope, names in _requirements_files(folder, view):
+            reader = Reader(folder, env, index_base)
+            for name in names:
+                reader.file(name)
+            found.lists[scope] = [str(item) for item in reader.parsed.requirements]
+            words = iter(word for word in reader.parsed.uv_args if word != "--no-index")
+            options = [*zip(words, words, strict=False)]
+            options += [
+                ("--find-links", page) for page in (*reader.parsed.torch_indexes, *reader.parsed.find_links)
+            ]
+            for option, value in options:
+                if backend := backend_of(value, catalog):
+                    page = value.endswith(".html")
+                    url = index_url(index_base, "stable", backend) if page else value
+                    found.offers += (Offer(url, scope=scope),)
+                elif option in ("--default-index", "--index"):
+                    found.indexes.append(("default" if option == "--default-index" else scope.name, value))
+                elif value not in reader.parsed.torch_indexes:
+                    found.omitted.append(f"{option} {value} in {', '.join(names)} has no place in [project]")
+    except UsageError:
+        if strict:
+            raise
+        return Foreign()
+    return found
+
+
+def _requirements_files(folder: Path, view: ProjectView) -> Iterator[tuple[Scope, list[str]]]:
+    if not view.data:
+        yield ALWAYS, [file.name for file in folder.glob("requirements.txt")]
+        for file in sorted(folder.glob("requirements[-_]*.txt")):
+            yield Scope("group", re.split("[-_]", file.stem, maxsplit=1)[1]), [file.name]
+        return
+    dynamic = view.project.get("dynamic") or ()
+    for key, *path in (
+        ("dependencies", "setuptools", "dynamic"),
+        ("files", "hatch", "metadata", "hooks", "requirements_txt"),
+    ):
+        table = view.tool(*path)
+        named = table.get(key)
+        if "dependencies" in dynamic and (names := texts(mapping(named).get("file", named))):
+            yield ALWAYS, names
+        for name, rows in mapping(table.get("optional-dependencies")).items():
+            if "optional-dependencies" in dynamic and (names := texts(mapping(rows).get("file", rows))):
+                yield Scope("extra", str(name)), names
+
+
+def all_of(*markers: str) -> str:
+    """One marker that holds where all of these do."""
+    held = [marker for marker in markers if marker]
+    return " and ".join(f"({item})" if len(held) > 1 and " or " in item else item for item in held)
+
+
+def plain_name(text: str) -> str:
+    """The normalised name at the start of a requirement."""
+    return canonicalize_name(re.split(r"[\s<>=!~;\[@(]", text, maxsplit=1)[0])
