@@ -12,7 +12,7 @@ from torchinstall.project.migrate import NOT_READ
 
 HOUSE = Path(torchinstall.__path__[0])
 PAGE = HOUSE.parent / "docs" / "how-to" / "projects.md"
-VERBS = ("configure", "projecting", "sync")
+VERBS = ("configure", "sync")
 
 
 def files() -> list[Path]:
