@@ -22,7 +22,7 @@ def files() -> list[Path]:
 
 
 def said() -> Iterator[str]:
-    yield from (f"{kind}-project" for kind in NOT_READ)
+    yield from NOT_READ
     for path in files():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):

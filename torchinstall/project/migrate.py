@@ -34,17 +34,17 @@ from torchinstall.project.poetry import read_poetry
 from torchinstall.project.pyproject import ProjectView, is_requirement, project_view, tables, texts
 
 NOT_READ = {
-    "rye": "uv does not read [tool.rye]; `torchinstall configure --migrate` moves it to uv's tables",
-    "pdm": "uv does not read [tool.pdm]; `torchinstall configure --migrate` moves what uv can use",
-    "poetry": "uv does not read [tool.poetry]; what it adds to [project] applies to Poetry only",
-    "hatch": "uv does not read the environments in [tool.hatch.envs] that list torch; "
+    "rye-project": "uv does not read [tool.rye]; `torchinstall configure --migrate` moves it to uv's tables",
+    "pdm-project": "uv does not read [tool.pdm]; `torchinstall configure --migrate` moves what uv can use",
+    "poetry-project": "uv does not read [tool.poetry]; what it adds to [project] applies to Poetry only",
+    "hatch-project": "uv does not read the environments in [tool.hatch.envs] that list torch; "
     "`torchinstall configure --migrate` makes dependency groups of them",
-    "find-links": "find-links pages of PyTorch may supply any package, whatever its index; "
+    "find-links-project": "find-links pages of PyTorch may supply any package, whatever its index; "
     "`torchinstall configure --migrate` removes them",
-    "requirements": "the project takes its dependencies from a requirements file, and uv does not read what "
-    "it says about indexes; `torchinstall configure --migrate` moves both to [project] and uv's tables",
+    "requirements-project": "the dependencies are in a requirements file, and uv does not read what it says "
+    "about indexes; `torchinstall configure --migrate` moves both to [project] and uv's tables",
 }
-"""An older way -> what to say where it is left (with the slug `KIND-project`)."""
+"""The slug of an older way -> what to say where it is left."""
 
 _BLOCKING = {
     "find-links": "it pins builds by local version (torch==X+cuNNN), which no single index serves",
@@ -90,7 +90,8 @@ class Legacy(Struct, frozen=True, kw_only=True):
                 found=", ".join(self.blocking or self.kinds),
                 hints=("torchinstall configure --migrate --dry-run", "torchinstall configure --migrate"),
             )
-        return tuple(Message(slug=f"{kind}-project", message=NOT_READ[kind]) for kind in self.kinds)
+        slugs = [f"{kind}-project" for kind in self.kinds]
+        return tuple(Message(slug=slug, message=NOT_READ[slug]) for slug in slugs)
 
 
 def recognise(view: ProjectView, catalog: Catalog, more: Foreign | None = None) -> Legacy:
