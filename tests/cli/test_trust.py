@@ -146,6 +146,10 @@ def test_constraints_of_a_project_limit_versions_only(tmp_path: Path, line: str)
         "ftp://user:s3cr3t@mirror.example/whl",
         "https://s3cr3t@mirror.example/whl",
         "https:/user:s3cr3t@mirror.example/whl",
+        "https://user:my s3cr3t@mirror.example/whl",
+        "https://user:1234 s3cr3t@mirror.example/whl",
+        "https://user:a/b s3cr3t@mirror.example/whl",
+        "https://my user:s3cr3t@mirror.example/whl",
         "user:s3cr3t@mirror.example/whl",
         "https://mirror.example/whl?api_key=s3cr3t",
         "https://mirror.example/whl?x=1&X-Amz-Signature=s3cr3t",
@@ -174,6 +178,12 @@ def test_a_plan_shows_the_place_without_the_password(tmp_path: Path) -> None:
     [
         ("git+https://github.com/a/b.git@v1", "git+https://github.com/a/b.git@v1"),
         ("see 'https://host:8080', or mail a@b.c", "see 'https://host:8080', or mail a@b.c"),
+        (
+            "index https://u:my pa ss@h/x, torch @ https://i/t.whl",
+            "index https://****@h/x, torch @ https://i/t.whl",
+        ),
+        ("see https://host:8080/a b, or mail a@b.c", "see https://host:8080/a b, or mail a@b.c"),
+        ("see https://a.example, or mail a@b.c", "see https://a.example, or mail a@b.c"),
         ("http://[::1]:80/x@1", "http://[::1]:80/x@1"),
         ("https://a.example/x,https://u:p@b.example/y", "https://a.example/x,https://****@b.example/y"),
         ("GET index?api_key=abc failed", "GET index?api_key=**** failed"),
@@ -185,7 +195,7 @@ def test_what_is_no_secret_stays(text: str, shown: str) -> None:
     assert redact(shown) == shown
 
 
-@pytest.mark.parametrize("piece", ["//t@h", "//", "?", "?a=", "://a:b", "https://u:p@h "])
+@pytest.mark.parametrize("piece", ["//t@h", "//", "?", "?a=", "://a:b", "://a:b ", "https://u:p@h "])
 def test_long_texts_are_read_in_one_pass(piece: str) -> None:
     assert redact(piece * 50_000 + "@=").count("@") >= 1
 

@@ -52,8 +52,9 @@ def test_the_installer_works_without_a_network(
 ) -> None:
     folder = made(tmp_path, server, env, "torch", "torchvision")
     script = (folder / "install.sh").read_text(encoding="utf-8")
-    assert len(script.splitlines()) == 2
-    assert len((folder / "install.cmd").read_text(encoding="utf-8").splitlines()) == 2
+    assert len(script.splitlines()) == 3
+    assert len((folder / "install.cmd").read_text(encoding="utf-8").splitlines()) == 3
+    assert "torchinstall auto --offline --find-links" in script, "it says that it is no transaction"
     target = tmp_path / "site"
     off_the_net(
         ["sh", str(folder / "install.sh"), "--target", str(target)], {**env, "PYTHON": pip}, Path("/"), server

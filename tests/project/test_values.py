@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.project.choices import routed_in
 from torchinstall.project.configure import configure_texts
 from torchinstall.project.edit import excludes
-from torchinstall.project.files import loads
+from torchinstall.project.files import loads, tidy
 from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
 from torchinstall.project.model import (
     PLATFORMS,
@@ -294,3 +295,13 @@ def test_any_order_of_tables(blocks: list[str], gap: str, wanted: Layout, end: s
     assert ("\r\n" in once) == (end == "\r\n")
     for line in text.splitlines():
         assert line in once.splitlines() or "dev" in line
+
+
+def test_lines_that_repeat_thousands_of_times_are_compared_in_time_by_their_number() -> None:
+    """A project file of many tiny tables, changed at both of its ends."""
+    rows = ["[[a]]\n"] * 30_000
+    began = time.process_time()
+    after = tidy("".join(["[b]\n", *rows]), "".join(["[c]\n", *rows, "[d]\n"]))
+    assert time.process_time() - began < 5
+    assert after.startswith("[c]\n")
+    assert after.endswith("[[a]]\n\n[d]\n")

@@ -217,13 +217,14 @@ def _sync(session: Session, options: SyncOptions, argv: list[str], folder: Path)
     with EnvironmentLock(wait=options.wait, tell=console.say) as lock:
         if (prefix / "pyvenv.cfg").is_file():
             lock.take(prefix)
-        change_with_uv(
+        said = change_with_uv(
             argv,
             sites=sites_of(prefix),
             prefix=prefix,
             env=context.env,
             cwd=folder,
             tell=console.say,
+            sink=context.stderr_bytes,
             failed=lambda done: InstallFailedError(
                 "sync-failed",
                 f"uv sync ended with {done.ending}",
@@ -231,6 +232,8 @@ def _sync(session: Session, options: SyncOptions, argv: list[str], folder: Path)
                 hints=("torchinstall sync --dry-run shows the command",),
             ),
         )
+    if said:
+        console.out(said.rstrip("\n"))
 
 
 SYNC = Verb(

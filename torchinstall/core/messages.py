@@ -22,6 +22,13 @@ _AUTHORITY = re.compile(r"[^/?#]*")
 _HOST = re.compile(r"\[[^\]@]*\](:\d*)?[\"'`,.;)\]>}]*|[^:@]*(:\d{1,5}[\"'`,.;)\]>}]*)?")
 """What stands between scheme and path without credentials; punctuation of a sentence may follow."""
 
+_SPACED = re.compile(
+    r"(:/{1,3}|//)[^\s/?#@:]{0,200}:(?!\d{1,5}[\"'`,.;)\]>}]*(?:[/?#\s]|$))[^\s@]{0,200}[ \t]"
+    r"(?:(?!://)[^\n]){0,200}@(?=\S)"
+)
+_SPACED_ALONE = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*:/{1,3})[^/?#@\n]*[ \t](?:(?!://)[^\n])*@(?=\S)")
+"""User and password with spaces in them: in a sentence after a name and a colon, in a URL alone always."""
+
 _QUERY = re.compile(r"([?&;][^=&;?\s\"']{0,100}=)[^&;\s\"'`#]+")
 _SECRET_NAME = re.compile(r"token|key|sig|pass|pwd|secret|auth|cred|session|jwt|access|login", re.IGNORECASE)
 
@@ -38,6 +45,7 @@ def redact(text: str) -> str:
     left out, rather than a part of one shown.
     """
     if "@" in text:
+        text = _SPACED.sub(r"\1****@", _SPACED_ALONE.sub(r"\1****@", text))
         text = "".join(map(_without_user, re.split(r"(\s+)", text)))
     return _QUERY.sub(_without_value, text) if "=" in text else text
 
@@ -82,11 +90,12 @@ _SEQUENCE = re.compile(
 """A whole control sequence (colour, cursor) or string (title, link, clipboard)."""
 
 _OWN_COLOUR = re.compile(r"\x1b\[(?:[0-2]|3[1-6])m")
+_DRAWN = re.compile(r"\x1b\[(?:[0-9;]*[A-GJKm]|\?25[hl])|\r")
 _NO_TEXT = re.compile(rf"[\x7f-\x9f\ud800-\udfff{_INVISIBLE}]")
 _CONTROL = re.compile(rf"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_INVISIBLE}]")
 
 
-def printable(text: str, *, colour: bool = False) -> str:
+def printable(text: str, *, colour: bool = False, drawing: bool = False) -> str:
     """The text without anything that a terminal obeys or that hides or reorders what is read.
 
     Names of GPUs, values of files and errors of imports come from anywhere.
@@ -94,13 +103,15 @@ def printable(text: str, *, colour: bool = False) -> str:
     Args:
         text: what will be shown.
         colour: the colours that torchinstall itself uses stay.
+        drawing: every colour stays, and what moves the cursor and clears lines: a progress bar.
     """
     if text.isascii() and text.isprintable():
         return text
-    if not colour:
+    if not (colour or drawing):
         return _CONTROL.sub("", _SEQUENCE.sub("", text))
-    parts = _OWN_COLOUR.split(text)
-    marks = iter(_OWN_COLOUR.findall(text))
+    kept = _DRAWN if drawing else _OWN_COLOUR
+    parts = kept.split(text)
+    marks = iter(kept.findall(text))
     return "".join(printable(part) + next(marks, "") for part in parts)
 
 

@@ -5,6 +5,7 @@ Imported only where a process is started: `subprocess` is a good part of what a 
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import signal
@@ -17,14 +18,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 from msgspec import Struct
+from typing_extensions import Self
 
+from torchinstall.core.messages import printable
 from torchinstall.install.signals import leave_on_signals
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 _REMEMBERED = 64 * 1024
 _GRACE = 10.0
 """Seconds that a child may take to end after a Ctrl-C before it is made to."""
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07")
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]{0,4096}\x1b?)?\Z")
+"""A terminal code whose rest comes with the next piece."""
 
 
 class Completed(Struct, frozen=True, kw_only=True):
@@ -61,7 +69,7 @@ class Completed(Struct, frozen=True, kw_only=True):
 
 def plain(text: str) -> str:
     """Text without terminal codes; of a line that was overwritten in place only its last state."""
-    lines = (_ANSI.sub("", line).rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n"))
+    lines = (printable(line.rstrip("\r").rpartition("\r")[2]).rstrip() for line in text.split("\n"))
     return "\n".join(line for line in lines if line)
 
 
@@ -73,38 +81,38 @@ def capture(
     Raises:
         OSError: it does not start.
     """
+    ended: subprocess.CompletedProcess[bytes] | subprocess.TimeoutExpired
     try:
-        done = subprocess.run(
-            list(argv),
+        ended = subprocess.run(
+            argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout,
-            env=dict(env),
+            env=env,
             cwd=cwd,
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        return Completed(
-            returncode=None, stdout=_text(late.stdout), stderr=_text(late.stderr), timeout=timeout
-        )
-    return Completed(returncode=done.returncode, stdout=_text(done.stdout), stderr=_text(done.stderr))
+        ended = late
+    return Completed(
+        returncode=getattr(ended, "returncode", None),
+        stdout=_text(ended.stdout),
+        stderr=_text(ended.stderr),
+        timeout=timeout,
+    )
 
 
 def _text(data: bytes | None) -> str:
     return (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
 
 
-def attach(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, keep: tuple[int, ...] = ()
-) -> Completed:
-    """Run a command on our own streams; `keep` are file descriptors that it inherits.
-
-    A Ctrl-C reaches the child too: it is waited for, so that it can clean up.
+def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> Completed:
+    """Run a command on our own streams; a Ctrl-C reaches it too, and it is waited for.
 
     Raises:
         OSError: it does not start.
     """
-    with subprocess.Popen(list(argv), env=dict(env), cwd=cwd, pass_fds=keep) as process:
+    with subprocess.Popen(argv, env=env, cwd=cwd) as process:
         try:
             return Completed(returncode=process.wait())
         except KeyboardInterrupt:
@@ -141,99 +149,81 @@ def stream(
         OSError: it does not start.
         KeyboardInterrupt: after it has ended.
     """
-    with leave_on_signals():
-        return _stream(argv, env, _Copy(sink), cwd, keep, grace)
-
-
-def _stream(
-    argv: Sequence[str],
-    env: Mapping[str, str],
-    copy: _Copy,
-    cwd: Path | None,
-    keep: tuple[int, ...],
-    grace: float,
-) -> Completed:
-    try:
-        process = subprocess.Popen(
-            list(argv), stdout=subprocess.PIPE, stderr=copy.child_end, env=dict(env), cwd=cwd, pass_fds=keep
-        )
-    except OSError:
-        copy.finish()
-        raise
-    with process:
-        try:
-            copy.start()
-            printed, _ = process.communicate()
-        except BaseException:
-            _stop(process, grace)
-            copy.finish()
-            raise
-    return Completed(returncode=process.returncode, stdout=_text(printed), stderr=copy.finish())
+    with leave_on_signals(), _Copy(sink) as copy:
+        with subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=copy.child_end, env=env, cwd=cwd, pass_fds=keep
+        ) as process:
+            try:
+                copy.start()
+                printed, _ = process.communicate()
+            except BaseException:
+                _stop(process, grace)
+                raise
+        return Completed(returncode=process.returncode, stdout=_text(printed), stderr=copy.finish())
 
 
 class _Copy:
-    """Copy what a child writes to `sink` and remember its end.
+    """Copy what a child writes to `sink`, but for what a terminal would obey, and remember its end.
 
     On a terminal the child gets a pseudo-terminal of the same size, so that it draws its progress bars; where
     there is none to be had (Windows), it gets the terminal itself and nothing is remembered.
     """
 
     def __init__(self, sink: BinaryIO) -> None:
-        self.sink = sink
-        self._end = bytearray()
+        self._sink = sink
+        self._end = ""
         self._thread: threading.Thread | None = None
-        self._read_fd: int | None = None
-        self._write_fd: int | None = None
+        self._ends: list[int] = []
         if not sink.isatty():
-            self._read_fd, self._write_fd = os.pipe()
+            self._ends += os.pipe()
         elif sys.platform != "win32":
-            self._read_fd, self._write_fd = _terminal_like(sink)
+            self._ends += _terminal_like(sink)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.finish()
 
     @property
     def child_end(self) -> int:
         """File descriptor that the child writes to; `start` closes it."""
-        return self._write_fd if self._write_fd is not None else self.sink.fileno()
+        return self._ends[1] if self._ends else self._sink.fileno()
 
     def start(self) -> None:
         """Close our copy of the child's end and begin to copy."""
-        if self._write_fd is not None:
-            os.close(self._write_fd)
-            self._write_fd = None
-        if self._read_fd is not None:
-            self._thread = threading.Thread(target=self._copy, args=(self._read_fd,), daemon=True)
+        if self._ends:
+            os.close(self._ends.pop())
+            self._thread = threading.Thread(target=self._copy, args=self._ends, daemon=True)
             self._thread.start()
 
     def _copy(self, source: int) -> None:
-        while True:
+        decoder, rest, piece = codecs.getincrementaldecoder("utf-8")("replace"), "", b" "
+        while piece:
             try:
                 piece = os.read(source, 65536)
-            except OSError:
-                # Linux reports the end of a pseudo-terminal as an input/output error.
-                return
-            if not piece:
-                return
-            self._end += piece
-            del self._end[:-_REMEMBERED]
+            except OSError:  # Linux reports the end of a pseudo-terminal as an input/output error
+                piece = b""
+            text = rest + decoder.decode(piece, not piece)
+            cut = _UNFINISHED.search(text) if piece else None
+            text, rest = (text[: cut.start()], cut.group()) if cut else (text, "")
+            self._end = (self._end + text)[-_REMEMBERED:]
             # Where nobody reads any more, the child must still not block on a full pipe.
             with suppress(OSError, ValueError):
-                self.sink.write(piece)
-                self.sink.flush()
+                self._sink.write(printable(text, drawing=True).encode("utf-8", "replace"))
+                self._sink.flush()
 
     def finish(self, timeout: float = 2.0) -> str:
         """Wait for the last words (grandchildren may hold the other end open) and return them plain."""
         if self._thread is not None:
             self._thread.join(timeout)
-        alive = self._thread is not None and self._thread.is_alive()
-        for descriptor in (self._write_fd, None if alive else self._read_fd):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._write_fd = self._read_fd = None
-        return plain(bytes(self._end).decode("utf-8", "replace"))
+        if self._thread is None or not self._thread.is_alive():
+            while self._ends:
+                os.close(self._ends.pop())
+        return plain(self._end)
 
 
 if sys.platform != "win32":
-    import fcntl
-    import termios
 
     def _terminal_like(sink: BinaryIO) -> tuple[int, int]:
         """Both ends of a pseudo-terminal as wide as the sink, that passes bytes through unchanged."""
@@ -253,26 +243,15 @@ def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
 
     A second Ctrl-C ends the patience.
     """
+    asked = (None, signal.SIGTERM) if sys.platform == "win32" else (None, signal.SIGINT, signal.SIGTERM)
     try:
-        if _ended(process, min(0.5, grace)):
-            return
-        if sys.platform != "win32":
-            process.send_signal(signal.SIGINT)
-            if _ended(process, grace):
+        for number in asked:
+            if number is not None:
+                process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(min(0.5, grace) if number is None else grace)
                 return
-        process.terminate()
-        if not _ended(process, grace):
+    finally:
+        if process.poll() is None:
             process.kill()
             process.wait()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-
-
-def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
-    try:
-        process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return False
-    return True

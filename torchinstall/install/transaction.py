@@ -280,9 +280,9 @@ def change_with_uv(
     env: Mapping[str, str],
     cwd: Path,
     tell: Callable[[str], None],
-    sink: BinaryIO | None = None,
+    sink: BinaryIO,
     failed: Callable[[Completed], InstallFailedError] | None = None,
-) -> None:
+) -> str:
     """Run a command of uv that somebody else planned (`uv pip`, `uv sync`): all of it, or nothing.
 
     Args:
@@ -292,20 +292,24 @@ def change_with_uv(
         env: of the user.
         cwd: where uv looks for configuration.
         tell: is told, after a failure, what became of the environment.
-        sink: takes what uv prints; None: our own streams.
+        sink: our stderr: what uv says goes there.
         failed: makes the error for a uv that failed.
+
+    Returns:
+        What uv printed on its stdout.
 
     Raises:
         InstallFailedError: uv failed, and the environment is as it was.
     """
     project = argv[1] != "pip"
 
-    def work(keep: tuple[int, ...]) -> None:
-        done = run_uv(argv, env=env, cwd=cwd, sink=sink, inherit=sink is None, keep=keep, project=project)
+    def work(keep: tuple[int, ...]) -> str:
+        done = run_uv(argv, env=env, cwd=cwd, sink=sink, keep=keep, project=project)
         _require_success(
             done,
             lambda: failed(done) if failed else install_failure(done, f"do this: {shlex.join(argv)}"),
         )
+        return done.stdout
 
     if not sites:
         return work(())  # there is nothing yet that could be lost

@@ -229,7 +229,7 @@ def run_uv(
     child = uv_env(env, project=project, changes=changes)
     try:
         if inherit:
-            return stream.attach(argv, env=child, cwd=cwd, keep=keep)
+            return stream.attach(argv, env=child, cwd=cwd)
         if sink is not None:
             return stream.stream(argv, env=child, cwd=cwd, sink=sink, keep=keep)
         return stream.capture(argv, env=child, cwd=cwd, timeout=timeout)

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.probe.detect import probe_machine
 from torchinstall.probe.host import report
@@ -198,7 +199,7 @@ def record_machine(system: System, folder: Path) -> Machine:
             home folders and the names of machine and user are replaced in it.
 
     Raises:
-        UsageError: the folder is not empty, or cannot be created.
+        UsageError: the folder is not empty, or cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +212,7 @@ def record_machine(system: System, folder: Path) -> Machine:
     machine = probe_machine(recorder)
     recorder.save(folder, _own_names(system.env))
     text = json.dumps(machine_to_json(machine.anonymous()), indent=1, ensure_ascii=False)
-    (folder / "machine.json").write_text(text + "\n", encoding="utf-8")
+    write_file(folder / "machine.json", text + "\n")
     return machine
 
 
@@ -367,11 +368,11 @@ class _Recorder(System):
         """Write the folder, without these names of machine and user."""
         # Encoding happens in one step, so that a probe that ran out of time cannot change it half-way.
         text = msgspec.json.format(msgspec.json.encode(self.record), indent=1).decode()
-        (root / RECORD).write_text(scrub(text, names) + "\n", encoding="utf-8")
+        write_file(root / RECORD, scrub(text, names) + "\n")
         # A file that may not be read is stored as an empty one: its folder must still list it.
         paths = {*self.texts, *self.paths, *self.record.denied}
         folders = {path[:end] for path in paths for end in range(1, len(path)) if path[end] == "/"}
         for path in sorted(paths - folders):
             target = root / stored_path(scrub(path, names))
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(scrub(self.texts.get(path, ""), names).encode())
+            write_file(target, scrub(self.texts.get(path, ""), names), durable=False)

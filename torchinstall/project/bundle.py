@@ -21,12 +21,18 @@ MANIFEST = "bundle.json"
 """Written last: a folder with it is complete."""
 
 _PIP = '-m pip install --no-index --find-links "{here}{dot}" --require-hashes -r "{here}requirements.txt"'
+_OUTSIDE = (
+    "pip keeps no backup: if this is interrupted, run it again. "
+    "Where torchinstall is installed, this does it whole or not at all: torchinstall auto --offline --find-links"
+)
 _SHELL = f"""\
 #!/bin/sh
+echo "{_OUTSIDE} $(dirname "$0")" >&2
 exec "${{PYTHON:-python3}}" {_PIP.format(here='$(dirname "$0")/', dot="")} "$@"
 """
 _CMD = f"""\
 @echo off
+echo {_OUTSIDE} "%~dp0." >&2
 python {_PIP.format(here="%~dp0", dot=".")} %*
 """
 

@@ -16,6 +16,9 @@ from torchinstall.core.errors import UsageError
 
 _HEADER = re.compile(r"\[\[?\s*[A-Za-z0-9_\"'.\- ]+\s*\]\]?\s*(?:#.*)?$")
 
+_PRECISELY = 2000
+"""Lines that are compared with each other without leaving any out."""
+
 
 def read_text(path: Path) -> str:
     """A project file with its line ends as they are.
@@ -110,12 +113,28 @@ def array(items: Iterable[str], *, multiline: bool = True, indent: str = "    ")
     return "[\n" + "".join(f"{indent}{row},\n" for row in rows) + "]"
 
 
+def changed_lines(old: list[str], new: list[str]) -> list[tuple[str, int, int, int, int]]:
+    """The opcodes of difflib but for `equal`, in time that lines which repeat thousands of times do not set.
+
+    What is the same at both ends is not compared again; in what is long, frequent lines match nothing.
+    """
+    most = min(len(old), len(new))
+    head = next((at for at in range(most) if old[at] != new[at]), most)
+    tail = next((at for at in range(most - head) if old[-1 - at] != new[-1 - at]), most - head)
+    a, b = old[head : len(old) - tail], new[head : len(new) - tail]
+    matcher = difflib.SequenceMatcher(a=a, b=b, autojunk=max(len(a), len(b)) > _PRECISELY)
+    return [
+        (tag, first + head, last + head, start + head, end + head)
+        for tag, first, last, start, end in matcher.get_opcodes()
+        if tag != "equal"
+    ]
+
+
 def tidy(before: str, after: str) -> str:
     """Put one blank line around headers that are new, and leave a header's own comment above it."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     added = [False] * len(new)
-    codes = difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes()
-    for tag, first, last, start, end in reversed(codes):
+    for tag, first, last, start, end in reversed(changed_lines(old, new)):
         if tag in ("insert", "replace"):
             added[start:end] = [True] * (end - start)
         elif tag == "delete" and last < len(old) and _opens(old[last]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.messages import Message
 from torchinstall.project.edit import edit_text, prune
-from torchinstall.project.files import write_atomically
+from torchinstall.project.files import changed_lines, write_atomically
 from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Scope, partition, required_marker
 from torchinstall.project.pyproject import ProjectView, project_view, same_url, scope_in
 
@@ -64,9 +63,7 @@ def _replayed(old: str, new: str, now: str) -> str | None:
     if now == new:
         return None
     a, b, lines = (text.splitlines(keepends=True) for text in (old, new, now))
-    for tag, a1, a2, b1, b2 in reversed(difflib.SequenceMatcher(a=a, b=b, autojunk=False).get_opcodes()):
-        if tag == "equal":
-            continue
+    for _, a1, a2, b1, b2 in reversed(changed_lines(a, b)):
         head, tail = a[max(0, a1 - 1) : a1], a[a2 : a2 + 1]
         block = [*head, *a[a1:a2], *tail]
         found = [at for at in range(len(lines) + 1) if lines[at : at + len(block)] == block]
