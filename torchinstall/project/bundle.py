@@ -23,7 +23,7 @@ MANIFEST = "bundle.json"
 _PIP = '-m pip install --no-index --find-links "{here}{dot}" --require-hashes -r "{here}requirements.txt"'
 _OUTSIDE = (
     "pip keeps no backup: if this is interrupted, run it again. "
-    "Where torchinstall is installed, this does it whole or not at all: torchinstall auto --offline --find-links"
+    "Where torchinstall is installed, this keeps one: torchinstall auto --offline --find-links"
 )
 _SHELL = f"""\
 #!/bin/sh
