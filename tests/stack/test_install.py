@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +15,29 @@ from tests.cli.support import RunResult, run
 from tests.stack.machines import MACHINES
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
-from tests.support.installing import Place, an_environment, here
+from tests.support.installing import Place, an_environment, here, uv_path
+from tests.support.sdists import sdist
 from tests.support.tables import Rows, changed, copied
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.core.machine import machine_to_json
 
 pytestmark = pytest.mark.e2e
 
-PYTHON = f"cp3{sys.version_info[1]}"
+
+def _python() -> str:
+    """A Python 3.12 where there is one, else the one that runs the tests."""
+    found = sorted(Path.home().glob(".pyenv/versions/3.12.*/bin/python3.12"))
+    asked = subprocess.run(
+        [uv_path(), "python", "find", "--offline", "--no-project", "--system", "3.12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return str(found[-1]) if found else asked.stdout.strip() or sys.executable
+
+
+INTERPRETER = _python()
+PYTHON = "cp312" if sys.executable != INTERPRETER else f"cp3{sys.version_info[1]}"
 TAG = f"{PYTHON}-{PYTHON}-manylinux_2_28_x86_64"
 TORCHES = {"2.11.0": "0.26.0", "2.12.1": "0.27.1", "2.14.0": "0.29.0", "2.15.0": "0.29.2"}
 """Releases of torch on the loopback index, each with its torchvision."""
@@ -56,10 +73,21 @@ def server() -> Iterator[IndexServer]:
                 wheel("vllm", "0.2.5"),
                 wheel("flash_attn", "0.2.0"),
                 wheel("bitsandbytes", "0.50.2", "py3-none-manylinux_2_24_x86_64", requires=("torch>=2.4",)),
+                torch_wheel("2.14.0", TAG),
+                wheel("novelnet", "1.9.0", requires=("torch==2.14.0",)),
+                wheel("novelnet", "0.2.5"),
+                wheel("strict", "1.0", requires=("humble<2",)),
+                wheel("humble", "3.0"),
+                wheel("humble", "1.0"),
+                wheel("binder", "1.0", requires=("novelnet<1",)),
+                *(wheel(name, "1.0") for name in ("setuptools", "wheel", "packaging", "ninja")),
             ]
         },
         kind="pypi",
     )
+    sources = [("vllm", "0.33.0"), ("vllm", "0.34.0"), ("flash_attn", "2.9.0"), ("bitsandbytes", "0.51.0")]
+    sources += [("gptqmodel", "7.7.0"), ("ownops", "1.0")]
+    default.add("", *(sdist(*item) for item in sources), described=False)
     with IndexServer(tree, default=default) as running:
         yield running
 
@@ -74,7 +102,7 @@ def place(tmp_path: Path, server: IndexServer) -> Place:
     tables = copied(tmp_path)
     changed(tables, "places.json", loopback)
     env = {**an_environment(tmp_path, server), "TORCHINSTALL_CATALOG_DIR": str(tables)}
-    return here(tmp_path / ".venv", env)
+    return here(tmp_path / ".venv", env, INTERPRETER)
 
 
 def auto(place: Place, server: IndexServer, *argv: str, machine: str = "h100") -> RunResult:
@@ -120,7 +148,7 @@ def test_a_gpu_without_code_is_refused_before_anything_is_touched(place: Place, 
 def test_a_machine_without_a_gpu_is_told_what_there_is(place: Place, server: IndexServer) -> None:
     said = auto(place, server, "torch", "vllm", "--dry-run", machine="no-gpu")
     assert "vllm" in said.err
-    assert "2.13.0" in said.err
+    assert "2.13.0" in said.err, said.err
 
 
 def test_what_an_index_lists_today_counts(place: Place, server: IndexServer) -> None:
@@ -142,3 +170,57 @@ def test_what_an_index_lists_today_counts(place: Place, server: IndexServer) -> 
     finally:
         server.tree.remove(new.filename)
         server.tree.add("cu130", _flash("2.12"))
+
+
+def hints(said: RunResult) -> list[list[str]]:
+    """The commands of an error's hints."""
+    lines = (line.partition("hint: ")[2] or line.strip() for line in said.err.splitlines())
+    commands = (line.partition("  #")[0] for line in lines if line.startswith("torchinstall auto "))
+    return [shlex.split(command)[2:] for command in commands]
+
+
+def test_a_package_that_torch_makes_far_too_old_is_an_error(place: Place, server: IndexServer) -> None:
+    """No row knows novelnet: uv goes back to a release that does not say which torch it needs."""
+    said = auto(place, server, "torch", "novelnet")
+    assert said.code == 3, said.err
+    assert "error[package-far-older]" in said.err
+    assert "novelnet 1.9.0" in said.err
+    assert "novelnet 0.2.5" in said.err
+    assert place.versions() == {}
+    newer, older = hints(said)
+    assert auto(place, server, *newer).code == 0
+    assert place.versions() == {"torch": "2.14.0+cu130", "novelnet": "1.9.0"}
+    said = auto(place, server, "-U", "torch", "binder")
+    assert said.code == 3, said.err
+    assert "novelnet 0.2.5" in said.err
+    assert place.versions()["novelnet"] == "1.9.0"
+    assert auto(place, server, "-U", *older).code == 0
+    assert place.versions() == {"torch": "2.15.0+cu130", "novelnet": "0.2.5"}
+
+
+def test_what_another_package_holds_back_is_a_warning(place: Place, server: IndexServer) -> None:
+    said = auto(place, server, "torch", "humble", "strict")
+    assert said.code == 0, said.err
+    assert "humble 1.0 and not 3.0" in said.err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["gptqmodel", "ownops"])
+def test_a_build_from_source_comes_after_the_torch_that_it_is_for(
+    place: Place, server: IndexServer, name: str
+) -> None:
+    """Its build imports torch; ownops is in no table."""
+    said = auto(place, server, "torch", name, "--allow-build", name, "--json")
+    assert said.code == 0, said.err
+    torch = place.versions()["torch"]
+    assert place.imports(f"import {name}; print({name}.built_for)") == torch
+    plan = said.json["plan"]
+    assert (plan["builds"], plan["build_tools"][0]) == ([name], "setuptools")
+    again = auto(place, server, "torch", name, "--allow-build", name, "--json")
+    assert again.json["status"] == "satisfied"
+
+
+def test_a_build_that_fails_leaves_nothing(place: Place, server: IndexServer) -> None:
+    server.default.add("", sdist("badops", "1.0", imports="nobody_has_this"), described=False)
+    said = auto(place, server, "torch", "badops", "--allow-build", "badops")
+    assert said.code == 1, said.err
+    assert place.versions() == {}

@@ -40,6 +40,7 @@ class CompanionBuild(Row, frozen=True):
         abi: `{abi}` of the grammar.
         build: `ready`; `jit`: it installs and compiles when it is first used; `sdist`: only sources;
             `wrong-name`: the index has another project under this name.
+        build_needs: what a build from source needs in the environment beside torch; empty: the usual tools.
         trust: 1 the makers, 2 Astral, 3 a community build.
         needs: requirements on other packages that count for the choice.
         instead: the name that is installed in place of `package`.
@@ -64,6 +65,7 @@ class CompanionBuild(Row, frozen=True):
     grammar: str = ""
     abi: str = ""
     build: Literal["ready", "jit", "sdist", "wrong-name"] = "ready"
+    build_needs: tuple[Text, ...] = ()
     trust: Literal[1, 2, 3] = 1
     needs: tuple[Text, ...] = ()
     instead: str = ""

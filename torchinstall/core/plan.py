@@ -133,7 +133,8 @@ class Plan(Struct, frozen=True, kw_only=True):
         requirements: as asked, torch added.
         candidates: newest first, one per backend and release considered.
         ready_only: packages that uv must not build from source.
-        builds: packages that it builds from source, against the torch that is installed.
+        builds: packages that it builds from source, against the torch that is installed by then.
+        build_tools: what these builds need in the environment.
         project: the generated project file that `command` installs from.
     """
 
@@ -153,6 +154,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     companions: tuple[CompanionUse, ...] = ()
     ready_only: tuple[str, ...] = ()
     builds: tuple[str, ...] = ()
+    build_tools: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     env: tuple[tuple[str, str | None], ...] = ()
     project: str | None = None

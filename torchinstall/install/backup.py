@@ -35,7 +35,7 @@ class Backup(Struct, frozen=True, kw_only=True):
         prefix: the environment.
         sites: its site-packages folders.
         dists: every distribution, in order.
-        changing: normalised names of what is about to change.
+        changing: normalised names of what is about to change; None: anything may, and what comes goes again.
         files: path of each kept file; its number is its name in `store`.
         present: every file in the site folders.
         store: folder of the kept files.
@@ -45,7 +45,7 @@ class Backup(Struct, frozen=True, kw_only=True):
     prefix: Path
     sites: tuple[Path, ...]
     dists: tuple[DistInfo, ...]
-    changing: frozenset[str]
+    changing: frozenset[str] | None
     files: tuple[Path, ...]
     present: frozenset[Path]
     store: Path
@@ -63,7 +63,8 @@ class Backup(Struct, frozen=True, kw_only=True):
     @property
     def saved(self) -> tuple[DistInfo, ...]:
         """The distributions that are about to change."""
-        return tuple(dist for dist in self.dists if dist.name in self.changing)
+        names = self.changing
+        return self.dists if names is None else tuple(dist for dist in self.dists if dist.name in names)
 
     @property
     def complete(self) -> bool:
@@ -80,7 +81,7 @@ class Backup(Struct, frozen=True, kw_only=True):
         for number, path in enumerate(self.files):
             _link(path, self.store / str(number))
         (self.store / "complete").touch()
-        self._remove(remains(self.sites, self.changing))
+        self._remove(remains(self.sites, {dist.name for dist in self.saved}))
 
     def discard(self) -> None:
         """Give the kept files up."""
@@ -105,7 +106,8 @@ class Backup(Struct, frozen=True, kw_only=True):
         """
         now, before = _by_name(distributions(self.sites, self.changing)), _by_name(self.saved)
         states = {
-            _state(now[name], before[name], due, name) for name in (self.changing if due is not None else ())
+            _state(now[name], before[name], due, name)
+            for name in ((self.changing or ()) if due is not None else ())
         }
         if states == {"new"}:
             return "new"
@@ -120,7 +122,8 @@ class Backup(Struct, frozen=True, kw_only=True):
             OSError: not everything could be put back.
         """
         old = {dist.key for dist in self.saved}
-        others = (dist for dist in distributions(self.sites) if dist.name not in self.changing)
+        stay = self.changing
+        others = [row for row in distributions(self.sites) if stay is not None and row.name not in stay]
         safe = {*self.files, *self.present, *(path for dist in others for path in dist.files())}
         for dist in distributions(self.sites, self.changing):
             if dist.key not in old:
@@ -193,13 +196,13 @@ def plan_backup(
         sites: the environment's site-packages folders.
         prefix: the environment.
         store: where the files will be kept.
-        changing: names of the packages about to change; None: all of them.
+        changing: names of the packages about to change; None: anything may.
         more: further files that may change.
     """
     folders = tuple(dict.fromkeys(path for path in sites if path.is_dir()))
     dists = distributions(folders)
-    names = frozenset({dist.name for dist in dists} if changing is None else map(canonical_name, changing))
-    listed = (path for dist in dists if dist.name in names for path in dist.files())
+    names = None if changing is None else frozenset(map(canonical_name, changing))
+    listed = (path for dist in dists if names is None or dist.name in names for path in dist.files())
     return Backup(
         prefix=prefix,
         sites=folders,

@@ -142,6 +142,20 @@ def build_options(plan: Plan) -> list[str]:
     return [*never, *(item for name in plan.builds for item in ("--no-build-isolation-package", name))]
 
 
+def before_builds(plan: Plan) -> Plan:
+    """The plan without what is built from source, which needs an installed torch; with the tools for it."""
+    if not plan.builds:
+        return plan
+    kept = [text for text in plan.requirements if canonical_name(requirement(text).name) not in plan.builds]
+    rest = structs.replace(
+        plan,
+        requirements=(*kept, *plan.build_tools),
+        packages=tuple(item for item in plan.packages if item.name not in plan.builds),
+        builds=(),
+    )
+    return structs.replace(rest, project=project_text(rest))
+
+
 def _pushed(plan: Plan, installed: Iterable[Installed]) -> list[str]:
     """Packages whose plain version is wanted where the same version with a local segment is installed."""
     there = {item.name: item.version for item in installed}
@@ -256,6 +270,7 @@ def shell(plan: Plan) -> str:
     """The command as lines that a person can paste into a POSIX shell; credentials are omitted."""
     if not plan.command:
         return ""
+    first = shell(before_builds(plan)) if plan.builds else ""
     argv = [redact(item) for item in plan.command]
     unset = [item for name, value in plan.env if value is None for item in ("-u", name)]
     settings = [f"{name}={redact(value)}" for name, value in plan.env if value is not None]
@@ -266,4 +281,4 @@ def shell(plan: Plan) -> str:
         lines += [f"mkdir -p {shlex.quote(folder)}"] if folder else []
         lines += [f"cat > {shlex.quote(path)} <<'TOML'", redact(plan.project).rstrip("\n"), "TOML"]
     lines.append(shlex.join(["env", *unset, *settings, *argv]))
-    return "\n".join(lines) + "\n"
+    return first + "\n".join(lines) + "\n"

@@ -58,6 +58,13 @@ class DistInfo(Struct, frozen=True, array_like=True):
             if row and row[0] and not PurePosixPath(row[0]).is_absolute() and row[0].count("../") <= 4:
                 yield [*row, "", ""][:3]
 
+    def needs(self, name: str) -> bool:
+        """Whether its metadata names a package among its dependencies."""
+        return (
+            re.search(rf"(?mi)^Requires-Dist: *{re.escape(name)}(?![\w.-])", self._text("METADATA"))
+            is not None
+        )
+
     @property
     def orphaned(self) -> bool:
         """Whether it lost its list, so that its installer cannot take it away any more.

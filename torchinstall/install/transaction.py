@@ -11,20 +11,22 @@ import io
 import shlex
 import signal
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from torchinstall import __version__
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.files import real_path
 from torchinstall.core.machine import Machine
-from torchinstall.core.plan import Plan
+from torchinstall.core.plan import Package, Plan
 from torchinstall.install.agreement import Agreement
 from torchinstall.install.backup import Due
+from torchinstall.install.command import before_builds, project_text
+from torchinstall.install.distributions import distributions
 from torchinstall.install.environment import PythonEnvironment, create
 from torchinstall.install.journal import (
     Journal,
@@ -35,6 +37,7 @@ from torchinstall.install.journal import (
     state_folder,
 )
 from torchinstall.install.lock import EnvironmentLock
+from torchinstall.install.outdated import check_age
 from torchinstall.install.record import decision_of
 from torchinstall.install.signals import deferred_signals
 from torchinstall.install.uv import Uv, install_failure, run_uv
@@ -144,6 +147,8 @@ class Transaction(Struct, frozen=True, kw_only=True):
             if (wider := widen((due or {}).keys())) is not None:
                 job = wider
                 due = self.rehearse(job, environment).due
+            if due == {} and job.plan.builds:
+                due = self._execute(job.rehearsal, io.BytesIO()).due  # it can be built already, or was
             if due == {}:
                 return None
             sites = _sites(environment)
@@ -154,10 +159,10 @@ class Transaction(Struct, frozen=True, kw_only=True):
             made_at = dt.datetime.fromtimestamp(self.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
             versions = {"torchinstall": __version__, "uv": job.uv.version}
             return protected(
-                lambda keep: self._execute(job.plan, self.sink, keep),
+                lambda keep: self._carry_out(job.plan, keep),
                 sites=sites,
                 prefix=prefix,
-                due=due,
+                due=None if job.plan.builds else due,
                 created=job.environment.base is not None,
                 check=lambda: agreement.check_installed(sites, due or {}, state_folder(prefix)),
                 decision=decision_of(job.plan, job.machine, made_at=made_at, versions=versions),
@@ -175,19 +180,50 @@ class Transaction(Struct, frozen=True, kw_only=True):
         Raises:
             InstallFailedError: uv cannot do it, or would do something else than was planned.
         """
-        agreement = Agreement(plan=job.plan, env=self.env, cwd=self.cwd)
+        rehearsal = before_builds(job.rehearsal)
+        agreement = Agreement(plan=rehearsal, env=self.env, cwd=self.cwd)
         agreement.check_destination()
         heard = io.BytesIO()
         self.tell("asking uv what has to change")
         try:
-            result = self._execute(job.rehearsal, heard)
+            result = self._execute(rehearsal, heard)
         except InstallFailedError:
             self.sink.write(heard.getvalue())
             self.sink.flush()
             raise
         if (due := result.due) is not None:
-            agreement.check_rehearsal(_sites(environment or job.environment), due)
+            sites = _sites(environment or job.environment)
+            agreement.check_rehearsal(sites, due)
+            self._check_age(rehearsal, due, sites)
         return result
+
+    def _check_age(self, rehearsal: Plan, due: Due, sites: Collection[Path]) -> None:
+        """Nothing that was named comes out far older than it could."""
+        dists = distributions(sites)
+
+        def ask(texts: Iterable[str], packages: tuple[Package, ...], more: tuple[str, ...]) -> Due | None:
+            asked = structs.replace(rehearsal, requirements=tuple(texts), packages=packages)
+            command = (*rehearsal.command, *(item for item in more if item not in rehearsal.command))
+            asked = structs.replace(asked, project=project_text(asked), command=command)
+            try:
+                return self._execute(asked, io.BytesIO()).due
+            except InstallFailedError:
+                return None
+
+        def of_torch(name: str) -> bool:
+            return any(dist.name == name and dist.needs("torch") for dist in dists)
+
+        for message in check_age(rehearsal, due, {dist.name: dist.version for dist in dists}, of_torch, ask):
+            self.warn(message.slug, message.message)
+
+    def _carry_out(self, plan: Plan, keep: tuple[int, ...]) -> InstallResult:
+        """Run the plan's command; what is built from source comes after the torch that it is built for."""
+        changes: tuple[Change, ...] = ()
+        if plan.builds:
+            changes = self._execute(before_builds(plan), self.sink, keep).changes or ()
+            self.tell(f"building from source: {', '.join(plan.builds)}")
+        result = self._execute(plan, self.sink, keep)
+        return structs.replace(result, changes=(*changes, *(result.changes or ())))
 
     def _execute(self, plan: Plan, sink: BinaryIO, keep: tuple[int, ...] = ()) -> InstallResult:
         # In an environment that is ours, whoever comes next clears up after a kill.

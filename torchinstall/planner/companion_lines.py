@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
 _TRUST = {"makers": 1, "trusted": 2, "community": 3}
-_GRAVEST = ("name", "python", "libc", "code", "platform", "backend", "trust", "torch", "version", "sources")
+_GRAVEST = ("name", "python", "libc", "code", "platform", "torch", "backend", "trust", "version", "sources")
 """Faults of a line, the one that is named first where several lines come equally near."""
 
 

@@ -41,10 +41,10 @@ from torchinstall.planner.rules import HARDWARE_RULES, EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 from torchinstall.planner.together import (
     asked_requirements,
+    built,
     companion_refusal,
     companion_uses,
     companion_warnings,
-    compiled,
     ready_only,
 )
 
@@ -246,6 +246,7 @@ def _made(
     packages = tuple(_package(pick, url, situation) for pick in chosen.picks if not pick.kept)
     if "torch" in situation.requirements.direct and not situation.wheels_by_url("torch"):
         packages = (Package(name="torch", version=None, routed=False), *packages[1:])
+    builds = built(chosen)
     warnings = (*plan_warnings(chosen, reasons, today), *companion_warnings(chosen, uses, evaluated))
     return structs.replace(
         made,
@@ -262,7 +263,8 @@ def _made(
         warnings=tuple(dict.fromkeys(warnings)),
         limits=_limits(chosen, evaluated),
         ready_only=ready_only(chosen, uses),
-        builds=compiled(chosen),
+        builds=tuple(builds),
+        build_tools=tuple(dict.fromkeys(tool for tools in builds.values() for tool in tools)),
     )
 
 

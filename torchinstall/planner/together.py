@@ -21,6 +21,9 @@ from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 
+_BUILD_TOOLS = ("setuptools", "wheel", "packaging", "ninja")
+"""What builds from source mostly need: uv brings none without isolation, which would hide torch."""
+
 _PYTHONS = ("3.12", "3.13", "3.11", "3.10", "3.14")
 """Versions of Python that are tried where this one has no set, the most usual first."""
 
@@ -69,9 +72,15 @@ def companion_uses(
     return (*uses, *(CompanionUse(name=row.name, version=row.version, kind=row.line.kind) for row in implied))
 
 
-def compiled(chosen: EvaluatedBuild) -> tuple[str, ...]:
-    """Packages that are built from source: somebody allowed it, and there are no ready files."""
-    return tuple(choice.installs for choice in chosen.choices if choice.asked and choice.compiles)
+def built(chosen: EvaluatedBuild) -> dict[str, tuple[str, ...]]:
+    """Packages that may be built from source, because there are no ready files, with the tools for that."""
+    situation = chosen.situation
+    found = {row.installs: row.line.build_needs for row in chosen.choices if row.asked and row.compiles}
+    for item in situation.requirements.others:
+        name = canonical_name(item.name)
+        if name in situation.request.allow_build and not situation.catalog.companion_builds(name):
+            found[name] = ()
+    return {name: tools or _BUILD_TOOLS for name, tools in found.items()}
 
 
 def ready_only(chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...]) -> tuple[str, ...]:
@@ -85,7 +94,7 @@ def ready_only(chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...]) -> tuple[
     names = [choice.installs for choice in chosen.choices if choice.asked]
     names += [canonical_name(item.name) for item in situation.requirements.others if item.url is None]
     names += [row.package for row in situation.catalog.tables.companion_builds if row.build == "sdist"]
-    allowed = {*situation.request.allow_build, *compiled(chosen)}
+    allowed = {*situation.request.allow_build, *built(chosen)}
     return tuple(dict.fromkeys(name for name in names if name not in allowed))
 
 
