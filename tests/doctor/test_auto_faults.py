@@ -23,7 +23,7 @@ from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import machine_to_json
-from torchinstall.install.journal import STATE
+from torchinstall.install.environment import STATE
 
 pytestmark = pytest.mark.e2e
 

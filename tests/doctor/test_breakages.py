@@ -20,7 +20,8 @@ from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.install.backup import plan_backup
-from torchinstall.install.journal import STATE, Journal, Owner
+from torchinstall.install.environment import STATE
+from torchinstall.install.journal import Journal, Owner
 
 pytestmark = [
     pytest.mark.e2e,

@@ -15,7 +15,8 @@ import pytest
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.install.backup import Backup, Due, plan_backup
-from torchinstall.install.journal import STATE, Journal, Owner, protected, read_journal, recover
+from torchinstall.install.environment import STATE
+from torchinstall.install.journal import Journal, Owner, protected, read_journal, recover
 from torchinstall.install.uv import uv_beside_us
 
 UV = uv_beside_us() or "uv"

@@ -9,13 +9,11 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import shell_complete
 
 from torchinstall.cli.app import build
 from torchinstall.cli.console import Console, Session
@@ -141,6 +139,8 @@ def _find_uv(env: Mapping[str, str]) -> Uv:
 def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[str, str]] | None) -> int:
     app = build(table)
     if instruction := session.context.env.get("_TORCHINSTALL_COMPLETE"):
+        from click.shell_completion import shell_complete  # a shell asks, not a person
+
         return shell_complete(app, {"obj": session}, "torchinstall", "_TORCHINSTALL_COMPLETE", instruction)
     try:
         colour = session.console.stdout_colour
@@ -174,6 +174,8 @@ def _usage_error(error: click.UsageError) -> UsageError:
 def _failed(error: BaseException, console: Console) -> int:
     expected = isinstance(error, TorchInstallError)
     if console.verbose > int(expected):
+        import traceback  # only for who asks for it
+
         console.say("".join(traceback.format_exception(error)).rstrip())
     if not isinstance(error, TorchInstallError):
         hint = "run the same command with -v for the traceback, and report both"

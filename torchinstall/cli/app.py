@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import importlib
 import re
 from collections.abc import Mapping
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
 
 from torchinstall import __version__
 from torchinstall.cli.console import Session
@@ -25,6 +23,7 @@ from torchinstall.cli.verb import (
     write_sections,
 )
 from torchinstall.core.errors import UsageError
+from torchinstall.core.messages import close_matches
 from torchinstall.planning.options import Options
 
 Row = tuple[str, str]
@@ -85,7 +84,7 @@ class LazyGroup(click.Group):
         """
         name = args[0]
         if name not in self.table and not ctx.resilient_parsing:
-            close = difflib.get_close_matches(name, self.table, n=3)
+            close = close_matches(name, self.table)
             raise UsageError(
                 "unknown-verb",
                 f"{ctx.command_path} has no verb {name!r}",
@@ -147,6 +146,8 @@ class CompletionOptions(Options, frozen=True, kw_only=True):
 
 def _complete(session: Session, options: CompletionOptions) -> int:
     """Print the script that makes a shell complete verbs and flags."""
+    from click.shell_completion import get_completion_class  # as in __init__.py
+
     maker = get_completion_class(options.shell)
     assert maker is not None  # noqa: S101  # click knows each of SHELLS
     comp = maker(build(), {}, "torchinstall", "_TORCHINSTALL_COMPLETE")

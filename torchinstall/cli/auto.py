@@ -10,7 +10,6 @@ import click
 from msgspec import structs, to_builtins
 
 from torchinstall.cli.console import Console, Session, envelope
-from torchinstall.cli.sync import project_would_undo
 from torchinstall.cli.text import chosen_text, columns, heading, why_not_text, wrapped
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
@@ -60,7 +59,7 @@ def _run(session: Session, options: AutoOptions, lock: EnvironmentLock | None) -
         console.say(why_not_text(prepared.plan))
         raise prepared.plan.error
     console.say(chosen_text(prepared.plan))
-    if project_would_undo(session.context, prepared.target.prefix or "", prepared.plan.torch):
+    if _project_would_undo(session, prepared):
         console.warn(
             "project-would-undo",
             "this environment belongs to a uv project whose lock does not name this build: the next uv "
@@ -71,6 +70,15 @@ def _run(session: Session, options: AutoOptions, lock: EnvironmentLock | None) -
     if lock is None:
         return _finish(session, options, prepared, _rehearse(session, options, prepared), None)
     return _finish(session, options, *_install_and_verify(session, options, prepared, lock, again=True))
+
+
+def _project_would_undo(session: Session, prepared: Prepared) -> bool:
+    cwd = session.context.cwd
+    if not any((folder / "pyproject.toml").is_file() for folder in (cwd, *cwd.parents)):
+        return False
+    from torchinstall.cli.sync import project_would_undo  # it reads locks, with all that this needs
+
+    return project_would_undo(session.context, prepared.target.prefix or "", prepared.plan.torch)
 
 
 def _install_and_verify(

@@ -19,7 +19,6 @@ said.
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +30,7 @@ from msgspec import Struct
 from torchinstall.catalog.model import Family
 from torchinstall.cli.flags import FLAGS, Flag
 from torchinstall.core.errors import UsageError
-from torchinstall.core.messages import Message
+from torchinstall.core.messages import Message, close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE, canonical_name
 from torchinstall.planning.context import read_toml
 from torchinstall.planning.options import Options
@@ -158,7 +157,7 @@ def _flag(key: str, where: str) -> Flag:
     raise UsageError(
         "bad-config",
         f"unknown key {key!r} at the {where}",
-        wanted=", ".join(difflib.get_close_matches(key, _KEYS) or sorted(_KEYS)),
+        wanted=", ".join(close_matches(key, _KEYS) or sorted(_KEYS)),
         found=key,
         hints=(f"correct the key, or {_IGNORE}",),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from torchinstall.cli.text import columns, heading, machine_text
 from torchinstall.cli.verb import GROUP_OPTIONS, Argument, Verb, global_options
 from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.machine import machine_to_json
+from torchinstall.core.messages import close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.planning.inputs import catalog_of, probed
 from torchinstall.planning.online import read_pages
@@ -84,7 +84,7 @@ def show(session: Session, options: ShowOptions) -> int:
         raise UsageError(
             "unknown-table",
             f"the catalog has no table {unknown[0]!r}",
-            wanted=", ".join(difflib.get_close_matches(unknown[0], known) or known),
+            wanted=", ".join(close_matches(unknown[0], known) or known),
             found=unknown[0],
             hints=("torchinstall catalog show",),
         )

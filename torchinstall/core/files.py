@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ MOST_BYTES_OF_TOOLS = 16 * 1024 * 1024
 """Of a file that a tool writes: a lock, a machine file."""
 
 _KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
-_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{64}}")
+_LONG_KEY = rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{64}}"
 """A key of many parts: parsers of TOML need time and memory by the square of their number."""
 
 
@@ -59,7 +58,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         import tomllib  # most runs read no TOML
     else:
         import tomli as tomllib
-    if _LONG_KEY.search(text):
+    if re.search(_LONG_KEY, text):
         raise ValueError("a key has more than 64 parts")
     try:
         table: dict[str, Any] = tomllib.loads(text)
@@ -83,10 +82,9 @@ def write_file(path: Path, content: str | bytes, *, durable: bool = True) -> Non
     temporary: Path | None = None
     try:
         real = real_path(path)
-        mode = _mode(real)
-        descriptor, name = tempfile.mkstemp(prefix=f".{real.name[:60]}.", suffix=".tmp", dir=real.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
+        mode, place = _mode(real), real.parent / f".{real.name[:60]}.{os.urandom(6).hex()}.tmp"
+        with open(place, "xb", opener=_for_us_alone) as file:
+            temporary = place
             file.write(data)
             if durable:
                 file.flush()
@@ -117,6 +115,10 @@ def _sync_folder(path: Path) -> None:
     with contextlib.suppress(OSError):
         os.fsync(number)
     os.close(number)
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _mode(path: Path) -> int:

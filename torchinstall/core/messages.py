@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 
@@ -16,26 +17,26 @@ class Message(Struct, frozen=True):
     message: str
 
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_SCHEME_END = re.compile(r"(:/{1,3}|//)")
-_AUTHORITY = re.compile(r"[^/?#]*")
-_HOST = re.compile(r"\[[^\]@]*\](:\d*)?[\"'`,.;)\]>}]*|[^:@]*(:\d{1,5}[\"'`,.;)\]>}]*)?")
+# Patterns are compiled when they are first used: all of them together would cost a tenth of an offline plan.
+_URL = r"[A-Za-z][A-Za-z0-9+.-]+://"
+_SCHEME_END = r"(:/{1,3}|//)"
+_HOST = r"\[[^\]@]*\](:\d*)?[\"'`,.;)\]>}]*|[^:@]*(:\d{1,5}[\"'`,.;)\]>}]*)?"
 """What stands between scheme and path without credentials; punctuation of a sentence may follow."""
 
-_SPACED = re.compile(
+_SPACED = (
     r"(:/{1,3}|//)[^\s/?#@:]{0,200}:(?!\d{1,5}[\"'`,.;)\]>}]*(?:[/?#\s]|$))[^\s@]{0,200}[ \t]"
     r"(?:(?!://)[^\n]){0,200}@(?=\S)"
 )
-_SPACED_ALONE = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*:/{1,3})[^/?#@\n]*[ \t](?:(?!://)[^\n])*@(?=\S)")
+_SPACED_ALONE = r"\A([A-Za-z][A-Za-z0-9+.-]*:/{1,3})[^/?#@\n]*[ \t](?:(?!://)[^\n])*@(?=\S)"
 """User and password with spaces in them: in a sentence after a name and a colon, in a URL alone always."""
 
-_QUERY = re.compile(r"([?&;][^=&;?\s\"']{0,100}=)[^&;\s\"'`#]+")
-_SECRET_NAME = re.compile(r"token|key|sig|pass|pwd|secret|auth|cred|session|jwt|access|login", re.IGNORECASE)
+_QUERY = r"([?&;][^=&;?\s\"']{0,100}=)[^&;\s\"'`#]+"
+_PRIVATE_NAME = r"(?i)token|key|sig|pass|pwd|secret|auth|cred|session|jwt|access|login"
 
 
 def is_url(text: str) -> bool:
     """Whether a text begins as a URL; a Windows drive letter is no scheme."""
-    return _URL.match(text) is not None
+    return re.match(_URL, text) is not None
 
 
 def redact(text: str) -> str:
@@ -45,22 +46,22 @@ def redact(text: str) -> str:
     left out, rather than a part of one shown.
     """
     if "@" in text:
-        text = _SPACED.sub(r"\1****@", _SPACED_ALONE.sub(r"\1****@", text))
+        text = re.sub(_SPACED, r"\1****@", re.sub(_SPACED_ALONE, r"\1****@", text))
         text = "".join(map(_without_user, re.split(r"(\s+)", text)))
-    return _QUERY.sub(_without_value, text) if "=" in text else text
+    return re.sub(_QUERY, _without_value, text) if "=" in text else text
 
 
 def _without_user(word: str) -> str:
     """One word, which may hold several URLs, without what stands before a host."""
     shown, done = [], 0
-    for mark in _SCHEME_END.finditer(word) if "@" in word else ():
+    for mark in re.finditer(_SCHEME_END, word) if "@" in word else ():
         start = mark.end()
-        authority = _AUTHORITY.match(word, start)
-        if authority is None or start < done or _HOST.fullmatch(authority.group()):
+        authority = re.split("[/?#]", word[start:], maxsplit=1)[0]
+        if start < done or re.fullmatch(_HOST, authority):
             continue
         # The password of user:password may hold anything: it ends at the last @.
-        named = ":" in authority.group().partition("@")[0]
-        end = word.rfind("@", start, len(word) if named else authority.end()) + 1
+        named = ":" in authority.partition("@")[0]
+        end = word.rfind("@", start, len(word) if named else start + len(authority)) + 1
         if end > start:
             shown += [word[done:start], "****@"]
             done = end
@@ -68,7 +69,7 @@ def _without_user(word: str) -> str:
 
 
 def _without_value(match: re.Match[str]) -> str:
-    return f"{match[1]}****" if _SECRET_NAME.search(match[1]) else match.group()
+    return f"{match[1]}****" if re.search(_PRIVATE_NAME, match[1]) else match.group()
 
 
 def redacted(value: Any) -> Any:
@@ -83,16 +84,16 @@ def redacted(value: Any) -> Any:
 _INVISIBLE = "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
 """What reorders or hides text: marks of direction, spaces without width, tags."""
 
-_SEQUENCE = re.compile(
+_SEQUENCE = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90-\x9f\n]*(?:\x07|\x1b\\|\x9c)"
 )
 """A whole control sequence (colour, cursor) or string (title, link, clipboard)."""
 
-_OWN_COLOUR = re.compile(r"\x1b\[(?:[0-2]|3[1-6])m")
-_DRAWN = re.compile(r"\x1b\[(?:[0-9;]*[A-GJKm]|\?25[hl])|\r")
-_NO_TEXT = re.compile(rf"[\x7f-\x9f\ud800-\udfff{_INVISIBLE}]")
-_CONTROL = re.compile(rf"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_INVISIBLE}]")
+_OWN_COLOUR = r"\x1b\[(?:[0-2]|3[1-6])m"
+_DRAWN = r"\x1b\[(?:[0-9;]*[A-GJKm]|\?25[hl])|\r"
+_NO_TEXT = rf"[\x7f-\x9f\ud800-\udfff{_INVISIBLE}]"
+_CONTROL = rf"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{_INVISIBLE}]"
 
 
 def printable(text: str, *, colour: bool = False, drawing: bool = False) -> str:
@@ -108,14 +109,30 @@ def printable(text: str, *, colour: bool = False, drawing: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text
     if not (colour or drawing):
-        return _CONTROL.sub("", _SEQUENCE.sub("", text))
+        return re.sub(_CONTROL, "", re.sub(_SEQUENCE, "", text))
     kept = _DRAWN if drawing else _OWN_COLOUR
-    parts = kept.split(text)
-    marks = iter(kept.findall(text))
+    parts = re.split(kept, text)
+    marks = iter(re.findall(kept, text))
     return "".join(printable(part) + next(marks, "") for part in parts)
 
 
 def json_text(data: Any, *, ascii_only: bool = False) -> str:
     """JSON for a terminal or a pipe: what is no plain text is escaped, and so still there."""
-    text = json.dumps(data, indent=2, ensure_ascii=ascii_only)
-    return _NO_TEXT.sub(lambda match: json.dumps(match.group())[1:-1], text)
+    import json  # only for what is rarely there
+
+    try:
+        text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+    except (UnicodeEncodeError, OverflowError):  # half a character, or a number of more than 64 bits
+        text = json.dumps(data, indent=2, ensure_ascii=False)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return re.sub(
+        r"[^\x00-\x7e]" if ascii_only else _NO_TEXT, lambda match: json.dumps(match.group())[1:-1], text
+    )
+
+
+def close_matches(word: str, names: Iterable[str], *, most: int = 3, cutoff: float = 0.6) -> list[str]:
+    """The names that somebody may have meant, the nearest first."""
+    import difflib  # only for what was mistyped
+
+    return difflib.get_close_matches(word, list(names), n=most, cutoff=cutoff)

@@ -18,11 +18,13 @@ from torchinstall.core.errors import TargetError
 from torchinstall.core.files import user_path
 from torchinstall.core.target import Target
 from torchinstall.install.interpreter import Interpreter, inspect_python
-from torchinstall.install.journal import STATE
 from torchinstall.install.uv import run_uv
 
 if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
+
+STATE = ".torchinstall"
+"""The folder in an environment that holds what is needed while it changes; it is gone afterwards."""
 
 _TIMEOUT = 120.0
 """Seconds that uv may take to find a Python or to create an environment."""

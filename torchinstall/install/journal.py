@@ -26,14 +26,12 @@ from torchinstall.core.files import real_path, write_file
 from torchinstall.core.messages import Message, redact
 from torchinstall.install.backup import Backup, Due, plan_backup
 from torchinstall.install.distributions import distributions
+from torchinstall.install.environment import STATE
 from torchinstall.install.record import Decision, path_in, store_decision
 from torchinstall.install.signals import deferred_signals
 
 if sys.platform != "win32":
     import fcntl
-
-STATE = ".torchinstall"
-"""The folder in an environment that holds what is needed while it changes; it is gone afterwards."""
 
 _NAME = "journal.json"
 

@@ -57,6 +57,12 @@ class EnvironmentLock:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
+    def take_if_writable(self, prefix: Path) -> None:
+        """As `take`, where this user may make our folder; elsewhere nobody can be in the way."""
+        place = next(folder for folder in (prefix, *prefix.parents) if folder.exists())
+        if place.is_dir() and os.access(place, os.W_OK):
+            self.take(prefix)
+
     def take(self, prefix: Path) -> bool:
         """Make an environment ours, and put right what a run that was killed left in it.
 
@@ -122,9 +128,3 @@ class EnvironmentLock:
             return str(msgspec.json.decode((state_folder(prefix) / _OWNER).read_bytes(), type=Owner))
         except (OSError, ValueError):
             return "another run"
-
-
-def writable(prefix: Path) -> bool:
-    """Whether this user may make our folder there."""
-    place = next(folder for folder in (prefix, *prefix.parents) if folder.exists())
-    return place.is_dir() and os.access(place, os.W_OK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from msgspec import structs
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, Vendor, capability
+from torchinstall.core.messages import close_matches
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
@@ -124,7 +124,7 @@ def _unknown_code(text: str, known: list[str] | tuple[str, ...]) -> UsageError:
     """An architecture that no product has: the nearest that exist are named."""
     plain = text.lower().partition(":")[0].partition("-")[0]
     close = [code for code in known if code.startswith(plain) or plain.startswith(code)]
-    close += difflib.get_close_matches(plain, known, n=4, cutoff=0.6)
+    close += close_matches(plain, known, most=4)
     near = list(dict.fromkeys(close))[:4] or list(known[-2:])
     return UsageError(
         "unknown-gpu",
@@ -141,7 +141,7 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
     }
     words = _words(text) - _SAID_BY_ALL
     close = [name for key, name in names.items() if words and words <= _words(key)]
-    close = close or [names[key] for key in difflib.get_close_matches(_spoken(text), names, n=4, cutoff=0.6)]
+    close = close or [names[key] for key in close_matches(_spoken(text), names, most=4)]
     return UsageError(
         "unknown-gpu",
         f"no GPU is called {text!r}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, structs
 
@@ -17,17 +17,19 @@ from torchinstall.core.request import Request, canonical_name
 from torchinstall.core.target import Target, foreign_target, platform_tags
 from torchinstall.index.wheels import local_wheels
 from torchinstall.install.environment import (
+    STATE,
     PythonEnvironment,
     environment_folder,
     locate,
     require_changeable,
 )
-from torchinstall.install.journal import unfinished
-from torchinstall.install.lock import EnvironmentLock, writable
 from torchinstall.install.uv import Uv
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import MachineOptions, PlanOptions
 from torchinstall.planning.request import request_of
+
+if TYPE_CHECKING:
+    from torchinstall.install.lock import EnvironmentLock
 
 Purpose = Literal["install", "plan", "examine"]
 """What the target is for: to be changed, to be planned for (it need not be here), or to be looked at."""
@@ -82,8 +84,8 @@ def collect_inputs(
         TorchInstallError: the machine, the target or what was asked for is not right.
     """
     catalog = catalog or catalog_of(context)
-    if lock is not None and (folder := _folder(context, options)) is not None and writable(folder):
-        lock.take(folder)
+    if lock is not None and (folder := _folder(context, options)) is not None:
+        lock.take_if_writable(folder)
     located = _begin_to_locate(context, options, catalog)
     seen = machine_of(context, options) if machine is None else machine
     request, asked = request_of(options, context, seen, catalog)
@@ -101,7 +103,7 @@ def collect_inputs(
         if lock is not None and lock.take(Path(str(target.prefix))):
             place, uv = _locate(context, options, catalog)
             target = place.target
-    left = unfinished(Path(place.target.prefix)) if place is not None and place.target.prefix else None
+    left = _unfinished(place.target.prefix if place is not None else None)
     return Inputs(
         machine=seen,
         target=target,
@@ -114,6 +116,14 @@ def collect_inputs(
         uv=uv,
         described=described,
     )
+
+
+def _unfinished(prefix: str | None) -> Message | None:
+    if prefix is None or not (Path(prefix) / STATE).exists():
+        return None
+    from torchinstall.install.journal import unfinished  # it brings in all that a change needs
+
+    return unfinished(Path(prefix))
 
 
 def catalog_of(context: Context) -> Catalog:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, Machine
-from torchinstall.core.messages import Message, redact
+from torchinstall.core.messages import Message, close_matches, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
 from torchinstall.core.versions import dotted
 from torchinstall.planning.context import Context
@@ -168,7 +167,7 @@ def _backend(options: PlanOptions, catalog: Catalog) -> str:
         if spelling == "auto" or catalog.backend(spelling) is not None:
             return spelling
     known = ("auto", *catalog.known_backends())
-    close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+    close = close_matches(name, known, most=4, cutoff=0.5)
     raise UsageError(
         "unknown-backend",
         f"no backend is called {name!r}",
