@@ -232,6 +232,7 @@ class IndexTree:
                 "url": item.href or self._href(item, path, origin),
                 "hashes": {"sha256": item.wheel.sha256} if item.hashed else {},
                 "requires-python": item.wheel.requires_python,
+                "core-metadata": item.described and item.href is None,
                 **({"size": len(item.wheel.content())} if self.kind == "pypi" else {}),
             }
             for item in listed

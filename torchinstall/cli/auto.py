@@ -10,7 +10,15 @@ import click
 from msgspec import structs, to_builtins
 
 from torchinstall.cli.console import Console, Session, envelope
-from torchinstall.cli.text import chosen_text, columns, heading, why_not_text, wrapped
+from torchinstall.cli.text import (
+    chosen_text,
+    columns,
+    download_text,
+    heading,
+    size_text,
+    why_not_text,
+    wrapped,
+)
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.install.distributions import broken
@@ -68,7 +76,7 @@ def _run(session: Session, options: AutoOptions, lock: EnvironmentLock | None) -
     console.detail(why_not_text(prepared.plan))
     console.say()
     if lock is None:
-        return _finish(session, options, prepared, _rehearse(session, options, prepared), None)
+        return _finish(session, options, *_rehearse(session, options, prepared), None)
     return _finish(session, options, *_install_and_verify(session, options, prepared, lock, again=True))
 
 
@@ -127,8 +135,32 @@ def _install(
         planned = _widened(session, options, planned, strays)
         return _job(session, planned)
 
-    result = _transaction(session, prepared, lock).install(_job(session, prepared), widen)
+    def announce(heard: InstallResult) -> None:
+        nonlocal planned
+        planned = _measured(session, planned, heard)
+
+    transaction = structs.replace(_transaction(session, prepared, lock), announce=announce)
+    result = transaction.install(_job(session, prepared), widen)
     return planned, result
+
+
+def _measured(session: Session, prepared: Prepared, heard: InstallResult) -> Prepared:
+    """The plan with what it brings down, which is said."""
+    from torchinstall.export.downloads import measure  # nothing comes down where all is right
+
+    console = session.console
+    download = measure(session.context, prepared, heard)
+    if download is None:
+        return prepared
+    console.say(download_text(download))
+    for room in download.rooms:
+        if room.bytes > room.free:
+            console.warn(
+                "disk-too-full",
+                f"about {size_text(room.bytes)} go to {room.folder}, whose disk has {size_text(room.free)} "
+                "left; what cannot be finished is undone",
+            )
+    return structs.replace(prepared, plan=structs.replace(prepared.plan, download=download))
 
 
 def _mended(session: Session, prepared: Prepared) -> Prepared:
@@ -213,17 +245,23 @@ def _uv_talk(console: Console) -> tuple[str, ...]:
     return (*colour, *loud)
 
 
-def _rehearse(session: Session, options: AutoOptions, prepared: Prepared) -> InstallResult | None:
+def _rehearse(
+    session: Session, options: AutoOptions, prepared: Prepared
+) -> tuple[Prepared, InstallResult | None]:
     """Let uv say what it would do, where it can: the environment is there and so is the index."""
     if prepared.place is not None and prepared.place.base is not None:
         session.console.say(f"would create the environment {prepared.target.prefix} first")
-        return None
+        return prepared, None
     if prepared.index_down or not prepared.plan.command:
-        return None
+        return prepared, None
     rehearse = _transaction(session, prepared, None).rehearse
     result = rehearse(_job(session, prepared))
-    strays = prepared.strays(result.due or ())
-    return rehearse(_job(session, _widened(session, options, prepared, strays))) if strays else result
+    if strays := prepared.strays(result.due or ()):
+        prepared = _widened(session, options, prepared, strays)
+        result = rehearse(_job(session, prepared))
+    prepared = _measured(session, prepared, result)
+    session.console.partial["plan"] = plan_to_json(prepared.plan)
+    return prepared, result
 
 
 def _checklist(options: AutoOptions, prepared: Prepared) -> tuple[Checklist, bool]:

@@ -8,7 +8,7 @@ import click
 
 from torchinstall.core.machine import Driver, Finding, Gpu, Machine, capability_text
 from torchinstall.core.messages import redact
-from torchinstall.core.plan import Candidate, Plan
+from torchinstall.core.plan import Candidate, Download, Plan
 from torchinstall.core.request import extras_text
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.install.command import shell
@@ -273,3 +273,26 @@ def gpus_text(made: Plan) -> str:
 def names_text(names: Sequence[str], most: int = 4) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def size_text(size: int) -> str:
+    """`3.0 GB`, `192 MB`, `0.2 MB`."""
+    if size >= 999_500_000:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 9_500_000 else f"{size / 1e6:.1f} MB"
+
+
+def download_text(download: Download) -> str:
+    """What comes down, where it goes, and whether there is room."""
+    files = "1 file" if download.files == 1 else f"{download.files} files"
+    known = download.bytes or len(download.unknown) < download.files
+    parts = [f"{size_text(download.bytes)} ({files})" if known else files]
+    if download.unknown:
+        parts = [f"{' '.join(parts)} and what nobody says the size of: {', '.join(download.unknown)}"]
+    where = " and ".join(
+        f"about {size_text(room.bytes)} in {room.folder} ({size_text(room.free)} free)"
+        for room in download.rooms
+    )
+    if not download.files:
+        return f"downloads: nothing, all of it is here already; takes {where}"
+    return f"downloads: {parts[0]}; takes {where}"

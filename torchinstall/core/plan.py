@@ -124,6 +124,32 @@ class CatalogUse(Struct, frozen=True, kw_only=True):
     live: tuple[str, ...] = ()
 
 
+class Room(Struct, frozen=True, kw_only=True):
+    """A folder that gets files: about how many bytes they take there, and how many its disk has left."""
+
+    folder: str
+    bytes: int
+    free: int
+
+
+class Download(Struct, frozen=True, kw_only=True):
+    """What an installation brings down and puts on the disk.
+
+    Attributes:
+        bytes: that come over the network, of the files whose size is known.
+        disk_bytes: that all of it takes unpacked, about.
+        unknown: packages whose size nobody says.
+        files: how many come over the network.
+        rooms: where it goes; uv's cache, which the environment shares files with where it can.
+    """
+
+    bytes: int
+    disk_bytes: int
+    unknown: tuple[str, ...] = ()
+    files: int = 0
+    rooms: tuple[Room, ...] = ()
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """The decision. `command`, `env` and `project` are filled by `install.command`, the rest by `plan()`.
 
@@ -136,6 +162,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         builds: packages that it builds from source, against the torch that is installed by then.
         build_tools: what these builds need in the environment.
         project: the generated project file that `command` installs from.
+        download: None until uv has said what it would do.
     """
 
     status: PlanStatus
@@ -160,6 +187,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     project: str | None = None
     error: TorchInstallError | None = None
     limits: tuple[KnownLimit, ...] = ()
+    download: Download | None = None
 
     @property
     def chosen(self) -> Candidate | None:

@@ -113,7 +113,20 @@ class Client:
             found = response.headers.get("etag")
             return Reply(status=response.status_code, url=shown, text=text, etag=found)
 
-    def part(self, url: str, start: int, length: int) -> tuple[bytes, int]:
+    def size(self, url: str, deadline: float | None = None) -> int | None:
+        """The bytes of a file; None where its server does not say.
+
+        Raises:
+            FetchError: whatever went wrong.
+            UsageError: as `open`.
+        """
+        headers = {"Accept-Encoding": "identity", "Range": "bytes=0-0"}
+        with self.open(url, headers, accept=frozenset({200, 206}), deadline=deadline) as response:
+            match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+            said = match[2] if match is not None else response.headers.get("content-length", "")
+            return int(said) if said.isdigit() else None
+
+    def part(self, url: str, start: int, length: int, deadline: float | None = None) -> tuple[bytes, int]:
         """Some bytes of a file, and the size of the whole file.
 
         Raises:
@@ -121,7 +134,7 @@ class Client:
             UsageError: as `open`.
         """
         headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{start + length - 1}"}
-        with self.open(url, headers, accept=frozenset({200, 206, 416})) as response:
+        with self.open(url, headers, accept=frozenset({200, 206, 416}), deadline=deadline) as response:
             match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
             if response.status_code != 206 or match is None or int(match[1]) != start:
                 message = f"the server of {redact(url)} does not send parts of a file"

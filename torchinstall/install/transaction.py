@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import io
+import re
 import shlex
 import signal
 import tempfile
@@ -49,6 +50,10 @@ _PATIENCE = 120.0
 """Seconds that uv may take to say what a command will change."""
 
 
+_SAYS_WHAT_IS_CACHED = ("RUST_LOG", "uv_installer::plan=debug")
+_CACHED = re.compile(r"DEBUG.* already cached: ([a-z0-9-]+)")
+
+
 class Change(Struct, frozen=True, kw_only=True):
     """What uv did to one package; `action` is uv's word: `installed`, `uninstalled`, `reinstalled`."""
 
@@ -63,10 +68,12 @@ class InstallResult(Struct, frozen=True, kw_only=True):
     Attributes:
         changes: in uv's order; empty: all was right already. None: uv did not say.
         dry_run: nothing was done, `changes` is what would be.
+        cached: names of packages that uv has in its cache already, where it was asked.
     """
 
     changes: tuple[Change, ...] | None = None
     dry_run: bool = False
+    cached: frozenset[str] = frozenset()
 
     @property
     def due(self) -> Due | None:
@@ -112,6 +119,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
         now: seconds since 1970.
         tell: is told what happens.
         warn: is told (slug, message) what is wrong and does not matter enough to stop.
+        announce: is told what will change, right before it does.
     """
 
     lock: EnvironmentLock | None
@@ -122,6 +130,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
     now: Callable[[], float]
     tell: Callable[[str], None]
     warn: Callable[[str, str], None]
+    announce: Callable[[InstallResult], None] = lambda _: None
 
     def install(self, job: Job, widen: Callable[[Collection[str]], Job | None]) -> InstallResult | None:
         """Install what a plan says; None where nothing is to change.
@@ -143,14 +152,16 @@ class Transaction(Struct, frozen=True, kw_only=True):
         prefix = job.prefix
         self.lock.take(prefix)
         with self._created(job) as environment:
-            due = self.rehearse(job, environment).due
-            if (wider := widen((due or {}).keys())) is not None:
+            heard = self.rehearse(job, environment)
+            if (wider := widen((heard.due or {}).keys())) is not None:
                 job = wider
-                due = self.rehearse(job, environment).due
-            if due == {} and job.plan.builds:
-                due = self._execute(job.rehearsal, io.BytesIO()).due  # it can be built already, or was
+                heard = self.rehearse(job, environment)
+            if heard.due == {} and job.plan.builds:
+                heard = self._execute(job.rehearsal, io.BytesIO())  # it can be built already, or was
+            due = heard.due
             if due == {}:
                 return None
+            self.announce(heard)
             sites = _sites(environment)
             coming = [f"{name} {version}" for name, version in (due or {}).items() if version is not None]
             if coming:
@@ -181,6 +192,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
             InstallFailedError: uv cannot do it, or would do something else than was planned.
         """
         rehearsal = before_builds(job.rehearsal)
+        rehearsal = structs.replace(rehearsal, env=(*rehearsal.env, _SAYS_WHAT_IS_CACHED))
         agreement = Agreement(plan=rehearsal, env=self.env, cwd=self.cwd)
         agreement.check_destination()
         heard = io.BytesIO()
@@ -195,7 +207,8 @@ class Transaction(Struct, frozen=True, kw_only=True):
             sites = _sites(environment or job.environment)
             agreement.check_rehearsal(sites, due)
             self._check_age(rehearsal, due, sites)
-        return result
+        found = _CACHED.findall(heard.getvalue().decode("utf-8", "replace"))
+        return structs.replace(result, cached=frozenset(found))
 
     def _check_age(self, rehearsal: Plan, due: Due, sites: Collection[Path]) -> None:
         """Nothing that was named comes out far older than it could."""
