@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import sys
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,12 +21,15 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import msgspec
 from msgspec import structs
 
-from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.errors import TorchInstallError, UsageError
+from torchinstall.core.files import write_file
 from torchinstall.core.plan import Download, Room
 from torchinstall.core.request import canonical_name, requirement
 from torchinstall.export.resolve import files_of, resolve
+from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.inspect import RangeFile
 from torchinstall.index.wheels import File
 from torchinstall.install.transaction import InstallResult
@@ -46,6 +50,7 @@ _PATIENCE = 8.0
 """Seconds for all sizes; what was not said by then is unknown."""
 
 _AT_ONCE = 8
+_MOST_STORED = 500
 
 _SWITCHES = frozenset({"--no-index", "--no-cache"})
 _SAME_FOR_COMPILE = _SWITCHES | {
@@ -111,8 +116,6 @@ def _unpacked(sizes: Iterable[_Size]) -> int:
 
 def _sizes(context: Context, prepared: Prepared, coming: Mapping[str, str]) -> Iterator[tuple[File, _Size]]:
     """The files that uv would take, and their sizes."""
-    from torchinstall.index.client import Client  # loads httpx
-
     plan, target = prepared.plan, prepared.target
     if prepared.uv is None:
         return
@@ -130,12 +133,44 @@ def _sizes(context: Context, prepared: Prepared, coming: Mapping[str, str]) -> I
         uv_args=(*_shared_args(prepared.uv_args), "--no-deps"),
     )
     files = files_of(resolve(alone, prepared.uv, context.env, context.cwd), target)
+    stored, asked = _Stored(default_cache_dir(context.env, sys.platform)), []
+    for file in files:
+        size = stored.sizes.get(file.url) or _known_size(file)
+        if size is None:
+            asked.append(file)
+        else:
+            yield file, size
+    if not asked or prepared.request.offline:
+        return
+    from torchinstall.index.client import Client  # loads httpx
+
     known_urls = [item.index_url or "" for item in plan.packages]
-    deadline = time.monotonic() + _PATIENCE
     client = Client(context.env, insecure_hosts(prepared.uv_args), known_urls)
     with contextlib.closing(client), ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(partial(_size, client=client, deadline=deadline), files)
-        yield from zip(files, found, strict=True)
+        deadline = time.monotonic() + _PATIENCE
+        found = tuple(pool.map(partial(_asked_size, client=client, deadline=deadline), asked))
+    answers = dict(zip(asked, found, strict=True))
+    stored.add({file.url: size for file, size in answers.items() if size.down is not None})
+    yield from answers.items()
+
+
+class _Stored:
+    """Sizes that were asked for once: the file at a URL does not change."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = folder / "sizes.json" if folder is not None else None
+        self.sizes: dict[str, _Size] = {}
+        with contextlib.suppress(OSError, ValueError):
+            if self._path is not None:
+                self.sizes = msgspec.json.decode(self._path.read_bytes(), type=dict[str, _Size])
+
+    def add(self, sizes: Mapping[str, _Size]) -> None:
+        """Keep more of them; a folder that cannot be written is no fault."""
+        if self._path is not None and sizes:
+            with contextlib.suppress(OSError, UsageError):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                newest = dict([*self.sizes.items(), *sizes.items()][-_MOST_STORED:])
+                write_file(self._path, msgspec.json.encode(newest), durable=False)
 
 
 def _shared_args(words: tuple[str, ...]) -> Iterator[str]:
@@ -153,19 +188,29 @@ def insecure_hosts(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(after for word, after in pairwise(words) if word == "--allow-insecure-host")
 
 
-def _size(file: File, client: Client, deadline: float) -> _Size:
+def _known_size(file: File) -> _Size | None:
+    """The size of a file that lies here, or of a small one whose index says it; None: to be asked for."""
     parts = urlsplit(file.url)
+    if parts.scheme == "file":
+        path = Path(url2pathname(parts.path))
+        return _Size(0, _unpacked_size(path) or path.stat().st_size) if path.is_file() else None
+    return _guessed(file.size) if file.size is not None and file.size < _LARGE else None
+
+
+def _guessed(size: int | None) -> _Size:
+    return _Size(size, None if size is None else round(size * _GROWS))
+
+
+def _asked_size(file: File, client: Client, deadline: float) -> _Size:
+    size = file.size
     try:
-        if parts.scheme == "file":
-            path = Path(url2pathname(parts.path))
-            return _Size(0, _unpacked_size(path) or path.stat().st_size)
-        size = file.size if file.size is not None else client.size(file.url, deadline)
-        if size is None or size < _LARGE or not parts.path.endswith(".whl"):
-            return _Size(size, None if size is None else round(size * _GROWS))
+        size = client.size(file.url, deadline) if size is None else size
+        if size is None or size < _LARGE or not urlsplit(file.url).path.endswith(".whl"):
+            return _guessed(size)
         remote = RangeFile(size, lambda start, length: client.part(file.url, start, length, deadline)[0])
         return _Size(size, _unpacked_size(remote) or round(size * _GROWS))
     except (TorchInstallError, OSError):
-        return _Size(file.size, None if file.size is None else round(file.size * _GROWS))
+        return _guessed(size)
 
 
 def _unpacked_size(file: Path | RangeFile) -> int | None:
