@@ -250,7 +250,7 @@ def killed_in_the_middle(box: Box) -> None:
     backup = plan_backup([box.site], box.place.folder, folder / "backup-x", ["torch"])
     nobody = Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
     due: dict[str, str | None] = {"torch": "9.9"}
-    with Journal(owner=nobody, begun=backup.begun, prefix=box.place.folder, due=due, backup=backup).open():
+    with Journal(owner=nobody, prefix=box.place.folder, due=due, backup=backup).open():
         backup.keep()
     shutil.rmtree(box.site / "torch" / "lib")
 

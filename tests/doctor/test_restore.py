@@ -273,7 +273,7 @@ def begun(venv: Venv, wanted: Due) -> Backup:
     backup = plan_backup([venv.site], venv.prefix, store, wanted)
     store.parent.mkdir(exist_ok=True)
     nobody = Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
-    journal = Journal(owner=nobody, begun=backup.begun, prefix=venv.prefix, due=wanted, backup=backup)
+    journal = Journal(owner=nobody, prefix=venv.prefix, due=wanted, backup=backup)
     with journal.open():
         backup.keep()
     return backup

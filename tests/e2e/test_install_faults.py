@@ -20,7 +20,7 @@ from tests.support.installing import Place, an_environment, here, pin
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.core.errors import InstallFailedError, TargetError, ToolMissingError
 from torchinstall.install.command import command
-from torchinstall.install.environment import locate, require_changeable
+from torchinstall.install.environment import Search, require_changeable
 from torchinstall.install.transaction import execute
 
 pytestmark = pytest.mark.e2e
@@ -152,7 +152,7 @@ def test_an_environment_that_cannot_be_written(tmp_path: Path, server: IndexServ
     else:
         site.chmod(0o555)
     try:
-        found = locate(place.env, uv=place.uv, family=(), venv=str(place.folder))
+        found = Search(env=place.env, cwd=tmp_path, venv=str(place.folder)).locate(place.uv, ())
         with pytest.raises(TargetError) as caught:
             require_changeable(found, place.env)
         assert caught.value.slug == "read-only-environment"

@@ -118,7 +118,6 @@ def test_a_build_without_local_version_replaces_one_that_has_it(place: Place, se
 def test_a_dry_run_tells_the_changes_and_makes_none(place: Place, server: IndexServer) -> None:
     result = place.install(place.plan(pin(*torch_of(server, "cpu"))), dry_run=True)
 
-    assert result.dry_run
     assert [change.name for change in result.changes or ()] == ["filelock", "torch"]
     assert place.versions() == {}
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support.installing import FAMILY, an_environment, here, uv_path
 from tests.support.wheelhouse import torch_wheel, wheel
 from torchinstall.core.errors import TargetError
-from torchinstall.install.environment import PythonEnvironment, Running, create, locate, require_changeable
+from torchinstall.install.environment import PythonEnvironment, Running, Search, create, require_changeable
 from torchinstall.install.interpreter import backend_of, inspect_python
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -37,15 +37,8 @@ def look(
     python: str | None = None,
     venv: str | None = None,
 ) -> PythonEnvironment:
-    return locate(
-        {**an_environment(cwd), **env},
-        uv=uv_path(),
-        family=FAMILY,
-        cwd=cwd,
-        running=running,
-        python=python,
-        venv=venv,
-    )
+    env = {**an_environment(cwd), **env}
+    return Search(env=env, cwd=cwd, running=running, python=python, venv=venv).locate(uv_path(), FAMILY)
 
 
 def slug_of(cwd: Path, env: dict[str, str], *, python: str | None = None, venv: str | None = None) -> str:
@@ -170,19 +163,20 @@ def test_an_environment_is_made_only_when_asked_to(tmp_path: Path) -> None:
     env = {**an_environment(tmp_path), "PATH": f"{Path(sys.base_prefix) / 'bin'}:/usr/bin:/bin"}
     base = str(Path(sys.base_prefix) / "bin" / f"python{VERSION}")
 
-    found = locate(env, uv=uv_path(), family=FAMILY, venv="new env", python=base, cwd=tmp_path)
+    search = Search(env=env, venv="new env", python=base, cwd=tmp_path)
+    found = search.locate(uv_path(), FAMILY)
 
     assert found.base == base
     assert found.target.prefix == str(tmp_path / "new env")
     assert not (tmp_path / "new env").exists()
 
-    made = create(found, uv=uv_path(), env=env, family=FAMILY)
+    made = create(found, uv=uv_path(), env=env)
 
     assert made.base is None
     assert made.target.prefix == found.target.prefix
-    again = locate(env, uv=uv_path(), family=FAMILY, venv="new env", cwd=tmp_path)
+    again = search.locate(uv_path(), FAMILY)
     assert again.target.prefix == found.target.prefix
-    assert create(again, uv=uv_path(), env=env, family=FAMILY) is again
+    assert create(again, uv=uv_path(), env=env) is again
 
 
 def test_a_folder_with_other_things_is_not_made_into_an_environment(tmp_path: Path) -> None:

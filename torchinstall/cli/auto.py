@@ -139,7 +139,7 @@ def _install(
         nonlocal planned
         planned = _measured(session, planned, heard)
 
-    transaction = structs.replace(_transaction(session, prepared, lock), announce=announce)
+    transaction = structs.replace(_transaction(session, lock), announce=announce)
     result = transaction.install(_job(session, prepared), widen)
     return planned, result
 
@@ -174,14 +174,13 @@ def _mended(session: Session, prepared: Prepared) -> Prepared:
     return structs.replace(prepared, uv_args=(*prepared.uv_args, *again))
 
 
-def _transaction(session: Session, prepared: Prepared, lock: EnvironmentLock | None) -> Transaction:
+def _transaction(session: Session, lock: EnvironmentLock | None) -> Transaction:
     context, console = session.context, session.console
     return Transaction(
         lock=lock,
         env=context.env,
         cwd=context.cwd,
         sink=context.stderr_bytes,
-        family=frozenset(row.package for row in prepared.catalog.families),
         now=context.now,
         tell=console.say,
         warn=console.warn,
@@ -254,7 +253,7 @@ def _rehearse(
         return prepared, None
     if prepared.index_down or not prepared.plan.command:
         return prepared, None
-    rehearse = _transaction(session, prepared, None).rehearse
+    rehearse = _transaction(session, None).rehearse
     result = rehearse(_job(session, prepared))
     if strays := prepared.strays(result.due or ()):
         prepared = _widened(session, options, prepared, strays)

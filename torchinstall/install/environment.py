@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
@@ -19,9 +18,6 @@ from torchinstall.core.files import user_path
 from torchinstall.core.target import Target
 from torchinstall.install.interpreter import Interpreter, inspect_python
 from torchinstall.install.uv import run_uv
-
-if TYPE_CHECKING:
-    from torchinstall.install.stream import Completed
 
 STATE = ".torchinstall"
 """The folder in an environment that holds what is needed while it changes; it is gone afterwards."""
@@ -33,13 +29,8 @@ _TIMEOUT = 120.0
 class Running(Struct, frozen=True, kw_only=True):
     """The interpreter that runs torchinstall."""
 
-    prefix: str
-    base_prefix: str
-
-    @classmethod
-    def here(cls) -> Running:
-        """This process."""
-        return cls(prefix=sys.prefix, base_prefix=sys.base_prefix)
+    prefix: str = sys.prefix
+    base_prefix: str = sys.base_prefix
 
     @property
     def private(self) -> bool:
@@ -49,119 +40,94 @@ class Running(Struct, frozen=True, kw_only=True):
         theirs in uv's cache, in folders named `archive-v0`, `environments-v2`, `builds-v0`.
         """
         prefix = Path(self.prefix)
-        if (prefix / "uv-receipt.toml").is_file() or (prefix / "pipx_metadata.json").is_file():
-            return True
-        return any(
+        cached = (
             folder.name.rpartition("-v")[0] in ("archive", "environments", "builds")
             and (folder.parent / "CACHEDIR.TAG").is_file()
             for folder in prefix.parents
         )
+        receipts = ("uv-receipt.toml", "pipx_metadata.json")
+        return any((prefix / name).is_file() for name in receipts) or any(cached)
 
 
 class PythonEnvironment(Struct, frozen=True, kw_only=True):
-    """An environment to install into.
-
-    Attributes:
-        interpreter: of the environment; where that must be created first, as it will be.
-        base: interpreter that the environment must be created with first; None: it exists.
-    """
+    """An environment to install into, and where it is missing the interpreter to create it with (`base`)."""
 
     interpreter: Interpreter
     base: str | None = None
 
     @property
     def target(self) -> Target:
-        """The interpreter as the planner sees it."""
+        """The interpreter as the planner sees it; of a missing environment, as it will be."""
         return self.interpreter.target
 
 
-def locate(
-    env: Mapping[str, str],
-    *,
-    uv: str,
-    family: Collection[str],
-    python: str | None = None,
-    venv: str | None = None,
-    system: bool = False,
-    cwd: Path | None = None,
-    running: Running | None = None,
-) -> PythonEnvironment:
-    """Find the environment to install into and inspect its interpreter; the first of these that applies wins.
+class Search(Struct, frozen=True, kw_only=True):
+    """Finds the environment to install into; the first of these that applies wins.
 
     `venv`, `python` or `system` as asked; the active environment (`VIRTUAL_ENV`, `CONDA_PREFIX`); `.venv` in
     the current folder or above; the environment that runs torchinstall, unless it is a tool's private one.
     Conda's `base` yields to a `.venv`, as with uv.
 
-    Args:
+    Attributes:
         env: the environment of the process.
-        uv: path of uv, which resolves versions (`3.12`) and finds system interpreters.
-        family: names of the packages that move with torch.
         python: path of an interpreter or environment, or a version; with `venv`, what to create it with.
         venv: folder of the environment, created by `create` where it is missing.
         system: the first interpreter outside environments.
-        cwd: current folder.
-        running: the interpreter that runs torchinstall.
-
-    Raises:
-        TargetError: `no-environment`, `not-an-environment`, `environment-broken`, `python-mismatch`,
-            `python-not-found`, `python-broken`, `unsupported-python`, `unsupported-platform`.
-        ToolMissingError: `uv-broken`.
     """
-    search = _Search(env=env, uv=uv, family=family, cwd=(cwd or Path.cwd()).absolute())
-    if venv is not None:
-        return search.venv(venv, python)
-    if system or python is not None:
-        why = " ".join((*(("--system",) if system else ()), *((f"--python {python}",) if python else ())))
-        return search.inspect(search.find_python(python or "", system=system), why)
-    folder, why = search.implicit(running or Running.here())
-    return search.inspect(_interpreter(folder, why), why)
-
-
-def environment_folder(
-    env: Mapping[str, str],
-    *,
-    python: str | None = None,
-    venv: str | None = None,
-    system: bool = False,
-    cwd: Path | None = None,
-    running: Running | None = None,
-) -> Path | None:
-    """The folder of the environment that `locate` will find, without asking any interpreter.
-
-    None where only an interpreter or uv can say.
-    """
-    search = _Search(env=env, uv="", family=(), cwd=(cwd or Path.cwd()).absolute())
-    if venv is not None:
-        return search.cwd / Path(venv).expanduser()
-    if system or python is not None:
-        path = search.cwd / Path(python or "").expanduser()
-        near = (path, path.parent.parent) if python else ()
-        return next((folder for folder in near if (folder / "pyvenv.cfg").is_file()), None)
-    try:
-        return search.implicit(running or Running.here())[0]
-    except TargetError:
-        return None
-
-
-class _Search(Struct, frozen=True, kw_only=True):
-    """What every step of the search needs."""
 
     env: Mapping[str, str]
-    uv: str
-    family: Collection[str]
     cwd: Path
+    python: str | None = None
+    venv: str | None = None
+    system: bool = False
+    running: Running = Running()
 
-    def inspect(self, python: str, why: str = "") -> PythonEnvironment:
-        found = inspect_python(python, env=self.env, family=self.family, why=why)
-        return PythonEnvironment(interpreter=found)
+    def folder(self) -> Path | None:
+        """The folder that `locate` will find, without asking an interpreter; None where only one can say."""
+        if self.venv is not None:
+            return user_path(self.cwd, self.venv)
+        if self.system or self.python is not None:
+            path = user_path(self.cwd, self.python or "")
+            near = (path, path.parent.parent) if self.python else ()
+            return next((folder for folder in near if (folder / "pyvenv.cfg").is_file()), None)
+        try:
+            return self._implicit()[0]
+        except TargetError:
+            return None
 
-    def venv(self, shown: str, python: str | None) -> PythonEnvironment:
+    def locate(self, uv: str, family: Collection[str]) -> PythonEnvironment:
+        """Find the environment and inspect its interpreter.
+
+        Args:
+            uv: its path; it resolves versions (`3.12`) and finds system interpreters.
+            family: names of the packages that move with torch.
+
+        Raises:
+            TargetError: `no-environment`, `not-an-environment`, `environment-broken`, `python-mismatch`,
+                `python-not-found`, `python-broken`, `unsupported-python`, `unsupported-platform`.
+            ToolMissingError: `uv-broken`.
+        """
+        if self.venv is not None:
+            return self._venv(self.venv, uv, family)
+        python = self.python
+        if self.system or python is not None:
+            words = [*(["--system"] if self.system else []), *([f"--python {python}"] if python else [])]
+            found = self._find_python(python or "", uv, system=self.system)
+            return self._inspect(found, family, " ".join(words))
+        folder, why = self._implicit()
+        return self._inspect(_interpreter(folder, why), family, why)
+
+    def _inspect(self, python: str, family: Collection[str], why: str = "") -> PythonEnvironment:
+        return PythonEnvironment(interpreter=inspect_python(python, env=self.env, family=family, why=why))
+
+    def _venv(self, shown: str, uv: str, family: Collection[str]) -> PythonEnvironment:
         """The environment of `--venv`, or what it will be once it is created."""
-        path, why = user_path(self.cwd, shown), f"--venv {shown}"
+        path, why, python = user_path(self.cwd, shown), f"--venv {shown}", self.python
         if (path / "pyvenv.cfg").is_file():
-            found = self.inspect(_interpreter(path, why), why)
+            found = self._inspect(_interpreter(path, why), family, why)
             if python is not None:
-                self._require_same_version(found.target, shown, python)
+                wanted = self._inspect(self._find_python(python, uv, system=True), ())
+                _require_same_version(found.target, wanted.target, shown, python)
             return found
         if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - {STATE}):
             raise TargetError(
@@ -171,43 +137,25 @@ class _Search(Struct, frozen=True, kw_only=True):
                 found="a folder without pyvenv.cfg" if path.is_dir() else "a file",
                 hints=("--venv .venv", f"move {shown} away and try again"),
             )
-        base = self.find_python(python or "", system=True)
-        found = self.inspect(base)
+        base = self._find_python(python or "", uv, system=True)
+        interpreter = self._inspect(base, ()).interpreter
         target = structs.replace(
-            found.target,
+            interpreter.target,
             python=str(_interpreter_path(path)),
             prefix=str(path),
             why=f"{why}, to be created with {base}",
-            installed=(),
         )
         future = structs.replace(
-            found.interpreter,
-            target=target,
-            writable=True,
-            externally_managed=None,
-            site_packages=(),
+            interpreter, target=target, writable=True, externally_managed=None, site_packages=()
         )
         return PythonEnvironment(interpreter=future, base=base)
 
-    def _require_same_version(self, target: Target, shown: str, python: str) -> None:
-        wanted = self.inspect(self.find_python(python, system=True)).target
-        if wanted.python_version.split(".")[:2] != target.python_version.split(".")[:2]:
-            raise TargetError(
-                "python-mismatch",
-                f"the environment {shown} has another Python",
-                wanted=f"Python {wanted.python_version} (from --python {python})",
-                found=f"Python {target.python_version}",
-                hints=(f"uv venv --clear --python {python} {shown}", "omit --python"),
-            )
-
-    def implicit(self, running: Running) -> tuple[Path, str]:
+    def _implicit(self) -> tuple[Path, str]:
         """Folder of the environment that nobody named, and why it was chosen."""
-        active = self.env.get("VIRTUAL_ENV")
+        running, active, conda = self.running, self.env.get("VIRTUAL_ENV"), self.env.get("CONDA_PREFIX")
         if active and not (Path(active) == Path(running.prefix) and running.private):
             return Path(active), "the active environment (VIRTUAL_ENV)"
-        conda = self.env.get("CONDA_PREFIX")
-        is_base = self.env.get("CONDA_DEFAULT_ENV") in ("base", "root")
-        if conda and not is_base:
+        if conda and self.env.get("CONDA_DEFAULT_ENV") not in ("base", "root"):
             return Path(conda), "the active environment (CONDA_PREFIX)"
         for folder in (self.cwd, *self.cwd.parents):
             if (folder / "pyvenv.cfg").is_file():
@@ -230,28 +178,28 @@ class _Search(Struct, frozen=True, kw_only=True):
             ),
         )
 
-    def find_python(self, request: str, *, system: bool) -> str:
+    def _find_python(self, request: str, uv: str, *, system: bool) -> str:
         """Path of the interpreter that `request` means; nothing is downloaded.
 
         Args:
             request: path of an interpreter or of an environment, a name on PATH, or a version such as `3.12`
                 or `cpython-3.13t`; empty: uv's first choice.
+            uv: its path.
             system: pass over interpreters of environments.
         """
         direct = user_path(self.cwd, request)
         if request and (os.sep in request or "/" in request) and direct.is_file():
             return str(direct)
-        flags = ("--no-project", *(("--system",) if system else ()), *(("--", request) if request else ()))
-        done = _quiet_uv((self.uv, "python", "find", *flags), self.env, self.cwd)
-        found = done.stdout.strip()
-        if done.returncode == 0 and found:
+        flags = [*(["--system"] if system else []), *(["--", request] if request else [])]
+        found, words = _ask_uv([uv, "python", "find", "--no-project", *flags], self.env, self.cwd)
+        if found:
             return found
         version = request if request[:1].isdigit() else "3.12"
         raise TargetError(
             "python-not-found",
             f"no Python interpreter fits {request!r}" if request else "no Python interpreter was found",
             wanted=request or "any interpreter that uv can use",
-            found=_last_words(done),
+            found=words,
             hints=(
                 "uv python list shows the interpreters of this machine",
                 f"uv python install {version}",
@@ -259,14 +207,24 @@ class _Search(Struct, frozen=True, kw_only=True):
         )
 
 
-def _quiet_uv(argv: tuple[str, ...], env: Mapping[str, str], cwd: Path) -> Completed:
+def _require_same_version(target: Target, wanted: Target, shown: str, python: str) -> None:
+    if wanted.python_version.split(".")[:2] != target.python_version.split(".")[:2]:
+        raise TargetError(
+            "python-mismatch",
+            f"the environment {shown} has another Python",
+            wanted=f"Python {wanted.python_version} (from --python {python})",
+            found=f"Python {target.python_version}",
+            hints=(f"uv venv --clear --python {python} {shown}", "omit --python"),
+        )
+
+
+def _ask_uv(argv: list[str], env: Mapping[str, str], cwd: Path) -> tuple[str | None, str]:
+    """What uv answers (None: it failed), and its last words."""
     # A Python that nobody asked to download is not "this machine's Python".
     changes = (("UV_PYTHON_DOWNLOADS", "never"), ("NO_COLOR", "1"))
-    return run_uv(argv, env=env, changes=changes, cwd=cwd, timeout=_TIMEOUT)
-
-
-def _last_words(done: Completed) -> str:
-    return " ".join(done.stderr.split()).removeprefix("error: ")[:300] or done.ending
+    done = run_uv(argv, env=env, changes=changes, cwd=cwd, timeout=_TIMEOUT)
+    words = " ".join(done.stderr.split()).removeprefix("error: ")[:300] or done.ending
+    return done.stdout.strip() if done.returncode == 0 else None, words
 
 
 def _interpreter_path(environment: Path) -> Path:
@@ -290,9 +248,7 @@ def _interpreter(environment: Path, why: str) -> str:
     )
 
 
-def create(
-    environment: PythonEnvironment, *, uv: str, env: Mapping[str, str], family: Collection[str]
-) -> PythonEnvironment:
+def create(environment: PythonEnvironment, *, uv: str, env: Mapping[str, str]) -> PythonEnvironment:
     """Create an environment that is still missing with `uv venv`, and inspect it again.
 
     Raises:
@@ -301,20 +257,19 @@ def create(
     base, path = environment.base, environment.target.prefix
     if base is None or path is None:
         return environment
-    done = _quiet_uv(
-        (uv, "venv", "--no-project", "--allow-existing", "--python", base, "--", path), env, Path.cwd()
-    )
-    if done.returncode != 0:
+    argv = [uv, "venv", "--no-project", "--allow-existing", "--python", base, "--", path]
+    made, words = _ask_uv(argv, env, Path.cwd())
+    if made is None:
         raise TargetError(
             "environment-not-made",
             f"uv could not create the environment {path}",
             wanted=f"uv venv --python {base} {path}",
-            found=_last_words(done),
+            found=words,
             hints=("name another folder: --venv DIR", "name another interpreter: --python PATH|3.12"),
         )
     why = environment.target.why.partition(", to be created")[0] + f", created with {base}"
     python = str(_interpreter_path(Path(path)))
-    return PythonEnvironment(interpreter=inspect_python(python, env=env, family=family, why=why))
+    return PythonEnvironment(interpreter=inspect_python(python, env=env, family=(), why=why))
 
 
 def require_changeable(

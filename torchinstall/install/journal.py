@@ -38,18 +38,8 @@ _NAME = "journal.json"
 Work = TypeVar("Work")
 
 
-def state_folder(prefix: Path) -> Path:
-    """Where an environment keeps its lock and what it may need to go back."""
-    return prefix / STATE
-
-
 class Owner(Struct, frozen=True, kw_only=True):
-    """A process.
-
-    Attributes:
-        started: its start time, which tells it from a later process with the same number.
-        command: as it was typed, without credentials.
-    """
+    """A process, told by its start time from a later one with the same number; `command` has no secrets."""
 
     pid: int
     started: float
@@ -94,15 +84,12 @@ class Journal(Struct, frozen=True, kw_only=True):
     """What is about to happen to an environment; written before it does.
 
     Attributes:
-        begun: seconds since 1970.
         created: the environment itself is new.
-        due: what will be there in the end; None: nobody knows yet.
-        backup: what was installed, and where its files are kept.
+        due: None: nobody knows yet.
         decision: to be recorded in the environment with the end of the change.
     """
 
     owner: Owner
-    begun: float
     prefix: Path
     created: bool = False
     due: Due | None = None
@@ -111,13 +98,8 @@ class Journal(Struct, frozen=True, kw_only=True):
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[int, ...]]:
-        """Write it to disk; yields what a child has to inherit so that `uv_ended` waits for it too.
-
-        Raises:
-            OSError: there is no folder to write to.
-            UsageError: it cannot be written.
-        """
-        path = state_folder(self.prefix) / _NAME
+        """Write it to disk (OSError, UsageError); a uv inherits what it yields, so that it is waited for."""
+        path = self.prefix / STATE / _NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, msgspec.json.encode(self, enc_hook=str))
         with path.open("rb") as file:
@@ -133,7 +115,7 @@ def read_journal(prefix: Path) -> Journal | None:
 
     One that a package brought, or that speaks of another environment, is none.
     """
-    path = state_folder(prefix) / _NAME
+    path = prefix / STATE / _NAME
     try:
         data = path.read_bytes()
         journal = msgspec.json.decode(data, type=Journal, dec_hook=lambda kind, value: kind(value))
@@ -149,7 +131,7 @@ def read_journal(prefix: Path) -> Journal | None:
 def remove_journal(prefix: Path) -> None:
     """The change has come to its end."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        (state_folder(prefix) / _NAME).unlink()
+        (prefix / STATE / _NAME).unlink()
 
 
 def unfinished(prefix: Path) -> Message | None:
@@ -172,7 +154,7 @@ def uv_ended(prefix: Path, *, wait: bool) -> bool:
     On Windows an ended run takes its uv with it, or the files are in use.
     """
     try:
-        with (state_folder(prefix) / _NAME).open("rb") as file:
+        with (prefix / STATE / _NAME).open("rb") as file:
             if sys.platform != "win32":
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
@@ -199,7 +181,7 @@ def protected(
         sites: the environment's site-packages folders.
         prefix: the environment.
         due: what changes; None: anything may.
-        created: the environment itself is new.
+        created: see `Journal`, as `decision`.
         check: raises where the environment is not what it should be afterwards.
         decision: to be recorded in the environment.
         tell: is told, after a failure, what became of the environment.
@@ -210,17 +192,11 @@ def protected(
             `no-backup`: nothing was begun, because files could not be kept.
         BaseException: whatever else `work` raised (Ctrl-C), after putting things back.
     """
-    store = state_folder(prefix) / f"backup-{uuid.uuid4().hex}"
+    store = prefix / STATE / f"backup-{uuid.uuid4().hex}"
     more = [path_in(str(prefix))] if decision is not None else []
     backup = plan_backup(sites, prefix, store, None if due is None else due.keys(), more)
     journal = Journal(
-        owner=Owner.here(),
-        begun=backup.begun,
-        prefix=prefix,
-        created=created,
-        due=due,
-        backup=backup,
-        decision=decision,
+        owner=Owner.here(), prefix=prefix, created=created, due=due, backup=backup, decision=decision
     )
     python, begun, done = _python_of(prefix), False, False
     with contextlib.ExitStack() as stack:
@@ -268,7 +244,7 @@ def _begin(stack: contextlib.ExitStack, journal: Journal, backup: Backup) -> tup
         raise InstallFailedError(
             "no-backup",
             "the files of the installed packages could not be backed up, so nothing was begun",
-            wanted=f"room and the right to write in {state_folder(journal.prefix)}",
+            wanted=f"room and the right to write in {journal.prefix / STATE}",
             found=getattr(error, "strerror", None) or str(error),
             hints=("make room or change the owner of the environment, then run the same command again",),
         ) from error
@@ -319,9 +295,9 @@ def recover(prefix: Path, tell: Callable[[str], None]) -> None:
         if journal is None or read_journal(prefix) is None:
             # A backup without a journal belongs to nobody; releases before this one kept theirs here.
             remove_journal(prefix)
-            ours = state_folder(prefix)
+            ours = prefix / STATE
             left = [*ours.glob("backup-*"), *ours.glob("torchinstall-*"), *ours.glob(".*.tmp")]
-            left += [*prefix.glob(".torchinstall-keep-*"), *path_in(str(prefix)).parent.glob(".decision*")]
+            left += [*prefix.glob(".torchinstall-keep-*"), *path_in(str(prefix)).parent.glob(".*.tmp")]
             for path in left:
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
@@ -355,7 +331,7 @@ def empty_environment(prefix: Path) -> None:
     """Remove an environment that is of no use, but for our lock in it."""
     for path in prefix.iterdir() if prefix.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
-            if path != state_folder(prefix):
+            if path != prefix / STATE:
                 shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink()

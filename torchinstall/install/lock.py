@@ -14,7 +14,8 @@ import msgspec
 
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.files import real_path, write_file
-from torchinstall.install.journal import Owner, recover, state_folder, uv_ended
+from torchinstall.install.environment import STATE
+from torchinstall.install.journal import Owner, recover, uv_ended
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -46,7 +47,7 @@ class EnvironmentLock:
     ) -> None:
         """Give everything back and leave no folder of ours behind."""
         for prefix, lock in self._held.items():
-            folder = state_folder(prefix)
+            folder = prefix / STATE
             # Whoever waits on the file that goes here notices (`_acquire`) and makes a new one.
             with contextlib.suppress(OSError):
                 (folder / _OWNER).unlink(missing_ok=True)
@@ -78,7 +79,7 @@ class EnvironmentLock:
             return False
         owner = msgspec.json.encode(Owner.here())
         waited = self._acquire(prefix)
-        write_file(state_folder(prefix) / _OWNER, owner, durable=False)
+        write_file(prefix / STATE / _OWNER, owner, durable=False)
         if not uv_ended(prefix, wait=False):
             self._meet(prefix, "the uv of a run that was ended")
             uv_ended(prefix, wait=True)
@@ -88,7 +89,7 @@ class EnvironmentLock:
     def _acquire(self, prefix: Path) -> bool:
         from filelock import FileLock, Timeout  # most runs change nothing
 
-        path = state_folder(prefix) / _LOCK
+        path = prefix / STATE / _LOCK
         waited = False
         while True:
             self._made += reversed([folder for folder in (prefix, *prefix.parents) if not folder.exists()])
@@ -125,6 +126,6 @@ class EnvironmentLock:
 
     def _holder(self, prefix: Path) -> str:
         try:
-            return str(msgspec.json.decode((state_folder(prefix) / _OWNER).read_bytes(), type=Owner))
+            return str(msgspec.json.decode((prefix / STATE / _OWNER).read_bytes(), type=Owner))
         except (OSError, ValueError):
             return "another run"

@@ -28,14 +28,13 @@ from torchinstall.install.agreement import Agreement
 from torchinstall.install.backup import Due
 from torchinstall.install.command import before_builds, project_text
 from torchinstall.install.distributions import distributions
-from torchinstall.install.environment import PythonEnvironment, create
+from torchinstall.install.environment import STATE, PythonEnvironment, create
 from torchinstall.install.journal import (
     Journal,
     Owner,
     empty_environment,
     protected,
     remove_journal,
-    state_folder,
 )
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.outdated import check_age
@@ -63,16 +62,12 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class InstallResult(Struct, frozen=True, kw_only=True):
-    """What a run of uv came to.
+    """What uv changed or would change, in its order; empty: all was right already. None: uv did not say.
 
-    Attributes:
-        changes: in uv's order; empty: all was right already. None: uv did not say.
-        dry_run: nothing was done, `changes` is what would be.
-        cached: names of packages that uv has in its cache already, where it was asked.
+    `cached` are the names of packages that uv has in its cache already, where it was asked.
     """
 
     changes: tuple[Change, ...] | None = None
-    dry_run: bool = False
     cached: frozenset[str] = frozenset()
 
     @property
@@ -85,14 +80,9 @@ class InstallResult(Struct, frozen=True, kw_only=True):
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """A plan to carry out.
+    """A plan to carry out: what installs, where (it is created where it is missing), and for which machine.
 
-    Attributes:
-        environment: where; it is created first where it is missing.
-        uv: what installs.
-        machine: that the plan was made for; the record of the decision names it.
-        plan: with its command.
-        rehearsal: the plan with a command that only says what it would do.
+    `rehearsal` is the plan with a command that only says what it would do.
     """
 
     environment: PythonEnvironment
@@ -115,7 +105,6 @@ class Transaction(Struct, frozen=True, kw_only=True):
         env: of the user.
         cwd: folder that uv finds the user's configuration from.
         sink: our stderr: what uv prints goes there.
-        family: names of the packages that move with torch.
         now: seconds since 1970.
         tell: is told what happens.
         warn: is told (slug, message) what is wrong and does not matter enough to stop.
@@ -126,7 +115,6 @@ class Transaction(Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     cwd: Path
     sink: BinaryIO
-    family: Collection[str]
     now: Callable[[], float]
     tell: Callable[[str], None]
     warn: Callable[[str, str], None]
@@ -136,12 +124,8 @@ class Transaction(Struct, frozen=True, kw_only=True):
         """Install what a plan says; None where nothing is to change.
 
         uv is first asked what it would do: then it can be compared with the plan and said before it happens,
-        nothing is touched where nothing is to change, and exactly what changes is backed up.
-
-        Args:
-            job: the plan.
-            widen: is told the names of all packages that would change; returns another job where more has to
-                be planned for them.
+        nothing is touched where nothing is to change, and exactly what changes is backed up. `widen` is told
+        the names of all packages that would change, and returns another job where that needs a wider plan.
 
         Raises:
             InstallFailedError: uv failed or did something else; the environment is as it was.
@@ -175,21 +159,17 @@ class Transaction(Struct, frozen=True, kw_only=True):
                 prefix=prefix,
                 due=None if job.plan.builds else due,
                 created=job.environment.base is not None,
-                check=lambda: agreement.check_installed(sites, due or {}, state_folder(prefix)),
+                check=lambda: agreement.check_installed(sites, due or {}, prefix / STATE),
                 decision=decision_of(job.plan, job.machine, made_at=made_at, versions=versions),
                 tell=self.tell,
                 warn=self.warn,
             )
 
     def rehearse(self, job: Job, environment: PythonEnvironment | None = None) -> InstallResult:
-        """What will change; uv's words are shown only where it fails.
-
-        Args:
-            job: the plan.
-            environment: that of the job, after it was created.
+        """What will change in `environment` (that of the job, as it was created).
 
         Raises:
-            InstallFailedError: uv cannot do it, or would do something else than was planned.
+            InstallFailedError: uv cannot do it (its words are shown), or would do something else.
         """
         rehearsal = before_builds(job.rehearsal)
         rehearsal = structs.replace(rehearsal, env=(*rehearsal.env, _SAYS_WHAT_IS_CACHED))
@@ -240,7 +220,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
 
     def _execute(self, plan: Plan, sink: BinaryIO, keep: tuple[int, ...] = ()) -> InstallResult:
         # In an environment that is ours, whoever comes next clears up after a kill.
-        scratch = None if self.lock is None else state_folder(real_path(str(plan.target.prefix)))
+        scratch = None if self.lock is None else real_path(str(plan.target.prefix)) / STATE
         return execute(plan, env=self.env, sink=sink, cwd=self.cwd, keep=keep, scratch=scratch)
 
     @contextlib.contextmanager
@@ -251,10 +231,10 @@ class Transaction(Struct, frozen=True, kw_only=True):
             yield environment
             return
         self.tell(f"creating the environment {prefix} with {environment.base}")
-        journal = Journal(owner=Owner.here(), begun=self.now(), prefix=prefix, created=True)
+        journal = Journal(owner=Owner.here(), prefix=prefix, created=True)
         with journal.open():
             try:
-                yield create(environment, uv=job.uv.path, env=self.env, family=self.family)
+                yield create(environment, uv=job.uv.path, env=self.env)
             except BaseException:
                 with deferred_signals():
                     empty_environment(prefix)
@@ -276,18 +256,10 @@ def execute(
     keep: tuple[int, ...] = (),
     scratch: Path | None = None,
 ) -> InstallResult:
-    """Write the plan's project file to a private folder and run its command on it.
+    """Write the plan's project file to a private folder (in `scratch`) and run its command on it.
 
     uv reads our stdin, draws on `sink` and prints its list of changes to us, never to our stdout. It resolves
-    and downloads everything before it touches the environment.
-
-    Args:
-        plan: filled by `command`.
-        env: of the user.
-        sink: where uv's talk goes: our stderr.
-        cwd: folder that uv finds the user's configuration from.
-        keep: what uv inherits.
-        scratch: where the private folder is made; recovery empties it.
+    and downloads everything before it touches the environment, and inherits `keep`.
 
     Raises:
         InstallFailedError: uv failed; its words are on `sink` already, the slug and hint are ours.
@@ -305,13 +277,10 @@ def execute(
     what = f"install torch {plan.torch}" if plan.torch else "install the packages"
     routed = [item.name for item in plan.packages if item.routed]
     _require_success(done, lambda: install_failure(done, what, routed))
-    dry_run = "--dry-run" in plan.command
     try:
-        result = msgspec.json.decode(done.stdout, type=InstallResult)
+        return msgspec.json.decode(done.stdout, type=InstallResult)
     except msgspec.MsgspecError:
-        # uv calls the shape of this output a preview.
-        return InstallResult(dry_run=dry_run)
-    return InstallResult(changes=result.changes, dry_run=dry_run or result.dry_run)
+        return InstallResult()  # uv calls the shape of this output a preview
 
 
 def _require_success(done: Completed, failed: Callable[[], InstallFailedError]) -> None:
@@ -371,7 +340,7 @@ def change_with_uv(
         sites=sites,
         prefix=prefix,
         due=due,
-        check=lambda: agreement.check_installed(sites, due or {}, state_folder(prefix)),
+        check=lambda: agreement.check_installed(sites, due or {}, prefix / STATE),
         tell=tell,
     )
 

@@ -16,13 +16,7 @@ from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, canonical_name
 from torchinstall.core.target import Target, foreign_target, platform_tags
 from torchinstall.index.wheels import local_wheels
-from torchinstall.install.environment import (
-    STATE,
-    PythonEnvironment,
-    environment_folder,
-    locate,
-    require_changeable,
-)
+from torchinstall.install.environment import STATE, PythonEnvironment, Search, require_changeable
 from torchinstall.install.uv import Uv
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import MachineOptions, PlanOptions
@@ -84,7 +78,7 @@ def collect_inputs(
         TorchInstallError: the machine, the target or what was asked for is not right.
     """
     catalog = catalog or catalog_of(context)
-    if lock is not None and (folder := _folder(context, options)) is not None:
+    if lock is not None and (folder := _search(context, options).folder()) is not None:
         lock.take_if_writable(folder)
     located = _begin_to_locate(context, options, catalog)
     seen = machine_of(context, options) if machine is None else machine
@@ -214,24 +208,16 @@ def _begin_to_locate(context: Context, options: PlanOptions, catalog: Catalog) -
     return answer.result
 
 
-def _folder(context: Context, options: PlanOptions) -> Path | None:
-    return environment_folder(
-        context.env, python=options.python, venv=options.venv, system=options.system, cwd=context.cwd
+def _search(context: Context, options: PlanOptions) -> Search:
+    return Search(
+        env=context.env, cwd=context.cwd, python=options.python, venv=options.venv, system=options.system
     )
 
 
 def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[PythonEnvironment, Uv]:
     uv = context.find_uv(context.env)
-    place = locate(
-        context.env,
-        uv=uv.path,
-        family=frozenset(row.package for row in catalog.families),
-        python=options.python,
-        venv=options.venv,
-        system=options.system,
-        cwd=context.cwd,
-    )
-    return place, uv
+    family = frozenset(row.package for row in catalog.families)
+    return _search(context, options).locate(uv.path, family), uv
 
 
 def _require_installable(
