@@ -150,8 +150,8 @@ def check(text: str, folder: Path, base: str = BASE, lock: Locker | None = None)
     except TorchInstallError as error:
         assert path.read_bytes().decode() == text, "changed on failure"
         assert not (folder / "uv.lock").exists(), "a lock was left behind"
-        if error.slug == "not-carried":
-            assert _contradicts(before), "uv has words for this"
+        assert error.slug == "not-carried", f"{error.slug}: {error.found}"
+        assert _contradicts(before), "uv has words for this"
         return error.slug
     once = path.read_bytes().decode()
     after = _read(once, base, uv=True)

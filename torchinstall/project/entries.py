@@ -23,6 +23,8 @@ from torchinstall.project.model import (
     Entries,
     Layout,
     Scope,
+    holds,
+    marker_environment,
     marker_of,
     partition,
     points_of,
@@ -54,7 +56,7 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         if (choice := _of_package(package, item, layout, view, availability)).points
     ]
     dependencies = _dependencies(packages, choices, torch, layout, view, availability)
-    environments = partition(item.platforms for item in choices)
+    environments = partition((item.platforms for item in choices), others=not _leaves_others(layout, view))
     for choice in [runtime for item in torch for runtime in _runtime(item, layout, availability)]:
         scope = choice.scope
         if scope == ALWAYS:
@@ -140,9 +142,18 @@ def _of_package(
     if family is None or not family.routed:
         return found.on(())
     required = view.required_at("torch", torch.scope) or found.points
-    if torch.backend not in family.runtime_of:
-        found = found.on(availability.platforms(package, torch.backend))
+    nowhere = torch.platforms - availability.platforms("torch", torch.backend)
+    if torch.backend not in family.runtime_of:  # where a person's own source has no torch, it goes with torch
+        found = found.on(availability.platforms(package, torch.backend) | nowhere)
     return structs.replace(found, points=found.points & required)
+
+
+def _leaves_others(layout: Layout, view: ProjectView) -> bool:
+    """Whether a source that stays holds on systems for which nobody has a torch, such as FreeBSD."""
+    others = {**marker_environment(PLATFORMS[0], view.versions[0]), "sys_platform": "", "os_name": "posix"}
+    urls = {item.url for item in layout.kept}
+    rows = [row for row in view.sources.get("torch", []) if view.index_url(row) in urls]
+    return any("marker" in row and holds(str(row["marker"]), others) for row in rows)
 
 
 def _cap(layout: Layout, backend: str) -> SpecifierSet:

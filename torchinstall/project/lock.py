@@ -260,8 +260,10 @@ def verify_lock(lock: Lockfile, entries: Entries, view: ProjectView, catalog: Ca
                 mine = (item for item in entries.choices if (item.package, item.scope) == (package, scope))
                 choice = next((item for item in mine if (platform, python) in item.points), None)
                 locked = tree.get(package)
+                known = urls
                 if choice and (platform, python) not in view.required_at(package, scope):
-                    choice = None
+                    # Its source does not count there, but what counts elsewhere may decide for all.
+                    known, choice = tuple(url for url in urls if url != choice.url), None
                 if (
                     choice
                     and locked
@@ -279,7 +281,7 @@ def verify_lock(lock: Lockfile, entries: Entries, view: ProjectView, catalog: Ca
                     locked=locked,
                 )
                 found.append(build)
-                wrong += [] if _is_right(build, urls) else [build]
+                wrong += [] if _is_right(build, known) else [build]
     if wrong:
         raise _wrong_build(wrong)
     return tuple(found)

@@ -231,15 +231,16 @@ def points_of(platforms: Iterable[str], pythons: Iterable[str]) -> frozenset[Poi
 @lru_cache(maxsize=1024)
 def points_where(marker: str, pythons: tuple[str, ...]) -> frozenset[Point]:
     """The points for which a marker holds; none where it is no marker."""
+    everywhere = points_of(PLATFORMS, pythons)
+    return frozenset(point for point in everywhere if holds(marker, marker_environment(*point)))
+
+
+def holds(marker: str, environment: dict[str, str]) -> bool:
+    """Whether a marker holds: none always does, and what is no marker never."""
     try:
-        parsed = Marker(marker) if marker else None
+        return not marker or Marker(marker).evaluate(dict(environment))
     except InvalidMarker:
-        return frozenset()
-    return frozenset(
-        point
-        for point in points_of(PLATFORMS, pythons)
-        if parsed is None or parsed.evaluate(marker_environment(*point))
-    )
+        return False
 
 
 def marker_at(points: frozenset[Point], pythons: tuple[str, ...]) -> str | None:
@@ -312,12 +313,13 @@ def required_marker(platform: str) -> str:
     return f"sys_platform == '{system}' and platform_machine == '{machine}'"
 
 
-def partition(served: Iterable[frozenset[str]]) -> tuple[str, ...]:
+def partition(served: Iterable[frozenset[str]], *, others: bool = True) -> tuple[str, ...]:
     """Disjoint markers that cover every platform, so that no source's platforms are split by one of them.
 
     uv lets the index of an extra or group leak to platforms where its source does not hold when the same
     package is also a plain dependency; resolving these environments separately (`tool.uv.environments`)
-    stops that. Empty where there is nothing to separate.
+    stops that. Empty where there is nothing to separate. Without `others`, systems that are none of the
+    platforms are left out.
     """
     sets = tuple(dict.fromkeys(served))
     classes: dict[tuple[bool, ...], list[str]] = {}
@@ -325,7 +327,10 @@ def partition(served: Iterable[frozenset[str]]) -> tuple[str, ...]:
         classes.setdefault(tuple(platform in item for item in sets), []).append(platform)
     routed = [platforms for signature, platforms in classes.items() if any(signature)]
     markers = [marker for platforms in routed if (marker := marker_of(platforms)) is not None]
+    left = [platform for platform in PLATFORMS if not any(platform in platforms for platforms in routed)]
     rest = complement(platform for platforms in routed for platform in platforms)
+    if not others:
+        rest = marker_of(left) if left else None
     return (*markers, rest) if markers and rest else ()
 
 
