@@ -147,12 +147,15 @@ def check(text: str, folder: Path, base: str = BASE, lock: Locker | None = None)
     before = _read(text, base)
     try:
         _configure(folder, None, memory, base, lock)
+        stopped = None
     except TorchInstallError as error:
+        stopped = error
+    if stopped is not None:
         assert path.read_bytes().decode() == text, "changed on failure"
         assert not (folder / "uv.lock").exists(), "a lock was left behind"
-        assert error.slug == "not-carried", f"{error.slug}: {error.found}"
+        assert stopped.slug == "not-carried", f"{stopped.slug}: {stopped.found}"
         assert _contradicts(before), "uv has words for this"
-        return error.slug
+        return stopped.slug
     once = path.read_bytes().decode()
     after = _read(once, base, uv=True)
     lost = {key: backend for key, backend in before.items() if after.get(key) != backend}

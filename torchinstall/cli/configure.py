@@ -73,7 +73,7 @@ def run(session: Session, options: ConfigureOptions) -> int:
         removed = unconfigure(project.folder, catalog, dry_run=options.dry_run, lock=lock, memory=memory)
         _report(session, options, removed, None, project.folder)
         return 0
-    requirements = _requirements(project.view, catalog_of(context))
+    requirements = _requirements(project.view, catalog_of(context), options.reqs)
     prepared = project_plan(session, options, project, requirements)
     done = configure(
         project.folder,
@@ -96,7 +96,7 @@ def _script(session: Session, options: ConfigureOptions, name: str) -> int:
     view = project_view(metadata(read_text(path)))
     python = options.python_version or next(iter(view.pythons), context.python_version)
     project = Project(path.parent, view, python)
-    prepared = project_plan(session, options, project, _requirements(view, catalog_of(context)))
+    prepared = project_plan(session, options, project, _requirements(view, catalog_of(context), options.reqs))
     done = configure_script(
         path,
         _layout_of(options, prepared.plan, prepared.catalog),
@@ -110,15 +110,18 @@ def _script(session: Session, options: ConfigureOptions, name: str) -> int:
     return 0
 
 
-def _requirements(view: ProjectView, catalog: Catalog) -> tuple[str, ...]:
+def _requirements(view: ProjectView, catalog: Catalog, reqs: tuple[str, ...] = ()) -> tuple[str, ...]:
     """What the plan must keep to: torch and its companions with the project's own bounds.
 
-    Pins that name a build are left out: they say what is to be replaced.
+    Pins that name a build are left out: they say what is to be replaced. So is a package that is built
+    against torch and has a source already, unless it is asked for.
     """
     found = {"torch": "torch"}
+    found |= {_package(name): name for name in reqs if catalog.companion_builds(_package(name))}
     for item in view.listed:
         family, specifier = catalog.family(item.package), str(item.requirement.specifier)
         ours = family is not None and family.routed and not family.runtime_of
+        ours = ours or (item.package not in view.sources and bool(catalog.companion_builds(item.package)))
         plain = item.requirement.marker is None and not item.requirement.url and "+" not in specifier
         if ours and plain and item.scope == ALWAYS:
             found[item.package] = item.package + specifier

@@ -20,7 +20,7 @@ from tomlkit.items import AoT, Array, InlineTable
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message, redact
-from torchinstall.index.urls import pytorch_index
+from torchinstall.index.urls import LINKS, pytorch_index
 from torchinstall.project.files import array, inline, loads, quoted, tidy
 from torchinstall.project.model import ALWAYS, Choice, Dependency, Entries, Index, Point, Scope, marker_at
 from torchinstall.project.pyproject import ProjectView, mapping, same_url, scope_in
@@ -182,7 +182,8 @@ def write_entries(
         if nameless is not None:
             uv["index"][nameless]["name"] = name
         else:
-            add_table(uv, "index", {"name": name, "url": url, "explicit": True})
+            flat = {"format": "flat"} if url.endswith(LINKS) else {}
+            add_table(uv, "index", {"name": name, "url": url.removesuffix(LINKS), **flat, "explicit": True})
     return tuple(dict.fromkeys(notes))
 
 
@@ -206,9 +207,9 @@ def _index_names(
     """URL -> name: that of the entry with the same URL, else the usual one, or a free one like it."""
     names: dict[str, str] = {}
     notes = []
-    for url in dict.fromkeys(item.url for item in choices):
+    for url in dict.fromkeys(item.url for item in choices if item.index):
         usual = next(item.index for item in choices if item.url == url)
-        found = next((row.name for row in rows if same_url(row.url, url)), None)
+        found = next((row.name for row in rows if same_url(row.url, url.removesuffix(LINKS))), None)
         if found is not None:
             names[url] = found
             continue
@@ -234,18 +235,18 @@ def _merged_sources(
     Raises:
         UsageError: `source-conflict`: the project takes the package from somewhere else on purpose.
     """
-    wanted = {(names[item.url], item.scope.key): item.points for item in choices}
+    wanted = {(names.get(item.url, item.url), item.scope.key): item.points for item in choices}
     scopes = {key for _, key in wanted}
     served: dict[tuple[str, tuple[str, str]], frozenset[Point]] = {}
     for row in view.sources.get(package, []):
-        here = str(row.get("index")), scope_in(row).key
+        here = str(row.get("index") or row.get("url")), scope_in(row).key
         served[here] = served.get(here, frozenset()) | view.points(row.get("marker"))
     right = {key for key, points in wanted.items() if served.get(key) == points}
     kept: list[dict[str, Any]] = []
     notes: list[Message] = []
     for row in view.sources.get(package, []):
         url, scope = view.index_url(row), scope_in(row)
-        here = str(row.get("index")), scope.key
+        here = str(row.get("index") or row.get("url")), scope.key
         if here in right:
             kept.append(row)
         elif scope.key in scopes or scope == ALWAYS:
@@ -267,8 +268,8 @@ def _merged_sources(
         else:
             kept.append(row)
     for item in choices:
-        if (names[item.url], item.scope.key) not in right:
-            row = {"index": names[item.url]}
+        if (names.get(item.url, item.url), item.scope.key) not in right:
+            row = {"index": names[item.url]} if item.index else {"url": item.url}
             row |= {item.scope.kind: item.scope.name} if item.scope != ALWAYS else {}
             marker = marker_at(item.points, view.versions)
             kept.append({**row, "marker": marker} if marker else row)
@@ -328,7 +329,7 @@ def _set_uv_lists(document: Any, entries: Entries, view: ProjectView, notes: lis
     there = view.texts("environments")
     if entries.environments and there is None:
         table_at(document, "tool", "uv")["environments"] = value(array(map(quoted, entries.environments)))
-    elif entries.environments and there != entries.environments:
+    elif entries.environments and there != entries.environments and len(view.platforms) > 1:
         notes.append(
             Message(
                 slug="environments-kept",

@@ -24,6 +24,7 @@ from torchinstall.project.model import (
     Layout,
     Scope,
     holds,
+    marker_at,
     marker_environment,
     marker_of,
     partition,
@@ -48,7 +49,9 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
     notes = check_bounds(torch, view, availability)
     listed = {item.package for item in view.listed}
     family = (row.package for row in catalog.families if row.routed and not row.runtime_of)
-    packages = tuple(dict.fromkeys(("torch", *layout.packages, *(name for name in family if name in listed))))
+    apart = {item.package for item in layout.companions}
+    named = ("torch", *layout.packages, *(name for name in family if name in listed))
+    packages = tuple(name for name in dict.fromkeys(named) if name not in apart)
     choices = [
         choice
         for package in packages
@@ -64,9 +67,16 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         marker = marker_of(choice.platforms)
         dependencies.append(Dependency(scope=scope, package=choice.package, marker=marker))
         choices.append(choice)
+    for item in layout.companions:
+        scope = next((row.scope for row in torch if row.backend == item.backend), ALWAYS)
+        item = structs.replace(item, scope=scope, points=item.points & points_of(PLATFORMS, view.versions))
+        choices += [item] if item.url and item.points else []
+        home = scope if scope != ALWAYS else (view.scopes_of(item.package) or (_home(view),))[0]
+        marker = marker_at(item.points, view.versions) if item.points else None
+        dependencies.append(Dependency(scope=home, package=item.package, wording=item.bounds, marker=marker))
     return Entries(
         choices=tuple(choices),
-        packages=packages,
+        packages=(*packages, *(item.package for item in layout.companions if item.url)),
         dependencies=tuple(dict.fromkeys(dependencies)),
         default_group=_default_group(layout, torch, dependencies, view),
         environments=environments if layout.offers_choice and layout.split else (),

@@ -12,7 +12,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.planner.builds import version_key
 from torchinstall.project.availability import Availability
 from torchinstall.project.choices import routed_in
-from torchinstall.project.model import PLATFORMS, Layout, LayoutName
+from torchinstall.project.model import PLATFORMS, Choice, Layout, LayoutName, points_of
 from torchinstall.project.pyproject import ProjectView
 
 _MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-own-build"})
@@ -71,6 +71,10 @@ def plan_caps(plan: Plan) -> tuple[tuple[str, str], ...]:
             else plan.status == "ready"  # accepted, but it serves fewer of the GPUs
         )
     ]
+    tied = {item.name for item in plan.companions if item.kind.startswith("tagged")}
+    if tied & {item.name for item in plan.packages}:  # their files are for one minor release of torch
+        major, minor, *_ = map(int, version_key(chosen.torch).release)
+        above.append(f"{major}.{minor + 1}")
     if not above:
         return ()
     lowest = min(above, key=version_key)
@@ -123,7 +127,38 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
         caps=() if asked.kept and asked.offers_choice else plan_caps(plan),
         split=not (asked.kept and set(backends) <= {route.backend for route in asked.kept}),
         torch=plan.chosen.torch if plan.chosen else None,
+        companions=_companions(plan, catalog, platform, asked.packages) if planned in backends else (),
     )
+
+
+def _companions(
+    plan: Plan, catalog: Catalog, platform: str | None, asked: tuple[str, ...]
+) -> tuple[Choice, ...]:
+    """What the plan says of packages that are built against torch, on the platform that it is for.
+
+    One file is for one Python; an index may have others.
+    """
+    python = ".".join(plan.target.python_version.split(".")[:2])
+    found = []
+    for item in plan.packages:
+        family, exact = catalog.family(item.name), item.url or item.index_url
+        if (family and family.routed) or not catalog.companion_builds(item.name) or platform is None:
+            continue
+        if not exact and item.name not in asked:
+            continue  # listed already, and it comes from where everything comes from
+        pythons = (python,) if item.url else (f"3.{minor}" for minor in range(6, 30))
+        digest = f"#sha256={item.sha256}" if item.url and item.sha256 else ""
+        bound = "" if item.url or not item.version else f"{'==' if exact else '>='}{item.version}"
+        choice = Choice(
+            package=item.name,
+            backend=plan.backend or "",
+            url=f"{item.url}{digest}" if item.url else item.index_url or "",
+            index="" if item.url or not item.index_url else f"{item.name}-{plan.backend}",
+            points=points_of([platform], pythons),
+            bounds=item.name + bound,
+        )
+        found.append(choice)
+    return tuple(found)
 
 
 def change(current: Layout, asked: Layout, without: tuple[str, ...], *, named: bool) -> Layout:

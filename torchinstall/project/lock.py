@@ -94,7 +94,7 @@ class Locked(Struct, frozen=True, kw_only=True):
 
     Attributes:
         version: with its local segment.
-        url: the index; None where it comes from a file, a URL or git.
+        url: the index, or the wheel that is named by its URL; None where it comes from a folder or git.
         platforms: platform keys that it has wheels for (`any` for pure ones).
     """
 
@@ -211,7 +211,7 @@ def _locked(row: _Row) -> Locked:
     return Locked(
         name=str(row["name"]),
         version=str(row.get("version", "")),
-        url=str(source["registry"]) if "registry" in source else None,
+        url=source.get("registry") or source.get("url"),
         platforms=frozenset(platform for platform in platforms if platform),
         sdist="sdist" in row,
     )
@@ -306,7 +306,7 @@ def _is_right(build: Build, known: tuple[str, ...]) -> bool:
     if not build.locked.serves(build.platform):
         return False
     if build.wanted is not None:
-        return url is not None and same_url(url, build.wanted)
+        return url is not None and same_url(url, build.wanted.partition("#")[0])
     return url is None or not any(same_url(url, index) for index in known)
 
 

@@ -85,6 +85,7 @@ class Choice(Struct, frozen=True, kw_only=True):
 
     Attributes:
         scope: the list that asks for it; in uv's sources ALWAYS means every list.
+        url: of the index, or of one wheel where `index` is empty; the mark of `LINKS` says that it is a page.
         index: name of the index: the file's own, or the usual one where it is to be written.
         points: for which it holds.
         bounds: of its version, without the local segment that names a build.
@@ -125,6 +126,8 @@ class Layout(Struct, frozen=True, kw_only=True):
         split: resolve platforms with different sources apart, where the file says nothing about it.
         fresh: take what chooses a build out of the file first: the layout replaces the one that is there.
         wording: package -> the requirement that was taken out with an older layout, to be written again.
+        companions: packages that are built against torch, as planned: where each comes from (empty URL: the
+            default index), and as `bounds` its requirement.
     """
 
     name: LayoutName
@@ -141,6 +144,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     split: bool = True
     fresh: bool = False
     wording: tuple[tuple[str, str], ...] = ()
+    companions: tuple[Choice, ...] = ()
 
     @property
     def offers_choice(self) -> bool:

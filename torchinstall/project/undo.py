@@ -113,11 +113,13 @@ def strip(text: str, gone: tuple[Choice, ...], catalog: Catalog) -> Stripped:
 
 def _sources(uv: Any, gone: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> None:
     ours = {(route.url, route.scope.key) for route in gone}
+    scopes = {key for _, key in ours}
     used = set()
     spelled: dict[str, str] = {canonicalize_name(name): name for name in uv.get("sources", {})}
     for package, rows in view.sources.items():
         left = [row for row in rows if (view.index_url(row), scope_in(row).key) not in ours]
         left = rows if catalog.family(package) is None else left
+        left = [row for row in left if scope_in(row) == ALWAYS or scope_in(row).key not in scopes]
         used |= {row.get("index") for row in left}
         if not left:
             del uv["sources"][spelled[package]]
