@@ -153,7 +153,7 @@ def test_a_release_file_by_its_url(here: Place, server: IndexServer) -> None:
     assert f"python_version < '{PYTHON[:2]}{int(PYTHON[2:]) + 1}'" in text_of(folder)
     said = command(here, server, "sync")
     assert said.code == 0, said.err
-    assert "causal-conv1d==1.7.0+cu13torch" in installed(here, folder)
+    assert "causal_conv1d-1.7.0+cu13torch" in installed(here, folder)
 
 
 def test_a_bundle_holds_the_whole_set(here: Place, server: IndexServer) -> None:
