@@ -1,4 +1,4 @@
-"""Write the reference pages that follow from the command line: `cli.md` and `environment-variables.md`.
+"""Write what follows from the command line: `cli.md`, `environment-variables.md` and the page for `man`.
 
     python -m scripts.render_cli_docs --write
 
@@ -44,11 +44,12 @@ accept such a setting, type its flag or put it into your own file."""
 OTHER_VARIABLES = (
     ("TORCHINSTALL_UV", "The uv to use, instead of the one beside torchinstall or on PATH."),
     ("TORCHINSTALL_NVML_LIBRARY", "The NVML library to load, by path."),
-    ("TORCHINSTALL_CACHE_DIR", "The folder that index pages are kept in."),
     ("TORCHINSTALL_CATALOG_DIR", "A folder of tables that replaces the shipped ones as a whole."),
-    ("TORCHINSTALL_CONFIG_FILE", "The user's configuration file, instead of the usual one."),
     ("NO_COLOR", "Not empty: no colour, unless `--color always` is given."),
-    ("FORCE_COLOR", "Not empty: colour, also where no terminal listens; `NO_COLOR` wins over it."),
+    (
+        "FORCE_COLOR, CLICOLOR_FORCE",
+        "Not empty and not 0: colour, also where no terminal listens; `NO_COLOR` wins over them.",
+    ),
     ("VIRTUAL_ENV, CONDA_PREFIX", "The active environment: it is installed into where no other is named."),
     (
         "CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES, ONEAPI_DEVICE_SELECTOR",
@@ -134,7 +135,40 @@ def _row(row: Flag, verbs: str) -> str:
     return f"| `{row.variables[0]}` | `{row.spelling}` | {verbs} | {also} | {kept} |"
 
 
-PAGES = {"cli.md": render_cli, "environment-variables.md": render_variables}
+def render_man() -> str:
+    """`torchinstall.1`: the help of every verb as a page for `man`; the wheel puts it where `man` looks."""
+    app = build()
+    parts = [
+        '.\\" written by python -m scripts.render_cli_docs --write',
+        '.TH TORCHINSTALL 1 "" "torchinstall" "User Commands"',
+        ".SH NAME",
+        "torchinstall \\- install the PyTorch build that really works on this machine",
+        ".SH DESCRIPTION",
+        _roff(ORDER),
+    ]
+    for context in _commands(app, _context(app, "torchinstall")):
+        title = ".SH SYNOPSIS" if context.parent is None else f'.SH "{_roff(context.command_path.upper())}"'
+        parts += [title, ".nf", _roff(context.get_help().rstrip()), ".fi"]
+    names = [row.variables[0] for row in (*FLAGS.values(), *GLOBAL_FLAGS)]
+    others = [f"{name}: {text}" for name, text in OTHER_VARIABLES]
+    lines = [", ".join(dict.fromkeys(names)), *others]
+    parts += [".SH ENVIRONMENT", *(f"{_roff(text)}\n.br" for text in lines)]
+    parts += [".SH SEE ALSO", ".BR uv (1),", ".BR pip (1)"]
+    return "\n".join(parts) + "\n"
+
+
+def _roff(text: str) -> str:
+    """Text that nroff shows as it is: backslashes, hyphens, and a dot at the start mean more to it."""
+    plain = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "\\`")
+    plain = "".join(letter if letter.isascii() else f"\\[u{ord(letter):04X}]" for letter in plain)
+    return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in plain.splitlines())
+
+
+PAGES = {
+    "cli.md": render_cli,
+    "environment-variables.md": render_variables,
+    "torchinstall.1": render_man,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

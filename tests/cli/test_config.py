@@ -11,7 +11,8 @@ from torchinstall.core.errors import UsageError
 
 
 def settings(cwd: Path, env: dict[str, str]) -> dict[str, ConfigValue]:
-    return {row.flag.name: row for row in read_config(cwd, env).values}
+    named = env.get("TORCHINSTALL_CONFIG_FILE")
+    return {row.flag.name: row for row in read_config(cwd, env, Path(named) if named else None).values}
 
 
 def write(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ NO_GPU = MACHINES / "docker-ci-no-gpu"
 
 COUNTING = """
 import os
+import re
 if os.environ.get("COUNT"):
     with open(os.environ["COUNT"], "a") as file:
         file.write("imported\\n")
@@ -83,6 +85,10 @@ def test_what_was_proved_is_not_proved_again(tmp_path: Path, server: IndexServer
     auto = Runs(tmp_path, server)
     count, said = auto()
     assert (count, said.code) == (1, 0), said.err
+    works, typed = said.out.splitlines()[-1].split(". Try: ")
+    assert re.fullmatch(r"torch 2\.9\.1\+cpu works on the CPU \(\d+\.\d s\)", works)
+    assert typed == f'{Path(".venv", "bin", "python")} -c "import torch; print(torch.rand(2, 3))"'
+    assert said.err.splitlines().count("checking that torch computes") == 1
     count, said = auto("--json")
     assert (count, said.code) == (0, 0), said.err
     assert said.json["status"] == "satisfied"

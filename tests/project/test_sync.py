@@ -104,6 +104,20 @@ def test_extras_are_kept_by_our_run(place: Place, capfd: pytest.CaptureFixture[s
     assert installed(folder) == "2.11.0+cu128"
 
 
+def test_sync_and_run_speak_json_and_are_quiet(place: Place) -> None:
+    folder = place.project(PROJECT)
+    assert configure(place, folder, "--backend", "cu128", *GPU).code == 0
+    said = typed(place, folder, "sync", "-q", "--json", *GPU)
+    assert (said.code, said.err) == (0, "")
+    assert said.json["status"] == "synced"
+    assert said.json["command"][:3] == ["uv", "sync", "--quiet"]
+    said = typed(place, folder, "run", "--json", *GPU, "python", "-c", "print('hi'); raise SystemExit(3)")
+    assert said.code == 3
+    assert (said.json["status"], said.json["exit_code"], said.json["stdout"]) == ("ran", 3, "hi\n")
+    said = typed(place, folder, "run", "--dry-run", "--json", *GPU, "python", "--json")
+    assert said.json["command"][-2:] == ["python", "--json"]
+
+
 def test_variables_that_undo_sources_do_not_reach_uv(
     place: Place, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

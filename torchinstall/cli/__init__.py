@@ -67,6 +67,8 @@ def main(
         if not isinstance(error.code, int) or error.code <= SIGNALLED:
             raise
         return _stopped(console, error.code)
+    finally:
+        console.close()
 
 
 def _main(arguments: list[str], session: Session, table: Mapping[str, tuple[str, str]] | None) -> int:
@@ -139,9 +141,9 @@ def _find_uv(env: Mapping[str, str]) -> Uv:
 def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[str, str]] | None) -> int:
     app = build(table)
     if instruction := session.context.env.get("_TORCHINSTALL_COMPLETE"):
-        from click.shell_completion import shell_complete  # a shell asks, not a person
+        from torchinstall.cli.words import answer_shell  # a shell asks, not a person
 
-        return shell_complete(app, {"obj": session}, "torchinstall", "_TORCHINSTALL_COMPLETE", instruction)
+        return answer_shell(app, session, instruction)
     try:
         colour = session.console.stdout_colour
         with app.make_context("torchinstall", arguments, obj=session, color=colour) as ctx:
@@ -157,18 +159,19 @@ def _usage_error(error: click.UsageError) -> UsageError:
     """Put click's complaint about the command line into our shape."""
     command = error.ctx.command_path if error.ctx is not None else "torchinstall"
     slug, message = "bad-usage", error.format_message().rstrip(".")
-    wanted = found = None
+    found = None
     if isinstance(error, click.NoSuchOption):
-        slug, message = "unknown-option", f"{command} has no option {error.option_name}"
-        wanted = ", ".join(error.possibilities or ()) or None
-    elif isinstance(error, click.MissingParameter):
+        from torchinstall.cli.words import unknown_flag  # only for who mistypes
+
+        return unknown_flag(error)
+    if isinstance(error, click.MissingParameter):
         slug = "missing-argument"
     elif isinstance(error, click.BadParameter):
         slug = "bad-value"
         name = error.param.name if error.param is not None else None
         source = error.ctx.meta.get(SOURCES, {}).get(name, "flag") if error.ctx is not None else "flag"
         found = None if source.startswith("flag") else f"a value from the {source}"
-    return UsageError(slug, message, wanted=wanted, found=found, hints=(f"{command} --help",))
+    return UsageError(slug, message, found=found, hints=(f"{command} --help",))
 
 
 def _failed(error: BaseException, console: Console) -> int:

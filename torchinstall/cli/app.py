@@ -1,4 +1,4 @@
-"""The table of verbs, the group that imports a verb only when it is typed, and shell completion."""
+"""The table of verbs, the group that imports one only when it is typed, what its help shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from torchinstall import __version__
-from torchinstall.cli.console import Session
+from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.verb import (
     GROUP_OPTIONS,
     Argument,
@@ -22,8 +22,6 @@ from torchinstall.cli.verb import (
     session_of,
     write_sections,
 )
-from torchinstall.core.errors import UsageError
-from torchinstall.core.messages import close_matches
 from torchinstall.planning.options import Options
 
 Row = tuple[str, str]
@@ -83,15 +81,15 @@ class LazyGroup(click.Group):
             UsageError: there is no such verb.
         """
         name = args[0]
+        if name == "help":
+            if not args[1:]:
+                session_of(ctx).console.out(ctx.get_help())
+                ctx.exit()
+            return self.resolve_command(ctx, [*args[1:], "--help"])
         if name not in self.table and not ctx.resilient_parsing:
-            close = close_matches(name, self.table)
-            raise UsageError(
-                "unknown-verb",
-                f"{ctx.command_path} has no verb {name!r}",
-                wanted=", ".join(close or self.table),
-                found=name,
-                hints=(f"{ctx.command_path} {close[0]}" if close else f"{ctx.command_path} --help",),
-            )
+            from torchinstall.cli.words import unknown_verb  # only for who mistypes
+
+            raise unknown_verb(ctx, name, args[1:], tuple(self.table))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -135,7 +133,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
-SHELLS = ("bash", "zsh", "fish")
+SHELLS = ("bash", "zsh", "fish", "powershell")
 
 
 class CompletionOptions(Options, frozen=True, kw_only=True):
@@ -146,12 +144,13 @@ class CompletionOptions(Options, frozen=True, kw_only=True):
 
 def _complete(session: Session, options: CompletionOptions) -> int:
     """Print the script that makes a shell complete verbs and flags."""
-    from click.shell_completion import get_completion_class  # as in __init__.py
+    from torchinstall.cli.words import completion_script  # few runs need it
 
-    maker = get_completion_class(options.shell)
-    assert maker is not None  # noqa: S101  # click knows each of SHELLS
-    comp = maker(build(), {}, "torchinstall", "_TORCHINSTALL_COMPLETE")
-    session.console.out_file(comp.source_template % comp.source_vars())
+    script = completion_script(options.shell, build())
+    if session.console.json:
+        session.console.out_json(envelope("ok", shell=options.shell, script=script))
+    else:
+        session.console.out_file(script)
     return 0
 
 
@@ -159,10 +158,11 @@ COMPLETION = Verb(
     "completion",
     _complete,
     CompletionOptions,
-    Argument("shell", "SHELL", "bash, zsh or fish.", SHELLS),
+    Argument("shell", "SHELL", "bash, zsh, fish or powershell.", SHELLS),
     examples="""
     eval "$(torchinstall completion bash)"  # for this bash
     torchinstall completion zsh > ~/.zfunc/_torchinstall  # for every zsh
     torchinstall completion fish > ~/.config/fish/completions/torchinstall.fish  # for every fish
+    torchinstall completion powershell >> $PROFILE  # for every PowerShell
 """,
 )

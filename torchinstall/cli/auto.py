@@ -9,7 +9,7 @@ from typing import ClassVar
 import click
 from msgspec import structs, to_builtins
 
-from torchinstall.cli.console import Console, Session, envelope
+from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import (
     chosen_text,
     columns,
@@ -17,6 +17,7 @@ from torchinstall.cli.text import (
     heading,
     size_text,
     why_not_text,
+    works_text,
     wrapped,
 )
 from torchinstall.cli.verb import REQS, Verb
@@ -180,7 +181,7 @@ def _transaction(session: Session, lock: EnvironmentLock | None) -> Transaction:
         lock=lock,
         env=context.env,
         cwd=context.cwd,
-        sink=context.stderr_bytes,
+        sink=session.sink(),
         now=context.now,
         tell=console.say,
         warn=console.warn,
@@ -190,7 +191,7 @@ def _transaction(session: Session, lock: EnvironmentLock | None) -> Transaction:
 def _job(session: Session, prepared: Prepared) -> Job:
     if prepared.place is None or prepared.uv is None:
         raise TypeError("what is installed has an environment and a uv")
-    env, more = session.context.env, _uv_talk(session.console)
+    env, more = session.context.env, session.console.uv_flags()
     return Job(
         environment=prepared.place,
         uv=prepared.uv,
@@ -237,13 +238,6 @@ def _without(session: Session, options: AutoOptions, prepared: Prepared, report:
     return other
 
 
-def _uv_talk(console: Console) -> tuple[str, ...]:
-    """How loud and how coloured uv is: as loud and as coloured as we are."""
-    colour = ("--color", console.color) if console.color != "auto" else ()
-    loud = ("--quiet",) if console.quiet else ("--verbose",) if console.verbose > 1 else ()
-    return (*colour, *loud)
-
-
 def _rehearse(
     session: Session, options: AutoOptions, prepared: Prepared
 ) -> tuple[Prepared, InstallResult | None]:
@@ -288,7 +282,7 @@ def _state(session: Session, options: AutoOptions, prepared: Prepared) -> str | 
 def _proof(session: Session, options: AutoOptions, prepared: Prepared) -> Report:
     """Run the checks on what is installed, and keep what they prove."""
     console, context = session.console, session.context
-    console.detail("checking that torch computes")
+    console.working("checking that torch computes")
     state = _state(session, options, prepared)
     report = verify(str(prepared.plan.target.python), _checklist(options, prepared)[0], env=context.env)
     store_proof(str(prepared.target.prefix), state, report, proved_at=context.today().isoformat())
@@ -315,6 +309,11 @@ def _finish(
     console.out(_outcome_text(status, prepared.plan, changes))
     if report is not None:
         console.out(_verify_text(report, full=bool(console.verbose)))
+        console.out(works_text(prepared.plan, report, session.context.env, session.context.cwd))
+    elif options.dry_run:
+        console.say("nothing was changed; the same command without --dry-run does it")
+    else:
+        console.say("whether torch computes was not checked; torchinstall doctor does that")
     return 0
 
 

@@ -111,19 +111,20 @@ class Config(Struct, frozen=True):
                 )
 
 
-def read_config(cwd: Path, env: Mapping[str, str]) -> Config:
+def read_config(cwd: Path, env: Mapping[str, str], named: Path | None = None) -> Config:
     """Both files, checked.
 
     Args:
         cwd: where the search for `pyproject.toml` starts.
         env: the environment, for the user's configuration folder.
+        named: the user's own file, instead of the usual one.
 
     Raises:
-        UsageError: `bad-config`: no TOML, an unknown key, a value of the wrong type.
+        UsageError: `bad-config`: it is not there, no TOML, an unknown key, a value of the wrong type.
     """
-    user_file = _user_file(env)
+    user_file = named or _user_file(env)
     tables: list[tuple[Path, Any, bool]] = []
-    if user_file is not None and user_file.is_file():
+    if user_file is not None and (named or user_file.is_file()):
         tables.append((user_file, read_toml(user_file), False))
     files = (folder / "pyproject.toml" for folder in (cwd, *cwd.parents))
     if (project := next((path for path in files if path.is_file()), None)) is not None:
@@ -144,8 +145,6 @@ def read_config(cwd: Path, env: Mapping[str, str]) -> Config:
 
 
 def _user_file(env: Mapping[str, str]) -> Path | None:
-    if explicit := env.get("TORCHINSTALL_CONFIG_FILE"):
-        return Path(explicit)
     home = env.get("HOME") or env.get("USERPROFILE")
     base = env.get("XDG_CONFIG_HOME") or env.get("APPDATA") or (home and f"{home}/.config")
     return Path(base) / "torchinstall" / "torchinstall.toml" if base else None

@@ -1,44 +1,103 @@
-"""What is written where: data on stdout, talk on stderr, colour by rule, and the two faces of an error."""
+"""What is written where: data on stdout, talk on stderr, colour by rule, progress, errors."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 import click
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.messages import Message, json_text, printable, redact, redacted
 from torchinstall.planning.context import Context
 
+if TYPE_CHECKING:
+    from torchinstall.catalog.model import Family
+
 ENVELOPE_VERSION = 1
+
+_PATIENCE = 1.0
+"""Seconds after which a person wants to see that something happens."""
 
 
 def wants_colour(stream: TextIO, choice: str, env: Mapping[str, str]) -> bool:
-    """Whether to colour one stream.
+    """Whether to colour one stream; click knows none of the variables.
 
-    The flag decides first, then `NO_COLOR` (https://no-color.org: any non-empty value), then `FORCE_COLOR`,
-    then whether the stream is a terminal that can show it. click knows none of the variables.
+    The flag decides first, then `NO_COLOR` (https://no-color.org: any non-empty value), then `FORCE_COLOR`
+    and `CLICOLOR_FORCE` (https://bixense.com/clicolors: anything but 0), then whether the stream is a
+    terminal that can show it.
     """
     if choice != "auto":
         return choice == "always"
     if env.get("NO_COLOR"):
         return False
-    if env.get("FORCE_COLOR"):
+    if env.get("FORCE_COLOR") or env.get("CLICOLOR_FORCE", "0") not in ("", "0"):
         return True
     return env.get("TERM") != "dumb" and stream.isatty()
 
 
+class _Step:
+    """What is happening, drawn on a terminal once it takes longer than a second, until it is over."""
+
+    def __init__(self, text: str, total: int | None, stream: TextIO, *, colour: bool) -> None:
+        self.text, self.total, self.stream, self.colour = text, total, stream, colour
+        self.arrived: dict[str, int] = {}
+        self._over = False
+        self._bar: Any = None
+        self._lock = threading.RLock()
+        self._timer = threading.Timer(_PATIENCE, self._draw)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _draw(self) -> None:
+        from rich import progress  # it takes longer than most steps
+        from rich.console import Console as Terminal
+
+        parts = [progress.SpinnerColumn("line"), progress.TextColumn("{task.description}", markup=False)]
+        if self.total != 0:
+            parts += [progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn()]
+        terminal = Terminal(file=self.stream, no_color=not self.colour, highlight=False)
+        bar = progress.Progress(
+            *parts,
+            progress.TimeElapsedColumn(),
+            console=terminal,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        bar.add_task(printable(self.text), total=self.total, completed=sum(self.arrived.values()))
+        with self._lock:
+            if not self._over:
+                self._bar = bar
+                bar.start()
+
+    def show(self, name: str, size: int) -> None:
+        """So many bytes of a file are here."""
+        with self._lock:
+            self.arrived[name] = size
+            if self._bar is not None:
+                self._bar.update(self._bar.task_ids[0], completed=sum(self.arrived.values()))
+
+    def end(self) -> None:
+        """Leave the terminal as if nothing had been drawn."""
+        self._timer.cancel()
+        with self._lock:
+            self._over = True
+            if self._bar is not None:
+                self._bar.stop()
+
+
 class Console:
-    """The two streams of one run, and how loud it is.
+    """The two streams of one run, and how loud it is; the global flags are attributes.
 
     Attributes:
-        verbose: how often `-v` was given.
-        quiet: how often `-q` was given.
         json: stdout carries one JSON object, also when the run fails.
-        no_config: configuration files are not read.
         partial: keys that the JSON envelope of a failure carries besides the error.
+        copy: the file of `--log`, which gets everything that is said, also what `-q` hides.
     """
 
     def __init__(self, stdout: TextIO, stderr: TextIO, env: Mapping[str, str]) -> None:
@@ -49,8 +108,14 @@ class Console:
         self.verbose = 0
         self.quiet = 0
         self.json = False
+        self.no_progress = False
         self.no_config = False
+        self.config_file = ""
+        self.cache_dir = ""
+        self.copy: TextIO | None = None
         self.partial: dict[str, Any] = {}
+        self._step: _Step | None = None
+        self._said = ""
 
     @property
     def stdout_colour(self) -> bool:
@@ -84,19 +149,83 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """Tell a person what happens; `-q` silences it."""
-        if not self.quiet:
-            self._write(self.stderr, redact(text), colour=self.stderr_colour)
+        self._talk(redact(text), heard=not self.quiet)
 
     def detail(self, text: str) -> None:
         """Tell a person who asked with `-v`."""
-        if self.verbose:
-            self._write(self.stderr, click.style(redact(text), dim=True), colour=self.stderr_colour)
+        self._talk(click.style(redact(text), dim=True), heard=self.verbose > 0)
 
     def warn(self, slug: str, message: str, *, always: bool = False) -> None:
         """Message on stderr; `-qq` silences it unless it must `always` be said."""
-        if self.quiet < 2 or always:
-            head = click.style(f"warning[{slug}]:", fg="yellow", bold=True)
-            self._write(self.stderr, f"{head} {redact(message)}", colour=self.stderr_colour)
+        head = click.style(f"warning[{slug}]:", fg="yellow", bold=True)
+        self._talk(f"{head} {redact(message)}", heard=self.quiet < 2 or always)
+
+    def _talk(self, text: str, *, heard: bool) -> None:
+        if self.copy is not None:
+            self.copy.write(f"{printable(text)}\n")
+        if heard:
+            self._write(self.stderr, text, colour=self.stderr_colour)
+
+    def working(self, text: str, total: int | None = 0) -> bool:
+        """Say what begins and may take a while: a line, or on a terminal what `_Step` draws.
+
+        Whatever is written next ends it.
+
+        Args:
+            text: what it is.
+            total: the bytes that `arrived` will count; None: nobody knows how many.
+
+        Returns:
+            Whether somebody watches a terminal.
+        """
+        watched = not (self.no_progress or self.quiet) and self.env.get("TERM") != "dumb"
+        watched = watched and self.stderr.isatty()
+        self.idle()
+        if watched:
+            self._step = _Step(redact(text), total, self.stderr, colour=self.stderr_colour)
+        elif text != self._said:
+            self.say(text)
+        self._said = text
+        return watched
+
+    def arrived(self, name: str, size: int) -> None:
+        """So many bytes of a file are here, of those that `working` promised."""
+        if (step := self._step) is not None:
+            step.show(name, size)
+
+    def log_to(self, path: Path) -> None:
+        """Append everything that is said, also what only `-v` shows, to a file.
+
+        Raises:
+            UsageError: `cannot-write`.
+        """
+        try:
+            self.copy = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+        except OSError as error:
+            raise UsageError(
+                "cannot-write",
+                f"the log {path} cannot be written: {error.strerror}",
+                wanted="a file in a folder that exists, which this user may write",
+                hints=("name another file with --log",),
+            ) from error
+
+    def uv_flags(self) -> tuple[str, ...]:
+        """As loud, as coloured and with as much progress as we are ourselves, for uv."""
+        colour = ("--color", self.color) if self.color != "auto" else ()
+        loud = ("--quiet",) if self.quiet else ("--verbose",) if self.verbose > 1 else ()
+        return (*colour, *loud, *(("--no-progress",) if self.no_progress else ()))
+
+    def close(self) -> None:
+        """The run is over."""
+        self.idle()
+        if self.copy is not None:
+            self.copy.close()
+
+    def idle(self) -> None:
+        """Nothing is going on any more, or somebody else needs the terminal."""
+        step, self._step = self._step, None
+        if step is not None:
+            step.end()
 
     def _write(self, stream: TextIO, text: str, *, colour: bool) -> None:
         """The one way out: without control characters, in the characters that the stream has.
@@ -105,6 +234,7 @@ class Console:
             BrokenPipeError: whoever read has seen enough.
             UsageError: `cannot-write`: the stream is closed, or what it leads to is full.
         """
+        self.idle()
         encoding = _encoding(stream)
         shown = printable(text, colour=colour).encode(encoding, "backslashreplace").decode(encoding)
         try:
@@ -127,7 +257,7 @@ class Console:
 
     def fail(self, error: TorchInstallError, exit_code: int | None = None) -> None:
         """Print an error on stderr and, with `--json`, its envelope on stdout."""
-        self._write(self.stderr, redact(error_text(error)), colour=self.stderr_colour)
+        self._talk(redact(error_text(error)), heard=True)
         if self.json:
             self.out_json(self.envelope({**error.to_json(), "exit_code": exit_code or error.exit_code}))
 
@@ -157,6 +287,35 @@ class Session(Struct, frozen=True):
 
     context: Context
     console: Console
+
+    def configured(self, families: tuple[Family, ...]) -> Session:
+        """The session of a verb, whose flags and configuration are read."""
+        context, console, env = self.context, self.console, self.context.env
+        if console.cache_dir:
+            folder = str(context.path(console.cache_dir))
+            env = {"UV_CACHE_DIR": os.path.join(folder, "uv"), **env, "TORCHINSTALL_CACHE_DIR": folder}  # noqa: PTH118
+        context = structs.replace(context, env=env, families=families, working=console.working)
+        return Session(context, console)
+
+    def sink(self) -> BinaryIO:
+        """Stderr for a child whose words are copied there as they come, and into the log."""
+        self.console.idle()
+        copy, stderr = self.console.copy, self.context.stderr_bytes
+        return stderr if copy is None else cast("BinaryIO", _Tee(stderr, copy))
+
+
+class _Tee:
+    """A stream whose words go into the log too."""
+
+    def __init__(self, stream: BinaryIO, log: TextIO) -> None:
+        self._stream, self._log = stream, log
+
+    def write(self, data: bytes) -> int:
+        self._log.write(printable(data.decode(errors="replace")))
+        return self._stream.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def error_text(error: TorchInstallError) -> str:

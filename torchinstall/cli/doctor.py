@@ -14,7 +14,7 @@ from msgspec import structs, to_builtins
 
 from torchinstall.cli import INTERRUPTED, SIGNALLED, main
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.text import fields, wrapped
+from torchinstall.cli.text import fields, gpu_used, wrapped
 from torchinstall.cli.verb import Verb
 from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailedError
 from torchinstall.core.machine import machine_to_json
@@ -64,12 +64,12 @@ def run(session: Session, options: DoctorOptions) -> int:
 def _collect(session: Session, options: DoctorOptions, lock: EnvironmentLock | None = None) -> Environment:
     """Read and check; what takes time is said before it begins."""
     console = session.console
-    console.say("examining this machine and its environment")
+    console.working("examining this machine and its environment")
     return collect(
         session.context,
         PlanOptions.of(options),
         verify=options.verify,
-        say=console.say,
+        say=console.working,
         detail=console.detail,
         lock=lock,
     )
@@ -130,7 +130,7 @@ def _fix(session: Session, options: DoctorOptions) -> Environment:
     fixer = Fixer(
         env=context.env,
         cwd=context.cwd,
-        output=context.stderr_bytes,
+        output=session.sink(),
         tell=console.say,
         wait=options.wait,
         torchinstall=lambda words: _again(session, words),
@@ -220,9 +220,8 @@ def _verdict(seen: Environment, found: Sequence[Diagnosis]) -> str:
         fits = "not what the planner would choose"
     if report is None:
         return f"torch {torch}{local}: {fits}"
-    used = [gpu.name or gpu.vendor for gpu in choice.gpus if gpu.covered] if choice is not None else []
-    on_gpu = used and seen.backend != "cpu" and any(check.about_device for check in report.checks)
-    where = f"on the {used[0]}" if on_gpu else "on the CPU"
+    gpu = gpu_used(choice, seen.backend, report)
+    where = "on the CPU" if gpu is None else f"on the {gpu.name or gpu.vendor}"
     return f"torch {torch}{local}: {fits}, " + (f"computes {where}" if report.ok else "does not compute")
 
 

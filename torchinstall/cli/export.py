@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from msgspec import structs
 
-from torchinstall.cli.console import Session
+from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.sync import Project, open_project, project_folder
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
@@ -73,13 +73,16 @@ def run(session: Session, options: ExportOptions) -> int:
         lock=None if project is None else _lock(session, prepared, project),
     )
     text = FORMATS[name](export)
-    if options.output in (None, "-"):
+    path = None if options.output in (None, "-") else context.path(options.output)
+    if path is not None:
+        make_folder(path.parent)
+        write_file(path, text)
+        console.say(f"wrote {path}: {export.title}")
+    if console.json:
+        file = path and str(path)
+        console.out_json(envelope("exported", format=name, title=export.title, file=file, text=text))
+    elif path is None:
         console.out_file(text.removesuffix("\n"))
-        return 0
-    path = context.path(options.output)
-    make_folder(path.parent)
-    write_file(path, text)
-    console.say(f"wrote {path}: {export.title}")
     return 0
 
 

@@ -247,9 +247,16 @@ FLAGS = {flag.name: flag for rows in SECTIONS.values() for flag in rows}
 
 GLOBAL_FLAGS = (
     _flag("-v --verbose", "Say more; -vv also shows tracebacks.", kind="count"),
-    _flag("-q --quiet", "Say less; -qq also hides warnings.", kind="count"),
+    _flag("-q --quiet", "Say less, and uv too; -qq also hides warnings.", kind="count"),
     _flag("--json", "Print one JSON object on stdout, also on failure."),
-    _flag("--color [auto|always|never]", "When to use colour; NO_COLOR and FORCE_COLOR are honoured."),
+    _flag(
+        "--color [auto|always|never]",
+        "When to use colour; NO_COLOR, FORCE_COLOR and CLICOLOR_FORCE are honoured.",
+    ),
+    _flag("--no-progress", "Draw no progress; say each step on a line.", also=("UV_NO_PROGRESS",)),
+    _flag("--log FILE", "Append all that is said to a file, as with -v."),
+    _flag("--config-file FILE", "Your own configuration file, instead of the usual one."),
     _flag("--no-config", "Read no configuration file."),
+    _flag("--cache-dir DIR", "Keep index pages here, and uv's files in its folder uv."),
 )
 """Flags of every level: how loud, how coloured, as what, with which configuration."""

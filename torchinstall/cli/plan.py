@@ -9,6 +9,7 @@ from msgspec import structs
 from torchinstall.cli.console import Session
 from torchinstall.cli.text import (
     build_text,
+    chosen_text,
     fields,
     gpus_text,
     heading,
@@ -19,6 +20,7 @@ from torchinstall.cli.text import (
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
 from torchinstall.fleet.classes import Fleet, plan_machines
+from torchinstall.install.command import command, shell
 from torchinstall.planner.explain import explain, why_not
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.inputs import machine_of
@@ -31,12 +33,13 @@ class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
     omit: ClassVar = frozenset({"dry_run"})
     explain: str | None = None
     why_not: str | None = None
+    format: str | None = None
     check_wheel: bool = False
 
 
 def run(session: Session, options: PlanVerbOptions) -> int:
     """Plan and print; an impossible plan is printed and then raised."""
-    if len(options.machine) > 1 and not options.check_wheel:  # a wheel is checked for one machine
+    if len(options.machine) > 1 and not (options.check_wheel or options.format):  # those are for one
         return _several_machines(session, options)
     console = session.console
     prepared = prepare(session.context, options, detail=console.detail)
@@ -56,6 +59,10 @@ def run(session: Session, options: PlanVerbOptions) -> int:
             console.out_json(console.partial)
     elif explanation is not None:
         console.out("\n".join(map(wrapped, explanation)))
+    elif options.format == "command":
+        console.say(f"{chosen_text(plan)}\n")
+        if plan.status == "ready":
+            console.out_file(shell(plan if plan.command else command(plan, uv="uv")).rstrip())
     else:
         console.out(plan_text(plan, prepared.machine))
     if plan.error is not None:
@@ -149,8 +156,10 @@ VERB = Verb(
     examples="""
     torchinstall plan  # what would auto install here, and why?
     torchinstall plan --target-gpu 'NVIDIA H100' --target-driver 580  # for a server without its GPU
+    torchinstall plan --format command | sh  # run the uv command yourself
     torchinstall plan --machine box.json --python-version 3.12 --json  # for a machine that was probed
 """,
+    choices={"format": ("text", "command")},
     passthrough="UV_ARGS",
     blank=_blank,
 )

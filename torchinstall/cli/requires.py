@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 from msgspec import structs, to_builtins
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.text import fields, heading
+from torchinstall.cli.text import OS_NAMES, fields, heading
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
+from torchinstall.core.files import read_text
 from torchinstall.core.machine import Driver, Machine
-from torchinstall.core.plan import Plan
-from torchinstall.core.target import Target, foreign_target
+from torchinstall.core.target import foreign_target
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.fleet.locked import Pinned, builds_of, pinned_in
 from torchinstall.fleet.manifests import driver_windows, needs_affinity, needs_filter, needs_slurm, to_yaml
 from torchinstall.fleet.requires import Build, PlatformNeed, needs_of, runs_on
 from torchinstall.planning.inputs import catalog_of, collect_inputs, machine_of
-from torchinstall.planning.options import PlanOptions
+from torchinstall.planning.options import Options, PlanOptions
 
-FORMATS = ("text", "node-affinity", "slurm", "filter")
-_SYSTEMS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
+_MOST_BYTES = 64 * 1024 * 1024
+"""Of a lock, which a program writes."""
 
 
-class RequiresOptions(PlanOptions, frozen=True, kw_only=True):
+class RequiresOptions(Options, frozen=True, kw_only=True):
     """The options of `requires`."""
 
-    omit: ClassVar = frozenset(
-        {"dry_run", "upgrade", "machine", "root", "target_gpu", "target_driver", "target_cuda", "constraint"}
-        | {"respect_visible_devices", "prefer_gpu", "require_gpu", "allow_cpu", "offline", "refresh"}
-        | {"index_base", "find_links", "allow_insecure_host", "channel", "need", "vendor_index"}
-        | {"allow_build", "companion_source", "fallback"}
-    )
+    reqs: tuple[str, ...] = ()
+    requirement: tuple[str, ...] = ()
+    python: str | None = None
+    venv: str | None = None
+    system: bool = False
+    python_version: str | None = None
+    backend: str = "auto"
     installed: bool = False
     on_machine: str | None = None
     if_: tuple[str, ...] = ()
@@ -48,29 +50,53 @@ def run(session: Session, options: RequiresOptions) -> int:
     console, catalog = session.console, catalog_of(session.context)
     builds = _builds(session, options, catalog)
     needs = {build: needs_of(build, catalog) for build in builds}
-    if not any(needs.values()):
-        raise _unknown(builds)
+    everything = [row for rows in needs.values() for row in rows]
+    if not everything:
+        names = ", ".join(build.name for build in builds)
+        raise NoCompatibleBuildError(
+            "build-unknown",
+            f"nothing is known of {names}",
+            wanted="a build of the tables: torchinstall catalog show wheels",
+            found=names,
+            hints=("torchinstall inspect WHEEL says what a wheel contains",),
+        )
     driver = _driver(options.if_)
-    console.partial = envelope("ready", builds=[_to_json(build, rows) for build, rows in needs.items()])
+    rows = [
+        {"name": build.name, **to_builtins(build), "platforms": to_builtins(needs[build])} for build in needs
+    ]
+    console.partial = envelope("ready", builds=rows)
     if options.on_machine is not None:
         return _answer(session, options, builds, catalog, driver)
-    everything = [row for rows in needs.values() for row in rows]
     if driver is not None:
-        console.partial["if"] = {
-            "driver": driver,
-            "platforms": [_if_json(row, driver, catalog) for row in everything],
-        }
-    if session.console.json:
-        console.out_json(console.partial)
-    elif driver is not None:
-        console.out(
-            "\n\n".join(_if_text(build, rows, driver, catalog) for build, rows in needs.items() if rows)
-        )
-    elif options.format in (None, "text"):
-        console.out("\n\n".join(_text(build, rows, catalog) for build, rows in needs.items() if rows))
-    else:
-        console.out(_written(options.format or "", everything, catalog))
+        broken = [_with(need, driver, catalog) for need in everything]
+        console.partial["if"] = {"driver": driver, "platforms": broken}
+    console.answer(console.partial, _shown(options, needs, driver, catalog))
     return 0
+
+
+def _shown(
+    options: RequiresOptions,
+    needs: Mapping[Build, Sequence[PlatformNeed]],
+    driver: str | None,
+    catalog: Catalog,
+) -> str:
+    everything = [row for rows in needs.values() for row in rows]
+    if driver is not None or options.format in (None, "text"):
+        parts = []
+        for build, rows in needs.items():
+            beside = f" with {', '.join(build.packages)}" if build.packages else ""
+            head = f"{click.style(f'torch {build.name}', bold=True)}{beside} needs one of:"
+            parts += [f"torch {build.name} with driver {driver}:" if driver else head] * bool(rows)
+            for need in rows:
+                title = f"{OS_NAMES[need.os]} {need.arch}" + (", WSL 2" if need.wsl else "")
+                lines = _need(need, catalog) if driver is None else _effect(need, driver, catalog)
+                parts.append(f"{heading(title)}\n{fields(lines)}")
+        return "\n\n".join(parts)
+    if options.format == "node-affinity":
+        return to_yaml(needs_affinity(everything, catalog)).rstrip()
+    if options.format == "slurm":
+        return f"#SBATCH --constraint={needs_slurm(everything, catalog)}"
+    return "\n".join(needs_filter(everything, catalog))
 
 
 def _builds(session: Session, options: RequiresOptions, catalog: Catalog) -> list[Build]:
@@ -80,21 +106,19 @@ def _builds(session: Session, options: RequiresOptions, catalog: Catalog) -> lis
         UsageError: `not-one-build`: they leave it open; `bad-lock`.
     """
     context = session.context
-    pinned: list[Pinned] = []
+    files = list(options.requirement)
     wanted: list[str] = []
     for word in options.reqs:
         path = context.path(word)
-        if path.suffix in (".lock", ".toml", ".txt") and (path.is_file() or "/" in word):
-            pinned += pinned_in(_read(path.name, path), word, catalog)
-        else:
-            wanted.append(word)
-    for name in options.requirement:
-        pinned += pinned_in(_read(name, context.path(name)), name, catalog)
+        lock = path.suffix in (".lock", ".toml", ".txt") and (path.is_file() or "/" in word)
+        (files if lock else wanted).append(word)
+    pinned = [row for name in files for row in pinned_in(_read(name, context.path(name)), name, catalog)]
     if options.installed:
         plain = PlanOptions.of(options, reqs=(), requirement=())
         target = collect_inputs(context, plain, detail=session.console.detail, purpose="examine").target
         pinned += [Pinned(row.name, row.version, row.backend) for row in target.installed]
-    pinned += pinned_in("\n".join(wanted), "the command line", catalog) if _pins(wanted) else []
+    if any("==" in word or "@" in word for word in wanted):
+        pinned += pinned_in("\n".join(wanted), "the command line", catalog)
     backend = None if options.backend == "auto" else options.backend
     found = builds_of(pinned, catalog, backend)
     if not found and backend is not None and not pinned:
@@ -110,14 +134,10 @@ def _builds(session: Session, options: RequiresOptions, catalog: Catalog) -> lis
     return found
 
 
-def _pins(words: Sequence[str]) -> bool:
-    return any("==" in word or "@" in word for word in words)
-
-
-def _read(name: str, path: Any) -> str:
+def _read(name: str, path: Path) -> str:
     try:
-        return str(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path, _MOST_BYTES)
+    except (OSError, ValueError) as error:
         raise UsageError(
             "bad-lock",
             f"{name} cannot be read",
@@ -129,22 +149,9 @@ def _read(name: str, path: Any) -> str:
 
 def _newest(backend: str, catalog: Catalog) -> list[Build]:
     rows = [row for row in catalog.tables.wheels if row.package == "torch" and row.backend == backend]
-    newest = max((row.version for row in rows if row.confidence != "low"), key=_order, default=None)
+    versions = [row.version for row in rows if row.confidence != "low"]
+    newest = max(versions, key=lambda version: dotted_or_none(version) or (), default=None)
     return [Build(newest, backend)] if newest else []
-
-
-def _order(version: str) -> tuple[int, ...]:
-    return dotted_or_none(version) or ()
-
-
-def _unknown(builds: Sequence[Build]) -> NoCompatibleBuildError:
-    return NoCompatibleBuildError(
-        "build-unknown",
-        f"nothing is known of {', '.join(build.name for build in builds)}",
-        wanted="a build of the tables: torchinstall catalog show wheels",
-        found=", ".join(build.name for build in builds),
-        hints=("torchinstall inspect WHEEL says what a wheel contains",),
-    )
 
 
 def _driver(conditions: Sequence[str]) -> str | None:
@@ -157,12 +164,9 @@ def _driver(conditions: Sequence[str]) -> str | None:
     for text in conditions:
         key, _, value = text.partition("=")
         if key.strip() != "driver" or dotted_or_none(value) is None:
+            wanted = "--if driver=470.256.02"
             raise UsageError(
-                "bad-value",
-                f"--if {text} is no condition",
-                wanted="--if driver=470.256.02",
-                found=text,
-                hints=("--if driver=470.256.02",),
+                "bad-value", f"--if {text} is no condition", wanted=wanted, found=text, hints=(wanted,)
             )
         found = value.strip()
     return found
@@ -178,34 +182,25 @@ def _answer(
     """
     context, console = session.context, session.console
     name = options.on_machine or ""
-    machine = machine_of(context, structs.replace(options, machine=(name,)))
+    machine = machine_of(context, PlanOptions.of(options, machine=(name,)))
     if driver is not None:
         machine = _with_driver(machine, driver)
     target = foreign_target(machine, options.python_version or context.python_version)
     mine = [build for build in builds if not build.platforms or target.platform in build.platforms]
     plans = [(build, runs_on(build, machine, target, catalog)) for build in mine or builds]
     build, made = next((pair for pair in plans if pair[1].error is None), plans[0])
-    console.partial |= {
-        "on": {"machine": name, "build": build.name, "runs": made.error is None, "by": _by(made)}
-    }
-    if made.error is not None:
-        if not session.console.json:
-            console.out(f"no: {build.name} does not run on {name}")
-        raise made.error
-    if session.console.json:
-        console.out_json(console.partial)
-    else:
-        console.out(f"yes: {build.name} runs on {name} ({_by(made) or 'on the processor'}), {_for(target)}")
-    return 0
-
-
-def _for(target: Target) -> str:
-    return f"Python {target.python_version}"
-
-
-def _by(made: Plan) -> str:
-    """The code that runs there."""
-    return ", ".join(dict.fromkeys(gpu.by for gpu in made.gpus if gpu.covered))
+    by = ", ".join(dict.fromkeys(gpu.by for gpu in made.gpus if gpu.covered))
+    on = {"machine": name, "build": build.name, "runs": made.error is None, "by": by}
+    console.partial |= {"on": on}
+    if made.error is None:
+        text = (
+            f"yes: {build.name} runs on {name} ({by or 'on the processor'}), Python {target.python_version}"
+        )
+        console.answer(console.partial, text)
+        return 0
+    if not console.json:
+        console.out(f"no: {build.name} does not run on {name}")
+    raise made.error
 
 
 def _with_driver(machine: Machine, version: str) -> Machine:
@@ -213,57 +208,25 @@ def _with_driver(machine: Machine, version: str) -> Machine:
     return structs.replace(machine, drivers=(*others, Driver(vendor="nvidia", version=version)))
 
 
-def _written(name: str, needs: Sequence[PlatformNeed], catalog: Catalog) -> str:
-    if name == "node-affinity":
-        return to_yaml(needs_affinity(needs, catalog)).rstrip()
-    if name == "slurm":
-        return f"#SBATCH --constraint={needs_slurm(needs, catalog)}"
-    return "\n".join(needs_filter(needs, catalog))
-
-
-def _title(need: PlatformNeed) -> str:
-    return f"{_SYSTEMS[need.os]} {need.arch}" + (", WSL 2" if need.wsl else "")
-
-
-def _text(build: Build, needs: Sequence[PlatformNeed], catalog: Catalog) -> str:
-    beside = f" with {', '.join(build.packages)}" if build.packages else ""
-    parts = [f"{click.style(f'torch {build.name}', bold=True)}{beside} needs one of:"]
-    for need in needs:
-        rows = [("Python", _pythons(need))]
-        rows += [("glibc" if need.os == "linux" else "macOS", text) for text in _floors(need)]
-        rows += [("CPU", f"with {', '.join(need.cpu)}")] if need.cpu else []
-        rows += [("Jetson", f"Jetson Linux {need.l4t} or newer")] if need.l4t else []
-        for row in need.gpus:
-            codes = " ".join(row.codes)
-            drivers = " or ".join(window.text for window in driver_windows(row, catalog))
-            rows.append(("GPU", f"{codes}: driver {drivers}" if drivers else codes))
-        rows += [("set by", text) for text in _facts(need)]
-        parts.append(f"{heading(_title(need))}\n{fields(rows)}")
-    return "\n\n".join(parts)
-
-
-def _pythons(need: PlatformNeed) -> str:
-    names = [re.sub(r"cp3(\d+)m?", r"3.\1", abi) for abi in need.systems]
-    return ", ".join(names)
-
-
-def _floors(need: PlatformNeed) -> list[str]:
+def _need(need: PlatformNeed, catalog: Catalog) -> list[tuple[str, str]]:
+    """What one platform needs, and the facts that set each bound."""
+    rows = [("Python", ", ".join(re.sub(r"cp3(\d+)m?", r"3.\1", abi) for abi in need.systems))]
     floors = list(dict.fromkeys(need.systems.values()))
-    if floors == [None]:
-        return ["any"] if need.os == "linux" else []
-    return [f"{floor or 'any version'}{' or newer' if floor else ''}" for floor in floors]
+    if floors != [None] or need.os == "linux":
+        system = "glibc" if need.os == "linux" else "macOS"
+        some = "any" if floors == [None] else "any version"
+        rows += [(system, f"{floor} or newer" if floor else some) for floor in floors]
+    rows += [("CPU", f"with {', '.join(need.cpu)}")] if need.cpu else []
+    rows += [("Jetson", f"Jetson Linux {need.l4t} or newer")] if need.l4t else []
+    for row in need.gpus:
+        drivers = " or ".join(window.text for window in driver_windows(row, catalog))
+        rows.append(("GPU", " ".join(row.codes) + (f": driver {drivers}" if drivers else "")))
+    facts = (f"{row.bound} {row.value} ({row.table}: {row.source}, {row.confidence})" for row in need.facts)
+    return [*rows, *(("set by", text) for text in dict.fromkeys(facts))]
 
 
-def _facts(need: PlatformNeed) -> list[str]:
-    rows = (f"{row.bound} {row.value} ({row.table}: {row.source}, {row.confidence})" for row in need.facts)
-    return list(dict.fromkeys(rows))
-
-
-def _to_json(build: Build, needs: Sequence[PlatformNeed]) -> dict[str, Any]:
-    return {"name": build.name, **to_builtins(build), "platforms": [to_builtins(need) for need in needs]}
-
-
-def _if_json(need: PlatformNeed, driver: str, catalog: Catalog) -> dict[str, Any]:
+def _with(need: PlatformNeed, driver: str, catalog: Catalog) -> dict[str, Any]:
+    """What runs there with a driver, and what breaks: its code, and the driver that it needs."""
     version = dotted_or_none(driver) or ()
     runs: list[str] = []
     breaks: dict[str, str] = {}
@@ -276,19 +239,13 @@ def _if_json(need: PlatformNeed, driver: str, catalog: Catalog) -> dict[str, Any
     return {"platform": need.platform, "wsl": need.wsl, "runs": runs, "breaks": breaks}
 
 
-def _if_text(build: Build, needs: Sequence[PlatformNeed], driver: str, catalog: Catalog) -> str:
-    parts = [f"torch {build.name} with driver {driver}:"]
-    for need in needs:
-        row = _if_json(need, driver, catalog)
-        by_reason: dict[str, list[str]] = {}
-        for code, reason in row["breaks"].items():
-            by_reason.setdefault(reason, []).append(code)
-        rows = [
-            ("breaks", f"{' '.join(codes)}: driver {reason} is needed") for reason, codes in by_reason.items()
-        ]
-        rows.append(("runs", " ".join(row["runs"]) or ("nothing" if need.gpus else "it needs no GPU")))
-        parts.append(f"{heading(_title(need))}\n{fields(rows)}")
-    return "\n\n".join(parts)
+def _effect(need: PlatformNeed, driver: str, catalog: Catalog) -> list[tuple[str, str]]:
+    row = _with(need, driver, catalog)
+    by_reason: dict[str, list[str]] = {}
+    for code, reason in row["breaks"].items():
+        by_reason.setdefault(f"driver {reason} is needed", []).append(code)
+    lines = [("breaks", f"{' '.join(codes)}: {reason}") for reason, codes in by_reason.items()]
+    return [*lines, ("runs", " ".join(row["runs"]) or ("nothing" if need.gpus else "it needs no GPU"))]
 
 
 VERB = Verb(
@@ -304,5 +261,5 @@ VERB = Verb(
     torchinstall requires --installed --if driver=470.256.02  # what breaks with an older driver?
     torchinstall requires uv.lock --format node-affinity  # a selector for Kubernetes
 """,
-    choices={"format": FORMATS},
+    choices={"format": ("text", "node-affinity", "slurm", "filter")},
 )

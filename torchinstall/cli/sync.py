@@ -6,10 +6,11 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct, structs
 
-from torchinstall.cli.console import Session
+from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.core.files import read_text as read_bounded
@@ -134,15 +135,6 @@ class SyncOptions(ProjectOptions, frozen=True, kw_only=True):
     wait: bool = True
 
 
-def sync(session: Session, options: SyncOptions) -> int:
-    """Choose and run.
-
-    Raises:
-        InstallFailedError: `sync-failed`: uv's words are on stderr already, and the environment is as it was.
-    """
-    return _uv_with_choice(session, options, "sync")
-
-
 class RunOptions(SyncOptions, frozen=True, kw_only=True):
     """The options of `run`."""
 
@@ -166,48 +158,53 @@ def run(session: Session, options: RunOptions) -> int:
             found="none",
             hints=("torchinstall run python train.py",),
         )
-    return _uv_with_choice(session, options, "run")
+    return sync(session, options)
 
 
-def _uv_with_choice(session: Session, options: SyncOptions, verb: str) -> int:
+def sync(session: Session, options: SyncOptions) -> int:
     """Run uv's verb with what fits this machine; its exit status.
 
     Raises:
-        TorchInstallError: no project, nothing that it offers fits, or hardware that cannot be read.
+        TorchInstallError: no project, nothing that it offers fits, hardware that cannot be read, or
+            `sync-failed`: uv's words are on stderr already, and the environment is as it was.
     """
     context, console = session.context, session.console
     project = open_project(context, options.project, options.python_version)
-    prepared = project_plan(session, options, project, offline=True)
-    if prepared.plan.error is not None:
-        raise prepared.plan.error
+    plan = (prepared := project_plan(session, options, project, offline=True)).plan
+    if plan.error is not None:
+        raise plan.error
     choice = choose_locked(
-        project.folder,
-        project.view,
-        prepared.plan,
-        prepared.catalog,
-        require_gpu=options.require_gpu,
+        project.folder, project.view, plan, prepared.catalog, require_gpu=options.require_gpu
     )
     console.warn_all(choice.notes)
     backend = choice.route.backend if choice.route else "default index"
-    argv = [verb, *choice.flags, *(["--offline"] if options.offline else [])]
-    argv += ["--", *options.rest] if verb == "run" else options.rest
-    shown = shlex.join(["uv", *argv])
-    console.say(f"{backend} ({choice.reason}): {shown}")
+    running = isinstance(options, RunOptions)
+    flags = [*console.uv_flags(), *choice.flags, *(["--offline"] if options.offline else [])]
+    words = ["--", *options.rest] if running else [*options.rest]
+    shown = ["uv", "run" if running else "sync", *flags, *words]
+    console.say(f"{backend} ({choice.reason}): {shlex.join(shown)}")
+    about = {"backend": backend, "reason": choice.reason, "command": shown}
     if options.dry_run:
-        console.out(shown)
+        console.answer(envelope("dry-run", **about), shlex.join(shown))
         return 0
     uv = context.find_uv(context.env).path
-    offline = ["--offline"] if options.offline else []
     # What uv run would do first: nothing that is there and that the project does not need is removed.
-    words = options.rest if verb == "sync" else ("--inexact",)
-    _sync(session, options, [uv, "sync", *choice.flags, *offline, *words], project.folder)
-    if verb == "sync":
-        return 0
-    argv[1:1] = ["--no-sync"]
+    _sync(session, options, [uv, "sync", *flags, *(["--inexact"] if running else words)], project.folder)
+    if not running:
+        return _ended(session, envelope("synced", **about))
     cwd = context.cwd  # where it was typed; uv finds the project from there, or is told
-    if project.folder not in (cwd, *cwd.parents):
-        argv[1:1] = ["--project", str(project.folder)]
-    return run_uv([uv, *argv], env=context.env, project=True, cwd=cwd, inherit=True).returncode or 0
+    place = [] if project.folder in (cwd, *cwd.parents) else ["--project", str(project.folder)]
+    argv = [uv, "run", *place, "--no-sync", *flags, *words]
+    sink = session.sink() if console.json else None
+    done = run_uv(argv, env=context.env, project=True, cwd=cwd, sink=sink, inherit=sink is None)
+    code = done.returncode or 0
+    return _ended(session, envelope("ran", **about, exit_code=code, stdout=done.stdout), code)
+
+
+def _ended(session: Session, data: dict[str, Any], code: int = 0) -> int:
+    if session.console.json:
+        session.console.out_json(data)
+    return code
 
 
 def _sync(session: Session, options: SyncOptions, argv: list[str], folder: Path) -> None:
@@ -224,7 +221,7 @@ def _sync(session: Session, options: SyncOptions, argv: list[str], folder: Path)
             env=context.env,
             cwd=folder,
             tell=console.say,
-            sink=context.stderr_bytes,
+            sink=session.sink(),
             failed=lambda done: InstallFailedError(
                 "sync-failed",
                 f"uv sync ended with {done.ending}",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 
 from torchinstall.core.machine import Driver, Finding, Gpu, Machine, capability_text
 from torchinstall.core.messages import redact
-from torchinstall.core.plan import Candidate, Download, Plan
+from torchinstall.core.plan import Candidate, Download, GpuVerdict, Plan
 from torchinstall.core.request import extras_text
 from torchinstall.core.versions import dotted_or_none
-from torchinstall.install.command import shell
+from torchinstall.install.verify import Report
 
 WIDTH = 80
 
@@ -66,7 +67,7 @@ def wrapped(text: str, indent: int = 0, width: int = WIDTH) -> str:
     return "\n".join(lines)
 
 
-_OS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
+OS_NAMES = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
 _VENDOR = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
 
 
@@ -86,7 +87,7 @@ def machine_text(machine: Machine) -> str:
 
 
 def _host(machine: Machine) -> str:
-    parts = [" ".join(filter(None, (_OS[machine.os], machine.os_version))), machine.arch]
+    parts = [" ".join(filter(None, (OS_NAMES[machine.os], machine.os_version))), machine.arch]
     if machine.libc is not None:
         parts.append(" ".join(filter(None, (machine.libc.family, machine.libc.version))))
     if machine.memory_bytes:
@@ -147,9 +148,6 @@ _OF_MANY = ("no-gpu-of-vendor", "python-not-published", "backend-not-asked")
 def plan_text(plan: Plan, machine: Machine) -> str:
     """The whole plan but its warnings and its error, which go to stderr."""
     parts = [machine_text(machine), fields(_target(plan)), chosen_text(plan), why_not_text(plan)]
-    command = _command(plan)
-    if command:
-        parts.append(f"{heading('What will be run')}\n{command}")
     return "\n\n".join(part for part in parts if part)
 
 
@@ -250,8 +248,36 @@ def _origin(plan: Plan) -> str:
     return "your default index (PyPI unless you chose another)"
 
 
-def _command(plan: Plan) -> str:
-    return shell(plan).rstrip() if plan.status == "ready" else ""
+def gpu_used(plan: Plan | None, backend: str | None, report: Report) -> GpuVerdict | None:
+    """The GPU that checks ran on; None: they ran on the CPU alone."""
+    used = [gpu for gpu in plan.gpus if gpu.covered] if plan is not None else []
+    return used[0] if used and backend != "cpu" and any(row.about_device for row in report.checks) else None
+
+
+_TRY = {
+    None: "import torch; print(torch.rand(2, 3))",
+    "intel": "import torch; print(torch.xpu.get_device_name())",
+    "apple": "import torch; print(torch.ones(3, device='mps'))",
+}
+_TRY_CUDA = "import torch; print(torch.cuda.get_device_name())"
+"""What shows that torch computes on a vendor's GPU, or without one; ROCm builds say `cuda` too."""
+
+
+def works_text(plan: Plan, report: Report, env: Mapping[str, str], cwd: Path) -> str:
+    """What works where, as checks showed, and what to type to see it."""
+    gpu = gpu_used(plan, plan.backend, report)
+    name = "CPU" if gpu is None else (gpu.name or f"{gpu.vendor} GPU")
+    shown = name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+    took = f"proved on {report.proved_at}" if report.proved_at else f"{report.seconds:.1f} s"
+    python = Path(plan.target.python or "python")
+    if plan.target.prefix in (env.get("VIRTUAL_ENV"), env.get("CONDA_PREFIX")):
+        python = Path("python")
+    elif python.is_relative_to(cwd):
+        python = python.relative_to(cwd)
+    typed = f'"{python}"' if " " in str(python) else str(python)
+    code = _TRY.get(gpu.vendor if gpu is not None else None, _TRY_CUDA)
+    works = click.style(f"torch {plan.torch} works on the {shown} ({took}).", bold=True)
+    return f'{works} Try: {typed} -c "{code}"'
 
 
 def build_text(torch: str, backend: str, made: Plan, rows: Sequence[tuple[str, str]], where: str = "") -> str:

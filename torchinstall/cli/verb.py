@@ -8,17 +8,19 @@ says nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
-from msgspec import structs
 
 from torchinstall.cli.config import Config, read_config
 from torchinstall.cli.console import Session
 from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, SECTIONS, Flag
 from torchinstall.core.errors import UsageError
 from torchinstall.planning.options import Options
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 SOURCES = "torchinstall.sources"
 _CONFIG = "torchinstall.config"
@@ -52,6 +54,13 @@ class FlagOption(click.Option):
             **more,
         )
         self.flag = flag
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What the table of choices, the file system or the catalog has that begins so."""
+        from torchinstall.cli.words import beginning  # a shell asks, not a person
+
+        known = beginning(session_of(ctx).context, self.flag.name, incomplete, self.flag.metavar)
+        return known or super().shell_complete(ctx, incomplete)
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """The first of its variables that says something, read from the run's environment."""
@@ -95,7 +104,8 @@ def _config(ctx: click.Context) -> Config:
     if session is None or ctx.resilient_parsing or session.console.no_config:
         return Config()
     if _CONFIG not in ctx.meta:
-        ctx.meta[_CONFIG] = read_config(session.context.cwd, session.context.env)
+        context, named = session.context, session.console.config_file
+        ctx.meta[_CONFIG] = read_config(context.cwd, context.env, context.path(named) if named else None)
     config: Config = ctx.meta[_CONFIG]
     return config
 
@@ -118,6 +128,8 @@ def _set_global(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     console, name = session.console, str(param.name)
     if name == "json":
         ctx.meta[_JSON] = True
+    elif name == "log":
+        console.log_to(session.context.path(value))
     elif name in ("verbose", "quiet"):
         setattr(console, name, getattr(console, name) + value)
     else:
@@ -167,6 +179,13 @@ class Argument(click.Argument):
         kind = click.Choice(choices) if choices else None
         super().__init__([name], nargs=-1 if many else 1, required=not many, metavar=metavar, type=kind)
         self.row = (metavar, help_)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Packages, where they are asked for; else the choices."""
+        from torchinstall.cli.words import beginning
+
+        context = session_of(ctx).context
+        return beginning(context, str(self.name), incomplete) or super().shell_complete(ctx, incomplete)
 
 
 REQS = Argument(
@@ -238,10 +257,7 @@ class Verb(click.Command):
         session.console.json = _JSON in ctx.meta
         for said in config.of_project(options):
             session.console.warn(said.slug, said.message, always=True)
-        if config.families:
-            context = structs.replace(session.context, families=config.families)
-            session = structs.replace(session, context=context)
-        return self.run(session, options)
+        return self.run(session.configured(config.families), options)
 
     def _filled(self, ctx: click.Context) -> Options:
         sources = dict(ctx.meta.get(SOURCES, {}))

@@ -39,13 +39,16 @@ def bundle(session: Session, options: FileOptions) -> int:
     prepared, uv = prepare_files(session, options)
     plan, target = prepared.plan, prepared.target
     check_exportable(prepared.uv_args)
-    console.say(f"resolving what {f'torch {plan.torch}' if plan.torch else 'torch'} needs")
+    console.working(f"resolving what {f'torch {plan.torch}' if plan.torch else 'torch'} needs")
     files = files_of(resolve(prepared, uv, context.env, context.cwd, only_wheels=True), target)
     folder = context.path(options.output)
     make_folder(folder)
     check_room(files, folder)
     for name in foreign_wheels(files, folder):
         console.warn("stranger-in-bundle", f"{name} is in {folder}, but it is not part of this bundle")
+    sizes = [file.size for file in files]
+    total = None if None in sizes else sum(filter(None, sizes))
+    watched = console.working(f"downloading {len(files)} files", total)
     downloader = Downloader(
         context.env,
         folder,
@@ -55,7 +58,8 @@ def bundle(session: Session, options: FileOptions) -> int:
             *(part for name in _INDEXES for part in context.env.get(name, "").split()),
         ),
         allow_insecure=options.allow_insecure_host,
-        tell=console.say,
+        tell=console.detail if watched else console.say,
+        arrived=console.arrived,
     )
     rows = write_bundle(
         folder,

@@ -60,7 +60,7 @@ def collect(
     *,
     verify: bool,
     detail: Callable[[str], None],
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], object] = lambda _: None,
     lock: EnvironmentLock | None = None,
 ) -> Environment:
     """Read everything; nothing is changed, and nothing is fetched.

@@ -41,6 +41,7 @@ class Downloader:
         known_urls: URLs that may carry user and password for files on the same host.
         allow_insecure: hosts that may be asked over http, or whose certificate need not be right.
         tell: is called with what is there already and what is downloaded.
+        arrived: is called with a file's name and how many of its bytes are here.
         pause: seconds before the second try; doubled for each further one.
     """
 
@@ -52,11 +53,13 @@ class Downloader:
         known_urls: Iterable[str] = (),
         allow_insecure: tuple[str, ...] = (),
         tell: Callable[[str], None],
+        arrived: Callable[[str, int], None] = lambda *_: None,
         pause: float = 1.0,
     ) -> None:
         self.folder = folder
         self._client = Client(env, allow_insecure, known_urls)
         self._tell = tell
+        self._arrived = arrived
         self._pause = pause
         self._stopping = threading.Event()
 
@@ -82,6 +85,7 @@ class Downloader:
         place = self.folder / file.filename
         if place.is_file() and file.sha256 is not None and sha256_of(place) == file.sha256:
             self._tell(f"have {file.filename}")
+            self._arrived(place.name + ".part", place.stat().st_size)
             return file.sha256
         part = place.with_name(place.name + ".part")
         parts = urllib.parse.urlsplit(file.url)
@@ -140,3 +144,4 @@ class Downloader:
                     if self._stopping.is_set():
                         raise FetchError("download-failed", "interrupted")
                     file.write(piece)
+                    self._arrived(part.name, file.tell())

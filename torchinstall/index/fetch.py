@@ -60,6 +60,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
         backoff: seconds before the first retry, doubled for each further one.
         max_bytes: of one page.
         now: seconds since 1970, for the age of cached pages.
+        working: told when the index is asked.
     """
 
     index_base: str = DEFAULT_INDEX_BASE
@@ -76,6 +77,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     backoff: float = 0.2
     max_bytes: int = 20_000_000
     now: Callable[[], float] = time.time
+    working: Callable[[str], object] = str
 
 
 class LiveResult(Struct, frozen=True, kw_only=True):
@@ -162,7 +164,9 @@ def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool
     outcomes: dict[PageKey, Outcome] = {}
     if not options.offline:
         due = {key: job for key, job in jobs.items() if options.refresh or not _is_recent(job, options)}
-        outcomes = _Reader(options, cache).read(due) if due else {}
+        if due:
+            options.working(f"reading the index: {redact(base)}")
+            outcomes = _Reader(options, cache).read(due)
     return _merged(redact(base), jobs, outcomes, cache)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from torchinstall.catalog.model import BackendInfo
 from torchinstall.core.errors import VerifyFailedError
@@ -45,12 +46,14 @@ class Report(Struct, frozen=True, kw_only=True):
     Attributes:
         crashed: the last check did not come to an end, and with it all that would have followed.
         proved_at: the date on which they ran, where they were not repeated; None: they just ran.
+        seconds: that they took.
     """
 
     ok: bool
     checks: tuple[Check, ...]
     crashed: bool = False
     proved_at: str | None = None
+    seconds: float = 0.0
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -134,11 +137,13 @@ def verify(python: str, checklist: Checklist, *, env: Mapping[str, str], timeout
     A crash or a hang is a failed check named after the one that was running.
     """
     job = msgspec.json.encode(checklist).decode()
+    begun = time.monotonic()
     try:
         done = run_script("verify_script", python, job, env=env, timeout=timeout)
     except OSError as error:
         return _report("", "", str(error))
-    return _report(done.stdout, done.stderr, done.ending)
+    report = _report(done.stdout, done.stderr, done.ending)
+    return structs.replace(report, seconds=time.monotonic() - begun)
 
 
 def _report(stdout: str, stderr: str, ending: str) -> Report:

@@ -33,6 +33,7 @@ class Context(Struct, frozen=True, kw_only=True):
         now: seconds since 1970, for the age of what is known.
         python_version: of the interpreter that runs torchinstall, where no other is named.
         families: packages that move with torch by configuration.
+        working: told what begins and may take a while.
     """
 
     env: Mapping[str, str]
@@ -45,6 +46,7 @@ class Context(Struct, frozen=True, kw_only=True):
     now: Callable[[], float]
     python_version: str
     families: tuple[Family, ...] = ()
+    working: Callable[[str], object] = str
 
     @property
     def stderr_bytes(self) -> BinaryIO:

@@ -335,5 +335,6 @@ def read_pages(
         shared=frozenset(row.package for row in catalog.families if row.runtime_of),
         any_host=any_host,
         now=context.now,
+        working=context.working,
     )
     return fetch_pages(keys, live, discover=discover)

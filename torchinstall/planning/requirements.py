@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import read_text, real_path, user_path
 from torchinstall.core.messages import Message, redact
-from torchinstall.core.request import Requirement, requirement
+from torchinstall.core.request import Requirement, canonical_name, requirement
 from torchinstall.index.urls import pytorch_index
 from torchinstall.index.wheels import parse_name
 from torchinstall.planning.context import read_toml
@@ -254,7 +254,23 @@ def _parse(text: str, source: str) -> Requirement:
             found=str(error).splitlines()[0].rstrip("."),
             hints=("quote it, so that the shell does not interpret < and >: 'torch<2.10'",),
         ) from error
+    if why := _NOT_TORCH.get(canonical_name(found.name)) if not found.url else None:
+        raise UsageError(
+            "not-torch",
+            f"{found.name} ({source}) is not the package of PyTorch: {why}",
+            wanted="torch",
+            found=text,
+            hints=(f"name torch instead: torchinstall auto {shlex.quote(f'torch{found.specifier}')}",),
+        )
     return found
+
+
+_OF_CONDA = "conda calls its own packages so; here --backend chooses between CPU and GPUs"
+_NOT_TORCH = {
+    "pytorch": "on PyPI that name holds a file which only fails and says so",
+    **dict.fromkeys(("pytorch-cuda", "pytorch-cpu", "pytorch-gpu", "cpuonly", "cudatoolkit"), _OF_CONDA),
+}
+"""Names that people take for torch, and what they are (https://index.example/project/pytorch, conda-forge)."""
 
 
 def _read_text(path: Path) -> str:

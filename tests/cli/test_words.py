@@ -1,0 +1,84 @@
+"""Words that people bring from other tools are answered with what they mean here, and each hint leads on."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import run
+
+
+def hints(text: str) -> list[str]:
+    return [line.removeprefix("hint: ") for line in text.splitlines() if line.startswith("hint: ")]
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("install torch==2.9.*", "torchinstall auto 'torch==2.9.*'"),
+        ("update", "torchinstall auto --upgrade"),
+        ("status", "torchinstall doctor"),
+        ("check", "torchinstall doctor"),
+        ("list", "torchinstall plan"),
+        ("info", "torchinstall probe"),
+        ("download", "torchinstall bundle -o bundle"),
+        ("lock", "torchinstall configure"),
+        ("plam", "torchinstall plan"),
+        ("torch", "torchinstall auto torch"),
+        ("pytorch", "torchinstall auto torch"),
+        ("cu128", "torchinstall auto --backend cu128"),
+        ("catalog list", "torchinstall catalog show"),
+        ("auto --cpu", "torchinstall auto --backend cpu"),
+        ("plan --cuda=12.6", "torchinstall plan --backend cu126"),
+        ("plan --pre", "torchinstall plan --channel nightly"),
+        ("doctor --nightly", "torchinstall doctor --channel nightly"),
+        ("probe --cpu", "torchinstall auto --backend cpu"),
+        ("auto --index-url https://x", "torchinstall auto --index-base URL"),
+        ("auto --force-reinstall", "torchinstall auto -- --reinstall"),
+        ("auto -y", "torchinstall auto"),
+        ("auto --dryrun", "torchinstall auto --dry-run"),
+        ("plan --no-color", "torchinstall plan --color never"),
+        ("plan --output-format json", "torchinstall plan --json"),
+    ],
+)
+def test_a_word_of_another_tool_is_answered_with_ours(tmp_path: Path, typed: str, hint: str) -> None:
+    said = run(tmp_path, *shlex.split(typed))
+    assert said.code == 2
+    assert hints(said.err)[0] == hint
+    if hint.startswith("torchinstall auto") or "URL" in hint:
+        return  # it would install
+    following = run(tmp_path, *shlex.split(hint)[1:], "--help")
+    assert following.code == 0, following.err
+
+
+def test_help_is_a_verb_too(tmp_path: Path) -> None:
+    assert run(tmp_path, "help").out == run(tmp_path, "--help").out
+    assert run(tmp_path, "help", "plan").out == run(tmp_path, "plan", "--help").out
+    assert run(tmp_path, "help", "catalog", "show").out == run(tmp_path, "catalog", "show", "--help").out
+    assert "error[unknown-verb]" in run(tmp_path, "help", "nonsense").err
+
+
+@pytest.mark.parametrize("typed", ["pytorch", "PyTorch==2.9.1", "pytorch-cuda", "cpuonly"])
+def test_names_that_are_not_torch_are_explained(tmp_path: Path, typed: str) -> None:
+    for verb in ("auto", "plan"):
+        said = run(tmp_path, verb, typed, "--offline")
+        assert said.code == 2
+        assert "error[not-torch]" in said.err
+        assert "torchinstall auto torch" in said.err
+    (tmp_path / "r.txt").write_text(f"{typed}\n", encoding="utf-8")
+    assert "r.txt" in run(tmp_path, "plan", "-r", "r.txt", "--offline").err
+
+
+def test_a_command_is_printed_only_where_it_was_asked_for(tmp_path: Path) -> None:
+    plan = ("plan", "torch", "--offline", "--allow-cpu", "--target-gpu", "sm_86", "--target-driver", "580")
+    assert "uv pip install" not in run(tmp_path, *plan).out
+    said = run(tmp_path, *plan, "--format", "command")
+    assert said.code == 0, said.err
+    assert said.out.startswith("mkdir -p torchinstall-request\n")
+    assert "uv pip install" in said.out.splitlines()[-1]
+    assert "Chosen: backend" in said.err
+    elsewhere = run(tmp_path, *plan, "--python-version", "3.12", "--format", "command")
+    assert (elsewhere.code, elsewhere.out) == (2, "")
+    assert "error[foreign-target]" in elsewhere.err

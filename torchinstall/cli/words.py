@@ -1,0 +1,193 @@
+"""What is answered to what people type: words of other tools, and a shell that completes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+
+import click
+from click.shell_completion import (
+    CompletionItem,
+    ShellComplete,
+    add_completion_class,
+    get_completion_class,
+    shell_complete,
+    split_arg_string,
+)
+
+from torchinstall.core.errors import UsageError
+from torchinstall.core.messages import close_matches
+from torchinstall.planning.context import Context
+from torchinstall.planning.inputs import catalog_of
+
+Words = tuple[tuple[str, tuple[str, ...]], ...]
+"""Words that people type, and what they mean here."""
+
+_VERBS: Words = (
+    ("install add get setup i", ("auto",)),
+    ("update upgrade", ("auto --upgrade",)),
+    ("uninstall remove rm", ("configure --remove", "doctor")),
+    ("status check test verify diagnose health validate troubleshoot", ("doctor",)),
+    ("fix repair heal", ("doctor --fix",)),
+    ("list ls versions available search index", ("plan", "catalog show", "doctor")),
+    ("show info detect hardware gpu gpus device devices machine system nvidia-smi", ("probe",)),
+    ("why explain resolve compile dry-run preview", ("plan",)),
+    ("init lock pin project", ("configure",)),
+    ("download fetch pack wheel wheels vendor offline", ("bundle -o bundle",)),
+    ("freeze convert requirements", ("export --format requirements",)),
+    ("docker dockerfile container image", ("export --format dockerfile",)),
+    ("exec shell", ("run python",)),
+    ("version", ("--version",)),
+)
+_FLAGS: Words = (
+    ("--cpu --cpu-only --cpuonly --no-cuda --no-gpu", ("--backend cpu",)),
+    (
+        "--cuda --cu --cuda-version --toolkit --cudatoolkit --pytorch-cuda",
+        ("--backend cu126", "--backend auto"),
+    ),
+    ("--rocm --hip --amd", ("--backend rocm6.4", "--backend auto")),
+    ("--xpu --intel", ("--backend xpu",)),
+    ("--torch-backend --variant", ("--backend auto",)),
+    ("--gpu --gpus --nvidia --require-cuda", ("--require-gpu",)),
+    ("--pre --prerelease --nightly --dev --night", ("--channel nightly", "--channel test")),
+    ("--rc --test --beta", ("--channel test",)),
+    ("--index-url --index --default-index --extra-index-url --mirror -i", ("--index-base URL",)),
+    ("--force --force-reinstall --reinstall --ignore-installed -I", ("-- --reinstall",)),
+    ("--no-deps", ("-- --no-deps",)),
+    ("--user --target --prefix --env --environment --virtualenv -t", ("--venv .venv",)),
+    ("--simulate --what-if --noop --check --preview", ("--dry-run",)),
+    ("--yes -y --assume-yes --non-interactive", ("",)),
+    ("--silent", ("--quiet",)),
+    ("--debug --trace", ("-vv",)),
+    ("--no-colour --no-color", ("--color never",)),
+    ("--output-format", ("--json",)),
+    ("--no-network --no-index", ("--offline",)),
+    ("--no-cache --no-cache-dir --force-refresh", ("--refresh",)),
+    ("--driver --driver-version", ("--target-driver 580",)),
+    ("--arch --sm --compute-capability --gfx", ("--target-gpu sm_90",)),
+)
+
+
+def _meant(table: Words, word: str) -> tuple[str, ...]:
+    return next((meant for words, meant in table if word.lower() in words.split()), ())
+
+
+def _as_requirement(word: str) -> tuple[str, ...]:
+    """A package or a backend where the verb should stand."""
+    if re.match(r"(?i)(py)?torch", word):
+        return (f"auto {re.sub('(?i)^pytorch$', 'torch', word)}",)
+    return (f"auto --backend {word.lower()}",) if re.fullmatch(r"(?i)cpu|xpu|cu\d+|rocm[\d.]+", word) else ()
+
+
+def unknown_verb(ctx: click.Context, name: str, after: Sequence[str], table: Sequence[str]) -> UsageError:
+    """The error for a verb that there is not: by its meaning, else by its spelling.
+
+    Args:
+        ctx: of the group.
+        name: that was typed.
+        after: what was typed after it, which `auto` takes, too.
+        table: the verbs that there are.
+    """
+    meant = _meant(_VERBS, name) or _as_requirement(name)
+    if ctx.parent is not None:
+        mine = f"{ctx.info_name} "
+        meant = tuple(text.removeprefix(mine) for text in meant if text.startswith(mine))
+    meant = tuple(shlex.join([*text.split(), *after]) if text[:4] == "auto" else text for text in meant)
+    close = close_matches(name, table)
+    return UsageError(
+        "unknown-verb",
+        f"{ctx.command_path} has no verb {name!r}",
+        wanted=", ".join(meant or close or table),
+        found=name,
+        hints=tuple(f"{ctx.command_path} {text}" for text in meant or close[:1] or ("--help",)),
+    )
+
+
+def unknown_flag(error: click.NoSuchOption) -> UsageError:
+    """The error for a flag that a verb does not have: by its meaning, else by its spelling."""
+    ctx, name = error.ctx, error.option_name
+    command = ctx.command_path if ctx is not None else "torchinstall"
+    close = error.possibilities or []
+    spelled = {text for param in (ctx.command.params if ctx is not None else ()) for text in param.opts}
+    hints = []
+    meant = _meant(_FLAGS, name)
+    for text in meant or close[:1]:
+        flag = text.partition(" ")[0]
+        of_verb = flag in spelled or (
+            flag in ("", "--") and getattr(ctx and ctx.command, "passthrough", None)
+        )
+        hints.append(f"{command if of_verb else 'torchinstall auto'} {text}".rstrip())
+    wanted = ", ".join(filter(None, meant or close))
+    return UsageError(
+        "unknown-option",
+        f"{command} has no option {name}",
+        wanted=wanted or None,
+        hints=(*hints, f"{command} --help"),
+    )
+
+
+_NAME, _VARIABLE = "torchinstall", "_TORCHINSTALL_COMPLETE"
+_TAKES_BACKEND = ("backend", "with_", "without", "default_backend", "explain", "why_not")
+
+
+def beginning(
+    context: Context, name: str, incomplete: str, metavar: str | None = None
+) -> list[CompletionItem]:
+    """Files, or the backends, GPUs and packages that the catalog knows, that begin as what was typed."""
+    if metavar in ("FILE", "DIR", "PATH"):
+        return [CompletionItem(incomplete, type="dir" if metavar == "DIR" else "file")]
+    known: Iterable[str | None] = ()
+    catalog = catalog_of(context)
+    if name in _TAKES_BACKEND:
+        known = ("auto", *reversed(catalog.known_backends()))
+    elif name == "target_gpu":
+        facts = [fact for vendor in ("nvidia", "amd", "intel") for fact in catalog.tables.gpus(vendor)]
+        codes = [f"sm_{row.capability.replace('.', '')}" for row in catalog.tables.gpu_service]
+        names = [fact.name.replace(" ", "-") for fact in facts if fact.name]
+        known = (*codes, *(fact.code for fact in facts if fact.code and fact.code[:3] == "gfx"), *names)
+    elif name == "reqs":
+        known = (row.package for row in catalog.families)
+    typed = incomplete.lower()
+    return [CompletionItem(text) for text in dict.fromkeys(known) if text and text.lower().startswith(typed)]
+
+
+class _PowerShell(ShellComplete):
+    name = "powershell"
+    source_template = """\
+Register-ArgumentCompleter -Native -CommandName %(prog_name)s -ScriptBlock {
+    param($word, $line, $position)
+    $env:COMP_WORDS = $line.ToString()
+    $env:COMP_CWORD = $word
+    $env:%(complete_var)s = "powershell_complete"
+    & %(prog_name)s | ForEach-Object {
+        $value, $help = $_ -split "`t", 2
+        [System.Management.Automation.CompletionResult]::new($value, $value, "ParameterValue", $help)
+    }
+    Remove-Item Env:COMP_WORDS, Env:COMP_CWORD, Env:%(complete_var)s
+}
+"""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        words, incomplete = split_arg_string(os.environ["COMP_WORDS"])[1:], os.environ["COMP_CWORD"]
+        return words[:-1] if incomplete and words[-1:] == [incomplete] else words, incomplete
+
+    def format_completion(self, item: CompletionItem) -> str:
+        return f"{item.value}\t{item.help or item.value}"
+
+
+add_completion_class(_PowerShell)  # main answers shells, too
+
+
+def answer_shell(app: click.Command, session: object, instruction: str) -> int:
+    """Do what the completion of a shell asks for in its variables; the exit code."""
+    return shell_complete(app, {"obj": session}, _NAME, _VARIABLE, instruction)
+
+
+def completion_script(shell: str, app: click.Command) -> str:
+    """What a shell must read to complete our command line."""
+    maker = get_completion_class(shell)
+    if maker is None:
+        raise ValueError(shell)
+    return maker(app, {}, _NAME, _VARIABLE).source()
