@@ -1,8 +1,4 @@
-"""How much an installation brings down, how much disk that takes, and how much is free; before it happens.
-
-uv says which files it would take, from its cache (it has just resolved them). Their sizes are those of the
-index, else of the server; a large wheel's own table of contents says what it takes unpacked.
-"""
+"""How much an installation brings down, how much disk that takes, and how much is free; before it happens."""
 
 from __future__ import annotations
 
@@ -10,61 +6,24 @@ import contextlib
 import re
 import shutil
 import sys
-import time
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import msgspec
-from msgspec import structs
 
 from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.plan import Download, Room
-from torchinstall.core.request import canonical_name, requirement
-from torchinstall.export.resolve import files_of, resolve
 from torchinstall.index.cache import default_cache_dir
-from torchinstall.index.inspect import RangeFile
-from torchinstall.index.wheels import File
+from torchinstall.index.urls import without_credentials
+from torchinstall.index.wheels import FileSize
 from torchinstall.install.transaction import InstallResult
 from torchinstall.install.uv import run_uv
 from torchinstall.planning.assemble import Prepared
 from torchinstall.planning.context import Context
 
-if TYPE_CHECKING:
-    from torchinstall.index.client import Client
-
-_LARGE = 5_000_000
-"""Bytes from which a wheel is asked what it takes unpacked; of smaller ones that is guessed."""
-
-_GROWS = 3.5
-"""How much larger small packages of Python are unpacked: between 2.8 and 4.6 for those that torch needs."""
-
-_PATIENCE = 8.0
-"""Seconds for all sizes; what was not said by then is unknown."""
-
-_AT_ONCE = 8
 _MOST_STORED = 500
-
-_SWITCHES = frozenset({"--no-index", "--no-cache"})
-_SAME_FOR_COMPILE = _SWITCHES | {
-    *("--default-index", "--index-url", "-i", "--index", "--extra-index-url", "--find-links", "-f"),
-    *("--index-strategy", "--keyring-provider", "--allow-insecure-host", "--prerelease", "--cache-dir"),
-}
-"""Arguments that also `uv pip compile` needs, to find the same files."""
-
-
-class _Size(NamedTuple):
-    """Bytes that come down and bytes unpacked; None: nobody says."""
-
-    down: int | None
-    unpacked: int | None
 
 
 def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Download | None:
@@ -78,17 +37,19 @@ def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Downl
     coming = {name: version for name, version in (heard.due or {}).items() if version is not None}
     if not coming or prepared.uv is None:
         return None
-    done = run_uv([prepared.uv.path, "cache", "dir"], env=context.env, cwd=context.cwd)
-    cache = Path(done.stdout.strip())
-    sizes = {name: _Size(None, None) for name in coming}
-    cached = set(heard.cached)
-    with contextlib.suppress(TorchInstallError):
-        for file, size in _sizes(context, prepared, coming):
-            name = canonical_name(file.name)
-            sizes[name] = size
-            if _is_cached(cache, name, file):
-                cached.add(name)
-    new = {name: size for name, size in sizes.items() if name not in cached}
+    stored = _Stored(default_cache_dir(context.env, sys.platform))
+    keys = _keys(prepared, coming)
+    sizes = {name: stored.sizes.get(key, FileSize()) for name, key in keys.items()}
+    if missing := {name: coming[name] for name, size in sizes.items() if not size.file}:
+        from torchinstall.export.file_sizes import find_sizes  # loads zipfile and threads
+
+        with contextlib.suppress(TorchInstallError):
+            found = dict(find_sizes(context, prepared, missing))
+            stored.add({keys[name]: size for name, size in found.items() if size.down is not None})
+            sizes |= found
+    cache = _cache_folder(context, prepared)
+    cached = {name for name, size in sizes.items() if _is_cached(cache, name, coming[name], size.file)}
+    new = {name: size for name, size in sizes.items() if name not in heard.cached | cached}
     rooms = tuple(_rooms(context, prepared, cache, _unpacked(sizes.values()), _unpacked(new.values())))
     return Download(
         bytes=sum(size.down or 0 for size in new.values()),
@@ -99,72 +60,27 @@ def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Downl
     )
 
 
-def _is_cached(cache: Path, name: str, file: File) -> bool:
-    """Whether uv has a wheel of an explicit index in its cache, which its rehearsal does not look for.
-
-    Its file is named as the wheel is, or by the version and a hash where that is long.
-    """
-    stem = file.filename.removesuffix(".whl").partition("-")[2]
-    found = cache.glob(f"wheels-v*/index/*/{name}/{file.version}-*")
-    hashed = re.compile(rf"{re.escape(file.version or '')}-[0-9a-f]{{16}}")
-    return any(path.is_dir() and (path.name == stem or hashed.fullmatch(path.name)) for path in found)
-
-
-def _unpacked(sizes: Iterable[_Size]) -> int:
-    return sum(size.unpacked or 0 for size in sizes)
-
-
-def _sizes(context: Context, prepared: Prepared, coming: Mapping[str, str]) -> Iterator[tuple[File, _Size]]:
-    """The files that uv would take, and their sizes."""
+def _keys(prepared: Prepared, coming: Mapping[str, str]) -> dict[str, str]:
+    """What decides which file of each package is taken."""
     plan, target = prepared.plan, prepared.target
-    if prepared.uv is None:
-        return
-    direct = {canonical_name(requirement(text).name): text for text in plan.requirements if " @ " in text}
-    pinned = structs.replace(
-        plan,
-        requirements=tuple(direct.get(name, f"{name}=={version}") for name, version in coming.items()),
-        packages=tuple(item for item in plan.packages if item.name in coming),
-    )
-    alone = structs.replace(
-        prepared,
-        plan=pinned,
-        request=structs.replace(prepared.request, offline=True),
-        constraint_files=(),
-        uv_args=(*_shared_args(prepared.uv_args), "--no-deps"),
-    )
-    files = files_of(resolve(alone, prepared.uv, context.env, context.cwd), target)
-    stored, asked = _Stored(default_cache_dir(context.env, sys.platform)), []
-    for file in files:
-        size = stored.sizes.get(file.url) or _known_size(file)
-        if size is None:
-            asked.append(file)
-        else:
-            yield file, size
-    if not asked or prepared.request.offline:
-        return
-    from torchinstall.index.client import Client  # loads httpx
-
-    known_urls = [item.index_url or "" for item in plan.packages]
-    client = Client(context.env, insecure_hosts(prepared.uv_args), known_urls)
-    with contextlib.closing(client), ThreadPoolExecutor(_AT_ONCE) as pool:
-        deadline = time.monotonic() + _PATIENCE
-        found = tuple(pool.map(partial(_asked_size, client=client, deadline=deadline), asked))
-    answers = dict(zip(asked, found, strict=True))
-    stored.add({file.url: size for file, size in answers.items() if size.down is not None})
-    yield from answers.items()
+    planned = {item.name: without_credentials(item.url or item.index_url or "") for item in plan.packages}
+    common = (target.abi, *target.platform_tags[:1], *plan.find_links)
+    return {
+        name: " ".join((name, version, planned.get(name, ""), *common)) for name, version in coming.items()
+    }
 
 
 class _Stored:
-    """Sizes that were asked for once: the file at a URL does not change."""
+    """Sizes that were found before, so that a second run asks for nothing."""
 
     def __init__(self, folder: Path | None) -> None:
         self._path = folder / "sizes.json" if folder is not None else None
-        self.sizes: dict[str, _Size] = {}
+        self.sizes: dict[str, FileSize] = {}
         with contextlib.suppress(OSError, ValueError):
             if self._path is not None:
-                self.sizes = msgspec.json.decode(self._path.read_bytes(), type=dict[str, _Size])
+                self.sizes = msgspec.json.decode(self._path.read_bytes(), type=dict[str, FileSize])
 
-    def add(self, sizes: Mapping[str, _Size]) -> None:
+    def add(self, sizes: Mapping[str, FileSize]) -> None:
         """Keep more of them; a folder that cannot be written is no fault."""
         if self._path is not None and sizes:
             with contextlib.suppress(OSError, UsageError):
@@ -173,53 +89,29 @@ class _Stored:
                 write_file(self._path, msgspec.json.encode(newest), durable=False)
 
 
-def _shared_args(words: tuple[str, ...]) -> Iterator[str]:
-    """Those of uv's arguments that say where files are."""
-    rest = iter(words)
-    for word in rest:
-        option, equals, _ = word.partition("=")
-        if option in _SAME_FOR_COMPILE:
-            yield word
-            yield from () if equals or option in _SWITCHES else (next(rest, ""),)
+def _cache_folder(context: Context, prepared: Prepared) -> Path:
+    """Uv's cache."""
+    words = [part for word in prepared.uv_args for part in word.split("=", 1)]
+    named = [after for word, after in pairwise(words) if word == "--cache-dir"]
+    if named or context.env.get("UV_CACHE_DIR"):
+        return context.path((*named, context.env.get("UV_CACHE_DIR", ""))[0])
+    uv = prepared.uv.path if prepared.uv is not None else "uv"
+    return Path(run_uv([uv, "cache", "dir"], env=context.env, cwd=context.cwd).stdout.strip())
 
 
-def insecure_hosts(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The hosts that uv is told to trust."""
-    return tuple(after for word, after in pairwise(words) if word == "--allow-insecure-host")
+def _is_cached(cache: Path, name: str, version: str, file: str) -> bool:
+    """Whether uv has a wheel of an explicit index in its cache, which its rehearsal does not look for.
+
+    Its folder is named as the wheel is, or by the version and a hash where that is long.
+    """
+    stem = file.removesuffix(".whl").partition("-")[2]
+    hashed = re.compile(rf"{re.escape(version)}-[0-9a-f]{{16}}")
+    found = cache.glob(f"wheels-v*/index/*/{name}/{version}-*")
+    return any(path.is_dir() and (path.name == stem or hashed.fullmatch(path.name)) for path in found)
 
 
-def _known_size(file: File) -> _Size | None:
-    """The size of a file that lies here, or of a small one whose index says it; None: to be asked for."""
-    parts = urlsplit(file.url)
-    if parts.scheme == "file":
-        path = Path(url2pathname(parts.path))
-        return _Size(0, _unpacked_size(path) or path.stat().st_size) if path.is_file() else None
-    return _guessed(file.size) if file.size is not None and file.size < _LARGE else None
-
-
-def _guessed(size: int | None) -> _Size:
-    return _Size(size, None if size is None else round(size * _GROWS))
-
-
-def _asked_size(file: File, client: Client, deadline: float) -> _Size:
-    size = file.size
-    try:
-        size = client.size(file.url, deadline) if size is None else size
-        if size is None or size < _LARGE or not urlsplit(file.url).path.endswith(".whl"):
-            return _guessed(size)
-        remote = RangeFile(size, lambda start, length: client.part(file.url, start, length, deadline)[0])
-        return _Size(size, _unpacked_size(remote) or round(size * _GROWS))
-    except (TorchInstallError, OSError):
-        return _guessed(size)
-
-
-def _unpacked_size(file: Path | RangeFile) -> int | None:
-    """Of all members of a wheel, by its table of contents; None for what is no zip file."""
-    try:
-        with zipfile.ZipFile(cast("Path", file)) as wheel:
-            return sum(member.file_size for member in wheel.infolist())
-    except zipfile.BadZipFile:
-        return None
+def _unpacked(sizes: Iterable[FileSize]) -> int:
+    return sum(size.unpacked or 0 for size in sizes)
 
 
 def _rooms(context: Context, prepared: Prepared, cache: Path, everything: int, new: int) -> Iterator[Room]:

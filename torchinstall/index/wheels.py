@@ -145,6 +145,14 @@ class File(Struct, frozen=True, kw_only=True):
         return unquote(urlsplit(self.url).path).rpartition("/")[2]
 
 
+class FileSize(NamedTuple):
+    """A file that will be taken, the bytes that come down and those unpacked; None: nobody says."""
+
+    file: str = ""
+    down: int | None = None
+    unpacked: int | None = None
+
+
 class LocalWheels(NamedTuple):
     """Rows of the catalog, and what was omitted."""
 

@@ -1,0 +1,148 @@
+"""How large the files are that uv would take, packed and unpacked.
+
+uv names them from its cache (it has just resolved them). Sizes are those of the index, else of the server; a
+large wheel's own table of contents says what it takes unpacked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from msgspec import structs
+
+from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.request import canonical_name, requirement
+from torchinstall.export.resolve import files_of, resolve
+from torchinstall.index.inspect import RangeFile
+from torchinstall.index.wheels import File, FileSize
+from torchinstall.planning.assemble import Prepared
+from torchinstall.planning.context import Context
+
+if TYPE_CHECKING:
+    from torchinstall.index.client import Client
+
+_LARGE = 5_000_000
+"""Bytes from which a wheel is asked what it takes unpacked; of smaller ones that is guessed."""
+
+_GROWS = 3.5
+"""How much larger small packages of Python are unpacked: between 2.8 and 4.6 for those that torch needs."""
+
+_PATIENCE = 8.0
+"""Seconds for all sizes; what was not said by then is unknown."""
+
+_AT_ONCE = 8
+
+_SWITCHES = frozenset({"--no-index", "--no-cache"})
+_SAME_FOR_COMPILE = _SWITCHES | {
+    *("--default-index", "--index-url", "-i", "--index", "--extra-index-url", "--find-links", "-f"),
+    *("--index-strategy", "--keyring-provider", "--allow-insecure-host", "--prerelease", "--cache-dir"),
+}
+"""Arguments that also `uv pip compile` needs, to find the same files."""
+
+
+def find_sizes(
+    context: Context, prepared: Prepared, coming: Mapping[str, str]
+) -> Iterator[tuple[str, FileSize]]:
+    """The file that uv would take of each package, with its sizes.
+
+    Args:
+        context: environment and folder.
+        prepared: the plan, which uv has rehearsed: its cache knows what there is.
+        coming: the version of each package.
+
+    Raises:
+        InstallFailedError: the cache does not know it.
+    """
+    plan = prepared.plan
+    if prepared.uv is None:
+        return
+    direct = {canonical_name(requirement(text).name): text for text in plan.requirements if " @ " in text}
+    pinned = structs.replace(
+        plan,
+        requirements=tuple(direct.get(name, f"{name}=={version}") for name, version in coming.items()),
+        packages=tuple(item for item in plan.packages if item.name in coming),
+    )
+    alone = structs.replace(
+        prepared,
+        plan=pinned,
+        request=structs.replace(prepared.request, offline=True),
+        constraint_files=(),
+        uv_args=(*_shared_args(prepared.uv_args), "--no-deps"),
+    )
+    files = files_of(resolve(alone, prepared.uv, context.env, context.cwd), prepared.target)
+    asked = []
+    for file in files:
+        if (size := _known_size(file)) is None:
+            asked.append(file)
+        else:
+            yield canonical_name(file.name), size
+    if not asked or prepared.request.offline:
+        return
+    from torchinstall.index.client import Client  # loads httpx
+
+    known_urls = [item.index_url or "" for item in plan.packages]
+    client = Client(context.env, _insecure_hosts(prepared.uv_args), known_urls)
+    with contextlib.closing(client), ThreadPoolExecutor(_AT_ONCE) as pool:
+        deadline = time.monotonic() + _PATIENCE
+        sizes = pool.map(partial(_asked_size, client=client, deadline=deadline), asked)
+        yield from zip((canonical_name(file.name) for file in asked), sizes, strict=True)
+
+
+def _shared_args(words: tuple[str, ...]) -> Iterator[str]:
+    """Those of uv's arguments that say where files are."""
+    rest = iter(words)
+    for word in rest:
+        option, equals, _ = word.partition("=")
+        if option in _SAME_FOR_COMPILE:
+            yield word
+            yield from () if equals or option in _SWITCHES else (next(rest, ""),)
+
+
+def _insecure_hosts(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The hosts that uv is told to trust."""
+    return tuple(after for word, after in pairwise(words) if word == "--allow-insecure-host")
+
+
+def _known_size(file: File) -> FileSize | None:
+    """The size of a file that lies here, or of a small one whose index says it; None: to be asked for."""
+    parts = urlsplit(file.url)
+    if parts.scheme == "file":
+        path = Path(url2pathname(parts.path))
+        unpacked = (_unpacked_size(path) or path.stat().st_size) if path.is_file() else None
+        return FileSize(file.filename, 0, unpacked)
+    return _guessed(file, file.size) if file.size is not None and file.size < _LARGE else None
+
+
+def _guessed(file: File, size: int | None) -> FileSize:
+    return FileSize(file.filename, size, None if size is None else round(size * _GROWS))
+
+
+def _asked_size(file: File, client: Client, deadline: float) -> FileSize:
+    size = file.size
+    try:
+        size = client.size(file.url, deadline) if size is None else size
+        if size is None or size < _LARGE or not urlsplit(file.url).path.endswith(".whl"):
+            return _guessed(file, size)
+        remote = RangeFile(size, lambda start, length: client.part(file.url, start, length, deadline)[0])
+        return FileSize(file.filename, size, _unpacked_size(remote) or round(size * _GROWS))
+    except (TorchInstallError, OSError):
+        return _guessed(file, size)
+
+
+def _unpacked_size(file: Path | RangeFile) -> int | None:
+    """Of all members of a wheel, by its table of contents; None for what is no zip file."""
+    try:
+        with zipfile.ZipFile(cast("Path", file)) as wheel:
+            return sum(member.file_size for member in wheel.infolist())
+    except zipfile.BadZipFile:
+        return None
