@@ -89,7 +89,7 @@ def piped(stream: TextIO) -> str | None:
         return None
     if stat.S_ISFIFO(mode):
         # Windows cannot wait for a pipe.
-        ready = os.name == "nt" or select.select([number], [], [], _PIPE_TIMEOUT)[0]
+        ready = sys.platform == "win32" or select.select([number], [], [], _PIPE_TIMEOUT)[0]
         return stream.read() or None if ready else None
     return stream.read() or None if stat.S_ISREG(mode) else None
 

@@ -228,7 +228,7 @@ def _ask_uv(argv: list[str], env: Mapping[str, str], cwd: Path) -> tuple[str | N
 
 
 def _interpreter_path(environment: Path) -> Path:
-    if os.name == "nt":
+    if sys.platform == "win32":
         scripts = environment / "Scripts" / "python.exe"
         # Conda keeps its interpreter at the top of the environment on Windows.
         return environment / "python.exe" if (environment / "conda-meta").is_dir() else scripts

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -136,7 +137,7 @@ def _candidates(env: Mapping[str, str], beside: Callable[[], str | None]) -> Ite
 
 def _which(name: str, env: Mapping[str, str]) -> str | None:
     """As `shutil.which`, whose module brings every compression library with it."""
-    names = [name] if os.name != "nt" else [name, f"{name}.exe", f"{name}.bat", f"{name}.cmd"]
+    names = [name] if sys.platform != "win32" else [name, f"{name}.exe", f"{name}.bat", f"{name}.cmd"]
     folders = [""] if os.path.dirname(name) else env.get("PATH", "").split(os.pathsep)  # noqa: PTH120
     found = (os.path.join(folder, item) for folder in folders for item in names)  # noqa: PTH118
     return next((path for path in found if os.path.isfile(path) and os.access(path, os.X_OK)), None)  # noqa: PTH113

@@ -69,16 +69,16 @@ class _RealSystem(System):
         return os.access(path, os.R_OK | os.W_OK) if self.exists(path) else None
 
     def group(self, path: str) -> str | None:
-        if sys.platform == "win32":
-            return None
-        try:
-            number = Path(path).stat().st_gid
-        except OSError:
-            return None
-        try:
-            return grp.getgrgid(number).gr_name
-        except KeyError:
-            return str(number)
+        if sys.platform != "win32":
+            try:
+                number = Path(path).stat().st_gid
+            except OSError:
+                return None
+            try:
+                return grp.getgrgid(number).gr_name
+            except KeyError:
+                return str(number)
+        return None
 
     def run(self, argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> CommandResult:
         path = self._find_command(argv[0])
