@@ -1,7 +1,8 @@
 """Run a piece of code as on Windows: a child whose `sys.platform` is `win32`, with recorded Windows answers.
 
-The child first loads what it needs of the standard library and of third parties: that is this system's. Then it calls
-itself Windows, takes `winreg` and the two libraries that the probe asks from the recording, and imports torchinstall.
+The child first loads what it needs of the standard library and third parties: that is this system's. Then it
+calls itself Windows, takes `winreg` and the two libraries that the probe asks from the recording, and imports
+torchinstall.
 """
 
 from __future__ import annotations
