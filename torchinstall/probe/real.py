@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -69,16 +70,14 @@ class _RealSystem(System):
         return os.access(path, os.R_OK | os.W_OK) if self.exists(path) else None
 
     def group(self, path: str) -> str | None:
+        name = None
         if sys.platform != "win32":
-            try:
+            with suppress(OSError):
                 number = Path(path).stat().st_gid
-            except OSError:
-                return None
-            try:
-                return grp.getgrgid(number).gr_name
-            except KeyError:
-                return str(number)
-        return None
+                name = str(number)
+                with suppress(KeyError):
+                    name = grp.getgrgid(number).gr_name
+        return name
 
     def run(self, argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> CommandResult:
         path = self._find_command(argv[0])
