@@ -68,7 +68,6 @@ def command(
     plan: Plan,
     *,
     uv: str,
-    project_file: str = PROJECT_FILE,
     env: Mapping[str, str] | None = None,
     installed: Iterable[Installed] = (),
     constraints: Iterable[str] = (),
@@ -82,7 +81,6 @@ def command(
     Args:
         plan: its target has an interpreter, its requirements parse.
         uv: path of uv.
-        project_file: what the command calls the file that `project` is written to.
         env: of the user; a timeout that is set there stays.
         installed: what is there already; a build without a local version (`2.9.1`) needs a push to replace
             one that has it (`2.9.1+cu128`), since uv takes the latter for good.
@@ -105,7 +103,7 @@ def command(
             found=f"Python {plan.target.python_version} (from --python-version)",
             hints=("omit --python-version, or name an interpreter with --python",),
         )
-    argv = [uv, "pip", "install", "--python", plan.target.python, "-r", project_file]
+    argv = [uv, "pip", "install", "--python", plan.target.python, "-r", PROJECT_FILE]
     argv += [item for path in constraints for item in ("-c", _absolute(path))]
     argv += [item for place in plan.find_links for item in ("--find-links", _absolute(place))]
     if plan.channel != "stable":
@@ -114,10 +112,8 @@ def command(
         ]
     argv += [item for name in _pushed(plan, installed) for item in ("--reinstall-package", name)]
     argv += [*variant_options(plan), *build_options(plan)]
-    argv += ["--upgrade"] if upgrade else []
-    argv += ["--offline"] if offline else []
-    argv += ["--dry-run"] if dry_run else []
-    argv += ["--output-format", "json", *extra]
+    flags = {"--upgrade": upgrade, "--offline": offline, "--dry-run": dry_run}
+    argv += [*(flag for flag, is_set in flags.items() if is_set), "--output-format", "json", *extra]
     patient = not any((env or {}).get(name) for name in _TIMEOUTS)
     return structs.replace(
         plan,
@@ -205,18 +201,13 @@ def project_text(plan: Plan) -> str:
     """The project file of a plan, also of one for a Python that is not here."""
     names, index_of = _indexes(plan)
     lines = ["[project]", 'name = "your-request"', 'version = "0"', "dependencies = ["]
-    lines += [f"  {_toml(text)}," for text in _dependencies(plan)]
-    lines.append("]")
+    lines += [*(f"  {_toml(text)}," for text in _dependencies(plan)), "]"]
     folders = {_absolute(folder) for folder in plan.find_links}
     for place, name in names.items():
-        lines += [
-            "",
-            "[[tool.uv.index]]",
-            f"name = {_toml(name)}",
-            f"url = {_toml(place.removesuffix(LINKS))}",
-        ]
+        url = _toml(place.removesuffix(LINKS))
+        lines += ["", "[[tool.uv.index]]", f"name = {_toml(name)}", f"url = {url}"]
         lines += ['format = "flat"'] if place in folders or _is_folder(place, plan) else []
-        lines.append("explicit = true")
+        lines += ["explicit = true"]
     if index_of:
         lines += ["", "[tool.uv.sources]"]
         lines += [f"{_toml(name)} = {{ index = {_toml(index)} }}" for name, index in index_of.items()]
@@ -226,28 +217,20 @@ def project_text(plan: Plan) -> str:
 def _dependencies(plan: Plan) -> list[str]:
     """Every requirement as asked, the packages of the plan pinned; a package nobody asked for is added."""
     packages = {canonical_name(package.name): package for package in plan.packages}
-    out: list[str] = []
-    seen: set[str] = set()
-    for text in plan.requirements:
-        asked = requirement(text)
-        name = canonical_name(asked.name)
-        package = packages.get(name)
-        entry = text if package is None or asked.url else _pin(package, asked)
-        seen.add(name)
-        if entry not in out:
-            out.append(entry)
-    out += [_pin(package, None) for name, package in packages.items() if name not in seen]
-    return out
+    asked = {text: requirement(text) for text in plan.requirements}
+    seen = {canonical_name(item.name) for item in asked.values()}
+    entries = [_pin(packages.get(canonical_name(item.name)), item, text) for text, item in asked.items()]
+    entries += [_pin(item, None, "") for name, item in packages.items() if name not in seen]
+    return list(dict.fromkeys(entries))
 
 
-def _pin(package: Package, asked: Requirement | None) -> str:
+def _pin(package: Package | None, asked: Requirement | None, text: str) -> str:
     """`torch[opt]==2.9.1+cu128 ; marker`: extras and marker as asked, the version as planned."""
-    name, marker, specifier = package.name, "", ""
-    extras = {*package.extras, *(asked.extras if asked is not None else ())}
-    name += extras_text(extras)
-    if asked is not None:
-        marker = f" ; {asked.marker}" if asked.marker else ""
-        specifier = asked.specifier
+    if package is None or (asked is not None and asked.url):
+        return text
+    marker = f" ; {asked.marker}" if asked is not None and asked.marker else ""
+    specifier = asked.specifier if asked is not None else ""
+    name = package.name + extras_text({*package.extras, *(asked.extras if asked is not None else ())})
     if package.url is not None:
         digest = f"#sha256={package.sha256}" if package.sha256 else ""
         return f"{name} @ {package.url}{digest}{marker}"

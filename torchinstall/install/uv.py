@@ -37,11 +37,7 @@ _HOW_TO_GET_UV = ("uv pip install --upgrade 'uv>=" + UV_FLOOR + "'", "python -m 
 
 
 class Uv(Struct, frozen=True, kw_only=True):
-    """A uv that runs, or that lies where its package put it, unchanged.
-
-    Attributes:
-        source: how it was found: `TORCHINSTALL_UV`, `beside torchinstall`, `PATH`.
-    """
+    """A uv that runs; `source` is how it was found: `TORCHINSTALL_UV`, `beside torchinstall`, `PATH`."""
 
     path: str
     version: str
@@ -64,19 +60,14 @@ def recorded_version(path: str) -> str | None:
     """
     try:
         site = Path(str(importlib.import_module("uv").__file__)).parents[1]
-    except ImportError:
-        return None
-    for folder in site.glob("uv-*.dist-info"):
-        try:
-            record = (folder / "RECORD").read_text(encoding="utf-8")
-        except OSError:
-            continue
-        for line in record.splitlines():
-            name, _, rest = line.partition(",")
-            if name.endswith(("/uv", "/uv.exe")) and os.path.normpath(site / name) == path:
-                size = rest.rpartition(",")[2]
-                unchanged = size == str(Path(path).stat().st_size) and os.access(path, os.X_OK)
-                return folder.name[len("uv-") : -len(".dist-info")] if unchanged else None
+        for folder in site.glob("uv-*.dist-info"):
+            for line in (folder / "RECORD").read_text(encoding="utf-8").splitlines():
+                name, size = line.partition(",")[0], line.rpartition(",")[2]
+                if name.endswith(("/uv", "/uv.exe")) and os.path.normpath(site / name) == path:
+                    unchanged = size == str(Path(path).stat().st_size) and os.access(path, os.X_OK)
+                    return folder.name[len("uv-") : -len(".dist-info")] if unchanged else None
+    except (ImportError, OSError):
+        pass
     return None
 
 
@@ -88,12 +79,8 @@ def find_uv(
 ) -> Uv:
     """Find uv: the one named by `TORCHINSTALL_UV`, else beside the running interpreter, else on PATH.
 
-    One that is too old or broken is passed over where another may do, but never one that was named.
-
-    Args:
-        env: the environment (`PATH`, `TORCHINSTALL_UV`); the check runs with it too.
-        beside: finds the uv that was installed with us.
-        timeout: seconds that `uv --version` may take.
+    One that is too old, broken or slower than `timeout` to say its version is passed over where another may
+    do, but never one that was named.
 
     Raises:
         ToolMissingError: `uv-not-found`, `uv-too-old` or `uv-broken`.
@@ -185,15 +172,8 @@ def uv_env(
         project: uv works on the project of its folder, whatever the variables name.
         changes: variables to set, or to unset with None.
     """
-    out = dict(env)
-    for name in (*UNDOES_SOURCES, *(_OTHER_PROJECT if project else ())):
-        out.pop(name, None)
-    for name, value in changes:
-        if value is None:
-            out.pop(name, None)
-        else:
-            out[name] = value
-    return out
+    gone = dict.fromkeys((*UNDOES_SOURCES, *(_OTHER_PROJECT if project else ())))
+    return {name: value for name, value in {**env, **gone, **dict(changes)}.items() if value is not None}
 
 
 def run_uv(
@@ -212,9 +192,9 @@ def run_uv(
 
     Args:
         argv: the path of uv and its arguments.
-        env: of the user; the child gets `uv_env` of it.
-        project: see `uv_env`.
-        changes: see `uv_env`.
+        env: see `uv_env`, as `project` and `changes`.
+        project: see `env`.
+        changes: see `env`.
         cwd: folder that uv finds the user's configuration from.
         timeout: seconds that it may take, where nobody watches.
         sink: its stderr is copied there as it comes, its stdin is ours.
@@ -241,13 +221,12 @@ def run_uv(
 def install_failure(done: Completed, what: str, routed: Iterable[str] = ()) -> InstallFailedError:
     """The error for a uv that failed, by the first row of `hints.json` whose pattern occurs in its words.
 
+    Its slug is that of the row, or `uv-failed` / `uv-killed`; `found` is the telling line of uv's own.
+
     Args:
         done: with uv's stderr without terminal codes.
         what: what uv could not do: `install torch 2.9.1`.
         routed: packages that come from one index only; `{routed}` in a pattern is any of them.
-
-    Returns:
-        With the slug of the row, or `uv-failed` / `uv-killed`; `found` is the telling line of uv's own.
     """
     said = done.stderr
     slug, hint, pattern = "uv-failed", "uv's own words above say why; -v shows more of them", r"error: "

@@ -23,6 +23,9 @@ _MARKER = "@torchinstall@"
 _DEVICES = {"sm": "cuda", "gfx": "cuda", "device": "xpu"}
 """What torch calls the devices of a backend, by how its code is matched; ROCm builds say `cuda` too."""
 
+_TOOLKITS = {"sm": "cuda", "gfx": "hip", "device": "xpu"}
+"""The attribute of `torch.version` that tells the toolkit of a backend."""
+
 
 class Check(Struct, frozen=True, kw_only=True):
     """One check; its name is stable, `import-torch`, `matrix-product-cuda-0`."""
@@ -97,44 +100,29 @@ class Checklist(Struct, frozen=True, kw_only=True):
 
 
 def checklist_of(plan: Plan, info: BackendInfo | None) -> Checklist:
-    """What the plan promises.
+    """What the plan promises: a device must be seen where it says that the build covers a GPU here.
 
-    Args:
-        plan: with pinned packages.
-        info: the catalog's row of the plan's backend; None: nothing is known of its toolkit.
-
-    A device must be seen where the plan says that the build covers a GPU of this machine.
+    `info` is the catalog's row of its backend; None: nothing is known of its toolkit.
     """
-    toolkit: dict[str, str] = {}
-    device = None
-    covered = {gpu.vendor for gpu in plan.gpus if gpu.covered}
-    if info is not None:
-        number = ".".join(str(part) for part in info.toolkit) if info.toolkit else "any"
-        strategy = info.kind.strategy
-        toolkit = {
-            "cuda": number if strategy == "sm" else "none",
-            "hip": number if strategy == "gfx" else "none",
-        }
-        if strategy == "device":
-            toolkit["xpu"] = "any"
-        if info.kind.vendor in covered:
-            device = _DEVICES.get(strategy)
-    if "apple" in covered:
-        device = "mps"
     packages = {package.name: package.version for package in plan.packages if package.version is not None}
+    covered = {gpu.vendor for gpu in plan.gpus if gpu.covered}
+    device = "mps" if "apple" in covered else None
+    if info is None:
+        return Checklist(packages=packages, device=device)
+    strategy, number = info.kind.strategy, ".".join(map(str, info.toolkit or ())) or "any"
+    toolkit = {"cuda": "none", "hip": "none"}
+    if strategy in _TOOLKITS:
+        toolkit[_TOOLKITS[strategy]] = number if strategy != "device" else "any"
+    if device is None and info.kind.vendor in covered:
+        device = _DEVICES.get(strategy)
     return Checklist(packages=packages, toolkit=toolkit, device=device)
 
 
 def verify(python: str, checklist: Checklist, *, env: Mapping[str, str], timeout: float = _TIMEOUT) -> Report:
     """Run every check in `python`, apart from the user's site, PYTHONPATH and the current folder.
 
-    Args:
-        python: interpreter of the environment.
-        checklist: what to compare with.
-        env: its environment; variables that hide GPUs hide them from the checks too.
-        timeout: seconds for all checks together.
-
-    A crash or a hang is a failed check named after the one that was running.
+    A crash, or a hang of `timeout` seconds, is a failed check named after the one that was running. Variables
+    of `env` that hide GPUs hide them from the checks too.
     """
     job = msgspec.json.encode(checklist).decode()
     begun = time.monotonic()
@@ -148,27 +136,23 @@ def verify(python: str, checklist: Checklist, *, env: Mapping[str, str], timeout
 
 def _report(stdout: str, stderr: str, ending: str) -> Report:
     checks: list[Check] = []
-    running, done = "start", False
+    running: str | None = "start"
     for line in stdout.splitlines():
-        value = _value(line.removeprefix(_MARKER)) if line.startswith(_MARKER) else None
-        if isinstance(value, str):
+        if not line.startswith(_MARKER):
+            continue
+        try:
+            value = msgspec.json.decode(line.removeprefix(_MARKER), type=Check | str | None)
+        except msgspec.MsgspecError:
+            continue  # the end of the process cut it off
+        if isinstance(value, Check):
+            checks.append(value)
+        else:
             running = value
-        elif isinstance(value, dict) and value.get("done"):
-            done = True
-        elif isinstance(value, dict):
-            checks.append(msgspec.convert(value, Check))
-    if not done:
+    if running is not None:
         last = stderr.strip()[-1500:]
         checks.append(Check(name=running, ok=False, wanted="an answer", found=ending, detail=last))
-    return Report(ok=all(check.ok for check in checks), checks=tuple(checks), crashed=not done)
-
-
-def _value(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        # A line that the end of the process cut off.
-        return None
+    ok = all(check.ok for check in checks)
+    return Report(ok=ok, checks=tuple(checks), crashed=running is not None)
 
 
 def report_to_json(report: Report) -> dict[str, Any]:

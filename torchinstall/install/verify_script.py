@@ -2,7 +2,7 @@
 
 It is sent as text with `python -I -c`, so it must work on Python 3.7 and import nothing but the standard
 library and what it checks. Each line after a marker is one JSON value: the name of a check that begins, then
-its result; so a crash in the middle still says which check it was.
+its result, in the end null; so a crash in the middle still says which check it was.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _main() -> None:
         _compare_toolkit(job, torch)
         for kind, index in _devices(job, torch):
             _compute(torch, kind, index, loaded.get("torchvision"))
-    _say({"done": True})
+    _say(None)
 
 
 if __name__ == "__main__":
