@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.planning import linux, nvidia
 from tests.support.tables import Rows, changed, copied
-from tests.support.wheelhouse import wheel_of_name
+from tests.support.wheelhouse import TinyWheel, wheel, wheel_of_name
 from torchinstall.catalog.catalog import Catalog, load_catalog
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import foreign_target
@@ -55,7 +56,10 @@ TAGGED = {
     "causal-conv1d": "1.6.2.post1",
     "sageattention": "2.2.0",
 }
-VLLM = [
+Release = tuple[str, str, str, int, int, int, str | None, str, str]
+"""Version, torch, backends, first and last Python, glibc, pins of tilelang, torchvision, torchaudio."""
+
+VLLM: list[Release] = [
     # version, torch, backends, first and last Python, glibc, tilelang, torchvision, torchaudio
     ("0.33.0", "2.14.0", r"cu13\d", 11, 14, 28, "0.1.12", "0.29.0", "2.11.0"),
     ("0.32.0", "2.13.0", r"cu13\d", 11, 14, 28, "0.1.12", "0.28.0", "2.11.0"),
@@ -71,6 +75,9 @@ VLLM = [
     ("0.9.2", "2.7.0", r"cu12\d", 9, 12, 5, None, "0.22.0", "2.7.0"),
     ("0.8.5.post1", "2.6.0", r"cu12\d", 9, 12, 5, None, "0.21.0", "2.6.0"),
 ]
+UNKNOWN = ("0.34.0", "2.15.0", r"cu13\d", 11, 14, 28, "0.1.12", "0.29.2", "2.11.0")
+"""A release that no table knows: only its metadata on the default index says what it needs."""
+
 XFORMERS = [
     (">=2.10", "cu126 cu128 cu129 cu130"),
     ("==2.9.1", "cu126 cu128 cu129 cu130"),
@@ -95,9 +102,11 @@ DRIVERS = {"550.163.01": (12, 4), "570.86.15": (12, 8), "580.95.05": (13, 0), "6
 
 @dataclass
 class World:
-    """One GPU index: the file names of each of its pages."""
+    """One GPU index (the file names of each of its pages) and the releases of vllm that are published."""
 
     pages: dict[str, list[str]]
+    vllm: list[Release]
+    default: str
     catalog: Catalog = field(default_factory=load_catalog)
     read: dict[tuple[str, str], LiveResult] = field(default_factory=dict)
 
@@ -136,6 +145,21 @@ def _pages(rng: random.Random) -> dict[str, list[str]]:
     return pages
 
 
+def _releases(rng: random.Random) -> Iterator[Release]:
+    """What is published of vllm; other places than the default index are not read."""
+    for release in (UNKNOWN, *VLLM):
+        if rng.random() < (0.6 if release is UNKNOWN else 0.75) or "+" in release[0]:
+            yield release
+
+
+def _wheel_of(release: Release) -> TinyWheel:
+    version, torch, _, first, last, glibc, tilelang, vision, audio = release
+    pins = (f"torch=={torch}", f"torchvision=={vision}", f"torchaudio=={audio}", "numpy")
+    more = (f"tilelang=={tilelang}",) if tilelang else ()
+    tag = f"cp38-abi3-manylinux_2_{glibc}_x86_64"
+    return wheel("vllm", version, tag, requires=(*pins, *more), requires_python=f">=3.{first},<3.{last + 1}")
+
+
 def worlds(number: int, seed: int, folder: Path) -> list[tuple[World, IndexServer]]:
     """Loopback servers, each with another index; the caller enters and leaves them."""
     found = []
@@ -144,7 +168,9 @@ def worlds(number: int, seed: int, folder: Path) -> list[tuple[World, IndexServe
         tree = IndexTree(
             {backend: map(wheel_of_name, names) for backend, names in pages.items()}, missing_status=404
         )
-        server = IndexServer(tree)
+        vllm = list(_releases(random.Random(seed * 1000 + count)))  # noqa: S311  as above
+        on_default = [_wheel_of(release) for release in vllm if "+" not in release[0]]
+        server = IndexServer(tree, default=IndexTree({"": on_default}, kind="pypi"))
         home = folder / str(count)
         home.mkdir()
         tables = copied(home)
@@ -161,7 +187,7 @@ def worlds(number: int, seed: int, folder: Path) -> list[tuple[World, IndexServe
 
         changed(tables, "places.json", loopback)
         changed(tables, "companion_builds.json", served)
-        found.append((World(pages, load_catalog(tables)), server))
+        found.append((World(pages, vllm, server.default_index, load_catalog(tables)), server))
     return found
 
 
@@ -200,13 +226,25 @@ def _planned(question: Question, world: World) -> tuple[str, str] | None:
             world.read[key] = fetch_pages(keys, options)
         return world.read[key]
 
+    def describe(names: frozenset[str]) -> LiveResult:
+        key = (world.default, str(sorted(names)))
+        if key not in world.read:
+            options = LiveOptions(
+                index_base=f"{world.default}/{{package}}",
+                allow_insecure=("127.0.0.1",),
+                any_host=True,
+                described=names,
+            )
+            world.read[key] = fetch_pages([(name, "") for name in sorted(names)], options)
+        return world.read[key]
+
     inputs = Inputs(
         machine=question.machine,
         target=foreign_target(question.machine, f"3.{question.python}"),
         catalog=world.catalog,
         request=Request(requirements=tuple(map(requirement, ("torch", *question.asked)))),
     )
-    made = _plan(question, with_companions(inputs, read, lambda _: None).catalog, *question.asked)
+    made = _plan(question, with_companions(inputs, read, describe, lambda _: None).catalog, *question.asked)
     chosen = made.chosen
     return (chosen.torch, chosen.backend) if chosen is not None and chosen.backend != "cpu" else None
 
@@ -256,7 +294,7 @@ def _ways(name: str, question: Question, world: World, torch: str, backend: str)
         return {None} if goes and code and not (old and question.python > 12) else set()
     return {
         tilelang
-        for _, pinned, backends, first, last, glibc, tilelang, vision, audio in VLLM
+        for _, pinned, backends, first, last, glibc, tilelang, vision, audio in world.vllm
         if pinned == torch
         and re.fullmatch(backends, backend)
         and first <= question.python <= last

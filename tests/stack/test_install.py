@@ -224,3 +224,37 @@ def test_a_build_that_fails_leaves_nothing(place: Place, server: IndexServer) ->
     said = auto(place, server, "torch", "badops", "--allow-build", "badops")
     assert said.code == 1, said.err
     assert place.versions() == {}
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_release_that_no_table_knows_says_itself_which_torch_it_needs(
+    place: Place, server: IndexServer, *, described: bool
+) -> None:
+    """From the metadata beside the wheel (PEP 658), or from within the wheel by parts."""
+    new = _vllm("0.35.0", "2.15.0", "0.29.2")
+    server.default.add("", new, described=described)
+    try:
+        asked = len(server.paths())
+        said = auto(place, server, "torch", "vllm", "--dry-run", "--json")
+        assert said.code == 0, said.err
+        packages = {row["name"]: row["version"] for row in said.json["plan"]["packages"]}
+        assert (packages["torch"], packages["vllm"]) == ("2.15.0+cu130", "0.35.0")
+        assert packages["torchvision"] == "0.29.2+cu130"
+        assert any(path.endswith(f"{new.filename}.metadata") for path in server.paths()[asked:])
+        asked = len(server.paths())
+        again = auto(place, server, "torch", "vllm", "--dry-run", "--json", "--offline")
+        assert {row["name"]: row["version"] for row in again.json["plan"]["packages"]} == packages
+        assert server.paths()[asked:] == []
+    finally:
+        server.default.remove(new.filename)
+
+
+def test_a_release_that_the_index_lacks_is_not_planned(place: Place, server: IndexServer) -> None:
+    newest = _vllm("0.33.0", "2.14.0", "0.29.0")
+    server.default.remove(newest.filename)
+    try:
+        said = auto(place, server, "torch", "vllm", "--dry-run", "--json")
+        packages = {row["name"]: row["version"] for row in said.json["plan"]["packages"]}
+        assert packages["vllm"] == "0.26.0"
+    finally:
+        server.default.add("", newest)

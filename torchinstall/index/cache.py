@@ -33,6 +33,7 @@ class PageId(Struct, frozen=True):
     backend: str
     channel: Channel
     shared: bool = False
+    described: bool = False
 
 
 class CachedPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,7 +75,15 @@ class PageCache:
         """The file of a page."""
         if self._folder is None:
             return None
-        parts = (__version__, page.url, page.package, page.backend, page.channel, str(page.shared))
+        parts = (
+            __version__,
+            page.url,
+            page.package,
+            page.backend,
+            page.channel,
+            str(page.shared),
+            str(page.described),
+        )
         return self._folder / f"{_digest(chr(10).join(parts).encode())[:40]}.json"
 
     def load(self, page: PageId) -> CachedPage | None:

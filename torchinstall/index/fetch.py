@@ -22,7 +22,7 @@ from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.cache import CachedPage, PageCache, PageId
-from torchinstall.index.pages import FetchError, Page, parse_page, parse_root
+from torchinstall.index.pages import FetchError, Page, parse_page, parse_root, read_needs
 from torchinstall.index.urls import check_secure, page_url, root_url, without_credentials
 from torchinstall.index.wheels import read_variants
 
@@ -40,6 +40,12 @@ _MAX_THREADS = 16
 _MOST_VARIANT_FILES = 6
 """Of so many releases the wheel variants are known."""
 
+_MOST_DESCRIBED = 4
+"""Of so many releases the requirements are read, the newest ones."""
+
+_MOST_METADATA = 2_000_000
+"""Bytes of the metadata of one release."""
+
 Outcome = CachedPage | FetchError
 
 
@@ -54,6 +60,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
         refresh: the age of a cached page does not count.
         allow_insecure: hosts for which http, or a wrong certificate, is accepted.
         shared: packages whose wheels may lie at the root of a channel for every backend (`triton`).
+        described: packages of whose newest releases the requirements are read too; with `any_host`.
         any_host: the pages may link to files on other hosts, see `pages.parse_page`.
         budget: seconds after which what was not read counts as failed.
         retries: further attempts after a fault that may pass; `UV_HTTP_RETRIES` lowers or raises it.
@@ -72,6 +79,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     allow_insecure: tuple[str, ...] = ()
     shared: frozenset[str] = frozenset()
     any_host: bool = False
+    described: frozenset[str] = frozenset()
     budget: float = 8.0
     retries: int = 3
     backoff: float = 0.2
@@ -159,7 +167,8 @@ def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool
     jobs: dict[PageKey, _Job] = {}
     for key, url in urls.items():
         shared = key[0] in options.shared or options.any_host
-        page = PageId(without_credentials(url), *key, channel, shared)
+        described = key[0] in options.described
+        page = PageId(without_credentials(url), *key, channel, shared, described)
         jobs[key] = _Job(url, page, cache.load(page))
     outcomes: dict[PageKey, Outcome] = {}
     if not options.offline:
@@ -273,7 +282,33 @@ class _Reader:
             shared=page.shared,
             any_host=self.options.any_host,
         )
-        return CachedPage(fetched=now, etag=reply.etag, page=self._with_variants(client, parsed))
+        described = self._with_needs(client, parsed) if page.described else parsed
+        return CachedPage(fetched=now, etag=reply.etag, page=self._with_variants(client, described))
+
+    def _with_needs(self, client: Client, page: Page) -> Page:
+        """The page with what its newest releases need; one whose metadata cannot be had is a note."""
+        from packaging.version import Version  # as in `wheels`
+
+        final = [text for text in page.wheel_urls if not Version(text).is_prerelease]
+        found, notes = {}, list(page.notes)
+        for version in sorted(final, key=Version, reverse=True)[:_MOST_DESCRIBED]:
+            url = page.wheel_urls[version]
+            try:
+                found[version] = read_needs(self._metadata(client, url))
+            except (FetchError, OSError, ValueError) as error:
+                notes.append(f"{redact(url)}: {error}")
+        return structs.replace(page, needs=found, notes=tuple(notes))
+
+    def _metadata(self, client: Client, url: str) -> str:
+        """The metadata of a wheel: the file beside it (PEP 658), else from within the wheel, by parts."""
+        reply = client.page(f"{url}.metadata", None, self.deadline, _MOST_METADATA)
+        if reply.status == 200:
+            return reply.text
+        from torchinstall.index.inspect import (
+            remote_metadata,
+        )  # reads binaries too, which hardly any run does
+
+        return remote_metadata(url, client.part, _MOST_METADATA)
 
     def _with_variants(self, client: Client, page: Page) -> Page:
         """The page with the properties of its newest wheel variants; a list that cannot be had is a note."""

@@ -183,6 +183,22 @@ def open_remote(url: str, part: Callable[[str, int, int], tuple[bytes, int]]) ->
     return RangeFile(size, lambda start, length: part(url, start, length)[0])
 
 
+def remote_metadata(url: str, part: Callable[[str, int, int], tuple[bytes, int]], most: int) -> str:
+    """The METADATA of a wheel on a server, of at most so many bytes; little else of it is read.
+
+    Raises:
+        ValueError: it is no wheel.
+    """
+    try:
+        with zipfile.ZipFile(cast("Path", open_remote(url, part))) as wheel:
+            name = next((name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")), None)
+            if name is None or wheel.getinfo(name).file_size > most:
+                raise ValueError("it has no metadata")
+            return wheel.read(name).decode("utf-8", "replace")
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
+
+
 def inspect_wheel(file: Path | RangeFile, filename: str) -> WheelReport:
     """Read a wheel.
 

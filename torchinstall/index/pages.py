@@ -67,6 +67,13 @@ class PageFile(Struct, frozen=True, omit_defaults=True):
         return self.url.rpartition("/")[0] + "/"
 
 
+class Needs(Struct, frozen=True, omit_defaults=True):
+    """What the metadata of a release asks for: `Requires-Python`, and each `Requires-Dist`."""
+
+    python: str = ""
+    packages: tuple[str, ...] = ()
+
+
 class Page(Struct, frozen=True, kw_only=True):
     """What a page says, without what cannot be used.
 
@@ -74,6 +81,8 @@ class Page(Struct, frozen=True, kw_only=True):
         notes: what was omitted and why, for a curious user.
         variant_files: by version, where the properties of its wheel variants are listed.
         variants: by version, the properties of each label, once these files were read.
+        wheel_urls: by version, one of its wheels, on a page that may link to any host.
+        needs: by version, what its metadata asks for, once that was read.
     """
 
     wheels: tuple[Wheels, ...] = ()
@@ -81,6 +90,8 @@ class Page(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     variant_files: Mapping[str, str] = {}
     variants: Mapping[str, Mapping[str, Properties]] = {}
+    wheel_urls: Mapping[str, str] = {}
+    needs: Mapping[str, Needs] = {}
 
 
 def parse_page(
@@ -113,6 +124,7 @@ def parse_page(
     rows: list[Wheels] = []
     files: dict[str, PageFile] = {}
     variant_files: dict[str, str] = {}
+    wheel_urls: dict[str, str] = {}
     skipped = elsewhere = 0
     origin: Origin = "index" if backend else "vendor"
     belongs = _directory_rule(url, backend, shared=shared)
@@ -130,13 +142,25 @@ def parse_page(
             own = backend or _vendor_backend(name.local, url)
             rows.append(name.row(own, origin, redact(url), channel=channel, variant=label))
             files.setdefault(link.filename, structs.replace(link, url="") if any_host else link)
+            wheel_urls.setdefault(name.version, link.url)
     if skipped:
         notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
     if elsewhere:
         notes.append(f"{redact(url)}: omitted {elsewhere} wheels of other directories")
     return Page(
-        wheels=merged(rows), files=tuple(files.values()), notes=tuple(notes), variant_files=variant_files
+        wheels=merged(rows),
+        files=tuple(files.values()),
+        notes=tuple(notes),
+        variant_files=variant_files,
+        wheel_urls=wheel_urls if any_host else {},
     )
+
+
+def read_needs(metadata: str) -> Needs:
+    """What a release needs, of its METADATA."""
+    head = metadata.replace("\r\n", "\n").partition("\n\n")[0]
+    python = re.search(r"(?m)^Requires-Python: *(.*)$", head)
+    return Needs(python[1] if python else "", tuple(re.findall(r"(?m)^Requires-Dist: *(.*)$", head)))
 
 
 def parse_root(text: str, url: str) -> tuple[str, ...]:

@@ -220,7 +220,7 @@ def _versions(line: CompanionBuild, wanted: Wanted, build: Build, situation: Sit
         return
     known, exact = line.versions.split(), exact_versions(wanted.bounds)
     fits = [version for version in known if wanted.bounds.contains(version)]
-    fits += [version for version in exact if version not in known and _has_version(line, version)]
+    fits += [version for version in exact if version not in known and has_version(line, version)]
     yield from (Choice(wanted.name, line, version + local) for version in fits)
     if not known and not exact:
         yield Choice(wanted.name, line)
@@ -230,15 +230,16 @@ def _still_fits(line: CompanionBuild, wanted: Wanted, build: Build, local: str, 
     """Whether an installed version came from this line, or was built here for this torch."""
     public, _, theirs = (wanted.kept or "").partition("+")
     if line.build != "sdist":
-        return _has_version(line, public) and theirs == local.removeprefix("+")
+        return has_version(line, public) and theirs == local.removeprefix("+")
     rows = situation.catalog.companion_builds(wanted.name)
-    if theirs or any(row.build != "sdist" and not row.grammar and _has_version(row, public) for row in rows):
+    if theirs or any(row.build != "sdist" and not row.grammar and has_version(row, public) for row in rows):
         return False
     torch = next((row.version for row in situation.target.installed if row.name == "torch"), "")
     return torch.split(".")[:2] == build.torch.split(".")[:2]
 
 
-def _has_version(line: CompanionBuild, version: str) -> bool:
+def has_version(line: CompanionBuild, version: str) -> bool:
+    """Whether a line stands for a version."""
     return version in line.versions.split() or bool(line.bound and specifiers(line.bound).contains(version))
 
 

@@ -1,7 +1,8 @@
 """Companions as the indexes that publish them list them today, in place of the rows of the tables.
 
 Read are the places with a page of links whose file names say what they are built for (Astral's GPU indexes,
-data.pyg.org, whl.natten.org). Everything else is as the tables know it.
+data.pyg.org, whl.natten.org), and of uv's default index the pages of packages whose metadata says which torch
+they need (vllm, xformers …). Everything else is as the tables know it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.tables import PageKey
-from torchinstall.core.request import canonical_name
+from torchinstall.core.request import canonical_name, requirement
+from torchinstall.core.target import Target
+from torchinstall.index.pages import Needs, Page
 from torchinstall.index.urls import LINKS
+from torchinstall.planner.builds import version_key
+from torchinstall.planner.companion_lines import has_version
 from torchinstall.planner.together import able_backends
 from torchinstall.planning.inputs import Inputs
 
@@ -28,27 +33,97 @@ if TYPE_CHECKING:
 Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
 
 
-def with_companions(inputs: Inputs, read: Read, detail: Callable[[str], None]) -> Inputs:
+def with_companions(
+    inputs: Inputs,
+    read: Read,
+    describe: Callable[[frozenset[str]], LiveResult],
+    detail: Callable[[str], None],
+) -> Inputs:
     """The inputs with the companions that were asked for as their places list them today.
 
     Args:
         inputs: what a plan is made from.
         read: reads pages (package, backend) of an index, given by the template of its URL.
+        describe: reads pages of uv's default index, with what the newest releases need.
         detail: told what was read, for `-v`.
     """
     catalog, target = inputs.catalog, inputs.target
     asked = {canonical_name(item.name) for item in inputs.request.requirements if item.url is None}
     names = [name for name in sorted(asked) if any(_places(name, catalog))]
-    if not names:
-        return inputs
-    backends = able_backends(inputs.request, inputs.machine, target, catalog)
+    bounded = frozenset(name for name in asked if any(map(_says_itself, catalog.companion_builds(name))))
+    backends = able_backends(inputs.request, inputs.machine, target, catalog) if names else ()
     built: dict[str, tuple[CompanionBuild, ...]] = {}
     for name in names:
         lines = catalog.companion_builds(name)
         for place, grammar in _places(name, catalog):
             lines = _of_today(lines, place, grammar, backends, read, detail)
         built[name] = lines
+    if bounded:
+        result = describe(bounded)
+        detail(f"{result.index_base}: {len(result.found)} pages of companions read")
+        for (name, _), page in result.found.items():
+            if page.wheels:
+                lines = built.get(name) or catalog.companion_builds(name)
+                built[name] = tuple(_of_default(lines, page, target, catalog))
+    if not built:
+        return inputs
     return structs.replace(inputs, catalog=structs.replace(catalog, built={**catalog.built, **built}))
+
+
+def _says_itself(line: CompanionBuild) -> bool:
+    """Whether it is on the default index and its metadata says which torch it needs."""
+    return line.kind == "bounded" and line.place == "pypi" and line.build == "ready"
+
+
+def _of_default(
+    lines: tuple[CompanionBuild, ...], page: Page, target: Target, catalog: Catalog
+) -> Iterator[CompanionBuild]:
+    """The lines with the releases that the page has, and one for each newer one that says what it needs."""
+    listed = sorted({row.version for row in page.wheels}, key=version_key, reverse=True)
+    named = {version for line in lines for version in line.versions.split()}
+    for line in lines:
+        there = [
+            version
+            for version in listed
+            if has_version(line, version) and (version in named or not version_key(version).is_prerelease)
+        ]
+        if not (_says_itself(line) and line.versions):
+            yield line
+        elif there:
+            yield structs.replace(line, versions=" ".join(there))
+    known = [line for line in lines if _says_itself(line) and line.versions]
+    newest = max(known, key=lambda line: version_key(line.versions.split()[0]), default=None)
+    for row in page.wheels if newest is not None else ():
+        needs = page.needs.get(row.version)
+        if needs is None or newest is None or version_key(row.version) <= max(map(version_key, named)):
+            continue
+        wanted = dict(_wanted(needs, newest, target, catalog))
+        if "torch" in wanted:
+            yield structs.replace(
+                newest,
+                versions=row.version,
+                bound="",
+                torch=wanted.pop("torch"),
+                python=needs.python,
+                tags=row.tag_list,
+                platforms=(row.platform_tag,),
+                needs=tuple(name + bounds for name, bounds in wanted.items()),
+                confidence="high",
+            )
+
+
+def _wanted(
+    needs: Needs, like: CompanionBuild, target: Target, catalog: Catalog
+) -> Iterator[tuple[str, str]]:
+    """What of a release's needs counts for the choice: packages that move with torch, and those of before."""
+    before = {canonical_name(requirement(text).name) for text in like.needs}
+    environment = {**target.marker_environment(), "extra": ""}
+    for text in needs.packages:
+        need = requirement(text)
+        name, marker = canonical_name(need.name), need.parsed().marker
+        counts = name in before or catalog.family(name) is not None or catalog.companion_builds(name)
+        if counts and (marker is None or marker.evaluate(environment)):
+            yield name, need.specifier
 
 
 def _places(name: str, catalog: Catalog) -> Iterator[tuple[Place, Grammar]]:

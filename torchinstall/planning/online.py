@@ -87,11 +87,25 @@ class Online:
         self._must_reach = must_reach
         self._detail = detail
         self._inputs = inputs
-        self._inputs = with_companions(inputs, self._pages, detail)
+        self._inputs = with_companions(inputs, self._pages, self._described, detail)
 
     def _pages(self, keys: tuple[PageKey, ...], base: str, *, any_host: bool = False) -> LiveResult:
         catalog = self._inputs.catalog
         return read_pages(keys, catalog, self._context, self._options, index_base=base, any_host=any_host)
+
+    def _described(self, names: frozenset[str]) -> LiveResult:
+        """The pages of uv's default index, with what the newest releases of these packages need."""
+        index = default_index(self._context.env, self._context.cwd, self._inputs.uv_args)
+        keys = [(name, "") for name in sorted(names)]
+        return read_pages(
+            keys,
+            self._inputs.catalog,
+            self._context,
+            self._options,
+            index_base=f"{index.place}/{{package}}",
+            any_host=True,
+            described=names,
+        )
 
     def _pages_of_default(self, keys: tuple[PageKey, ...], base: str) -> LiveResult:
         return self._pages(keys, base, any_host=True)
@@ -307,6 +321,7 @@ def read_pages(
     discover: bool = False,
     index_base: str | None = None,
     any_host: bool = False,
+    described: frozenset[str] = frozenset(),
 ) -> LiveResult:
     """Read pages of the index, as this run may.
 
@@ -318,6 +333,7 @@ def read_pages(
         discover: ask which backends there are, too.
         index_base: another index than that of the options.
         any_host: its pages may link to files on other hosts.
+        described: packages of whose newest releases the requirements are read too.
 
     Raises:
         UsageError: the base of the index is no URL.
@@ -334,6 +350,7 @@ def read_pages(
         allow_insecure=options.allow_insecure_host,
         shared=frozenset(row.package for row in catalog.families if row.runtime_of),
         any_host=any_host,
+        described=described,
         now=context.now,
         working=context.working,
     )
