@@ -167,6 +167,15 @@ def test_torch_of_a_package_that_brings_its_own_comes_from_there() -> None:
     assert versions(made)["vllm"] == "0.30.0+rocm723"
 
 
+def test_a_file_of_a_release_page_comes_from_its_release() -> None:
+    made = planned("rtx4090", "torch flash-attn", companion_source="community")
+    (url,) = [package.url for package in made.packages if package.name == "flash-attn"]
+    assert url == (
+        "https://github.com/mjun0812/flash-attention-prebuild-wheels/releases/download/v0.9.47/flash_attn-2.8.3"
+        "+cu130torch2.13-cp312-cp312-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl"
+    )
+
+
 def test_what_it_costs_is_said() -> None:
     made = planned("rtx4090", "torch flash-attn vllm bitsandbytes")
     (said,) = [item.message for item in made.warnings if item.slug == "torch-held-back"]

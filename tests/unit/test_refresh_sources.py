@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from scripts import refresh_code, refresh_drivers, refresh_gpus, refresh_pypi
+from scripts import refresh_assets, refresh_code, refresh_drivers, refresh_gpus, refresh_pypi
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.tables import copied, row_of
@@ -286,3 +286,31 @@ def test_a_new_release_on_pypi_brings_rows_hashes_and_companions(folder: Path, a
     )
     assert companions["2.16.0", "torchaudio"].version == "2.11.0"
     assert tables.sha256("", f"torch-2.16.0-{linux}.whl") is not None
+
+
+def test_release_pages_become_rows_with_their_release(tmp_path: Path) -> None:
+    base = "https://github.com/mjun0812/flash-attention-prebuild-wheels/releases/download"
+    wheel = "flash_attn-{}%2Bcu130torch2.14-cp31{}-cp31{}-{}.whl"
+    files = [
+        ("v0.9.8", wheel.format("2.8.3", 2, 2, "linux_x86_64")),
+        ("v0.9.10", wheel.format("2.8.3", 2, 2, "linux_x86_64")),
+        ("v0.9.10", wheel.format("2.8.3", 2, 2, "manylinux_2_28_x86_64")),
+        ("v0.9.10", wheel.format("2.8.3", 3, 3, "manylinux_2_28_x86_64")),
+        ("v0.9.10", wheel.format("2.0.1", 2, 2, "linux_x86_64")),
+        ("v0.9.11", wheel.format("2.9.0", 2, 2, "win_amd64")),
+        ("v0.9.11", "notes.txt"),
+    ]
+    pages = [
+        {"tag_name": release, "assets": [{"browser_download_url": f"{base}/{release}/{name}"}]}
+        for release, name in files
+    ]
+    listing, folder = tmp_path / "releases.json", copied(tmp_path)
+    listing.write_text(json.dumps(pages), encoding="utf-8")
+    assert refresh_assets.main(["--assets", str(listing), "--data", str(folder), "--write"]) == 0
+    rows = [row for row in Tables(folder).companion_builds if row.place == "mjun"]
+    assert [(row.versions, row.release, row.tags, row.platforms, row.torch) for row in rows] == [
+        ("2.9.0", "v0.9.11", "cp312-cp312", ("win_amd64",), "==2.14.*"),
+        ("2.8.3", "v0.9.10", "cp312-cp312 cp313-cp313", ("manylinux_2_28_x86_64",), "==2.14.*"),
+    ]
+    assert {row.code for row in rows} == {("8.0", "9.0", "10.0", "12.0")}
+    assert verify(Tables(folder)) == ()

@@ -151,6 +151,10 @@ def _faults_of_source(line: CompanionBuild, situation: Situation) -> Iterator[Bl
     if line.build == "sdist" and name not in request.allow_build:
         allow = f"--allow-build {name}, since there are only sources for this"
         yield _fault("sources", name, allow, f"no ready files; a build {line.note}", "needs-build")
+    place = situation.catalog.place(line.place)
+    if place is not None and "{release}" in place.url and not line.release:
+        found = f"a file on an unknown release page of {place.url.partition('/download')[0]}"
+        yield _fault("trust", name, f"a release of {name} that is known", found)
     if line.trust > _TRUST[request.companion_source]:
         found = f"only a build of others ({line.place})"
         yield _fault("trust", name, f"files of {name} from a source that you trust", found)
@@ -276,8 +280,6 @@ def pick_of(choice: Choice, build: Build, situation: Situation) -> Pick:
         tags = sorted(python_tags(target.abi) & set(line.tags.split(" ")))
         platform = next(tag for tag in line.platforms if platform_of(tag) in ("any", target.platform))
         file = f"{choice.installs.replace('-', '_')}-{choice.version}-{tags[0]}-{platform}.whl"
-        if "{release}" in place.url and not line.release:
-            return pick
     url = place.url.format(
         version=choice.version.partition("+")[0],
         backend=backend,

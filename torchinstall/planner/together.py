@@ -121,7 +121,6 @@ def companion_warnings(
     chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...], evaluated: Iterable[EvaluatedBuild]
 ) -> Iterator[Message]:
     """What the user should know about the companions of a plan."""
-    situation = chosen.situation
     yield from _held_back(chosen, uses, evaluated)
     yield from _left_behind(chosen)
     gpus = [gpu for gpu in chosen.covered if gpu.compute_capability]
@@ -143,13 +142,6 @@ def companion_warnings(
             yield Message(
                 "companion-assumed",
                 f"which torch {choice.name} goes with is a guess: nobody has confirmed it",
-            )
-        place = situation.catalog.place(line.place)
-        if place is not None and "{release}" in place.url and not line.release:
-            yield Message(
-                "companion-file-unknown",
-                f"which release holds {choice.name} {choice.version} is not known; find its file at "
-                f"{place.url.partition('/download')[0]} and ask for '{choice.name} @ URL'",
             )
 
 
