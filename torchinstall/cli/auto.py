@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar
@@ -23,6 +24,8 @@ from torchinstall.cli.text import (
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.install.distributions import broken
+from torchinstall.install.early import EarlyRehearsal
+from torchinstall.install.environment import STATE
 from torchinstall.install.interpreter import inspect_python
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.proof import read_proof, state_of, store_proof
@@ -49,15 +52,22 @@ class AutoOptions(PlanOptions, frozen=True, kw_only=True):
 
 def run(session: Session, options: AutoOptions) -> int:
     """Plan, install, verify; what is printed on stdout is the outcome."""
-    if options.dry_run:
-        return _run(session, options, None)
-    with EnvironmentLock(wait=options.wait, tell=session.console.say) as lock:
-        return _run(session, options, lock)
+    with contextlib.ExitStack() as stack:
+        lock = None
+        if not options.dry_run:
+            lock = stack.enter_context(EnvironmentLock(wait=options.wait, tell=session.console.say))
+        return _run(session, options, lock, stack.enter_context(EarlyRehearsal()))
 
 
-def _run(session: Session, options: AutoOptions, lock: EnvironmentLock | None) -> int:
-    console = session.console
-    prepared = prepare(session.context, options, purpose="install", detail=console.detail, lock=lock)
+def _run(session: Session, options: AutoOptions, lock: EnvironmentLock | None, early: EarlyRehearsal) -> int:
+    console, context = session.console, session.context
+
+    def begin(likely: Prepared) -> None:
+        if likely.place is not None and likely.place.base is None and likely.asks_uv:
+            scratch = None if lock is None else Path(str(likely.target.prefix), STATE)
+            early.begin(likely.command(context.env, dry_run=True), context.env, context.cwd, scratch)
+
+    prepared = prepare(context, options, purpose="install", detail=console.detail, lock=lock, early=begin)
     if console.json:
         console.partial["plan"] = plan_to_json(prepared.plan)
     console.say(
@@ -77,8 +87,9 @@ def _run(session: Session, options: AutoOptions, lock: EnvironmentLock | None) -
     console.detail(why_not_text(prepared.plan))
     console.say()
     if lock is None:
-        return _finish(session, options, *_rehearse(session, options, prepared), None)
-    return _finish(session, options, *_install_and_verify(session, options, prepared, lock, again=True))
+        return _finish(session, options, *_rehearse(session, options, prepared, early), None)
+    done = _install_and_verify(session, options, prepared, lock, early)
+    return _finish(session, options, *done)
 
 
 def _project_would_undo(session: Session, prepared: Prepared) -> bool:
@@ -91,7 +102,11 @@ def _project_would_undo(session: Session, prepared: Prepared) -> bool:
 
 
 def _install_and_verify(
-    session: Session, options: AutoOptions, prepared: Prepared, lock: EnvironmentLock, *, again: bool
+    session: Session,
+    options: AutoOptions,
+    prepared: Prepared,
+    lock: EnvironmentLock,
+    early: EarlyRehearsal | None,
 ) -> tuple[Prepared, InstallResult | None, Report | None]:
     """Install and verify; a build that does not compute on the device gives way to the next, once.
 
@@ -105,7 +120,7 @@ def _install_and_verify(
         if proved is not None:
             console.partial["verify"] = report_to_json(proved)
             return prepared, None, proved
-    prepared, result = _install(session, options, prepared, lock)
+    prepared, result = _install(session, options, prepared, lock, early)
     console.partial["plan"] = plan_to_json(prepared.plan)
     if not options.verify:
         return prepared, result, None
@@ -113,14 +128,18 @@ def _install_and_verify(
     if report.ok:
         return prepared, result, report
     console.say(_verify_text(report, full=True))
-    other = _without(session, options, prepared, report) if again and report.blames_build else None
+    other = _without(session, options, prepared, report) if early and report.blames_build else None
     if other is None:
         raise failure(report)
-    return _install_and_verify(session, options, other, lock, again=False)
+    return _install_and_verify(session, options, other, lock, None)
 
 
 def _install(
-    session: Session, options: AutoOptions, prepared: Prepared, lock: EnvironmentLock
+    session: Session,
+    options: AutoOptions,
+    prepared: Prepared,
+    lock: EnvironmentLock,
+    early: EarlyRehearsal | None,
 ) -> tuple[Prepared, InstallResult | None]:
     """Carry the plan out; what was planned in the end, and what uv changed (None: nothing)."""
     prepared = _mended(session, prepared)
@@ -140,7 +159,7 @@ def _install(
         nonlocal planned
         planned = _measured(session, planned, heard)
 
-    transaction = structs.replace(_transaction(session, lock), announce=announce)
+    transaction = structs.replace(_transaction(session, lock), announce=announce, early=early)
     result = transaction.install(_job(session, prepared), widen)
     return planned, result
 
@@ -239,7 +258,7 @@ def _without(session: Session, options: AutoOptions, prepared: Prepared, report:
 
 
 def _rehearse(
-    session: Session, options: AutoOptions, prepared: Prepared
+    session: Session, options: AutoOptions, prepared: Prepared, early: EarlyRehearsal
 ) -> tuple[Prepared, InstallResult | None]:
     """Let uv say what it would do, where it can: the environment is there and so is the index."""
     if prepared.place is not None and prepared.place.base is not None:
@@ -247,7 +266,7 @@ def _rehearse(
         return prepared, None
     if prepared.index_down or not prepared.plan.command:
         return prepared, None
-    rehearse = _transaction(session, None).rehearse
+    rehearse = structs.replace(_transaction(session, None), early=early).rehearse
     result = rehearse(_job(session, prepared))
     if strays := prepared.strays(result.due or ()):
         prepared = _widened(session, options, prepared, strays)

@@ -106,6 +106,22 @@ def _text(data: bytes | None) -> str:
     return (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
 
 
+def start(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start a command without stdin; `completed` waits for it.
+
+    Raises:
+        OSError: it does not start.
+    """
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=env, cwd=cwd)
+
+
+def completed(process: subprocess.Popen[bytes]) -> Completed:
+    """How a command of `start` ended."""
+    printed, said = process.communicate()
+    return Completed(returncode=process.returncode, stdout=_text(printed), stderr=_text(said))
+
+
 def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> Completed:
     """Run a command on our own streams; a Ctrl-C reaches it too, and it is waited for.
 

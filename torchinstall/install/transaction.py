@@ -28,6 +28,7 @@ from torchinstall.install.agreement import Agreement
 from torchinstall.install.backup import Due
 from torchinstall.install.command import before_builds, project_text
 from torchinstall.install.distributions import distributions
+from torchinstall.install.early import EarlyRehearsal, on_disk, to_rehearse
 from torchinstall.install.environment import STATE, PythonEnvironment, create
 from torchinstall.install.journal import (
     Journal,
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 _PATIENCE = 120.0
 """Seconds that uv may take to say what a command will change."""
 
-
-_SAYS_WHAT_IS_CACHED = ("RUST_LOG", "uv_installer::plan=debug")
 _CACHED = re.compile(r"DEBUG.* already cached: ([a-z0-9-]+)")
 
 
@@ -109,6 +108,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
         tell: is told what happens.
         warn: is told (slug, message) what is wrong and does not matter enough to stop.
         announce: is told what will change, right before it does.
+        early: what uv may have been asked already.
     """
 
     lock: EnvironmentLock | None
@@ -119,6 +119,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
     tell: Callable[[str], None]
     warn: Callable[[str, str], None]
     announce: Callable[[InstallResult], None] = lambda _: None
+    early: EarlyRehearsal | None = None
 
     def install(self, job: Job, widen: Callable[[Collection[str]], Job | None]) -> InstallResult | None:
         """Install what a plan says; None where nothing is to change.
@@ -171,14 +172,16 @@ class Transaction(Struct, frozen=True, kw_only=True):
         Raises:
             InstallFailedError: uv cannot do it (its words are shown), or would do something else.
         """
-        rehearsal = before_builds(job.rehearsal)
-        rehearsal = structs.replace(rehearsal, env=(*rehearsal.env, _SAYS_WHAT_IS_CACHED))
+        rehearsal = to_rehearse(job.rehearsal)
         agreement = Agreement(plan=rehearsal, env=self.env, cwd=self.cwd)
         agreement.check_destination()
         heard = io.BytesIO()
         self.tell("asking uv what has to change")
         try:
-            result = self._execute(rehearsal, heard)
+            known = self.early.answer(rehearsal) if self.early is not None else None
+            if known is not None:
+                heard.write(known.stderr.encode())
+            result = self._execute(rehearsal, heard) if known is None else _result(known)
         except InstallFailedError:
             self.sink.write(heard.getvalue())
             self.sink.flush()
@@ -266,17 +269,17 @@ def execute(
         ToolMissingError: `uv-broken`: it could not be started.
         KeyboardInterrupt: Ctrl-C, after uv has ended.
     """
-    argv = list(plan.command)
-    # Only this user can read the folder; the project file may hold credentials.
+    # Only this user can read the folder.
     with tempfile.TemporaryDirectory(prefix="torchinstall-", dir=scratch) as folder:
-        if plan.project is not None:
-            path = Path(folder, "pyproject.toml")
-            path.write_text(plan.project, encoding="utf-8")
-            argv[argv.index("-r") + 1] = str(path)
+        argv = on_disk(plan, folder)
         done = run_uv(argv, env=env, changes=plan.env, cwd=cwd, sink=sink, keep=keep)
     what = f"install torch {plan.torch}" if plan.torch else "install the packages"
     routed = [item.name for item in plan.packages if item.routed]
     _require_success(done, lambda: install_failure(done, what, routed))
+    return _result(done)
+
+
+def _result(done: Completed) -> InstallResult:
     try:
         return msgspec.json.decode(done.stdout, type=InstallResult)
     except msgspec.MsgspecError:

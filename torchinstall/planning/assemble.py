@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import structs
 
+from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name, requirement
@@ -92,6 +93,7 @@ def prepare(
     failed: Sequence[tuple[str | None, str]] = (),
     also: Sequence[str] = (),
     lock: EnvironmentLock | None = None,
+    early: Callable[[Prepared], None] | None = None,
 ) -> Prepared:
     """Make the plan; nothing on the machine is changed.
 
@@ -104,6 +106,7 @@ def prepare(
         failed: builds (torch release, backend) that were tried and did not compute; None: every release.
         also: packages to plan beside those that were asked for.
         lock: makes the environment ours first, since it will be changed.
+        early: is told what the tables alone come to, before pages of the index are read.
 
     Raises:
         TorchInstallError: anything but a plan that says "impossible"; that one is returned.
@@ -115,11 +118,16 @@ def prepare(
         inputs = structs.replace(inputs, request=request)
     target = inputs.target
     detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
-    online = Online(inputs, options, context, must_reach=purpose == "install", detail=detail)
+
+    def made(plan: Plan, catalog: Catalog, *, index_down: bool = False) -> Prepared:
+        plan = structs.replace(plan, warnings=(*plan.warnings, *inputs.notes))
+        return Prepared(**{**structs.asdict(inputs), "catalog": catalog}, plan=plan, index_down=index_down)
+
+    def before(plan: Plan, catalog: Catalog) -> None:
+        if early is not None and plan.status == "ready":
+            early(made(plan, catalog))
+
+    online = Online(inputs, options, context, must_reach=purpose == "install", detail=detail, before=before)
     plan, catalog, index_down = online.plan()
-    made = Prepared(
-        **{**structs.asdict(inputs), "catalog": catalog},
-        plan=structs.replace(plan, warnings=(*plan.warnings, *inputs.notes)),
-        index_down=index_down,
-    )
-    return structs.replace(made, plan=made.command(context.env, dry_run=options.dry_run))
+    prepared = made(plan, catalog, index_down=index_down)
+    return structs.replace(prepared, plan=prepared.command(context.env, dry_run=options.dry_run))

@@ -71,6 +71,7 @@ class Online:
         context: clock, environment and cache folder.
         must_reach: it will be installed, so an index that is needed must answer.
         detail: told what was read, for `-v`.
+        before: told what the tables alone come to, before a page is read.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class Online:
         *,
         must_reach: bool,
         detail: Callable[[str], None],
+        before: Callable[[Plan, Catalog], None],
     ) -> None:
         self._options = options
+        self._before = before
         self._context = context
         self._must_reach = must_reach
         self._detail = detail
@@ -158,6 +161,7 @@ class Online:
         unread = request.offline and (folder is None or not folder.is_dir())
         if tables.status == "satisfied" or unread or not wanted(catalog, ()):
             return OnlinePlan(tables, catalog)
+        self._before(tables, catalog)
         age = (context.today() - date.fromisoformat(catalog.snapshot)).days
         reading = _Reading(
             lambda keys, discover: read_pages(keys, catalog, context, options, discover=discover),
