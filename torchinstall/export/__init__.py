@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torchinstall.export.containers import devcontainer, dockerfile, github_actions
-from torchinstall.export.environments import conda, pixi
 from torchinstall.export.inputs import ExportInput
-from torchinstall.export.projects import pdm, poetry, uv
+from torchinstall.export.projects import conda, pdm, pixi, poetry, uv
 from torchinstall.export.requirements import constraints, pip, pylock, requirements
 
 FORMATS: dict[str, Callable[[ExportInput], str]] = {

@@ -7,7 +7,6 @@ enough. Dependencies are written down once: in the project's lock where there is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +16,7 @@ from msgspec import structs
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.machine import Libc, Machine
-from torchinstall.export.inputs import ExportInput, not_exportable
+from torchinstall.export.inputs import ExportInput, Locked, not_exportable
 from torchinstall.export.requirements import install_commands, shell_command
 
 _DEBIAN = "bookworm"
@@ -96,10 +95,11 @@ def dockerfile(export: ExportInput) -> str:
         )
     image, vendor, lock = f"python:{export.python}-slim-{_DEBIAN}", export.vendor or "", export.lock
     docker_run = " ".join(("docker run", *_DEVICES.get(vendor, ()), "IMAGE"))
+    ignored = "# Keep the project's own .venv out of the image: echo .venv >> .dockerignore"
     lines = [
         "# syntax=docker/dockerfile:1",
         *export.head(f"docker build -t IMAGE . && {docker_run}"),
-        *(("# Keep the project's own .venv out of the image: echo .venv >> .dockerignore",) if lock else ()),
+        *((ignored,) if lock else ()),
         f"FROM {image} AS build",
         f"ENV XDG_CACHE_HOME={_CACHE_FOLDER}",
         f"RUN {_CACHE} pip install --root-user-action=ignore uv=={export.uv.version}",
@@ -123,14 +123,10 @@ def dockerfile(export: ExportInput) -> str:
 
 def _build_from_lock(export: ExportInput) -> list[str]:
     """Dependencies first, in a layer that a change of the code does not touch; then the project."""
-    sync = f"RUN {_CACHE} {_sync(export, '--no-dev')}"
-    lines = ["COPY pyproject.toml uv.lock ./", f"{sync} --no-install-project"]
-    lock = export.lock
-    members = lock is not None and bool(lock.workspace)
-    if members:  # nothing of the workspace is there yet
-        lines[-1] = f"{sync} --no-install-workspace"
-    package = members or (lock is not None and lock.package)
-    return [*lines, "COPY . .", f"{sync} --no-editable"] if package else lines
+    sync, lock = f"RUN {_CACHE} {_sync(export, '--no-dev')}", export.lock or Locked()
+    what = "workspace" if lock.workspace else "project"  # nothing of it is there yet
+    lines = ["COPY pyproject.toml uv.lock ./", f"{sync} --no-install-{what}"]
+    return [*lines, "COPY . .", f"{sync} --no-editable"] if lock.workspace or lock.package else lines
 
 
 def _build_from_plan(export: ExportInput) -> list[str]:
@@ -163,21 +159,14 @@ def devcontainer(export: ExportInput) -> str:
     Raises:
         UsageError: `not-exportable`: a local file is not in the container.
     """
-    data: dict[str, Any] = {
-        "name": export.title,
-        "image": f"python:{export.python}-{_DEBIAN}",
-    }
+    data: dict[str, Any] = {"name": export.title, "image": f"python:{export.python}-{_DEBIAN}"}
     if export.vendor == "nvidia":
         data["hostRequirements"] = {"gpu": "optional"}
     elif export.vendor in _DEVICES:
         data["runArgs"] = _DEVICES[export.vendor]
     data["containerEnv"] = {"UV_LINK_MODE": "copy", "UV_PYTHON_DOWNLOADS": "never"}
     commands = [f"pip install uv=={export.uv.version}"]
-    if export.lock is not None:
-        commands.append(_sync(export))
-    else:
-        locate = _no_local_file("a development container")
-        commands += ["uv venv --allow-existing", *install_commands(export, "uv", locate)]
+    commands += _install(export, "a development container", "uv venv --allow-existing")
     data["postCreateCommand"] = " && ".join(commands)
     python = "${containerWorkspaceFolder}/.venv/bin/python"
     data["customizations"] = {"vscode": {"settings": {"python.defaultInterpreterPath": python}}}
@@ -195,13 +184,10 @@ def github_actions(export: ExportInput) -> str:
         runner = _HOSTED_RUNNERS[os, arch]
     else:
         runner = json.dumps(["self-hosted", _LABELS[os], _LABELS[arch], "gpu"])
-    if export.lock is not None:
-        commands = ["uv lock --check", _sync(export)]
-        run = ("uv", "run", "--no-sync")
-    else:
-        commands = ["uv venv", *install_commands(export, "uv", _no_local_file("a workflow"))]
-        run = ("uv", "run", "--no-project")
-    commands.append(shell_command(export, *run, *_SMOKE_TEST))
+    commands = ["uv lock --check"] if export.lock else []
+    commands += _install(export, "a workflow", "uv venv")
+    unasked = "--no-sync" if export.lock else "--no-project"
+    commands.append(shell_command(export, "uv", "run", unasked, *_SMOKE_TEST))
     lines = [
         *export.head(),
         "name: tests",
@@ -230,14 +216,11 @@ def _sync(export: ExportInput, *more: str) -> str:
     return shell_command(export, "uv", "sync", "--frozen", *more, *flags)
 
 
-def _no_local_file(format_name: str) -> Callable[[str], str]:
-    """The `locate` of formats for machines that have no other files than the project's."""
+def _install(export: ExportInput, format_name: str, venv: str) -> list[str]:
+    """The commands for a machine that has no other files than the project's."""
 
     def locate(text: str) -> str:
-        raise not_exportable(
-            f"a file of this machine ({text})",
-            format_name,
-            "torchinstall configure, uv lock, and export again: the project's lock knows the file",
-        )
+        hint = "torchinstall configure, uv lock, and export again: the project's lock knows the file"
+        raise not_exportable(f"a file of this machine ({text})", format_name, hint)
 
-    return locate
+    return [_sync(export)] if export.lock else [venv, *install_commands(export, "uv", locate)]

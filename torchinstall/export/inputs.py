@@ -140,13 +140,10 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
     def indexes(self) -> dict[str, str]:
         """Name -> URL of every index that a pin names, in order."""
         found: dict[str, str] = {}
-        for pin in self.pins:
-            if pin.index is not None and pin.index not in found.values():
-                stem = name = "pytorch-" + pin.index.rstrip("/").rpartition("/")[2].lower().replace(".", "-")
-                number = 2
-                while name in found:
-                    name, number = f"{stem}-{number}", number + 1
-                found[name] = pin.index
+        for url in dict.fromkeys(pin.index for pin in self.pins if pin.index is not None):
+            stem = "pytorch-" + url.rstrip("/").rpartition("/")[2].lower().replace(".", "-")
+            names = (stem, *(f"{stem}-{number}" for number in range(2, len(found) + 3)))
+            found[next(name for name in names if name not in found)] = url
         return found
 
     def index_name(self, pin: Pin) -> str | None:
@@ -155,13 +152,8 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
 
     def head(self, usage: str = "") -> list[str]:
         """The comment at the top of a file: what it is for, who wrote it, how it is used."""
-        snapshot = self.plan.catalog.snapshot
-        lines = [
-            f"{self.title}.",
-            f"Written by torchinstall {__version__} from tables of {snapshot}.",
-            usage,
-        ]
-        return [f"# {line}" for line in lines if line]
+        wrote = f"Written by torchinstall {__version__} from tables of {self.plan.catalog.snapshot}."
+        return [f"# {line}" for line in (f"{self.title}.", wrote, usage) if line]
 
 
 def export_input(
@@ -174,16 +166,12 @@ def export_input(
     """
     check_exportable(prepared.uv_args)
     pins, others = _pins(prepared.plan)
-    fields = {
-        **structs.asdict(prepared),
-        "uv": uv,
-        "uv_args": tuple(_public(item) for item in prepared.uv_args),
-    }
+    fields = structs.asdict(prepared) | {"uv": uv, "uv_args": tuple(map(_public, prepared.uv_args))}
     return ExportInput(**fields, pins=pins, others=others, resolve=resolve, base=base, lock=lock)
 
 
 def _public(text: str) -> str:
-    """What may be written down of a requirement or URL: no user, no password, no token in its query."""
+    """A requirement or URL without user, password and token."""
     return redact(without_credentials(text))
 
 

@@ -1,14 +1,28 @@
-"""Formats for project managers, each a `pyproject.toml`: `uv`, `poetry`, `pdm`.
+"""Formats for project managers: `uv`, `poetry`, `pdm`, and `conda` and `pixi`, which have conda packages too.
 
-In each of them a decided package may come from its one index only, and nothing else may come from there.
+A decided package may come from its one index only, and nothing else may come from there.
 """
 
 from __future__ import annotations
 
+import json
+from urllib.parse import unquote
+
+from packaging.requirements import Requirement
+
 from torchinstall.core.messages import is_url
-from torchinstall.export.inputs import ExportInput
+from torchinstall.export.inputs import ExportInput, Pin, not_exportable
 from torchinstall.project.files import array, inline, quoted
 from torchinstall.project.model import PLATFORMS, marker_of
+
+_PIXI_PLATFORMS = {
+    "linux_x86_64": "linux-64",
+    "linux_aarch64": "linux-aarch64",
+    "win_amd64": "win-64",
+    "win_arm64": "win-arm64",
+    "macos_arm64": "osx-arm64",
+    "macos_x86_64": "osx-64",
+}
 
 
 def uv(export: ExportInput) -> str:
@@ -76,3 +90,105 @@ def _sources(export: ExportInput, table: str, key: str) -> list[str]:
         if (name := export.index_name(pin)) is not None
     ]
     return ["", table, *rows] if rows else []
+
+
+def conda(export: ExportInput) -> str:
+    """An `environment.yml` that is as near to the plan as conda-forge's own builds come.
+
+    The release and the toolkit are pinned, not the build. Other requirements come through pip: names on
+    conda-forge are not always those on PyPI.
+
+    Raises:
+        UsageError: `not-exportable`: conda-forge has no such build.
+    """
+    use_pixi = "torchinstall export --format pixi"
+    if export.backend is not None and export.backend.kind.kind not in ("cuda", "cpu"):
+        what = f"the backend {export.backend.name}: conda-forge builds PyTorch for CPU and CUDA only"
+        raise not_exportable(what, "conda", use_pixi)
+    if export.plan.channel != "stable" or any(pin.url is not None for pin in export.pins):
+        raise not_exportable("a build that conda-forge does not have", "conda", use_pixi)
+    toolkit, pins = export.cuda_toolkit, export.pins
+    lines = [
+        *export.head("conda env create -f environment.yml"),
+        "# PyTorch is conda-forge's own build here: the release and the toolkit are pinned, not the wheel.",
+        *_override(toolkit),
+        "name: your-project",
+        "channels:",
+        "  - conda-forge",
+        "  - nodefaults",
+        "dependencies:",
+    ]
+    packages = [f"python={export.python}.*"]
+    if toolkit:
+        packages += [f"__cuda>={toolkit[0]}", "cuda-version=" + ".".join(map(str, toolkit))]
+    # conda-forge's builds bring triton, the runtime package of the wheels, themselves.
+    for pin in pins:
+        release, build = (pin.version or "").partition("+")[0], "*cuda*" if toolkit else "cpu*"
+        if pin.name == "torch":  # only torch has another name there
+            packages.append(f"pytorch={release}={build}")
+        elif not pin.name.startswith(("triton", "pytorch-triton")):
+            packages.append(f"{pin.name}={release}")
+    lines += [f"  - {json.dumps(package)}" for package in packages]
+    if export.others:
+        lines += ['  - "pip"', "  - pip:", *(f"      - {json.dumps(line)}" for line in export.others)]
+    return "\n".join(lines) + "\n"
+
+
+def pixi(export: ExportInput) -> str:
+    """A `pixi.toml` for the plan's platform, with torch from the PyTorch index.
+
+    `system-requirements.cuda` is the major version of the toolkit: a driver that runs one toolkit of a major
+    version runs them all.
+
+    Raises:
+        UsageError: `not-exportable`.
+    """
+    platform = _PIXI_PLATFORMS.get(export.target.platform)
+    if platform is None:
+        raise not_exportable(f"the platform {export.target.platform}", "pixi")
+    if export.constraint_files:
+        raise not_exportable("a constraints file", "pixi", "write its bounds into the requirements")
+    lines = [
+        *export.head("pixi install"),
+        "[workspace]",
+        'name = "your-project"',
+        'channels = ["conda-forge"]',
+        f"platforms = [{quoted(platform)}]",
+    ]
+    needed = _override(export.cuda_toolkit)
+    if export.cuda_toolkit:
+        needed.append(f'cuda = "{export.cuda_toolkit[0]}"')
+    if export.target.os == "macos" and export.target.os_version:
+        needed.append(f'macos = "{export.target.os_version}"')
+    lines += ["", "[system-requirements]", *needed] if needed else []
+    lines += ["", "[dependencies]", f'python = "{export.python}.*"', "", "[pypi-dependencies]"]
+    lines += [f"{pin.name} = {_pixi_row(Requirement(pin.requirement), pin)}" for pin in export.pins]
+    environment = export.target.marker_environment()
+    for row in map(Requirement, export.others):
+        if row.marker is None or row.marker.evaluate(environment):
+            lines.append(f"{row.name} = {_pixi_row(row)}")
+    return "\n".join(lines) + "\n"
+
+
+def _override(toolkit: tuple[int, ...] | None) -> list[str]:
+    value = ".".join(map(str, toolkit or ()))
+    return (
+        [f"# A machine that solves or locks without a GPU needs: CONDA_OVERRIDE_CUDA={value}"]
+        if value
+        else []
+    )
+
+
+def _pixi_row(row: Requirement, pin: Pin | None = None) -> str:
+    url = pin.url if pin is not None else row.url
+    if url is not None and url.startswith("file://"):
+        return inline({"path": unquote(url.removeprefix("file://"))})
+    if url is not None:
+        return inline({"url": url})
+    version = f"=={pin.version}" if pin is not None and pin.version else str(row.specifier) or "*"
+    parts = [f"version = {quoted(version)}"]
+    if row.extras:
+        parts.append(f"extras = {array(map(quoted, sorted(row.extras)), multiline=False)}")
+    if pin is not None and pin.index is not None:
+        parts.append(f"index = {quoted(pin.index)}")
+    return quoted(version) if pin is None and not row.extras else "{ " + ", ".join(parts) + " }"

@@ -33,14 +33,9 @@ _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 def resolve(
     prepared: Prepared, uv: Uv, env: Mapping[str, str], cwd: Path, *, only_wheels: bool = False
 ) -> str:
-    """Ask uv what a plan installs; its answer as PEP 751 text.
+    """Ask uv what a plan installs (not an impossible one); its answer as PEP 751 text.
 
-    Args:
-        prepared: with a plan that is not impossible.
-        uv: that is asked.
-        env: of the user.
-        cwd: folder that uv finds the user's configuration from.
-        only_wheels: nothing may have to be built.
+    `only_wheels`: nothing may have to be built.
 
     Raises:
         InstallFailedError: there is no solution, or an index cannot be reached.
@@ -84,18 +79,8 @@ def _compile(
     with tempfile.TemporaryDirectory(prefix="torchinstall-") as folder:
         path = Path(folder, "pyproject.toml")
         path.write_text(project_text(plan), encoding="utf-8")
-        argv = [
-            uv.path,
-            "pip",
-            "compile",
-            str(path),
-            *options,
-            *variant_options(plan),
-            *build_options(plan),
-            "--no-header",
-            "--no-annotate",
-        ]
-        argv += _target_options(target)
+        argv = [uv.path, "pip", "compile", str(path), *options, *variant_options(plan), *build_options(plan)]
+        argv += ["--no-header", "--no-annotate", *_target_options(target)]
         argv += ["--only-binary", ":all:"] if only_wheels else []
         argv += [word for name in prepared.constraint_files for word in ("-c", name)]
         argv += [word for name in plan.find_links for word in ("--find-links", name)]
@@ -122,11 +107,7 @@ def _target_options(target: Target) -> list[str]:
 
 
 def files_of(text: str, target: Target) -> tuple[File, ...]:
-    """The file that the target takes of each package.
-
-    Args:
-        text: PEP 751, as `resolve` returns it.
-        target: whose tags decide between several wheels of one package.
+    """The file that the target takes of each package in PEP 751 text: its tags decide between wheels.
 
     Raises:
         NoCompatibleBuildError: `no-file-for-target`: uv's answer has no file that fits.

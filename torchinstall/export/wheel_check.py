@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 
 from msgspec import structs
 
-from torchinstall.catalog.model import BackendKind, Code
+from torchinstall.catalog.model import Code
 from torchinstall.core.errors import CatalogError, NoCompatibleBuildError, UsageError
 from torchinstall.core.machine import capability_text
 from torchinstall.core.messages import Message, redact
@@ -31,11 +31,11 @@ from torchinstall.planning.context import Context
 def read_wheel(
     context: Context, where: str, allow_insecure: tuple[str, ...] = (), known_urls: tuple[str, ...] = ()
 ) -> WheelReport:
-    """Read a wheel that is a file here, or at a URL.
+    """Read a wheel that is a file here (a path, or a `file:` URL), or at a URL.
 
     Args:
         context: folder and environment.
-        where: a path, or a `file:`, `http:` or `https:` URL.
+        where: the wheel.
         allow_insecure: hosts that may be asked over http.
         known_urls: URLs that may carry user and password for others on the same host.
 
@@ -79,14 +79,7 @@ def checked(
 ) -> Plan:
     """The plan after a look into the torch wheel that uv would take.
 
-    Args:
-        context: the doors.
-        prepared: a plan with something to install.
-        allow_insecure: hosts that may be asked over http.
-        detail: told how much was read.
-
-    Returns:
-        The plan with what was found as warnings, or impossible with `wheel-lacks-gpu`.
+    What was found is among its warnings, or it is impossible with `wheel-lacks-gpu`.
 
     Raises:
         TorchInstallError: uv finds no solution, or the wheel cannot be read.
@@ -105,10 +98,7 @@ def checked(
 
 
 def check_wheel(prepared: Prepared, report: WheelReport) -> tuple[Message, ...]:
-    """Compare the chosen torch wheel with the GPUs that the plan uses it for.
-
-    Returns:
-        What could not be checked, and which libraries in the wheel lack a GPU.
+    """Compare the chosen torch wheel with the GPUs that the plan uses it for; says what lacks one.
 
     Raises:
         NoCompatibleBuildError: `wheel-lacks-gpu`.
@@ -123,10 +113,6 @@ def check_wheel(prepared: Prepared, report: WheelReport) -> tuple[Message, ...]:
         return (Message("wheel-not-checked", message),)
     situation = make_situation(prepared.request, prepared.machine, prepared.target, prepared.catalog)
     gpus = [gpu for gpu in situation.gpus if (gpu.vendor, gpu.index, gpu.name) in used]
-
-    def kind_of(name: str) -> BackendKind | None:
-        info = prepared.catalog.backend(name)
-        return None if info is None else info.kind
 
     def lacking(targets: tuple[str, ...]) -> Iterator[Coverage]:
         native, ptx = code_of(targets)
@@ -145,7 +131,8 @@ def check_wheel(prepared: Prepared, report: WheelReport) -> tuple[Message, ...]:
     targets = tuple(name for name in report.targets if all(name in row for row in kernels))
     for missing in lacking(targets):
         others = [row.backend for row in plan.candidates if row.verdict == "accepted"]
-        same = [name for name in others if name != plan.backend and kind_of(name) == backend.kind]
+        infos = [info for name in others if (info := prepared.catalog.backend(name))]
+        same = [info.name for info in infos if info.name != plan.backend and info.kind == backend.kind]
         raise NoCompatibleBuildError(
             "wheel-lacks-gpu",
             f"{report.filename} has no code for {missing.gpu.label}, although the tables say that it has",
@@ -157,21 +144,14 @@ def check_wheel(prepared: Prepared, report: WheelReport) -> tuple[Message, ...]:
     for row in report.libraries:
         code = (*row.sm, *row.ptx, *row.gfx)
         for missing in lacking(code) if row.whole else ():
-            name = row.name.rpartition("/")[2]
-            lack = f"{name} in {report.filename} has no code for {missing.gpu.label}"
-            message = f"{lack}: some of its functions may fail"
-            notes.append(Message("library-lacks-gpu", message))
+            lack = f"{row.name.rpartition('/')[2]} in {report.filename} has no code for {missing.gpu.label}"
+            notes.append(Message("library-lacks-gpu", f"{lack}: some of its functions may fail"))
     return tuple(dict.fromkeys(notes))
 
 
 def code_of(targets: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Targets as a wheel spells them (`sm_90a`, `compute_90`, `gfx1100`), as the table of code does.
-
-    Returns:
-        Native targets, and those of PTX.
-    """
-    native: dict[str, None] = {}
-    ptx: dict[str, None] = {}
+    """Targets as a wheel spells them (`sm_90a`, `gfx1100`, `compute_90`), as the tables do: native, PTX."""
+    native, ptx = dict[str, None](), dict[str, None]()
     for target in targets:
         kind, _, number = target.partition("_")
         digits = int(number.rstrip("af")) if number else 0
