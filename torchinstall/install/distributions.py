@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import configparser
-import csv
+import binascii
 import hashlib
 import os
 import re
@@ -44,26 +42,34 @@ class DistInfo(Struct, frozen=True, array_like=True):
         """What tells it from every other distribution."""
         return self.site, self.info
 
-    def _text(self, name: str) -> str:
+    def text(self, name: str) -> str:
         """A file of its metadata; empty where it cannot be read."""
-        try:
-            return (self.site / self.info / name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return ""
+        return read_start(self.site / self.info / name) or ""
 
-    def _rows(self) -> Iterator[list[str]]:
+    def metadata(self, key: str) -> list[str]:
+        """Every value of one key (in lower case) of its metadata."""
+        head = self.text("METADATA").partition("\n\n")[0]
+        pairs = (line.partition(":") for line in head.splitlines())
+        return [value.strip() for name, _, value in pairs if name.lower() == key]
+
+    @property
+    def listed(self) -> bool:
+        """Whether it has a list of its files."""
+        return (self.site / self.info / "RECORD").is_file()
+
+    def _rows(self, text: str) -> Iterator[tuple[str, str, str]]:
         """Path relative to `site`, hash and size of each of its files, as `RECORD` lists them."""
-        for row in csv.reader(self._text("RECORD").splitlines()):
+        for line in text.splitlines():
+            name, digest, size = [*line.rsplit(",", 2), "", ""][:3]
+            name = name[1:-1].replace('""', '"') if name.startswith('"') else name
             # A path that leads out of the environment is none that an installer wrote.
-            if row and row[0] and not PurePosixPath(row[0]).is_absolute() and row[0].count("../") <= 4:
-                yield [*row, "", ""][:3]
+            if name and not PurePosixPath(name).is_absolute() and name.count("../") <= 4:
+                yield name, digest, size
 
     def needs(self, name: str) -> bool:
         """Whether its metadata names a package among its dependencies."""
-        return (
-            re.search(rf"(?mi)^Requires-Dist: *{re.escape(name)}(?![\w.-])", self._text("METADATA"))
-            is not None
-        )
+        wanted = re.compile(rf"{re.escape(name)}(?![\w.-])", re.IGNORECASE)
+        return any(wanted.match(text) for text in self.metadata("requires-dist"))
 
     @property
     def orphaned(self) -> bool:
@@ -71,29 +77,27 @@ class DistInfo(Struct, frozen=True, array_like=True):
 
         Packages of an operating system have none, and no business of ours.
         """
-        return not self._text("RECORD") and self._text("INSTALLER").strip() in ("", "uv", "pip")
+        return not self.text("RECORD") and self.text("INSTALLER").strip() in ("", "uv", "pip")
 
     def files(self) -> Iterator[Path]:
         """Its files, as its list names them and as they lie in its metadata; links as they are named.
 
         Without a list, all that lies in its folders.
         """
-        yield from (Path(os.path.normpath(self.site / name)) for name, *_ in self._rows())
+        yield from (Path(os.path.normpath(self.site / name)) for name, *_ in self._rows(self.text("RECORD")))
         yield self.site / self.info / "RECORD"
-        tops = (self._text("top_level.txt") or self.name.replace("-", "_")).split()
+        tops = (self.text("top_level.txt") or self.name.replace("-", "_")).split()
         for top in (self.info, *(tops if self.orphaned else ())):
             yield from walk((self.site / top,))
 
     def scripts(self) -> Iterator[str]:
         """The names of the commands that it declares, also before its list names their files."""
-        parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
-        parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep case
-        try:
-            parser.read_string(self._text("entry_points.txt"))
-        except configparser.Error:
-            return
-        for group in ("console_scripts", "gui_scripts"):
-            yield from parser[group] if parser.has_section(group) else ()
+        group = ""
+        for line in map(str.strip, self.text("entry_points.txt").splitlines()):
+            if line.startswith("["):
+                group = line.strip("[] ")
+            elif group in ("console_scripts", "gui_scripts") and "=" in line and line[0] not in "#;":
+                yield line.partition("=")[0].strip()
 
     def faults(self, *, content: bool = False) -> Iterator[tuple[str, bool]]:
         """What is wrong with its files, but for bytecode; True: missing, False: it is there and differs.
@@ -104,7 +108,8 @@ class DistInfo(Struct, frozen=True, array_like=True):
         Args:
             content: compare the bytes of small files too, not only the size.
         """
-        rows, text = list(self._rows()), self._text("RECORD")
+        text = self.text("RECORD")
+        rows = list(self._rows(text))
         if not rows or not text.endswith("\n"):
             yield f"{self.info}/RECORD", True
         elif not any(name == f"{self.info}/INSTALLER" for name, *_ in rows):
@@ -120,7 +125,7 @@ class DistInfo(Struct, frozen=True, array_like=True):
             except OSError:
                 yield name, True
                 continue
-            other = small and digest != "sha256=" + base64.urlsafe_b64encode(told).decode().rstrip("=")
+            other = small and digest != "sha256=" + _base64(told)
             if other or (size.isdecimal() and int(size) != found):
                 yield name, False
 
@@ -138,7 +143,7 @@ def distributions(sites: Iterable[Path], names: Collection[str] | None = None) -
     """The distributions in these folders, all or those with these names; unreadable folders hold none."""
     found = []
     for site in sites:
-        for entry in _names(site):
+        for entry in names_in(site):
             match = _DIST_INFO.fullmatch(entry)
             if match is None or entry.startswith("~"):
                 continue
@@ -181,6 +186,20 @@ def walk(folders: Iterable[Path]) -> Iterator[Path]:
             yield from (Path(place, name) for name in names)
 
 
+def _base64(data: bytes) -> str:
+    text = binascii.b2a_base64(data, newline=False).decode().rstrip("=")
+    return text.replace("+", "-").replace("/", "_")
+
+
+def read_start(path: Path, most: int = -1) -> str | None:
+    """A text file, or its beginning; None where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(most)
+    except OSError:
+        return None
+
+
 def same_version(one: str, other: str) -> bool:
     """Whether two spellings mean one version."""
     if one == other:
@@ -193,7 +212,8 @@ def same_version(one: str, other: str) -> bool:
         return False
 
 
-def _names(folder: Path) -> tuple[str, ...]:
+def names_in(folder: Path) -> tuple[str, ...]:
+    """What lies in a folder; nothing where it cannot be read."""
     try:
         return tuple(sorted(entry.name for entry in os.scandir(folder)))
     except OSError:

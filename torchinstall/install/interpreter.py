@@ -1,4 +1,4 @@
-"""Ask an interpreter what it is and what is installed in it, with one isolated script."""
+"""Ask an interpreter what it is, with one isolated script, and read what is installed in it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import Struct, field
 
 from torchinstall.core.errors import TargetError
@@ -19,6 +19,7 @@ from torchinstall.core.target import Installed, Target, platform_tags
 from torchinstall.core.versions import dotted
 from torchinstall.index.wheels import read_variants
 from torchinstall.install import interpreter_script
+from torchinstall.install.distributions import DistInfo, distributions, names_in, read_start
 
 if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
@@ -34,6 +35,8 @@ _OLDEST_PYTHON = "3.7"
 _ARCHES = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}
 _OSES: dict[str, Os] = {"linux": "linux", "win32": "windows", "darwin": "macos"}
 
+_FILES_AT_MOST = 20
+
 _LIBRARIES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
 """Beginnings of names of distributions that carry what torch loads, besides torch's own family."""
 
@@ -43,8 +46,7 @@ class Interpreter(Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: the interpreter as the planner sees it.
-        site_packages: where it imports installed packages from.
-        writable: whether this user may change these folders.
+        writable: whether this user may change the folders that it imports installed packages from.
         externally_managed: path of the marker of PEP 668, where it forbids changes.
     """
 
@@ -60,7 +62,6 @@ class Dist(Struct, frozen=True, kw_only=True):
     Attributes:
         name: normalised.
         requires: its `Requires-Dist` lines.
-        site: folder that it is installed in.
         missing: files that its list names and that do not exist (at most 20).
         altered: files whose size is not what its list says (at most 20).
         built_for: what its binaries were made for, where it says: `torch`, `cuda`.
@@ -99,27 +100,20 @@ def inspect_python(
     timeout: float = _INSPECT_TIMEOUT,
     running: str = sys.executable,
 ) -> Interpreter:
-    """What an interpreter is; the one that runs us needs no child for it.
+    """What an interpreter is; the one that runs us (`running`) needs no child for it.
 
-    Args:
-        python: path of an interpreter.
-        env: its environment.
-        family: normalised names of the packages that move with torch; they become `Target.installed`.
-        why: how this interpreter was chosen, for `Target.why`.
-        timeout: seconds it may take.
-        running: path of the interpreter that runs us; empty: always start a child.
+    Of the packages in `family`, those that are there become `Target.installed`.
 
     Raises:
         TargetError: `python-not-found`, `python-broken`, `unsupported-platform`, or `unsupported-python`
             where it is too old.
     """
-    names = sorted(family)
     if not env.get("PYTHONHOME") and _is_running(python, running):
-        return _interpreter(interpreter_script.inspect(names), python, why)
+        return _interpreter(interpreter_script.inspect(), python, why, family)
     try:
-        done = run_script("interpreter_script", python, ",".join(names), env=env, timeout=timeout)
+        done = run_script("interpreter_script", python, env=env, timeout=timeout)
         if (data := _literal(done)) is not None:
-            return _interpreter(data, python, why)
+            return _interpreter(data, python, why, family)
         if done.returncode is not None:
             # One from before Python 3.4 does not know how to be isolated.
             said = _run([python, "-c", "import sys; sys.stdout.write(sys.version)"], env, timeout).stdout
@@ -151,20 +145,13 @@ def inspect_python(
 def take_inventory(
     python: str, family: Iterable[str], *, env: Mapping[str, str], timeout: float = _INVENTORY_TIMEOUT
 ) -> Inventory:
-    """Everything that is installed for an interpreter, and whether it is whole.
-
-    Args:
-        python: interpreter of the environment.
-        family: names of the packages that move with torch; their files are compared with their lists.
-        env: its environment.
-        timeout: seconds it may take.
+    """Everything that is installed for an interpreter, and whether the packages in `family` are whole.
 
     Raises:
         TargetError: `environment-unreadable`: it gave no answer.
     """
-    lists = (",".join(sorted(family)), ",".join(_LIBRARIES))
     try:
-        done = run_script("interpreter_script", python, *lists, env=env, timeout=timeout)
+        done = run_script("interpreter_script", python, "more", env=env, timeout=timeout)
         data, problem = _literal(done), done.problem
     except OSError as error:
         data, problem = None, str(error)
@@ -176,17 +163,38 @@ def take_inventory(
             found=problem,
             hints=("recreate the environment: uv venv --clear, then torchinstall auto",),
         )
-    for row in data["dists"]:
-        row["built_for"] = _built_for(row["name"], row["version"], row["clue"])
-    return msgspec.convert(data, Inventory)
+    sites, watched = [Path(site) for site in data["site_packages"]], frozenset(family)
+    return Inventory(
+        dists=tuple(_dist(row, watched) for row in distributions(sites)),
+        leftovers=tuple(str(site / name) for site in sites for name in names_in(site) if name[0] == "~"),
+        user_torch=data["user_torch"],
+        markers=data["markers"],
+    )
+
+
+def _dist(found: DistInfo, family: Collection[str]) -> Dist:
+    watched = found.name in family or found.name.startswith(_LIBRARIES)
+    # What has no list and was never installed by those who write one is no damage.
+    known = found.listed or found.text("INSTALLER").strip() in ("uv", "pip")
+    faults = list(found.faults()) if watched and known else []
+    version = _version(found)
+    return Dist(
+        name=found.name,
+        version=version,
+        requires=tuple(found.metadata("requires-dist")),
+        site=str(found.site),
+        missing=tuple(name for name, missing in faults if missing)[:_FILES_AT_MOST],
+        altered=tuple(name for name, missing in faults if not missing)[:_FILES_AT_MOST],
+        built_for=_built_for(found, version),
+    )
+
+
+def _version(found: DistInfo) -> str:
+    return next(iter(found.metadata("version")), found.version)
 
 
 def run_script(name: str, python: str, *arguments: str, env: Mapping[str, str], timeout: float) -> Completed:
-    """Run one of our scripts in `python`, apart from the user's site, PYTHONPATH and the current folder.
-
-    Raises:
-        OSError: it does not start.
-    """
+    """Run one of our scripts in `python`, apart from the user's site, PYTHONPATH and the current folder."""
     text = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     return _run([python, "-I", "-c", text, *arguments], env, timeout)
 
@@ -230,7 +238,7 @@ def _refuse_old(version: str, python: str) -> None:
         )
 
 
-def _interpreter(data: dict[str, Any], python: str, why: str) -> Interpreter:
+def _interpreter(data: dict[str, Any], python: str, why: str, family: Collection[str]) -> Interpreter:
     _refuse_old(data["version"], python)
     os_name = _OSES.get("linux" if data["sys_platform"].startswith("linux") else data["sys_platform"])
     if os_name is None:
@@ -255,10 +263,7 @@ def _interpreter(data: dict[str, Any], python: str, why: str) -> Interpreter:
         python=python,
         prefix=data["prefix"],
         why=why,
-        installed=tuple(
-            Installed(name=name, version=version, backend=backend_of(version, text), variant=_label(variant))
-            for name, version, text, variant in data["installed"]
-        ),
+        installed=_installed(map(Path, data["site_packages"]), family),
     )
     return Interpreter(
         target=target,
@@ -266,6 +271,20 @@ def _interpreter(data: dict[str, Any], python: str, why: str) -> Interpreter:
         writable=data["writable"],
         externally_managed=data["externally_managed"],
     )
+
+
+def _installed(sites: Iterable[Path], family: Collection[str]) -> tuple[Installed, ...]:
+    """The packages of a family; beside a whole one, what lost its list is a remainder."""
+    found = distributions(sites, family)
+    listed = {dist.name for dist in found if dist.listed}
+    rows = []
+    for dist in found:
+        if dist.listed or dist.name not in listed:
+            code = read_start(dist.site / dist.name.replace("-", "_") / "version.py", 8192)
+            version, variant = _version(dist), _label(dist.text("variant.json"))
+            backend = backend_of(version, code)
+            rows.append(Installed(name=dist.name, version=version, backend=backend, variant=variant))
+    return tuple(rows)
 
 
 def _arch(data: dict[str, Any]) -> str:
@@ -311,16 +330,15 @@ def backend_of(version: str, text: str | None) -> str | None:
     return "cpu" if _UNSET.search(text or "") else None
 
 
-def _built_for(name: str, version: str, clue: str) -> dict[str, str]:
+def _built_for(dist: DistInfo, version: str) -> dict[str, str]:
     """What the binaries of an extension were made for, as a file of it or its version says."""
     found: Any = {}
-    if name == "xformers":
-        try:
-            found = json.loads(clue)["version"]
-        except (ValueError, KeyError, TypeError):
-            found = {}
-    elif name == "bitsandbytes":
-        found = {"cuda": ",".join(sorted(set(re.findall(r"cuda(\d+)", clue))))}
+    if dist.name == "xformers":
+        with suppress(ValueError, KeyError, TypeError):
+            found = json.loads(read_start(dist.site / "xformers/cpp_lib.json") or "")["version"]
+    elif dist.name == "bitsandbytes":
+        names = " ".join(names_in(dist.site / "bitsandbytes"))
+        found = {"cuda": ",".join(sorted(set(re.findall(r"cuda(\d+)", names))))}
     elif match := re.search(r"\+(?:.*?cu(?P<cuda>\d+))?.*?(?:torch|pt)(?P<torch>\d+\.\d+)", version):
         found = match.groupdict()
     pairs = {key: found.get(key) for key in ("torch", "cuda")} if isinstance(found, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The one script that is run inside another interpreter, to say what it is and what is installed in it.
+"""The one script that is run inside another interpreter, to say what it is and where its packages are.
 
 It is sent as text with `python -I -c`, so it must work on Python 3.7 and import nothing but the standard
 library. It imports nothing from the environment, writes nothing, and prints a marker and one Python literal;
@@ -7,15 +7,13 @@ what a `sitecustomize` prints before does no harm. The interpreter that runs tor
 Every plan waits for it: pathlib, json, re and platform would double its 30 ms.
 """
 
-# ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH120, PTH123, PTH202, PTH110, PTH208
+# ruff: noqa: PTH112, PTH113, PTH118, PTH120, PTH110
 
 from __future__ import annotations
 
 import os
 import sys
 import sysconfig
-
-_FILES_AT_MOST = 20
 
 
 def _abi() -> str:
@@ -45,47 +43,8 @@ def _machine() -> str:
     return os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
 
 
-def _text(path: str, most: int = -1) -> str | None:
-    """A text file, or its beginning; None where it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(most)
-    except OSError:
-        return None
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
-
-
 def _site_packages() -> list[str]:
     return list(dict.fromkeys(sysconfig.get_path(key) for key in ("purelib", "platlib")))
-
-
-def _dist_infos(site: str) -> list[tuple[str, str, str]]:
-    """Name, version and metadata folder of each distribution; a name with `~` is a half-removed one."""
-    found = []
-    for entry in _names(site):
-        if entry.endswith(".dist-info") and not entry.startswith("~"):
-            name, _, version = entry[: -len(".dist-info")].partition("-")
-            normalised = name.lower().replace("_", "-").replace(".", "-")
-            found.append((normalised, version, os.path.join(site, entry)))
-    return found
-
-
-def _metadata(folder: str, key: str) -> list[str]:
-    """Every value of one key of the metadata."""
-    values = []
-    for line in (_text(os.path.join(folder, "METADATA")) or "").splitlines():
-        if not line.strip():
-            break
-        name, _, value = line.partition(":")
-        if name.lower() == key:
-            values.append(value.strip())
-    return values
 
 
 def _writable(folder: str) -> bool:
@@ -95,20 +54,11 @@ def _writable(folder: str) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def inspect(family: list[str]) -> dict[str, object]:
-    """What a plan needs; of the packages in `family`: name, version and the beginning of `version.py`."""
+def inspect(*, more: bool = False) -> dict[str, object]:
+    """What a plan needs, and `more` for a doctor: what takes imports."""
     sites = _site_packages()
     marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
     system = str(sys.platform)
-    rows: list[tuple[str, str, str | None, str | None]] = []
-    found = [(site, *row) for site in sites for row in _dist_infos(site) if row[0] in family]
-    # Beside a whole one, what lost its list is a remainder.
-    listed = {name for _, name, _, info in found if os.path.exists(os.path.join(info, "RECORD"))}
-    for site, name, version, info in found:
-        if name not in listed or os.path.exists(os.path.join(info, "RECORD")):
-            code = _text(os.path.join(site, name.replace("-", "_"), "version.py"), 8192)
-            variant = _text(os.path.join(info, "variant.json"))
-            rows.append((name, (_metadata(info, "version") or [version])[0], code, variant))
     return {
         "version": sys.version.split()[0].rstrip("+"),
         "implementation": sys.implementation.name,
@@ -123,75 +73,9 @@ def inspect(family: list[str]) -> dict[str, object]:
         "site_packages": sites,
         "writable": all(_writable(site) for site in sites),
         "externally_managed": marker if sys.prefix == sys.base_prefix and os.path.isfile(marker) else None,
-        "installed": rows,
+        "user_torch": _user_torch() if more else None,
+        "markers": _markers() if more else {},
     }
-
-
-def take_inventory(family: list[str], prefixes: list[str]) -> dict[str, object]:
-    """What a doctor needs.
-
-    Args:
-        family: names of packages whose files are compared with their list.
-        prefixes: beginnings of further such names.
-    """
-    sites = _site_packages()
-    dists = []
-    for site in sites:
-        for name, version, info in _dist_infos(site):
-            watched = name in family or any(name.startswith(prefix) for prefix in prefixes)
-            missing, altered = _damage(site, info) if watched else ([], [])
-            dists.append(
-                {
-                    "name": name,
-                    "version": (_metadata(info, "version") or [version])[0],
-                    "requires": _metadata(info, "requires-dist"),
-                    "site": site,
-                    "missing": missing,
-                    "altered": altered,
-                    "clue": _clue(site, name),
-                }
-            )
-    left = [os.path.join(site, name) for site in sites for name in _names(site) if name.startswith("~")]
-    return {
-        "dists": dists,
-        "leftovers": left,
-        "user_torch": _user_torch(),
-        "markers": _markers(),
-    }
-
-
-def _damage(site: str, info: str) -> tuple[list[str], list[str]]:
-    """Files of a distribution that are gone, and files of another size than its list says.
-
-    Installers write `INSTALLER` and then their own list as the last of all.
-    """
-    missing, altered = [], []
-    text = _text(os.path.join(info, "RECORD"))
-    own = os.path.basename(info) + "/"
-    if text is None and (_text(os.path.join(info, "INSTALLER")) or "").strip() in ("uv", "pip"):
-        missing.append(own + "RECORD")
-    elif text is not None and own + "INSTALLER," not in text:
-        missing.append(own + "INSTALLER")
-    for line in (text or "").splitlines():
-        name, _, size = [*line.rsplit(",", 2), "", ""][:3]
-        name = name[1:-1].replace('""', '"') if name.startswith('"') else name
-        if not name or name.endswith((".pyc", "/RECORD")):
-            continue
-        try:
-            found = os.path.getsize(os.path.join(site, name))
-        except OSError:
-            missing.append(name)
-            continue
-        if size.isdigit() and int(size) != found:
-            altered.append(name)
-    return missing[:_FILES_AT_MOST], altered[:_FILES_AT_MOST]
-
-
-def _clue(site: str, name: str) -> str:
-    """Where an extension says what its binaries were made for, other than in its version."""
-    if name == "xformers":
-        return _text(os.path.join(site, "xformers", "cpp_lib.json")) or ""
-    return " ".join(_names(os.path.join(site, name))) if name == "bitsandbytes" else ""
 
 
 def _user_torch() -> str | None:
@@ -224,6 +108,4 @@ def _markers() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    lists = [text.split(",") for text in sys.argv[1:3]]
-    found = take_inventory(lists[0], lists[1]) if len(lists) > 1 else inspect(lists[0])
-    sys.stdout.write(f"\n@torchinstall@{found!a}\n")
+    sys.stdout.write(f"\n@torchinstall@{inspect(more=len(sys.argv) > 1)!a}\n")

@@ -24,10 +24,7 @@ SCHEMA_VERSION = 1
 class DecidedMachine(Struct, frozen=True, kw_only=True):
     """The machine that a decision was made for; nothing that names this one machine.
 
-    Attributes:
-        digest: see `machine_digest`.
-        drivers: vendor, version, CUDA version and ROCm version of each.
-        gpus: their labels.
+    Of each driver its vendor, version, CUDA version and ROCm version.
     """
 
     digest: str = ""
@@ -104,11 +101,7 @@ def path_in(prefix: str) -> Path:
 
 
 def store_decision(prefix: str, decision: Decision) -> Path | None:
-    """Write the decision, whole or not at all.
-
-    Returns:
-        The path, or None where it cannot be written: an installation that works does not fail for that.
-    """
+    """Write the decision; None where that cannot be: an installation that works does not fail for it."""
     path = path_in(prefix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,23 +120,11 @@ def read_decision(prefix: str) -> Decision | None:
     return decision if decision.schema_version == SCHEMA_VERSION else None
 
 
-def drift(decision: Decision, target: Target, machine: Machine | None = None) -> tuple[str, ...]:
-    """What changed since the decision, one sentence each; empty: nothing.
-
-    Args:
-        decision: as stored in the target's environment.
-        target: as it is now.
-        machine: as it is now; None: do not compare.
-    """
+def drift(decision: Decision, target: Target) -> tuple[str, ...]:
+    """What is installed otherwise than it was decided for this target, one sentence each."""
     now = {item.name: item.version for item in target.installed}
-    out = [
+    return tuple(
         f"{name} was installed as {version} and is now {now.get(name, 'gone')}"
         for name, version in sorted(decision.packages.items())
         if now.get(name) != version
-    ]
-    if machine is not None and decision.machine.digest != machine_digest(machine):
-        before = ", ".join(decision.machine.gpus) or "no GPU"
-        gpus = ", ".join(gpu.label for gpu in machine.gpus) or "no GPU"
-        changed = f"{before} then, {gpus} now" if before != gpus else "another driver or platform"
-        out.append(f"it was decided for another machine: {changed}")
-    return tuple(out)
+    )
