@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 from msgspec import structs, to_builtins
@@ -56,284 +56,250 @@ def run(session: Session, options: AutoOptions) -> int:
         lock = None
         if not options.dry_run:
             lock = stack.enter_context(EnvironmentLock(wait=options.wait, tell=session.console.say))
-        return _run(session, options, lock, stack.enter_context(EarlyRehearsal()))
+        return _Run(session, options, lock, stack.enter_context(EarlyRehearsal()))()
 
 
-def _run(session: Session, options: AutoOptions, lock: EnvironmentLock | None, early: EarlyRehearsal) -> int:
-    console, context = session.console, session.context
+class _Run:
+    """One run. The plan may change on the way: something else is needed too, or a build does not compute.
 
-    def begin(likely: Prepared) -> None:
-        if likely.place is not None and likely.place.base is None and likely.asks_uv:
-            scratch = None if lock is None else Path(str(likely.target.prefix), STATE)
-            early.begin(likely.command(context.env, dry_run=True), context.env, context.cwd, scratch)
-
-    prepared = prepare(context, options, purpose="install", detail=console.detail, lock=lock, early=begin)
-    if console.json:
-        console.partial["plan"] = plan_to_json(prepared.plan)
-    console.say(
-        f"target: Python {prepared.target.python_version} in {prepared.target.prefix} ({prepared.target.why})"
-    )
-    console.warn_all(prepared.plan.warnings)
-    if prepared.plan.error is not None:
-        console.say(why_not_text(prepared.plan))
-        raise prepared.plan.error
-    console.say(chosen_text(prepared.plan))
-    if _project_would_undo(session, prepared):
-        console.warn(
-            "project-would-undo",
-            "this environment belongs to a uv project whose lock does not name this build: the next uv "
-            "sync or uv run undoes it. To keep it: torchinstall configure, then torchinstall sync",
-        )
-    console.detail(why_not_text(prepared.plan))
-    console.say()
-    if lock is None:
-        return _finish(session, options, *_rehearse(session, options, prepared, early), None)
-    done = _install_and_verify(session, options, prepared, lock, early)
-    return _finish(session, options, *done)
-
-
-def _project_would_undo(session: Session, prepared: Prepared) -> bool:
-    cwd = session.context.cwd
-    if not any((folder / "pyproject.toml").is_file() for folder in (cwd, *cwd.parents)):
-        return False
-    from torchinstall.cli.sync import project_would_undo  # it reads locks, with all that this needs
-
-    return project_would_undo(session.context, prepared.target.prefix or "", prepared.plan.torch)
-
-
-def _install_and_verify(
-    session: Session,
-    options: AutoOptions,
-    prepared: Prepared,
-    lock: EnvironmentLock,
-    early: EarlyRehearsal | None,
-) -> tuple[Prepared, InstallResult | None, Report | None]:
-    """Install and verify; a build that does not compute on the device gives way to the next, once.
-
-    Raises:
-        VerifyFailedError: what is installed does not compute.
-        TorchInstallError: it could not be installed.
+    Attributes:
+        lock: makes the environment ours; None: nothing is changed.
+        early: asks uv while the index is still read; None: what it said is of no use any more.
+        prepared: the plan as it stands.
     """
-    console = session.console
-    if not prepared.asks_uv and options.verify and not options.is_set("verify"):
-        proved = read_proof(str(prepared.target.prefix), _state(session, options, prepared))
-        if proved is not None:
-            console.partial["verify"] = report_to_json(proved)
-            return prepared, None, proved
-    prepared, result = _install(session, options, prepared, lock, early)
-    console.partial["plan"] = plan_to_json(prepared.plan)
-    if not options.verify:
-        return prepared, result, None
-    report = _proof(session, options, prepared)
-    if report.ok:
-        return prepared, result, report
-    console.say(_verify_text(report, full=True))
-    other = _without(session, options, prepared, report) if early and report.blames_build else None
-    if other is None:
-        raise failure(report)
-    return _install_and_verify(session, options, other, lock, None)
 
+    def __init__(
+        self, session: Session, options: AutoOptions, lock: EnvironmentLock | None, early: EarlyRehearsal
+    ) -> None:
+        self.session, self.options, self.lock = session, options, lock
+        self.console, self.context = session.console, session.context
+        self.early: EarlyRehearsal | None = early
+        self.prepared = self._prepare(lock=lock, early=self._begin)
 
-def _install(
-    session: Session,
-    options: AutoOptions,
-    prepared: Prepared,
-    lock: EnvironmentLock,
-    early: EarlyRehearsal | None,
-) -> tuple[Prepared, InstallResult | None]:
-    """Carry the plan out; what was planned in the end, and what uv changed (None: nothing)."""
-    prepared = _mended(session, prepared)
-    if not prepared.asks_uv:
-        return prepared, None
-    planned = prepared
+    def _begin(self, likely: Prepared) -> None:
+        """Ask uv about the plan that the tables make."""
+        if (
+            self.early is not None
+            and likely.place is not None
+            and likely.place.base is None
+            and likely.asks_uv
+        ):
+            scratch = None if self.lock is None else Path(str(likely.target.prefix), STATE)
+            rehearsal = likely.command(self.context.env, dry_run=True)
+            self.early.begin(rehearsal, self.context.env, self.context.cwd, scratch)
 
-    def widen(names: Collection[str]) -> Job | None:
-        nonlocal planned
-        strays = planned.strays(names)
+    def _prepare(self, **more: Any) -> Prepared:
+        detail = self.console.detail
+        return prepare(self.context, self.options, purpose="install", detail=detail, **more)
+
+    def __call__(self) -> int:
+        """Say what is planned, do it, and say what it came to; the exit code."""
+        console, plan, target = self.console, self.prepared.plan, self.prepared.target
+        console.partial["plan"] = plan_to_json(plan)
+        console.say(f"target: Python {target.python_version} in {target.prefix} ({target.why})")
+        console.warn_all(plan.warnings)
+        if plan.error is not None:
+            console.say(why_not_text(plan))
+            raise plan.error
+        console.say(chosen_text(plan))
+        if self._project_would_undo():
+            console.warn(
+                "project-would-undo",
+                "this environment belongs to a uv project whose lock does not name this build: the next uv "
+                "sync or uv run undoes it. To keep it: torchinstall configure, then torchinstall sync",
+            )
+        console.detail(why_not_text(plan))
+        console.say()
+        if self.lock is None:
+            return self._finish(self._rehearse(), None)
+        proved = self._proved()
+        return self._finish(*((None, proved) if proved is not None else self._install_and_verify()))
+
+    def _project_would_undo(self) -> bool:
+        cwd = self.context.cwd
+        if not any((folder / "pyproject.toml").is_file() for folder in (cwd, *cwd.parents)):
+            return False
+        from torchinstall.cli.sync import project_would_undo  # it reads locks, with all that this needs
+
+        return project_would_undo(self.context, self.prepared.target.prefix or "", self.prepared.plan.torch)
+
+    def _install_and_verify(self) -> tuple[InstallResult | None, Report | None]:
+        """Install and verify; a build that does not compute on the device gives way to the next, once."""
+        console = self.console
+        self._mend()
+        result = None
+        if self.prepared.asks_uv:
+            transaction = structs.replace(self._transaction(), announce=self._measure)
+            result = transaction.install(self._job(), self._widen)
+        console.partial["plan"] = plan_to_json(self.prepared.plan)
+        if not self.options.verify:
+            return result, None
+        report = self._prove()
+        if report.ok:
+            return result, report
+        console.say(_verify_text(report, full=True))
+        if self.early is None or not report.blames_build or not self._leave_out(report):
+            raise failure(report)
+        self.early = None
+        return self._install_and_verify()
+
+    def _rehearse(self) -> InstallResult | None:
+        """Let uv say what it would do, where it can: the environment is there and so is the index."""
+        prepared = self.prepared
+        if prepared.place is not None and prepared.place.base is not None:
+            self.console.say(f"would create the environment {prepared.target.prefix} first")
+            return None
+        if prepared.index_down or not prepared.plan.command:
+            return None
+        rehearse = self._transaction().rehearse
+        result = rehearse(self._job())
+        if (wider := self._widen(result.due or ())) is not None:
+            result = rehearse(wider)
+        self._measure(result)
+        self.console.partial["plan"] = plan_to_json(self.prepared.plan)
+        return result
+
+    def _transaction(self) -> Transaction:
+        return Transaction(
+            lock=self.lock,
+            env=self.context.env,
+            cwd=self.context.cwd,
+            sink=self.session.sink(),
+            early=self.early,
+            now=self.context.now,
+            tell=self.console.say,
+            warn=self.console.warn,
+        )
+
+    def _job(self) -> Job:
+        prepared, env = self.prepared, self.context.env
+        if prepared.place is None or prepared.uv is None:
+            raise TypeError("what is installed has an environment and a uv")
+        return Job(
+            environment=prepared.place,
+            uv=prepared.uv,
+            machine=prepared.machine,
+            plan=prepared.command(env, more=self.console.uv_flags()),
+            rehearsal=prepared.command(env, dry_run=True),
+        )
+
+    def _mend(self) -> None:
+        """Order to write the files of what is damaged again."""
+        prepared = self.prepared
+        sites = prepared.place.interpreter.site_packages if prepared.place is not None else ()
+        names = broken(map(Path, sites), {package.name for package in prepared.plan.packages})
+        if names:
+            self.console.say(
+                f"files are missing or there twice, so this is installed again: {', '.join(names)}"
+            )
+        again = (item for name in names for item in ("--reinstall-package", name))
+        self.prepared = structs.replace(prepared, uv_args=(*prepared.uv_args, *again))
+
+    def _measure(self, heard: InstallResult) -> None:
+        """Say what comes down, and keep it in the plan."""
+        from torchinstall.export.downloads import measure  # nothing comes down where all is right
+
+        download = measure(self.context, self.prepared, heard)
+        if download is None:
+            return
+        self.console.say(download_text(download))
+        for room in download.rooms:
+            if room.bytes > room.free:
+                self.console.warn(
+                    "disk-too-full",
+                    f"about {size_text(room.bytes)} go to {room.folder}, whose disk has "
+                    f"{size_text(room.free)} left; what cannot be finished is undone",
+                )
+        plan = structs.replace(self.prepared.plan, download=download)
+        self.prepared = structs.replace(self.prepared, plan=plan)
+
+    def _widen(self, names: Collection[str]) -> Job | None:
+        """Plan again with packages of the torch family that something else turned out to need."""
+        strays = self.prepared.strays(names)
         if not strays:
             return None
-        planned = _widened(session, options, planned, strays)
-        return _job(session, planned)
+        self.console.say(f"planning again, since this is needed too: {', '.join(strays)}")
+        wider = self._prepare(failed=self.prepared.request.failed, also=strays)
+        if wider.plan.error is not None:
+            raise wider.plan.error
+        self.prepared = wider
+        return self._job()
 
-    def announce(heard: InstallResult) -> None:
-        nonlocal planned
-        planned = _measured(session, planned, heard)
+    def _leave_out(self, report: Report) -> bool:
+        """Plan without the build that did not compute; no: the user named it, or nothing is left.
 
-    transaction = structs.replace(_transaction(session, lock), announce=announce, early=early)
-    result = transaction.install(_job(session, prepared), widen)
-    return planned, result
+        Where a library of its backend is at fault, all of the backend is left out: every release brings it.
+        """
+        chosen = self.prepared.plan.chosen
+        if chosen is None or self.prepared.request.backend != "auto":
+            return False
+        failed = (None if report.blames_backend else chosen.torch, chosen.backend)
+        other = self._prepare(failed=(failed,))
+        if other.plan.status == "impossible" or other.plan.backend is None:
+            return False
+        what = f"torch {chosen.torch}+{chosen.backend} does not compute on this machine"
+        self.console.warn("did-not-compute", f"{what}; trying {other.plan.torch} instead")
+        self.prepared = other
+        return True
 
+    def _checklist(self) -> tuple[Checklist, bool]:
+        """What the checks compare with, and whether the GPUs were described: those need not be here."""
+        plan, request = self.prepared.plan, self.prepared.request
+        info = self.prepared.catalog.backend(plan.backend) if plan.backend else None
+        wanted = checklist_of(plan, info)
+        declared = request.target_gpus or request.target_driver or request.target_cuda is not None
+        if declared or self.options.machine:
+            return structs.replace(wanted, device=None), True
+        return wanted, False
 
-def _measured(session: Session, prepared: Prepared, heard: InstallResult) -> Prepared:
-    """The plan with what it brings down, which is said."""
-    from torchinstall.export.downloads import measure  # nothing comes down where all is right
+    def _state(self) -> str | None:
+        """What a proof of this installation rests on."""
+        wanted, described = self._checklist()
+        place, env = self.prepared.place, self.context.env
+        if described or place is None:
+            return None
+        found = place.interpreter
+        if place.base is not None:  # it was made since the plan
+            found = inspect_python(str(place.target.python), env=env, family=())
+        return state_of(found, wanted, self.prepared.machine, env)
 
-    console = session.console
-    download = measure(session.context, prepared, heard)
-    if download is None:
-        return prepared
-    console.say(download_text(download))
-    for room in download.rooms:
-        if room.bytes > room.free:
-            console.warn(
-                "disk-too-full",
-                f"about {size_text(room.bytes)} go to {room.folder}, whose disk has {size_text(room.free)} "
-                "left; what cannot be finished is undone",
-            )
-    return structs.replace(prepared, plan=structs.replace(prepared.plan, download=download))
+    def _proved(self) -> Report | None:
+        """What was proved before of all that is there, unless it was asked to check, or not to."""
+        if self.prepared.asks_uv or not self.options.verify or self.options.is_set("verify"):
+            return None
+        proved = read_proof(str(self.prepared.target.prefix), self._state())
+        if proved is not None:
+            self.console.partial["verify"] = report_to_json(proved)
+        return proved
 
+    def _prove(self) -> Report:
+        """Run the checks on what is installed, and keep what they prove."""
+        self.console.working("checking that torch computes")
+        state, target = self._state(), self.prepared.target
+        report = verify(str(self.prepared.plan.target.python), self._checklist()[0], env=self.context.env)
+        store_proof(str(target.prefix), state, report, proved_at=self.context.today().isoformat())
+        self.console.partial["verify"] = report_to_json(report)
+        return report
 
-def _mended(session: Session, prepared: Prepared) -> Prepared:
-    """The plan, with an order to write the files of what is damaged again."""
-    sites = prepared.place.interpreter.site_packages if prepared.place is not None else ()
-    names = broken(map(Path, sites), {package.name for package in prepared.plan.packages})
-    if not names:
-        return prepared
-    session.console.say(f"files are missing or there twice, so this is installed again: {', '.join(names)}")
-    again = (item for name in names for item in ("--reinstall-package", name))
-    return structs.replace(prepared, uv_args=(*prepared.uv_args, *again))
-
-
-def _transaction(session: Session, lock: EnvironmentLock | None) -> Transaction:
-    context, console = session.context, session.console
-    return Transaction(
-        lock=lock,
-        env=context.env,
-        cwd=context.cwd,
-        sink=session.sink(),
-        now=context.now,
-        tell=console.say,
-        warn=console.warn,
-    )
-
-
-def _job(session: Session, prepared: Prepared) -> Job:
-    if prepared.place is None or prepared.uv is None:
-        raise TypeError("what is installed has an environment and a uv")
-    env, more = session.context.env, session.console.uv_flags()
-    return Job(
-        environment=prepared.place,
-        uv=prepared.uv,
-        machine=prepared.machine,
-        plan=prepared.command(env, more=more),
-        rehearsal=prepared.command(env, dry_run=True),
-    )
-
-
-def _widened(session: Session, options: AutoOptions, prepared: Prepared, names: tuple[str, ...]) -> Prepared:
-    """The plan with packages of the torch family that something else turned out to need.
-
-    Raises:
-        TorchInstallError: no build has them all.
-    """
-    console = session.console
-    console.say(f"planning again, since this is needed too: {', '.join(names)}")
-    failed = prepared.request.failed
-    wider = prepare(
-        session.context, options, purpose="install", detail=console.detail, failed=failed, also=names
-    )
-    if wider.plan.error is not None:
-        raise wider.plan.error
-    return wider
-
-
-def _without(session: Session, options: AutoOptions, prepared: Prepared, report: Report) -> Prepared | None:
-    """The plan without the build that did not compute; None where the user named it or nothing is left.
-
-    Where a library of its backend is at fault, the whole backend is left out: other releases bring it too.
-    """
-    console, chosen = session.console, prepared.plan.chosen
-    if chosen is None or prepared.request.backend != "auto":
-        return None
-    build = (chosen.torch, chosen.backend)
-    failed = (None if report.blames_backend else chosen.torch, chosen.backend)
-    other = prepare(session.context, options, purpose="install", detail=console.detail, failed=(failed,))
-    if other.plan.status == "impossible" or other.plan.backend is None:
-        return None
-    console.warn(
-        "did-not-compute",
-        f"torch {build[0]}+{build[1]} does not compute on this machine; trying {other.plan.torch} instead",
-    )
-    return other
-
-
-def _rehearse(
-    session: Session, options: AutoOptions, prepared: Prepared, early: EarlyRehearsal
-) -> tuple[Prepared, InstallResult | None]:
-    """Let uv say what it would do, where it can: the environment is there and so is the index."""
-    if prepared.place is not None and prepared.place.base is not None:
-        session.console.say(f"would create the environment {prepared.target.prefix} first")
-        return prepared, None
-    if prepared.index_down or not prepared.plan.command:
-        return prepared, None
-    rehearse = structs.replace(_transaction(session, None), early=early).rehearse
-    result = rehearse(_job(session, prepared))
-    if strays := prepared.strays(result.due or ()):
-        prepared = _widened(session, options, prepared, strays)
-        result = rehearse(_job(session, prepared))
-    prepared = _measured(session, prepared, result)
-    session.console.partial["plan"] = plan_to_json(prepared.plan)
-    return prepared, result
-
-
-def _checklist(options: AutoOptions, prepared: Prepared) -> tuple[Checklist, bool]:
-    """What the checks compare with, and whether the GPUs were described: those need not be here."""
-    plan, request = prepared.plan, prepared.request
-    wanted = checklist_of(plan, prepared.catalog.backend(plan.backend) if plan.backend else None)
-    declared = request.target_gpus or request.target_driver or request.target_cuda is not None
-    if declared or options.machine:
-        return structs.replace(wanted, device=None), True
-    return wanted, False
-
-
-def _state(session: Session, options: AutoOptions, prepared: Prepared) -> str | None:
-    """What a proof of this installation rests on."""
-    wanted, described = _checklist(options, prepared)
-    place, env = prepared.place, session.context.env
-    if described or place is None:
-        return None
-    found = place.interpreter
-    if place.base is not None:  # it was made since the plan
-        found = inspect_python(str(place.target.python), env=env, family=())
-    return state_of(found, wanted, prepared.machine, env)
-
-
-def _proof(session: Session, options: AutoOptions, prepared: Prepared) -> Report:
-    """Run the checks on what is installed, and keep what they prove."""
-    console, context = session.console, session.context
-    console.working("checking that torch computes")
-    state = _state(session, options, prepared)
-    report = verify(str(prepared.plan.target.python), _checklist(options, prepared)[0], env=context.env)
-    store_proof(str(prepared.target.prefix), state, report, proved_at=context.today().isoformat())
-    console.partial["verify"] = report_to_json(report)
-    return report
-
-
-def _finish(
-    session: Session,
-    options: AutoOptions,
-    prepared: Prepared,
-    result: InstallResult | None,
-    report: Report | None,
-) -> int:
-    console = session.console
-    changes = result.changes if result is not None else ()
-    if options.dry_run:
-        status = "satisfied" if prepared.plan.status == "satisfied" and not changes else "dry-run"
-    else:
-        status = "satisfied" if changes == () else "installed"
-    if console.json:
-        console.out_json(envelope(status, **console.partial, changes=to_builtins(changes)))
+    def _finish(self, result: InstallResult | None, report: Report | None) -> int:
+        console, plan = self.console, self.prepared.plan
+        changes = result.changes if result is not None else ()
+        if self.options.dry_run:
+            status = "satisfied" if plan.status == "satisfied" and not changes else "dry-run"
+        else:
+            status = "satisfied" if changes == () else "installed"
+        if console.json:
+            console.out_json(envelope(status, **console.partial, changes=to_builtins(changes)))
+            return 0
+        console.out(_outcome_text(status, plan, changes))
+        if report is not None:
+            console.out(_verify_text(report, full=bool(console.verbose)))
+            console.out(works_text(plan, report, self.context.env, self.context.cwd))
+        elif self.options.dry_run:
+            console.say("nothing was changed; the same command without --dry-run does it")
+        else:
+            console.say("whether torch computes was not checked; torchinstall doctor does that")
         return 0
-    console.out(_outcome_text(status, prepared.plan, changes))
-    if report is not None:
-        console.out(_verify_text(report, full=bool(console.verbose)))
-        console.out(works_text(prepared.plan, report, session.context.env, session.context.cwd))
-    elif options.dry_run:
-        console.say("nothing was changed; the same command without --dry-run does it")
-    else:
-        console.say("whether torch computes was not checked; torchinstall doctor does that")
-    return 0
 
 
 def _verify_text(report: Report, *, full: bool) -> str:

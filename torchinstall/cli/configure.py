@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
+from msgspec import structs, to_builtins
 from packaging.utils import InvalidName, canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
@@ -61,53 +61,47 @@ class ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
 
 def run(session: Session, options: ConfigureOptions) -> int:
     """Plan, edit, lock, check; stdout says what each platform gets, or shows the diff."""
-    if options.script is not None:
-        return _script(session, options, options.script)
-    context = session.context
-    project = open_project(context, options.project, options.python_version, may_be_missing=options.migrate)
+    context, catalog, dry_run = session.context, catalog_of(session.context), options.dry_run
+    script = context.path(options.script) if options.script is not None else None
+    if script is None:
+        given, missing = options.python_version, options.migrate
+        project = open_project(context, options.project, given, may_be_missing=missing)
+    else:
+        view = project_view(metadata(read_text(script)))
+        python = options.python_version or next(iter(view.pythons), context.python_version)
+        project = Project(script.parent, view, python)
     cache = default_cache_dir(context.env, sys.platform)
     memory = Memory(cache / "projects" if cache is not None else None)
-    lock = _locker(session, options) if options.lock and not options.dry_run else None
-    if options.remove:
-        catalog = catalog_of(context)
-        removed = unconfigure(project.folder, catalog, dry_run=options.dry_run, lock=lock, memory=memory)
-        _report(session, options, removed, None, project.folder)
-        return 0
-    requirements = _requirements(project.view, catalog_of(context), options.reqs)
+    lock = _locker(session, options, script) if options.lock and not dry_run else None
+    if options.remove and script is None:
+        removed = unconfigure(project.folder, catalog, dry_run=dry_run, lock=lock, memory=memory)
+        return _report(session, options, removed, None, project.folder)
+    requirements = _requirements(project.view, catalog, options.reqs)
     prepared = project_plan(session, options, project, requirements)
-    done = configure(
-        project.folder,
-        _layout_of(options, prepared.plan, prepared.catalog),
-        prepared.catalog,
-        migrate=options.migrate,
-        dry_run=options.dry_run,
-        lock=lock,
-        index_base=options.index_base,
-        memory=memory,
-        env=context.env,
-    )
-    _report(session, options, done, prepared.plan, project.folder)
-    return 0
-
-
-def _script(session: Session, options: ConfigureOptions, name: str) -> int:
-    context = session.context
-    path = context.path(name)
-    view = project_view(metadata(read_text(path)))
-    python = options.python_version or next(iter(view.pythons), context.python_version)
-    project = Project(path.parent, view, python)
-    prepared = project_plan(session, options, project, _requirements(view, catalog_of(context), options.reqs))
-    done = configure_script(
-        path,
-        _layout_of(options, prepared.plan, prepared.catalog),
-        prepared.catalog,
-        python=python,
-        dry_run=options.dry_run,
-        lock=_locker(session, options, path) if options.lock and not options.dry_run else None,
-        index_base=options.index_base,
-    )
-    _report(session, options, done, prepared.plan, path.parent)
-    return 0
+    layout, base = _layout_of(options, prepared.plan, prepared.catalog), options.index_base
+    if script is not None:
+        done = configure_script(
+            script,
+            layout,
+            prepared.catalog,
+            python=project.python,
+            dry_run=dry_run,
+            lock=lock,
+            index_base=base,
+        )
+    else:
+        done = configure(
+            project.folder,
+            layout,
+            prepared.catalog,
+            migrate=options.migrate,
+            dry_run=dry_run,
+            lock=lock,
+            index_base=base,
+            memory=memory,
+            env=context.env,
+        )
+    return _report(session, options, done, prepared.plan, project.folder)
 
 
 def _requirements(view: ProjectView, catalog: Catalog, reqs: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -186,11 +180,7 @@ def parse_on(text: str) -> tuple[str, str]:
 
 
 def _required(names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The platforms of `--require-platform`; `none` alone: no platform; empty: nobody said.
-
-    Raises:
-        UsageError: `bad-platform`.
-    """
+    """The platforms of `--require-platform`; `none` alone: no platform; empty: nobody said."""
     if names == ("none",):
         return ()
     for name in names:
@@ -231,7 +221,7 @@ def _locker(session: Session, options: ConfigureOptions, script: Path | None = N
 
 def _report(
     session: Session, options: ConfigureOptions, done: Configured, plan: Plan | None, folder: Path
-) -> None:
+) -> int:
     console = session.console
     for note in done.notes:
         if note.slug in _NEWS:
@@ -241,23 +231,19 @@ def _report(
     names = {edit.path: _name(edit.path, folder) for edit in done.edits}
     diffs = {names[edit.path]: unified_diff(edit.before, edit.after, names[edit.path]) for edit in done.edits}
     status = "unchanged" if not done.changed else "dry-run" if options.dry_run else "configured"
-    if console.json:
-        console.out_json(
-            envelope(
-                status,
-                layout=done.layout.name,
-                backends=list(done.layout.backends),
-                packages=list(done.layout.packages),
-                files=[{"path": name, "diff": diff} for name, diff in diffs.items()],
-                builds=[_build_row(build) for build in done.builds],
-                warnings=[{"slug": note.slug, "message": note.message} for note in done.notes],
-                planned=plan.backend if plan is not None else None,
-            )
-        )
-    elif options.dry_run:
-        console.out("".join(diffs.values()).rstrip("\n") or "nothing to change")
-    else:
-        console.out(configured_text(status, done, " and ".join(names.values())))
+    data = envelope(
+        status,
+        layout=done.layout.name,
+        backends=list(done.layout.backends),
+        packages=list(done.layout.packages),
+        files=[{"path": name, "diff": diff} for name, diff in diffs.items()],
+        builds=[_build_row(build) for build in done.builds],
+        warnings=to_builtins(done.notes),
+        planned=plan.backend if plan is not None else None,
+    )
+    text = "".join(diffs.values()).rstrip("\n") or "nothing to change"
+    console.answer(data, text if options.dry_run else _text(done, " and ".join(names.values())))
+    return 0
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -274,20 +260,17 @@ def _build_row(build: Build) -> dict[str, Any]:
     }
 
 
-def configured_text(status: str, done: Configured, files: str) -> str:
+def _text(done: Configured, files: str) -> str:
     """What was written, then a table of what each platform gets."""
-    lines = [
-        f"{files}: nothing to change" if status == "unchanged" else f"{files}: layout {done.layout.name}"
-    ]
+    lines = [f"{files}: " + (f"layout {done.layout.name}" if done.changed else "nothing to change")]
     if not done.layout.backends:
         lines.append("torch comes from the default index here; no other index is needed")
     rows: dict[str, list[str]] = {}
     for build in done.builds:
         if build.locked is not None:
             choice = f"{build.scope.text:<16}  " if build.scope != ALWAYS else ""
-            rows.setdefault(f"{choice}{build.platform:<14}", []).append(
-                f"{build.package} {build.locked.version}"
-            )
+            row = rows.setdefault(f"{choice}{build.platform:<14}", [])
+            row.append(f"{build.package} {build.locked.version}")
     return "\n".join([*lines, *(f"  {key}  {', '.join(items)}" for key, items in rows.items())])
 
 
@@ -298,9 +281,8 @@ VERB = Verb(
     Argument(
         "reqs", "[PACKAGE]...", "Packages to route and require besides torch and those that the project has."
     ),
-    more="Index, sources, extras or groups, and uv's lock. It keeps everything that you "
-    "wrote; if something conflicts with it, "
-    "it stops and says what.",
+    more="Index, sources, extras or groups, and uv's lock. It keeps everything that you wrote; if "
+    "something conflicts with it, it stops and says what.",
     examples="""
     torchinstall configure  # the build for this machine, in this project
     torchinstall configure --layout groups --with cpu --with cu130  # CI without GPUs, one lock

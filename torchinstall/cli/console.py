@@ -228,12 +228,7 @@ class Console:
             step.end()
 
     def _write(self, stream: TextIO, text: str, *, colour: bool) -> None:
-        """The one way out: without control characters, in the characters that the stream has.
-
-        Raises:
-            BrokenPipeError: whoever read has seen enough.
-            UsageError: `cannot-write`: the stream is closed, or what it leads to is full.
-        """
+        """The one way out: without control characters, in the characters that the stream has."""
         self.idle()
         encoding = _encoding(stream)
         shown = printable(text, colour=colour).encode(encoding, "backslashreplace").decode(encoding)

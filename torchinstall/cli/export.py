@@ -120,11 +120,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _locked_project(context: Context, options: ExportOptions) -> Project | None:
-    """The project at hand, where it has a lock of its own.
-
-    Raises:
-        UsageError: `no-lock`: the project requires torch but has no lock to install from.
-    """
+    """The project at hand, where it has a lock of its own."""
     folder = project_folder(context, options.project)
     if not (folder / "pyproject.toml").is_file():
         return None
@@ -143,11 +139,7 @@ def _locked_project(context: Context, options: ExportOptions) -> Project | None:
 
 
 def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
-    """What of the project's lock fits the plan.
-
-    Raises:
-        NoCompatibleBuildError: nothing that the project offers runs there, or `backend-not-offered`.
-    """
+    """What of the project's lock fits the plan."""
     view, asked = project.view, prepared.request.backend
     choice = choose_locked(project.folder, view, prepared.plan, prepared.catalog)
     session.console.warn_all(choice.notes)

@@ -219,11 +219,7 @@ def _class_to_json(row: Group) -> dict[str, Any]:
 def _files(
     session: Session, options: FleetOptions, planned: PlannedFleet, inventory: Inventory
 ) -> dict[str, str]:
-    """Everything for `--export-dir`, by path; nothing is written before all of it is there.
-
-    Raises:
-        TorchInstallError: uv cannot resolve what a class needs, or a format cannot hold it.
-    """
+    """Everything for `--export-dir`, by path; nothing is written before all of it is there."""
     context, fleet = session.context, planned.fleet
     uv = context.find_uv(context.env)
     clusters = [node for node in inventory.nodes if node.format == "kubernetes"]
@@ -265,11 +261,7 @@ _NAMES = {"pylock": "pylock.toml", "constraints": "constraints.txt"}
 def _exported(
     context: Context, planned: PlannedFleet, row: Group, machine: Machine, format_name: str, uv: Uv
 ) -> str:
-    """The build of a class as one of the formats of `export`, for a machine.
-
-    Raises:
-        TorchInstallError: the build does not run there, or the format cannot hold it.
-    """
+    """The build of a class as one of the formats of `export`, for a machine."""
     inputs = planned.inputs
     target = foreign_target(machine, inputs.target.python_version + "t" * inputs.target.abi.endswith("t"))
     request = structs.replace(inputs.request, only=(row.torch, row.backend))

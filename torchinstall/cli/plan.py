@@ -77,11 +77,7 @@ def _explanation(plan: Plan, options: PlanVerbOptions) -> tuple[str, ...] | None
 
 
 def _several_machines(session: Session, options: PlanVerbOptions) -> int:
-    """Plan for every `--machine` and print who gets which build: one for all, or the fewest that do.
-
-    Raises:
-        TorchInstallError: a file is not right, or nothing can be installed on one of the machines.
-    """
+    """Plan for every `--machine` and print who gets which build: one for all, or the fewest that do."""
     context, console = session.context, session.console
     one_each = {name: structs.replace(options, machine=(name,)) for name in options.machine}
     machines = [(name, machine_of(context, one)) for name, one in one_each.items()]

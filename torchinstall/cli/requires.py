@@ -100,11 +100,7 @@ def _shown(
 
 
 def _builds(session: Session, options: RequiresOptions, catalog: Catalog) -> list[Build]:
-    """The builds that a lock, requirements or an environment ask for.
-
-    Raises:
-        UsageError: `not-one-build`: they leave it open; `bad-lock`.
-    """
+    """The builds that a lock, requirements or an environment ask for."""
     context = session.context
     files = list(options.requirement)
     wanted: list[str] = []
@@ -155,11 +151,7 @@ def _newest(backend: str, catalog: Catalog) -> list[Build]:
 
 
 def _driver(conditions: Sequence[str]) -> str | None:
-    """The version of `--if driver=470.256.02`.
-
-    Raises:
-        UsageError: another condition, or no version.
-    """
+    """The version of `--if driver=470.256.02`."""
     found = None
     for text in conditions:
         key, _, value = text.partition("=")
@@ -175,11 +167,7 @@ def _driver(conditions: Sequence[str]) -> str | None:
 def _answer(
     session: Session, options: RequiresOptions, builds: Sequence[Build], catalog: Catalog, driver: str | None
 ) -> int:
-    """Yes or no for one machine: what the planner says of the build that its platform gets.
-
-    Raises:
-        TorchInstallError: no: the planner's own reason.
-    """
+    """Yes or no for one machine: what the planner says of the build that its platform gets."""
     context, console = session.context, session.console
     name = options.on_machine or ""
     machine = machine_of(context, PlanOptions.of(options, machine=(name,)))
