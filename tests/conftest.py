@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cli import support
+
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from tests.support.hints import Follower
 
 _FOREIGN = ("TORCHINSTALL_", "UV_", "CUDA_", "HIP_", "ROCR_", "NVIDIA_", "CONDA_")
 _FOREIGN_NAMES = ("VIRTUAL_ENV", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "PYTHONPATH")
@@ -16,6 +20,7 @@ _FOREIGN_NAMES = ("VIRTUAL_ENV", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "C
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files; review the diff")
+    parser.addoption("--follow-hints", action="store_true", help="type the hints of every error that a test sees")
     parser.addoption("--torch-python", help="the interpreter with the torch that the GPU tests use")
 
 
@@ -37,6 +42,30 @@ def _clean_environment() -> Generator[None]:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """Whether golden files are to be rewritten instead of compared."""
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def _follower() -> Follower:
+    return support.follower()
+
+
+@pytest.fixture(autouse=True)
+def _hints_lead_on(request: pytest.FixtureRequest) -> Generator[None]:
+    """With `--follow-hints`, and where a module is marked so, each hint of an error is typed as well."""
+    if not (request.config.getoption("--follow-hints") or request.node.get_closest_marker("follow_hints")):
+        yield
+        return
+    marked = request.node.get_closest_marker("follow_hints") is not None
+    follower: Follower = support.follower() if marked else request.getfixturevalue("_follower")
+    support.FOLLOWERS.append(follower)
+    yield
+    support.FOLLOWERS.pop()
+    wrong, follower.wrong = follower.wrong, []
+    followed, follower.followed = follower.followed, []
+    if request.config.getoption("--follow-hints"):
+        for line in (*(f"followed: {text}" for text in followed), *(f"wrong hint: {text}" for text in wrong)):
+            print(line)  # noqa: T201  the harness counts them
+    assert wrong == []
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import structs
 
+from tests.support.hints import Follower, Said, Typed, error_of
 from torchinstall.cli import main, process_context
 from torchinstall.planning.context import Context
 
@@ -63,7 +64,26 @@ def run(
     """Run the command line as typed in `folder`; `doors` replaces fields of the context."""
     here = structs.replace(context(folder, env, stdin, terminal=terminal), **dict(doors or {}))
     code = main(argv, here, table)
-    return RunResult(code, _text(here.stdout), _text(here.stderr))
+    result = RunResult(code, _text(here.stdout), _text(here.stderr))
+    if FOLLOWERS:
+        more = {"stdin": stdin, "doors": doors, "table": table}
+        typed = Typed(argv, folder, env or {}, more)
+        FOLLOWERS[-1].after(typed, error_of(code, result.out, result.err))
+    return result
+
+
+FOLLOWERS: list[Follower] = []
+"""Where one is, it follows the hints of every error that a test provokes."""
+
+
+def follower() -> Follower:
+    """What follows hints by running them as the test ran its command."""
+
+    def again(typed: Typed) -> Said | None:
+        said = run(typed.folder, *typed.argv, env=typed.env, **typed.more)
+        return error_of(said.code, said.out, said.err)
+
+    return Follower(again)
 
 
 def _text(stream: Any) -> str:

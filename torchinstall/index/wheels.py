@@ -203,7 +203,7 @@ def _named_wheel(url: str, notes: list[str]) -> Wheels | None:
                 f"the wheel {path} is not there",
                 wanted="a file that exists",
                 found=url,
-                hints=(f"ls {path.parent}",),
+                hints=(f"ls {next(folder for folder in path.parents if folder.is_dir())}",),
             )
         backend = backend or _torch_backends([(path, name)], notes).get(path) or "cpu"
     return name.row(backend, "find-links", url) if backend is not None else None

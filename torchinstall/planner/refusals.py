@@ -196,7 +196,9 @@ def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, .
     if furthest.rejected_by("python-not-published"):
         tags = {tag.split("-")[1] for row in furthest.build.wheels for tag in row.tags}
         minors = [int(match[1]) for abi in tags if (match := _PLAIN_ABI.fullmatch(abi))]
-        yield f"create an environment with another Python: uv venv --python 3.{max(minors, default=12)}"
+        python = f"3.{max(minors, default=12)}"
+        place = "" if furthest.situation.target.python is None else f"--venv .venv-{python} --python"
+        yield f"use another Python: {place or '--python-version'} {python}"
     elif furthest.rejected_by(*REQUEST_RULES):
         fits = next(item for item in evaluated if item.rejected_by(*REQUEST_RULES))
         yield f"loosen the version that you asked for; torch=={fits.build.torch} would fit"

@@ -211,7 +211,8 @@ class Online:
                 ways = [] if request.backend == "auto" else [f"omit --backend {request.backend}"]
                 ways += [] if _serves_as_well(other, best) else ["add --allow-cpu"]
                 hints.append(f"{' and '.join(ways)}, to take {resort.said(other)}")
-        if not self._must_reach:
+        unread = best.error is not None and best.error.slug == "channel-not-read"
+        if not self._must_reach and not unread:
             return OnlinePlan(best, inputs.catalog, index_down=True)
         if blocked and not self._options.fallback:
             hints.append("omit --no-fallback, to take a build from your other sources")
