@@ -20,7 +20,9 @@ _FOREIGN_NAMES = ("VIRTUAL_ENV", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "C
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files; review the diff")
-    parser.addoption("--follow-hints", action="store_true", help="type the hints of every error that a test sees")
+    parser.addoption(
+        "--follow-hints", action="store_true", help="type the hints of every error that a test sees"
+    )
     parser.addoption("--torch-python", help="the interpreter with the torch that the GPU tests use")
 
 

@@ -13,12 +13,29 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-WHERE = ("tests/cli", "tests/fleet", "tests/exports", "tests/project", "tests/stack", "tests/doctor/test_verb.py")
+WHERE = (
+    "tests/cli",
+    "tests/fleet",
+    "tests/exports",
+    "tests/project",
+    "tests/stack",
+    "tests/doctor/test_verb.py",
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Print each hint that is wrong, and their number; 1 where there is one."""
-    words = [sys.executable, "-m", "pytest", "-q", "-rA", "--follow-hints", "-p", "no:cacheprovider", *(argv or WHERE)]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rA",
+        "--follow-hints",
+        "-p",
+        "no:cacheprovider",
+        *(argv or WHERE),
+    ]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     wrong = sorted(set(re.findall(r"^wrong hint: (.*)$", done.stdout, re.MULTILINE)))
     followed = set(re.findall(r"^followed: (.*)$", done.stdout, re.MULTILINE))

@@ -224,6 +224,7 @@ def test_index_that_never_answers(place: Place, server: IndexServer) -> None:
     assert said.code == 8, said.err
 
 
+@pytest.mark.follow_hints
 @pytest.mark.parametrize(
     ("argv", "code", "slug"),
     [

@@ -15,6 +15,8 @@ from tests.cli.support import run
 from torchinstall.core import errors
 from torchinstall.probe.system import System
 
+pytestmark = pytest.mark.follow_hints
+
 
 @pytest.mark.parametrize(
     ("argv", "slug"),

@@ -197,6 +197,7 @@ def test_what_breaks_with_another_driver(tmp_path: Path) -> None:
     assert "runs    nothing" in text
 
 
+@pytest.mark.follow_hints
 @pytest.mark.parametrize(
     ("words", "code", "slug"),
     [

@@ -62,6 +62,7 @@ def test_a_saving_is_true(tmp_path: Path) -> None:
     assert said.json["builds"] == 1
 
 
+@pytest.mark.follow_hints
 @pytest.mark.parametrize(
     ("argv", "stdin", "code", "slug"),
     [

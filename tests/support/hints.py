@@ -1,12 +1,13 @@
-"""Follow the hints of an error one step: type them where the error happened, and see that nobody walks in a circle.
+"""Follow the hints of an error one step: type them where it happened, and see that nobody walks in a circle.
 
 A hint is a sentence with something to type in it: a command of torchinstall or uv, flags for the command that
-failed, flags to leave out, variables to set or unset, another pin of torch. What to do with hands alone (close
-a program, free some space) has nothing to type.
+failed, flags to leave out, variables to set or unset, another pin of torch. What to do with one's hands alone
+(close a program, free some space) has nothing to type.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -109,7 +110,9 @@ def ways(hint: str) -> Iterator[Way]:
             yield replace(way, argv=found)
             way = Way()
         elif bare in _SHELL and bare == "unset":
-            names = list(itertools.takewhile(_NAME.fullmatch, (row.rstrip(_PUNCTUATION) for row in words[place + 1 :])))
+            names = list(
+                itertools.takewhile(_NAME.fullmatch, (row.rstrip(_PUNCTUATION) for row in words[place + 1 :]))
+            )
             way.unset += names
             place += 1 + len(names)
         elif bare in _SHELL and after and not _PROSE.fullmatch(after) and _starts(words, place):
@@ -127,6 +130,9 @@ def ways(hint: str) -> Iterator[Way]:
         elif _PIN.fullmatch(bare.strip("'")):
             way.add.append(bare.strip("'"))
             place += 1
+        elif words[place + 1 : place + 4] == ["without", "a", "version;"]:
+            way.add.append(bare)
+            place += 4
         elif _SET.fullmatch(bare):
             name, _, value = bare.partition("=")
             way.set_[name] = value
@@ -147,7 +153,11 @@ def _words(hint: str) -> list[str]:
 
 def _starts(words: Sequence[str], place: int) -> bool:
     """Whether a command begins here: at the start, or after a colon, `then`, `or`, `type`."""
-    return place == 0 or words[place - 1].endswith((":", ",")) or words[place - 1] in ("then", "or", "type", "remove")
+    return (
+        place == 0
+        or words[place - 1].endswith((":", ","))
+        or words[place - 1] in ("then", "or", "type", "remove")
+    )
 
 
 def _command(words: Sequence[str], place: int) -> tuple[list[str], int]:
@@ -179,7 +189,7 @@ def _flags(words: Sequence[str], place: int) -> tuple[list[str], int]:
 
 @cache
 def _elsewhere() -> tuple[IndexServer, Path]:
-    """An index that answers, and a folder of the same wheels: what a person would name for `URL` and `DIR`."""
+    """An index that answers, and a folder of its wheels: what a person would name for `URL` and `DIR`."""
     tag = f"cp3{sys.version_info[1]}"
     tag = f"{tag}-{tag}-manylinux_2_17_x86_64"
     tree = {
@@ -189,7 +199,7 @@ def _elsewhere() -> tuple[IndexServer, Path]:
     server = IndexServer(IndexTree(tree, missing_status=404))
     server.__enter__()
     folder = Path(tempfile.mkdtemp(prefix="hints-"))
-    for row in tree["cpu"]:
+    for row in itertools.chain(*tree.values()):
         (folder / row.filename).write_bytes(row.content())
     return server, folder
 
@@ -201,7 +211,13 @@ def _filled(words: Sequence[str], folder: Path) -> list[str] | None:
         before = found[-1] if found else ""
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         text = value
-        if "…" in value or "VERSION" in value or "PKG" in value or "mirror.example" in value or value == "NAME":
+        if (
+            "…" in value
+            or "VERSION" in value
+            or "PKG" in value
+            or "mirror.example" in value
+            or value == "NAME"
+        ):
             return None
         if value == "URL":
             text = _elsewhere()[0].index_base
@@ -234,11 +250,15 @@ def _merged(argv: Sequence[str], way: Way) -> list[str]:
             skip = False
         elif name in gone:
             skip = not equals and name not in _SWITCHES
-        elif any(_PIN.fullmatch(row) for row in way.add) and re.match(r"torch(?:$|[=<>~!\[ ])", word):
+        elif any(_name(row) == _name(word) for row in way.add if not row.startswith("-")):
             continue
         else:
             found.append(word)
     return [*found, *way.add, *(word for word in tail if word.partition("=")[0] not in gone)]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[=<>~!\[ @;]", requirement)[0]
 
 
 Run = Callable[[Typed], Said | None]
@@ -272,6 +292,8 @@ class Follower:
 
     def _follow(self, typed: Typed, said: Said, hint: str, way: Way) -> None:
         env = {name: text for name, text in typed.env.items() if name not in way.unset} | way.set_
+        if "in a project:" in hint and not (typed.folder / "pyproject.toml").is_file():
+            return
         lines = [_filled(line, typed.folder) for line in way.shell]
         add, argv = _filled(way.add, typed.folder), way.argv
         if None in lines or add is None:
@@ -285,7 +307,9 @@ class Follower:
         if told and argv is None and not way.add:
             self.followed.append(f"{said.slug}: {hint!r}: told")
             return  # it only shows something, or was not really run
-        filled = _filled(argv, typed.folder) if argv is not None else _merged(typed.argv, replace(way, add=add))
+        filled = (
+            _filled(argv, typed.folder) if argv is not None else _merged(typed.argv, replace(way, add=add))
+        )
         if filled is None:
             return
         if {"--system", "--break-system-packages"} & set(filled) and filled[:1] == ["auto"]:
@@ -295,7 +319,13 @@ class Follower:
         self.followed.append(f"{shown}: {'done' if after is None else after.slug}")
         if after is None:
             return
-        misspelt = after.slug in ("unknown-option", "unknown-verb", "missing-argument", "bad-usage", "bad-value")
+        misspelt = after.slug in (
+            "unknown-option",
+            "unknown-verb",
+            "missing-argument",
+            "bad-usage",
+            "bad-value",
+        )
         if misspelt and (after.slug != said.slug or argv is not None):
             self.wrong.append(f"{shown}: cannot be typed: {after.slug}")
         elif after.slug == said.slug and hint in after.hints:
@@ -321,36 +351,32 @@ def _shell(line: Sequence[str], typed: Typed, env: Mapping[str, str]) -> tuple[b
         if not any(kind <= set(words) for kind in _LOCAL):
             words.append("--help")
             told = True
+    offline = {} if "UV_DEFAULT_INDEX" in env else {"UV_OFFLINE": "1"}
     done = subprocess.run(
         words,
         cwd=typed.folder,
-        env={"PATH": "/usr/bin:/bin", "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never", **env},
+        env={"PATH": "/usr/bin:/bin", **offline, "UV_PYTHON_DOWNLOADS": "never", **env},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    if "Python downloads are set to 'never'" in done.stderr:
+    if "Python downloads are set to 'never'" in done.stderr or "network was disabled" in done.stderr:
         return True, ""  # uv would have fetched it
     return told, done.stderr.strip()[-300:] if done.returncode != 0 else ""
 
 
-class _as_it_was:
+@contextlib.contextmanager
+def _as_it_was(folder: Path) -> Iterator[None]:
     """A folder that is afterwards as it was."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._copy = Path(tempfile.mkdtemp(prefix="hints-")) / "copy"
-
-    def __enter__(self) -> None:
-        shutil.copytree(self._folder, self._copy, symlinks=True, ignore_dangling_symlinks=True)
-
-    def __exit__(self, *_: object) -> None:
-        for path in self._folder.iterdir():
+    with tempfile.TemporaryDirectory(prefix="hints-", ignore_cleanup_errors=True) as place:
+        copy = Path(place) / "copy"
+        shutil.copytree(folder, copy, symlinks=True, ignore_dangling_symlinks=True)
+        yield
+        for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()
-        for path in self._copy.iterdir():
-            shutil.move(path, self._folder / path.name)
-        shutil.rmtree(self._copy.parent, ignore_errors=True)
+        for path in copy.iterdir():
+            shutil.move(path, folder / path.name)

@@ -113,7 +113,7 @@ def test_backends(text: str, name: str) -> None:
 def test_a_python_of_old_is_no_hint() -> None:
     plan = decide(linux(nvidia("NVIDIA GeForce RTX 3090", "8.6"), driver="580.95.05"), backend="cu113")
     assert plan.error is not None
-    assert plan.error.hints == ("create an environment with another Python: uv venv --python 3.10",)
+    assert plan.error.hints == ("use another Python: --python-version 3.10",)
 
 
 @pytest.mark.parametrize(("vendor", "wanted"), [("amd", "--backend rocm"), ("nvidia", "--backend cu126")])

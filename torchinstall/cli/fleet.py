@@ -100,12 +100,14 @@ def _split(session: Session, words: Sequence[str]) -> tuple[tuple[str, ...], tup
 
 def _none(inventory: Inventory) -> NoCompatibleBuildError:
     reasons = dict.fromkeys(node.unusable or "" for node in inventory.nodes)
+    missing = any("--assume" in reason for reason in reasons)
+    hint = "say what is missing: --assume gpu=h100 --assume driver=580"
     return NoCompatibleBuildError(
         "no-usable-node",
         "nothing can be planned for any of these nodes",
         wanted="nodes whose GPUs are known",
         found="; ".join(reasons),
-        hints=("say what is missing: --assume gpu=h100 --assume driver=580",),
+        hints=(hint if missing else "give nodes that PyTorch has builds for, and whose GPUs are described",),
     )
 
 

@@ -105,8 +105,7 @@ def _builds(session: Session, options: RequiresOptions, catalog: Catalog) -> lis
     files = list(options.requirement)
     wanted: list[str] = []
     for word in options.reqs:
-        path = context.path(word)
-        lock = path.suffix in (".lock", ".toml", ".txt") and (path.is_file() or "/" in word)
+        lock = context.path(word).suffix in (".lock", ".toml", ".txt")
         (files if lock else wanted).append(word)
     pinned = [row for name in files for row in pinned_in(_read(name, context.path(name)), name, catalog)]
     if options.installed:
@@ -139,7 +138,7 @@ def _read(name: str, path: Path) -> str:
             f"{name} cannot be read",
             wanted="a lock in UTF-8",
             found=getattr(error, "strerror", None) or str(error),
-            hints=("uv lock",),
+            hints=("in a project: uv lock", "without a lock: torchinstall requires torch==2.9.1+cu128"),
         ) from error
 
 

@@ -55,7 +55,7 @@ def _bad(source: str, found: str) -> UsageError:
         f"{source} is no lock that can be read",
         wanted="uv.lock, pylock.toml, poetry.lock, pdm.lock, or requirements with versions",
         found=found.partition("\n")[0],
-        hints=("uv lock", "uv export --format pylock.toml -o pylock.toml"),
+        hints=("in a project: uv lock", "in a project: uv export --format pylock.toml -o pylock.toml"),
     )
 
 

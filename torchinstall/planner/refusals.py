@@ -161,18 +161,24 @@ def no_build(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> Tor
         )
     if request.backend != "auto" and all(item.rejected_by("backend-not-asked") for item in evaluated):
         return _backend_not_published(evaluated, situation)
-    asked = [item for item in evaluated if item.torch_allowed and not item.rejected_by("backend-not-asked")]
-    furthest = max(asked or evaluated, key=lambda item: (_depth(item.rejection), item.build.order))
+    allows = situation.requirements.allows
+    asked = [
+        item
+        for item in evaluated
+        if any(allows("torch", row.full_version) for row in item.build.wheels)
+        and not item.rejected_by("backend-not-asked")
+    ]
+    # A build for GPUs that are not here says nothing of what keeps the others from running.
+    served = [item for item in asked if not item.rejected_by("no-gpu-of-vendor")]
+    furthest = max(served or asked or evaluated, key=lambda item: (_depth(item.rejection), item.build.order))
     rejection = furthest.rejection
     assert rejection is not None, "somebody was accepted"  # noqa: S101
-    hint = _SYSTEM_HINTS.get(rejection.rule)
-    python = ".".join(target.python_version.split(".")[:2])
     return NoCompatibleBuildError(
         rejection.rule,
         f"no build of torch fits; the closest is {furthest.build.name}",
         wanted=rejection.wanted,
         found="; ".join(filter(None, (rejection.found, _limit_of_asked(evaluated)))),
-        hints=(hint.format(python=python),) if hint else tuple(_what_to_change(furthest, evaluated)),
+        hints=tuple(_what_to_change(furthest, evaluated)),
     )
 
 
@@ -193,15 +199,24 @@ def _backend_not_published(evaluated: tuple[EvaluatedBuild, ...], situation: Sit
 
 def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> Iterator[str]:
     more = "torchinstall plan shows every build and why it was rejected"
-    if furthest.rejected_by("python-not-published"):
+    pinned = (item for item in evaluated if item.rejected_by("pinned-out") and not item.torch_allowed)
+    fits = next((item.build.torch for item in pinned if item.missing is None), None)
+    system = _SYSTEM_HINTS.get(furthest.rejection.rule) if furthest.rejection else None
+    if system is not None:
+        if fits is not None:
+            yield f"ask for torch=={fits}, which runs here"
+        yield system.format(python=".".join(furthest.situation.target.python_version.split(".")[:2]))
+    elif furthest.rejected_by("python-not-published"):
         tags = {tag.split("-")[1] for row in furthest.build.wheels for tag in row.tags}
         minors = [int(match[1]) for abi in tags if (match := _PLAIN_ABI.fullmatch(abi))]
         python = f"3.{max(minors, default=12)}"
         place = "" if furthest.situation.target.python is None else f"--venv .venv-{python} --python"
         yield f"use another Python: {place or '--python-version'} {python}"
+    elif furthest.rejected_by("pinned-out") and furthest.torch_allowed and furthest.missing is not None:
+        lost = furthest.missing
+        yield f"ask for {lost.package} without a version; {lost.found} goes with torch {furthest.build.torch}"
     elif furthest.rejected_by(*REQUEST_RULES):
-        fits = next(item for item in evaluated if item.rejected_by(*REQUEST_RULES))
-        yield f"loosen the version that you asked for; torch=={fits.build.torch} would fit"
+        yield more if fits is None else f"ask for another version; torch=={fits} would fit"
     elif furthest.coverage:
         advice = driver_advice(evaluated, furthest.coverage[0].gpu, furthest.situation)
         same = [item for item in evaluated if item.build.torch == furthest.build.torch]

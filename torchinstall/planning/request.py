@@ -208,7 +208,7 @@ def index_base_of(options: PlanOptions) -> str:
         f"{shown!r} is not the URL of an index",
         wanted="a URL that begins with https://, or default for the index that uv uses",
         found=f"{shown} ({options.source('index_base')})",
-        hints=("a folder of wheels is given with --find-links DIR",),
+        hints=("for a folder of wheels: omit --index-base, and give --find-links DIR",),
     )
 
 
