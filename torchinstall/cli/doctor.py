@@ -14,7 +14,7 @@ from msgspec import structs, to_builtins
 
 from torchinstall.cli import INTERRUPTED, SIGNALLED, main
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.text import fields, gpu_used, wrapped
+from torchinstall.cli.text import counted, fields, gpu_used, wrapped
 from torchinstall.cli.verb import Verb
 from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailedError
 from torchinstall.core.machine import machine_to_json
@@ -172,7 +172,7 @@ def _report(session: Session, seen: Environment, found: tuple[Diagnosis, ...]) -
         return 0
     raise VerifyFailedError(
         "faults-found",
-        f"the doctor found {_count(len(faults), 'fault')}: "
+        f"the doctor found {counted('fault', len(faults))}: "
         + ", ".join(dict.fromkeys(item.slug for item in faults)),
         hints=tuple(remedy.command for item in faults for remedy in item.remedies)[:1],
     )
@@ -272,7 +272,7 @@ def _entry(head: str, evidence: Sequence[str], commands: Sequence[str], advice: 
 
 def _summary(found: Sequence[Diagnosis]) -> str:
     counts = [
-        _count(number, word)
+        counted(word, number)
         for severity, word in (("error", "fault"), ("warning", "warning"))
         if (number := sum(item.severity == severity for item in found))
     ]
@@ -280,10 +280,6 @@ def _summary(found: Sequence[Diagnosis]) -> str:
         return click.style("no problems found", fg="green", bold=True)
     fixable = any(remedy.safe for item in found if item.severity != "info" for remedy in item.remedies)
     return " and ".join(counts) + ("; torchinstall doctor --fix does what is safe" if fixable else "")
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 VERB = Verb(

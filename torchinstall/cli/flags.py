@@ -141,9 +141,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         _flag("--machine FILE...", "Plan for the machine in this file; - is stdin (plan: repeatable)."),
         _flag("--root DIR", "Read a recorded machine folder instead of this machine."),
         _flag(
-            "--target-driver 580.95",
-            "Plan for this NVIDIA driver version.",
-            also=("UV_CUDA_DRIVER_VERSION",),
+            "--target-driver 580.95", "Plan for this NVIDIA driver version.", also=("UV_CUDA_DRIVER_VERSION",)
         ),
         _flag(
             "--target-cuda 12.8",
@@ -176,10 +174,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             "Where the index cannot be reached, take a build from the folders that pip or uv are "
             "configured with, or from the index that uv uses (default: yes).",
         ),
-        _flag(
-            "--vendor-index",
-            "Take torch from the GPU vendor's own index, where PyTorch has no build.",
-        ),
+        _flag("--vendor-index", "Take torch from the GPU vendor's own index, where PyTorch has no build."),
         _flag("-f --find-links DIR...", "A folder of wheels to choose builds from (repeatable)."),
         _flag("--offline", "Use no network: only the shipped catalog, folders and caches."),
         _flag("--refresh", "Read index pages again, however recent the cached copies are."),
@@ -200,20 +195,15 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         _flag("--fix", "Show and run the fixes that are safe, then check again."),
         _flag("--check-wheel", "Look into the chosen wheel first: has it code for these GPUs?"),
         _flag("-n --dry-run", "Say what would be done and change nothing."),
+        _flag("--wait/--no-wait", "Wait where another run is changing the same environment (default: yes)."),
         _flag(
-            "--wait/--no-wait",
-            "Wait where another run is changing the same environment (default: yes).",
-        ),
-        _flag(
-            "--verify/--no-verify",
-            "Check that torch computes (default: yes, in auto only after a change).",
+            "--verify/--no-verify", "Check that torch computes (default: yes, in auto only after a change)."
         ),
     ),
     "Output": (
         _flag("--format FORMAT", "What to write the plan for."),
         _flag(
-            "--export-dir DIR",
-            "Write a folder: for each class of machines its lock, image and selectors.",
+            "--export-dir DIR", "Write a folder: for each class of machines its lock, image and selectors."
         ),
         _flag("-o --output PATH", "The file (bundle: the folder) to write."),
         _flag(

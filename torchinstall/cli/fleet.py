@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from msgspec import structs
 
-from torchinstall.cli.console import Console, Session
-from torchinstall.cli.text import build_text, fields, gpus_text, heading, names_text, wrapped
+from torchinstall.cli.console import Console, Session, envelope
+from torchinstall.cli.text import build_text, counted, fields, gpus_text, heading, names_text, wrapped
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, NoCompatibleBuildError, UsageError
 from torchinstall.core.machine import Machine, machine_to_json
@@ -33,9 +33,10 @@ from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import catalog_of
 from torchinstall.planning.options import PlanOptions
 
-SCHEMA_VERSION = 1
-
 _SUFFIXES = (".json", ".yaml", ".yml", ".csv", ".tsv", ".prom", ".txt", ".ndjson")
+
+
+_nodes = partial(counted, "node")
 
 
 class FleetOptions(PlanOptions, frozen=True, kw_only=True):
@@ -123,19 +124,10 @@ def _warn(console: Console, fleet: Fleet) -> None:
         console.warn("nodes-left-out", f"no build serves {_nodes(len(fleet.impossible))}; see Left out")
 
 
-def _nodes(count: int) -> str:
-    return f"{count:,} node{'' if count == 1 else 's'}"
-
-
 def _text(fleet: Fleet, inventory: Inventory) -> str:
-    kinds = sum(len(group.kinds) for group in fleet.groups) + len(fleet.left_out)
+    kinds = counted("kind", sum(len(group.kinds) for group in fleet.groups) + len(fleet.left_out))
     formats = ", ".join(dict.fromkeys(node.format for node in inventory.nodes))
-    rows = [
-        (
-            "inventory",
-            f"{_nodes(len(inventory.nodes))} ({formats}), {kinds} kind{'s' * (kinds != 1)} of machines",
-        )
-    ]
+    rows = [("inventory", f"{_nodes(len(inventory.nodes))} ({formats}), {kinds} of machines")]
     for row, count in inventory.assumed.items():
         name, value = ("unknown", row.fact) if row.value is None else ("assumed", f"{row.fact} {row.value}")
         rows.append((name, f"{value} for {_nodes(count)} ({row.why})"))
@@ -164,8 +156,8 @@ def _verdict(fleet: Fleet) -> str:
 def _saving(row: Saving, before: int) -> str:
     branch = row.driver.partition(".")[0]
     return (
-        f"Drivers of {_nodes(len(row.names))} to {row.driver} or newer (R{branch}): {row.builds} "
-        f"build{'' if row.builds == 1 else 's'} instead of {before} ({names_text(row.names)})."
+        f"Drivers of {_nodes(len(row.names))} to {row.driver} or newer (R{branch}): "
+        f"{counted('build', row.builds)} instead of {before} ({names_text(row.names)})."
     )
 
 
@@ -189,19 +181,17 @@ def _left_out(fleet: Fleet, inventory: Inventory) -> dict[str, list[str]]:
 
 def _to_json(fleet: Fleet, inventory: Inventory) -> dict[str, Any]:
     left = _left_out(fleet, inventory)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "status": "impossible" if not fleet.groups else "partial" if left else "ready",
-        "nodes": len(inventory.nodes),
-        "assumed": [{**structs.asdict(row), "nodes": count} for row, count in inventory.assumed.items()],
-        "classes": [_class_to_json(row) for row in fleet.classes],
-        "builds": len(fleet.groups),
-        "proven": fleet.proven,
-        "at_least": fleet.at_least,
-        "left_out": [{"reason": reason, "nodes": names} for reason, names in left.items()],
-        "savings": [{**structs.asdict(row), "before": len(fleet.groups)} for row in fleet.savings],
-        "error": None,
-    }
+    return envelope(
+        "impossible" if not fleet.groups else "partial" if left else "ready",
+        nodes=len(inventory.nodes),
+        assumed=[{**structs.asdict(row), "nodes": count} for row, count in inventory.assumed.items()],
+        classes=[_class_to_json(row) for row in fleet.classes],
+        builds=len(fleet.groups),
+        proven=fleet.proven,
+        at_least=fleet.at_least,
+        left_out=[{"reason": reason, "nodes": names} for reason, names in left.items()],
+        savings=[{**structs.asdict(row), "before": len(fleet.groups)} for row in fleet.savings],
+    )
 
 
 def _class_to_json(row: Group) -> dict[str, Any]:

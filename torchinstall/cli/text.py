@@ -24,14 +24,10 @@ def heading(text: str) -> str:
 
 def fields(rows: Sequence[tuple[str, str]]) -> str:
     """Names in one column, values wrapped in the other; a name that repeats is shown once."""
-    width = max((len(name) for name, _ in rows), default=0) + 2
-    lines = []
-    before = None
-    for name, value in rows:
-        shown = "" if name == before else name
-        lines.append(wrapped(f"{shown:<{width}}{value}", indent=width))
-        before = name
-    return "\n".join(lines)
+    before = [None, *(name for name, _ in rows)]
+    return columns(
+        [("" if name == last else name, value) for (name, value), last in zip(rows, before, strict=False)], 0
+    )
 
 
 def columns(rows: Sequence[Sequence[str]], indent: int = 2) -> str:
@@ -44,7 +40,7 @@ def columns(rows: Sequence[Sequence[str]], indent: int = 2) -> str:
         cells = [
             cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=False)
         ]
-        lines.append(wrapped(" " * indent + "".join(cells) + row[-1], indent=indent + sum(widths)).rstrip())
+        lines.append(wrapped(" " * indent + "".join(cells) + row[-1], indent + sum(widths)).rstrip())
     return "\n".join(lines)
 
 
@@ -75,62 +71,59 @@ def machine_text(machine: Machine) -> str:
     """What the probe saw: host, drivers, GPUs, then everything that went wrong."""
     rows = [("machine", _host(machine))]
     rows += [("driver", _driver(driver)) for driver in machine.drivers]
-    rows += [("GPU", _gpu(gpu)) for gpu in machine.gpus]
-    if not machine.gpus:
-        rows.append(("GPU", "none found"))
-    lines = [fields(rows)]
-    faults = [finding for finding in machine.findings if finding.status in ("denied", "broken", "overridden")]
-    if faults:
-        lines.append("")
-        lines.extend(_finding(finding) for finding in faults)
-    return "\n".join(lines)
+    rows += [("GPU", _gpu(gpu)) for gpu in machine.gpus] or [("GPU", "none found")]
+    faults = [_finding(row) for row in machine.findings if row.status in ("denied", "broken", "overridden")]
+    return "\n".join([fields(rows), *([""] if faults else []), *faults])
+
+
+def _joined(*parts: str | None, by: str = ", ") -> str:
+    return by.join(filter(None, parts))
 
 
 def _host(machine: Machine) -> str:
-    parts = [" ".join(filter(None, (OS_NAMES[machine.os], machine.os_version))), machine.arch]
-    if machine.libc is not None:
-        parts.append(" ".join(filter(None, (machine.libc.family, machine.libc.version))))
-    if machine.memory_bytes:
-        parts.append(f"{_gib(machine.memory_bytes)} memory")
-    if machine.l4t:
-        parts.append(f"L4T {machine.l4t}")
-    if machine.rosetta:
-        parts.append("under Rosetta")
-    parts.extend(machine.environment)
-    return ", ".join(parts)
+    libc = machine.libc
+    return _joined(
+        _joined(OS_NAMES[machine.os], machine.os_version, by=" "),
+        machine.arch,
+        _joined(libc.family, libc.version, by=" ") if libc is not None else None,
+        f"{_gib(machine.memory_bytes)} memory" if machine.memory_bytes else None,
+        f"L4T {machine.l4t}" if machine.l4t else None,
+        "under Rosetta" if machine.rosetta else None,
+        *machine.environment,
+    )
 
 
 def _driver(driver: Driver) -> str:
-    parts = [f"{_VENDOR[driver.vendor]} {driver.version or '(version unknown)'}"]
-    if driver.cuda_version:
-        parts.append(f"supports CUDA {driver.cuda_version}")
-    if driver.rocm_version:
-        parts.append(f"ROCm userland {driver.rocm_version}")
-    return _with_source(", ".join(parts), driver.source)
+    text = _joined(
+        f"{_VENDOR[driver.vendor]} {driver.version or '(version unknown)'}",
+        f"supports CUDA {driver.cuda_version}" if driver.cuda_version else None,
+        f"ROCm userland {driver.rocm_version}" if driver.rocm_version else None,
+    )
+    return _with_source(text, driver.source)
 
 
 def _gpu(gpu: Gpu) -> str:
-    parts = [gpu.label]
-    if gpu.compute_capability:
-        parts.append(f"compute capability {capability_text(gpu.compute_capability)}")
-    if gpu.gfx_target and gpu.gfx_target not in gpu.label:
-        parts.append(gpu.gfx_target)
-    if gpu.memory_bytes:
-        parts.append(_gib(gpu.memory_bytes))
-    if gpu.integrated:
-        parts.append("integrated")
-    head = "" if gpu.index is None else f"{gpu.index}: "
-    return _with_source(head + ", ".join(parts), gpu.source)
+    code = gpu.compute_capability
+    text = _joined(
+        gpu.label,
+        f"compute capability {capability_text(code)}" if code else None,
+        gpu.gfx_target if (gpu.gfx_target or "") not in gpu.label else None,
+        _gib(gpu.memory_bytes) if gpu.memory_bytes else None,
+        "integrated" if gpu.integrated else None,
+    )
+    return _with_source(f"{_number(gpu.index)}{text}", gpu.source)
+
+
+def _number(index: int | None) -> str:
+    return "" if index is None else f"{index}: "
 
 
 def _finding(finding: Finding) -> str:
     colour = "cyan" if finding.status == "overridden" else "yellow"
-    name = f"{finding.probe}: {finding.slug}" if finding.slug else f"{finding.probe}: {finding.status}"
-    text = click.style(f"{name}:", fg=colour, bold=True) + f" {_with_source(finding.detail, finding.source)}"
-    lines = [wrapped(text, indent=2)]
-    if finding.hint:
-        lines.append(wrapped(click.style("hint:", fg="cyan", bold=True) + f" {finding.hint}", indent=6))
-    return "\n".join(lines)
+    head = click.style(f"{finding.probe}: {finding.slug or finding.status}:", fg=colour, bold=True)
+    text = wrapped(f"{head} {_with_source(finding.detail, finding.source)}", indent=2)
+    hint = f"{click.style('hint:', fg='cyan', bold=True)} {finding.hint}" if finding.hint else ""
+    return _joined(text, wrapped(hint, indent=6), by="\n")
 
 
 def _with_source(text: str, source: str | None) -> str:
@@ -155,18 +148,15 @@ def chosen_text(plan: Plan) -> str:
     """What will be installed, from where, and what it does with each GPU."""
     if plan.status == "impossible":
         return ""
-    rows = [("installs", text) for text in package_texts(plan)]
-    if plan.status == "satisfied":
-        rows = [("installed", value) for _, value in rows]
+    there = plan.status == "satisfied"
+    rows = [("installed" if there else "installs", text) for text in package_texts(plan)]
     rows.append(("from", _origin(plan)))
     for gpu in plan.gpus:
-        name = f"{'' if gpu.index is None else f'{gpu.index}: '}{gpu.name or gpu.vendor}"
+        name = f"{_number(gpu.index)}{gpu.name or gpu.vendor}"
         verdict = f"runs on {gpu.by}" if gpu.covered else f"not used: {gpu.by}"
         rows.append(("on GPU", f"{name} {click.style(verdict, fg='green' if gpu.covered else 'yellow')}"))
     title = f"Chosen: backend {click.style(plan.backend or '?', fg='green', bold=True)}"
-    if plan.status == "satisfied":
-        title += ", already installed"
-    return f"{heading(title)}\n{fields(rows)}"
+    return f"{heading(title + ', already installed' * there)}\n{fields(rows)}"
 
 
 def package_texts(plan: Plan) -> list[str]:
@@ -198,9 +188,7 @@ def why_not_text(plan: Plan) -> str:
         else:
             rows.append((backend, candidate.torch, _reason(candidate, chosen)))
     rows += [(_span(names), "", reason) for reason, names in others.items()]
-    if not rows:
-        return ""
-    return f"{heading('Why not')}\n{columns(rows)}"
+    return f"{heading('Why not')}\n{columns(rows)}" if rows else ""
 
 
 def _reason(candidate: Candidate, chosen: Candidate | None) -> str:
@@ -221,9 +209,7 @@ def _reason(candidate: Candidate, chosen: Candidate | None) -> str:
 
 
 def _span(names: list[str]) -> str:
-    return (
-        names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names)
-    )
+    return f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names)
 
 
 def _target(plan: Plan) -> list[tuple[str, str]]:
@@ -296,6 +282,11 @@ def gpus_text(made: Plan) -> str:
     return ", ".join(f"{count} x {text}" if count > 1 else text for text, count in counts.items()) or "no GPU"
 
 
+def counted(word: str, number: int) -> str:
+    """`1 node`, `1,200 nodes`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def names_text(names: Sequence[str], most: int = 4) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
@@ -310,7 +301,7 @@ def size_text(size: int) -> str:
 
 def download_text(download: Download) -> str:
     """What comes down, where it goes, and whether there is room."""
-    files = "1 file" if download.files == 1 else f"{download.files} files"
+    files = counted("file", download.files)
     known = download.bytes or len(download.unknown) < download.files
     parts = [f"{size_text(download.bytes)} ({files})" if known else files]
     if download.unknown:

@@ -34,7 +34,15 @@ O = TypeVar("O", bound=Options)  # noqa: E741  # it stands for options
 class FlagOption(click.Option):
     """A click option that reads the run's own environment and configuration and remembers who won."""
 
-    def __init__(self, flag: Flag, default: Any = None, choices: Sequence[str] = (), **more: Any) -> None:
+    def __init__(
+        self,
+        flag: Flag,
+        default: Any = None,
+        choices: Sequence[str] = (),
+        *,
+        reads_variables: bool = True,
+        **more: Any,
+    ) -> None:
         choices = choices or flag.choices
         by_kind: dict[str, dict[str, Any]] = {
             "switch": {"is_flag": True, "default": bool(default)},
@@ -53,7 +61,7 @@ class FlagOption(click.Option):
             **by_kind[flag.kind],
             **more,
         )
-        self.flag = flag
+        self.flag, self.reads_variables = flag, reads_variables
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """What the table of choices, the file system or the catalog has that begins so."""
@@ -69,7 +77,7 @@ class FlagOption(click.Option):
     def _variables(self, ctx: click.Context) -> list[tuple[str, str]]:
         """Its variables that are set, and those that count where they are empty."""
         session = ctx.find_object(Session)
-        env = {} if session is None else session.context.env
+        env = session.context.env if session is not None and self.reads_variables else {}
         names = (name for name in self.flag.variables if env.get(name) or name in self.flag.empty_counts)
         return [(name, env[name]) for name in names if name in env]
 
@@ -110,17 +118,6 @@ def _config(ctx: click.Context) -> Config:
     return config
 
 
-class _GlobalOption(FlagOption):
-    """A flag that is accepted before and after the verb; only the place before reads the environment."""
-
-    def __init__(self, flag: Flag, *, before_verb: bool) -> None:
-        super().__init__(flag, expose_value=False, is_eager=True, callback=_set_global)
-        self.before_verb = before_verb
-
-    def _variables(self, ctx: click.Context) -> list[tuple[str, str]]:
-        return super()._variables(ctx) if self.before_verb else []
-
-
 def _set_global(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     session = ctx.find_object(Session)
     if session is None or not value:
@@ -149,8 +146,12 @@ def eager_switch(names: Sequence[str], help_: str, callback: Callable[..., None]
 
 
 def global_options(*, before_verb: bool) -> list[click.Parameter]:
-    """The flags that every level accepts, `--help` among them, which writes where the run writes."""
-    rows: list[click.Parameter] = [_GlobalOption(flag, before_verb=before_verb) for flag in GLOBAL_FLAGS]
+    """The flags that every level accepts, `--help` among them, which writes where the run writes.
+
+    Only those before the verb read their variables: once is enough.
+    """
+    how: dict[str, Any] = {"expose_value": False, "is_eager": True, "callback": _set_global}
+    rows = [FlagOption(flag, reads_variables=before_verb, **how) for flag in GLOBAL_FLAGS]
     return [*rows, eager_switch(["-h", "--help"], "Show this help.", _show_help)]
 
 
