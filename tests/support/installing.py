@@ -14,7 +14,7 @@ from tests.support.index_server import IndexServer
 from torchinstall.core.plan import CatalogUse, GpuVerdict, Package, Plan, PlanTarget
 from torchinstall.core.request import Channel
 from torchinstall.install.command import command
-from torchinstall.install.interpreter import Interpreter, inspect_python, take_inventory
+from torchinstall.install.interpreter import PythonEnvironment, inspect_python, take_inventory
 from torchinstall.install.transaction import InstallResult, execute
 from torchinstall.install.uv import find_uv, uv_beside_us
 
@@ -114,7 +114,7 @@ class Place:
         filled = command(plan, uv=self.uv, env=self.env, installed=self.ask().target.installed, **options)
         return execute(filled, env=self.env, sink=self.talk, cwd=cwd or self.folder)
 
-    def ask(self) -> Interpreter:
+    def ask(self) -> PythonEnvironment:
         return inspect_python(self.python, env=self.env, family=FAMILY)
 
     def versions(self) -> dict[str, str]:

@@ -186,7 +186,7 @@ class _Run:
     def _mend(self) -> None:
         """Order to write the files of what is damaged again."""
         prepared = self.prepared
-        sites = prepared.place.interpreter.site_packages if prepared.place is not None else ()
+        sites = prepared.place.site_packages if prepared.place is not None else ()
         names = broken(map(Path, sites), {package.name for package in prepared.plan.packages})
         if names:
             self.console.say(
@@ -258,7 +258,7 @@ class _Run:
         place, env = self.prepared.place, self.context.env
         if described or place is None:
             return None
-        found = place.interpreter
+        found = place
         if place.base is not None:  # it was made since the plan
             found = inspect_python(str(place.target.python), env=env, family=())
         return state_of(found, wanted, self.prepared.machine, env)

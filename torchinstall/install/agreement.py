@@ -77,13 +77,7 @@ class Agreement(Struct, frozen=True, kw_only=True):
         )
 
     def check_installed(self, sites: Iterable[Path], due: Due, state: Path) -> None:
-        """There is one whole distribution of the right version of each, and nothing that was to go.
-
-        Args:
-            sites: the site-packages folders.
-            due: what was to change.
-            state: our folder, which no package may write to.
-        """
+        """There is one whole distribution of each, as planned or due, and none writes to `state`."""
         wanted: Due = {**due, **self._pins}
         found = distributions(sites, wanted)
         wrong: list[tuple[str, str, str]] = []

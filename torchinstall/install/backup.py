@@ -32,13 +32,9 @@ class Backup(Struct, frozen=True, kw_only=True):
     """What was installed before a change, and where the files of what changes are kept.
 
     Attributes:
-        prefix: the environment.
-        sites: its site-packages folders.
-        dists: every distribution, in order.
         changing: normalised names of what is about to change; None: anything may, and what comes goes again.
         files: path of each kept file; its number is its name in `store`.
         present: every file in the site folders.
-        store: folder of the kept files.
         begun: seconds since 1970.
     """
 
@@ -99,11 +95,7 @@ class Backup(Struct, frozen=True, kw_only=True):
         )
 
     def settled(self, due: Due | None) -> Literal["new", "foreign"] | None:
-        """Whether a change that was cut off came to its end, or others have ended it since; None: neither.
-
-        Args:
-            due: what was to be there in the end; None: nobody knows.
-        """
+        """Whether a change that was cut off came to its end, or others have ended it since; None: neither."""
         now, before = _by_name(distributions(self.sites, self.changing)), _by_name(self.saved)
         states = {
             _state(now[name], before[name], due, name)
@@ -190,14 +182,9 @@ def plan_backup(
     changing: Collection[str] | None = None,
     more: Iterable[Path] = (),
 ) -> Backup:
-    """Say what is installed and what has to be kept; nothing is kept yet.
+    """Say what is installed and what has to be kept (`changing` None: all of it); nothing is kept yet.
 
-    Args:
-        sites: the environment's site-packages folders.
-        prefix: the environment.
-        store: where the files will be kept.
-        changing: names of the packages about to change; None: anything may.
-        more: further files that may change.
+    `more` are further files that may change.
     """
     folders = tuple(dict.fromkeys(path for path in sites if path.is_dir()))
     dists = distributions(folders)

@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 from torchinstall.core.errors import TargetError
 from torchinstall.core.files import user_path
 from torchinstall.core.target import Target
-from torchinstall.install.interpreter import Interpreter, inspect_python
+from torchinstall.install.interpreter import PythonEnvironment, inspect_python
 from torchinstall.install.uv import run_uv
 
 STATE = ".torchinstall"
@@ -47,18 +47,6 @@ class Running(Struct, frozen=True, kw_only=True):
         )
         receipts = ("uv-receipt.toml", "pipx_metadata.json")
         return any((prefix / name).is_file() for name in receipts) or any(cached)
-
-
-class PythonEnvironment(Struct, frozen=True, kw_only=True):
-    """An environment to install into, and where it is missing the interpreter to create it with (`base`)."""
-
-    interpreter: Interpreter
-    base: str | None = None
-
-    @property
-    def target(self) -> Target:
-        """The interpreter as the planner sees it; of a missing environment, as it will be."""
-        return self.interpreter.target
 
 
 class Search(Struct, frozen=True, kw_only=True):
@@ -118,7 +106,7 @@ class Search(Struct, frozen=True, kw_only=True):
         return self._inspect(_interpreter(folder, why), family, why)
 
     def _inspect(self, python: str, family: Collection[str], why: str = "") -> PythonEnvironment:
-        return PythonEnvironment(interpreter=inspect_python(python, env=self.env, family=family, why=why))
+        return inspect_python(python, env=self.env, family=family, why=why)
 
     def _venv(self, shown: str, uv: str, family: Collection[str]) -> PythonEnvironment:
         """The environment of `--venv`, or what it will be once it is created."""
@@ -138,17 +126,12 @@ class Search(Struct, frozen=True, kw_only=True):
                 hints=("--venv .venv", f"move {shown} away and try again"),
             )
         base = self._find_python(python or "", uv, system=True)
-        interpreter = self._inspect(base, ()).interpreter
-        target = structs.replace(
-            interpreter.target,
-            python=str(_interpreter_path(path)),
-            prefix=str(path),
-            why=f"{why}, to be created with {base}",
+        found = self._inspect(base, ())
+        why = f"{why}, to be created with {base}"
+        target = structs.replace(found.target, python=str(_interpreter_path(path)), prefix=str(path), why=why)
+        return structs.replace(
+            found, target=target, writable=True, externally_managed=None, site_packages=(), base=base
         )
-        future = structs.replace(
-            interpreter, target=target, writable=True, externally_managed=None, site_packages=()
-        )
-        return PythonEnvironment(interpreter=future, base=base)
 
     def _implicit(self) -> tuple[Path, str]:
         """Folder of the environment that nobody named, and why it was chosen."""
@@ -269,7 +252,7 @@ def create(environment: PythonEnvironment, *, uv: str, env: Mapping[str, str]) -
         )
     why = environment.target.why.partition(", to be created")[0] + f", created with {base}"
     python = str(_interpreter_path(Path(path)))
-    return PythonEnvironment(interpreter=inspect_python(python, env=env, family=(), why=why))
+    return inspect_python(python, env=env, family=(), why=why)
 
 
 def require_changeable(
@@ -282,21 +265,20 @@ def require_changeable(
     Raises:
         TargetError: `externally-managed` (PEP 668) or `read-only-environment`.
     """
-    found = environment.interpreter
     forced = env.get("UV_BREAK_SYSTEM_PACKAGES", "").lower() in ("1", "true", "yes", "on", "t", "y")
-    if found.externally_managed and not forced and "--break-system-packages" not in uv_args:
+    if environment.externally_managed and not forced and "--break-system-packages" not in uv_args:
         raise TargetError(
             "externally-managed",
             "this Python belongs to the operating system, whose package manager owns its packages",
             wanted="an environment of your own",
-            found=f"{found.externally_managed} ({found.target.why})",
+            found=f"{environment.externally_managed} ({environment.target.why})",
             hints=("torchinstall auto --venv .venv", "torchinstall auto -- --break-system-packages"),
         )
-    if not found.writable:
+    if not environment.writable:
         raise TargetError(
             "read-only-environment",
             "the environment cannot be written to",
-            wanted="write access to " + ", ".join(found.site_packages),
-            found=f"no write access for this user ({found.target.why})",
+            wanted="write access to " + ", ".join(environment.site_packages),
+            found=f"no write access for this user ({environment.target.why})",
             hints=("torchinstall auto --venv .venv", "change the owner of the environment to yourself"),
         )

@@ -41,19 +41,21 @@ _LIBRARIES = ("nvidia-", "cuda-", "triton", "pytorch-triton")
 """Beginnings of names of distributions that carry what torch loads, besides torch's own family."""
 
 
-class Interpreter(Struct, frozen=True, kw_only=True):
+class PythonEnvironment(Struct, frozen=True, kw_only=True):
     """A Python interpreter and its environment.
 
     Attributes:
-        target: the interpreter as the planner sees it.
+        target: the interpreter as the planner sees it; of a missing environment, as it will be.
         writable: whether this user may change the folders that it imports installed packages from.
         externally_managed: path of the marker of PEP 668, where it forbids changes.
+        base: interpreter to create the environment with first; None: it is there.
     """
 
     target: Target
     site_packages: tuple[str, ...]
     writable: bool
     externally_managed: str | None
+    base: str | None = None
 
 
 class Dist(Struct, frozen=True, kw_only=True):
@@ -99,7 +101,7 @@ def inspect_python(
     why: str = "",
     timeout: float = _INSPECT_TIMEOUT,
     running: str = sys.executable,
-) -> Interpreter:
+) -> PythonEnvironment:
     """What an interpreter is; the one that runs us (`running`) needs no child for it.
 
     Of the packages in `family`, those that are there become `Target.installed`.
@@ -109,11 +111,11 @@ def inspect_python(
             where it is too old.
     """
     if not env.get("PYTHONHOME") and _is_running(python, running):
-        return _interpreter(interpreter_script.inspect(), python, why, family)
+        return _environment(interpreter_script.inspect(), python, why, family)
     try:
         done = run_script("interpreter_script", python, env=env, timeout=timeout)
         if (data := _literal(done)) is not None:
-            return _interpreter(data, python, why, family)
+            return _environment(data, python, why, family)
         if done.returncode is not None:
             # One from before Python 3.4 does not know how to be isolated.
             said = _run([python, "-c", "import sys; sys.stdout.write(sys.version)"], env, timeout).stdout
@@ -238,7 +240,7 @@ def _refuse_old(version: str, python: str) -> None:
         )
 
 
-def _interpreter(data: dict[str, Any], python: str, why: str, family: Collection[str]) -> Interpreter:
+def _environment(data: dict[str, Any], python: str, why: str, family: Collection[str]) -> PythonEnvironment:
     _refuse_old(data["version"], python)
     os_name = _OSES.get("linux" if data["sys_platform"].startswith("linux") else data["sys_platform"])
     if os_name is None:
@@ -265,7 +267,7 @@ def _interpreter(data: dict[str, Any], python: str, why: str, family: Collection
         why=why,
         installed=_installed(map(Path, data["site_packages"]), family),
     )
-    return Interpreter(
+    return PythonEnvironment(
         target=target,
         site_packages=tuple(data["site_packages"]),
         writable=data["writable"],

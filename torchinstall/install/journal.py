@@ -176,16 +176,8 @@ def protected(
 ) -> Work:
     """What `work` (it runs uv) returns; its failure leaves the environment as it was. The lock must be held.
 
-    Args:
-        work: gets what uv has to inherit.
-        sites: the environment's site-packages folders.
-        prefix: the environment.
-        due: what changes; None: anything may.
-        created: see `Journal`, as `decision`.
-        check: raises where the environment is not what it should be afterwards.
-        decision: to be recorded in the environment.
-        tell: is told, after a failure, what became of the environment.
-        warn: is told what does not matter enough to stop.
+    `work` gets what uv has to inherit; `check` raises where the environment is not what it should be
+    afterwards; `tell` is told after a failure what became of it; `due` None: anything may change.
 
     Raises:
         InstallFailedError: of `work` or `check`, its hints led by what became of the environment; or
@@ -219,15 +211,9 @@ def protected(
             with deferred_signals():
                 message = _undo(backup, python, gone=begun and not backup.complete)
                 _say(tell, message)
-            if not isinstance(error, InstallFailedError):
-                raise
-            raise InstallFailedError(
-                error.slug,
-                error.message,
-                wanted=error.wanted,
-                found=error.found,
-                hints=(message, *error.hints),
-            ) from error
+            if isinstance(error, InstallFailedError):
+                error.hints = (message, *error.hints)
+            raise
     return result
 
 

@@ -19,7 +19,7 @@ from torchinstall import __version__
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine
-from torchinstall.install.interpreter import Interpreter
+from torchinstall.install.interpreter import PythonEnvironment
 from torchinstall.install.record import path_in
 from torchinstall.install.verify import Checklist, Report
 
@@ -51,7 +51,7 @@ class _Proof(Struct, frozen=True):
 
 
 def state_of(
-    interpreter: Interpreter, checklist: Checklist, machine: Machine, env: Mapping[str, str]
+    interpreter: PythonEnvironment, checklist: Checklist, machine: Machine, env: Mapping[str, str]
 ) -> str | None:
     """The digest of all that a proof rests on; None where a part of it cannot be seen."""
     target = interpreter.target

@@ -150,16 +150,8 @@ def stream(
 ) -> Completed:
     """Run a command on our stdin; its stderr goes to `sink` as it comes, its stdout is read.
 
-    Args:
-        argv: the command.
-        env: its environment.
-        sink: our stderr. On a terminal the child draws as if it wrote there.
-        cwd: its folder.
-        keep: file descriptors that it inherits.
-        grace: seconds that it may take to end after a Ctrl-C.
-
-    Returns:
-        The last words of its stderr without terminal codes; nothing where they went to the terminal itself.
+    On a terminal it draws as if it wrote there. It inherits the file descriptors `keep`, and may take `grace`
+    seconds to end after a Ctrl-C. Of its stderr the last words are returned, without terminal codes.
 
     Raises:
         OSError: it does not start.

@@ -29,7 +29,8 @@ from torchinstall.install.backup import Due
 from torchinstall.install.command import before_builds, project_text
 from torchinstall.install.distributions import distributions
 from torchinstall.install.early import EarlyRehearsal, on_disk, to_rehearse
-from torchinstall.install.environment import STATE, PythonEnvironment, create
+from torchinstall.install.environment import STATE, create
+from torchinstall.install.interpreter import PythonEnvironment
 from torchinstall.install.journal import (
     Journal,
     Owner,
@@ -101,11 +102,9 @@ class Transaction(Struct, frozen=True, kw_only=True):
 
     Attributes:
         lock: makes the environment ours; None: nothing is changed, only rehearsed.
-        env: of the user.
         cwd: folder that uv finds the user's configuration from.
         sink: our stderr: what uv prints goes there.
         now: seconds since 1970.
-        tell: is told what happens.
         warn: is told (slug, message) what is wrong and does not matter enough to stop.
         announce: is told what will change, right before it does.
         early: what uv may have been asked already.
@@ -247,7 +246,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
 
 
 def _sites(environment: PythonEnvironment) -> list[Path]:
-    return [real_path(site) for site in environment.interpreter.site_packages]
+    return [real_path(site) for site in environment.site_packages]
 
 
 def execute(
@@ -306,15 +305,7 @@ def change_with_uv(
 ) -> str:
     """Run a command of uv that somebody else planned (`uv pip`, `uv sync`): all of it, or nothing.
 
-    Args:
-        argv: path of uv and its arguments; it knows `--dry-run`.
-        sites: the environment's site-packages folders.
-        prefix: the environment, whose lock is held.
-        env: of the user.
-        cwd: where uv looks for configuration.
-        tell: is told, after a failure, what became of the environment.
-        sink: our stderr: what uv says goes there.
-        failed: makes the error for a uv that failed.
+    The lock must be held. `failed` makes the error for a uv that failed.
 
     Returns:
         What uv printed on its stdout.

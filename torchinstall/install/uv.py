@@ -192,11 +192,13 @@ def run_uv(
 ) -> Completed:
     """Run a command of uv; the only place that starts one.
 
+    Its environment is `uv_env` of the first three.
+
     Args:
         argv: the path of uv and its arguments.
-        env: see `uv_env`, as `project` and `changes`.
-        project: see `env`.
-        changes: see `env`.
+        env: of the user.
+        project: see `uv_env`.
+        changes: see `uv_env`.
         cwd: folder that uv finds the user's configuration from.
         timeout: seconds that it may take, where nobody watches.
         sink: its stderr is copied there as it comes, its stdin is ours.

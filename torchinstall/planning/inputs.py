@@ -16,7 +16,8 @@ from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, canonical_name
 from torchinstall.core.target import Target, foreign_target, platform_tags
 from torchinstall.index.wheels import local_wheels
-from torchinstall.install.environment import STATE, PythonEnvironment, Search, require_changeable
+from torchinstall.install.environment import STATE, Search, require_changeable
+from torchinstall.install.interpreter import PythonEnvironment
 from torchinstall.install.uv import Uv
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import MachineOptions, PlanOptions
