@@ -34,7 +34,7 @@ from torchinstall.project.model import (
 )
 from torchinstall.project.poetry import specifier
 from torchinstall.project.pyproject import ProjectView, project_view, same_url
-from torchinstall.project.sync import choose, uv_flags
+from torchinstall.project.sync import choose, scope_flags
 
 platform_sets = st.frozensets(st.sampled_from(PLATFORMS), min_size=1)
 
@@ -231,7 +231,7 @@ def test_the_extra_that_fits(driver: str | None, wanted: tuple[str, ...]) -> Non
 
 def test_the_group_that_fits_and_its_rivals() -> None:
     view = with_layout(HEAD + "dependencies = []\n", GROUPS)
-    there = {route.backend: uv_flags(route, view) for route in routed_in(view, small_catalog())}
+    there = {route.backend: scope_flags(route.scope, view) for route in routed_in(view, small_catalog())}
     assert there == {
         "cu130": (),
         "cu126": ("--no-group", "cu130", "--group", "cu126"),

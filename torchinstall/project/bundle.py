@@ -93,10 +93,10 @@ def write_bundle(
     made_at: str,
     fetch: Callable[[tuple[File, ...]], Mapping[str, str]],
 ) -> tuple[BundledFile, ...]:
-    """Fill the folder; files of an earlier bundle that this one does not need are removed.
+    """Fill a folder, which exists; files of an earlier bundle that this one does not need are removed.
 
     Args:
-        folder: exists.
+        folder: of the bundle.
         files: to install, each a wheel.
         plan: whose files they are.
         target: that they are for.

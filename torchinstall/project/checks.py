@@ -9,7 +9,7 @@ from typing import Any
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.messages import Message, redact
 from torchinstall.index.urls import pytorch_index
-from torchinstall.project.pyproject import ProjectView
+from torchinstall.project.pyproject import ProjectView, mapping
 
 _IGNORED = "is read by `uv pip` only; uv lock, sync, run and add ignore it"
 _ANY_INDEX = "lets any index supply any package; explicit indexes do not need it"
@@ -27,28 +27,19 @@ _URL_VARIABLES = (
 def check_uv(uv: Mapping[str, Any], catalog: Catalog, *, prefix: str = "tool.uv.") -> tuple[Message, ...]:
     """Settings of uv; `torch-backend` is read by `uv pip` and `uv tool` only (uv's settings reference).
 
-    Args:
-        uv: the table `[tool.uv]` of a `pyproject.toml`, or a whole `uv.toml`.
-        catalog: knows backends.
-        prefix: of a key in a message; empty for `uv.toml`.
+    `uv` is `[tool.uv]`, or a whole `uv.toml`, where `prefix` (of a key in a message) is empty.
     """
     found = []
-    pip = uv.get("pip")
-    for start, table in ((prefix, uv), (f"{prefix}pip.", pip if isinstance(pip, Mapping) else {})):
+    for start, table in ((prefix, uv), (f"{prefix}pip.", mapping(uv.get("pip")))):
         if "torch-backend" in table:
             found.append(_ignored(f"{start}torch-backend = {table['torch-backend']!r}"))
         if _unsafe(strategy := table.get("index-strategy")):
             found.append(_any_index(f"{start}index-strategy = {strategy!r}"))
         found += [_open_index(f"{start}{key}") for key in _URL_KEYS if _pytorch(table.get(key), catalog)]
-    found += [
-        Message(
-            slug="index-not-explicit",
-            message=f"the index {row.name or row.url} is not `explicit = true`, so other packages may come "
-            "from it too",
-        )
-        for row in ProjectView({"tool": {"uv": uv}}).indexes
-        if not row.explicit and _pytorch(row.url, catalog)
-    ]
+    for row in ProjectView({"tool": {"uv": uv}}).indexes:
+        if not row.explicit and _pytorch(row.url, catalog):
+            message = f"the index {row.name or row.url} is not `explicit = true`, so other packages may come "
+            found.append(Message(slug="index-not-explicit", message=f"{message}from it too"))
     return tuple(dict.fromkeys(found))
 
 

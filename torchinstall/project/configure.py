@@ -193,13 +193,13 @@ def unconfigure(
                 found="no source of torch from a PyTorch index",
                 hints=("torchinstall configure --dry-run shows what it would write",),
             )
-        done = strip(text, current.kept, catalog)
+        stripped, told, _ = strip(text, current.kept, catalog)
         kept = Message(
             slug="not-remembered",
             message="what configure wrote here is not remembered on this machine, so what chooses a build "
             "was taken out, and the requirements in project.dependencies stay",
         )
-        after[path], notes = done.text, (*done.notes, kept)
+        after[path], notes = stripped, (*told, kept)
     edits = tuple(FileEdit(item, text, after.get(item, text)) for item, text in files.texts.items())
     plan = Configured(edits=edits, layout=Layout(name="this-machine"), entries=Entries(), notes=notes)
     if not dry_run:
@@ -282,13 +282,13 @@ def _afresh(text: str, layout: Layout, catalog: Catalog) -> tuple[str, Layout, t
         return text, layout, ()
     same = there.name == layout.name and layout.name != "markers"
     kept = tuple(item for item in there.kept if same and item.backend in layout.backends)
-    done = strip(text, tuple(item for item in there.kept if item not in kept), catalog)
-    packages = dict.fromkeys((*layout.packages, *(name for name, _ in done.wording)))
-    layout = structs.replace(layout, kept=kept, wording=done.wording, packages=tuple(packages))
+    text, notes, wording = strip(text, tuple(item for item in there.kept if item not in kept), catalog)
+    packages = dict.fromkeys((*layout.packages, *(name for name, _ in wording)))
+    layout = structs.replace(layout, kept=kept, wording=wording, packages=tuple(packages))
     if kept:
         new = set(layout.backends) - {item.backend for item in kept}
         layout = structs.replace(layout, required=(), split=bool(new))
-    return done.text, layout, done.notes
+    return text, layout, notes
 
 
 def _transitive(lockfile: Path, text: str, catalog: Catalog) -> set[str]:

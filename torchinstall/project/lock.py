@@ -35,6 +35,8 @@ _MISSING_PLATFORM = (
 )
 """uv's words for a platform that the lock must serve and that a package has no wheel for."""
 
+_KINDS = ("extra", "group")
+
 _Row = Mapping[str, Any]
 """A `[[package]]`, or an edge to one: its name, perhaps version, source, marker and extras."""
 
@@ -98,7 +100,6 @@ class Locked(Struct, frozen=True, kw_only=True):
         platforms: platform keys that it has wheels for (`any` for pure ones).
     """
 
-    name: str
     version: str
     url: str | None
     platforms: frozenset[str]
@@ -127,16 +128,16 @@ class Lockfile:
 
     def direct(self) -> frozenset[str]:
         """Packages that the project itself requires, in any list."""
-        return frozenset(str(edge["name"]) for edge in _all_edges(self._root))
+        return frozenset(str(edge["name"]) for edge in _edges(self._root))
 
     def reachable(self) -> frozenset[str]:
         """Everything that the project may need anywhere, with any extra or group, by name."""
-        todo, found = list(_all_edges(self._root)), set[str]()
+        todo, found = list(_edges(self._root)), set[str]()
         while todo:
             name = str(todo.pop()["name"])
             if name not in found:
                 found.add(name)
-                todo += [edge for row in self.packages if row["name"] == name for edge in _all_edges(row)]
+                todo += [edge for row in self.packages if row["name"] == name for edge in _edges(row)]
         return frozenset(found)
 
     def tree(self, platform: str, python: str, scopes: tuple[Scope, ...] = ()) -> dict[str, Locked]:
@@ -173,18 +174,14 @@ class Lockfile:
         return (row for row in self.packages if all(row.get(key) == edge[key] for key in keys))
 
 
-def _all_edges(row: _Row) -> Iterator[_Row]:
+def _edges(row: _Row, scopes: tuple[Scope, ...] | None = None) -> Iterator[_Row]:
+    """What a package requires itself and with these extras and groups; None: with all that it has."""
     yield from row.get("dependencies", ())
-    for key in ("optional-dependencies", "dev-dependencies"):
-        for edges in row.get(key, {}).values():
-            yield from edges
-
-
-def _edges(root: _Row, scopes: tuple[Scope, ...]) -> Iterator[_Row]:
-    yield from root.get("dependencies", ())
-    for kind, name in (scope.key for scope in scopes):
-        key = "optional-dependencies" if kind == "extra" else "dev-dependencies"
-        yield from root.get(key, {}).get(name, ())
+    active = scopes and {scope.key for scope in scopes}
+    for kind, key in zip(_KINDS, ("optional-dependencies", "dev-dependencies"), strict=True):
+        for name, edges in row.get(key, {}).items():
+            if active is None or (kind, name) in active:
+                yield from edges
 
 
 def _holds(marker: str, environment: dict[str, str], active: set[str]) -> bool:
@@ -209,7 +206,6 @@ def _locked(row: _Row) -> Locked:
     tags = [name.rpartition("/")[2].removesuffix(".whl").rpartition("-")[2] for name in names]
     platforms = {platform_of(part) for tag in tags for part in (tag, *tag.split("."))}
     return Locked(
-        name=str(row["name"]),
         version=str(row.get("version", "")),
         url=source.get("registry") or source.get("url"),
         platforms=frozenset(platform for platform in platforms if platform),
@@ -341,35 +337,24 @@ def uv_command_notes(
 ) -> tuple[Message, ...]:
     """Where a later `uv add`, `uv sync` or `uv run` would take another build."""
     notes = []
-    extras = [route.scope.name for route in entries.routes if route.scope.kind == "extra"]
-    groups = [route.scope.name for route in entries.routes if route.scope.kind == "group"]
+    names = {kind: [item.scope.name for item in entries.routes if item.scope.kind == kind] for kind in _KINDS}
     defaults = {canonicalize_name(name) for name in view.default_groups}
-    active = [name for name in groups if canonicalize_name(name) in defaults]
-    if extras:
-        notes.append(
-            Message(
-                slug="bare-uv-run-drops-extra",
-                message="`uv run`, `uv sync` and `uv add` without `--extra` take the default index's "
-                "torch, or none; use `torchinstall run -- …` and `torchinstall sync`, or "
-                f"`--extra {extras[-1]}` each time, or the layout groups",
-            )
+    active = [name for name in names["group"] if canonicalize_name(name) in defaults]
+    use = "use `torchinstall run -- …` and `torchinstall sync`"
+    if names["extra"]:
+        message = (
+            "`uv run`, `uv sync` and `uv add` without `--extra` take the default index's torch, or none; "
         )
-    if groups and not active:
-        notes.append(
-            Message(
-                slug="bare-uv-run-drops-group",
-                message="no backend's group is in default-groups, so `uv run` and `uv sync` install "
-                "none; use `torchinstall run -- …` and `torchinstall sync`",
-            )
+        message += f"{use}, or `--extra {names['extra'][-1]}` each time, or the layout groups"
+        notes.append(Message(slug="bare-uv-run-drops-extra", message=message))
+    if active:
+        message = (
+            f"`uv run`, `uv sync` and `uv add` take the group {active[0]} on every machine; on one that "
         )
-    elif active:
-        notes.append(
-            Message(
-                slug="default-group",
-                message=f"`uv run`, `uv sync` and `uv add` take the group {active[0]} on every machine; "
-                "on one that needs another, use `torchinstall run -- …` and `torchinstall sync`",
-            )
-        )
+        notes.append(Message(slug="default-group", message=f"{message}needs another, {use}"))
+    elif names["group"]:
+        message = f"no backend's group is in default-groups, so `uv run` and `uv sync` install none; {use}"
+        notes.append(Message(slug="bare-uv-run-drops-group", message=message))
     torch = (build.locked for build in builds if build.package == "torch" and build.locked is not None)
     releases = {locked.version.partition("+")[0] for locked in torch}
     unrouted = sorted(
@@ -379,11 +364,7 @@ def uv_command_notes(
         if any(catalog.companion(release, row.package) for release in releases)
     )
     if unrouted:
-        notes.append(
-            Message(
-                slug="later-companions",
-                message=f"a later `uv add` of {', '.join(unrouted)} takes it from the default index; run "
-                "`torchinstall configure` again after it",
-            )
-        )
+        message = f"a later `uv add` of {', '.join(unrouted)} takes it from the default index; run "
+        message += "`torchinstall configure` again after it"
+        notes.append(Message(slug="later-companions", message=message))
     return tuple(notes)

@@ -12,7 +12,7 @@ from packaging.version import Version
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError
 from torchinstall.core.messages import Message
-from torchinstall.core.plan import Candidate, Plan
+from torchinstall.core.plan import Plan
 from torchinstall.planner.builds import version_key
 from torchinstall.project.choices import routed_in
 from torchinstall.project.layouts import plan_platform
@@ -92,14 +92,17 @@ def choose(
                 "gpu-not-offered",
                 lost,
                 wanted=f"an extra or group for {plan.backend}",
-                found=", ".join(f"{name}: {_reason(name, plan)}" for name in names),
+                found="; ".join(_reasons(names, plan)),
                 hints=(hint,),
             )
         notes = (Message(slug="gpu-not-offered", message=f"{lost}; {hint}"),)
     gpu = next((item.name or item.vendor for item in plan.gpus if item.covered), None)
     reason = f"for {gpu}" if gpu and uses_gpu else "no GPU build of the project fits here"
     return Selection(
-        route=best, flags=uv_flags(best, view), reason=reason if plan.gpus else "no GPU here", notes=notes
+        route=best,
+        flags=scope_flags(best.scope, view),
+        reason=reason if plan.gpus else "no GPU here",
+        notes=notes,
     )
 
 
@@ -132,26 +135,17 @@ def _default_backend(platform: str, version: str, catalog: Catalog) -> str | Non
     return mine[-1].backend if mine else None
 
 
-def _with_hint(layout: str, backends: Iterable[str]) -> str:
-    offered = " ".join(f"--with {backend}" for backend in dict.fromkeys(backends))
-    return f"torchinstall configure --layout {layout} {offered}"
-
-
 def _without_choice(routes: tuple[Choice, ...], plan: Plan, locked: Mapping[Scope, str]) -> Selection:
     """A project with one build a platform: nothing to choose, but something to say where it does not fit."""
     names = [route.backend for route in routes]
     notes: tuple[Message, ...] = ()
     if names and plan.backend and not any(_accepted(route, plan, locked) for route in routes):
         text = f"the project uses {', '.join(names)}, but on this machine " + "; ".join(_reasons(names, plan))
-        hint = _with_hint("groups", ("cpu", names[0], plan.backend))
-        notes = (Message(slug="project-for-another-machine", message=f"{text}; {hint}"),)
+        offered = " ".join(f"--with {name}" for name in dict.fromkeys(("cpu", names[0], plan.backend)))
+        message = f"{text}; torchinstall configure --layout groups {offered}"
+        notes = (Message(slug="project-for-another-machine", message=message),)
     first = routes[0] if routes else None
     return Selection(route=first, flags=(), reason="the project offers no choice", notes=notes)
-
-
-def uv_flags(route: Choice, view: ProjectView) -> tuple[str, ...]:
-    """The flags that make uv take one offer and none of those that conflict with it."""
-    return scope_flags(route.scope, view)
 
 
 def scope_flags(scope: Scope, view: ProjectView) -> tuple[str, ...]:
@@ -170,39 +164,31 @@ def _vendor(backend: str, catalog: Catalog) -> str | None:
     return info.kind.vendor if info is not None else None
 
 
-def _candidates(backend: str, plan: Plan) -> list[Candidate]:
-    return [candidate for candidate in plan.candidates if candidate.backend == backend]
-
-
 def _accepted(route: Choice, plan: Plan, locked: Mapping[Scope, str]) -> bool:
     """Whether the locked build runs here; where that is not known, whether any build of the backend does."""
-    mine = _candidates(route.backend, plan)
+    mine = [item for item in plan.candidates if item.backend == route.backend]
     version = locked.get(route.scope, "").partition("+")[0]
     return any(item.verdict != "rejected" for item in [row for row in mine if row.torch == version] or mine)
 
 
 def _reasons(backends: list[str], plan: Plan) -> Iterable[str]:
     """Why these backends do not run here, each reason once."""
-    return dict.fromkeys(_reason(backend, plan) for backend in backends)
-
-
-def _reason(backend: str, plan: Plan) -> str:
-    rejected = next((item for item in _candidates(backend, plan) if item.verdict == "rejected"), None)
-    if rejected is None:
-        return f"{backend} is not published for this platform and Python"
-    return f"{backend} needs {rejected.wanted}, found {rejected.found}"
+    refused = {item.backend: item for item in reversed(plan.candidates) if item.verdict == "rejected"}
+    return dict.fromkeys(
+        f"{name} needs {refused[name].wanted}, found {refused[name].found}"
+        if name in refused
+        else f"{name} is not published for this platform and Python"
+        for name in backends
+    )
 
 
 def _rank(backend: str, plan: Plan, catalog: Catalog) -> tuple[bool, bool, Version, tuple[int, ...]]:
     """The planned backend, then one with a GPU, then the newest torch, then the newest toolkit."""
+    accepted = (item for item in plan.candidates if item.backend == backend and item.verdict != "rejected")
+    newest = max((version_key(item.torch) for item in accepted), default=Version("0"))
     info = catalog.backend(backend)
-    accepted = [item for item in _candidates(backend, plan) if item.verdict != "rejected"]
-    return (
-        backend == plan.backend,
-        _vendor(backend, catalog) is not None,
-        max((version_key(item.torch) for item in accepted), default=Version("0")),
-        (info.toolkit or ()) if info is not None else (),
-    )
+    toolkit = (info.toolkit or ()) if info is not None else ()
+    return backend == plan.backend, _vendor(backend, catalog) is not None, newest, toolkit
 
 
 def choose_locked(

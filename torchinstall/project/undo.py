@@ -15,7 +15,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.messages import Message
-from torchinstall.project.edit import edit_text, prune
+from torchinstall.project.edit import edit_text, prune, requirements_at
 from torchinstall.project.files import changed_lines, write_atomically
 from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Scope, partition, required_marker
 from torchinstall.project.pyproject import ProjectView, project_view, same_url, scope_in
@@ -73,20 +73,13 @@ def _replayed(old: str, new: str, now: str) -> str | None:
     return "".join(lines)
 
 
-class Stripped(Struct, frozen=True, kw_only=True):
-    """A file without some of its routes.
+def strip(
+    text: str, gone: tuple[Choice, ...], catalog: Catalog
+) -> tuple[str, tuple[Message, ...], tuple[tuple[str, str], ...]]:
+    """Take choices out of a file: sources, indexes that nothing else uses, conflicts, lists of their own.
 
-    Attributes:
-        wording: package -> the requirement that stood in a list that is gone, without its marker.
-    """
-
-    text: str
-    notes: tuple[Message, ...]
-    wording: tuple[tuple[str, str], ...]
-
-
-def strip(text: str, gone: tuple[Choice, ...], catalog: Catalog) -> Stripped:
-    """Take routes out of a file: sources, indexes that nothing else uses, conflicts, lists of their own.
+    Returns:
+        The text, what to tell, and package -> the requirement in a list that is gone, without its marker.
 
     Raises:
         UsageError: `cannot-edit`.
@@ -108,7 +101,7 @@ def strip(text: str, gone: tuple[Choice, ...], catalog: Catalog) -> Stripped:
         return tuple(notes)
 
     done = edit_text(text, change)
-    return Stripped(text=done.text, notes=done.notes, wording=tuple(wording.items()))
+    return done.text, done.notes, tuple(wording.items())
 
 
 def _sources(uv: Any, gone: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> None:
@@ -123,11 +116,10 @@ def _sources(uv: Any, gone: tuple[Choice, ...], view: ProjectView, catalog: Cata
         used |= {row.get("index") for row in left}
         if not left:
             del uv["sources"][spelled[package]]
-        elif len(left) < len(rows):
-            there = uv["sources"][spelled[package]]
-            for at in reversed(range(len(rows))):
-                if rows[at] not in left:
-                    del there[at]
+            continue
+        for at in reversed(range(len(rows))):
+            if rows[at] not in left:
+                del uv["sources"][spelled[package]][at]
     urls = [route.url for route in gone]
     for at, row in reversed(tuple(enumerate(view.indexes))):
         idle = row.explicit and row.name not in used and any(same_url(row.url, url) for url in urls)
@@ -150,9 +142,7 @@ def _list(
         family = catalog.family(item.package)
         if family is not None and not family.runtime_of:
             wording.setdefault(item.package, item.text.partition(";")[0].strip())
-    tables = document["dependency-groups"] if scope.kind == "group" else None
-    if tables is None:
-        tables = document["project"]["optional-dependencies"]
+    tables, _ = requirements_at(document, scope)
     if len(mine) == len(items):
         del tables[kept.name]
         if kept.key[1] not in {route.lower() for route in catalog.known_backends()}:
@@ -164,15 +154,12 @@ def _list(
 
 def _uv_lists(uv: Any, scopes: dict[Any, Scope], gone: tuple[Choice, ...], view: ProjectView) -> None:
     for at, row in reversed(tuple(enumerate(view.conflicts))):
-        left = [key for key in row if key not in scopes]
-        if len(left) == len(row):
-            continue
-        if len(left) < 2:
+        mine = [place for place, key in enumerate(row) if key in scopes]
+        if mine and len(row) - len(mine) < 2:
             del uv["conflicts"][at]
-        else:
-            for place in reversed(range(len(row))):
-                if row[place] in scopes:
-                    del uv["conflicts"][at][place]
+            continue
+        for place in reversed(mine):
+            del uv["conflicts"][at][place]
     if "conflicts" in uv and not len(uv["conflicts"]):
         del uv["conflicts"]
     _default_groups(uv, scopes, view)
