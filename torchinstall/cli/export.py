@@ -56,9 +56,10 @@ def run(session: Session, options: ExportOptions) -> int:
     if name in LOCKED and not (options.reqs or options.requirement):
         project = _locked_project(context, options)
     if project is not None:
-        options = structs.replace(options, reqs=("torch",), python_version=project.python)
+        # The lock decides, so no index is asked: the plan says only which of its builds fit.
+        options = structs.replace(options, reqs=("torch",), python_version=project.python, offline=True)
     machine = container_machine(machine_of(context, options)) if name in CONTAINERS else None
-    prepared, uv = prepare_files(session, options, machine)
+    prepared, uv = prepare_files(session, options, machine, warn=project is None)
     if holds_credentials(prepared):
         console.warn(
             "credentials-left-out",
@@ -87,7 +88,7 @@ def run(session: Session, options: ExportOptions) -> int:
 
 
 def prepare_files(
-    session: Session, options: FileOptions, machine: Machine | None = None
+    session: Session, options: FileOptions, machine: Machine | None = None, *, warn: bool = True
 ) -> tuple[Prepared, Uv]:
     """A plan that can be written down, its warnings said, and the uv that resolves what it needs.
 
@@ -95,7 +96,8 @@ def prepare_files(
         TorchInstallError: among others the error of a plan that is impossible.
     """
     prepared = prepare(session.context, options, machine=machine, detail=session.console.detail)
-    session.console.warn_all(prepared.plan.warnings)
+    if warn:
+        session.console.warn_all(prepared.plan.warnings)
     if prepared.plan.error is not None:
         raise prepared.plan.error
     return prepared, prepared.uv or session.context.find_uv(session.context.env)
@@ -142,7 +144,6 @@ def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
     """What of the project's lock fits the plan."""
     view, asked = project.view, prepared.request.backend
     choice = choose_locked(project.folder, view, prepared.plan, prepared.catalog)
-    session.console.warn_all(choice.notes)
     offered = choice.backend(prepared.catalog)
     if asked != "auto" and offered is not None and offered != asked:
         raise NoCompatibleBuildError(
@@ -156,6 +157,7 @@ def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
                 "name what to install, and the lock is not used: torchinstall export … torch",
             ),
         )
+    session.console.warn_all(choice.notes)
     package = "build-system" in view.data and view.uv.get("package") is not False
     root = workspace_root(project.folder)
     member = () if root == project.folder.resolve() else ("--package", view.name)

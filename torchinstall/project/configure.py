@@ -304,7 +304,7 @@ def _verified(plan: Configured, lockfile: Path, catalog: Catalog) -> Configured:
     lock = read_lock(lockfile, view.name)
     if lock is None:
         return plan
-    builds = verify_lock(lock, plan.entries, view, catalog)
+    builds = verify_lock(lock, plan.entries, view, catalog, plan.layout.kept)
     notes = uv_command_notes(builds, plan.entries, view, catalog)
     return structs.replace(plan, builds=builds, notes=(*plan.notes, *notes))
 

@@ -65,6 +65,7 @@ class Foreign(Struct):
     indexes: list[tuple[str, str]] = field(default_factory=list)
     sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     offers: tuple[Offer, ...] = ()
+    default_groups: list[str] = field(default_factory=list)
     omitted: list[str] = field(default_factory=list)
 
     def add(self, scope: Scope, text: str) -> None:
@@ -148,7 +149,8 @@ def read_pixi(view: ProjectView, catalog: Catalog) -> Foreign:
     Raises:
         UsageError: `not-carried`: torch is a package of conda there.
     """
-    found = Foreign()
+    found, default = Foreign(), view.tool("pixi", "environments").get("default")
+    found.default_groups = texts(default if isinstance(default, list) else mapping(default).get("features"))
     for scope, marker, table in _pixi_tables(view):
         for name in map(str, mapping(table.get("dependencies"))):
             if family := catalog.family(_CONDA.get(name, name)):

@@ -16,9 +16,7 @@ from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import InstallFailedError, VerifyFailedError
 from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
 from torchinstall.core.messages import Message
-from torchinstall.index.urls import pytorch_index
 from torchinstall.install.uv import install_failure, run_uv
-from torchinstall.project.availability import Availability
 from torchinstall.project.files import loads
 from torchinstall.project.model import ALWAYS, Choice, Entries, Scope, marker_environment
 from torchinstall.project.pyproject import ProjectView, same_url
@@ -230,7 +228,9 @@ class Build(Struct, frozen=True, kw_only=True):
     locked: Locked | None
 
 
-def verify_lock(lock: Lockfile, entries: Entries, view: ProjectView, catalog: Catalog) -> tuple[Build, ...]:
+def verify_lock(
+    lock: Lockfile, entries: Entries, view: ProjectView, catalog: Catalog, kept: tuple[Choice, ...] = ()
+) -> tuple[Build, ...]:
     """Every routed package at every point, for every choice that the project offers.
 
     What is not required directly at a point has no source there (uv ignores it), so nothing is meant for it.
@@ -240,6 +240,7 @@ def verify_lock(lock: Lockfile, entries: Entries, view: ProjectView, catalog: Ca
         entries: that were written.
         view: the project file with them.
         catalog: knows the packages that only a backend's torch needs; the lock follows torch in these.
+        kept: a person's own choices of torch: where nobody has the locked build, that is theirs to say.
 
     Raises:
         VerifyFailedError: `lock-wrong-build`: it is not what was meant.
@@ -260,13 +261,9 @@ def verify_lock(lock: Lockfile, entries: Entries, view: ProjectView, catalog: Ca
                 if choice and (platform, python) not in view.required_at(package, scope):
                     # Its source does not count there, but what counts elsewhere may decide for all.
                     known, choice = tuple(url for url in urls if url != choice.url), None
-                if (
-                    choice
-                    and locked
-                    and not locked.serves(platform)
-                    and not _published(choice, platform, catalog)
-                ):
-                    continue  # a person's own source without a marker: nobody has this build there
+                own = choice and any((row.url, row.scope) == (choice.url, scope) for row in kept)
+                if own and locked and not locked.serves(platform) and not _published(tree, platform, catalog):
+                    continue
                 wanted = choice.url if choice is not None else None
                 build = Build(
                     package=package,
@@ -306,10 +303,10 @@ def _is_right(build: Build, known: tuple[str, ...]) -> bool:
     return url is None or not any(same_url(url, index) for index in known)
 
 
-def _published(choice: Choice, platform: str, catalog: Catalog) -> bool:
-    index = pytorch_index(choice.url, catalog.backend)
-    channel = index.channel if index is not None else "stable"
-    return platform in Availability(catalog, channel).platforms("torch", choice.backend)
+def _published(tree: Mapping[str, Locked], platform: str, catalog: Catalog) -> bool:
+    """Whether the torch of a lock is known to be published for a platform."""
+    version = tree["torch"].version if "torch" in tree else ""
+    return any(row.full_version == version for row in catalog.wheels("torch", platform))
 
 
 def _wrong_build(wrong: list[Build]) -> VerifyFailedError:

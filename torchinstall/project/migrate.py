@@ -228,6 +228,9 @@ def _add(document: Any, foreign: Foreign) -> Iterator[Message]:
     for package, found in foreign.sources.items():
         text = inline(found[0]) if len(found) == 1 else array(map(inline, found))
         table_at(document, "tool", "uv", "sources").setdefault(package, value(text))
+    if foreign.default_groups and "default-groups" not in table_at(document, "tool", "uv"):
+        names = [name for name in foreign.default_groups if Scope("group", name) in foreign.lists]
+        document["tool"]["uv"]["default-groups"] = value(array(map(quoted, names), multiline=False))
     for text in foreign.omitted:
         yield Message(slug="not-migrated", message=text)
 
