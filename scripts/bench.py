@@ -2,20 +2,24 @@
 
     python -m scripts.bench --torchinstall .venv/bin/torchinstall --pairs 10
     python -m scripts.bench --startup
+    python -m scripts.bench --proved .venv
 
 Both plan torch and torchvision for one described CUDA machine, on a loopback copy of download.pytorch.org and
 of the default index that waits 80 ms before each answer. They take turns, so that a machine whose speed
 drifts treats both alike; medians and the median of the ratios of the pairs are printed. Cold: neither has a
-cache. Warm: both have run a moment ago.
+cache. Warm: both have run a moment ago. Seconds of processors (of everything that a tool starts) are printed
+too: they tell more than the clock where other programs run.
 
 `--startup` measures what starting costs instead: instructions under callgrind (where valgrind is installed),
 which do not depend on how busy the machine is, and wall time beside that of a bare interpreter, in pairs.
+`--proved DIR` times `auto` in an environment where all is right: once with every check, then without them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import statistics
@@ -51,6 +55,10 @@ PLAN_INSTRUCTIONS = 484_000_000
 """What `plan --offline --machine FILE --json` may take on CPython 3.11."""
 
 
+PROVED_SECONDS = 0.25
+"""What `auto` may take where nothing has changed since it proved that torch computes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A command and the environment it runs in."""
@@ -73,31 +81,52 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
-    """Wall seconds of both tools, turn by turn, and the requests of the last turn."""
+class Turn:
+    """One run of a tool: seconds by the clock and of processors, what it asked for and got."""
 
-    ours: tuple[float, ...]
-    theirs: tuple[float, ...]
-    requests: tuple[tuple[str, ...], tuple[str, ...]]
+    wall: float
+    busy: float
+    requests: tuple[str, ...]
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The runs of both tools, turn by turn."""
+
+    ours: tuple[Turn, ...]
+    theirs: tuple[Turn, ...]
 
     @property
     def ratio(self) -> float:
         """Median of the ratios of the pairs."""
-        return statistics.median(a / b for a, b in zip(self.ours, self.theirs, strict=True))
+        return statistics.median(a.wall / b.wall for a, b in zip(self.ours, self.theirs, strict=True))
+
+    @property
+    def busy_ratio(self) -> float:
+        """The same, of processors' seconds."""
+        return statistics.median(a.busy / b.busy for a, b in zip(self.ours, self.theirs, strict=True))
 
 
 def compare(tools: tuple[Tool, Tool], server: IndexServer, cwd: Path, pairs: int, *, cold: bool) -> Pairs:
     """Let both run in turn."""
     for tool in tools:
         tool.run(cwd, cold=cold)
-    times: tuple[list[float], list[float]] = ([], [])
-    requests: list[tuple[str, ...]] = [(), ()]
+    turns: tuple[list[Turn], list[Turn]] = ([], [])
     for _ in range(pairs):
-        for number, tool in enumerate(tools):
+        for tool, mine in zip(tools, turns, strict=True):
             server.log.clear()
-            times[number].append(tool.run(cwd, cold=cold)[0])
-            requests[number] = tuple(path for _, path in server.log)
-    return Pairs(tuple(times[0]), tuple(times[1]), (requests[0], requests[1]))
+            received, busy = server.sent_bytes, _busy()
+            wall = tool.run(cwd, cold=cold)[0]
+            paths = tuple(path for _, path in server.log)
+            mine.append(Turn(wall, _busy() - busy, paths, server.sent_bytes - received))
+    return Pairs(tuple(turns[0]), tuple(turns[1]))
+
+
+def _busy() -> float:
+    """Seconds of processors that children took so far, once they have been waited for."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _chosen(text: str) -> str:
@@ -136,6 +165,19 @@ def startup(torchinstall: Sequence[str], pairs: int) -> int:
     return int((counts[plan] or 0) > PLAN_INSTRUCTIONS)
 
 
+def proved(torchinstall: Sequence[str], environment: str, pairs: int) -> int:
+    """Print what `auto` takes where all is right; 1 where it takes longer than it may."""
+    argv = (*torchinstall, "auto", "torch", "--venv", environment)
+    env = {"HOME": environment, "PATH": "/usr/bin:/bin"}
+    checked = _seconds((*argv, "--verify"), env)
+    times = [_seconds(argv, env) for _ in range(pairs)]
+    print("| `auto` where all is right | ms |\n|---|--:|")
+    print(f"| with every check | {checked * 1000:.0f} |")
+    print(f"| after a proof, median of {pairs} | {statistics.median(times) * 1000:.0f} |")
+    print(f"| after a proof, least | {min(times) * 1000:.0f} |")
+    return int(min(times) > PROVED_SECONDS)
+
+
 def _seconds(argv: Sequence[str], env: dict[str, str]) -> float:
     begin = time.perf_counter()
     subprocess.run(argv, env=env, capture_output=True, check=True)
@@ -167,10 +209,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--latency", type=float, default=0.08, help="seconds before an answer")
     parser.add_argument("--requests", action="store_true", help="print what each asked for")
     parser.add_argument("--startup", action="store_true", help="measure what starting costs instead")
+    parser.add_argument("--proved", metavar="DIR", help="time auto in an environment where all is right")
     parser.add_argument("--fleet", action="store_true", help="time fleet on 10,000 nodes instead")
     args = parser.parse_args(argv)
     if args.fleet:
         return fleet(args.torchinstall)
+    if args.proved:
+        return proved(args.torchinstall, args.proved, args.pairs)
     if args.startup:
         return startup(args.torchinstall, args.pairs)
     beside = Path(args.torchinstall[0]).with_name("uv")
@@ -206,15 +251,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
             chosen = [_chosen(tool.run(folder, cold=False)[1]) for tool in tools]
     print(f"torchinstall: {chosen[0]}; uv: {chosen[1]}; {args.pairs} pairs, {args.latency * 1000:.0f} ms\n")
-    print("| caches | torchinstall, ms | uv, ms | ratio | requests | requests of uv |")
-    print("|---|--:|--:|--:|--:|--:|")
+    print("| caches | tool | ms | ratio | ms of processors | ratio | requests | KB received |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|")
     for kind, row in found.items():
-        ours, theirs = (statistics.median(times) * 1000 for times in (row.ours, row.theirs))
-        counts = " | ".join(str(len(asked)) for asked in row.requests)
-        print(f"| {kind} | {ours:.0f} | {theirs:.0f} | {row.ratio:.2f} | {counts} |")
+        for tool, turns in zip(tools, (row.ours, row.theirs), strict=True):
+            wall, busy = (
+                statistics.median(times) * 1000
+                for times in ([turn.wall for turn in turns], [turn.busy for turn in turns])
+            )
+            first = turns is row.ours
+            ratios = [f"{ratio:.2f}" if first else "" for ratio in (row.ratio, row.busy_ratio)]
+            got = f"{len(turns[-1].requests)} | {turns[-1].received / 1000:.0f}"
+            print(f"| {kind} | {tool.name} | {wall:.0f} | {ratios[0]} | {busy:.0f} | {ratios[1]} | {got} |")
     if args.requests:
         for kind, row in found.items():
-            for tool, asked in zip(tools, row.requests, strict=True):
+            for tool, turns in zip(tools, (row.ours, row.theirs), strict=True):
+                asked = turns[-1].requests
                 print(f"\n{tool.name}, {kind}:\n" + "\n".join(f"  {path}" for path in asked))
     return 0 if found["warm"].ratio <= 0.8 and found["cold"].ratio <= 1.0 else 1
 

@@ -96,6 +96,7 @@ class IndexServer:
         self.dated = dated
         self.log: list[tuple[str, str]] = []
         self.statuses: list[tuple[str, int]] = []
+        self.sent_bytes = 0
         self._headers: list[tuple[str, dict[str, str]]] = []
         self.stopped = threading.Event()
         self._faults: dict[str, Fault] = {}
@@ -244,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(answer.stream)
         elif body:
             self.close_connection = self.close_connection or answer.send_only is not None
-            self.wfile.write(content[: answer.send_only])
+            self.owner.sent_bytes += self.wfile.write(content[: answer.send_only])
 
     def _stream(self, pieces: Iterator[bytes]) -> None:
         for piece in pieces:

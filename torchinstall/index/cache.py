@@ -64,16 +64,17 @@ class PageCache:
         folder: made where missing; None: nothing is stored.
 
     Attributes:
+        folder: where the pages lie.
         problem: why the last page could not be stored, None when all is well.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder / "pages" if folder is not None else None
+        self.folder = folder / "pages" if folder is not None else None
         self.problem: str | None = None
 
     def path(self, page: PageId) -> Path | None:
         """The file of a page."""
-        if self._folder is None:
+        if self.folder is None:
             return None
         parts = (
             __version__,
@@ -84,11 +85,11 @@ class PageCache:
             str(page.shared),
             str(page.described),
         )
-        return self._folder / f"{_digest(chr(10).join(parts).encode())[:40]}.json"
+        return self.folder / f"{_digest(chr(10).join(parts).encode())[:40]}.json"
 
     def load(self, page: PageId) -> CachedPage | None:
         """The stored page, None where there is none that can be trusted."""
-        path = self.path(page) if self._folder is not None and self._folder.is_dir() else None
+        path = self.path(page) if self.folder is not None and self.folder.is_dir() else None
         if path is None:
             return None
         try:

@@ -17,6 +17,7 @@ import time
 import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -346,7 +347,7 @@ class NetworkEnv:
         if file is None and folder is None and not system:
             file = certifi.where()
         try:
-            context = ssl.create_default_context(cafile=file, capath=folder)
+            return _context(file, folder, trusted=trusted)
         except OSError as error:
             raise UsageError(
                 "bad-certificate-file",
@@ -355,7 +356,13 @@ class NetworkEnv:
                 found=str(file),
                 hints=("unset SSL_CERT_FILE",),
             ) from error
-        if trusted:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
+
+
+@lru_cache(maxsize=4)
+def _context(file: str | None, folder: str | None, *, trusted: bool) -> ssl.SSLContext:
+    """One for a run: to read the authorities takes 25 ms."""
+    context = ssl.create_default_context(cafile=file, capath=folder)
+    if trusted:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -6,6 +6,7 @@ and why, and the caller lays what there is over the shipped tables.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from msgspec import Struct, field, structs
 
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import PageKey
-from torchinstall.core.errors import CatalogError
+from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.core.versions import dotted_or_none
@@ -177,6 +178,18 @@ def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool
             options.working(f"reading the index: {redact(base)}")
             outcomes = _Reader(options, cache).read(due)
     return _merged(redact(base), jobs, outcomes, cache)
+
+
+def warm_up(options: LiveOptions) -> None:
+    """Load what the first request needs, where the cache will hardly do; a setting that is wrong waits."""
+    folder = PageCache(options.cache_dir).folder
+    with contextlib.suppress(OSError):
+        if folder is not None and 0 <= options.now() - folder.stat().st_mtime < MAX_AGE_SECONDS:
+            return
+    from torchinstall.index.client import NetworkEnv
+
+    with contextlib.suppress(UsageError):
+        NetworkEnv(options.env).context(options.index_base, trusted=False)
 
 
 def _is_recent(job: _Job, options: LiveOptions) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,15 +17,17 @@ from torchinstall.core.machine import Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, canonical_name
 from torchinstall.core.target import Target, foreign_target, platform_tags
+from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.wheels import local_wheels
 from torchinstall.install.environment import STATE, Search, require_changeable
 from torchinstall.install.interpreter import PythonEnvironment
 from torchinstall.install.uv import Uv
 from torchinstall.planning.context import Context
 from torchinstall.planning.options import MachineOptions, PlanOptions
-from torchinstall.planning.request import request_of
+from torchinstall.planning.request import index_base_of, request_of
 
 if TYPE_CHECKING:
+    from torchinstall.index.fetch import LiveOptions
     from torchinstall.install.lock import EnvironmentLock
 
 Purpose = Literal["install", "plan", "examine"]
@@ -205,8 +209,37 @@ def _begin_to_locate(context: Context, options: PlanOptions, catalog: Catalog) -
 
     with_one_thread = ThreadPoolExecutor(1)
     answer = with_one_thread.submit(_locate, context, options, catalog)
+    if not options.offline:
+        with_one_thread.submit(_warm_up, context, options, answer.result)
     with_one_thread.shutdown(wait=False)
     return answer.result
+
+
+def _warm_up(context: Context, options: PlanOptions, located: Callable[[], Located]) -> None:
+    """Get ready to ask the index while the machine is probed; where torch is there already it may do."""
+    with contextlib.suppress(TorchInstallError):
+        found = located()
+        if found is not None and not found[0].target.installed:
+            from torchinstall.index.fetch import warm_up  # a plan from the tables does not need it
+
+            warm_up(live_options(context, options))
+
+
+def live_options(context: Context, options: PlanOptions, index_base: str | None = None) -> LiveOptions:
+    """How pages of an index are read; None: of the one that the options name."""
+    from torchinstall.index.fetch import LiveOptions  # as above
+
+    return LiveOptions(
+        index_base=index_base or index_base_of(options),
+        channel=options.channel,
+        cache_dir=default_cache_dir(context.env, sys.platform),
+        env=context.env,
+        offline=options.offline,
+        refresh=options.refresh,
+        allow_insecure=options.allow_insecure_host,
+        now=context.now,
+        working=context.working,
+    )
 
 
 def _search(context: Context, options: PlanOptions) -> Search:

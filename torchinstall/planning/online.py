@@ -23,9 +23,8 @@ from torchinstall.index.cache import default_cache_dir
 from torchinstall.planner.selection import pages_to_read, plan
 from torchinstall.planning.companion_pages import with_companions
 from torchinstall.planning.context import Context
-from torchinstall.planning.inputs import Inputs
+from torchinstall.planning.inputs import Inputs, live_options
 from torchinstall.planning.options import PlanOptions
-from torchinstall.planning.request import index_base_of
 from torchinstall.planning.sources import default_index, default_resort, last_resorts
 from torchinstall.planning.vendor_index import flat_template, named_vendor, vendor_plan
 
@@ -343,20 +342,12 @@ def read_pages(
     Raises:
         UsageError: the base of the index is no URL.
     """
-    from torchinstall.index.fetch import LiveOptions, fetch_pages  # a plan from the tables needs neither
+    from torchinstall.index.fetch import fetch_pages  # a plan from the tables does not need it
 
-    live = LiveOptions(
-        index_base=index_base or index_base_of(options),
-        channel=options.channel,
-        cache_dir=default_cache_dir(context.env, sys.platform),
-        env=context.env,
-        offline=options.offline,
-        refresh=options.refresh,
-        allow_insecure=options.allow_insecure_host,
+    live = structs.replace(
+        live_options(context, options, index_base),
         shared=frozenset(row.package for row in catalog.families if row.runtime_of),
         any_host=any_host,
         described=described,
-        now=context.now,
-        working=context.working,
     )
     return fetch_pages(keys, live, discover=discover)
