@@ -68,7 +68,8 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
         backoff: seconds before the first retry, doubled for each further one.
         max_bytes: of one page.
         now: seconds since 1970, for the age of cached pages.
-        working: told when the index is asked.
+        asking: called before the index is asked; the cache may do without.
+        working: told that it is.
     """
 
     index_base: str = DEFAULT_INDEX_BASE
@@ -86,6 +87,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     backoff: float = 0.2
     max_bytes: int = 20_000_000
     now: Callable[[], float] = time.time
+    asking: Callable[[], object] = bool
     working: Callable[[str], object] = str
 
 
@@ -175,6 +177,7 @@ def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool
     if not options.offline:
         due = {key: job for key, job in jobs.items() if options.refresh or not _is_recent(job, options)}
         if due:
+            options.asking()
             options.working(f"reading the index: {redact(base)}")
             outcomes = _Reader(options, cache).read(due)
     return _merged(redact(base), jobs, outcomes, cache)

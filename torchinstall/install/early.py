@@ -66,10 +66,12 @@ class EarlyRehearsal:
         self._open.close()
 
     def begin(self, rehearsal: Plan, env: Mapping[str, str], cwd: Path, scratch: Path | None) -> None:
-        """Start uv on the rehearsal of a plan; one that does not start is no fault yet.
+        """Start uv on the rehearsal of a plan, once; one that does not start is no fault yet.
 
         The project file is written below `scratch`; None: to the system's folder for such files.
         """
+        if self._asked is not None:
+            return
         plan = to_rehearse(rehearsal)
         with contextlib.suppress(ToolMissingError, OSError):
             folder = tempfile.TemporaryDirectory(prefix="torchinstall-", dir=scratch)

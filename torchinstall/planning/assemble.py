@@ -106,7 +106,7 @@ def prepare(
         failed: builds (torch release, backend) that were tried and did not compute; None: every release.
         also: packages to plan beside those that were asked for.
         lock: makes the environment ours first, since it will be changed.
-        early: is told what the tables alone come to, before pages of the index are read.
+        early: is told what the tables alone come to, before the index is asked.
 
     Raises:
         TorchInstallError: anything but a plan that says "impossible"; that one is returned.

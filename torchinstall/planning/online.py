@@ -70,7 +70,7 @@ class Online:
         context: clock, environment and cache folder.
         must_reach: it will be installed, so an index that is needed must answer.
         detail: told what was read, for `-v`.
-        before: told what the tables alone come to, before a page is read.
+        before: told what the tables alone come to, before the index is asked.
     """
 
     def __init__(
@@ -160,10 +160,16 @@ class Online:
         unread = request.offline and (folder is None or not folder.is_dir())
         if tables.status == "satisfied" or unread or not wanted(catalog, ()):
             return OnlinePlan(tables, catalog)
-        self._before(tables, catalog)
         age = (context.today() - date.fromisoformat(catalog.snapshot)).days
         reading = _Reading(
-            lambda keys, discover: read_pages(keys, catalog, context, options, discover=discover),
+            lambda keys, discover: read_pages(
+                keys,
+                catalog,
+                context,
+                options,
+                discover=discover,
+                asking=lambda: self._before(tables, catalog),
+            ),
             catalog,
             tables,
             # The tables hold the stable channel only: what another one has, it must say itself.
@@ -326,6 +332,7 @@ def read_pages(
     index_base: str | None = None,
     any_host: bool = False,
     described: frozenset[str] = frozenset(),
+    asking: Callable[[], object] = bool,
 ) -> LiveResult:
     """Read pages of the index, as this run may.
 
@@ -338,6 +345,7 @@ def read_pages(
         index_base: another index than that of the options.
         any_host: its pages may link to files on other hosts.
         described: packages of whose newest releases the requirements are read too.
+        asking: called before the index is asked.
 
     Raises:
         UsageError: the base of the index is no URL.
@@ -349,5 +357,6 @@ def read_pages(
         shared=frozenset(row.package for row in catalog.families if row.runtime_of),
         any_host=any_host,
         described=described,
+        asking=asking,
     )
     return fetch_pages(keys, live, discover=discover)
