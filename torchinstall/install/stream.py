@@ -81,29 +81,11 @@ def capture(
     Raises:
         OSError: it does not start.
     """
-    ended: subprocess.CompletedProcess[bytes] | subprocess.TimeoutExpired
-    try:
-        ended = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            env=env,
-            cwd=cwd,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as late:
-        ended = late
-    return Completed(
-        returncode=getattr(ended, "returncode", None),
-        stdout=_text(ended.stdout),
-        stderr=_text(ended.stderr),
-        timeout=timeout,
-    )
+    return completed(start(argv, env=env, cwd=cwd), timeout)
 
 
-def _text(data: bytes | None) -> str:
-    return (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def start(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> subprocess.Popen[bytes]:
@@ -116,9 +98,18 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = Non
     return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=env, cwd=cwd)
 
 
-def completed(process: subprocess.Popen[bytes]) -> Completed:
-    """How a command of `start` ended."""
-    printed, said = process.communicate()
+def completed(process: subprocess.Popen[bytes], timeout: float | None = None) -> Completed:
+    """How a command of `start` ended, or that it took too long."""
+    with process:
+        try:
+            printed, said = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as late:
+            process.kill()
+            printed, said = late.stdout or b"", late.stderr or b""
+            return Completed(returncode=None, stdout=_text(printed), stderr=_text(said), timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
     return Completed(returncode=process.returncode, stdout=_text(printed), stderr=_text(said))
 
 
