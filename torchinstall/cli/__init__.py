@@ -17,7 +17,7 @@ import click
 
 from torchinstall.cli.app import build
 from torchinstall.cli.console import Console, Session
-from torchinstall.cli.verb import SOURCES
+from torchinstall.cli.verb import FlagOption
 from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.install.signals import leave_on_signals
 from torchinstall.planning.context import Context
@@ -168,9 +168,9 @@ def _usage_error(error: click.UsageError) -> UsageError:
         slug = "missing-argument"
     elif isinstance(error, click.BadParameter):
         slug = "bad-value"
-        name = error.param.name if error.param is not None else None
-        source = error.ctx.meta.get(SOURCES, {}).get(name, "flag") if error.ctx is not None else "flag"
-        found = None if source.startswith("flag") else f"a value from the {source}"
+        if isinstance(error.param, FlagOption) and error.ctx is not None:
+            source = error.param.set_by(error.ctx)
+            found = None if source.startswith("flag") else f"a value from the {source}"
     return UsageError(slug, message, found=found, hints=(f"{command} --help",))
 
 

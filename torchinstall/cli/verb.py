@@ -22,11 +22,10 @@ from torchinstall.planning.options import Options
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-SOURCES = "torchinstall.sources"
 _CONFIG = "torchinstall.config"
 _REST = "torchinstall.rest"
 _JSON = "torchinstall.json"
-"""Keys of click's meta: who set what, the configuration, what followed `--`, whether JSON was asked for."""
+"""Keys of click's meta: the configuration, what followed `--`, whether JSON was asked for."""
 
 O = TypeVar("O", bound=Options)  # noqa: E741  # it stands for options
 
@@ -72,14 +71,14 @@ class FlagOption(click.Option):
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """The first of its variables that says something, read from the run's environment."""
-        return next((value for _, value in self._variables(ctx) if value), None)
+        return next((text for _, text in self._variables(ctx)), None)
 
     def _variables(self, ctx: click.Context) -> list[tuple[str, str]]:
-        """Its variables that are set, and those that count where they are empty."""
-        session = ctx.find_object(Session)
-        env = session.context.env if session is not None and self.reads_variables else {}
-        names = (name for name in self.flag.variables if env.get(name) or name in self.flag.empty_counts)
-        return [(name, env[name]) for name in names if name in env]
+        """Its variables that say something, then those that are empty and count."""
+        env = session_of(ctx).context.env if self.reads_variables else {}
+        known = [(name, env[name]) for name in self.flag.variables if name in env]
+        empty = [row for row in known if not row[1] and row[0] in self.flag.empty_counts]
+        return [*(row for row in known if row[1]), *empty]
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
         """As click reads it, but several values are separated by commas: names of GPUs hold spaces."""
@@ -89,40 +88,40 @@ class FlagOption(click.Option):
         return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
-        """Command line, environment, configuration, default; the winner's name is kept in `ctx.meta`."""
+        """Command line, environment, configuration, default."""
         value, source = super().consume_value(ctx, opts)
-        sources: dict[str, str] = ctx.meta.setdefault(SOURCES, {})
-        name, variables = self.flag.name, self._variables(ctx)
+        decided = source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT) or self.is_eager
+        configured = None if decided else _config(ctx).get(self.flag.name)
+        return (value, source) if configured is None else (configured.value, ParameterSource.DEFAULT_MAP)
+
+    def set_by(self, ctx: click.Context) -> str:
+        """Who decided its value, as `Options.sources` has it."""
+        source = ctx.get_parameter_source(self.flag.name)
         if source is ParameterSource.COMMANDLINE:
-            sources[name] = f"flag {self.flag.spelling}"
-        elif source is ParameterSource.ENVIRONMENT:
-            sources[name] = f"environment {next(key for key, text in variables if text)}"
-        elif variables:
-            sources[name] = f"environment {variables[0][0]}"
-            return "", ParameterSource.ENVIRONMENT
-        elif not self.is_eager and (configured := _config(ctx).get(name)) is not None:
-            sources[name] = configured.source
-            return configured.value, ParameterSource.DEFAULT_MAP
-        return value, source
+            return f"flag {self.flag.spelling}"
+        if source is ParameterSource.ENVIRONMENT:
+            return f"environment {self._variables(ctx)[0][0]}"
+        configured = _config(ctx).get(self.flag.name) if source is ParameterSource.DEFAULT_MAP else None
+        return "default" if configured is None else configured.source
 
 
 def _config(ctx: click.Context) -> Config:
     """The configuration files, read when the first flag asks for them: the global flags are known by then."""
-    session = ctx.find_object(Session)
-    if session is None or ctx.resilient_parsing or session.console.no_config:
+    context, console = session_of(ctx).context, session_of(ctx).console
+    if ctx.resilient_parsing or console.no_config:
         return Config()
     if _CONFIG not in ctx.meta:
-        context, named = session.context, session.console.config_file
+        named = console.config_file
         ctx.meta[_CONFIG] = read_config(context.cwd, context.env, context.path(named) if named else None)
     config: Config = ctx.meta[_CONFIG]
     return config
 
 
 def _set_global(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    session = ctx.find_object(Session)
-    if session is None or not value:
+    if not value:
         return
-    console, name = session.console, str(param.name)
+    session, name = session_of(ctx), str(param.name)
+    console = session.console
     if name == "json":
         ctx.meta[_JSON] = True
     elif name == "log":
@@ -247,8 +246,7 @@ class Verb(click.Command):
         if self.passthrough is not None and "--" in args:
             cut = args.index("--")
             args, ctx.meta[_REST] = args[:cut], tuple(args[cut + 1 :])
-        if (session := ctx.find_object(Session)) is not None:
-            session.console.partial.update(self.blank())
+        session_of(ctx).console.partial.update(self.blank())
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> int:
@@ -261,10 +259,9 @@ class Verb(click.Command):
         return self.run(session.configured(config.families), options)
 
     def _filled(self, ctx: click.Context) -> Options:
-        sources = dict(ctx.meta.get(SOURCES, {}))
-        for argument in self.arguments:
-            if ctx.get_parameter_source(str(argument.name)) is ParameterSource.COMMANDLINE:
-                sources[str(argument.name)] = "argument"
+        sources = {str(row.name): "argument" for row in self.arguments if ctx.params[str(row.name)]}
+        flags = [row for row in self.params if isinstance(row, FlagOption) and not row.is_eager]
+        sources |= {row.flag.name: row.set_by(ctx) for row in flags}
         for name, value in ctx.params.items():
             for text in value if isinstance(value, tuple) else (value,):
                 if isinstance(text, str) and name not in _LONG_TEXTS:
