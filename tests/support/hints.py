@@ -37,7 +37,7 @@ _LOCAL = ({"venv"}, {"init"}, {"lock"}, {"python", "list"}, {"cache", "dir"})
 _SWITCHES = {name for flag in FLAGS.values() if flag.kind == "switch" for name in flag.declarations}
 _PROSE = re.compile(
     r"(?:shows?|examines|plans|takes|says|looks|and|or|to|in|with|where|would|if|it|for|names|another|they|needs?|"
-    r"has|serves|without|>|\||\(.*|#.*|—)"
+    r"has|serves|makes|without|>|\||\(.*|#.*|—)"
 )
 _PUNCTUATION = ",;:."
 _FLAG = re.compile(r"--[a-z][\w-]*(?:=\S+)?")
@@ -121,6 +121,9 @@ def ways(hint: str) -> Iterator[Way]:
         elif _FLAG.fullmatch(bare) and before in ("omit", "without", "not"):
             way.omit.append(bare.partition("=")[0])
             place += 1
+        elif bare == "--" and after.startswith("--"):
+            way.add += [word.rstrip(",;") for word in words[place:]]
+            break
         elif _FLAG.fullmatch(bare):
             found, place = _flags(words, place)
             if before == "or" and not way.empty:
@@ -211,12 +214,8 @@ def _filled(words: Sequence[str], folder: Path) -> list[str] | None:
         before = found[-1] if found else ""
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         text = value
-        if (
-            "…" in value
-            or "VERSION" in value
-            or "PKG" in value
-            or "mirror.example" in value
-            or value == "NAME"
+        if before == "--project" or any(
+            text in value for text in ("…", "VERSION", "PKG", "NAME", ".example")
         ):
             return None
         if value == "URL":
@@ -342,10 +341,9 @@ class Follower:
 
 def _shell(line: Sequence[str], typed: Typed, env: Mapping[str, str]) -> tuple[bool, str]:
     """Run a line: whether it changed nothing, and why it cannot be run, if so."""
-    words = ["uv", *line] if line[0] == "pip" else list(line)
-    if words[:3] == ["python", "-m", "pip"]:
-        words = ["uv", *words[2:]]
-    told = words[0] == "ls" or {"python", "list"} <= set(words)
+    words = ["python", "-m", *line] if line[0] == "pip" else list(line)
+    words = [sys.executable, *words[1:], "--help"] if words[0] == "python" else words
+    told = words[0] in ("ls", sys.executable) or {"python", "list"} <= set(words)
     if words[0] == "uv":
         words[0] = uv_path()
         if not any(kind <= set(words) for kind in _LOCAL):
