@@ -130,20 +130,23 @@ def ways(hint: str) -> Iterator[Way]:
                 yield way
                 way = Way()
             way.add += found
-        elif _PIN.fullmatch(bare.strip("'")):
-            way.add.append(bare.strip("'"))
-            place += 1
-        elif words[place + 1 : place + 4] == ["without", "a", "version;"]:
-            way.add.append(bare)
-            place += 4
-        elif _SET.fullmatch(bare):
-            name, _, value = bare.partition("=")
-            way.set_[name] = value
-            place += 1
         else:
-            place += 1
+            place += _change(way, words[place:])
     if not way.empty:
         yield way
+
+
+def _change(way: Way, words: Sequence[str]) -> int:
+    """A pin, a package without its version, or a variable that is set here; how many words it takes."""
+    bare = words[0].rstrip(_PUNCTUATION)
+    if _PIN.fullmatch(bare.strip("'")):
+        way.add.append(bare.strip("'"))
+    elif words[1:4] == ["without", "a", "version;"]:
+        way.add.append(bare)
+    elif _SET.fullmatch(bare):
+        name, _, value = bare.partition("=")
+        way.set_[name] = value
+    return 1
 
 
 def _words(hint: str) -> list[str]:
