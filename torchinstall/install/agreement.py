@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.core.files import parse_toml, read_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name, requirement
 from torchinstall.install.backup import Due
 from torchinstall.install.distributions import DistInfo, distributions, same_version
+from torchinstall.install.uv import uv_settings
 
 _LISTS = ("override-dependencies", "constraint-dependencies", "exclude-dependencies")
 _ELSEWHERE = ("target", "prefix")
@@ -134,39 +131,3 @@ def _not_kept(message: str, *, wanted: str, found: str, culprits: Iterable[str])
     hints = tuple(f"this interferes, remove it and try again: {text}" for text in culprits)
     nobody = ("torchinstall auto -v -v shows what uv does and why",)
     return InstallFailedError("plan-not-kept", message, wanted=wanted, found=found, hints=hints or nobody)
-
-
-class UvSettings(NamedTuple):
-    """A configuration file of uv, and whether it is a project's (which may have been cloned)."""
-
-    file: Path
-    table: dict[str, Any]
-    of_project: bool = False
-
-
-def uv_settings(env: Mapping[str, str], cwd: Path) -> Iterator[UvSettings]:
-    """The configuration that uv reads: the project's nearest file, then the user's, then the system's."""
-    if env.get("UV_CONFIG_FILE"):
-        files = [Path(env["UV_CONFIG_FILE"])]
-    elif env.get("UV_NO_CONFIG"):
-        files = []
-    else:
-        own = (folder / name for folder in (cwd, *cwd.parents) for name in ("uv.toml", "pyproject.toml"))
-        nearest = ((file, table) for file in own if (table := _table(file)))
-        yield from (UvSettings(*found, of_project=True) for found in islice(nearest, 1))
-        home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")  # noqa: PTH118
-        folders = [home, *(env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"), "/etc"]
-        if sys.platform == "win32":
-            folders = [env.get("APPDATA", ""), env.get("PROGRAMDATA") or r"C:\ProgramData"]
-        files = [Path(folder, "uv/uv.toml") for folder in folders]
-    yield from (UvSettings(file, table) for file in files if (table := _table(file)))
-
-
-def _table(file: Path) -> dict[str, Any]:
-    """The settings of uv in a file; empty where there are none or nobody can read them."""
-    try:
-        table = parse_toml(read_text(file))
-        table = table if file.name != "pyproject.toml" else table["tool"]["uv"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return table if isinstance(table, dict) else {}

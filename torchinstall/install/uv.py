@@ -8,12 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from msgspec import Struct
 
 from torchinstall.core.errors import InstallFailedError, ToolMissingError
+from torchinstall.core.files import parse_toml, read_text
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
 
 if TYPE_CHECKING:
@@ -273,3 +275,39 @@ def _telling_line(said: str, pattern: str) -> str:
     telling = [line for line in lines if "No solution found when" not in line]
     found = (line for wanted in (pattern, r"^error\b") for line in telling if re.search(wanted, line))
     return re.sub(r"^(error|cause): ", "", next(found, lines[-1]))[:300]
+
+
+class UvSettings(NamedTuple):
+    """A configuration file of uv, and whether it is a project's (which may have been cloned)."""
+
+    file: Path
+    table: dict[str, Any]
+    of_project: bool = False
+
+
+def uv_settings(env: Mapping[str, str], cwd: Path) -> Iterator[UvSettings]:
+    """The configuration that uv reads: the project's nearest file, then the user's, then the system's."""
+    if env.get("UV_CONFIG_FILE"):
+        files = [Path(env["UV_CONFIG_FILE"])]
+    elif env.get("UV_NO_CONFIG"):
+        files = []
+    else:
+        own = (folder / name for folder in (cwd, *cwd.parents) for name in ("uv.toml", "pyproject.toml"))
+        nearest = ((file, table) for file in own if (table := _table(file)))
+        yield from (UvSettings(*found, of_project=True) for found in islice(nearest, 1))
+        home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")  # noqa: PTH118
+        folders = [home, *(env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"), "/etc"]
+        if sys.platform == "win32":
+            folders = [env.get("APPDATA", ""), env.get("PROGRAMDATA") or r"C:\ProgramData"]
+        files = [Path(folder, "uv/uv.toml") for folder in folders]
+    yield from (UvSettings(file, table) for file in files if (table := _table(file)))
+
+
+def _table(file: Path) -> dict[str, Any]:
+    """The settings of uv in a file; empty where there are none or nobody can read them."""
+    try:
+        table = parse_toml(read_text(file))
+        table = table if file.name != "pyproject.toml" else table["tool"]["uv"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return table if isinstance(table, dict) else {}

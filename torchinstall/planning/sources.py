@@ -28,7 +28,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, canonical_name
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import local_wheels
-from torchinstall.install.agreement import uv_settings
+from torchinstall.install.uv import uv_settings
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs
 
