@@ -7,8 +7,7 @@ from msgspec import structs
 
 from tests.support.planning import amd, intel, linux, nvidia, shipped
 from torchinstall.core.errors import UsageError
-from torchinstall.planning.gpu_names import declared_gpus
-from torchinstall.planning.request import visible_gpus
+from torchinstall.planning.gpus import declared_gpus, visible_gpus
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torchinstall.cli.app import LazyGroup, build
 from torchinstall.cli.console import Session
 from torchinstall.cli.flags import FLAGS
 from torchinstall.cli.verb import REQS, Verb
-from torchinstall.planning.options import PlanOptions
+from torchinstall.planning.context import PlanOptions
 
 
 class SpyOptions(PlanOptions, frozen=True, kw_only=True):

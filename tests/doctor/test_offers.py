@@ -25,7 +25,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Driver, Machine, machine_to_json
 from torchinstall.doctor.cleaning import clean
 from torchinstall.doctor.facts import Reading
-from torchinstall.planning.gpu_names import declared_gpus
+from torchinstall.planning.gpus import declared_gpus
 
 PYTHON = f"cp3{sys.version_info[1]}"
 TAG = f"{PYTHON}-{PYTHON}-manylinux_2_17_x86_64"

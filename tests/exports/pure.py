@@ -14,7 +14,7 @@ from torchinstall.export.containers import container_machine
 from torchinstall.export.inputs import ExportInput, Locked, export_input
 from torchinstall.install.uv import Uv
 from torchinstall.planner.selection import plan
-from torchinstall.planning.assemble import Prepared
+from torchinstall.planning.inputs import Prepared
 
 UV = Uv(path="uv", version="0.13.9", source="tests")
 

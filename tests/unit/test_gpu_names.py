@@ -7,7 +7,7 @@ import pytest
 from tests.support.planning import amd, decide, linux, nvidia, rejection, shipped
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Finding, capability
-from torchinstall.planning.gpu_names import declared_gpus
+from torchinstall.planning.gpus import declared_gpus
 from torchinstall.planning.request import plain_backend
 
 

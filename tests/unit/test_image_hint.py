@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.planning import decide, linux
-from torchinstall.planning.request import ImageHint, image_hint
+from torchinstall.planning.gpus import ImageHint, image_hint
 
 REQUIRE = "cuda>=12.6 brand=unknown,driver>=470,driver<471 brand=tesla,driver>=535,driver<536"
 

@@ -22,7 +22,7 @@ from torchinstall.cli.verb import (
     session_of,
     write_sections,
 )
-from torchinstall.planning.options import Options
+from torchinstall.planning.context import Options
 
 Row = tuple[str, str]
 """Where the verb is (`.module:attribute`) and its one line of help."""

@@ -38,8 +38,9 @@ from torchinstall.install.verify import (
     report_to_json,
     verify,
 )
-from torchinstall.planning.assemble import Prepared, prepare
-from torchinstall.planning.options import PlanOptions
+from torchinstall.planning.assemble import prepare
+from torchinstall.planning.context import PlanOptions
+from torchinstall.planning.inputs import Prepared
 
 
 class AutoOptions(PlanOptions, frozen=True, kw_only=True):
@@ -89,8 +90,7 @@ class _Run:
             self.early.begin(rehearsal, self.context.env, self.context.cwd, scratch)
 
     def _prepare(self, **more: Any) -> Prepared:
-        detail = self.console.detail
-        return prepare(self.context, self.options, purpose="install", detail=detail, **more)
+        return prepare(self.context, self.options, purpose="install", **more)
 
     def __call__(self) -> int:
         """Say what is planned, do it, and say what it came to; the exit code."""

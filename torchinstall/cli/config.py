@@ -32,8 +32,7 @@ from torchinstall.cli.flags import FLAGS, Flag
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message, close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE, canonical_name
-from torchinstall.planning.context import read_toml
-from torchinstall.planning.options import Options
+from torchinstall.planning.context import Options, read_toml
 
 _TYPES: dict[str, Any] = {
     "text": str,

@@ -289,7 +289,9 @@ class Session(Struct, frozen=True):
         if console.cache_dir:
             folder = str(context.path(console.cache_dir))
             env = {"UV_CACHE_DIR": os.path.join(folder, "uv"), **env, "TORCHINSTALL_CACHE_DIR": folder}  # noqa: PTH118
-        context = structs.replace(context, env=env, families=families, working=console.working)
+        context = structs.replace(
+            context, env=env, families=families, working=console.working, detail=console.detail
+        )
         return Session(context, console)
 
     def sink(self) -> BinaryIO:

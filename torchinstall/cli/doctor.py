@@ -27,8 +27,8 @@ from torchinstall.doctor.model import Diagnosis, Environment, Fixer, Remedy, nex
 from torchinstall.doctor.rules import Here, Match, explain
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.verify import report_to_json
+from torchinstall.planning.context import MachineOptions, PlanOptions
 from torchinstall.planning.inputs import catalog_of, collect_inputs
-from torchinstall.planning.options import MachineOptions, PlanOptions
 
 _PIPE_TIMEOUT = 2.0
 """Seconds; a pipe that somebody holds open without a word is no question."""
@@ -70,7 +70,6 @@ def _collect(session: Session, options: DoctorOptions, lock: EnvironmentLock | N
         PlanOptions.of(options),
         verify=options.verify,
         say=console.working,
-        detail=console.detail,
         lock=lock,
     )
 
@@ -116,7 +115,7 @@ def _here(session: Session, options: DoctorOptions, said: Mentions) -> Here | No
         return None
     asked = PlanOptions.of(options)
     try:
-        inputs = collect_inputs(session.context, asked, purpose="examine", detail=session.console.detail)
+        inputs = collect_inputs(session.context, asked, purpose="examine")
     except TorchInstallError:
         return None
     return Here(machine=inputs.machine, target=inputs.target, flags=flags_of(asked))

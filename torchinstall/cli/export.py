@@ -18,10 +18,9 @@ from torchinstall.export.containers import container_machine
 from torchinstall.export.inputs import Locked, export_input, holds_credentials
 from torchinstall.export.resolve import resolve
 from torchinstall.install.uv import Uv
-from torchinstall.planning.assemble import Prepared, prepare
-from torchinstall.planning.context import Context
-from torchinstall.planning.inputs import machine_of
-from torchinstall.planning.options import PlanOptions
+from torchinstall.planning.assemble import prepare
+from torchinstall.planning.context import Context, PlanOptions
+from torchinstall.planning.inputs import Prepared, machine_of
 from torchinstall.project.pyproject import workspace_members, workspace_root
 from torchinstall.project.sync import choose_locked
 
@@ -95,7 +94,7 @@ def prepare_files(
     Raises:
         TorchInstallError: among others the error of a plan that is impossible.
     """
-    prepared = prepare(session.context, options, machine=machine, detail=session.console.detail)
+    prepared = prepare(session.context, options, machine=machine)
     if warn:
         session.console.warn_all(prepared.plan.warnings)
     if prepared.plan.error is not None:

@@ -28,10 +28,8 @@ from torchinstall.fleet.manifests import INDEX, affinity, slurm_conf, to_yaml, w
 from torchinstall.fleet.nodes import parse_assumed
 from torchinstall.install.uv import Uv
 from torchinstall.planner.selection import plan
-from torchinstall.planning.assemble import Prepared
-from torchinstall.planning.context import Context
-from torchinstall.planning.inputs import catalog_of
-from torchinstall.planning.options import PlanOptions
+from torchinstall.planning.context import Context, PlanOptions
+from torchinstall.planning.inputs import Prepared, catalog_of
 
 _SUFFIXES = (".json", ".yaml", ".yml", ".csv", ".tsv", ".prom", ".txt", ".ndjson")
 
@@ -63,7 +61,7 @@ def run(session: Session, options: FleetOptions) -> int:
     options = structs.replace(options, reqs=reqs)
     if not machines:
         raise _none(inventory)
-    planned = plan_machines(context, options, machines, detail=console.detail, savings=True)
+    planned = plan_machines(context, options, machines, savings=True)
     fleet = planned.fleet
     console.warn_all(planned.warnings)
     _warn(console, fleet)

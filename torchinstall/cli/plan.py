@@ -23,8 +23,8 @@ from torchinstall.fleet.classes import Fleet, plan_machines
 from torchinstall.install.command import command, shell
 from torchinstall.planner.explain import explain, why_not
 from torchinstall.planning.assemble import prepare
+from torchinstall.planning.context import PlanOptions
 from torchinstall.planning.inputs import machine_of
-from torchinstall.planning.options import PlanOptions
 
 
 class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
@@ -42,13 +42,13 @@ def run(session: Session, options: PlanVerbOptions) -> int:
     if len(options.machine) > 1 and not (options.check_wheel or options.format):  # those are for one
         return _several_machines(session, options)
     console = session.console
-    prepared = prepare(session.context, options, detail=console.detail)
+    prepared = prepare(session.context, options)
     plan = prepared.plan
     if options.check_wheel and plan.status == "ready":
         # The HTTP client is heavy, and few plans look into a wheel.
         from torchinstall.export.wheel_check import checked
 
-        plan = checked(session.context, prepared, options.allow_insecure_host, detail=console.detail)
+        plan = checked(session.context, prepared, options.allow_insecure_host)
     console.warn_all(plan.warnings)
     explanation = _explanation(plan, options)
     if console.json:
@@ -81,7 +81,7 @@ def _several_machines(session: Session, options: PlanVerbOptions) -> int:
     context, console = session.context, session.console
     one_each = {name: structs.replace(options, machine=(name,)) for name in options.machine}
     machines = [(name, machine_of(context, one)) for name, one in one_each.items()]
-    planned = plan_machines(context, options, machines, detail=console.detail)
+    planned = plan_machines(context, options, machines)
     fleet = planned.fleet
     console.warn_all(planned.warnings)
     plans = [*(pair for group in fleet.groups for pair in group.plans), *fleet.impossible]

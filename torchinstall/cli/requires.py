@@ -22,8 +22,8 @@ from torchinstall.core.versions import dotted_or_none
 from torchinstall.fleet.locked import Pinned, builds_of, pinned_in
 from torchinstall.fleet.manifests import driver_windows, needs_affinity, needs_filter, needs_slurm, to_yaml
 from torchinstall.fleet.requires import Build, PlatformNeed, needs_of, runs_on
+from torchinstall.planning.context import Options, PlanOptions
 from torchinstall.planning.inputs import catalog_of, collect_inputs, machine_of
-from torchinstall.planning.options import Options, PlanOptions
 
 _MOST_BYTES = 64 * 1024 * 1024
 """Of a lock, which a program writes."""
@@ -110,7 +110,7 @@ def _builds(session: Session, options: RequiresOptions, catalog: Catalog) -> lis
     pinned = [row for name in files for row in pinned_in(_read(name, context.path(name)), name, catalog)]
     if options.installed:
         plain = PlanOptions.of(options, reqs=(), requirement=())
-        target = collect_inputs(context, plain, detail=session.console.detail, purpose="examine").target
+        target = collect_inputs(context, plain, purpose="examine").target
         pinned += [Pinned(row.name, row.version, row.backend) for row in target.installed]
     if any("==" in word or "@" in word for word in wanted):
         pinned += pinned_in("\n".join(wanted), "the command line", catalog)

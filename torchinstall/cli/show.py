@@ -18,9 +18,9 @@ from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.machine import machine_to_json
 from torchinstall.core.messages import close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
+from torchinstall.planning.assemble import read_pages
+from torchinstall.planning.context import Options, PlanOptions
 from torchinstall.planning.inputs import catalog_of, probed
-from torchinstall.planning.online import read_pages
-from torchinstall.planning.options import Options, PlanOptions
 
 
 class ProbeOptions(Options, frozen=True, kw_only=True):

@@ -18,9 +18,9 @@ from torchinstall.core.files import real_path
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.uv import run_uv
-from torchinstall.planning.assemble import Prepared, prepare
-from torchinstall.planning.context import Context
-from torchinstall.planning.options import MachineOptions, PlanOptions
+from torchinstall.planning.assemble import prepare
+from torchinstall.planning.context import Context, MachineOptions, PlanOptions
+from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads, read_text
 from torchinstall.project.lock import read_lock
 from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
@@ -126,7 +126,7 @@ def project_plan(
         offline=options.offline or offline,
         dry_run=False,
     )
-    return prepare(session.context, asked, detail=session.console.detail)
+    return prepare(session.context, asked)
 
 
 class SyncOptions(ProjectOptions, frozen=True, kw_only=True):

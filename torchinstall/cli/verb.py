@@ -17,7 +17,7 @@ from torchinstall.cli.config import Config, read_config
 from torchinstall.cli.console import Session
 from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, SECTIONS, Flag
 from torchinstall.core.errors import UsageError
-from torchinstall.planning.options import Options
+from torchinstall.planning.context import Options
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

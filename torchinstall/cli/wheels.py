@@ -18,7 +18,7 @@ from torchinstall.export.resolve import files_of, resolve
 from torchinstall.export.wheel_check import read_wheel
 from torchinstall.index.download import Downloader
 from torchinstall.index.inspect import WheelReport
-from torchinstall.planning.options import Options
+from torchinstall.planning.context import Options
 from torchinstall.project.bundle import check_room, foreign_wheels, write_bundle
 
 _INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")

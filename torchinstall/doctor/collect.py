@@ -27,10 +27,9 @@ from torchinstall.install.uv import run_uv
 from torchinstall.install.verify import Checklist, checklist_of
 from torchinstall.install.verify import verify as verify_installed
 from torchinstall.planner.selection import plan
-from torchinstall.planning.context import Context
+from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.inputs import Inputs, collect_inputs
-from torchinstall.planning.options import PlanOptions
-from torchinstall.planning.vendor_index import catalog_of_installed
+from torchinstall.planning.sources import catalog_of_installed
 from torchinstall.project.files import loads
 from torchinstall.project.pyproject import ProjectView
 from torchinstall.project.sync import scope_flags
@@ -59,7 +58,6 @@ def collect(
     options: PlanOptions,
     *,
     verify: bool,
-    detail: Callable[[str], None],
     say: Callable[[str], object] = lambda _: None,
     lock: EnvironmentLock | None = None,
 ) -> Environment:
@@ -71,13 +69,13 @@ def collect(
     Raises:
         TorchInstallError: there is no environment, no uv, or a bad flag.
     """
-    inputs = collect_inputs(context, options, purpose="examine", detail=detail, lock=lock)
+    inputs = collect_inputs(context, options, purpose="examine", lock=lock)
     target, decision = inputs.target, read_decision(str(inputs.target.prefix))
     index_url = decision.index_url if decision is not None else None
     catalog = catalog_of_installed(inputs.catalog, target, index_url)
     inputs = structs.replace(inputs, catalog=catalog)
     uv = inputs.uv.path if inputs.uv is not None else ""
-    detail(f"examining Python {target.python_version} in {target.prefix} ({target.why})")
+    context.detail(f"examining Python {target.python_version} in {target.prefix} ({target.why})")
     python, prefix = str(target.python), str(target.prefix)
     names = dict.fromkeys(("torch", *(item.name.replace("-", "_") for item in target.installed)))
     seen = Environment(

@@ -32,7 +32,7 @@ from torchinstall.core.versions import dotted, version_text
 from torchinstall.doctor.cleaning import clean
 from torchinstall.doctor.facts import Fact, Kind, Mentions, Reading, grammar
 from torchinstall.planner.selection import plan
-from torchinstall.planning.gpu_names import declared_gpus
+from torchinstall.planning.gpus import declared_gpus
 
 
 class Here(Struct, frozen=True, kw_only=True):

@@ -20,8 +20,8 @@ from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import FileSize
 from torchinstall.install.transaction import InstallResult
 from torchinstall.install.uv import run_uv
-from torchinstall.planning.assemble import Prepared
 from torchinstall.planning.context import Context
+from torchinstall.planning.inputs import Prepared
 
 _MOST_STORED = 500
 

@@ -25,8 +25,8 @@ from torchinstall.core.request import canonical_name, requirement
 from torchinstall.export.resolve import files_of, resolve
 from torchinstall.index.inspect import RangeFile
 from torchinstall.index.wheels import File, FileSize
-from torchinstall.planning.assemble import Prepared
 from torchinstall.planning.context import Context
+from torchinstall.planning.inputs import Prepared
 
 if TYPE_CHECKING:
     from torchinstall.index.client import Client

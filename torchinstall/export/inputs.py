@@ -20,7 +20,7 @@ from torchinstall.core.target import Target
 from torchinstall.index.urls import LINKS, without_credentials
 from torchinstall.install.command import project_text
 from torchinstall.install.uv import Uv
-from torchinstall.planning.assemble import Prepared
+from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
 
 _SYSTEMS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}

@@ -23,7 +23,7 @@ from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, parse_variant_name
 from torchinstall.install.command import build_options, project_text, variant_options
 from torchinstall.install.uv import Uv, install_failure, run_uv
-from torchinstall.planning.assemble import Prepared
+from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
 
 _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)

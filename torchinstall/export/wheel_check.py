@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.request import url2pathname
 
 from msgspec import structs
@@ -24,8 +24,8 @@ from torchinstall.index.inspect import WheelReport, inspect_wheel, open_remote
 from torchinstall.index.pages import FetchError
 from torchinstall.planner.coverage import Coverage, cover_gpu
 from torchinstall.planner.situation import make_situation
-from torchinstall.planning.assemble import Prepared
 from torchinstall.planning.context import Context
+from torchinstall.planning.inputs import Prepared
 
 
 def read_wheel(
@@ -70,13 +70,7 @@ def read_wheel(
     return inspect_wheel(path, path.name)
 
 
-def checked(
-    context: Context,
-    prepared: Prepared,
-    allow_insecure: tuple[str, ...] = (),
-    *,
-    detail: Callable[[str], None],
-) -> Plan:
+def checked(context: Context, prepared: Prepared, allow_insecure: tuple[str, ...] = ()) -> Plan:
     """The plan after a look into the torch wheel that uv would take.
 
     What was found is among its warnings, or it is impossible with `wheel-lacks-gpu`.
@@ -90,7 +84,7 @@ def checked(
     url = next(file.url for file in files if canonical_name(file.name) == "torch")
     report = read_wheel(context, url, allow_insecure, tuple(row.index_url or "" for row in plan.packages))
     if report.transferred is not None:
-        detail(f"{report.filename}: {report.transferred} of {report.size} bytes were read")
+        context.detail(f"{report.filename}: {report.transferred} of {report.size} bytes were read")
     try:
         return structs.replace(plan, warnings=(*plan.warnings, *check_wheel(prepared, report)))
     except NoCompatibleBuildError as error:

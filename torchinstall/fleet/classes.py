@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 from msgspec import Struct, structs
@@ -18,10 +18,9 @@ from torchinstall.core.request import Request
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
 from torchinstall.planner.selection import acceptable_builds, pages_to_read, plan
-from torchinstall.planning.context import Context
+from torchinstall.planning.assemble import MOST_TURNS, NOT_THERE, read_pages
+from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.inputs import Inputs, collect_inputs
-from torchinstall.planning.online import MOST_TURNS, NOT_THERE, read_pages
-from torchinstall.planning.options import PlanOptions
 
 MOST_PROVEN = 20
 """Up to so many kinds of machines that differ in what serves them, the fewest builds are proven."""
@@ -117,7 +116,6 @@ def plan_machines(
     options: PlanOptions,
     machines: Sequence[tuple[str, Machine]],
     *,
-    detail: Callable[[str], None],
     savings: bool = False,
 ) -> PlannedFleet:
     """Plan for machines by their names, one at least; equal machines cost one plan.
@@ -132,7 +130,7 @@ def plan_machines(
     options = structs.replace(
         options, python_version=version, sources={**options.sources, "machine": "argument"}
     )
-    inputs = collect_inputs(context, options, detail=detail, machine=machines[0][1])
+    inputs = collect_inputs(context, options, machine=machines[0][1])
     targets = {id(machine): foreign_target(machine, version) for _, machine in machines}
     kinds = kinds_of((name, machine, targets[id(machine)]) for name, machine in machines)
     request, today = inputs.request, context.today()

@@ -16,7 +16,7 @@ from msgspec import DecodeError, Raw, Struct, structs
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, Vendor, capability
-from torchinstall.planning.gpu_names import product_gpu
+from torchinstall.planning.gpus import product_gpu
 
 T = TypeVar("T")
 

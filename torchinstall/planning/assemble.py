@@ -1,93 +1,66 @@
-"""The one assembly of options into a plan and its command.
+"""The one way from options to a plan and its command, with what indexes say today.
 
-What a plan is then used for (printing, installing, exporting) is the verb's.
+A plan is made from the tables first; then the index pages that could change it are read, and it is made
+again. Where the index cannot be reached, other sources serve this machine (`planning/sources.py`); else a
+plan falls back to the tables, with a warning, and an installation stops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.errors import CatalogError
 from torchinstall.core.machine import Machine
+from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
-from torchinstall.core.request import canonical_name, requirement
-from torchinstall.install.command import check_uv_args, command
-from torchinstall.install.lock import EnvironmentLock
-from torchinstall.planning.context import Context
-from torchinstall.planning.inputs import Inputs, Purpose, collect_inputs
-from torchinstall.planning.online import Online
-from torchinstall.planning.options import PlanOptions
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, requirement
+from torchinstall.index.cache import default_cache_dir
+from torchinstall.planner.selection import pages_to_read, plan
+from torchinstall.planning.companion_pages import with_companions
+from torchinstall.planning.context import Context, PlanOptions
+from torchinstall.planning.inputs import Inputs, Prepared, Purpose, collect_inputs, live_options
+from torchinstall.planning.sources import (
+    default_index,
+    default_resort,
+    flat_template,
+    last_resorts,
+    named_vendor,
+    vendor_plan,
+)
 
+if TYPE_CHECKING:
+    from torchinstall.catalog.model import Advice
+    from torchinstall.catalog.tables import PageKey
+    from torchinstall.index.fetch import LiveResult
+    from torchinstall.install.lock import EnvironmentLock
 
-class Prepared(Inputs, frozen=True, kw_only=True):
-    """A plan and what it was made from.
+DISCOVER_AFTER_DAYS = 30
+"""The age of the tables from which the index is asked for backends that they cannot know."""
 
-    Attributes:
-        plan: with its command where there is one.
-        index_down: the index was needed and did not answer; the plan is from the tables.
-    """
+MOST_TURNS = 6
+"""How often pages are read for one plan; each turn is bounded in time."""
 
-    plan: Plan
-    index_down: bool = False
+NOT_THERE = frozenset({"index-forbidden", "index-not-found"})
+"""Slugs that say that the index answered and has no such page."""
 
-    @property
-    def asks_uv(self) -> bool:
-        """Whether uv has something to look at: a build to install, or packages that are no build."""
-        if self.plan.status == "impossible":
-            return False
-        planned = {package.name for package in self.plan.packages if package.version is not None}
-        others = any(
-            asked.url is not None or asked.extras or canonical_name(asked.name) not in planned
-            for asked in self.request.requirements
-        )
-        return self.plan.status == "ready" or others or bool(self.uv_args)
-
-    def strays(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Packages among these that move with torch and that nobody planned.
-
-        Something that was asked for depends on them. Left to uv they would come from the default index,
-        where they are built for another backend.
-        """
-        planned = {package.name for package in self.plan.packages}
-        direct = {canonical_name(asked.name) for asked in self.request.requirements if asked.url}
-        found = []
-        for name in sorted(set(names) - planned - direct):
-            family = self.catalog.family(name)
-            if family is not None and (family.routed or family.index_first) and not family.runtime_of:
-                found.append(name)
-        return tuple(found)
-
-    def command(self, env: Mapping[str, str], *, dry_run: bool = False, more: tuple[str, ...] = ()) -> Plan:
-        """The plan with its command; without one where nothing is to do or the target is not here.
-
-        Args:
-            env: of the user.
-            dry_run: uv only says what it would do.
-            more: further arguments for uv.
-        """
-        check_uv_args(self.uv_args)
-        if self.uv is None or self.plan.target.python is None or not self.asks_uv:
-            return self.plan
-        return command(
-            self.plan,
-            uv=self.uv.path,
-            env=env,
-            installed=self.target.installed,
-            constraints=self.constraint_files,
-            uv_args=(*more, *self.uv_args),
-            dry_run=dry_run,
-            offline=self.request.offline,
-            upgrade=self.request.upgrade,
-        )
+UNREACHABLE = frozenset(
+    {"index-unreachable", "index-timeout", "index-unavailable", "index-certificate", "index-redirect"}
+    | {"index-garbage"}
+)
+"""Slugs that may mean that something on the way keeps this machine from the index."""
 
 
 def prepare(
     context: Context,
     options: PlanOptions,
     *,
-    detail: Callable[[str], None],
     purpose: Purpose = "plan",
     machine: Machine | None = None,
     failed: Sequence[tuple[str | None, str]] = (),
@@ -100,7 +73,6 @@ def prepare(
     Args:
         context: of the run.
         options: of the verb.
-        detail: told what is read, for `-v`.
         purpose: to "install", the target must be here, and the index must answer if it is needed.
         machine: the machine to plan for, instead of the one that the options name.
         failed: builds (torch release, backend) that were tried and did not compute; None: every release.
@@ -111,23 +83,295 @@ def prepare(
     Raises:
         TorchInstallError: anything but a plan that says "impossible"; that one is returned.
     """
-    inputs = collect_inputs(context, options, detail=detail, purpose=purpose, machine=machine, lock=lock)
+    inputs = collect_inputs(context, options, purpose=purpose, machine=machine, lock=lock)
     if failed or also:
-        wanted = (*inputs.request.requirements, *(requirement(name) for name in also))
+        wanted = (*inputs.request.requirements, *map(requirement, also))
         request = structs.replace(inputs.request, requirements=wanted, failed=tuple(failed))
         inputs = structs.replace(inputs, request=request)
     target = inputs.target
-    detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
+    context.detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
 
-    def made(plan: Plan, catalog: Catalog, *, index_down: bool = False) -> Prepared:
-        plan = structs.replace(plan, warnings=(*plan.warnings, *inputs.notes))
-        return Prepared(**{**structs.asdict(inputs), "catalog": catalog}, plan=plan, index_down=index_down)
+    def prepared(made: _Made) -> Prepared:
+        warnings = (*made.plan.warnings, *inputs.notes)
+        return Prepared(
+            **{**structs.asdict(inputs), "catalog": made.catalog},
+            plan=structs.replace(made.plan, warnings=warnings),
+            index_down=made.index_down,
+        )
 
-    def before(plan: Plan, catalog: Catalog) -> None:
-        if early is not None and plan.status == "ready":
-            early(made(plan, catalog))
+    def before(made: _Made) -> None:
+        if early is not None and made.plan.status == "ready":
+            early(prepared(made))
 
-    online = Online(inputs, options, context, must_reach=purpose == "install", detail=detail, before=before)
-    plan, catalog, index_down = online.plan()
-    prepared = made(plan, catalog, index_down=index_down)
-    return structs.replace(prepared, plan=prepared.command(context.env, dry_run=options.dry_run))
+    online = _Online(inputs, options, context, must_reach=purpose == "install", before=before)
+    done = prepared(online.made())
+    return structs.replace(done, plan=done.command(context.env, dry_run=options.dry_run))
+
+
+class _Made(NamedTuple):
+    """A plan, what it was made from, and whether the index was needed and did not answer."""
+
+    plan: Plan
+    catalog: Catalog
+    index_down: bool = False
+
+    def warned(self, warnings: Iterable[Message]) -> _Made:
+        """The same with warnings before its own."""
+        return self._replace(plan=structs.replace(self.plan, warnings=(*warnings, *self.plan.warnings)))
+
+
+class _Online:
+    """Plans from the tables, reads the pages that could change the plan, and plans again."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        options: PlanOptions,
+        context: Context,
+        *,
+        must_reach: bool,
+        before: Callable[[_Made], None],
+    ) -> None:
+        self.options = options
+        self.context = context
+        self._must_reach = must_reach
+        self.before = before
+        self.inputs = inputs
+        self.inputs = with_companions(inputs, self._pages, self._described, context.detail)
+
+    def _pages(self, keys: Iterable[PageKey], base: str) -> LiveResult:
+        return read_pages(keys, self.inputs.catalog, self.context, self.options, index_base=base)
+
+    def _pages_of_default(
+        self, keys: Iterable[PageKey], base: str, described: frozenset[str] = frozenset()
+    ) -> LiveResult:
+        return read_pages(
+            keys,
+            self.inputs.catalog,
+            self.context,
+            self.options,
+            index_base=base,
+            any_host=True,
+            described=described,
+        )
+
+    def _described(self, names: frozenset[str]) -> LiveResult:
+        """The pages of uv's default index, with what the newest releases of these packages need."""
+        index = default_index(self.context.env, self.context.cwd, self.inputs.uv_args)
+        keys = [(name, "") for name in sorted(names)]
+        return self._pages_of_default(keys, f"{index.place}/{{package}}", names)
+
+    def decide(self, catalog: Catalog, request: Request | None = None) -> Plan:
+        inputs, today = self.inputs, self.context.today()
+        return plan(request or inputs.request, inputs.machine, inputs.target, catalog, today=today)
+
+    def _of_vendor(self, rows: tuple[Advice, ...], template: str) -> _Made | None:
+        made = vendor_plan(self.inputs, rows, template, self.context, self._pages)
+        return None if made is None else _Made(*made)
+
+    def made(self) -> _Made:
+        """The plan.
+
+        Raises:
+            CatalogError: the index is needed and did not answer, and no other source serves as well.
+            UsageError: its URL or a proxy setting is wrong.
+        """
+        inputs, context, named = self.inputs, self.context, self.options.index_base
+        if named != DEFAULT_INDEX_BASE:
+            index = default_index(context.env, context.cwd, inputs.uv_args)
+            if named in ("default", index.place):
+                resort = default_resort(inputs, index, self._pages_of_default, context)
+                return _Made(self.decide(resort.catalog, resort.request), resort.catalog)
+        base = inputs.request.index_base
+        chosen = named_vendor(inputs, base, asked=self.options.vendor_index)
+        made = None if chosen is None else self._of_vendor(*chosen)
+        return made or self._of_backends(flat_template(base))
+
+    def _of_backends(self, flat: str | None) -> _Made:
+        """The plan from an index that is divided by backend, or as `flat` says where it has no such page."""
+        inputs, context = self.inputs, self.context
+        request, catalog = inputs.request, inputs.catalog
+        if request.offline and request.find_links and any(row.package == "torch" for row in catalog.local):
+            # Without a network a folder is all there is: what the tables know of an index cannot be had.
+            folders = structs.replace(catalog, live={}, index_down=True, folders_only=True)
+            made = _Made(self.decide(folders), folders)
+            if made.plan.error is None:
+                return made
+
+        @lru_cache(maxsize=1)  # asked again after every reading, also after one that brought nothing
+        def wanted(known: Catalog, discovered: tuple[str, ...]) -> tuple[PageKey, ...]:
+            return pages_to_read(request, inputs.machine, inputs.target, known, discovered=discovered)
+
+        tables = self.decide(catalog)
+        folder = default_cache_dir(context.env, sys.platform)
+        unread = request.offline and (folder is None or not folder.is_dir())
+        if tables.status == "satisfied" or unread or not wanted(catalog, ()):
+            return _Made(tables, catalog)
+        reading = _Reading(self, tables)
+        while keys := reading.unread(wanted):
+            reading.read(keys)
+        if (failure := reading.failure) is None:
+            return _Made(reading.plan, reading.catalog).warned(reading.warnings)
+        if failure.slug in NOT_THERE and flat is not None:
+            # It has no backend's page of torch: it may be an index that is not divided by backend.
+            of_flat = self._of_vendor((), flat)
+            if of_flat is not None:
+                return of_flat
+        warnings = reading.warnings or [Message(failure.slug, failure.message)]
+        return self._without_index(tables, failure).warned(warnings)
+
+    def _without_index(self, best: Plan, failure: CatalogError) -> _Made:
+        """The plan where the index did not answer; what stands in uses the GPUs that the `best` one uses."""
+        inputs, request = self.inputs, self.inputs.request
+        blocked, hints = self._is_blocked(failure.slug), list(failure.hints)
+        fallback = blocked and self.options.fallback
+        resorts = last_resorts(inputs, self.context, self._pages_of_default, fallback=fallback)
+        for resort in resorts if self._must_reach or (inputs.place and not inputs.described) else ():
+            made = self.decide(resort.catalog, resort.request)
+            if made.error is None and (request.allow_cpu or _serves_as_well(made, best)):
+                message = f"taken instead: {resort.said(made)}; --no-fallback forbids it"
+                return _Made(made, resort.catalog).warned((Message("fallback-source", message),))
+            easier = structs.replace(resort.request, backend="auto", allow_cpu=True)
+            other = self.decide(resort.catalog, easier)
+            if other.error is None:
+                ways = [] if request.backend == "auto" else [f"omit --backend {request.backend}"]
+                ways += [] if _serves_as_well(other, best) else ["add --allow-cpu"]
+                hints.append(f"{' and '.join(ways)}, to take {resort.said(other)}")
+        unread = best.error is not None and best.error.slug == "channel-not-read"
+        if not self._must_reach and not unread:
+            return _Made(best, inputs.catalog, index_down=True)
+        if blocked and not fallback:
+            hints.append("omit --no-fallback, to take a build from your other sources")
+        raise CatalogError(failure.slug, failure.message, wanted=failure.wanted, hints=tuple(hints))
+
+    def _is_blocked(self, slug: str) -> bool:
+        """Whether something on the way may keep this machine from the index; pages that it lacks do not."""
+        if slug != "index-forbidden":
+            return slug in UNREACHABLE
+        # A store of files says 403 of what it lacks, a filter of everything.
+        root = read_pages((), self.inputs.catalog, self.context, self.options, discover=True)
+        return root.backends is None
+
+
+def _serves_as_well(made: Plan, best: Plan) -> bool:
+    """Whether it uses every GPU that the best build uses."""
+    used = {(gpu.vendor, gpu.index) for gpu in made.gpus if gpu.covered}
+    return used.issuperset((gpu.vendor, gpu.index) for gpu in best.gpus if gpu.covered)
+
+
+class _Reading:
+    """Reads pages until the plan rests on pages that were read.
+
+    The pages that the tables think worth reading nearly always settle it in one turn. Where the index has
+    less than the tables say (a mirror), the next best build may lie on a page that nobody asked for yet.
+
+    Attributes:
+        failure: set when the index did not answer, or has not one page of torch of those asked for.
+    """
+
+    def __init__(self, online: _Online, tables: Plan) -> None:
+        self._online = online
+        self.catalog, self.plan = online.inputs.catalog, tables
+        self.warnings: list[Message] = []
+        self.failure: CatalogError | None = None
+        self._tables = tables
+        self._names: tuple[str, ...] = ()
+        self._asked: set[PageKey] = set()
+        self._turns = 0
+
+    def unread(
+        self, wanted: Callable[[Catalog, tuple[str, ...]], tuple[PageKey, ...]]
+    ) -> tuple[PageKey, ...]:
+        """The pages to read next; none when the plan is settled."""
+        down = self.failure is not None and self.failure.slug not in NOT_THERE
+        if self._turns == MOST_TURNS or down:
+            return ()
+        keys = dict.fromkeys(wanted(self.catalog, self._names))
+        if self.plan.chosen != self._tables.chosen:
+            packages = dict.fromkeys(package for package, _ in keys)
+            keys |= dict.fromkeys((package, name) for name in self._alternatives() for package in packages)
+        return tuple(key for key in keys if key not in self._asked)
+
+    def _alternatives(self) -> tuple[str, ...]:
+        """Backends of the chosen one's maker that could serve too."""
+        names = dict.fromkeys(item.backend for item in self.plan.candidates if item.verdict != "rejected")
+        infos = [info for name in names if (info := self.catalog.backend(name)) is not None]
+        makers = {info.kind.vendor for info in infos if info.name == self.plan.backend}
+        return tuple(info.name for info in infos if info.kind.vendor in makers)
+
+    def read(self, keys: tuple[PageKey, ...]) -> None:
+        """Read pages and plan again."""
+        online, first = self._online, not self._asked
+        options, context, detail = online.options, online.context, online.context.detail
+        age = (context.today() - date.fromisoformat(self.catalog.snapshot)).days
+        # The tables hold the stable channel only: what another one has, it must say itself.
+        discover = first and (age > DISCOVER_AFTER_DAYS or options.channel != "stable")
+        tables = _Made(self._tables, online.inputs.catalog)
+        result = read_pages(
+            keys,
+            self.catalog,
+            context,
+            options,
+            discover=discover,
+            asking=lambda: online.before(tables),
+        )
+        self._turns += 1
+        self._asked |= set(keys)
+        read, cached, failed = result.live, len(result.found) - result.live, len(result.failures)
+        detail(f"{result.index_base}: {read} pages read, {cached} from the cache, {failed} failed")
+        for note in result.notes:
+            detail(note)
+        pages = dict(result.pages)
+        # "Not one page of torch is there" may only mean that the index lacks these backends: others may do.
+        absent = {key: () for key, failure in result.failures.items() if failure.slug in NOT_THERE}
+        if any(package == "torch" and rows for (package, _), rows in pages.items()):
+            self.failure = None
+        elif first:
+            self.failure = result.error()
+        if not absent:
+            self.warnings += result.warnings
+        pages.update(absent)
+        if pages:
+            self.catalog = self.catalog.overlay(pages, result.hashes)
+            self.plan = online.decide(self.catalog)
+        self._names += tuple(name for name in result.backends or () if self.catalog.backend(name) is not None)
+
+
+def read_pages(
+    keys: Iterable[PageKey],
+    catalog: Catalog,
+    context: Context,
+    options: PlanOptions,
+    *,
+    discover: bool = False,
+    index_base: str | None = None,
+    any_host: bool = False,
+    described: frozenset[str] = frozenset(),
+    asking: Callable[[], object] = bool,
+) -> LiveResult:
+    """Read pages of the index, as this run may.
+
+    Args:
+        keys: the pages.
+        catalog: knows the packages that every backend shares.
+        context: clock, environment and cache folder.
+        options: where the index is and how it may be asked.
+        discover: ask which backends there are, too.
+        index_base: another index than that of the options.
+        any_host: its pages may link to files on other hosts.
+        described: packages of whose newest releases the requirements are read too.
+        asking: called before the index is asked.
+
+    Raises:
+        UsageError: the base of the index is no URL.
+    """
+    from torchinstall.index.fetch import fetch_pages  # a plan from the tables does not need it
+
+    live = structs.replace(
+        live_options(context, options, index_base),
+        shared=frozenset(row.package for row in catalog.families if row.runtime_of),
+        any_host=any_host,
+        described=described,
+        asking=asking,
+    )
+    return fetch_pages(keys, live, discover=discover)

@@ -1,6 +1,8 @@
-"""What a run may touch besides its arguments: environment, folder, streams, machine, uv and clock.
+"""What a run is given: what it may touch, and what a verb was asked for.
 
-Built once in `main`; a test builds its own and hands it in, so that nothing needs to be patched.
+The context is built once in `main`; a test builds its own and hands it in, so that nothing needs to be
+patched. The options are one frozen value with a typed field for each flag, named as the flag and with its
+default, and who set each of them. How a flag is spelled and described is the affair of `cli/flags.py`.
 """
 
 from __future__ import annotations
@@ -9,14 +11,18 @@ import datetime as dt
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, TextIO
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import parse_toml, read_text, user_path
+from torchinstall.core.messages import redact
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, CompanionSource, Setting
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from torchinstall.catalog.model import Family
     from torchinstall.install.uv import Uv
     from torchinstall.probe.system import System
@@ -34,6 +40,7 @@ class Context(Struct, frozen=True, kw_only=True):
         python_version: of the interpreter that runs torchinstall, where no other is named.
         families: packages that move with torch by configuration.
         working: told what begins and may take a while.
+        detail: told what is read and passed over, for `-v`.
     """
 
     env: Mapping[str, str]
@@ -47,6 +54,7 @@ class Context(Struct, frozen=True, kw_only=True):
     python_version: str
     families: tuple[Family, ...] = ()
     working: Callable[[str], object] = str
+    detail: Callable[[str], None] = lambda _: None
 
     @property
     def stderr_bytes(self) -> BinaryIO:
@@ -71,15 +79,108 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         return parse_toml(read_text(path))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
+        what, correct = f"is not valid TOML: {error}", "the file"
+        if isinstance(error, OSError):
+            what, correct = f"cannot be read: {error.strerror}", "the file or its permissions"
         raise UsageError(
             "bad-config",
-            f"{path} is not valid TOML: {error}",
-            hints=("correct the file, or ignore it with --no-config",),
+            f"{path} {what}",
+            hints=(f"correct {correct}, or ignore it with --no-config",),
         ) from error
-    except OSError as error:
-        raise UsageError(
-            "bad-config",
-            f"{path} cannot be read: {error.strerror}",
-            hints=("correct the file or its permissions, or ignore it with --no-config",),
-        ) from error
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """The options of any verb.
+
+    Attributes:
+        omit: fields that are no flags of this verb: they keep their defaults.
+        sources: who set a field: `flag --backend`, `environment TORCHINSTALL_BACKEND`, `config
+            pyproject.toml`, `argument`; a field that is missing here has its default.
+        rest: what followed `--`.
+    """
+
+    omit: ClassVar[frozenset[str]] = frozenset()
+    sources: Mapping[str, str] = {}
+    rest: tuple[str, ...] = ()
+
+    def is_set(self, name: str) -> bool:
+        """Whether anything but the default decided this field."""
+        return self.source(name) != "default"
+
+    def source(self, name: str) -> str:
+        """Who set this field.
+
+        Raises:
+            AttributeError: there is no such field.
+        """
+        getattr(self, name)
+        return self.sources.get(name, "default")
+
+    def of_project(self, name: str) -> bool:
+        """Whether a project's file set this field."""
+        return self.source(name) == "config pyproject.toml"
+
+
+class MachineOptions(Options, frozen=True, kw_only=True):
+    """Which machine is planned for, and how far its GPUs must be used."""
+
+    machine: tuple[str, ...] = ()
+    root: str | None = None
+    target_driver: str | None = None
+    target_cuda: str | None = None
+    target_gpu: tuple[str, ...] = ()
+    backend: str = "auto"
+    require_gpu: bool = False
+    allow_cpu: bool = False
+    prefer_gpu: int | None = None
+    respect_visible_devices: bool = False
+    need: Literal["compile"] | None = None
+
+
+class PlanOptions(MachineOptions, frozen=True, kw_only=True):
+    """Everything that a plan is made from."""
+
+    reqs: tuple[str, ...] = ()
+    requirement: tuple[str, ...] = ()
+    constraint: tuple[str, ...] = ()
+    upgrade: bool = False
+    allow_build: tuple[str, ...] = ()
+    companion_source: CompanionSource = "trusted"
+    python: str | None = None
+    venv: str | None = None
+    system: bool = False
+    python_version: str | None = None
+    channel: Channel = "stable"
+    index_base: str = DEFAULT_INDEX_BASE
+    vendor_index: bool = False
+    fallback: bool = True
+    find_links: tuple[str, ...] = ()
+    offline: bool = False
+    refresh: bool = False
+    allow_insecure_host: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    @classmethod
+    def of(cls, options: Options, **changes: Any) -> Self:
+        """The fields that another verb's options share with a plan's; `changes` replace some of them."""
+        shared = {name: getattr(options, name) for name in cls.__struct_fields__ if hasattr(options, name)}
+        return cls(**{**shared, **changes})
+
+    def listing(self) -> tuple[Setting, ...]:
+        """Every flag that has a value, for the plan; credentials in URLs are left out."""
+        rows = []
+        for name, value in structs.asdict(self).items():
+            if name in _NO_FLAGS or name in self.omit or value is None or value == ():
+                continue
+            rows.append(Setting(name=name, value=redact(_text(value)), source=self.source(name)))
+        return tuple(rows)
+
+
+_NO_FLAGS = frozenset({"sources", "rest", "reqs"})
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

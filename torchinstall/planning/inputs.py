@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,15 +15,16 @@ from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
 from torchinstall.core.machine import Machine, decode_machine
 from torchinstall.core.messages import Message
+from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, canonical_name
 from torchinstall.core.target import Target, foreign_target, platform_tags
 from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.wheels import local_wheels
+from torchinstall.install.command import check_uv_args, command
 from torchinstall.install.environment import STATE, Search, require_changeable
 from torchinstall.install.interpreter import PythonEnvironment
 from torchinstall.install.uv import Uv
-from torchinstall.planning.context import Context
-from torchinstall.planning.options import MachineOptions, PlanOptions
+from torchinstall.planning.context import Context, MachineOptions, PlanOptions
 from torchinstall.planning.request import index_base_of, request_of
 
 if TYPE_CHECKING:
@@ -58,11 +59,70 @@ class Inputs(Struct, frozen=True, kw_only=True):
     described: bool = False
 
 
+class Prepared(Inputs, frozen=True, kw_only=True):
+    """A plan (with its command where there is one) and what it was made from.
+
+    `index_down`: the index was needed and did not answer; the plan is from the tables.
+    """
+
+    plan: Plan
+    index_down: bool = False
+
+    @property
+    def asks_uv(self) -> bool:
+        """Whether uv has something to look at: a build to install, or packages that are no build."""
+        if self.plan.status == "impossible":
+            return False
+        planned = {package.name for package in self.plan.packages if package.version is not None}
+        others = any(
+            asked.url is not None or asked.extras or canonical_name(asked.name) not in planned
+            for asked in self.request.requirements
+        )
+        return self.plan.status == "ready" or others or bool(self.uv_args)
+
+    def strays(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Packages among these that move with torch and that nobody planned.
+
+        Something that was asked for depends on them. Left to uv they would come from the default index,
+        where they are built for another backend.
+        """
+        planned = {package.name for package in self.plan.packages}
+        direct = {canonical_name(asked.name) for asked in self.request.requirements if asked.url}
+        rows = (self.catalog.family(name) for name in sorted(set(names) - planned - direct))
+        return tuple(
+            row.package
+            for row in rows
+            if row is not None and (row.routed or row.index_first) and not row.runtime_of
+        )
+
+    def command(self, env: Mapping[str, str], *, dry_run: bool = False, more: tuple[str, ...] = ()) -> Plan:
+        """The plan with its command; without one where nothing is to do or the target is not here.
+
+        Args:
+            env: of the user.
+            dry_run: uv only says what it would do.
+            more: further arguments for uv.
+        """
+        check_uv_args(self.uv_args)
+        if self.uv is None or self.plan.target.python is None or not self.asks_uv:
+            return self.plan
+        return command(
+            self.plan,
+            uv=self.uv.path,
+            env=env,
+            installed=self.target.installed,
+            constraints=self.constraint_files,
+            uv_args=(*more, *self.uv_args),
+            dry_run=dry_run,
+            offline=self.request.offline,
+            upgrade=self.request.upgrade,
+        )
+
+
 def collect_inputs(
     context: Context,
     options: PlanOptions,
     *,
-    detail: Callable[[str], None],
     purpose: Purpose = "plan",
     machine: Machine | None = None,
     catalog: Catalog | None = None,
@@ -73,7 +133,6 @@ def collect_inputs(
     Args:
         context: of the run.
         options: of the verb.
-        detail: told what is read, for `-v`.
         purpose: what the target is for.
         machine: the machine to plan for, instead of the one that the options name.
         catalog: one that was loaded before.
@@ -106,7 +165,7 @@ def collect_inputs(
     return Inputs(
         machine=seen,
         target=target,
-        catalog=_with_wheels(catalog, request, detail),
+        catalog=_with_wheels(catalog, request, context),
         request=request,
         uv_args=tuple(asked.uv_args),
         constraint_files=tuple(asked.constraint_files),
@@ -131,7 +190,7 @@ def catalog_of(context: Context) -> Catalog:
     return load_catalog(context.path(directory) if directory else None, families=context.families)
 
 
-def _with_wheels(catalog: Catalog, request: Request, detail: Callable[[str], None]) -> Catalog:
+def _with_wheels(catalog: Catalog, request: Request, context: Context) -> Catalog:
     """The catalog with the wheels of `--find-links`, and those asked for by path or URL, on top."""
     named = [
         item.url
@@ -142,7 +201,7 @@ def _with_wheels(catalog: Catalog, request: Request, detail: Callable[[str], Non
         return catalog
     found = local_wheels(request.find_links, named)
     for note in found.notes:
-        detail(note)
+        context.detail(note)
     return Catalog(catalog.tables, local=found.wheels)
 
 

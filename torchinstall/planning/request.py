@@ -9,16 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from msgspec import Struct
-
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Gpu, Machine
+from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message, close_matches, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
 from torchinstall.core.versions import dotted
-from torchinstall.planning.context import Context
-from torchinstall.planning.gpu_names import declared_gpus
-from torchinstall.planning.options import PlanOptions
+from torchinstall.planning.context import Context, PlanOptions
+from torchinstall.planning.gpus import ImageHint, declared_gpus, image_hint, visible_gpus
 from torchinstall.planning.requirements import ParsedRequirements, Reader
 
 if TYPE_CHECKING:
@@ -210,112 +207,3 @@ def index_base_of(options: PlanOptions) -> str:
         found=f"{shown} ({options.source('index_base')})",
         hints=("for a folder of wheels: omit --index-base, and give --find-links DIR",),
     )
-
-
-_REQUIRED_CUDA = re.compile(r"(?:^|[\s,])cuda>=(\d+\.\d+)")
-_CUDA = re.compile(r"(\d+\.\d+)")
-_NO_DEVICES = ("none", "void")
-
-
-class ImageHint(Struct, frozen=True):
-    """The driver CUDA version that an image counts on, and the variable that says so."""
-
-    cuda: str
-    variable: str
-
-
-def image_hint(env: Mapping[str, str]) -> ImageHint | None:
-    """Read the hint from an image's variables; None where there is none, or the image wants no GPU."""
-    if env.get("NVIDIA_VISIBLE_DEVICES") in _NO_DEVICES:
-        return None
-    if match := _REQUIRED_CUDA.search(env.get("NVIDIA_REQUIRE_CUDA", "")):
-        return ImageHint(match[1], "NVIDIA_REQUIRE_CUDA")
-    if match := _CUDA.match(env.get("CUDA_VERSION", "")):
-        return ImageHint(match[1], "CUDA_VERSION")
-    return None
-
-
-_VARIABLES = {
-    "nvidia": ("CUDA_VISIBLE_DEVICES",),
-    # The second counts within what the first left; CUDA_VISIBLE_DEVICES is HIP's fallback.
-    "amd": ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"),
-}
-
-
-def visible_gpus(env: Mapping[str, str], machine: Machine) -> tuple[tuple[str, int], ...] | None:
-    """The GPUs left, as (vendor, index); None where no variable says anything.
-
-    A set but empty variable hides every GPU of its vendor, as the drivers read it.
-    """
-    left: list[tuple[str, int]] = []
-    restricted = False
-    for vendor in dict.fromkeys(gpu.vendor for gpu in machine.gpus):
-        gpus = list(enumerate(gpu for gpu in machine.gpus if gpu.vendor == vendor))
-        select = _of_selector if vendor == "intel" else _of_list
-        for value in _values(vendor, env):
-            restricted = True
-            gpus = [gpus[number] for number in select(value, [gpu for _, gpu in gpus])]
-        left += [(vendor, number if gpu.index is None else gpu.index) for number, gpu in gpus]
-    return tuple(left) if restricted else None
-
-
-def _values(vendor: str, env: Mapping[str, str]) -> list[str]:
-    if vendor == "intel":
-        return [env["ONEAPI_DEVICE_SELECTOR"]] if env.get("ONEAPI_DEVICE_SELECTOR") else []
-    found = [env[name] for name in _VARIABLES.get(vendor, ()) if name in env]
-    if vendor == "amd" and "HIP_VISIBLE_DEVICES" not in env and "CUDA_VISIBLE_DEVICES" in env:
-        found.append(env["CUDA_VISIBLE_DEVICES"])
-    return found
-
-
-def _of_list(value: str, gpus: list[Gpu]) -> list[int]:
-    """Positions that a list of numbers and UUIDs names; the first entry that names nothing ends the list.
-
-    That is CUDA's rule, and why -1 hides everything that follows it.
-    """
-    positions: list[int] = []
-    for item in (part.strip() for part in value.split(",")):
-        if item.upper().startswith("MIG-"):
-            found = _mig_parents(item, gpus)
-        elif item.upper().startswith("GPU-"):
-            found = [number for number, gpu in enumerate(gpus) if _same_uuid(gpu, item)]
-        else:
-            found = [int(item)] if item.isdigit() and int(item) < len(gpus) else []
-        if not found:
-            break
-        positions += [number for number in found if number not in positions]
-    return positions
-
-
-def _same_uuid(gpu: Gpu, prefix: str) -> bool:
-    return gpu.uuid is not None and gpu.uuid.lower().startswith(prefix.lower())
-
-
-def _mig_parents(item: str, gpus: list[Gpu]) -> list[int]:
-    """The GPU of `MIG-GPU-<uuid>/1/0`; a plain `MIG-<uuid>` does not say whose slice it is: any GPU's."""
-    body = item[4:].partition("/")[0]
-    if body.upper().startswith("GPU-"):
-        return [number for number, gpu in enumerate(gpus) if _same_uuid(gpu, body)]
-    return list(range(len(gpus)))
-
-
-def _of_selector(value: str, gpus: list[Gpu]) -> list[int]:
-    """Devices that `level_zero:0,1;opencl:*` selects; `!` removes, `0.1` is a part of device 0."""
-    everything = set(range(len(gpus)))
-    selected: set[int] = set()
-    removed: set[int] = set()
-    entries = [entry.strip() for entry in value.split(";")]
-    for entry in entries:
-        backend, _, devices = entry.lstrip("!").partition(":")
-        if backend.lower() not in ("level_zero", "opencl", "*"):
-            continue
-        into = removed if entry.startswith("!") else selected
-        for device in devices.split(","):
-            number = device.strip().partition(".")[0]
-            if number.lower() in ("*", "gpu"):
-                into |= everything
-            elif number.isdigit():
-                into.add(int(number))
-    if all(entry.startswith("!") for entry in entries):
-        selected = everything
-    return sorted((selected - removed) & everything)

@@ -1,34 +1,42 @@
-"""Sources of last resort, for a network that does not reach the PyTorch index.
+"""Builds from elsewhere than an index that is divided by backend.
 
-First the folders that pip's or uv's own configuration names (`find-links`), as clusters publish their wheels;
-then uv's default index. A project's configuration counts for neither: it may have been cloned.
+The user asks for some: `--vendor-index` (the table knows the URL), or an `--index-base` that the table knows,
+or that has a page for torch and none for a backend. Others are the last resort of a network that does not
+reach the PyTorch index: first the folders that pip's or uv's own configuration names (`find-links`), as
+clusters publish their wheels, then uv's default index. A project's configuration counts for neither: it may
+have been cloned.
 """
 
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
 import re
 import sys
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import Wheels
+from torchinstall.catalog.model import Advice, Code, Wheels
 from torchinstall.catalog.tables import PageKey, platform_of
-from torchinstall.core.errors import CatalogError
+from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.files import user_path
+from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Plan
-from torchinstall.core.request import Request, canonical_name
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
+from torchinstall.core.target import Target
 from torchinstall.index.urls import without_credentials
-from torchinstall.index.wheels import local_wheels
+from torchinstall.index.wheels import VariantBuild, WheelName, local_wheels, provider_env, variant_build
 from torchinstall.install.uv import uv_settings
+from torchinstall.planner.selection import plan
+from torchinstall.planner.situation import make_situation
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Inputs
 
@@ -36,9 +44,158 @@ if TYPE_CHECKING:
     from torchinstall.index.fetch import LiveResult
 
 Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
-"""(keys, template of the index) -> its pages, with links to any host."""
+"""(keys, index base) -> pages."""
 
-PYPI = "https://index.example/simple"
+
+def named_vendor(inputs: Inputs, base: str, *, asked: bool) -> tuple[tuple[Advice, ...], str] | None:
+    """The vendor's index that the user chose, as rows and template; None where it is no vendor's.
+
+    Args:
+        inputs: machine and target.
+        base: what `--index-base` says.
+        asked: `--vendor-index`.
+
+    Raises:
+        UsageError: `no-vendor-index`: no index is known for the GPUs of the machine.
+    """
+    rows = inputs.catalog.tables.advice
+    if base != DEFAULT_INDEX_BASE:
+        same = tuple(row for row in rows if _same(row.url, base))
+        if not same:
+            return None
+        return same, base if "{" in base else structs.replace(same[0], url=base).template
+    if not asked:
+        return None
+    situation = make_situation(inputs.request, inputs.machine, inputs.target, inputs.catalog)
+    served = [row for gpu in situation.gpus for row in situation.served_by(gpu)]
+    if not served:
+        raise UsageError(
+            "no-vendor-index",
+            "no vendor's index is known for this machine",
+            wanted="a GPU that a vendor builds torch for",
+            found=", ".join(gpu.label for gpu in situation.gpus) or "no GPU",
+            hints=("omit --vendor-index", "--index-base URL takes any index"),
+        )
+    return tuple(row for row in rows if row.url == served[0].url), served[0].template
+
+
+def catalog_of_installed(catalog: Catalog, target: Target, index_url: str | None) -> Catalog:
+    """The builds that are installed, to judge an installation from a vendor's index (`index_url`) by."""
+    rows = tuple(row for row in catalog.tables.advice if index_url and _same(row.url, index_url))
+    if not rows:
+        return catalog
+    pages = {}
+    for item in target.installed:
+        version, _, local = item.version.partition("+")
+        name = WheelName(item.name, version, local, "", "py3-none", "any")
+        pages[item.name, ""] = (name.row(item.backend or "", "vendor", "what is installed"),)
+    return catalog.of_vendor(pages, {}, rows)
+
+
+def flat_template(base: str) -> str | None:
+    """An index base read as one that is not divided by backend; None where it says how it is divided."""
+    return None if "{" in base or "#" in base or base == DEFAULT_INDEX_BASE else f"{base}/{{package}}"
+
+
+def _same(url: str, base: str) -> bool:
+    """The vendor's own URL, or a copy that ends as it does (`http://mirror.example/whl-multi-arch`)."""
+    mine, theirs = url.rstrip("/"), base.partition("{")[0].partition("#")[0].rstrip("/")
+    tail = urllib.parse.urlsplit(mine).path.strip("/").split("/")
+    path = urllib.parse.urlsplit(theirs).path.strip("/").split("/")
+    distinct = tail[-2:] if len(tail[-1]) < 8 else tail[-1:]
+    return mine == theirs or path[-len(distinct) :] == distinct
+
+
+def vendor_plan(
+    inputs: Inputs, rows: tuple[Advice, ...], template: str, context: Context, read: Read
+) -> tuple[Plan, Catalog] | None:
+    """The plan from the pages of a vendor's index; None where it has no torch whose backend is known.
+
+    Args:
+        inputs: what the plan is made from.
+        rows: of the index, where it is a known one.
+        template: of the index, see `index.urls.index_url`.
+        context: for the date.
+        read: reads pages.
+
+    Raises:
+        CatalogError: a known index did not answer.
+    """
+    request: Request = structs.replace(inputs.request, index_base=template)
+    found = inputs.catalog.of_vendor({}, {}, rows)
+    situation = make_situation(request, inputs.machine, inputs.target, found)
+    families = [row for name in situation.requirements.family if (row := found.family(name)) is not None]
+    names = [row.package for row in families if row.routed]
+    names += [name for row in situation.vendor_rows for name in row.runtime()]
+    result = read(tuple((name, "") for name in dict.fromkeys(names)), template)
+    silent = (rows[0].backend if rows else None) or ""
+    built = {
+        (row.package, row.version, row.variant): variant_build(properties)
+        for key, page in result.pages.items()
+        for row in page
+        if row.variant
+        and (properties := result.found[key].variants.get(row.version, {}).get(row.variant)) is not None
+    }
+
+    def backend_of(row: Wheels) -> str:
+        if not row.variant:
+            return row.backend or silent
+        # Empty, so that it is not considered, where nobody knows what the variant is built for.
+        build = built.get((row.package, row.version, row.variant))
+        return "" if build is None else build.backend
+
+    pages = {
+        key: tuple(structs.replace(row, backend=backend_of(row)) for row in page)
+        for key, page in result.pages.items()
+    }
+    torch = pages.get(("torch", ""), ())
+    if not any(found.backend(row.backend) is not None for row in torch):
+        if not rows:
+            return None
+        base = redact(template.removesuffix("/{package}"))
+        raise result.error() or CatalogError(
+            "index-not-found",
+            f"{base} has no page of torch, or it was not read before and --offline was given",
+            wanted=f"the pages of {base}",
+            hints=("omit --vendor-index for PyTorch's own builds", "--index-base URL takes a mirror of it"),
+        )
+    catalog = inputs.catalog.of_vendor(pages, result.hashes, rows, tuple(dict.fromkeys(_code(torch, built))))
+    made = plan(request, inputs.machine, inputs.target, catalog, today=context.today())
+    notes = tuple(item for item in result.warnings if item.slug == "index-stale-pages")
+    warned = structs.replace(made, warnings=(*notes, *made.warnings))
+    return _naming_files(warned, situation.gpus, result), catalog
+
+
+def _code(
+    rows: Iterable[Wheels], built: Mapping[tuple[str, str, str], VariantBuild | None]
+) -> Iterator[Code]:
+    """The GPU code of each torch variant, as the index itself says it."""
+    for row in rows:
+        build, platform = built.get((row.package, row.version, row.variant)), platform_of(row.platform_tag)
+        if build is not None and build.native and platform is not None:
+            yield Code(
+                torch=".".join(row.version.split(".")[:2]),
+                backend=build.backend,
+                platform=platform,
+                native=build.native,
+                ptx=build.ptx,
+                confidence="high",
+                source=f"the properties of variant {row.variant}",
+            )
+
+
+def _naming_files(made: Plan, gpus: Iterable[Gpu], result: LiveResult) -> Plan:
+    """The plan with the URL and hash of each wheel variant: left to itself, uv might take another one."""
+    urls = {file.filename: file.url for page in result.found.values() for file in page.files}
+    packages = tuple(
+        structs.replace(row, url=urls.get(row.wheel or "")) if row.variant else row for row in made.packages
+    )
+    properties = [
+        result.found[row.name, ""].variants[(row.version or "").partition("+")[0]][row.variant]
+        for row in packages
+        if row.variant
+    ]
+    return structs.replace(made, packages=packages, env=tuple(provider_env(properties, gpus).items()))
 
 
 class Source(NamedTuple):
@@ -66,44 +223,35 @@ class Resort(NamedTuple):
     def said(self, made: Plan) -> str:
         """What is taken from it, how large that is, and where it comes from."""
         taken = [item for item in made.packages if item.wheel is not None]
-        named = (f"{item.name} {item.version} ({self._size(item.wheel or '')})" for item in taken)
+        sizes = (self.sizes.get(item.wheel or "") for item in taken)
+        shown = ("size unknown" if size is None else f"{size / 1e6:,.0f} MB" for size in sizes)
+        named = (f"{item.name} {item.version} ({size})" for item, size in zip(taken, shown, strict=True))
         return f"{' and '.join(named)} from {self.words}"
 
-    def _size(self, wheel: str) -> str:
-        size = self.sizes.get(wheel)
-        return "size unknown" if size is None else f"{size / 1e6:,.0f} MB"
 
-
-def last_resorts(
-    inputs: Inputs, context: Context, read: Read, detail: Callable[[str], None], *, fallback: bool
-) -> Iterator[Resort]:
+def last_resorts(inputs: Inputs, context: Context, read: Read, *, fallback: bool) -> Iterator[Resort]:
     """The sources to try in their order, those that have a torch at all.
 
     Args:
         inputs: what the plan is made from.
         context: environment and folder.
         read: reads pages of the default index.
-        detail: told what was passed over, for `-v`.
         fallback: also sources that the user did not name for this run.
     """
-    request = inputs.request
-    if request.find_links:
-        own = tuple(Source(folder, "--find-links") for folder in request.find_links)
-        yield from _of_folders(own, inputs)
+    own = [Source(folder, "--find-links") for folder in inputs.request.find_links]
+    yield from _of_folders(own, inputs)
     if not fallback:
         return
-    folders = []
-    for folder in configured_folders(context.env, context.cwd, inputs.target.prefix):
-        if Path(folder.place).is_dir():
-            folders.append(folder)
-        else:
-            detail(f"{folder.place} ({folder.named_by}) is not a folder here")
-    yield from _of_folders(tuple(folders), inputs)
+    named = [*configured_folders(context.env, context.cwd, inputs.target.prefix)]
+    for folder in named:
+        if not Path(folder.place).is_dir():
+            context.detail(f"{folder.place} ({folder.named_by}) is not a folder here")
+    yield from _of_folders([folder for folder in named if Path(folder.place).is_dir()], inputs)
     index = default_index(context.env, context.cwd, inputs.uv_args)
     try:
-        yield default_resort(inputs, index, read, detail)
+        yield default_resort(inputs, index, read, context)
     except CatalogError as error:
-        detail(error.message)
+        context.detail(error.message)
 
 
 def _of_folders(folders: Sequence[Source], inputs: Inputs) -> Iterator[Resort]:
@@ -119,7 +267,7 @@ def _of_folders(folders: Sequence[Source], inputs: Inputs) -> Iterator[Resort]:
         )
 
 
-def default_resort(inputs: Inputs, index: Source, read: Read, detail: Callable[[str], None]) -> Resort:
+def default_resort(inputs: Inputs, index: Source, read: Read, context: Context) -> Resort:
     """Uv's default index as the only source.
 
     Raises:
@@ -131,7 +279,7 @@ def default_resort(inputs: Inputs, index: Source, read: Read, detail: Callable[[
     result = read(tuple((name, "") for name in family), f"{index.place}/{{package}}")
     pages = {key: tuple(_built(rows, inputs.catalog)) for key, rows in result.pages.items()}
     words = f"{redact(without_credentials(index.place))} ({index.named_by})"
-    detail(f"{words}: {result.live} pages read, {len(result.found) - result.live} from the cache")
+    context.detail(f"{words}: {result.live} pages read, {len(result.found) - result.live} from the cache")
     if not pages.get(("torch", "")):
         raise result.error() or CatalogError(
             "index-not-found",
@@ -169,10 +317,11 @@ def default_index(env: Mapping[str, str], cwd: Path, uv_args: Sequence[str]) -> 
     named = [Source(url, option) for option, url in pairwise(words) if option in _OPTIONS]
     named += [Source(env[name], name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL") if env.get(name)]
     for file, table, _ in uv_settings(env, cwd):
-        for part in (table.get("pip"), table):
-            if isinstance(part, dict):
-                named += [Source(url, str(file)) for url in _defaults(part)]
-    place, named_by = (*named, Source(PYPI, "the default index"))[0]
+        for part in _tables(table):
+            rows = [row for row in _texts_or_tables(part, "index") if isinstance(row, dict)]
+            urls = [*(row.get("url") for row in rows if row.get("default") is True), part.get("index-url")]
+            named += [Source(url, str(file)) for url in urls if isinstance(url, str)]
+    place, named_by = (*named, Source("https://index.example/simple", "the default index"))[0]
     url = place.partition("=")[2] if _NAMED_URL.match(place) else place
     return Source(url.rstrip("/"), named_by)
 
@@ -181,14 +330,13 @@ _OPTIONS = frozenset({"--default-index", "--index-url", "-i"})
 _NAMED_URL = re.compile(r"[\w.-]+=\w+://")
 
 
-def _defaults(table: Mapping[str, Any]) -> Iterator[str]:
-    """The URLs of the default index in a table of uv's settings."""
-    rows = table.get("index")
-    for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, dict) and row.get("default") is True and isinstance(row.get("url"), str):
-            yield row["url"]
-    if isinstance(table.get("index-url"), str):
-        yield table["index-url"]
+def _tables(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Uv's settings: those of `uv pip` first."""
+    return [part for part in (settings.get("pip"), settings) if isinstance(part, dict)]
+
+
+def _texts_or_tables(table: Mapping[str, Any], key: str) -> list[Any]:
+    return table[key] if isinstance(table.get(key), list) else []
 
 
 def configured_folders(env: Mapping[str, str], cwd: Path, prefix: str | None) -> Iterator[Source]:
@@ -201,25 +349,19 @@ def configured_folders(env: Mapping[str, str], cwd: Path, prefix: str | None) ->
     """
     rows = [(cwd, text, by) for text, by in _of_pip(env, prefix)]
     rows += [(cwd, text, "UV_FIND_LINKS") for text in env.get("UV_FIND_LINKS", "").split(",")]
-    for file, table, of_project in uv_settings(env, cwd):
-        for part in (table, table.get("pip")):
-            links = part.get("find-links") if isinstance(part, dict) and not of_project else None
-            named = [text for text in links if isinstance(text, str)] if isinstance(links, list) else []
-            rows += [(file.parent, text, f"find-links in {file}") for text in named]
+    for file, settings, of_project in uv_settings(env, cwd):
+        for part in _tables(settings) if not of_project else ():
+            links = _texts_or_tables(part, "find-links")
+            rows += [(file.parent, str(text), f"find-links in {file}") for text in links]
     seen = set()
     for base, text, by in rows:
-        path = _path_of(text.strip())
+        path = text.strip()
+        if path.startswith("file:"):
+            path = re.sub(r"^/(?=[A-Za-z]:)", "", urllib.parse.unquote(urllib.parse.urlsplit(path).path))
         place = str(user_path(base, path))
         if path and "://" not in path and place not in seen:
             seen.add(place)
             yield Source(place, by)
-
-
-def _path_of(text: str) -> str:
-    """A path, also one written as a `file:` URL."""
-    if not text.startswith("file:"):
-        return text
-    return re.sub(r"^/(?=[A-Za-z]:)", "", unquote(urlsplit(text).path))
 
 
 def _of_pip(env: Mapping[str, str], prefix: str | None) -> Iterator[tuple[str, str]]:
@@ -227,18 +369,17 @@ def _of_pip(env: Mapping[str, str], prefix: str | None) -> Iterator[tuple[str, s
 
     https://pip.pypa.io/en/stable/topics/configuration/
     """
-    found = {"": (env.get("PIP_FIND_LINKS", ""), "PIP_FIND_LINKS")}
-    for file in _pip_files(env, prefix) if not found[""][0] else ():
+    found = {"variable": (env.get("PIP_FIND_LINKS") or "", "PIP_FIND_LINKS")}
+    for file in _pip_files(env, prefix):
         parser = configparser.RawConfigParser()
-        try:
+        with contextlib.suppress(configparser.Error, UnicodeDecodeError):
             parser.read(file, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):
-            continue
-        for section in ("install", "global"):
-            for key, value in parser.items(section) if parser.has_section(section) else ():
+        for section in {"install", "global"}.intersection(parser):
+            for key, value in parser.items(section):
                 if key.replace("_", "-") == "find-links":
                     found[section] = (value, f"find-links in {file}")
-    value, by = found[""] if found[""][0] else found.get("install") or found.get("global") or ("", "")
+    rows = (found.get(name, ("", "")) for name in ("variable", "install", "global"))
+    value, by = next((row for row in rows if row[0]), ("", ""))
     yield from ((text, by) for text in value.split())
 
 
