@@ -139,16 +139,13 @@ def test_no_fallback_forbids_all_of_it(place: Place, tmp_path: Path, server: Ind
     assert own.code == 0, "a folder that was named for this run is no fallback"
 
 
-def test_the_default_index_on_request(place: Place, server: IndexServer) -> None:
-    """Whatever pip's folders hold, and without asking the PyTorch index; its URL says the same."""
-    for base in ("default", server.default_index):
-        said = auto(place, "--index-base", base, "--dry-run", "--json")
-        assert said.code == 0, said.err
-        assert {row["name"]: row["version"] for row in said.json["plan"]["packages"]} == {
-            "torch": "2.9.1",
-            "torchvision": "0.24.1",
-        }
-        assert "index-unreachable" not in said.err
+def test_the_default_index_on_request(place: Place) -> None:
+    """Whatever pip's folders hold, and without asking the PyTorch index."""
+    said = auto(place, "--index-base", "default", "--dry-run", "--json")
+    assert said.code == 0, said.err
+    versions = {row["name"]: row["version"] for row in said.json["plan"]["packages"]}
+    assert versions == {"torch": "2.9.1", "torchvision": "0.24.1"}
+    assert "index-unreachable" not in said.err
 
 
 def test_plan_says_what_auto_would_do_here_and_the_tables_elsewhere(place: Place, tmp_path: Path) -> None:

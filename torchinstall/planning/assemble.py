@@ -20,7 +20,7 @@ from torchinstall.core.errors import CatalogError
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
-from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, requirement
+from torchinstall.core.request import Request, requirement
 from torchinstall.index.cache import default_cache_dir
 from torchinstall.planner.selection import pages_to_read, plan
 from torchinstall.planning.companion_pages import with_companions
@@ -176,12 +176,11 @@ class _Online:
             CatalogError: the index is needed and did not answer, and no other source serves as well.
             UsageError: its URL or a proxy setting is wrong.
         """
-        inputs, context, named = self.inputs, self.context, self.options.index_base
-        if named != DEFAULT_INDEX_BASE:
+        inputs, context = self.inputs, self.context
+        if self.options.index_base == "default":
             index = default_index(context.env, context.cwd, inputs.uv_args)
-            if named in ("default", index.place):
-                resort = default_resort(inputs, index, self._pages_of_default, context)
-                return _Made(self.decide(resort.catalog, resort.request), resort.catalog)
+            resort = default_resort(inputs, index, self._pages_of_default, context)
+            return _Made(self.decide(resort.catalog), resort.catalog)
         base = inputs.request.index_base
         chosen = named_vendor(inputs, base, asked=self.options.vendor_index)
         made = None if chosen is None else self._of_vendor(*chosen)

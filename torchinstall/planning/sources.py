@@ -52,8 +52,7 @@ def named_vendor(inputs: Inputs, base: str, *, asked: bool) -> tuple[tuple[Advic
 
     Args:
         inputs: machine and target.
-        base: what `--index-base` says.
-        asked: `--vendor-index`.
+        base: what `--index-base` says; `asked` is `--vendor-index`.
 
     Raises:
         UsageError: `no-vendor-index`: no index is known for the GPUs of the machine.
@@ -111,12 +110,7 @@ def vendor_plan(
 ) -> tuple[Plan, Catalog] | None:
     """The plan from the pages of a vendor's index; None where it has no torch whose backend is known.
 
-    Args:
-        inputs: what the plan is made from.
-        rows: of the index, where it is a known one.
-        template: of the index, see `index.urls.index_url`.
-        context: for the date.
-        read: reads pages.
+    `rows` are those of the index, where it is a known one; its `template` is as `index.urls.index_url` reads it.
 
     Raises:
         CatalogError: a known index did not answer.
