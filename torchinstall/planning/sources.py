@@ -52,7 +52,8 @@ def named_vendor(inputs: Inputs, base: str, *, asked: bool) -> tuple[tuple[Advic
 
     Args:
         inputs: machine and target.
-        base: what `--index-base` says; `asked` is `--vendor-index`.
+        base: what `--index-base` says.
+        asked: `--vendor-index`.
 
     Raises:
         UsageError: `no-vendor-index`: no index is known for the GPUs of the machine.
@@ -110,7 +111,7 @@ def vendor_plan(
 ) -> tuple[Plan, Catalog] | None:
     """The plan from the pages of a vendor's index; None where it has no torch whose backend is known.
 
-    `rows` are those of the index, where it is a known one; its `template` is as `index.urls.index_url` reads it.
+    `rows` are those of the index, where it is a known one; `template` is as `index.urls.index_url` reads it.
 
     Raises:
         CatalogError: a known index did not answer.
@@ -310,11 +311,11 @@ def default_index(env: Mapping[str, str], cwd: Path, uv_args: Sequence[str]) -> 
     words = [part for text in uv_args for part in (text.split("=", 1) if text.startswith("--") else (text,))]
     named = [Source(url, option) for option, url in pairwise(words) if option in _OPTIONS]
     named += [Source(env[name], name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL") if env.get(name)]
-    for file, table, _ in uv_settings(env, cwd):
-        for part in _tables(table):
-            rows = [row for row in _texts_or_tables(part, "index") if isinstance(row, dict)]
-            urls = [*(row.get("url") for row in rows if row.get("default") is True), part.get("index-url")]
-            named += [Source(url, str(file)) for url in urls if isinstance(url, str)]
+    for file, settings, _ in uv_settings(env, cwd):
+        indexes = [row for row in _rows(settings, "index") if isinstance(row, dict)]
+        urls = [row.get("url") for row in indexes if row.get("default") is True]
+        urls += _rows(settings, "index-url")
+        named += [Source(url, str(file)) for url in urls if isinstance(url, str)]
     place, named_by = (*named, Source("https://index.example/simple", "the default index"))[0]
     url = place.partition("=")[2] if _NAMED_URL.match(place) else place
     return Source(url.rstrip("/"), named_by)
@@ -324,13 +325,10 @@ _OPTIONS = frozenset({"--default-index", "--index-url", "-i"})
 _NAMED_URL = re.compile(r"[\w.-]+=\w+://")
 
 
-def _tables(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Uv's settings: those of `uv pip` first."""
-    return [part for part in (settings.get("pip"), settings) if isinstance(part, dict)]
-
-
-def _texts_or_tables(table: Mapping[str, Any], key: str) -> list[Any]:
-    return table[key] if isinstance(table.get(key), list) else []
+def _rows(settings: Mapping[str, Any], key: str) -> list[Any]:
+    """What uv's settings hold under a key, as a list; what is for `uv pip` comes first."""
+    values = [part.get(key, []) for part in (settings.get("pip"), settings) if isinstance(part, dict)]
+    return [row for value in values for row in (value if isinstance(value, list) else [value])]
 
 
 def configured_folders(env: Mapping[str, str], cwd: Path, prefix: str | None) -> Iterator[Source]:
@@ -344,9 +342,8 @@ def configured_folders(env: Mapping[str, str], cwd: Path, prefix: str | None) ->
     rows = [(cwd, text, by) for text, by in _of_pip(env, prefix)]
     rows += [(cwd, text, "UV_FIND_LINKS") for text in env.get("UV_FIND_LINKS", "").split(",")]
     for file, settings, of_project in uv_settings(env, cwd):
-        for part in _tables(settings) if not of_project else ():
-            links = _texts_or_tables(part, "find-links")
-            rows += [(file.parent, str(text), f"find-links in {file}") for text in links]
+        links = _rows(settings, "find-links") if not of_project else ()
+        rows += [(file.parent, str(text), f"find-links in {file}") for text in links]
     seen = set()
     for base, text, by in rows:
         path = text.strip()
