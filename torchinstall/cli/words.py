@@ -28,7 +28,7 @@ Words = tuple[tuple[str, tuple[str, ...]], ...]
 _VERBS: Words = (
     ("install add get setup i", ("auto",)),
     ("update upgrade", ("auto --upgrade",)),
-    ("uninstall remove rm", ("configure --remove", "doctor")),
+    ("uninstall remove rm", ("uv pip uninstall torch torchvision", "configure --remove")),
     ("status check test verify diagnose health validate troubleshoot", ("doctor",)),
     ("fix repair heal", ("doctor --fix",)),
     ("list ls versions available search index", ("plan", "catalog show", "doctor")),
@@ -71,7 +71,8 @@ _FLAGS: Words = (
 
 
 def _meant(table: Words, word: str) -> tuple[str, ...]:
-    return next((meant for words, meant in table if word.lower() in words.split()), ())
+    word = word if word[:2] == word else word.lower()  # -i and -I differ
+    return next((meant for words, meant in table if word in words.split()), ())
 
 
 def _as_requirement(word: str) -> tuple[str, ...]:
@@ -101,7 +102,10 @@ def unknown_verb(ctx: click.Context, name: str, after: Sequence[str], table: Seq
         f"{ctx.command_path} has no verb {name!r}",
         wanted=", ".join(meant or close or table),
         found=name,
-        hints=tuple(f"{ctx.command_path} {text}" for text in meant or close[:1] or ("--help",)),
+        hints=tuple(
+            text if text[:3] == "uv " else f"{ctx.command_path} {text}"
+            for text in meant or close[:1] or ("--help",)
+        ),
     )
 
 

@@ -178,7 +178,7 @@ def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool
         due = {key: job for key, job in jobs.items() if options.refresh or not _is_recent(job, options)}
         if due:
             options.asking()
-            options.working(f"reading the index: {redact(base)}")
+            options.working(f"reading the index: {redact(base).partition('/{')[0]}")
             outcomes = _Reader(options, cache).read(due)
     return _merged(redact(base), jobs, outcomes, cache)
 
