@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from torchinstall.core.errors import UsageError
-from torchinstall.planning.requirements import ParsedRequirements, Reader
+from torchinstall.planning.requirements import Reader
 
 BASE = "https://mirror.example/whl"
 
 
-def read(folder: Path, text: str, **env: str) -> ParsedRequirements:
+def read(folder: Path, text: str, **env: str) -> Reader:
     """The requirements of a file."""
     (folder / "requirements.txt").write_text(text, encoding="utf-8")
     reader = Reader(folder, env, BASE)
     reader.file("requirements.txt")
-    return reader.parsed
+    return reader
 
 
-def texts(asked: ParsedRequirements) -> list[str]:
+def texts(asked: Reader) -> list[str]:
     return [str(row) for row in asked.requirements]
 
 
@@ -42,7 +42,7 @@ def test_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_bytes("\ufefftorch\r\nnumpy\r\n".encode())
     reader = Reader(tmp_path, {}, BASE)
     reader.file("requirements.txt")
-    assert texts(reader.parsed) == ["torch", "numpy"]
+    assert texts(reader) == ["torch", "numpy"]
 
 
 def test_files_within_files_start_at_their_own_folder(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_requirements_of_a_constraints_file_are_constraints(tmp_path: Path) -> N
     (tmp_path / "pins.txt").write_text("torch==2.9.1\n")
     reader = Reader(tmp_path, {}, BASE)
     reader.file("pins.txt", constraints=True)
-    assert reader.parsed.requirements == []
-    assert [str(row) for row in reader.parsed.constraints] == ["torch==2.9.1"]
+    assert reader.requirements == []
+    assert [str(row) for row in reader.constraints] == ["torch==2.9.1"]
 
 
 def test_file_that_includes_itself(tmp_path: Path) -> None:
@@ -156,4 +156,4 @@ def test_dependencies_of_a_project(tmp_path: Path) -> None:
     )
     reader = Reader(tmp_path, {}, BASE)
     reader.file("pyproject.toml")
-    assert texts(reader.parsed) == ["torch>=2.6", "numpy"]
+    assert texts(reader) == ["torch>=2.6", "numpy"]

@@ -130,13 +130,8 @@ def collect_inputs(
 ) -> Inputs:
     """Bring together what a plan is made from.
 
-    Args:
-        context: of the run.
-        options: of the verb.
-        purpose: what the target is for.
-        machine: the machine to plan for, instead of the one that the options name.
-        catalog: one that was loaded before.
-        lock: makes the environment ours before anybody looks at it, since it will be changed.
+    `machine` is planned for instead of the one that the options name; `lock` makes the environment ours
+    before anybody looks at it, since it will be changed.
 
     Raises:
         TorchInstallError: the machine, the target or what was asked for is not right.
@@ -148,19 +143,19 @@ def collect_inputs(
     seen = machine_of(context, options) if machine is None else machine
     request, asked = request_of(options, context, seen, catalog)
     described = machine is not None or bool(options.machine) or options.root is not None
+    place: PythonEnvironment | None
+    uv: Uv | None
     if purpose == "plan":
         place, uv, target = _target_to_plan(located, context, options, seen, described=described)
+    elif (found := located()) is None:
+        raise TypeError("a Python that was only described cannot be installed into")
     else:
-        found = located()
-        if found is None:
-            raise TypeError("a Python that was only described cannot be installed into")
         place, uv = found
-        target = place.target
         if purpose == "install":
             _require_installable(place, context, options, seen if described else None)
-        if lock is not None and lock.take(Path(str(target.prefix))):
+        if lock is not None and lock.take(Path(str(place.target.prefix))):
             place, uv = _locate(context, options, catalog)
-            target = place.target
+        target = place.target
     left = _unfinished(place.target.prefix if place is not None else None)
     return Inputs(
         machine=seen,
@@ -214,11 +209,9 @@ def probed(context: Context, root: str | None = None, record: str | None = None)
     from torchinstall.probe import detect, recording  # a machine in a file needs neither
 
     system = context.system(context.env) if root is None else recording.folder_system(context.path(root))
-    return (
-        detect.probe_machine(system)
-        if record is None
-        else recording.record_machine(system, context.path(record))
-    )
+    if record is not None:
+        return recording.record_machine(system, context.path(record))
+    return detect.probe_machine(system)
 
 
 def machine_of(context: Context, options: MachineOptions) -> Machine:
@@ -236,13 +229,11 @@ def machine_of(context: Context, options: MachineOptions) -> Machine:
             found=f"{len(names)} machine files",
             hints=("torchinstall plan --machine A --machine B plans for several",),
         )
-    return _read_machine(context, names[0]) if names else probed(context, options.root)
-
-
-def _read_machine(context: Context, name: str) -> Machine:
-    if name == "-":
+    if not names:
+        return probed(context, options.root)
+    if names[0] == "-":
         return decode_machine(context.stdin.read(MOST_BYTES_OF_TOOLS), "stdin")
-    path = context.path(name)
+    path = context.path(names[0])
     try:
         text = read_text(path, MOST_BYTES_OF_TOOLS)
     except (OSError, ValueError) as error:
@@ -316,12 +307,7 @@ def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[P
 def _require_installable(
     place: PythonEnvironment, context: Context, options: PlanOptions, described: Machine | None
 ) -> None:
-    """The environment may be changed, and a described machine is of its platform.
-
-    Raises:
-        TargetError: it must not be changed.
-        UsageError: a machine of another platform was described.
-    """
+    """The environment may be changed, and a described machine is of its platform."""
     require_changeable(place, context.env, options.rest)
     target = place.target
     if described is not None and (described.os, described.arch) != (target.os, target.arch):

@@ -16,7 +16,7 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_nam
 from torchinstall.core.versions import dotted
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.gpus import ImageHint, declared_gpus, image_hint, visible_gpus
-from torchinstall.planning.requirements import ParsedRequirements, Reader
+from torchinstall.planning.requirements import Reader
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
@@ -26,7 +26,7 @@ DEFAULT_REQUIREMENTS = ("torch", "torchvision")
 
 def request_of(
     options: PlanOptions, context: Context, machine: Machine, catalog: Catalog
-) -> tuple[Request, ParsedRequirements]:
+) -> tuple[Request, Reader]:
     """Make the request, and what else the arguments and files ask of uv.
 
     Args:
@@ -39,20 +39,19 @@ def request_of(
         UsageError: a requirement, backend, GPU, driver version or file that is not right.
     """
     base = index_base_of(options)
-    reader = Reader(context.cwd, context.env, base)
+    asked = Reader(context.cwd, context.env, base)
     for text in options.reqs:
-        reader.argument(text)
+        asked.argument(text)
     for name in options.requirement:
-        reader.file(name)
-    asked = reader.parsed
+        asked.file(name)
     before = (len(asked.uv_args), len(asked.find_links), len(asked.constraints))
     for name in options.constraint:
-        reader.file(name, constraints=True)
+        asked.file(name, constraints=True)
     if options.of_project("constraint"):
         _check_only_versions(asked, before, options)
     by_default = not asked.requirements and not options.requirement and not asked.uv_args
     for text in DEFAULT_REQUIREMENTS if by_default else ():
-        reader.argument(text)
+        asked.argument(text)
     # A URL is kept as it is: whoever reads the folders says that it is none.
     folders = [text if "://" in text else str(context.path(text)) for text in options.find_links]
     hint = _hint(options, context, machine)
@@ -93,9 +92,7 @@ def request_of(
     return request, asked
 
 
-def _check_only_versions(
-    asked: ParsedRequirements, before: tuple[int, int, int], options: PlanOptions
-) -> None:
+def _check_only_versions(asked: Reader, before: tuple[int, int, int], options: PlanOptions) -> None:
     """Constraints that a project names may limit versions; they do not say where packages come from."""
     urls = [row.url for row in asked.constraints[before[2] :] if row.url is not None]
     foreign = [*asked.uv_args[before[0] :], *asked.find_links[before[1] :], *urls]
@@ -127,22 +124,14 @@ def _check_index_is_safe(options: PlanOptions, uv_args: Sequence[str], env: Mapp
 
 _INSECURE = ("--allow-insecure-host", "--trusted-host")
 
-
-_DESCRIBES = (
-    "target_cuda",
-    "target_driver",
-    "target_gpu",
-    "machine",
-    "root",
-    "allow_cpu",
-    "respect_visible_devices",
-)
-"""Options that say what machine a build is for."""
+_DESCRIBES = ("target_cuda", "target_driver", "target_gpu", "machine", "root", "allow_cpu")
+"""Options that say what machine a build is for, as `--respect-visible-devices` does."""
 
 
 def _hint(options: PlanOptions, context: Context, machine: Machine) -> ImageHint | None:
     """What the image says about its machines, in a container build where nothing else says what it is for."""
-    told = any(options.is_set(name) for name in _DESCRIBES) or options.backend not in ("", "auto")
+    told = any(options.is_set(name) for name in (*_DESCRIBES, "respect_visible_devices"))
+    told = told or options.backend not in ("", "auto")
     if told or machine.gpus or "container" not in machine.environment:
         return None
     return image_hint(context.env)

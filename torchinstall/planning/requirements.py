@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from msgspec import Struct, field
-
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import read_text, real_path, user_path
 from torchinstall.core.messages import Message, redact
@@ -52,40 +50,32 @@ _SWITCHES = {
 }
 
 
-class ParsedRequirements(Struct, kw_only=True):
-    """What the arguments and files ask for.
-
-    Attributes:
-        torch_indexes: URLs of PyTorch indexes that a file names; omitted, since torchinstall routes to them.
-        constraint_files: paths of the files that `constraints` come from.
-        uv_args: what goes to uv as it is: editables, folders, the user's own indexes.
-        notes: of lines that are omitted on purpose.
-    """
-
-    requirements: list[Requirement] = field(default_factory=list)
-    constraints: list[Requirement] = field(default_factory=list)
-    find_links: list[str] = field(default_factory=list)
-    torch_indexes: list[str] = field(default_factory=list)
-    uv_args: list[str] = field(default_factory=list)
-    constraint_files: list[str] = field(default_factory=list)
-    notes: list[Message] = field(default_factory=list)
-
-
 class Reader:
-    """Collects requirements from arguments and files.
+    """Collects what arguments and files ask for.
 
     Args:
         cwd: where relative paths start.
         env: for `${NAME}` in files.
-        index_base: of the PyTorch index. A file's own line for it is omitted, since torchinstall routes to
-            it.
+        index_base: of the PyTorch index, to which torchinstall routes: a file's own line is omitted.
+
+    Attributes:
+        torch_indexes: URLs of PyTorch indexes that were omitted.
+        constraint_files: paths of the files that `constraints` come from.
+        uv_args: what goes to uv as it is: editables, folders, the user's own indexes.
+        notes: of lines that are omitted on purpose.
     """
 
     def __init__(self, cwd: Path, env: Mapping[str, str], index_base: str) -> None:
         self.cwd = cwd
         self.env = env
         self.index_base = index_base
-        self.parsed = ParsedRequirements()
+        self.requirements: list[Requirement] = []
+        self.constraints: list[Requirement] = []
+        self.find_links: list[str] = []
+        self.torch_indexes: list[str] = []
+        self.uv_args: list[str] = []
+        self.constraint_files: list[str] = []
+        self.notes: list[Message] = []
         self._open: list[Path] = []
         self._files = 0
         self._in_constraints = False
@@ -106,12 +96,12 @@ class Reader:
             self._pyproject(path)
             return
         if path in self._open:
-            raise UsageError("bad-requirements-file", f"{path} includes itself")
+            raise _bad_file(f"{path} includes itself")
         self._files += 1
         if self._files > _MOST_FILES:
-            raise UsageError("bad-requirements-file", f"{path} is one file too many: {_MOST_FILES} were read")
+            raise _bad_file(f"{path} is one file too many: {_MOST_FILES} were read")
         if constraints and not self._in_constraints:
-            self.parsed.constraint_files.append(str(path))
+            self.constraint_files.append(str(path))
         outer, self._in_constraints = self._in_constraints, constraints
         self._open.append(path)
         for number, line in _lines(_read_text(path)):
@@ -127,9 +117,7 @@ class Reader:
         project = read_toml(path).get("project")
         rows = project.get("dependencies", []) if isinstance(project, dict) else []
         if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
-            raise UsageError(
-                "bad-requirements-file", f"project.dependencies in {path} is not a list of strings"
-            )
+            raise _bad_file(f"project.dependencies in {path} is not a list of strings")
         for row in rows:
             _check_text(row, str(path))
             self._requirement(row, str(path), path.parent)
@@ -137,12 +125,8 @@ class Reader:
     def _expanded(self, line: str, source: str) -> str:
         def value(match: re.Match[str]) -> str:
             if match[1] not in self.env:
-                raise UsageError(
-                    "bad-requirements-file",
-                    f"{source} uses a variable that is not set",
-                    wanted=f"{match[1]} in the environment",
-                    found="nothing",
-                )
+                wanted = f"{match[1]} in the environment"
+                raise _bad_file(f"{source} uses a variable that is not set", wanted, "nothing")
             return self.env[match[1]]
 
         return _VARIABLE.sub(value, line)
@@ -152,47 +136,40 @@ class Reader:
             try:
                 option, value = _split_option(line)
             except ValueError as error:
-                raise UsageError(
-                    "requirement-option", f"{source} cannot be read: {error}", found=line[:100]
-                ) from error
+                raise _bad_option(f"{source} cannot be read: {error}", line[:100]) from error
             self._option(option, value, source, base)
         elif re.search(r"\s--(hash|config-settings|global-option)\b", line):
-            raise UsageError(
-                "requirement-option",
+            raise _bad_option(
                 f"{source} has an option that cannot be kept",
-                wanted="requirements without --hash and build options",
-                found=line[:100],
-                hints=("omit the hashes, or pin versions with -c and trust the index for its files",),
+                line[:100],
+                "requirements without --hash and build options",
+                "omit the hashes, or pin versions with -c and trust the index for its files",
             )
         elif self._in_constraints:
-            self.parsed.constraints.append(_parse(line, source))
+            self.constraints.append(_parse(line, source))
         else:
             self._requirement(line, source, base)
 
     def _option(self, option: str, value: str, source: str, base: Path) -> None:
-        parsed, for_uv = self.parsed, _TO_UV.get(option)
+        for_uv = _TO_UV.get(option)
         if option in ("-r", "--requirement", "-c", "--constraint"):
             is_constraint = option in ("-c", "--constraint")
             self.file(value, constraints=is_constraint or self._in_constraints, base=base)
         elif option in ("-e", "--editable"):
-            parsed.uv_args += ["--editable", self._local(value, base)]
+            self.uv_args += ["--editable", self._local(value, base)]
         elif option in _SWITCHES:
-            parsed.uv_args += _SWITCHES[option]
+            self.uv_args += _SWITCHES[option]
         elif for_uv in _SOURCES and self._is_torch_index(value):
             message = f"{source} names {redact(value)}; torchinstall chooses the PyTorch index itself"
-            parsed.notes.append(Message("index-line-ignored", message))
-            parsed.torch_indexes.append(value)
+            self.notes.append(Message("index-line-ignored", message))
+            self.torch_indexes.append(value)
         elif for_uv == "--find-links" and not _URL.match(value):
-            parsed.find_links.append(self._local(value, base))
+            self.find_links.append(self._local(value, base))
         elif for_uv is not None:
-            parsed.uv_args += [for_uv, value]
+            self.uv_args += [for_uv, value]
         else:
-            raise UsageError(
-                "requirement-option",
-                f"{source} has an option that torchinstall does not know",
-                wanted="-r, -c, -e, -f, --index-url, --extra-index-url, --pre, --no-binary or --only-binary",
-                found=option,
-            )
+            known = "-r, -c, -e, -f, --index-url, --extra-index-url, --pre, --no-binary or --only-binary"
+            raise _bad_option(f"{source} has an option that torchinstall does not know", option, known)
 
     def _is_torch_index(self, url: str) -> bool:
         found = pytorch_index(url, index_base=self.index_base)
@@ -206,10 +183,10 @@ class Reader:
             file = file.replace("\\", "/")
             wheel = parse_name(file.rpartition("/")[2])
             if wheel is None:
-                self.parsed.uv_args.append(self._local(text, base))
+                self.uv_args.append(self._local(text, base))
                 return
             text = f"{wheel.project} @ {self._url(text, base)}"
-        self.parsed.requirements.append(_parse(text, source))
+        self.requirements.append(_parse(text, source))
 
     def _url(self, location: str, base: Path) -> str:
         """A URL as it is, a path (also after `file:`) as the URL of an absolute one."""
@@ -225,16 +202,26 @@ class Reader:
         return str(real_path(beside if os.path.lexists(beside) else user_path(self.cwd, value)))
 
 
+def _bad_file(what: str, wanted: str | None = None, found: str | None = None) -> UsageError:
+    return UsageError("bad-requirements-file", what, wanted=wanted, found=found)
+
+
+def _bad_option(what: str, found: str, wanted: str | None = None, *hints: str) -> UsageError:
+    return UsageError("requirement-option", what, wanted=wanted, found=found, hints=hints)
+
+
+def _bad_requirement(text: str, source: str, found: str, *hints: str) -> UsageError:
+    what = f"{text} ({source}) is not a requirement"
+    wanted = "a requirement such as torch, 'torch>=2.6' or 'torch==2.9.*'"
+    return UsageError("bad-requirement", what, wanted=wanted, found=found, hints=hints)
+
+
 def _check_text(text: str, source: str) -> None:
     """Refuse what no requirement, path or URL holds, before a parser, a file system or uv meets it."""
     wrong = re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
     if wrong or len(text) > _MOST_LETTERS:
-        raise UsageError(
-            "bad-requirement",
-            f"{text[:60]!r} ({source}) is not a requirement",
-            wanted="a requirement such as torch, 'torch>=2.6' or 'torch==2.9.*'",
-            found=f"the character {wrong.group()!a}" if wrong else f"{len(text)} letters",
-        )
+        found = f"the character {wrong.group()!a}" if wrong else f"{len(text)} letters"
+        raise _bad_requirement(repr(text[:60]), source, found)
 
 
 _MOST_LETTERS = 4000
@@ -247,13 +234,8 @@ def _parse(text: str, source: str) -> Requirement:
         if found.url:
             _ = urlsplit(found.url).port  # looked at here, so that whoever reads it later need not doubt it
     except ValueError as error:  # packaging's InvalidRequirement is one
-        raise UsageError(
-            "bad-requirement",
-            f"{text!r} ({source}) is not a requirement",
-            wanted="a requirement such as torch, 'torch>=2.6' or 'torch==2.9.*'",
-            found=str(error).splitlines()[0].rstrip("."),
-            hints=("quote it, so that the shell does not interpret < and >: 'torch<2.10'",),
-        ) from error
+        quote = "quote it, so that the shell does not interpret < and >: 'torch<2.10'"
+        raise _bad_requirement(repr(text), source, str(error).splitlines()[0].rstrip("."), quote) from error
     if why := _NOT_TORCH.get(canonical_name(found.name)) if not found.url else None:
         raise UsageError(
             "not-torch",
@@ -277,12 +259,9 @@ def _read_text(path: Path) -> str:
     try:
         return read_text(path)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            "bad-requirements-file",
-            f"the requirements file {path} cannot be read",
-            wanted="a text file in UTF-8",
-            found=getattr(error, "strerror", None) or str(error),
-        ) from error
+        found = getattr(error, "strerror", None) or str(error)
+        what = f"the requirements file {path} cannot be read"
+        raise _bad_file(what, "a text file in UTF-8", found) from error
 
 
 def _lines(text: str) -> list[tuple[int, str]]:

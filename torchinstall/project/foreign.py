@@ -202,12 +202,10 @@ def read_requirements(
             reader = Reader(folder, env, index_base)
             for name in names:
                 reader.file(name)
-            found.lists[scope] = [str(item) for item in reader.parsed.requirements]
-            words = iter(word for word in reader.parsed.uv_args if word != "--no-index")
+            found.lists[scope] = [str(item) for item in reader.requirements]
+            words = iter(word for word in reader.uv_args if word != "--no-index")
             options = [*zip(words, words, strict=False)]
-            options += [
-                ("--find-links", page) for page in (*reader.parsed.torch_indexes, *reader.parsed.find_links)
-            ]
+            options += [("--find-links", page) for page in (*reader.torch_indexes, *reader.find_links)]
             for option, value in options:
                 if backend := backend_of(value, catalog):
                     page = value.endswith(".html")
@@ -215,7 +213,7 @@ def read_requirements(
                     found.offers += (Offer(url, scope=scope),)
                 elif option in ("--default-index", "--index"):
                     found.indexes.append(("default" if option == "--default-index" else scope.name, value))
-                elif value not in reader.parsed.torch_indexes:
+                elif value not in reader.torch_indexes:
                     found.omitted.append(f"{option} {value} in {', '.join(names)} has no place in [project]")
     except UsageError:
         if strict:
