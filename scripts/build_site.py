@@ -35,7 +35,7 @@ MOST_BYTES = 8_000_000
 """The whole page as a server sends it with gzip."""
 
 _RUNTIME = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm")
-_PAGE = ("planner.js", "worker.js")
+_PAGE = ("index.html", "page.css", "page.js", "planner.js", "worker.js", "icon.svg")
 _UNUSED = ("*.pyi", "*.dist-info/RECORD", "*.dist-info/WHEEL", "*/py.typed", "torchinstall/probe/*")
 """Of the wheels: nothing in a browser reads them."""
 
@@ -58,10 +58,7 @@ def npm_package(name: str, pin: dict[str, str]) -> Path:
     folder = FETCHED / f"{name}-{pin['version']}"
     if not folder.exists():
         FETCHED.mkdir(parents=True, exist_ok=True)
-        npm = shutil.which("npm")
-        if npm is None:
-            sys.exit("npm is needed to fetch Pyodide: install Node.js")
-        words = (npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(FETCHED))
+        words = (_program("npm"), "pack", "--silent", "--ignore-scripts", "--pack-destination", str(FETCHED))
         _run(*words, f"{name}@{pin['version']}")
         archive = FETCHED / f"{name}-{pin['version']}.tgz"
         found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
@@ -99,6 +96,11 @@ def _wheels(pinned: dict[str, Any]) -> list[Path]:
     return [*sorted(folder.glob("*.whl")), *own.glob("*.whl")]
 
 
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    return found or sys.exit(f"{name} is needed to build the page: install Node.js 20 or newer")
+
+
 def _run(*argv: str) -> None:
     done = subprocess.run(
         argv, cwd=ROOT, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -121,8 +123,12 @@ def _write_archive(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
             archive.writestr(zipfile.ZipInfo(name, _TIME), content, zipfile.ZIP_DEFLATED, 9)
 
 
-def build(output: Path = OUTPUT) -> Path:
+def build(output: Path = OUTPUT, docs: str | None = None) -> Path:
     """Build the page; the folder is replaced.
+
+    Args:
+        output: the folder.
+        docs: where the built documentation is, seen from the page; None: the page links to none.
 
     Raises:
         SystemExit: something cannot be fetched, is not what was pinned, or the page is too large.
@@ -135,6 +141,10 @@ def build(output: Path = OUTPUT) -> Path:
     runtime.mkdir(parents=True)
     for name in _PAGE:
         shutil.copy(SOURCES / name, output / name)
+    if docs is not None:
+        page = (output / "index.html").read_text(encoding="utf-8")
+        page = page.replace('<html lang="en">', f'<html lang="en" data-docs="{docs}">')
+        (output / "index.html").write_text(page, encoding="utf-8")
     for name in _RUNTIME:
         shutil.copy(pyodide / name, runtime / name)
     info = json.loads((pyodide / "pyodide-lock.json").read_text(encoding="utf-8"))["info"]
@@ -148,6 +158,7 @@ def build(output: Path = OUTPUT) -> Path:
     }
     installed = [pair for wheel in wheels for pair in _files(wheel, _UNUSED)]
     _write_archive(output / "packages.zip", [*installed, *entry.items()])
+    _run(_program("node"), str(Path(__file__).with_name("compile_site.mjs")), str(output))
     total = sum(size for _, _, size in sizes(output))
     if total > MOST_BYTES:
         sys.exit(f"the page has {total:,} bytes compressed, more than {MOST_BYTES:,}")
@@ -169,7 +180,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, help="a folder, replaced (default: %(default)s)"
     )
-    folder = build(parser.parse_args(argv).output)
+    parser.add_argument("--docs", help="where the built documentation is, seen from the page, such as ../")
+    arguments = parser.parse_args(argv)
+    folder = build(arguments.output, arguments.docs)
     rows = sizes(folder)
     for name, size, compressed in rows:
         print(f"{name:28} {size:>12,} {compressed:>12,}")

@@ -14,12 +14,18 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
+
+from msgspec import to_builtins
 
 from torchinstall import __version__
 from torchinstall.catalog.catalog import load_catalog
 from torchinstall.cli import main
-from torchinstall.core.errors import ToolMissingError
+from torchinstall.core.errors import ToolMissingError, TorchInstallError, UsageError
+from torchinstall.core.machine import machine_to_json
+from torchinstall.export.containers import IMAGE_LIBC
+from torchinstall.fleet.inventories import read_inventories
+from torchinstall.fleet.nodes import parse_assumed
 from torchinstall.install.uv import Uv
 from torchinstall.planner.explain import RULE_WORDS
 from torchinstall.planning.context import Context
@@ -35,6 +41,21 @@ def _no_machine(_env: Mapping[str, str]) -> NoReturn:
     )
 
 
+def _context(stdin: TextIO, stdout: TextIO, stderr: TextIO) -> Context:
+    uv = Uv(path="uv", version=json.loads(_BUILD.read_text())["uv"], source="described")
+    return Context(
+        env={},
+        cwd=Path.cwd(),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        system=_no_machine,
+        find_uv=lambda _env: uv,
+        now=time.time,
+        python_version=platform.python_version(),
+    )
+
+
 def run(words: list[str], stdin: str = "") -> str:
     """Run the command line: `{"code": 0, "out": "…", "err": "…"}`.
 
@@ -42,21 +63,39 @@ def run(words: list[str], stdin: str = "") -> str:
         words: what would be typed after `torchinstall`.
         stdin: what would be piped into it.
     """
-    uv = Uv(path="uv", version=json.loads(_BUILD.read_text())["uv"], source="described")
     out, err = io.StringIO(), io.StringIO()
-    context = Context(
-        env={},
-        cwd=Path.cwd(),
-        stdin=io.StringIO(stdin),
-        stdout=out,
-        stderr=err,
-        system=_no_machine,
-        find_uv=lambda _env: uv,
-        now=time.time,
-        python_version=platform.python_version(),
-    )
-    code = main(words, context)
+    code = main(words, _context(io.StringIO(stdin), out, err))
     return json.dumps({"code": code, "out": out.getvalue(), "err": err.getvalue()})
+
+
+def read(text: str, assumed: list[str]) -> str:
+    """The machines of a pasted text, equal ones once: `{"nodes": […]}`, or `{"error": …, "asks": …}`.
+
+    `asks` says that the text wants to be an inventory or a machine file, so that its error counts.
+
+    Args:
+        text: an inventory that `torchinstall fleet` reads.
+        assumed: as `--assume`, for what the text does not say.
+    """
+    streams = io.StringIO(text), io.StringIO(), io.StringIO()
+    catalog = load_catalog()
+    try:
+        taken = parse_assumed(assumed, catalog)
+        found = read_inventories(_context(*streams), ("-",), None, catalog, taken, IMAGE_LIBC).nodes
+    except TorchInstallError as error:
+        return json.dumps({"error": error.to_json(), "asks": text.lstrip()[:1] in ("{", "[")})
+    same: dict[str, dict[str, Any]] = {}
+    for node in found:
+        if node.machine is None:
+            continue
+        machine = machine_to_json(node.machine.anonymous())
+        row = {"names": [], "machine": machine, "assumed": [to_builtins(one) for one in node.assumed]}
+        same.setdefault(json.dumps(machine), row)["names"].append(node.name)
+    if same:
+        return json.dumps({"nodes": list(same.values())})
+    reasons = dict.fromkeys(node.unusable for node in found)
+    nothing = UsageError("no-usable-node", f"nothing can be planned for this: {'; '.join(map(str, reasons))}")
+    return json.dumps({"error": nothing.to_json(), "asks": True})
 
 
 def facts() -> str:

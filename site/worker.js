@@ -10,7 +10,7 @@ async function read(name) {
   return new Uint8Array(await reply.arrayBuffer());
 }
 
-const planner = startPlanner(base, read, (step) => postMessage({ step }));
+const planner = startPlanner(base, read);
 
 onmessage = async ({ data: { id, name, values } }) => {
   try {

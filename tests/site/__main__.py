@@ -1,4 +1,9 @@
-"""The page's answers beside the command line's: `python -m tests.site`; `--all` asks about 543 machines."""
+"""The page's answers beside the command line's.
+
+python -m tests.site                           # some 40 of the machines that are compared with uv
+python -m tests.site --all                     # all 543
+python -m tests.site --pictures docs/images    # use the page in a browser, and draw it
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from scripts.build_site import build
+from tests.site.browsing import browsed
 from tests.site.parity import Page, compare, machines, plan_of
 
 SHARE = 14
@@ -17,7 +23,14 @@ def main(argv: list[str] | None = None) -> int:
     """Compare; returns 1 where a byte differs."""
     parser = argparse.ArgumentParser(prog="python -m tests.site", description=__doc__)
     parser.add_argument("--all", action="store_true", help="every machine that is compared with uv")
+    parser.add_argument("--pictures", type=Path, help="a folder for pictures of the page")
     arguments = parser.parse_args(argv)
+    if arguments.pictures is not None:
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
+        report = browsed(build(), arguments.pictures)
+        later = ", ".join(f"{time:.0f}" for time in report["next"])
+        sys.stdout.write(f"first plan {report['first']:.0f} ms after opening, the next {later} ms\n")
+        return 0
     cases = machines(1 if arguments.all else SHARE)
     with tempfile.TemporaryDirectory() as folder:
         errors = (Path(folder) / "errors").open("w+b")

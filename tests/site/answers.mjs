@@ -5,10 +5,12 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
 
-const base = `${resolve(process.argv[2])}/`;
+const folder = `${resolve(process.argv[2])}/`;
+const base = pathToFileURL(folder).href;
 const { startPlanner } = await import(`${base}planner.js`);
-const { ask } = await startPlanner(base, async (name) => new Uint8Array(await readFile(base + name)));
+const { ask } = await startPlanner(base, async (name) => new Uint8Array(await readFile(folder + name)), folder);
 for await (const line of createInterface({ input: process.stdin })) {
   const [name, ...values] = JSON.parse(line);
   const start = performance.now();

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from torchinstall.export.containers import devcontainer, dockerfile, github_actions
 from torchinstall.export.inputs import ExportInput
 from torchinstall.export.projects import conda, pdm, pixi, poetry, uv
-from torchinstall.export.requirements import constraints, pip, pylock, requirements
+from torchinstall.export.requirements import constraints, pip, pylock, requirements, uv_pip
 
 FORMATS: dict[str, Callable[[ExportInput], str]] = {
     "pip": pip,
+    "uv-pip": uv_pip,
     "requirements": requirements,
     "constraints": constraints,
     "uv": uv,

@@ -24,6 +24,11 @@ def pip(export: ExportInput) -> str:
     return "\n".join(install_commands(export, "pip")) + "\n"
 
 
+def uv_pip(export: ExportInput) -> str:
+    """The same commands for uv."""
+    return "\n".join(install_commands(export, "uv")) + "\n"
+
+
 def requirements(export: ExportInput) -> str:
     """A requirements file with hashes, for pip and uv.
 
