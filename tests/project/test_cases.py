@@ -343,6 +343,27 @@ def test_a_file_for_a_backend_that_the_lock_does_not_have(place: Place) -> None:
     assert "from uv.lock" in said.out
 
 
+def test_files_for_pip_say_what_the_lock_says(place: Place) -> None:
+    folder = place.project(HEAD + 'dependencies = ["numpy", "torch>=2.8"]\n')
+    argv = ("--layout", "groups", "--with", "cpu", "--with", "cu126", "--default", "cpu")
+    assert configure(place, folder, *argv, *GPU).code == 0
+    said = typed(place, folder, "export", "--format", "requirements", *GPU)
+    assert said.code == 0, said.err
+    assert said.out.startswith("# torch 2.10.0+cu126 for CPython")
+    assert "from uv.lock" in said.out.splitlines()[0]
+    assert f"torch @ {place.index.index_base}/cu126/torch-2.10.0%2Bcu126-" in said.out
+    assert "numpy==2.3.0 \\\n    --hash=sha256:" in said.out
+    assert "macosx" not in said.out
+    said = typed(place, folder, "export", "--format", "constraints", "--backend", "cpu", *NONE)
+    assert said.out.splitlines()[-1] == "torch==2.11.0+cpu"
+    said = typed(place, folder, "export", "--format", "pylock", *GPU)
+    assert "+cu126" in said.out
+    assert "+cpu" not in said.out
+    said = typed(place, folder, "export", "--format", "pylock", "--backend", "cu130", *GPU)
+    assert said.code == 3
+    assert "error[backend-not-offered]" in said.err
+
+
 def workspace(place: Place) -> Path:
     folder = place.project(
         HEAD

@@ -16,11 +16,12 @@ from torchinstall.core.machine import Machine
 from torchinstall.export import CONTAINERS, FORMATS, LOCKED
 from torchinstall.export.containers import container_machine
 from torchinstall.export.inputs import Locked, export_input, holds_credentials
-from torchinstall.export.resolve import resolve
+from torchinstall.export.resolve import export_lock, resolve
 from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.inputs import Prepared, machine_of
+from torchinstall.project.choices import routed_in
 from torchinstall.project.pyproject import workspace_members, workspace_root
 from torchinstall.project.sync import choose_locked
 
@@ -53,7 +54,7 @@ def run(session: Session, options: ExportOptions) -> int:
         )
     project = None
     if name in LOCKED and not (options.reqs or options.requirement):
-        project = _locked_project(context, options)
+        project = _locked_project(context, options, needed=name in (*CONTAINERS, "github-actions"))
     if project is not None:
         # The lock decides, so no index is asked: the plan says only which of its builds fit.
         options = structs.replace(options, reqs=("torch",), python_version=project.python, offline=True)
@@ -65,13 +66,15 @@ def run(session: Session, options: ExportOptions) -> int:
             "the URL of an index contains a password, which is not written to the file; give it to the tool "
             "in another way: netrc, a keyring, or variables such as UV_INDEX_<NAME>_PASSWORD",
         )
-    export = export_input(
-        prepared,
-        uv=uv,
-        resolve=lambda: resolve(prepared, uv, context.env, context.cwd),
-        base=context.cwd if project is None else workspace_root(project.folder),
-        lock=None if project is None else _lock(session, prepared, project),
-    )
+    lock = None if project is None else _lock(session, prepared, project)
+    base = context.cwd if project is None else workspace_root(project.folder)
+
+    def resolved() -> str:
+        if lock is None:
+            return resolve(prepared, uv, context.env, context.cwd)
+        return export_lock(lock, uv, context.env, base)
+
+    export = export_input(prepared, uv=uv, resolve=resolved, base=base, lock=lock)
     text = FORMATS[name](export)
     path = None if options.output in (None, "-") else context.path(options.output)
     if path is not None:
@@ -120,15 +123,19 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _locked_project(context: Context, options: ExportOptions) -> Project | None:
-    """The project at hand, where it has a lock of its own."""
+def _locked_project(context: Context, options: ExportOptions, *, needed: bool) -> Project | None:
+    """The project at hand, where it has a lock of its own.
+
+    Raises:
+        UsageError: `no-lock`: one is needed, and the project requires torch but has none to install from.
+    """
     folder = project_folder(context, options.project)
     if not (folder / "pyproject.toml").is_file():
         return None
     project = open_project(context, options.project, options.python_version)
     if (workspace_root(folder) / "uv.lock").is_file():
         return project
-    if not project.view.scopes_of("torch"):
+    if not needed or not project.view.scopes_of("torch"):
         return None
     raise UsageError(
         "no-lock",
@@ -142,17 +149,24 @@ def _locked_project(context: Context, options: ExportOptions) -> Project | None:
 def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
     """What of the project's lock fits the plan."""
     view, asked = project.view, prepared.request.backend
-    choice = choose_locked(project.folder, view, prepared.plan, prepared.catalog)
-    offered = choice.backend(prepared.catalog)
-    if asked != "auto" and offered is not None and offered != asked:
+    offered = ", ".join(dict.fromkeys(route.backend for route in routed_in(view, prepared.catalog)))
+    choice = None
+    try:
+        choice = choose_locked(project.folder, view, prepared.plan, prepared.catalog)
+        offered = choice.backend(prepared.catalog) or asked
+    except NoCompatibleBuildError:
+        if asked == "auto":
+            raise
+    if choice is None or (asked != "auto" and offered != asked):
+        first = offered.partition(",")[0]
         raise NoCompatibleBuildError(
             "backend-not-offered",
             f"the file would install from the project's lock, which has no torch for {asked} there",
             wanted=f"torch for {asked} in uv.lock",
-            found=f"torch {choice.version or ''} for {offered}".replace("  ", " "),
+            found=f"torch {choice.version} for {offered}" if choice else f"torch for {offered}",
             hints=(
-                f"torchinstall configure --layout groups --with {offered} --with {asked}",
-                f"torchinstall export --format dockerfile --backend {offered}",
+                f"torchinstall configure --layout groups --with {first} --with {asked}",
+                f"torchinstall export --format … --backend {first}",
                 "name what to install, and the lock is not used: torchinstall export … torch",
             ),
         )
@@ -164,7 +178,7 @@ def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
         flags=(*member, *choice.flags),
         package=package,
         workspace=workspace_members(root),
-        backend=offered,
+        backend=choice.backend(prepared.catalog),
         torch=choice.version,
     )
 

@@ -33,5 +33,5 @@ InstallFailedError where uv was needed to resolve and could not.
 CONTAINERS = frozenset({"dockerfile", "devcontainer"})
 """Formats that describe a Linux container, whatever machine they are written on."""
 
-LOCKED = CONTAINERS | {"github-actions"}
-"""Formats that install from the lock of the project at hand, where it has one."""
+LOCKED = CONTAINERS | {"github-actions", "requirements", "constraints", "pylock"}
+"""Formats that say what the lock of the project at hand says, where it has one."""

@@ -39,6 +39,8 @@ def requirements(export: ExportInput) -> str:
     files = files_of(export.resolve(), export.target)
     usage = "pip install --require-hashes -r requirements.txt, or the same with uv pip"
     by_url = {pin.name for pin in export.pins if pin.index is not None or pin.url is not None or pin.folders}
+    if export.lock is not None:
+        by_url = {file.name for file in files if "+" in (file.version or "")}
     unhashed = {
         package.name
         for package in export.plan.packages
@@ -72,6 +74,9 @@ def requirement_lines(
 def constraints(export: ExportInput) -> str:
     """Exact pins: the local version in a pin keeps other builds of the same release out."""
     lines = [pin.exact if pin.version is not None else pin.by_file for pin in _resolved_pins(export)]
+    if export.lock is not None:
+        files = files_of(export.resolve(), export.target)
+        lines = [f"{file.name}=={file.version}" for file in files if export.catalog.family(file.name)]
     return "\n".join([*export.head("Use it with every later install: -c constraints.txt"), *lines]) + "\n"
 
 

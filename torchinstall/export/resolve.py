@@ -19,12 +19,14 @@ from torchinstall.core.plan import Package
 from torchinstall.core.request import requirement
 from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
+from torchinstall.export.inputs import Locked
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, parse_variant_name
 from torchinstall.install.command import build_options, project_text, variant_options
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
+from torchinstall.project.model import holds
 
 _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """The minor versions of glibc that uv has a platform name for (`uv pip compile --help`)."""
@@ -53,6 +55,20 @@ def resolve(
     rest = structs.replace(prepared, plan=structs.replace(plan, packages=packages, requirements=others))
     text = _compile(rest, uv, env, cwd, (*lock, "--no-deps"), only_wheels=only_wheels)
     return text + "".join(_archive(item) for item in named.values())
+
+
+def export_lock(lock: Locked, uv: Uv, env: Mapping[str, str], folder: Path) -> str:
+    """What a project's lock installs, for every platform, as PEP 751 text.
+
+    Raises:
+        InstallFailedError: uv cannot read the lock.
+    """
+    itself = "--no-emit-workspace" if lock.workspace else "--no-emit-project"
+    argv = [uv.path, "export", "--frozen", "--format", "pylock.toml", "--no-header", "--no-dev", itself]
+    done = run_uv([*argv, *lock.flags], env=env, project=True, cwd=folder)
+    if done.returncode != 0:
+        raise install_failure(done, "read the project's lock")
+    return done.stdout
 
 
 def _archive(package: Package) -> str:
@@ -119,7 +135,10 @@ def files_of(text: str, target: Target) -> tuple[File, ...]:
         *compatible_tags(version, f"cp{version[0]}{version[1]}", platforms),
     )
     ranks = {str(tag): rank for rank, tag in enumerate(tags)}
-    return tuple(_file(row, ranks, target) for row in (loads(text) or {}).get("packages", ()))
+    rows = (loads(text) or {}).get("packages", ())
+    environment = target.marker_environment()
+    mine = [row for row in rows if holds(row.get("marker", ""), environment)]
+    return tuple(_file(row, ranks, target) for row in mine)
 
 
 def _file(row: dict[str, Any], ranks: Mapping[str, int], target: Target) -> File:
