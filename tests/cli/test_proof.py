@@ -18,7 +18,7 @@ from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux, nvidia
 from tests.support.wheelhouse import torch_wheel
 from torchinstall.core.machine import Driver, Machine
-from torchinstall.install.proof import state_of
+from torchinstall.install.record import state_of
 from torchinstall.install.verify import Checklist
 from torchinstall.probe.recording import folder_system
 

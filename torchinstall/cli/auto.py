@@ -28,7 +28,7 @@ from torchinstall.install.early import EarlyRehearsal
 from torchinstall.install.environment import STATE
 from torchinstall.install.interpreter import inspect_python
 from torchinstall.install.lock import EnvironmentLock
-from torchinstall.install.proof import read_proof, state_of, store_proof
+from torchinstall.install.record import read_proof, state_of, store_proof
 from torchinstall.install.transaction import Change, InstallResult, Job, Transaction
 from torchinstall.install.verify import (
     Checklist,

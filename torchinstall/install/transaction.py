@@ -24,7 +24,7 @@ from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.files import real_path
 from torchinstall.core.machine import Machine
 from torchinstall.core.plan import Package, Plan
-from torchinstall.install.agreement import Agreement
+from torchinstall.install.agreement import Agreement, check_age
 from torchinstall.install.backup import Due
 from torchinstall.install.command import before_builds, project_text
 from torchinstall.install.distributions import distributions
@@ -39,7 +39,6 @@ from torchinstall.install.journal import (
     remove_journal,
 )
 from torchinstall.install.lock import EnvironmentLock
-from torchinstall.install.outdated import check_age
 from torchinstall.install.record import decision_of
 from torchinstall.install.signals import deferred_signals
 from torchinstall.install.uv import Uv, install_failure, run_uv
