@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -258,3 +259,26 @@ def test_a_release_that_the_index_lacks_is_not_planned(place: Place, server: Ind
         assert packages["vllm"] == "0.26.0"
     finally:
         server.default.add("", newest)
+
+
+def test_the_doctors_remedy_keeps_the_set_together(place: Place, server: IndexServer) -> None:
+    """Somebody moved torch alone; the command that the doctor prints makes one set again."""
+    assert auto(place, server, "torch", "flash-attn", "vllm").code == 0
+    before, index = place.versions(), f"{server.index_base}/cu130"
+    argv = [place.uv, "pip", "install", "--python", place.python, "--no-deps", "--default-index", index]
+    subprocess.run([*argv, "torch==2.15.0+cu130"], check=True, env=place.env, capture_output=True)
+
+    def doctor() -> RunResult:
+        options = ("--machine", "machine.json", f"--index-base={server.index_base}", "--no-verify", "--json")
+        return run(place.folder.parent, "doctor", *options, env=place.env)
+
+    def foreign(said: RunResult) -> list[dict[str, Any]]:
+        return [row for row in said.json["findings"] if row["slug"] == "built-for-other-torch"]
+
+    said = doctor()
+    assert {row["message"].split()[0] for row in foreign(said)} == {"vllm", "flash-attn"}
+    command = foreign(said)[0]["commands"][0]
+    done = run(place.folder.parent, *shlex.split(command)[1:], "--no-verify", env=place.env)
+    assert done.code == 0, done.err
+    assert place.versions() == before
+    assert foreign(doctor()) == []

@@ -17,7 +17,7 @@ from torchinstall.catalog.model import BackendInfo, Family, Wheels
 from torchinstall.core.target import Target, python_tags, wheel_fits
 from torchinstall.planner.situation import Situation
 
-_ORIGINS = {"find-links": 0, "index": 1, "vendor": 2, "default": 3}
+_ORIGINS = ("find-links", "index", "vendor", "default")
 """Which source of one and the same build is taken: what lies here already comes first."""
 
 
@@ -85,7 +85,7 @@ def matching_wheels(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, .
     """The rows with a file for the target's Python and ABI, for any system; the best source first."""
     tags = python_tags(target.abi)
     found = [row for row in rows if not tags.isdisjoint(row.tags)]
-    return tuple(sorted(found, key=lambda row: (_ORIGINS[row.origin], row.platform_tag == "any")))
+    return tuple(sorted(found, key=lambda row: (_ORIGINS.index(row.origin), row.platform_tag == "any")))
 
 
 def _usable_wheels(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, ...]:
@@ -96,12 +96,9 @@ class Pick(Struct, frozen=True):
     """What is taken of one package.
 
     Attributes:
-        wheels: None where no file is known: uv chooses.
+        wheels: None where no file is known: uv chooses, within `version` where that is pinned.
         asked: somebody asked for it; otherwise torch itself depends on it.
-        version: pinned although no file is known (a package from the user's own indexes).
-        routed: it comes from where torch comes from.
-        index: it comes from this index or page of links instead.
-        file: it is the file at this URL.
+        routed: it comes from where torch comes from, or from `index` (one page of links, too), or is `file`.
         kept: it is installed and stays as it is.
     """
 
@@ -115,16 +112,20 @@ class Pick(Struct, frozen=True):
     kept: bool = False
 
 
-class Missing(Struct, frozen=True):
-    """A package that a build lacks. `bounded`: only the user's version bounds rule it out."""
+class Rejection(Struct, frozen=True):
+    """A rule's objection to a build: what it needs, and what is there instead.
 
-    package: str
+    `package` is the one that it is about; of several objections the one with the highest `depth` came nearest.
+    """
+
+    rule: str
     wanted: str
     found: str
-    bounded: bool = False
+    package: str = ""
+    depth: int = 0
 
 
-def pick_packages(build: Build, situation: Situation) -> tuple[tuple[Pick, ...], Missing | None]:
+def pick_packages(build: Build, situation: Situation) -> tuple[tuple[Pick, ...], Rejection | None]:
     """All requested packages for a build whose torch wheel fits, and the first that is missing."""
     if conflict := _url_conflict(build, situation):
         return (), conflict
@@ -135,22 +136,22 @@ def pick_packages(build: Build, situation: Situation) -> tuple[tuple[Pick, ...],
         if package == "torch" or family is None:
             continue
         pick = _companion(family, build, torch, situation)
-        if isinstance(pick, Missing):
+        if isinstance(pick, Rejection):
             return (), pick
         found.append(pick)
     return (*found, *_runtime(build, torch, situation)), None
 
 
-def _url_conflict(build: Build, situation: Situation) -> Missing | None:
+def _url_conflict(build: Build, situation: Situation) -> Rejection | None:
     """A companion that was asked for by URL and goes with another torch."""
     for package, asked in situation.requirements.direct.items():
         family, rows = situation.catalog.family(package), situation.wheels_by_url(package)
-        if package == "torch" or family is None or not rows:
-            continue
-        row, version = rows[0], _pairing(family, build, situation.catalog).version
-        other_backend = bool(row.local) and row.backend != build.backend.name
-        if other_backend or version not in (None, row.version):
-            return Missing(package, _for_build(package, version, build), str(asked.url), bounded=True)
+        if package != "torch" and family is not None and rows:
+            row, version = rows[0], _pairing(family, build, situation.catalog).version
+            other_backend = bool(row.local) and row.backend != build.backend.name
+            if other_backend or version not in (None, row.version):
+                wanted = _for_build(package, version, build)
+                return Rejection("pinned-out", wanted, str(asked.url), package)
     return None
 
 
@@ -158,15 +159,13 @@ def _for_build(package: str, version: str | None, build: Build) -> str:
     return f"{package} {version or ''}".rstrip() + f" for torch {build.name}"
 
 
-def _origins(torch: Wheels, situation: Situation) -> tuple[str, ...]:
-    """Where packages that go with this torch may lie: beside one that was named by URL, on the index too."""
-    named = torch in situation.wheels_by_url("torch")
-    return (torch.origin, "find-links", *(("index",) if named else ()))
-
-
 def _companion_wheels(package: str, build: Build, torch: Wheels, situation: Situation) -> tuple[Wheels, ...]:
-    """Wheels of a package in the same place as torch's that the target can install."""
-    catalog, target, origins = situation.catalog, situation.target, _origins(torch, situation)
+    """Wheels of a package in the same place as torch's that the target can install.
+
+    Beside a torch that was named by URL they may lie on the index too.
+    """
+    catalog, target = situation.catalog, situation.target
+    origins = (torch.origin, "find-links", "index" if torch in situation.wheels_by_url("torch") else "")
     place = (package, build.backend.name, torch.channel, origins)
 
     def usable() -> tuple[Wheels, ...]:
@@ -177,17 +176,17 @@ def _companion_wheels(package: str, build: Build, torch: Wheels, situation: Situ
     return catalog.once((*place, target.abi, target.platform, target.libc, target.os_version), usable)
 
 
-def _companion(family: Family, build: Build, torch: Wheels, situation: Situation) -> Pick | Missing:
+def _companion(family: Family, build: Build, torch: Wheels, situation: Situation) -> Pick | Rejection:
     package, catalog, requirements = family.package, situation.catalog, situation.requirements
-    unknown_torch = torch.origin == "find-links" and catalog.companion(build.torch, package) is None
-    if unknown_torch and "index" in _origins(torch, situation) and family.pairing == "table":
+    named = torch.origin == "find-links" and torch in situation.wheels_by_url("torch")
+    if named and catalog.companion(build.torch, package) is None and family.pairing == "table":
         # A torch that somebody built: only the package's own metadata says what goes with it.
         return Pick(package, None)
     pairing = _pairing(family, build, catalog)
     version = pairing.version
     if pairing.none:
         found = f"no {package} goes with torch {build.torch}"
-        return Missing(package, _for_build(package, None, build), found)
+        return Rejection("companion-missing", _for_build(package, None, build), found, package)
     on_index = family.routed or family.index_first
     of_index = _companion_wheels(package, build, torch, situation) if on_index else ()
     rows = [row for row in of_index if pairing.allows(row.version)]
@@ -196,29 +195,28 @@ def _companion(family: Family, build: Build, torch: Wheels, situation: Situation
         rows = [row for row in of_index if version_key(row.version) <= version_key(version)]
     if not family.routed and not rows:
         if version is not None and not requirements.allows(package, version):
-            return Missing(package, requirements.bounded(package), f"{package} {version}", bounded=True)
+            found = f"{package} {version}"
+            return Rejection("pinned-out", requirements.bounded(package), found, package)
         return Pick(package, None, version=version)
+    if not rows and (family.pairing == "free" or torch.origin == "find-links"):
+        # Neither the index nor a folder has it: uv looks for it where everything else comes from.
+        return Pick(package, None)
     if not rows:
-        if family.pairing == "free" or torch.origin == "find-links":
-            # Neither the index nor a folder has it: uv looks for it where everything else comes from.
-            return Pick(package, None)
-        return Missing(package, _for_build(package, version, build), "not published")
+        wanted = _for_build(package, version, build)
+        return Rejection("companion-missing", wanted, "not published", package)
     allowed = [row for row in rows if requirements.allows(package, row.full_version)]
     newest = max(allowed or rows, key=lambda row: version_key(row.version))
     if not allowed:
         found = f"{package} {newest.full_version}"
-        return Missing(package, requirements.bounded(package), found, bounded=True)
+        return Rejection("pinned-out", requirements.bounded(package), found, package)
     return Pick(package, newest)
 
 
 class _Pairing(Struct, frozen=True):
-    """Which versions of a package go with a torch release.
+    """Which versions of a package go with a torch release: exactly `version`, or `none` at all.
 
-    Attributes:
-        version: exactly this one.
-        taken: otherwise none of these, which other torch releases pin,
-        since: and none older than this one, which goes with the newest torch that is known.
-        none: none at all.
+    Otherwise none of `taken`, which other releases of torch pin, and none older than `since`, which goes with
+    the newest torch that is known.
     """
 
     version: str | None = None
@@ -233,10 +231,8 @@ class _Pairing(Struct, frozen=True):
 
 
 def _pairing(family: Family, build: Build, catalog: Catalog) -> _Pairing:
-    if family.pairing == "torch":
-        return _Pairing(version=build.torch)
-    if family.pairing == "free":
-        return _Pairing()
+    if family.pairing != "table":
+        return _Pairing(version=build.torch if family.pairing == "torch" else None)
     companion = catalog.companion(build.torch, family.package)
     if companion is not None:
         return _Pairing(version=companion.version)

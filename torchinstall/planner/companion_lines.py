@@ -14,7 +14,7 @@ from torchinstall.core.machine import Capability, Gpu, capability
 from torchinstall.core.target import python_tags, wheel_fits
 from torchinstall.core.versions import at_least
 from torchinstall.index.urls import LINKS, index_url
-from torchinstall.planner.builds import Build, Pick, version_key
+from torchinstall.planner.builds import Build, Pick, Rejection, version_key
 from torchinstall.planner.coverage import cover_gpus
 from torchinstall.planner.situation import Situation
 
@@ -39,16 +39,6 @@ class Wanted(Struct, frozen=True):
     extras: tuple[str, ...] = ()
     kept: str | None = None
     asked: bool = True
-
-
-class Blocked(Struct, frozen=True):
-    """Why a companion does not go with a build; a higher `depth` came nearer."""
-
-    name: str
-    rule: str
-    wanted: str
-    found: str
-    depth: int = 0
 
 
 class Choice(Struct, frozen=True):
@@ -83,7 +73,7 @@ def exact_versions(bounds: SpecifierSet) -> list[str]:
     return [item.version for item in bounds if item.operator == "==" and "*" not in item.version]
 
 
-def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choice] | Blocked:
+def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choice] | Rejection:
     """What can be taken of a companion for a build, the best first; or what stands in the way."""
     found: list[Choice] = []
     nearest = sources = None
@@ -112,11 +102,11 @@ def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choic
     return found
 
 
-def _fault(kind: str, name: str, wanted: str, found: str, rule: str = "companion-missing") -> Blocked:
-    return Blocked(name, rule, wanted, found, 100 - _GRAVEST.index(kind))
+def _fault(kind: str, name: str, wanted: str, found: str, rule: str = "companion-missing") -> Rejection:
+    return Rejection(rule, wanted, found, name, 100 - _GRAVEST.index(kind))
 
 
-def _system_faults(line: CompanionBuild, wanted: Wanted, situation: Situation) -> tuple[Blocked, ...]:
+def _system_faults(line: CompanionBuild, wanted: Wanted, situation: Situation) -> tuple[Rejection, ...]:
     """What speaks against a line whatever the build of torch: system, Python, who made it, sources only."""
     faults = (_faults_of_files, _faults_of_source) if wanted.asked else (_faults_of_files,)
     return situation.once(
@@ -125,7 +115,7 @@ def _system_faults(line: CompanionBuild, wanted: Wanted, situation: Situation) -
     )
 
 
-def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Blocked]:
+def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Rejection]:
     target, name = situation.target, line.package
     short = ".".join(target.python_version.split(".")[:2])
     here = [tag for tag in line.platforms if platform_of(tag) in ("any", target.platform)]
@@ -144,7 +134,7 @@ def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Blo
         yield _fault("libc", name, f"{wanted} (for {name})", found)
 
 
-def _faults_of_source(line: CompanionBuild, situation: Situation) -> Iterator[Blocked]:
+def _faults_of_source(line: CompanionBuild, situation: Situation) -> Iterator[Rejection]:
     name, request = line.package, situation.request
     if line.build == "wrong-name":
         yield _fault("name", name, f"the {name} that is built against torch", line.note)
@@ -160,7 +150,7 @@ def _faults_of_source(line: CompanionBuild, situation: Situation) -> Iterator[Bl
         yield _fault("trust", name, f"files of {name} from a source that you trust", found)
 
 
-def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> Iterator[Blocked]:
+def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> Iterator[Rejection]:
     """What speaks against a line for one build of torch: backend, release, code for the GPU."""
     name, backend = line.package, build.backend.name
     same = (

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from msgspec import Struct, structs
 
 from torchinstall.core.request import Requirement, canonical_name, requirement
-from torchinstall.planner.builds import Build, Missing, Pick, pick_packages
+from torchinstall.planner.builds import Build, Pick, Rejection, pick_packages
 from torchinstall.planner.companion_lines import (
-    Blocked,
     Choice,
     Wanted,
     choices_of,
@@ -54,14 +53,14 @@ def _wanted(situation: Situation) -> Iterator[Wanted]:
             yield Wanted(name, specifiers(""), (), version, asked=False)
 
 
-def find_stack(build: Build, situation: Situation, names: frozenset[str] | None = None) -> Stack | Blocked:
+def find_stack(build: Build, situation: Situation, names: frozenset[str] | None = None) -> Stack | Rejection:
     """Everything for a build of torch whose wheel fits, or the companion that does not go with it.
 
     `names`: only these companions count; None: all.
     """
     wanted = tuple(item for item in wanted_companions(situation) if names is None or item.name in names)
 
-    def search() -> Stack | Blocked:
+    def search() -> Stack | Rejection:
         search = _Search(build, situation)
         return search.run(wanted, (), {}) or search.blocked
 
@@ -74,7 +73,7 @@ class _Search:
     def __init__(self, build: Build, situation: Situation) -> None:
         self.build = build
         self.situation = situation
-        self.blocked = Blocked("", "companion-missing", "", "", -1000)
+        self.blocked = Rejection("companion-missing", "", "", depth=-1000)
 
     def run(self, todo: tuple[Wanted, ...], done: tuple[Choice, ...], needs: dict[str, str]) -> Stack | None:
         """The first set that holds, of choices that are made and such that are to do.
@@ -87,7 +86,7 @@ class _Search:
         if wanted.name in needs:
             wanted = structs.replace(wanted, bounds=wanted.bounds & specifiers(needs[wanted.name]))
         choices = choices_of(wanted, self.build, self.situation)
-        if isinstance(choices, Blocked):
+        if isinstance(choices, Rejection):
             self._note(choices)
             return None
         taken = {choice.name for choice in done} | {item.name for item in todo}
@@ -149,7 +148,7 @@ class _Search:
             # A package of the family that its own index does not have may have files elsewhere.
             other = Wanted(missing.package, bounds.get(missing.package, specifiers("")))
             choices = choices_of(other, self.build, situation) if missing.package in needs else ()
-            if not choices or isinstance(choices, Blocked):
+            if not choices or isinstance(choices, Rejection):
                 self._family_missing(missing, needs, done)
                 return None
             del family[missing.package]
@@ -158,7 +157,7 @@ class _Search:
     def _picks(self, done: tuple[Choice, ...]) -> Iterator[Pick]:
         return (pick_of(choice, self.build, self.situation) for choice in done)
 
-    def _family_missing(self, missing: Missing, needs: dict[str, str], done: tuple[Choice, ...]) -> None:
+    def _family_missing(self, missing: Rejection, needs: dict[str, str], done: tuple[Choice, ...]) -> None:
         name = missing.package
         who = [choice.name for choice in done if name in {canonical_name(row.name) for row in _needs(choice)}]
         if who:
@@ -168,9 +167,9 @@ class _Search:
             self._missing(name, missing.wanted, missing.found)
 
     def _missing(self, name: str, wanted: str, found: str) -> None:
-        self._note(Blocked(name, "companion-missing", wanted, found, 100))
+        self._note(Rejection("companion-missing", wanted, found, name, 100))
 
-    def _note(self, blocked: Blocked) -> None:
+    def _note(self, blocked: Rejection) -> None:
         if blocked.depth > self.blocked.depth:
             self.blocked = blocked
 

@@ -6,7 +6,9 @@ compatibility documents); the strategies here only say how such rows are compare
 
 from __future__ import annotations
 
-from msgspec import Struct, structs
+from collections.abc import Iterator
+
+from msgspec import Struct
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo, Code, CodeRule
@@ -48,11 +50,7 @@ def cover_gpus(build: Build, situation: Situation) -> tuple[Coverage, ...]:
     key = ("coverage", build.backend.name, code and (code.torch, code.assumed), *map(id, blocking))
     # The hits are stored beside the answer, so that no other ones can get their identities.
     return situation.once(
-        key,
-        lambda: (
-            tuple(_limited(item, blocking) for item in _cover_gpus(build.backend, code, situation)),
-            blocking,
-        ),
+        key, lambda: (tuple(_cover_gpus(build.backend, code, blocking, situation)), blocking)
     )[0]
 
 
@@ -63,29 +61,20 @@ def build_limits(build: Build, situation: Situation) -> tuple[Hit, ...]:
     return limits_of(build.torch, build.backend, situation)
 
 
-def _limited(item: Coverage, blocking: list[Hit]) -> Coverage:
-    """The same, unless a library beside torch keeps it from the GPU."""
-    hit = next((hit for hit in blocking if hit.gpu is item.gpu), None) if item.covered else None
-    if hit is None:
-        return item
-    return Coverage(item.gpu, f"{hit.values['backend']}: {hit.message}", hit.row.slug, hit.wanted, hit.found)
-
-
-def _cover_gpus(backend: BackendInfo, code: Code | None, situation: Situation) -> tuple[Coverage, ...]:
+def _cover_gpus(
+    backend: BackendInfo, code: Code | None, blocking: list[Hit], situation: Situation
+) -> Iterator[Coverage]:
     vendor = backend.kind.vendor
     served = {kind.vendor for kind in situation.catalog.tables.kinds}
-    same: dict[tuple[object, ...], Coverage] = {}
-    found: list[Coverage] = []
     for gpu in situation.gpus:
-        if gpu.vendor != vendor if vendor is not None else gpu.vendor in served:
-            continue
-        # Eight equal GPUs in one machine get one answer.
-        key = (gpu.name, gpu.compute_capability, gpu.gfx_target, gpu.pci_id, gpu.source)
-        if key not in same:
-            same[key] = cover_gpu(backend, code, gpu, situation)
-        answer = same[key]
-        found.append(answer if answer.gpu is gpu else structs.replace(answer, gpu=gpu))
-    return tuple(found)
+        if gpu.vendor == vendor if vendor is not None else gpu.vendor not in served:
+            found = cover_gpu(backend, code, gpu, situation)
+            # A library beside torch may keep it from the GPU.
+            hit = next((hit for hit in blocking if hit.gpu is gpu), None) if found.covered else None
+            if hit is not None:
+                by, wanted, there = map(hit.said, ("message", "wanted", "found"))
+                found = Coverage(gpu, f"{backend.name}: {by}", hit.row.slug, wanted, there)
+            yield found
 
 
 def cover_gpu(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situation) -> Coverage:

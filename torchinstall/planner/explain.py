@@ -17,7 +17,6 @@ from torchinstall.core.plan import Candidate, CompanionUse, Plan
 from torchinstall.core.target import glibc_floor
 from torchinstall.core.versions import at_least, dotted_or_none, version_text
 from torchinstall.planner.builds import Pick
-from torchinstall.planner.limits import known_limit
 from torchinstall.planner.rules import EvaluatedBuild, vendor_gpu
 from torchinstall.planner.situation import Situation
 
@@ -143,7 +142,7 @@ def _works_in_part(chosen: EvaluatedBuild) -> Iterator[Message]:
     for hit in chosen.limits:
         if not (hit.blocks or hit.silent) and (hit.gpu is None or hit.gpu in chosen.covered):
             where = f" on {hit.gpu.label}" if hit.gpu else ""
-            said.setdefault(where, {})[known_limit(hit).message] = None
+            said.setdefault(where, {})[hit.known.message] = None
     for where, messages in said.items():
         yield Message("works-in-part", f"torch {chosen.build.name}{where}: {'; '.join(messages)}")
 

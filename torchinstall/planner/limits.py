@@ -16,7 +16,7 @@ from torchinstall.catalog.model import BackendInfo, Limit
 from torchinstall.core.machine import Gpu, capability_text
 from torchinstall.core.plan import KnownLimit
 from torchinstall.core.request import canonical_name
-from torchinstall.core.versions import Dotted, dotted, within
+from torchinstall.core.versions import dotted, dotted_or_none, within
 from torchinstall.planner.situation import Situation
 
 _FASTER = " speed"
@@ -44,20 +44,22 @@ class Hit(Struct, frozen=True):
         """Whether what was asked for with `--need` does not work, and nothing but another build mends it."""
         return need is not None and self.row.effect == need and not self.row.mendable
 
-    @property
-    def wanted(self) -> str:
-        """What a rejected build would need."""
-        return self.row.wanted.format_map(self.values)
+    def said(self, text: str) -> str:
+        """One of the row's texts, `wanted`, `found`, `message` or `way`, about this build and GPU."""
+        return str(getattr(self.row, text)).format_map(self.values)
 
     @property
-    def found(self) -> str:
-        """What is there instead."""
-        return self.row.found.format_map(self.values)
-
-    @property
-    def message(self) -> str:
-        """What does not work and why."""
-        return self.row.message.format_map(self.values)
+    def known(self) -> KnownLimit:
+        """As the plan shows it."""
+        message, way = self.said("message"), self.said("way")
+        return KnownLimit(
+            slug=self.row.slug,
+            severity=self.row.severity,
+            gpu=self.gpu.label if self.gpu else None,
+            effect=self.row.effect,
+            message=f"{message} ({way})" if way else message,
+            source=self.row.source,
+        )
 
 
 def limits_of(torch: str, backend: BackendInfo, situation: Situation) -> tuple[Hit, ...]:
@@ -66,17 +68,13 @@ def limits_of(torch: str, backend: BackendInfo, situation: Situation) -> tuple[H
 
 
 def _hits(torch: str, backend: BackendInfo, situation: Situation) -> Iterator[Hit]:
-    try:
-        release = dotted(torch)
-    except ValueError:  # a version that nobody can compare
+    release = dotted_or_none(torch)
+    if release is None:  # a version that nobody can compare
         return
     for row, gpus in situation.once("limit-rows", lambda: tuple(_rows_here(situation))):
-        if row.kind not in ("", backend.kind.kind) or not within(release, row.torch):
-            continue
-        if row.toolkit and (backend.toolkit is None or not within(backend.toolkit, row.toolkit)):
-            continue
-        for gpu in gpus:
-            yield Hit(row, gpu, _values(row, gpu, torch, backend, situation))
+        ours = row.kind in ("", backend.kind.kind) and within(release, row.torch)
+        if ours and (not row.toolkit or (backend.toolkit and within(backend.toolkit, row.toolkit))):
+            yield from (Hit(row, gpu, _values(row, gpu, torch, backend, situation)) for gpu in gpus)
 
 
 def _values(
@@ -151,18 +149,5 @@ _KERNEL = re.compile(r"\d+(?:\.\d+)*(?:-\d+)?")
 def _kernel_matches(release: str, row: Limit) -> bool:
     """Whether a kernel is one of the row's; the number after `-` counts distributions' own changes."""
     match = _KERNEL.match(release)
-    version: Dotted = dotted(match.group().replace("-", ".")) if match else ()
+    version = dotted(match.group().replace("-", ".")) if match else ()
     return any(within(version, bounds) and word in release for bounds, word in row.kernel)
-
-
-def known_limit(hit: Hit) -> KnownLimit:
-    """A row as the plan shows it."""
-    way = hit.row.way.format_map(hit.values)
-    return KnownLimit(
-        slug=hit.row.slug,
-        severity=hit.row.severity,
-        gpu=hit.gpu.label if hit.gpu else None,
-        effect=hit.row.effect,
-        message=f"{hit.message} ({way})" if way else hit.message,
-        source=hit.row.source,
-    )

@@ -16,8 +16,9 @@ from torchinstall.core.machine import Gpu, capability_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 from torchinstall.core.versions import Dotted, at_least, dotted
+from torchinstall.planner.builds import Rejection
 from torchinstall.planner.coverage import UNRANKED, cover_gpu
-from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, Rejection, pinned_out
+from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, pinned_out
 from torchinstall.planner.situation import Situation
 
 _SYSTEM_HINTS = {

@@ -13,14 +13,14 @@ import operator
 from collections.abc import Callable
 from functools import cached_property
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from torchinstall.catalog.model import Wheels
 from torchinstall.core.machine import VENDOR_NAMES, Gpu
 from torchinstall.core.target import wheel_fits
 from torchinstall.core.versions import at_least, dotted, version_text
-from torchinstall.planner.builds import Build, Missing, Pick, builds, matching_wheels, pick_packages
-from torchinstall.planner.companion_lines import Blocked, Choice
+from torchinstall.planner.builds import Build, Pick, Rejection, builds, matching_wheels, pick_packages
+from torchinstall.planner.companion_lines import Choice
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.coverage import (
     Coverage,
@@ -32,14 +32,6 @@ from torchinstall.planner.coverage import (
 )
 from torchinstall.planner.limits import Hit
 from torchinstall.planner.situation import Situation
-
-
-class Rejection(Struct, frozen=True):
-    """A rule's objection: what it needs, and what is there instead."""
-
-    rule: str
-    wanted: str
-    found: str
 
 
 class EvaluatedBuild:
@@ -110,21 +102,21 @@ class EvaluatedBuild:
         return (*self.gpu_rank, not avoided, ready, self.build.version, certain, *toolkit)
 
     @cached_property
-    def _packages(self) -> tuple[tuple[Pick, ...], Missing | None]:
+    def _packages(self) -> tuple[tuple[Pick, ...], Rejection | None]:
         return pick_packages(self.build, self.situation)
 
     @cached_property
-    def stack(self) -> Stack | Blocked:
+    def stack(self) -> Stack | Rejection:
         """It with every companion; only for a build whose torch wheel fits."""
         if wanted_companions(self.situation):
             return find_stack(self.build, self.situation)
         return Stack(self._packages[0])
 
     @property
-    def blocked(self) -> Blocked | None:
+    def blocked(self) -> Rejection | None:
         """The companion that keeps it out, if the rules came as far as to ask."""
         stack = self.__dict__.get("stack")
-        return stack if isinstance(stack, Blocked) else None
+        return stack if isinstance(stack, Rejection) else None
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -138,7 +130,7 @@ class EvaluatedBuild:
         return self.stack.picks if isinstance(self.stack, Stack) else self._packages[0]
 
     @property
-    def missing(self) -> Missing | None:
+    def missing(self) -> Rejection | None:
         """The first package that it lacks; only for a build whose torch wheel fits."""
         return self._packages[1]
 
@@ -192,9 +184,7 @@ def python_not_published(item: EvaluatedBuild) -> Objection:
 def system_too_old(item: EvaluatedBuild) -> Objection:
     """Every file for this Python needs a newer libc or macOS, or there is none for musl."""
     misfits = [wheel_fits(row.platform_tag, item.situation.target) for row in item.wheels]
-    if not misfits or None in misfits:
-        return None
-    return next(Rejection(*misfit) for misfit in misfits if misfit is not None)
+    return Rejection(*misfits[0]) if misfits and misfits[0] and None not in misfits else None
 
 
 def no_gpu_of_vendor(item: EvaluatedBuild) -> Objection:
@@ -252,7 +242,7 @@ def no_code_for_gpu(item: EvaluatedBuild) -> Objection:
 def cpu_too_old(item: EvaluatedBuild) -> Objection:
     """It needs instructions that this processor lacks."""
     hit = next((hit for hit in item.limits if hit.blocks and hit.gpu is None), None)
-    return None if hit is None else Rejection(hit.row.slug, hit.wanted, hit.found)
+    return Rejection(hit.row.slug, hit.said("wanted"), hit.said("found")) if hit else None
 
 
 def need_not_met(item: EvaluatedBuild) -> Objection:
@@ -260,7 +250,8 @@ def need_not_met(item: EvaluatedBuild) -> Objection:
     need = item.situation.request.need
     best = max(item.covered, key=gpu_power, default=None)
     hit = next((hit for hit in item.limits if hit.gpu is best and hit.fails(need)), None)
-    return None if hit is None else (f"{need} on {hit.gpu.label if hit.gpu else ''} (--need)", hit.message)
+    where = hit.gpu.label if hit and hit.gpu else ""
+    return (f"{need} on {where} (--need)", hit.said("message")) if hit else None
 
 
 def not_confirmed(item: EvaluatedBuild) -> Objection:
@@ -272,31 +263,24 @@ def not_confirmed(item: EvaluatedBuild) -> Objection:
 
 def companion_missing(item: EvaluatedBuild) -> Objection:
     """A requested package is not published for this build."""
-    missing = item.missing
-    return None if missing is None or missing.bounded else (missing.wanted, missing.found)
+    return item.missing if item.missing and item.missing.rule == "companion-missing" else None
 
 
 def pinned_out(item: EvaluatedBuild) -> Objection:
     """The user's version bounds exclude it."""
-    requirements = item.situation.requirements
-    if not item.torch_allowed:
-        return requirements.bounded("torch"), f"torch {item.build.wheels[0].full_version}"
-    missing = item.missing
-    return (missing.wanted, missing.found) if missing is not None and missing.bounded else None
+    if item.torch_allowed:
+        return item.missing
+    return item.situation.requirements.bounded("torch"), f"torch {item.build.wheels[0].full_version}"
 
 
 def companion_no_code(item: EvaluatedBuild) -> Objection:
     """A package that is built against torch has no files for it, or none with code for the GPU."""
-    stack = item.stack
-    if isinstance(stack, Stack) or stack.rule == "needs-build":
-        return None
-    return Rejection(stack.rule, stack.wanted, stack.found)
+    return None if isinstance(item.stack, Stack) or item.stack.rule == "needs-build" else item.stack
 
 
 def needs_build(item: EvaluatedBuild) -> Objection:
     """There are only sources of a package, and nobody allowed to build it."""
-    stack = item.stack
-    return None if isinstance(stack, Stack) else (stack.wanted, stack.found)
+    return item.blocked
 
 
 Rule = Callable[[EvaluatedBuild], Objection]

@@ -28,7 +28,6 @@ from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import Build, Pick, runtime_entry, version_key
 from torchinstall.planner.companions import wanted_companions
 from torchinstall.planner.explain import plan_warnings, vendor_indexes
-from torchinstall.planner.limits import known_limit
 from torchinstall.planner.refusals import (
     gpu_reasons,
     left_behind,
@@ -279,7 +278,7 @@ def _limits(chosen: EvaluatedBuild, evaluated: Evaluated) -> tuple[KnownLimit, .
         for hit in item.limits
         if hit.blocks and hit.row.slug == item.rejection.rule
     ]
-    return tuple({(hit.row.number, hit.gpu): known_limit(hit) for hit in [*own, *newer]}.values())
+    return tuple({(hit.row.number, hit.gpu): hit.known for hit in [*own, *newer]}.values())
 
 
 def _package(pick: Pick, url: str, situation: Situation) -> Package:
@@ -315,8 +314,10 @@ def _verdict(gpu: Gpu, by: str, *, covered: bool = False) -> GpuVerdict:
 def _candidate(item: EvaluatedBuild, chosen: EvaluatedBuild | None) -> Candidate:
     rejection = item.rejection
     verdict: Verdict = "rejected" if rejection else "chosen" if item is chosen else "accepted"
-    why = structs.asdict(rejection) if rejection else {}
-    return Candidate(backend=item.build.backend.name, torch=item.build.torch, verdict=verdict, **why)
+    made = Candidate(backend=item.build.backend.name, torch=item.build.torch, verdict=verdict)
+    if rejection is None:
+        return made
+    return structs.replace(made, rule=rejection.rule, wanted=rejection.wanted, found=rejection.found)
 
 
 def pages_to_read(

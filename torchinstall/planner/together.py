@@ -16,7 +16,8 @@ from torchinstall.core.plan import CompanionUse
 from torchinstall.core.request import Request, Requirement, canonical_name
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
-from torchinstall.planner.companion_lines import Blocked, specifiers
+from torchinstall.planner.builds import Rejection
+from torchinstall.planner.companion_lines import specifiers
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
@@ -152,7 +153,7 @@ def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
     before = structs.replace(chosen.situation, keep_installed=True)
     for item in wanted_companions(before):
         alone = find_stack(chosen.build, before, frozenset({item.name}))
-        if not item.asked and isinstance(alone, Blocked):
+        if not item.asked and isinstance(alone, Rejection):
             yield Message(
                 "companion-breaks",
                 f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; "
@@ -206,10 +207,10 @@ def companion_refusal(
         return None
     alone = {name: [find_stack(item.build, situation, frozenset({name})) for item in able] for name in names}
     hopeless = [name for name in names if not any(isinstance(row, Stack) for row in alone[name])]
-    blocked = [row for name in hopeless or names for row in alone[name] if isinstance(row, Blocked)]
+    blocked = [row for name in hopeless or names for row in alone[name] if isinstance(row, Rejection)]
     blocked += [item.blocked for item in able if not hopeless and item.blocked]
     nearest = max(blocked, key=lambda row: row.depth)
-    name = nearest.name
+    name = nearest.package
     if not hopeless:
         message = f"no build of torch has ready files of {', '.join(names)} together"
     elif nearest.rule == "companion-no-code":

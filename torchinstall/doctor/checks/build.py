@@ -9,10 +9,9 @@ from torchinstall.doctor.model import Diagnosis, Environment, Severity, auto, by
 from torchinstall.doctor.rules import Here, explain
 from torchinstall.install.record import drift, machine_digest
 from torchinstall.install.verify import Check
-from torchinstall.planner.builds import Build, version_key
+from torchinstall.planner.builds import Build, Rejection, version_key
 from torchinstall.planner.rules import (
     EvaluatedBuild,
-    Rejection,
     driver_too_old,
     no_code_for_gpu,
     no_gpu_of_vendor,
