@@ -23,6 +23,8 @@ MACHINES: dict[str, Machine] = {
     "h100": linux(nvidia("NVIDIA H100 80GB HBM3", "9.0"), driver="580.95.05"),
     "h100-r550": linux(nvidia("NVIDIA H100 80GB HBM3", "9.0"), driver="550.163.01"),
     "rtx5090-r610": linux(nvidia("NVIDIA GeForce RTX 5090", "12.0"), driver="610.43.02"),
+    "v100+a100": linux(nvidia("Tesla V100", "7.0"), nvidia("NVIDIA A100", "8.0", 1), driver="580.95.05"),
+    "a100-r470": linux(nvidia("NVIDIA A100-SXM4-40GB", "8.0"), driver="470.256.02"),
     "v100": linux(nvidia("Tesla V100-SXM2-32GB", "7.0"), driver="580.95.05"),
     "rtx4090-windows": windows(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="591.44"),
     "mi300x": _rocm(),

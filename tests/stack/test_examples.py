@@ -176,6 +176,45 @@ def test_a_file_of_a_release_page_comes_from_its_release() -> None:
     )
 
 
+REASONS = [
+    ("v100", "torch vllm>=0.30", "vllm>=0.30", "vllm 0.1", "without vllm"),
+    ("rtx4090", "torch flash-attn==2.7.4.post1", "flash-attn==2.7.4.post1", "flash-attn 2.8.3", "without"),
+    (
+        "a100-r470",
+        "torch flash-attn",
+        "flash-attn for cu118",
+        "files for cu12",
+        "update the driver to 525.60.13",
+    ),
+    (
+        "h100-r550",
+        "torch jax[cuda13]",
+        "jax for cu126",
+        "files for cu13",
+        "update the driver to 580 or newer",
+    ),
+    ("rtx4090", "torch nvdiffrast", "the nvdiffrast that", "PyPI has none", "from its repository"),
+    ("rtx4090", "torch==2.15.0 pytorch3d", "torch 2.15.0", "torch ==2.12.*", "without pytorch3d"),
+]
+
+
+@pytest.mark.parametrize(("machine", "request_", "wanted", "found", "hint"), REASONS)
+def test_the_reason_that_is_named_is_the_one_that_counts(
+    machine: str, request_: str, wanted: str, found: str, hint: str
+) -> None:
+    error = planned(machine, request_).error
+    assert error is not None
+    assert wanted in (error.wanted or "")
+    assert found in (error.found or "")
+    assert any(hint in text for text in error.hints), error.hints
+
+
+def test_a_gpu_that_a_package_has_no_code_for_is_named() -> None:
+    made = planned("v100+a100", "torch flash-attn")
+    said = [item.message for item in made.warnings if item.slug == "companion-not-for-gpu"]
+    assert said == ["flash-attn has no code for Tesla V100; it runs on the other GPUs only"]
+
+
 def test_what_it_costs_is_said() -> None:
     made = planned("rtx4090", "torch flash-attn vllm bitsandbytes")
     (said,) = [item.message for item in made.warnings if item.slug == "torch-held-back"]

@@ -115,7 +115,7 @@ class Pick(Struct, frozen=True):
 class Rejection(Struct, frozen=True):
     """A rule's objection to a build: what it needs, and what is there instead.
 
-    `package` is the one that it is about; of several objections the one with the highest `depth` came nearest.
+    `package` is the one that it is about; of several objections that with the highest `depth` came nearest.
     """
 
     rule: str

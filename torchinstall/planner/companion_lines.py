@@ -21,6 +21,7 @@ from torchinstall.planner.situation import Situation
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
+_NUMBER = "0123456789.*"
 _TRUST = {"makers": 1, "trusted": 2, "community": 3}
 _GRAVEST = ("name", "python", "libc", "code", "platform", "torch", "backend", "trust", "version", "sources")
 """Faults of a line, the one that is named first where several lines come equally near."""
@@ -84,12 +85,12 @@ def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choic
         choices = () if faults else tuple(_versions(line, wanted, build, situation))
         found += choices
         if not faults and not choices:
-            text = f"{wanted.name} {line.versions.replace(' ', ', ') or line.bound}"
-            faults = (_fault("version", wanted.name, f"{wanted.name}{wanted.bounds}", text),)
+            faults = (_fault("version", wanted.name, f"{wanted.name} {wanted.kept}", "another build of it"),)
         if faults:
             # The line that comes nearest has the fewest faults; the gravest of these is named.
             worst = max(faults, key=lambda item: item.depth)
-            worst = structs.replace(worst, depth=worst.depth - 10 * len(faults))
+            far = 10 * len(faults) + (0 if _of_maker(line, build) else 100)
+            worst = structs.replace(worst, depth=worst.depth - far)
             sources = worst if line.build == "sdist" and len(faults) == 1 else sources
             nearest = worst if nearest is None or worst.depth >= nearest.depth else nearest
     if not found and nearest is not None:
@@ -107,12 +108,26 @@ def _fault(kind: str, name: str, wanted: str, found: str, rule: str = "companion
 
 
 def _system_faults(line: CompanionBuild, wanted: Wanted, situation: Situation) -> tuple[Rejection, ...]:
-    """What speaks against a line whatever the build of torch: system, Python, who made it, sources only."""
-    faults = (_faults_of_files, _faults_of_source) if wanted.asked else (_faults_of_files,)
-    return situation.once(
-        ("companion-line", id(line), wanted.asked),
-        lambda: tuple(fault for faults_of in faults for fault in faults_of(line, situation)),
-    )
+    """What speaks against a line whatever the build of torch: system, Python, version, who made it."""
+
+    def faults() -> Iterator[Rejection]:
+        yield from _faults_of_files(line, situation)
+        if wanted.asked:
+            yield from _faults_of_source(line, situation)
+            if not _in_bounds(line, wanted.bounds):
+                text = f"{wanted.name} {line.versions.replace(' ', ', ') or line.bound}"
+                yield _fault("version", wanted.name, f"{wanted.name}{wanted.bounds}", text)
+
+    key = ("companion-line", id(line), wanted.asked, str(wanted.bounds))
+    return situation.once(key, lambda: tuple(faults()))
+
+
+def _in_bounds(line: CompanionBuild, bounds: SpecifierSet) -> list[str] | None:
+    """The versions of a line within bounds; `[""]`: uv chooses; None: there is none."""
+    known, exact = line.versions.split(), exact_versions(bounds)
+    fits = [version for version in known if bounds.contains(version)]
+    fits += [version for version in exact if version not in known and has_version(line, version)]
+    return fits or (None if known or exact else [""])
 
 
 def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Rejection]:
@@ -162,13 +177,19 @@ def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> I
     if line.torch and not specifiers(line.torch).contains(build.torch):
         yield _fault("torch", name, f"{name} for torch {build.name}", f"files for torch {line.torch}")
     gpus = [item.gpu for item in cover_gpus(build, situation) if item.covered]
-    if line.code and gpus and not any(_has_code(line, gpu, build, situation) for gpu in gpus):
+    if line.code and gpus and not any(has_code(line, gpu, build, situation) for gpu in gpus):
         device = gpus[0].compute_capability
         code = gpus[0].gfx_target or (f"sm_{device[0]}{device[1]}" if device else "unknown")
         yield _fault("code", name, _lowest(line.code), f"{gpus[0].label} ({code})", "companion-no-code")
 
 
-def _has_code(line: CompanionBuild, gpu: Gpu, build: Build, situation: Situation) -> bool:
+def _of_maker(line: CompanionBuild, build: Build) -> bool:
+    """Whether a line is for backends of the same maker's GPUs, whatever their versions."""
+    maker = build.backend.name.rstrip(_NUMBER)
+    return not line.backends or any(pattern.rstrip(_NUMBER) == maker for pattern in line.backends)
+
+
+def has_code(line: CompanionBuild, gpu: Gpu, build: Build, situation: Situation) -> bool:
     """Whether a line has code for a GPU; where the GPU does not say what it is, it is assumed."""
     if gpu.gfx_target is not None:
         return gpu.gfx_target in line.code
@@ -212,12 +233,8 @@ def _versions(line: CompanionBuild, wanted: Wanted, build: Build, situation: Sit
         if _still_fits(line, wanted, build, local, situation):
             yield Choice(wanted.name, line, "" if line.build == "sdist" else wanted.kept, asked=False)
         return
-    known, exact = line.versions.split(), exact_versions(wanted.bounds)
-    fits = [version for version in known if wanted.bounds.contains(version)]
-    fits += [version for version in exact if version not in known and has_version(line, version)]
-    yield from (Choice(wanted.name, line, version + local) for version in fits)
-    if not known and not exact:
-        yield Choice(wanted.name, line)
+    for version in _in_bounds(line, wanted.bounds) or ():
+        yield Choice(wanted.name, line, version and version + local)
 
 
 def _still_fits(line: CompanionBuild, wanted: Wanted, build: Build, local: str, situation: Situation) -> bool:

@@ -170,7 +170,11 @@ def _assumed_glibc(pick: Pick, situation: Situation) -> Iterator[Message]:
 
 
 def _assumed_packages(chosen: EvaluatedBuild) -> Iterator[Message]:
-    linked = [pick.package for pick in chosen.picks if pick.routed and pick.wheels is None and not pick.asked]
+    linked = [
+        pick.package
+        for pick in chosen.picks
+        if pick.routed and pick.wheels is None and not (pick.asked or pick.index)
+    ]
     if linked:
         more = f" and {len(linked) - 3} more" if len(linked) > 3 else ""
         yield Message(

@@ -17,7 +17,7 @@ from torchinstall.core.request import Request, Requirement, canonical_name
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.planner.builds import Rejection
-from torchinstall.planner.companion_lines import specifiers
+from torchinstall.planner.companion_lines import has_code, specifiers
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
@@ -139,6 +139,11 @@ def companion_warnings(
             yield Message("builds-from-source", f"{choice.name} is built from source: it {line.note}")
         elif line.note and (floor is None or any((gpu.compute_capability or ()) < floor for gpu in gpus)):
             yield Message("companion-note", f"{choice.name}: {line.note}")
+        build, gpus_of = chosen.build, chosen.covered if line.code else []
+        without = [gpu.label for gpu in gpus_of if not has_code(line, gpu, build, chosen.situation)]
+        if without:
+            text = f"{choice.name} has no code for {', '.join(without)}; it runs on the other GPUs only"
+            yield Message("companion-not-for-gpu", text)
         if line.confidence == "low":
             yield Message(
                 "companion-assumed",
@@ -220,6 +225,7 @@ def companion_refusal(
     else:
         message = f"{name} has no ready files for this machine"
     hints = list(_nearest_sets(hopeless or names, able, situation))
+    hints += _other_drivers(evaluated, situation)
     hints += _other_sources(hopeless or names, situation, allow=nearest.rule != "companion-no-code")
     platform = situation.target.platform
     hints += [
@@ -245,6 +251,17 @@ def _nearest_sets(blockers: Iterable[str], able: list[EvaluatedBuild], situation
         if _abi(version, situation) != situation.target.abi and (item := _with(situation, python=version)):
             yield f"uv venv --python {version}  # with Python {version}: torch {item.build.name} has them all"
             break
+
+
+def _other_drivers(evaluated: Iterable[EvaluatedBuild], situation: Situation) -> Iterator[str]:
+    """The lowest newer driver on which some build has everything."""
+    old = (item.build.backend for item in evaluated if item.rejected_by("driver-too-old"))
+    floors = {floor for backend in old if (floor := situation.driver_floor(backend))}
+    for floor in sorted(floors, key=dotted) if situation.drivers else ():
+        item = _with(situation, request=structs.replace(situation.request, target_driver=floor))
+        if item is not None:
+            yield f"update the driver to {floor} or newer: torch {item.build.name} has them all"
+            return
 
 
 def _other_sources(blockers: Iterable[str], situation: Situation, *, allow: bool) -> Iterator[str]:
