@@ -46,7 +46,7 @@ def test_an_import_of_the_command_line_from_below_is_noticed(copy: Path) -> None
 def test_every_contract_can_break(copy: Path) -> None:
     add(copy / "torchinstall/install/uv.py", "from torchinstall.planner import selection")
     add(copy / "torchinstall/doctor/model.py", "import click")
-    add(copy / "torchinstall/planning/options.py", "from torchinstall.planning import inputs")
+    add(copy / "torchinstall/planning/context.py", "from torchinstall.planning import inputs")
     done = lint(copy)
     assert done.returncode != 0
     assert done.stdout.count("BROKEN") == 3, done.stdout

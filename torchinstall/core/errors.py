@@ -113,15 +113,5 @@ class CatalogError(TorchInstallError):
 
 
 _BY_EXIT_CODE: dict[int, type[TorchInstallError]] = {
-    kind.exit_code: kind
-    for kind in (
-        InstallFailedError,
-        UsageError,
-        NoCompatibleBuildError,
-        GpuUnavailableError,
-        ToolMissingError,
-        TargetError,
-        VerifyFailedError,
-        CatalogError,
-    )
+    kind.exit_code: kind for kind in TorchInstallError.__subclasses__()
 }

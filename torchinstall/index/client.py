@@ -102,8 +102,7 @@ class Client:
             max_bytes: of the page after decompression.
 
         Raises:
-            FetchError: whatever went wrong.
-            UsageError: `insecure-index`, `bad-certificate-file`, `bad-proxy`.
+            FetchError, UsageError: as `open`.
         """
         headers = {"Accept": _ACCEPT, **({"If-None-Match": etag} if etag else {})}
         with self.open(url, headers, accept=_MISSING | {200, 304}, deadline=deadline, stay=True) as response:
@@ -131,8 +130,7 @@ class Client:
         """Some bytes of a file, and the size of the whole file.
 
         Raises:
-            FetchError: `no-ranges` where the server sends the whole file or nothing, or whatever went wrong.
-            UsageError: as `open`.
+            FetchError: `no-ranges` where the server sends the whole file or nothing, or as `open`.
         """
         headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-{start + length - 1}"}
         with self.open(url, headers, accept=frozenset({200, 206, 416}), deadline=deadline) as response:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct, field, structs
 
@@ -49,6 +49,8 @@ _MOST_METADATA = 2_000_000
 
 Outcome = CachedPage | FetchError
 
+T = TypeVar("T")
+
 
 class LiveOptions(Struct, frozen=True, kw_only=True):
     """Every option and limit of a fetch.
@@ -56,7 +58,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     Attributes:
         index_base: URL or template, see `urls.index_url`; may carry credentials.
         cache_dir: folder for pages; None: nothing is stored.
-        env: proxies, certificates, netrc, `UV_INSECURE_HOST`, `UV_HTTP_RETRIES`.
+        env: proxies, certificates, netrc, `UV_INSECURE_HOST`, `UV_HTTP_RETRIES` (in place of `retries`).
         offline: only the cache is asked, whatever its age.
         refresh: the age of a cached page does not count.
         allow_insecure: hosts for which http, or a wrong certificate, is accepted.
@@ -64,10 +66,9 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
         described: packages of whose newest releases the requirements are read too; with `any_host`.
         any_host: the pages may link to files on other hosts, see `pages.parse_page`.
         budget: seconds after which what was not read counts as failed.
-        retries: further attempts after a fault that may pass; `UV_HTTP_RETRIES` lowers or raises it.
+        retries: further attempts after a fault that may pass.
         backoff: seconds before the first retry, doubled for each further one.
         max_bytes: of one page.
-        now: seconds since 1970, for the age of cached pages.
         asking: called before the index is asked; the cache may do without.
         working: told that it is.
     """
@@ -153,12 +154,7 @@ class _Job(Struct, frozen=True):
 
 
 def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool = False) -> LiveResult:
-    """Read pages of the index.
-
-    Args:
-        keys: (package, backend) each.
-        options: of the fetch.
-        discover: also read the root page, for `LiveResult.backends`.
+    """Read pages of the index; `discover`: also its root page, for `LiveResult.backends`.
 
     Raises:
         UsageError: the index base or a proxy or certificate setting is wrong, or the index is plain http.
@@ -200,10 +196,9 @@ def _is_recent(job: _Job, options: LiveOptions) -> bool:
 
 
 class _Reader:
-    """Reads pages within one time budget, each in its own thread.
+    """Reads pages within one time budget, each in a thread of its own that may not delay the program's end.
 
-    The threads are daemons: one that hangs (a resolver that never answers) must not delay the end of the
-    program, as those of an executor would.
+    Those of an executor would: a resolver may never answer.
     """
 
     def __init__(self, options: LiveOptions, cache: PageCache) -> None:
@@ -298,56 +293,46 @@ class _Reader:
             shared=page.shared,
             any_host=self.options.any_host,
         )
-        described = self._with_needs(client, parsed) if page.described else parsed
-        return CachedPage(fetched=now, etag=reply.etag, page=self._with_variants(client, described))
+        if page.described:
+            from packaging.version import Version  # as in `wheels`
 
-    def _with_needs(self, client: Client, page: Page) -> Page:
-        """The page with what its newest releases need; one whose metadata cannot be had is a note."""
-        from packaging.version import Version  # as in `wheels`
-
-        final = [text for text in page.wheel_urls if not Version(text).is_prerelease]
-        found, notes = {}, list(page.notes)
-        for version in sorted(final, key=Version, reverse=True)[:_MOST_DESCRIBED]:
-            url = page.wheel_urls[version]
-            try:
-                found[version] = read_needs(self._metadata(client, url))
-            except (FetchError, OSError, ValueError) as error:
-                notes.append(f"{redact(url)}: {error}")
-        return structs.replace(page, needs=found, notes=tuple(notes))
+            urls = {text: url for text, url in parsed.wheel_urls.items() if not Version(text).is_prerelease}
+            newest = sorted(urls.items(), key=lambda row: Version(row[0]), reverse=True)[:_MOST_DESCRIBED]
+            needs, notes = _each(newest, lambda url: read_needs(self._metadata(client, url)))
+            parsed = structs.replace(parsed, needs=needs, notes=(*parsed.notes, *notes))
+        if parsed.variant_files:
+            rows = sorted(parsed.variant_files.items(), key=lambda row: dotted_or_none(row[0]) or ())
+            newest = rows[: -_MOST_VARIANT_FILES - 1 : -1]
+            limits = self.deadline, self.options.max_bytes
+            read = _each(newest, lambda url: read_variants(client.page(url, None, *limits).text))
+            parsed = structs.replace(parsed, variants=read[0], notes=(*parsed.notes, *read[1]))
+        return CachedPage(fetched=now, etag=reply.etag, page=parsed)
 
     def _metadata(self, client: Client, url: str) -> str:
         """The metadata of a wheel: the file beside it (PEP 658), else from within the wheel, by parts."""
         reply = client.page(f"{url}.metadata", None, self.deadline, _MOST_METADATA)
         if reply.status == 200:
             return reply.text
-        from torchinstall.index.inspect import (
-            remote_metadata,
-        )  # reads binaries too, which hardly any run does
+        from torchinstall.index.inspect import remote_metadata  # it reads binaries too
 
         return remote_metadata(url, client.part, _MOST_METADATA)
 
-    def _with_variants(self, client: Client, page: Page) -> Page:
-        """The page with the properties of its newest wheel variants; a list that cannot be had is a note."""
-        newest = sorted(page.variant_files, key=lambda text: dotted_or_none(text) or (), reverse=True)
-        found, notes = {}, list(page.notes)
-        for version in newest[:_MOST_VARIANT_FILES]:
-            url = page.variant_files[version]
-            try:
-                found[version] = read_variants(
-                    client.page(url, None, self.deadline, self.options.max_bytes).text
-                )
-            except (FetchError, ValueError) as error:
-                notes.append(f"{redact(url)}: {error}")
-        return structs.replace(page, variants=found, notes=tuple(notes)) if newest else page
+
+def _each(urls: Iterable[tuple[str, str]], read: Callable[[str], T]) -> tuple[dict[str, T], list[str]]:
+    """What these URLs say, by version; one that cannot be had is a note."""
+    found, notes = {}, []
+    for version, url in urls:
+        try:
+            found[version] = read(url)
+        except (FetchError, OSError, ValueError) as error:  # noqa: PERF203 - each URL is one attempt
+            notes.append(f"{redact(url)}: {error}")
+    return found, notes
 
 
 def _merged(
     index_base: str, jobs: Mapping[PageKey, _Job], outcomes: Mapping[PageKey, Outcome], cache: PageCache
 ) -> LiveResult:
-    """Put outcomes and stored pages together; a stored page stands in for a failure, with a warning.
-
-    A page that is not there is stored only here, where it is known whether the index itself is there.
-    """
+    """Put outcomes and stored pages together; a stored page stands in for a failure, with a warning."""
     found: dict[PageKey, CachedPage] = {}
     failures: dict[PageKey, Message] = {}
     replaced: list[Message] = []
@@ -365,6 +350,7 @@ def _merged(
     absent = _absent_index(found, index_base) if outcomes else {}
     failures.update(absent)
     found = {key: page for key, page in found.items() if key not in absent}
+    # Only here it is known whether the index itself is there, so that a page that is not can be stored.
     for key, outcome in outcomes.items():
         if isinstance(outcome, CachedPage) and outcome.missing is not None and key in found:
             cache.store(jobs[key].page, outcome)
@@ -388,12 +374,11 @@ def _absent_index(found: Mapping[PageKey, CachedPage], index_base: str) -> dict[
     torch = {page.missing for (package, _), page in found.items() if package == "torch"}
     if not torch or None in torch:
         return {}
-    forbidden = 403 in torch
-    what, why = (403, "access refused") if forbidden else (404, "no index")
-    failure = Message(
-        "index-forbidden" if forbidden else "index-not-found",
-        f"{index_base} answered {what} for every page of torch: no such backend, or {why}",
-    )
+    slug, what, why = "index-not-found", 404, "no index"
+    if 403 in torch:
+        slug, what, why = "index-forbidden", 403, "access refused"
+    message = f"{index_base} answered {what} for every page of torch: no such backend, or {why}"
+    failure = Message(slug, message)
     return {key: failure for key, page in found.items() if page.missing is not None and key != _ROOT}
 
 

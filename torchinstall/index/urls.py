@@ -77,10 +77,8 @@ class PyTorchIndex(Struct, frozen=True):
 
     Attributes:
         backend: `cu128`; None where it serves all of them (a channel's root, `torch_stable.html`).
-        channel: `stable`, `test`, `nightly`.
         certain: on PyTorch's own hosts or below the index base in use. Otherwise its path merely has the
-            shape of a mirror (`https://mirror.example/whl/cu128`, `…/cu128/simple`), which an index of
-            other packages may have too.
+            shape of a mirror (`…/whl/cu128`, `…/cu128/simple`), which any other index may have too.
     """
 
     backend: str | None
@@ -96,10 +94,7 @@ def pytorch_index(
 ) -> PyTorchIndex | None:
     """Recognise the URL of a PyTorch index, of one of its mirrors, or of a page of links (`find-links`).
 
-    Args:
-        url: anything; what is no http(s) URL is no index of PyTorch.
-        is_backend: whether a name is a backend; `Catalog.backend` knows those of the tables in use.
-        index_base: the one in use, a template included.
+    `is_backend` says whether a name is a backend; `index_base` is the one in use, a template included.
     """
     try:
         parts = urllib.parse.urlsplit(without_credentials(url.strip()))
@@ -141,13 +136,9 @@ def _base_pattern(index_base: str) -> re.Pattern[str]:
 def index_url(index_base: str, channel: str, backend: str) -> str:
     """The index of one backend, without a slash at its end.
 
-    Args:
-        index_base: `https://host/whl`, to which `/nightly` or `/test` and the backend are added, or a
-            template with `{backend}`, a flat one with `/{package}` at its end, the URL of one page with every
-            file and `#links` at its end; with `{channel}` where it serves more than the stable one (for
-            `stable` that segment is omitted).
-        channel: `stable`, `test`, `nightly`.
-        backend: `cu128`.
+    The base is `https://host/whl`, to which `/nightly` or `/test` and the backend are added, or a template
+    with `{backend}`, a flat one with `/{package}` at its end, or the URL of one page with every file and
+    `#links` at its end; with `{channel}` where it serves more than stable (which omits that segment).
 
     Raises:
         UsageError: not an http(s) URL, or a template that lacks what is needed.
