@@ -224,6 +224,20 @@ def test_success_keeps_the_new_and_leaves_nothing_behind(venv: Venv) -> None:
 
 
 @pytest.mark.e2e
+def test_what_lost_its_list_is_cleared_only_for_what_takes_its_place(venv: Venv) -> None:
+    (info,) = venv.site.glob("torch-*.dist-info")
+    (info / "RECORD").unlink()
+    before = venv.listing()
+    others: Due = {"torchvision": "0.23.0+cpu"}
+    for wanted in (None, others):
+        protected(lambda _keep: None, sites=[venv.site], prefix=venv.prefix, due=wanted)
+        assert venv.listing() == before
+    protected(lambda _keep: None, sites=[venv.site], prefix=venv.prefix, due={"torch": None})
+    gone = {name for name in before if "/torch/" in name or "/torch-2.8.0+cpu.dist-info/" in name}
+    assert before.keys() - venv.listing().keys() == gone
+
+
+@pytest.mark.e2e
 def test_ctrl_c_puts_back_too(venv: Venv) -> None:
     def work(_keep: tuple[int, ...]) -> None:
         all_of_torch_gone(venv)

@@ -77,7 +77,8 @@ class Backup(Struct, frozen=True, kw_only=True):
         for number, path in enumerate(self.files):
             _link(path, self.store / str(number))
         (self.store / "complete").touch()
-        self._remove(remains(self.sites, {dist.name for dist in self.saved}))
+        # Where nobody knows what changes, nobody may put anything in the place of what is cleared.
+        self._remove(remains(self.sites, self.changing or ()))
 
     def discard(self) -> None:
         """Give the kept files up."""
@@ -97,10 +98,7 @@ class Backup(Struct, frozen=True, kw_only=True):
     def settled(self, due: Due | None) -> Literal["new", "foreign"] | None:
         """Whether a change that was cut off came to its end, or others have ended it since; None: neither."""
         now, before = _by_name(distributions(self.sites, self.changing)), _by_name(self.saved)
-        states = {
-            _state(now[name], before[name], due, name)
-            for name in ((self.changing or ()) if due is not None else ())
-        }
+        states = {_state(now[name], before[name], wanted) for name, wanted in (due or {}).items()}
         if states == {"new"}:
             return "new"
         return "foreign" if "foreign" in states and None not in states else None
@@ -163,9 +161,8 @@ def _by_name(dists: Iterable[DistInfo]) -> defaultdict[str, list[DistInfo]]:
     return found
 
 
-def _state(now: list[DistInfo], before: list[DistInfo], due: Due | None, name: str) -> str | None:
+def _state(now: list[DistInfo], before: list[DistInfo], wanted: str | None) -> str | None:
     """What became of one package: as wanted, as before, changed by others since, or (None) no whole state."""
-    wanted = (due or {}).get(name)
     if not now:
         return "new" if wanted is None else None if before else "old"
     if len(now) > 1 or now[0].lacking is not None:
