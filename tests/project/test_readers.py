@@ -184,4 +184,7 @@ def test_versions_of_python_have_builds_of_their_own(place: Place) -> None:
     once = text_of(folder)
     said = configure(place, folder, *NONE)
     assert said.code == 0, said.err
+    said = configure(place, folder, "--on", "windows=cpu", *NONE)
+    assert said.code == 2
+    assert "error[not-carried]" in said.err
     assert text_of(folder) == once

@@ -98,6 +98,14 @@ def test_one_backend_more_and_one_less(place: Place) -> None:
     assert "error[not-offered]" in said.err
 
 
+def test_nothing_to_take_out(place: Place) -> None:
+    folder = place.project(COMMENTED.format(torch=""))
+    said = configure(place, folder, "--without", "cpu", *NONE)
+    assert said.code == 2
+    assert "error[not-offered]" in said.err
+    assert "it chooses no build" in said.err
+
+
 def test_a_backend_is_replaced_and_a_platform_changed(place: Place) -> None:
     folder = place.project(COMMENTED.format(torch='    "torch>=2.8",\n'))
     assert configure(place, folder, *LAYOUTS["this-machine"], *NONE).code == 0

@@ -49,13 +49,7 @@ class FileEdit(Struct, frozen=True):
 
 
 class Configured(Struct, frozen=True, kw_only=True):
-    """What was (or, in a dry run, would be) done.
-
-    Attributes:
-        edits: of the project file and, for keys that uv reads only there, of the workspace root's.
-        layout: with everything that the lock showed to be needed.
-        builds: what each platform gets; empty where nothing was locked.
-    """
+    """What was (or, in a dry run, would be) done; `builds` is empty where nothing was locked."""
 
     edits: tuple[FileEdit, ...]
     layout: Layout
@@ -137,29 +131,31 @@ def configure(
             files.texts, wider, catalog, migrate=migrate, index_base=index_base, bases=files.bases, more=more
         )
 
+    def locked(plan: Configured, lock: Locker) -> Configured:
+        for _ in range(_ROUNDS):
+            lock(directory)
+            missing = _transitive(files.lock, plan.text, catalog) - set(plan.layout.packages)
+            if not missing:
+                break
+            known.update(missing)
+            plan = edited()
+            _write(plan)
+        try:
+            return _verified(plan, files.lock, catalog)
+        except VerifyFailedError:
+            apart = edited(split=True)  # uv may let the index of an extra leak to other platforms
+            if apart.text == plan.text:
+                raise
+            _write(apart)
+            lock(directory)
+            return _verified(apart, files.lock, catalog)
+
     plan = edited()
     if dry_run:
         return plan
     with restored_on_error((*files.texts, files.lock), plan.notes):
         _write(plan)
-        if lock is not None:
-            for _ in range(_ROUNDS):
-                lock(directory)
-                missing = _transitive(files.lock, plan.text, catalog) - set(plan.layout.packages)
-                if not missing:
-                    break
-                known |= missing
-                plan = edited()
-                _write(plan)
-            try:
-                plan = _verified(plan, files.lock, catalog)
-            except VerifyFailedError:
-                apart = edited(split=True)  # uv may let the index of an extra leak to other platforms
-                if apart.text == plan.text:
-                    raise
-                _write(apart)
-                lock(directory)
-                plan = _verified(apart, files.lock, catalog)
+        plan = locked(plan, lock) if lock is not None else plan
         for edit in plan.edits:
             if edit.before != edit.after and edit.before:
                 memory.keep(edit.path, files.bases.get(edit.path, edit.before), edit.after)

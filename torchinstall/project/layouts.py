@@ -12,7 +12,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.planner.builds import version_key
 from torchinstall.project.availability import Availability
 from torchinstall.project.choices import routed_in
-from torchinstall.project.model import PLATFORMS, Choice, Layout, LayoutName, points_of
+from torchinstall.project.model import PLATFORMS, Choice, Layout, points_of
 from torchinstall.project.pyproject import ProjectView
 
 _MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-own-build"})
@@ -112,8 +112,14 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
         backends = tuple(dict.fromkeys(backend for _, backend in on))
     else:
         backends = asked.backends or tuple(dict.fromkeys(("cpu", *ours)))
-        if not (asked.kept or asked.fresh):
-            _check_choice(asked.name, backends)
+        if len(backends) < 2 and not (asked.kept or asked.fresh):
+            raise UsageError(
+                "backends-missing",
+                f"the layout {asked.name} is a choice between backends, and only {backends[0]} is known here",
+                wanted="two backends or more",
+                found=", ".join(backends),
+                hints=(f"torchinstall configure --layout {asked.name} --with cpu --with cu130",),
+            )
         if asked.name == "groups" and (asked.default or not asked.kept):
             default = _default_backend(asked.default, planned, backends)
     return structs.replace(
@@ -177,9 +183,10 @@ def change(current: Layout, asked: Layout, without: tuple[str, ...], *, named: b
         raise UsageError(
             "not-offered",
             f"this project does not offer {', '.join(missing)}",
-            wanted="one of " + ", ".join(current.backends),
+            wanted="one of " + (", ".join(current.backends) or "none: it chooses no build"),
             found=", ".join(missing),
-            hints=(f"torchinstall configure --without {current.backends[0]}",),
+            hints=tuple(f"torchinstall configure --without {name}" for name in current.backends[:1])
+            or ("torchinstall configure --dry-run shows what it would write",),
         )
     name = asked.name if named else "markers" if asked.on else current.name
     left = tuple(backend for backend in current.backends if backend not in without)
@@ -192,42 +199,38 @@ def change(current: Layout, asked: Layout, without: tuple[str, ...], *, named: b
             found="none",
             hints=("torchinstall configure --remove", "torchinstall configure --backend cpu"),
         )
-    same = name == current.name
-    if same and name in ("extras", "groups"):
-        kept = () if without else current.kept
+    pythons = {python for item in current.kept for _, python in item.points}
+    made, same = structs.replace(asked, name=name, default=default), name == current.name
+    if same and made.offers_choice:
         backends = tuple(dict.fromkeys((*left, *asked.backends)))
-        return structs.replace(
-            asked, name=name, backends=backends, kept=kept, default=default, fresh=bool(without)
-        )
+        kept = () if without else current.kept
+        return structs.replace(made, backends=backends, kept=kept, fresh=bool(without))
     if same and not (asked.backends or asked.on or without):
-        return structs.replace(asked, name=name, backends=current.backends, on=current.on, kept=current.kept)
-    backends = asked.backends or left
-    on = asked.on
-    if name == "markers":
-        backends = asked.backends
-    if name == "markers" and not (named and on and not same):
-        base = asked.backends[:1] or (default,) if default else asked.backends[:1] or left[-1:]
-        routes = {item: route.backend for route in current.kept for item in sorted(route.platforms)}
-        if current.offers_choice:
-            routes = {item: backend for item, backend in routes.items() if backend == base[0]}
-        if asked.backends and not asked.on:
-            routes = dict.fromkeys(routes, asked.backends[0])
-        there = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
-        there |= {item: backend for item, backend in routes.items() if backend not in without}
-        on = tuple({**there, **dict(on)}.items())
-        backends = ()
-    return structs.replace(asked, name=name, backends=backends, on=on, default=default, fresh=True)
-
-
-def _check_choice(name: LayoutName, backends: tuple[str, ...]) -> None:
-    if len(backends) < 2:
+        return structs.replace(made, backends=current.backends, on=current.on, kept=current.kept)
+    if name != "markers":
+        return structs.replace(made, backends=asked.backends or left, fresh=True)
+    if same and any(len({*item.points}) < len(item.platforms) * len(pythons) for item in current.kept):
         raise UsageError(
-            "backends-missing",
-            f"the layout {name} is a choice between backends, and only {backends[0]} is known here",
-            wanted="two backends or more",
-            found=", ".join(backends),
-            hints=(f"torchinstall configure --layout {name} --with cpu --with cu130",),
+            "not-carried",
+            "this project chooses builds by the version of Python too, so no platform can be changed alone",
+            wanted="sources of torch that hold for every Python",
+            found=", ".join(current.backends),
+            hints=(
+                "edit [tool.uv.sources], then: torchinstall configure",
+                "torchinstall configure --layout groups",
+            ),
         )
+    if named and asked.on and not same:
+        return structs.replace(made, fresh=True)
+    base = asked.backends[:1] or ((default,) if default else left[-1:])
+    routes = {item: route.backend for route in current.kept for item in sorted(route.platforms)}
+    if current.offers_choice:
+        routes = {item: backend for item, backend in routes.items() if backend == base[0]}
+    if asked.backends and not asked.on:
+        routes = dict.fromkeys(routes, asked.backends[0])
+    there = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
+    there |= {item: backend for item, backend in routes.items() if backend not in without}
+    return structs.replace(made, backends=(), on=tuple({**there, **dict(asked.on)}.items()), fresh=True)
 
 
 def _default_backend(asked: str | None, planned: str | None, backends: tuple[str, ...]) -> str:

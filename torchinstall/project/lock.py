@@ -93,7 +93,6 @@ class Locked(Struct, frozen=True, kw_only=True):
     """One package that a platform gets.
 
     Attributes:
-        version: with its local segment.
         url: the index, or the wheel that is named by its URL; None where it comes from a folder or git.
         platforms: platform keys that it has wheels for (`any` for pure ones).
     """
@@ -109,12 +108,7 @@ class Locked(Struct, frozen=True, kw_only=True):
 
 
 class Lockfile:
-    """A parsed lock.
-
-    Args:
-        data: as parsed.
-        name: the project's own name; the lock holds its members and their dependencies.
-    """
+    """A parsed lock; `name` is the project's own: the lock holds all members and their dependencies."""
 
     def __init__(self, data: Mapping[str, Any], name: str) -> None:
         self.packages: list[_Row] = list(data.get("package", []))
@@ -139,13 +133,7 @@ class Lockfile:
         return frozenset(found)
 
     def tree(self, platform: str, python: str, scopes: tuple[Scope, ...] = ()) -> dict[str, Locked]:
-        """What is installed on a platform with these extras and groups, by name.
-
-        Args:
-            platform: platform key.
-            python: `3.12`.
-            scopes: the active extras and groups of the project, default groups included.
-        """
+        """What is installed on a platform with these extras and groups (default groups too), by name."""
         environment = marker_environment(platform, python)
         # How uv writes a conflicting extra or group into markers: `extra-4-name-cu128`, 4 for `name`.
         active = {f"{kind}-{len(self.name)}-{self.name}-{name}" for kind, name in (s.key for s in scopes)}

@@ -164,7 +164,7 @@ class Dependency(Struct, frozen=True, kw_only=True):
     Attributes:
         floor: lowest version; like `marker` only used where the package is not listed there yet.
         cap: versions from this one on are out; added to what is listed unless that says so already.
-        wording: the requirement as a person wrote it, which takes the place of the floor.
+        wording: the requirement as a person wrote it, in place of the floor.
     """
 
     scope: Scope
