@@ -31,10 +31,7 @@ _VARIABLES = ("UV_OVERRIDE", "UV_CONSTRAINT", "UV_EXCLUDE", "UV_EXCLUDE_NEWER", 
 class Agreement(Struct, frozen=True, kw_only=True):
     """Compares a plan with what becomes of it; each method raises InstallFailedError `plan-not-kept`.
 
-    Attributes:
-        plan: None: somebody else planned.
-        env: of the user, as uv sees it.
-        cwd: where uv looks for configuration.
+    `plan` None: somebody else planned; then what uv announced is compared.
     """
 
     plan: Plan | None = None
@@ -166,12 +163,7 @@ def check_age(
 ) -> Iterator[Message]:
     """Warnings about what was named and comes out far older than it could, because of other packages.
 
-    Args:
-        plan: what was planned.
-        coming: what uv said that will change.
-        there: name -> version of what is installed.
-        of_torch: whether an installed package depends on torch.
-        ask: asks uv what it would do.
+    `there` is what is installed, name -> version, and `of_torch` says whether that depends on torch.
 
     Raises:
         NoCompatibleBuildError: `package-far-older`: because of torch.

@@ -26,8 +26,7 @@ class DistInfo(Struct, frozen=True, array_like=True):
 
     Attributes:
         name: normalised.
-        site: the folder it is installed in.
-        info: name of its `.dist-info` folder there.
+        info: name of its `.dist-info` folder in `site`.
         url: where it was taken from, if not from an index (`direct_url.json`).
     """
 
@@ -103,10 +102,8 @@ class DistInfo(Struct, frozen=True, array_like=True):
         """What is wrong with its files, but for bytecode; True: missing, False: it is there and differs.
 
         Installers put a wheel's own list in place first, which is complete but for what they add. They write
-        `INSTALLER` and then their list as the last of all: without that row nobody came to the end.
-
-        Args:
-            content: compare the bytes of small files too, not only the size.
+        `INSTALLER` and then their list as the last of all: without that row nobody came to the end. With
+        `content` the bytes of small files are compared too, not only the size.
         """
         text = self.text("RECORD")
         rows = list(self._rows(text))

@@ -86,9 +86,7 @@ class Search(Struct, frozen=True, kw_only=True):
     def locate(self, uv: str, family: Collection[str]) -> PythonEnvironment:
         """Find the environment and inspect its interpreter.
 
-        Args:
-            uv: its path; it resolves versions (`3.12`) and finds system interpreters.
-            family: names of the packages that move with torch.
+        uv resolves versions (`3.12`) and finds system interpreters; `family` moves with torch.
 
         Raises:
             TargetError: `no-environment`, `not-an-environment`, `environment-broken`, `python-mismatch`,
@@ -164,11 +162,8 @@ class Search(Struct, frozen=True, kw_only=True):
     def _find_python(self, request: str, uv: str, *, system: bool) -> str:
         """Path of the interpreter that `request` means; nothing is downloaded.
 
-        Args:
-            request: path of an interpreter or of an environment, a name on PATH, or a version such as `3.12`
-                or `cpython-3.13t`; empty: uv's first choice.
-            uv: its path.
-            system: pass over interpreters of environments.
+        It is a path of an interpreter or of an environment, a name on PATH, or a version such as `3.12` or
+        `cpython-3.13t`; empty: uv's first choice. `system` passes over interpreters of environments.
         """
         direct = user_path(self.cwd, request)
         if request and (os.sep in request or "/" in request) and direct.is_file():

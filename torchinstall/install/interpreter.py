@@ -315,9 +315,7 @@ def _label(text: str | None) -> str | None:
 def backend_of(version: str, text: str | None) -> str | None:
     """The backend that a package was built for.
 
-    Args:
-        version: of its metadata; a local segment such as `+cu128` says it.
-        text: of the package's `version.py`, which says it where the metadata does not (torch from PyPI).
+    The version in its metadata says it in a local segment (`+cu128`), or the text of its `version.py` does.
     """
     said: dict[str, str] = dict(_ASSIGNED.findall(text or ""))
     for local in (version.partition("+")[2], said.get("__version__", "").partition("+")[2]):

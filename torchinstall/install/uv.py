@@ -169,12 +169,8 @@ def uv_env(
 ) -> dict[str, str]:
     """The environment of a uv that we start: the user's, without what would change which build it takes.
 
-    Indexes, proxies, certificates, caches and bounds on versions are the user's and stay.
-
-    Args:
-        env: of the user.
-        project: uv works on the project of its folder, whatever the variables name.
-        changes: variables to set, or to unset with None.
+    Indexes, proxies, certificates, caches and bounds on versions are the user's and stay. With `project` uv
+    works on the project of its folder, whatever the variables name; `changes` with None unset a variable.
     """
     gone = dict.fromkeys((*UNDOES_SOURCES, *(_OTHER_PROJECT if project else ())))
     return {name: value for name, value in {**env, **gone, **dict(changes)}.items() if value is not None}
