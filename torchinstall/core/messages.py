@@ -116,6 +116,18 @@ def printable(text: str, *, colour: bool = False, drawing: bool = False) -> str:
     return "".join(printable(part) + next(marks, "") for part in parts)
 
 
+def exit_name(code: int) -> str:
+    """How a process ended: `exit status 1`, or the name of the signal that ended it."""
+    if code >= 0:
+        return f"exit status {code}"
+    import signal  # which hardly any process is ended by
+
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
 def json_text(data: Any, *, ascii_only: bool = False) -> str:
     """JSON for a terminal or a pipe: what is no plain text is escaped, and so still there."""
     import json  # only for what is rarely there

@@ -20,7 +20,7 @@ from typing import BinaryIO
 from msgspec import Struct
 from typing_extensions import Self
 
-from torchinstall.core.messages import printable
+from torchinstall.core.messages import exit_name, printable
 from torchinstall.install.signals import leave_on_signals
 
 if sys.platform != "win32":
@@ -53,12 +53,7 @@ class Completed(Struct, frozen=True, kw_only=True):
         """How it ended, as a person says it."""
         if self.returncode is None:
             return f"no answer within {self.timeout:g} s"
-        if self.returncode >= 0:
-            return f"exit status {self.returncode}"
-        try:
-            return f"ended by {signal.Signals(-self.returncode).name}"
-        except ValueError:
-            return f"ended by signal {-self.returncode}"
+        return f"{'ended by ' * (self.returncode < 0)}{exit_name(self.returncode)}"
 
     @property
     def problem(self) -> str:

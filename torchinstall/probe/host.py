@@ -54,15 +54,9 @@ def finding_texts() -> dict[str, dict[str, FindingText]]:
 def report(
     probe: str, system: System, key: str, *, source: str | None = None, hint: str | None = None, **values: Any
 ) -> Finding:
-    """A finding with its text from `findings.json`.
+    """A finding with its text from `findings.json`, in which `values` are filled in.
 
-    Args:
-        probe: `host` or a vendor.
-        system: the machine; inside a container there may be another hint.
-        key: of the text.
-        source: instead of that of the row.
-        hint: instead of that of the row.
-        values: what the texts name.
+    `source` and `hint` stand in place of those of the row, which may have another hint for containers.
     """
     text = finding_texts()[probe][key]
     if hint is None:

@@ -89,10 +89,9 @@ class Nvml(Struct):
 
     Attributes:
         library: the NVML that was loaded, or why none could be.
-        init: NVML's error code of initialising, 0 when that worked; None when it did not get so far.
+        init: with its error code, 0 when it worked.
         cuda: the driver CUDA version as NVML gave it (13000), unchecked.
         libcuda: the libcuda that the loader takes, and its CUDA version.
-        gpus: the GPUs that NVML counts.
         cuda_gpus: the GPUs that libcuda counts; asked only where NVML could not be loaded.
         problem: how the child ended badly.
     """
@@ -136,13 +135,10 @@ CONTROL = "/dev/nvidiactl"
 _MODULE_VERSION = re.compile(rf"NVRM version:.*?Kernel Module(?:\s+for\s+\S+)?\s+({_VERSION})")
 
 
-class Kernel(Struct, frozen=True, kw_only=True):
-    """The loaded kernel module.
+class Kernel(Struct, frozen=True):
+    """The loaded kernel module: its version and the file that says it, both None where none can be seen.
 
-    Attributes:
-        version: None: no module is loaded (or none can be seen).
-        source: the file that says so.
-        nodes: whether the control node is there; `usable`: whether this user may open it.
+    `nodes` says whether the control node is there, `usable` whether this user may open it.
     """
 
     version: str | None
@@ -153,14 +149,13 @@ class Kernel(Struct, frozen=True, kw_only=True):
 
 def kernel_driver(system: System) -> Kernel:
     """Read the module's version; these files are the host's own, also inside a container."""
-    version, source = None, None
+    access = system.access(CONTROL)
+    nodes, usable = access is not None, access is True
     proc, sys = "/proc/driver/nvidia/version", "/sys/module/nvidia/version"
     if match := _MODULE_VERSION.search(system.read_text(proc) or ""):
-        version, source = match[1], proc
-    elif number := driver_number(system.read_text(sys)):
-        version, source = number, sys
-    access = system.access(CONTROL)
-    return Kernel(version=version, source=source, nodes=access is not None, usable=access is True)
+        return Kernel(match[1], proc, nodes, usable)
+    number = driver_number(system.read_text(sys))
+    return Kernel(number, sys if number else None, nodes, usable)
 
 
 def kernel_gpus(system: System) -> dict[str, tuple[str | None, str | None]]:

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
+from torchinstall.core.messages import exit_name
 from torchinstall.probe.system import (
     LONGEST_READ,
     NVML_VARIABLE,
@@ -254,18 +254,8 @@ def library_answer(result: CommandResult) -> LibraryAnswer:
         problem = f"unavailable: {problem}"
     elif problem is None and result.returncode != 0:
         last = ((result.stderr or "").strip().splitlines() or ["no message"])[-1]
-        problem = f"crash: {_exit_name(result.returncode or 0)} ({last[:120]})"
+        problem = f"crash: {exit_name(result.returncode or 0)} ({last[:120]})"
     return LibraryAnswer(rows=tuple(rows), problem=problem)
-
-
-def _exit_name(code: int) -> str:
-    """How a process ended: the signal's name where it was one."""
-    if code >= 0:
-        return f"exit status {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 if sys.platform == "win32":

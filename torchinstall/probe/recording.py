@@ -67,6 +67,9 @@ class Recording(Struct, kw_only=True, omit_defaults=True):
     registry: dict[str, str | int] = {}
 
 
+_PLATFORM_MARKS = (("win32", "C/Windows"), ("darwin", "System/Library"))
+
+
 def stored_path(path: str) -> str:
     """Where a path lies below the folder: `/sys/x:y` in `sys/x%3Ay`, `C:/Windows` in `C/Windows`."""
     plain = path.replace("\\", "/")
@@ -97,7 +100,9 @@ class _FolderSystem(System):
         self.root = root
         self.record = self._load()
         self.env = self.record.env
-        self.platform = self.record.platform or self._guess_platform()
+        self.platform = self.record.platform or next(
+            (name for name, mark in _PLATFORM_MARKS if (root / mark).is_dir()), "linux"
+        )
         self.machine = self.record.machine or self._guess_machine()
 
     def _load(self) -> Recording:
@@ -113,11 +118,6 @@ class _FolderSystem(System):
 
     def _complain(self, key: str, **values: Any) -> None:
         self.complaints += (report("host", self, key, **values),)
-
-    def _guess_platform(self) -> str:
-        if (self.root / "C" / "Windows").is_dir():
-            return "win32"
-        return "darwin" if (self.root / "System" / "Library").is_dir() else "linux"
 
     def _guess_machine(self) -> str:
         """The architecture from the names of library folders; else this machine's, with a complaint."""
@@ -191,12 +191,9 @@ class _FolderSystem(System):
 
 
 def record_machine(system: System, folder: Path) -> Machine:
-    """Probe a machine and write down everything that was asked and answered.
+    """Probe a machine and write down everything that was asked and answered, in a new or empty folder.
 
-    Args:
-        system: the machine.
-        folder: created where it is missing, else it must be empty. UUIDs, serial numbers, container ids,
-            home folders and the names of machine and user are replaced in it.
+    UUIDs, serial numbers, container ids, home folders and the names of machine and user are replaced.
 
     Raises:
         UsageError: the folder is not empty, or cannot be written to.

@@ -27,7 +27,7 @@ DiskRole = Literal["cache", "target"]
 
 
 class CommandResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a command printed. `returncode` is None when it was not found or had to be stopped."""
+    """What a command printed; no return code where it was not found or had to be stopped."""
 
     returncode: int | None = 0
     stdout: str | None = ""
@@ -161,18 +161,9 @@ class System(ABC):
 
 
 class HostFact(Struct, frozen=True):
-    """A value of the machine itself. The first one of a name wins; `environment` collects all."""
+    """A value of a field of `Machine`. The first one of a name wins; `environment` collects all."""
 
-    name: Literal[
-        "os_version",
-        "libc",
-        "memory_bytes",
-        "rosetta",
-        "l4t",
-        "environment",
-        "kernel_version",
-        "cpu_features",
-    ]
+    name: str
     value: str | int | bool | Libc | tuple[str, ...]
 
 
