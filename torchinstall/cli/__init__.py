@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchinstall.cli.app import build
+from torchinstall.cli.app import NoSuchVerb, build
 from torchinstall.cli.console import Console, Session
 from torchinstall.cli.verb import FlagOption
 from torchinstall.core.errors import TorchInstallError, UsageError
@@ -37,15 +37,9 @@ def main(
     context: Context | None = None,
     table: Mapping[str, tuple[str, str]] | None = None,
 ) -> int:
-    """Run the command line.
+    """Run the command line; the exit code (`docs/reference/exit-codes.md`).
 
-    Args:
-        argv: arguments without the program's name; None: those of this process.
-        context: the environment of the run; None: that of this process.
-        table: the verbs; None: `app.COMMANDS`.
-
-    Returns:
-        The exit code (`docs/reference/exit-codes.md`).
+    Without arguments, context or table those of this process are taken, and `app.COMMANDS`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if context is None:
@@ -160,10 +154,12 @@ def _usage_error(error: click.UsageError) -> UsageError:
     command = error.ctx.command_path if error.ctx is not None else "torchinstall"
     slug, message = "bad-usage", error.format_message().rstrip(".")
     found = None
-    if isinstance(error, click.NoSuchOption):
-        from torchinstall.cli.words import unknown_flag  # only for who mistypes
+    if isinstance(error, click.NoSuchOption | NoSuchVerb):
+        from torchinstall.cli.words import unknown_flag, unknown_verb  # only for who mistypes
 
-        return unknown_flag(error)
+        if isinstance(error, click.NoSuchOption):
+            return unknown_flag(error)
+        return unknown_verb(error.group, error.words, error.table)
     if isinstance(error, click.MissingParameter):
         slug = "missing-argument"
     elif isinstance(error, click.BadParameter):

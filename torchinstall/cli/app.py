@@ -5,24 +5,20 @@ from __future__ import annotations
 import copy
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from torchinstall import __version__
-from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.verb import (
     GROUP_OPTIONS,
-    Argument,
-    Verb,
     eager_switch,
     global_options,
     session_of,
     write_sections,
 )
-from torchinstall.planning.context import Options
 
 Row = tuple[str, str]
 """Where the verb is (`.module:attribute`) and its one line of help."""
@@ -36,14 +32,22 @@ COMMANDS: dict[str, Row] = {
     "sync": (".sync:SYNC", "Run uv sync with the extra or group that fits this machine."),
     "run": (".sync:RUN", "Run a command in the project, with the extra or group that fits."),
     "export": (".export:VERB", "Write the plan down for pip, Poetry, Docker and other tools."),
-    "bundle": (".wheels:BUNDLE", "Fetch all that a machine without a network needs."),
-    "inspect": (".wheels:INSPECT", "Say what a wheel contains, also one at a URL."),
+    "bundle": (".export:BUNDLE", "Fetch all that a machine without a network needs."),
+    "inspect": (".show:INSPECT", "Say what a wheel contains, also one at a URL."),
     "fleet": (".fleet:VERB", "Plan for a fleet: the fewest builds that serve its machines."),
     "requires": (".requires:VERB", "Say what a machine must have for a lock to run."),
     "catalog": (".show:CATALOG", "Show, update or check what is known about builds."),
-    "completion": (".app:COMPLETION", "Print the completion script for a shell."),
+    "completion": (".show:COMPLETION", "Print the completion script for a shell."),
 }
 """Every verb: a new one is its file and one row here."""
+
+
+class NoSuchVerb(click.UsageError):  # as click's own NoSuchOption
+    """There is no such verb as the first of `words`; `table`: those that there are."""
+
+    def __init__(self, ctx: click.Context, words: Sequence[str], table: Sequence[str]) -> None:
+        super().__init__(f"no verb {words[0]!r}", ctx)
+        self.group, self.words, self.table = ctx, words, table
 
 
 class LazyGroup(click.Group):
@@ -78,7 +82,7 @@ class LazyGroup(click.Group):
         """The verb named by the first argument.
 
         Raises:
-            UsageError: there is no such verb.
+            NoSuchVerb: there is none.
         """
         name = args[0]
         if name == "help":
@@ -87,9 +91,7 @@ class LazyGroup(click.Group):
                 ctx.exit()
             return self.resolve_command(ctx, [*args[1:], "--help"])
         if name not in self.table and not ctx.resilient_parsing:
-            from torchinstall.cli.words import unknown_verb  # only for who mistypes
-
-            raise unknown_verb(ctx, name, args[1:], tuple(self.table))
+            raise NoSuchVerb(ctx, args, tuple(self.table))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -131,38 +133,3 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     if value and not ctx.resilient_parsing:
         session_of(ctx).console.out(f"torchinstall {__version__}{_catalog_date()}")
         ctx.exit()
-
-
-SHELLS = ("bash", "zsh", "fish", "powershell")
-
-
-class CompletionOptions(Options, frozen=True, kw_only=True):
-    """The options of `completion`."""
-
-    shell: str = ""
-
-
-def _complete(session: Session, options: CompletionOptions) -> int:
-    """Print the script that makes a shell complete verbs and flags."""
-    from torchinstall.cli.words import completion_script  # few runs need it
-
-    script = completion_script(options.shell, build())
-    if session.console.json:
-        session.console.out_json(envelope("ok", shell=options.shell, script=script))
-    else:
-        session.console.out_file(script)
-    return 0
-
-
-COMPLETION = Verb(
-    "completion",
-    _complete,
-    CompletionOptions,
-    Argument("shell", "SHELL", "bash, zsh, fish or powershell.", SHELLS),
-    examples="""
-    eval "$(torchinstall completion bash)"  # for this bash
-    torchinstall completion zsh > ~/.zfunc/_torchinstall  # for every zsh
-    torchinstall completion fish > ~/.config/fish/completions/torchinstall.fish  # for every fish
-    torchinstall completion powershell >> $PROFILE  # for every PowerShell
-""",
-)

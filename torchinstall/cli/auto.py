@@ -43,15 +43,13 @@ from torchinstall.planning.context import PlanOptions
 from torchinstall.planning.inputs import Prepared
 
 
-class AutoOptions(PlanOptions, frozen=True, kw_only=True):
-    """The options of `auto`."""
-
+class _AutoOptions(PlanOptions, frozen=True, kw_only=True):
     omit: ClassVar = frozenset({"python_version", "root"})
     verify: bool = True
     wait: bool = True
 
 
-def run(session: Session, options: AutoOptions) -> int:
+def run(session: Session, options: _AutoOptions) -> int:
     """Plan, install, verify; what is printed on stdout is the outcome."""
     with contextlib.ExitStack() as stack:
         lock = None
@@ -70,7 +68,7 @@ class _Run:
     """
 
     def __init__(
-        self, session: Session, options: AutoOptions, lock: EnvironmentLock | None, early: EarlyRehearsal
+        self, session: Session, options: _AutoOptions, lock: EnvironmentLock | None, early: EarlyRehearsal
     ) -> None:
         self.session, self.options, self.lock = session, options, lock
         self.console, self.context = session.console, session.context
@@ -338,7 +336,7 @@ def _line(head: str, text: str) -> str:
 VERB = Verb(
     "auto",
     run,
-    AutoOptions,
+    _AutoOptions,
     REQS,
     more="Without REQ: torch and torchvision. A build that already works is not changed.",
     examples="""

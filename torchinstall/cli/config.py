@@ -111,12 +111,9 @@ class Config(Struct, frozen=True):
 
 
 def read_config(cwd: Path, env: Mapping[str, str], named: Path | None = None) -> Config:
-    """Both files, checked.
+    """Both files, checked; the search for `pyproject.toml` starts in `cwd`.
 
-    Args:
-        cwd: where the search for `pyproject.toml` starts.
-        env: the environment, for the user's configuration folder.
-        named: the user's own file, instead of the usual one.
+    `named`: the user's own file, instead of the usual one.
 
     Raises:
         UsageError: `bad-config`: it is not there, no TOML, an unknown key, a value of the wrong type.

@@ -39,9 +39,7 @@ _NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run
 """Notes that are no warnings: what was done, and what holds from now on."""
 
 
-class ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
-    """The options of `configure`."""
-
+class _ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
     reqs: tuple[str, ...] = ()
     layout: LayoutName | None = None
     with_: tuple[str, ...] = ()
@@ -59,7 +57,7 @@ class ConfigureOptions(ProjectOptions, frozen=True, kw_only=True):
     allow_insecure_host: tuple[str, ...] = ()
 
 
-def run(session: Session, options: ConfigureOptions) -> int:
+def run(session: Session, options: _ConfigureOptions) -> int:
     """Plan, edit, lock, check; stdout says what each platform gets, or shows the diff."""
     context, catalog, dry_run = session.context, catalog_of(session.context), options.dry_run
     script = context.path(options.script) if options.script is not None else None
@@ -122,7 +120,7 @@ def _requirements(view: ProjectView, catalog: Catalog, reqs: tuple[str, ...] = (
     return tuple(found.values())
 
 
-def _layout_of(options: ConfigureOptions, plan: Plan, catalog: Catalog) -> LayoutOf:
+def _layout_of(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> LayoutOf:
     """What was asked for; what was not asked for stays as the file has it, unless a backend was named."""
     asked = Layout(
         name=options.layout or "this-machine",
@@ -208,7 +206,7 @@ def _package(name: str) -> str:
         ) from None
 
 
-def _locker(session: Session, options: ConfigureOptions, script: Path | None = None) -> Locker:
+def _locker(session: Session, options: _ConfigureOptions, script: Path | None = None) -> Locker:
     uv = session.context.find_uv(session.context.env)
 
     def lock(folder: Path) -> None:
@@ -220,7 +218,7 @@ def _locker(session: Session, options: ConfigureOptions, script: Path | None = N
 
 
 def _report(
-    session: Session, options: ConfigureOptions, done: Configured, plan: Plan | None, folder: Path
+    session: Session, options: _ConfigureOptions, done: Configured, plan: Plan | None, folder: Path
 ) -> int:
     console = session.console
     for note in done.notes:
@@ -277,7 +275,7 @@ def _text(done: Configured, files: str) -> str:
 VERB = Verb(
     "configure",
     run,
-    ConfigureOptions,
+    _ConfigureOptions,
     Argument(
         "reqs", "[PACKAGE]...", "Packages to route and require besides torch and those that the project has."
     ),

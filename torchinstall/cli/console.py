@@ -169,14 +169,8 @@ class Console:
     def working(self, text: str, total: int | None = 0) -> bool:
         """Say what begins and may take a while: a line, or on a terminal what `_Step` draws.
 
-        Whatever is written next ends it.
-
-        Args:
-            text: what it is.
-            total: the bytes that `arrived` will count; None: nobody knows how many.
-
-        Returns:
-            Whether somebody watches a terminal.
+        Whatever is written next ends it. `total`: the bytes that `arrived` will count, None: nobody knows how
+        many. Returns whether somebody watches a terminal.
         """
         watched = not (self.no_progress or self.quiet) and self.env.get("TERM") != "dumb"
         watched = watched and self.stderr.isatty()

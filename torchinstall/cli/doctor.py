@@ -34,9 +34,7 @@ _PIPE_TIMEOUT = 2.0
 """Seconds; a pipe that somebody holds open without a word is no question."""
 
 
-class DoctorOptions(MachineOptions, frozen=True, kw_only=True):
-    """The options of `doctor`."""
-
+class _DoctorOptions(MachineOptions, frozen=True, kw_only=True):
     omit: ClassVar = frozenset({"require_gpu", "respect_visible_devices"})
     explain_text: str | None = None
     fix: bool = False
@@ -51,7 +49,7 @@ class DoctorOptions(MachineOptions, frozen=True, kw_only=True):
     wait: bool = True
 
 
-def run(session: Session, options: DoctorOptions) -> int:
+def run(session: Session, options: _DoctorOptions) -> int:
     """Examine and report; a fault is the verb's error after the report was shown."""
     text, stdin = options.explain_text, session.context.stdin
     text = stdin.read() if text == "-" else piped(stdin) if text is None else text
@@ -61,7 +59,7 @@ def run(session: Session, options: DoctorOptions) -> int:
     return _report(session, seen, examine(seen))
 
 
-def _collect(session: Session, options: DoctorOptions, lock: EnvironmentLock | None = None) -> Environment:
+def _collect(session: Session, options: _DoctorOptions, lock: EnvironmentLock | None = None) -> Environment:
     """Read and check; what takes time is said before it begins."""
     console = session.console
     console.working("examining this machine and its environment")
@@ -93,7 +91,7 @@ def piped(stream: TextIO) -> str | None:
     return stream.read() or None if stat.S_ISREG(mode) else None
 
 
-def _explain(session: Session, options: DoctorOptions, text: str) -> int:
+def _explain(session: Session, options: _DoctorOptions, text: str) -> int:
     matches = explain(text, catalog_of(session.context), lambda said: _here(session, options, said))
     console = session.console
     console.partial.update(status="explained" if matches else "unknown", matches=to_builtins(matches))
@@ -109,7 +107,7 @@ def _explain(session: Session, options: DoctorOptions, text: str) -> int:
     return 0
 
 
-def _here(session: Session, options: DoctorOptions, said: Mentions) -> Here | None:
+def _here(session: Session, options: _DoctorOptions, said: Mentions) -> Here | None:
     """The environment and machine here, if the text names an environment and one can be read here."""
     if not said.prefixes:
         return None
@@ -121,7 +119,7 @@ def _here(session: Session, options: DoctorOptions, said: Mentions) -> Here | No
     return Here(machine=inputs.machine, target=inputs.target, flags=flags_of(asked))
 
 
-def _fix(session: Session, options: DoctorOptions) -> Environment:
+def _fix(session: Session, options: _DoctorOptions) -> Environment:
     """Look, do what one fault needs, look again, until nothing is left to do; what is there in the end."""
     console, context = session.console, session.context
     with EnvironmentLock(wait=options.wait, tell=console.say) as lock:
@@ -284,7 +282,7 @@ def _summary(found: Sequence[Diagnosis]) -> str:
 VERB = Verb(
     "doctor",
     run,
-    DoctorOptions,
+    _DoctorOptions,
     more="If not, it says what to type. Nothing is changed without --fix, and nothing is fetched. "
     "Exit 0: healthy, 7: a fault was found.",
     examples="""

@@ -1,12 +1,14 @@
-"""`torchinstall export`: the plan for pip, Poetry, a Dockerfile and other tools."""
+"""`torchinstall export` and `bundle`: the plan for other tools, and for machines without a network."""
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import ClassVar
 
-from msgspec import structs
+from msgspec import structs, to_builtins
 
+from torchinstall import __version__
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.sync import Project, open_project, project_folder
 from torchinstall.cli.verb import REQS, Verb
@@ -15,12 +17,13 @@ from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine
 from torchinstall.export import CONTAINERS, FORMATS, LOCKED
 from torchinstall.export.containers import container_machine
-from torchinstall.export.inputs import Locked, export_input, holds_credentials
-from torchinstall.export.resolve import export_lock, resolve
+from torchinstall.export.inputs import Locked, check_exportable, export_input, holds_credentials, title_of
+from torchinstall.export.resolve import export_lock, files_of, resolve
 from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.inputs import Prepared, machine_of
+from torchinstall.project.bundle import check_room, foreign_wheels, write_bundle
 from torchinstall.project.choices import routed_in
 from torchinstall.project.pyproject import workspace_members, workspace_root
 from torchinstall.project.sync import choose_locked
@@ -34,14 +37,12 @@ class FileOptions(PlanOptions, frozen=True, kw_only=True):
     output: str | None = None
 
 
-class ExportOptions(FileOptions, frozen=True, kw_only=True):
-    """The options of `export`."""
-
+class _ExportOptions(FileOptions, frozen=True, kw_only=True):
     format: str | None = None
     project: str | None = None
 
 
-def run(session: Session, options: ExportOptions) -> int:
+def run(session: Session, options: _ExportOptions) -> int:
     """Plan and write; an impossible plan is raised."""
     console, context, name = session.console, session.context, options.format
     if name is None:
@@ -123,12 +124,8 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _locked_project(context: Context, options: ExportOptions, *, needed: bool) -> Project | None:
-    """The project at hand, where it has a lock of its own.
-
-    Raises:
-        UsageError: `no-lock`: one is needed, and the project requires torch but has none to install from.
-    """
+def _locked_project(context: Context, options: _ExportOptions, *, needed: bool) -> Project | None:
+    """The project at hand, where it has a lock of its own."""
     folder = project_folder(context, options.project)
     if not (folder / "pyproject.toml").is_file():
         return None
@@ -186,7 +183,7 @@ def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
 VERB = Verb(
     "export",
     run,
-    ExportOptions,
+    _ExportOptions,
     REQS,
     more="For pip, uv, Poetry, PDM, pixi, conda, Docker, CI. The text goes to stdout, or to a file with "
     "-o. Without REQ, dockerfile, devcontainer and github-actions install from the lock of the project at "
@@ -197,4 +194,81 @@ VERB = Verb(
     torchinstall export --format pylock torch einops -o pylock.toml  # every file with its hash
 """,
     choices={"format": tuple(FORMATS)},
+)
+
+
+_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+"""Variables of uv with URLs that may hold a password for the files of their index."""
+
+
+def bundle(session: Session, options: FileOptions) -> int:
+    """Plan, resolve, download; an impossible plan is raised."""
+    from torchinstall.index.download import Downloader  # it brings the HTTP client
+
+    console, context = session.console, session.context
+    if options.output in (None, "-"):
+        raise UsageError(
+            "no-output",
+            "no folder was named for the bundle",
+            wanted="-o DIR",
+            found="nothing" if options.output is None else "-, which is stdout",
+            hints=("torchinstall bundle --machine host.json --python-version 3.12 -o bundle",),
+        )
+    prepared, uv = prepare_files(session, options)
+    plan, target = prepared.plan, prepared.target
+    check_exportable(prepared.uv_args)
+    console.working(f"resolving what {f'torch {plan.torch}' if plan.torch else 'torch'} needs")
+    files = files_of(resolve(prepared, uv, context.env, context.cwd, only_wheels=True), target)
+    folder = context.path(options.output)
+    make_folder(folder)
+    check_room(files, folder)
+    for name in foreign_wheels(files, folder):
+        console.warn("stranger-in-bundle", f"{name} is in {folder}, but it is not part of this bundle")
+    sizes = [file.size for file in files]
+    total = None if None in sizes else sum(filter(None, sizes))
+    watched = console.working(f"downloading {len(files)} files", total)
+    downloader = Downloader(
+        context.env,
+        folder,
+        known_urls=(
+            *(package.index_url or "" for package in plan.packages),
+            *prepared.uv_args,
+            *(part for name in _INDEXES for part in context.env.get(name, "").split()),
+        ),
+        allow_insecure=options.allow_insecure_host,
+        tell=console.detail if watched else console.say,
+        arrived=console.arrived,
+    )
+    rows = write_bundle(
+        folder,
+        files,
+        plan,
+        target,
+        title=title_of(plan, target),
+        made_by=f"torchinstall {__version__}",
+        made_at=dt.datetime.fromtimestamp(context.now(), tz=dt.timezone.utc).isoformat(timespec="seconds"),
+        fetch=downloader.fetch_all,
+    )
+    size = sum(row.size for row in rows)
+    about = {"folder": str(folder), "backend": plan.backend, "torch": plan.torch, "bytes": size}
+    listed = {"files": to_builtins(rows), "warnings": to_builtins(plan.warnings)}
+    console.answer(envelope("bundled", **about, **listed), str(folder))
+    installer = "install.cmd" if target.os == "windows" else "sh install.sh"
+    console.say(f"{len(rows)} wheels, {size / 1e6:.0f} MB; on the other machine, in the environment to use:")
+    console.say(f"  {installer}, or: torchinstall auto --offline --find-links {folder.name}")
+    return 0
+
+
+BUNDLE = Verb(
+    "bundle",
+    bundle,
+    FileOptions,
+    REQS,
+    more="Wheels, hashes, pins and an installer. On that machine: torchinstall probe --json > host.json. "
+    "Run it again to continue after a break.",
+    examples="""
+    torchinstall bundle --machine host.json --python-version 3.12 -o bundle  # for a machine that was probed
+    torchinstall bundle --target-gpu sm_90 --target-driver 580 -o b torch vllm  # with other packages
+    torchinstall auto --offline --find-links bundle  # on the machine without a network
+""",
 )

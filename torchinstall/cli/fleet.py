@@ -37,9 +37,7 @@ _SUFFIXES = (".json", ".yaml", ".yml", ".csv", ".tsv", ".prom", ".txt", ".ndjson
 _nodes = partial(counted, "node")
 
 
-class FleetOptions(PlanOptions, frozen=True, kw_only=True):
-    """The options of `fleet`."""
-
+class _FleetOptions(PlanOptions, frozen=True, kw_only=True):
     omit: ClassVar = frozenset(
         {"dry_run", "upgrade", "machine", "root", "python", "venv", "system", "target_gpu", "target_driver"}
         | {"target_cuda", "reqs", "respect_visible_devices", "prefer_gpu", "fallback"}
@@ -50,7 +48,7 @@ class FleetOptions(PlanOptions, frozen=True, kw_only=True):
     export_dir: str | None = None
 
 
-def run(session: Session, options: FleetOptions) -> int:
+def run(session: Session, options: _FleetOptions) -> int:
     """Read, plan, print and write."""
     console, context = session.console, session.context
     inventories, reqs = _split(session, options.words)
@@ -207,7 +205,7 @@ def _class_to_json(row: Group) -> dict[str, Any]:
 
 
 def _files(
-    session: Session, options: FleetOptions, planned: PlannedFleet, inventory: Inventory
+    session: Session, options: _FleetOptions, planned: PlannedFleet, inventory: Inventory
 ) -> dict[str, str]:
     """Everything for `--export-dir`, by path; nothing is written before all of it is there."""
     context, fleet = session.context, planned.fleet
@@ -270,7 +268,7 @@ def _exported(
 VERB = Verb(
     "fleet",
     run,
-    FleetOptions,
+    _FleetOptions,
     Argument(
         "words", "INVENTORY... [REQ]...", "Inventories, then requirements such as torch or 'torch>=2.6'."
     ),

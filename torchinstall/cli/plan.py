@@ -27,9 +27,7 @@ from torchinstall.planning.context import PlanOptions
 from torchinstall.planning.inputs import machine_of
 
 
-class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
-    """The options of `plan`."""
-
+class _PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
     omit: ClassVar = frozenset({"dry_run"})
     explain: str | None = None
     why_not: str | None = None
@@ -37,7 +35,7 @@ class PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
     check_wheel: bool = False
 
 
-def run(session: Session, options: PlanVerbOptions) -> int:
+def run(session: Session, options: _PlanVerbOptions) -> int:
     """Plan and print; an impossible plan is printed and then raised."""
     if len(options.machine) > 1 and not (options.check_wheel or options.format):  # those are for one
         return _several_machines(session, options)
@@ -70,13 +68,13 @@ def run(session: Session, options: PlanVerbOptions) -> int:
     return 0
 
 
-def _explanation(plan: Plan, options: PlanVerbOptions) -> tuple[str, ...] | None:
+def _explanation(plan: Plan, options: _PlanVerbOptions) -> tuple[str, ...] | None:
     if options.explain is not None:
         return explain(plan, options.explain)
     return None if options.why_not is None else why_not(plan, options.why_not)
 
 
-def _several_machines(session: Session, options: PlanVerbOptions) -> int:
+def _several_machines(session: Session, options: _PlanVerbOptions) -> int:
     """Plan for every `--machine` and print who gets which build: one for all, or the fewest that do."""
     context, console = session.context, session.console
     one_each = {name: structs.replace(options, machine=(name,)) for name in options.machine}
@@ -146,7 +144,7 @@ def _blank() -> dict[str, Any]:
 VERB = Verb(
     "plan",
     run,
-    PlanVerbOptions,
+    _PlanVerbOptions,
     REQS,
     more="Nothing is changed. Without REQ: torch and torchvision.",
     examples="""

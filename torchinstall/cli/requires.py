@@ -29,9 +29,7 @@ _MOST_BYTES = 64 * 1024 * 1024
 """Of a lock, which a program writes."""
 
 
-class RequiresOptions(Options, frozen=True, kw_only=True):
-    """The options of `requires`."""
-
+class _RequiresOptions(Options, frozen=True, kw_only=True):
     reqs: tuple[str, ...] = ()
     requirement: tuple[str, ...] = ()
     python: str | None = None
@@ -45,7 +43,7 @@ class RequiresOptions(Options, frozen=True, kw_only=True):
     format: str | None = None
 
 
-def run(session: Session, options: RequiresOptions) -> int:
+def run(session: Session, options: _RequiresOptions) -> int:
     """Say what is needed, or whether one machine has it."""
     console, catalog = session.console, catalog_of(session.context)
     builds = _builds(session, options, catalog)
@@ -75,7 +73,7 @@ def run(session: Session, options: RequiresOptions) -> int:
 
 
 def _shown(
-    options: RequiresOptions,
+    options: _RequiresOptions,
     needs: Mapping[Build, Sequence[PlatformNeed]],
     driver: str | None,
     catalog: Catalog,
@@ -99,7 +97,7 @@ def _shown(
     return "\n".join(needs_filter(everything, catalog))
 
 
-def _builds(session: Session, options: RequiresOptions, catalog: Catalog) -> list[Build]:
+def _builds(session: Session, options: _RequiresOptions, catalog: Catalog) -> list[Build]:
     """The builds that a lock, requirements or an environment ask for."""
     context = session.context
     files = list(options.requirement)
@@ -164,7 +162,7 @@ def _driver(conditions: Sequence[str]) -> str | None:
 
 
 def _answer(
-    session: Session, options: RequiresOptions, builds: Sequence[Build], catalog: Catalog, driver: str | None
+    session: Session, options: _RequiresOptions, builds: Sequence[Build], catalog: Catalog, driver: str | None
 ) -> int:
     """Yes or no for one machine: what the planner says of the build that its platform gets."""
     context, console = session.context, session.console
@@ -238,7 +236,7 @@ def _effect(need: PlatformNeed, driver: str, catalog: Catalog) -> list[tuple[str
 VERB = Verb(
     "requires",
     run,
-    RequiresOptions,
+    _RequiresOptions,
     Argument("reqs", "[LOCK|REQ]...", "A lock, or torch==2.9.1+cu128."),
     more="The opposite of plan: drivers, GPUs, system and Python, each with the fact that sets it. LOCK is "
     "uv.lock, pylock.toml, poetry.lock, or requirements with versions.",

@@ -1,4 +1,4 @@
-"""`torchinstall probe` and `catalog`: what this machine is, and what is known about builds."""
+"""`torchinstall probe`, `inspect`, `catalog`, `completion`: what is here, in a wheel, known, to be typed."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import click
 from msgspec import to_builtins
 
 from torchinstall.catalog.invariants import verify as problems_of
 from torchinstall.catalog.tables import TABLES, Tables
-from torchinstall.cli.app import LazyGroup
+from torchinstall.cli.app import LazyGroup, build
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.text import columns, heading, machine_text
+from torchinstall.cli.text import columns, fields, heading, machine_text
 from torchinstall.cli.verb import GROUP_OPTIONS, Argument, Verb, global_options
+from torchinstall.cli.words import SHELLS, completion_script
 from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.machine import machine_to_json
 from torchinstall.core.messages import close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
+from torchinstall.index.inspect import WheelReport
 from torchinstall.planning.assemble import read_pages
 from torchinstall.planning.context import Options, PlanOptions
 from torchinstall.planning.inputs import catalog_of, probed
 
 
-class ProbeOptions(Options, frozen=True, kw_only=True):
-    """The options of `probe`."""
-
+class _ProbeOptions(Options, frozen=True, kw_only=True):
     root: str | None = None
     record: str | None = None
     anonymous: bool = False
 
 
-def probe(session: Session, options: ProbeOptions) -> int:
+def probe(session: Session, options: _ProbeOptions) -> int:
     """Probe and print."""
     machine = probed(session.context, options.root, options.record)
     if options.record is not None:
@@ -45,7 +46,7 @@ def probe(session: Session, options: ProbeOptions) -> int:
 PROBE = Verb(
     "probe",
     probe,
-    ProbeOptions,
+    _ProbeOptions,
     more="System, drivers, GPUs, and what could not be read.",
     examples="""
     torchinstall probe  # what is this machine?
@@ -56,15 +57,71 @@ PROBE = Verb(
 )
 
 
-class ShowOptions(Options, frozen=True, kw_only=True):
-    """The options of `catalog show`."""
+class _InspectOptions(Options, frozen=True, kw_only=True):
+    wheel: str = ""
+    allow_insecure_host: tuple[str, ...] = ()
 
+
+def inspect(session: Session, options: _InspectOptions) -> int:
+    """Read the wheel and print what it contains."""
+    from torchinstall.export.wheel_check import read_wheel  # it brings the HTTP client
+
+    report = read_wheel(session.context, options.wheel, options.allow_insecure_host)
+    session.console.answer({"schema_version": 1, **to_builtins(report), "error": None}, _wheel_text(report))
+    return 0
+
+
+def _wheel_text(report: WheelReport) -> str:
+    about = [("file", f"{report.filename}, {report.size / 1e6:.1f} MB")]
+    if report.transferred is not None:
+        share = 100 * report.transferred / report.size
+        about.append(("read", f"{report.transferred / 1e6:.1f} MB over the network ({share:.1f} %)"))
+    facts = (
+        ("package", f"{report.name} {report.version}"),
+        ("Python", report.requires_python),
+        ("built with", report.toolkit or "no GPU toolkit"),
+        ("glibc", report.glibc and f"{report.glibc} or newer"),
+        ("macOS", report.macos and f"{report.macos} or newer"),
+        ("variant", "; ".join(report.variant)),
+    )
+    about += [(name, value) for name, value in facts if value]
+    code = [("torch's list", f"{' '.join(report.targets)} ({report.targets_from})")] if report.targets else []
+    for row in report.libraries:
+        name = row.name.rpartition("/")[2]
+        part = "" if row.whole else " (only its beginning was read)"
+        code.append((name, " ".join((*row.sm, *row.ptx, *row.gfx)) + part))
+        if row.lacks:
+            code.append((name, click.style(f"no code for {' '.join(row.lacks)}", fg="yellow")))
+    code += [(name, " ".join(targets)) for name, targets in report.kernels.items()]
+    parts = (
+        ("GPU code", fields(code or [("none", "")])),
+        ("Requires", "\n".join(f"  {pin}" for pin in report.pins)),
+        ("Libraries that must be present", report.needed and fields([("", " ".join(report.needed))])),
+        ("Notes", fields([("", note) for note in report.notes])),
+    )
+    return "\n\n".join([fields(about), *(f"{heading(title)}\n{text}" for title, text in parts if text)])
+
+
+INSPECT = Verb(
+    "inspect",
+    inspect,
+    _InspectOptions,
+    Argument("wheel", "WHEEL|URL", "The wheel to look into."),
+    more="GPU code, pins, needed libraries, oldest glibc. A wheel at a URL is read in small parts (under 2 % "
+    "of a large file), never downloaded whole.",
+    examples="""
+    torchinstall inspect dist/torch-2.9.1-cp312-cp312-linux_x86_64.whl  # for which GPUs is it?
+    torchinstall inspect https://mirror.example/whl/cu126/torch.whl  # without downloading it
+    torchinstall inspect --json torch.whl  # for a script
+""",
+)
+
+
+class _ShowOptions(Options, frozen=True, kw_only=True):
     tables: tuple[str, ...] = ()
 
 
-class UpdateOptions(Options, frozen=True, kw_only=True):
-    """The options of `catalog update`."""
-
+class _UpdateOptions(Options, frozen=True, kw_only=True):
     channel: Channel = "stable"
     index_base: str = DEFAULT_INDEX_BASE
     allow_insecure_host: tuple[str, ...] = ()
@@ -76,7 +133,7 @@ def _tables(session: Session) -> Tables:
     return tables
 
 
-def show(session: Session, options: ShowOptions) -> int:
+def show(session: Session, options: _ShowOptions) -> int:
     """Print each table's date, size and sources; of tables that are named, the rows too."""
     tables, wanted = _tables(session), options.tables
     known = [name.removesuffix(".json") for name in TABLES]
@@ -107,7 +164,7 @@ def _table_text(name: str, table: Mapping[str, Any]) -> str:
     return "\n".join(filter(None, (*lines, columns(list(table["sources"].items())))))
 
 
-def update(session: Session, options: UpdateOptions) -> int:
+def update(session: Session, options: _UpdateOptions) -> int:
     """Read the page of every package that moves with torch, for every backend that is still published."""
     console, context = session.console, session.context
     catalog = catalog_of(context)
@@ -155,7 +212,7 @@ def verify(session: Session, _options: Options) -> int:
 SHOW = Verb(
     "show",
     show,
-    ShowOptions,
+    _ShowOptions,
     Argument("tables", "[TABLE]...", "Print the rows of these tables."),
     examples="""
     torchinstall catalog show  # how old is what we know?
@@ -167,7 +224,7 @@ SHOW = Verb(
 UPDATE = Verb(
     "update",
     update,
-    UpdateOptions,
+    _UpdateOptions,
     examples="""
     torchinstall catalog update  # before going offline
     torchinstall catalog update --index-base https://mirror.example/whl  # from a mirror
@@ -195,4 +252,32 @@ CATALOG = LazyGroup(
     },
     params=global_options(before_verb=False),
     **GROUP_OPTIONS,
+)
+
+
+class _CompletionOptions(Options, frozen=True, kw_only=True):
+    shell: str = ""
+
+
+def completion(session: Session, options: _CompletionOptions) -> int:
+    """Print the script that makes a shell complete verbs and flags."""
+    script = completion_script(options.shell, build())
+    if session.console.json:
+        session.console.out_json(envelope("ok", shell=options.shell, script=script))
+    else:
+        session.console.out_file(script)
+    return 0
+
+
+COMPLETION = Verb(
+    "completion",
+    completion,
+    _CompletionOptions,
+    Argument("shell", "SHELL", "bash, zsh, fish or powershell.", SHELLS),
+    examples="""
+    eval "$(torchinstall completion bash)"  # for this bash
+    torchinstall completion zsh > ~/.zfunc/_torchinstall  # for every zsh
+    torchinstall completion fish > ~/.config/fish/completions/torchinstall.fish  # for every fish
+    torchinstall completion powershell >> $PROFILE  # for every PowerShell
+""",
 )

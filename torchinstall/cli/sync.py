@@ -129,19 +129,15 @@ def project_plan(
     return prepare(session.context, asked)
 
 
-class SyncOptions(ProjectOptions, frozen=True, kw_only=True):
-    """The options of `sync`."""
-
+class _SyncOptions(ProjectOptions, frozen=True, kw_only=True):
     wait: bool = True
 
 
-class RunOptions(SyncOptions, frozen=True, kw_only=True):
-    """The options of `run`."""
-
+class _RunOptions(_SyncOptions, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
 
 
-def run(session: Session, options: RunOptions) -> int:
+def run(session: Session, options: _RunOptions) -> int:
     """Choose and run; the exit status is the command's.
 
     Raises:
@@ -161,7 +157,7 @@ def run(session: Session, options: RunOptions) -> int:
     return sync(session, options)
 
 
-def sync(session: Session, options: SyncOptions) -> int:
+def sync(session: Session, options: _SyncOptions) -> int:
     """Run uv's verb with what fits this machine; its exit status.
 
     Raises:
@@ -178,7 +174,7 @@ def sync(session: Session, options: SyncOptions) -> int:
     )
     console.warn_all(choice.notes)
     backend = choice.route.backend if choice.route else "default index"
-    running = isinstance(options, RunOptions)
+    running = isinstance(options, _RunOptions)
     flags = [*console.uv_flags(), *choice.flags, *(["--offline"] if options.offline else [])]
     words = ["--", *options.rest] if running else [*options.rest]
     shown = ["uv", "run" if running else "sync", *flags, *words]
@@ -207,7 +203,7 @@ def _ended(session: Session, data: dict[str, Any], code: int = 0) -> int:
     return code
 
 
-def _sync(session: Session, options: SyncOptions, argv: list[str], folder: Path) -> None:
+def _sync(session: Session, options: _SyncOptions, argv: list[str], folder: Path) -> None:
     """Bring the project's environment up to date, or leave it as it was; uv makes one that is missing."""
     context, console = session.context, session.console
     prefix = real_path(environment_of(folder, context.env, active="--active" in argv))
@@ -236,7 +232,7 @@ def _sync(session: Session, options: SyncOptions, argv: list[str], folder: Path)
 SYNC = Verb(
     "sync",
     sync,
-    SyncOptions,
+    _SyncOptions,
     more="Without a GPU (in CI, for example) it takes the CPU build. `torchinstall configure` writes such "
     "projects.",
     examples="""
@@ -251,7 +247,7 @@ SYNC = Verb(
 RUN = Verb(
     "run",
     run,
-    RunOptions,
+    _RunOptions,
     Argument(
         "command",
         "[CMD]...",

@@ -64,9 +64,7 @@ class FlagOption(click.Option):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """What the table of choices, the file system or the catalog has that begins so."""
-        from torchinstall.cli.words import beginning  # a shell asks, not a person
-
-        known = beginning(session_of(ctx).context, self.flag.name, incomplete, self.flag.metavar)
+        known = _beginning(ctx, self.flag.name, incomplete, self.flag.metavar)
         return known or super().shell_complete(ctx, incomplete)
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
@@ -103,6 +101,14 @@ class FlagOption(click.Option):
             return f"environment {self._variables(ctx)[0][0]}"
         configured = _config(ctx).get(self.flag.name) if source is ParameterSource.DEFAULT_MAP else None
         return "default" if configured is None else configured.source
+
+
+def _beginning(
+    ctx: click.Context, name: str, incomplete: str, metavar: str | None = None
+) -> list[CompletionItem]:
+    from torchinstall.cli.words import beginning  # a shell asks, not a person
+
+    return beginning(session_of(ctx).context, name, incomplete, metavar)
 
 
 def _config(ctx: click.Context) -> Config:
@@ -182,10 +188,7 @@ class Argument(click.Argument):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Packages, where they are asked for; else the choices."""
-        from torchinstall.cli.words import beginning
-
-        context = session_of(ctx).context
-        return beginning(context, str(self.name), incomplete) or super().shell_complete(ctx, incomplete)
+        return _beginning(ctx, str(self.name), incomplete) or super().shell_complete(ctx, incomplete)
 
 
 REQS = Argument(

@@ -82,15 +82,9 @@ def _as_requirement(word: str) -> tuple[str, ...]:
     return (f"auto --backend {word.lower()}",) if re.fullmatch(r"(?i)cpu|xpu|cu\d+|rocm[\d.]+", word) else ()
 
 
-def unknown_verb(ctx: click.Context, name: str, after: Sequence[str], table: Sequence[str]) -> UsageError:
-    """The error for a verb that there is not: by its meaning, else by its spelling.
-
-    Args:
-        ctx: of the group.
-        name: that was typed.
-        after: what was typed after it, which `auto` takes, too.
-        table: the verbs that there are.
-    """
+def unknown_verb(ctx: click.Context, words: Sequence[str], table: Sequence[str]) -> UsageError:
+    """The error for a verb that there is not: by its meaning, else by its spelling."""
+    name, *after = words  # auto takes what was typed after it, too
     meant = _meant(_VERBS, name) or _as_requirement(name)
     if ctx.parent is not None:
         mine = f"{ctx.info_name} "
@@ -132,6 +126,7 @@ def unknown_flag(error: click.NoSuchOption) -> UsageError:
     )
 
 
+SHELLS = ("bash", "zsh", "fish", "powershell")
 _NAME, _VARIABLE = "torchinstall", "_TORCHINSTALL_COMPLETE"
 _TAKES_BACKEND = ("backend", "with_", "without", "default_backend", "explain", "why_not")
 
