@@ -182,6 +182,7 @@ def test_a_plan_shows_the_place_without_the_password(tmp_path: Path) -> None:
             "index https://u:my pa ss@h/x, torch @ https://i/t.whl",
             "index https://****@h/x, torch @ https://i/t.whl",
         ),
+        ("--index-base=https://u:12 34@h/x", "--index-base=https://****@h/x"),
         ("see https://host:8080/a b, or mail a@b.c", "see https://host:8080/a b, or mail a@b.c"),
         ("see https://a.example, or mail a@b.c", "see https://a.example, or mail a@b.c"),
         ("http://[::1]:80/x@1", "http://[::1]:80/x@1"),

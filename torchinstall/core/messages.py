@@ -27,8 +27,10 @@ _SPACED = (
     r"(:/{1,3}|//)[^\s/?#@:]{0,200}:(?!\d{1,5}[\"'`,.;)\]>}]*(?:[/?#\s]|$))[^\s@]{0,200}[ \t]"
     r"(?:(?!://)[^\n]){0,200}@(?=\S)"
 )
-_SPACED_ALONE = r"\A([A-Za-z][A-Za-z0-9+.-]*:/{1,3})[^/?#@\n]*[ \t](?:(?!://)[^\n])*@(?=\S)"
-"""User and password with spaces in them: in a sentence after a name and a colon, in a URL alone always."""
+_SPACED_ALONE = (
+    r"(?:\A|(?<==))([A-Za-z][A-Za-z0-9+.-]{0,20}:/{1,3})[^/?#@\n]{0,200}[ \t](?:(?!://)[^\n]){0,200}@(?=\S)"
+)
+"""User and password with spaces in them: in a sentence after a name and a colon, in a value alone always."""
 
 _QUERY = r"([?&;][^=&;?\s\"']{0,100}=)[^&;\s\"'`#]+"
 _PRIVATE_NAME = r"(?i)token|key|sig|pass|pwd|secret|auth|cred|session|jwt|access|login"
