@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.fleet.made import gfd, gfd_old, kube_list, kube_node, read, read_text, resource_slice
-from tests.support.planning import linux, nvidia
+from tests.support.planning import linux, nvidia, shipped
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Libc, machine_to_json
-from torchinstall.fleet.nodes import Node
+from torchinstall.fleet.nodes import Node, gpu_named
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 
@@ -401,6 +401,40 @@ def test_tables_with_named_columns(tmp_path: Path) -> None:
     assert codes(nodes["a"]) == ["sm_90"] * 8 + ["sm_75"]
     assert codes(nodes["b"]) == ["gfx942"] * 4
     assert codes(nodes["c"]) == []
+
+
+def test_tables_are_read_as_people_fill_them(tmp_path: Path) -> None:
+    text = (
+        "node,os,gpu,driver\n"
+        "a,Ubuntu 22.04,NVIDIA H100,R535\n"
+        "b,Windows 11,RTX 3060,v581.15\n"
+        "c,,none,-\n"
+        "d,macOS,M3,\n"
+        "e,Rocky Linux 9,gfx90a:sramecc+,\n"
+    )
+    nodes = read_text(tmp_path, text, "table.csv")
+    systems = {name: node.machine.os for name, node in nodes.items() if node.machine is not None}
+    assert systems == {"a": "linux", "b": "windows", "c": "linux", "d": "macos", "e": "linux"}
+    assert [driver(nodes[name]) for name in "abc"] == ["535", "581.15", None]
+    assert codes(nodes["c"]) == []
+    assert codes(nodes["e"]) == ["gfx90a"]
+    mac = nodes["d"].machine
+    assert mac is not None
+    assert (mac.arch, [gpu.vendor for gpu in mac.gpus]) == ("aarch64", ["apple"])
+
+
+def test_a_products_own_code_counts_before_that_of_the_node(tmp_path: Path) -> None:
+    text = slurm_text(slurm_node("mixed", "gpu:h100:2,gpu:a100:1", features=["sm_90"]))
+    assert codes(read_text(tmp_path, text)["mixed"]) == ["sm_90", "sm_90", "sm_80"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("m3", None), ("m2", None), ("t4", (7, 5)), ("compute_90", (9, 0)), ("sm_90a", (9, 0)), ("tesla", None)],
+)
+def test_short_names_mean_one_product_or_none(name: str, code: tuple[int, int] | None) -> None:
+    found = gpu_named(name, shipped())
+    assert (found and found.compute_capability) == code
 
 
 GOOD = kube_list(kube_node("gpu-1", gfd(H100, "9.0", "580.105.08", "13.0")), kube_node("gpu-2", {}))

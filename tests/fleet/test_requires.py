@@ -121,6 +121,7 @@ BY_URL = "torch @ https://download.pytorch.org/whl/cu126/torch-2.9.1%2Bcu126-cp3
         (HASHED, "2.9.1+cu128"),
         (BY_URL, "2.9.1+cu126"),
         ("torch==2.9.1+rocm6.4\n", "2.9.1+rocm6.4"),
+        ("TORCH==2.9.1+CU126\n", "2.9.1+cu126"),
     ],
 )
 def test_builds_of_locks(text: str, name: str) -> None:
@@ -192,7 +193,7 @@ def test_what_breaks_with_another_driver(tmp_path: Path) -> None:
         machine = linux(nvidia("a GPU", code), driver="550.54.14")
         plan = runs_on(CU128, machine, foreign_target(machine, "3.12"), shipped())
         assert (plan.error is None) is (code in row["runs"]), code
-    text = requires(tmp_path, "torch==2.9.1+cu128", "--if", "driver=470.256.02").out
+    text = requires(tmp_path, "torch==2.9.1+cu128", "--if", "driver=R470").out
     assert "525.60.13 or newer is needed" in text
     assert "runs    nothing" in text
 
@@ -208,6 +209,9 @@ def test_what_breaks_with_another_driver(tmp_path: Path) -> None:
         (("torch==2.9.1+nothing",), 3, "build-unknown"),
         (("no-such/uv.lock",), 2, "bad-lock"),
         (("torch==99.0+cu128",), 3, "build-unknown"),
+        (("torch==1.0.0",), 3, "build-unknown"),
+        (("torch==2.9.1", "torchvision==0.23.0"), 3, "pinned-out"),
+        (("torch==2.9.1+cu128", "--backend", "cu126"), 2, "not-one-build"),
         (("torch==2.9.1+cu128", "--if", "colour=red"), 2, "bad-value"),
         (("torch==2.9.1+cu128", "--if", "driver=new"), 2, "bad-value"),
     ],
@@ -262,3 +266,4 @@ def test_constraint_and_filter_say_the_same(tmp_path: Path) -> None:
         said = requires(tmp_path, "torch==2.9.1+cu128", "--format", form)
         assert said.code == 0, said.err
     assert dotted("525.60.13") > dotted("525.60.11")
+    assert requires(tmp_path, "--backend", "cpu", "--format", "slurm").out.startswith("# any node will do")

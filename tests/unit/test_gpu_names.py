@@ -110,6 +110,34 @@ def test_backends(text: str, name: str) -> None:
     assert shipped().backend(name) is not None
 
 
+@pytest.mark.parametrize(
+    ("words", "slug", "wanted"),
+    [
+        (("torch==2.0.1",), "python-not-published", "--python-version 3.11"),
+        (("torch==2.9.1", "torchvision==0.2.0"), "pinned-out", "ask for torchvision without a version"),
+        (("torch==9.9",), "pinned-out", "torch=="),
+    ],
+)
+def test_a_refusal_names_what_is_really_in_the_way(words: tuple[str, ...], slug: str, wanted: str) -> None:
+    error = decide(linux(), *words).error
+    assert error is not None
+    assert (error.slug, wanted in error.hints[0]) == (slug, True), error.hints
+
+
+def test_an_old_glibc_is_not_told_to_buy_a_gpu() -> None:
+    error = decide(linux(glibc="2.27"), "torch==2.9.1").error
+    assert error is not None
+    assert error.slug == "glibc-too-old"
+    assert error.hints[0].startswith("ask for torch==")
+
+
+def test_a_backend_that_was_asked_for_is_why_a_gpu_stays_unused() -> None:
+    hopper = linux(nvidia("NVIDIA H100", "9.0"), driver="580.95.05")
+    assert decide(hopper, backend="cpu").gpus[0].by == "the backend cpu was asked for"
+    old = decide(linux(nvidia("NVIDIA B200", "10.0"), driver="580.95.05"), "torch==2.4.0", allow_cpu=True)
+    assert old.gpus[0].by.startswith("what was asked for rules out the builds that could")
+
+
 def test_a_python_of_old_is_no_hint() -> None:
     plan = decide(linux(nvidia("NVIDIA GeForce RTX 3090", "8.6"), driver="580.95.05"), backend="cu113")
     assert plan.error is not None

@@ -18,7 +18,7 @@ from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import read_text
 from torchinstall.core.machine import Driver, Machine
 from torchinstall.core.target import foreign_target
-from torchinstall.core.versions import dotted_or_none
+from torchinstall.core.versions import dotted_or_none, unprefixed
 from torchinstall.fleet.locked import Pinned, builds_of, pinned_in
 from torchinstall.fleet.manifests import driver_windows, needs_affinity, needs_filter, needs_slurm, to_yaml
 from torchinstall.fleet.requires import Build, PlatformNeed, needs_of, runs_on
@@ -93,7 +93,8 @@ def _shown(
     if options.format == "node-affinity":
         return to_yaml(needs_affinity(everything, catalog)).rstrip()
     if options.format == "slurm":
-        return f"#SBATCH --constraint={needs_slurm(everything, catalog)}"
+        constraint = needs_slurm(everything, catalog)
+        return f"#SBATCH --constraint={constraint}" if constraint else "# any node will do: it needs no GPU"
     return "\n".join(needs_filter(everything, catalog))
 
 
@@ -121,7 +122,8 @@ def _builds(session: Session, options: _RequiresOptions, catalog: Catalog) -> li
             "not-one-build",
             "what was given does not say which build of torch it is",
             wanted="a lock, a version such as torch==2.9.1+cu128, or --backend cu128",
-            found=" ".join(options.reqs) or "no lock and no version of torch",
+            found=" ".join((*options.reqs, *(("--backend", backend) if backend and options.reqs else ())))
+            or "no lock and no version of torch",
             hints=("torchinstall requires uv.lock", "torchinstall requires torch==2.9.1+cu128"),
         )
     return found
@@ -152,6 +154,7 @@ def _driver(conditions: Sequence[str]) -> str | None:
     found = None
     for text in conditions:
         key, _, value = text.partition("=")
+        value = unprefixed(value)
         if key.strip() != "driver" or dotted_or_none(value) is None:
             wanted = "--if driver=470.256.02"
             raise UsageError(

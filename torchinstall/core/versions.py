@@ -27,6 +27,11 @@ def dotted(text: str) -> Dotted:
     return tuple(int(part) for part in match.group().split("."))
 
 
+def unprefixed(text: str) -> str:
+    """A version without the letter in front: `R470` and `v580.95` are how NVIDIA and people write drivers."""
+    return re.sub(r"^[RrVv](?=\d)", "", text.strip())
+
+
 def dotted_or_none(text: str | None) -> Dotted | None:
     """`dotted`, with None for what is missing or does not parse."""
     if text is None:

@@ -70,7 +70,7 @@ def _slurm_gpu(
 ) -> Gpu | None:
     """What the type of a gres means; else what `extra` says, or the one feature that names a GPU."""
     named = gpu_named(kind, catalog) if kind else None
-    if code and (named is None or named.vendor == "nvidia"):
+    if code and named is None:
         return gpu_of(catalog, product=kind or None, code=code)
     by_feature = {found for word in features if (found := gpu_named(word, catalog)) is not None}
     only = next(iter(by_feature)) if len(by_feature) == 1 else None
@@ -239,6 +239,10 @@ def prometheus(rows: Iterable[Sample], name: str, catalog: Catalog) -> Iterator[
         yield Said(host, Facts(os=os, **told(first, names["facts"]), gpus=tuple(known)))  # type: ignore[arg-type]  # names of fields
 
 
+_NOTHING = ("none", "no", "-", "n/a", "na", "null", "cpu")
+"""What people write into a cell of a table to say that there is nothing."""
+
+
 def table(text: str, catalog: Catalog) -> Iterator[Said]:
     """Lines of a table with named columns; a node on several lines has the GPUs of all of them."""
     names = names_of("csv")
@@ -251,7 +255,8 @@ def table(text: str, catalog: Catalog) -> Iterator[Said]:
         raise OddEntryError("it is neither an inventory nor a table with a column of nodes", hint=hint)
     nodes: dict[str, Facts] = {}
     for cells in rows:
-        row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
+        plain = (cell.strip() for cell in cells)
+        row = dict(zip(header, ("" if cell.lower() in _NOTHING else cell for cell in plain), strict=False))
         node = first_of(row, names["node"]) or ""
         if len(cells) != len(header):
             what = f"the line needs {len(header)} cells"

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import platform_of
-from torchinstall.core.errors import UsageError
+from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import parse_toml
 from torchinstall.core.request import canonical_name
 from torchinstall.fleet.requires import Build
@@ -102,13 +102,11 @@ def builds_of(pinned: Iterable[Pinned], catalog: Catalog, backend: str | None = 
     """
     rows = list(pinned)
     found: list[Build] = []
-    for row in (row for row in rows if row.name == "torch" and _VERSION.fullmatch(row.version)):
-        public, _, local = row.version.partition("+")
-        beside = {
-            f"{other.name}=={other.version.partition('+')[0]}": None
-            for other in rows
-            if other.name != "torch" and _goes_with(other, public, catalog)
-        }
+    for row in (row for row in rows if row.name == "torch" and _VERSION.fullmatch(row.version.lower())):
+        public, _, local = row.version.lower().partition("+")
+        beside = dict.fromkeys(_beside(public, rows, catalog))
+        if backend is not None and catalog.backend(local) is not None and local != backend:
+            continue
         known = local if catalog.backend(local) is not None else backend or row.backend or local or None
         if known is not None:
             found.append(Build(public, known, packages=tuple(beside)))
@@ -117,11 +115,29 @@ def builds_of(pinned: Iterable[Pinned], catalog: Catalog, backend: str | None = 
         for wheels in catalog.tables.wheels:
             if (wheels.package, wheels.version, wheels.origin) == ("torch", public, "default"):
                 platforms.setdefault(wheels.backend, []).append(platform_of(wheels.platform_tag) or "")
-        for name, keys in platforms.items():
+        for name, keys in (platforms or {"": []}).items():  # of a release that nobody knows
             found.append(Build(public, name, packages=tuple(beside), platforms=tuple(dict.fromkeys(keys))))
     return list(dict.fromkeys(found))
 
 
-def _goes_with(row: Pinned, torch: str, catalog: Catalog) -> bool:
-    companion = catalog.companion(torch, row.name)
-    return companion is not None and companion.version == row.version.partition("+")[0]
+def _beside(torch: str, rows: Iterable[Pinned], catalog: Catalog) -> Iterator[str]:
+    """The companions that are pinned for a torch.
+
+    Raises:
+        NoCompatibleBuildError: `pinned-out`: one pins another torch.
+    """
+    pinned: dict[str, list[str]] = {}
+    for row in rows:
+        pinned.setdefault(row.name, []).append(row.version.partition("+")[0])
+    for name, versions in pinned.items():
+        companion = catalog.companion(torch, name) if name != "torch" else None
+        if companion is not None and companion.version in versions:
+            yield f"{name}=={companion.version}"
+        elif companion is not None and companion.exact:
+            raise NoCompatibleBuildError(
+                "pinned-out",
+                f"{name} {versions[0]} does not go with torch {torch}",
+                wanted=f"{name} {companion.version}",
+                found=f"{name} {', '.join(versions)}",
+                hints=(f"torchinstall requires torch=={torch} {name}=={companion.version}",),
+            )

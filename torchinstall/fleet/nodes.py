@@ -16,6 +16,7 @@ from msgspec import DecodeError, Raw, Struct, structs
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, Vendor, capability
+from torchinstall.core.versions import unprefixed
 from torchinstall.planning.gpus import product_gpu
 
 T = TypeVar("T")
@@ -24,7 +25,14 @@ _MOST_GPUS = 1024
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]{1,512}")
 _VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,6}){0,4}(?![0-9.])")
 _LIBC = re.compile(r"(?:(glibc|musl)[ =-]?)?([0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?)")
-_SYSTEMS: dict[str, Os] = {"linux": "linux", "windows": "windows", "macos": "macos", "darwin": "macos"}
+_DISTRIBUTIONS = (
+    "linux gnu/linux ubuntu debian rhel red centos rocky almalinux fedora suse sles opensuse amazon arch"
+)
+_SYSTEMS: dict[str, Os] = {
+    **dict.fromkeys(_DISTRIBUTIONS.split(), "linux"),
+    "windows": "windows",
+    **dict.fromkeys(("macos", "mac", "darwin"), "macos"),
+}
 _ARCHS = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 _VENDORS: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
 _NOISE = re.compile(
@@ -174,6 +182,7 @@ def parse_assumed(texts: Iterable[str], catalog: Catalog) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))
+        value = unprefixed(value) if key == "driver" else value
         right = {
             "arch": _ARCHS.get(value.lower(), value) in ("x86_64", "aarch64"),
             "libc": _libc(value) is not None,
@@ -232,21 +241,21 @@ class Nodes:
             return other
 
         name = facts.os or "linux"
-        os = _SYSTEMS.get(name.strip().lower())
-        arch = (value("arch", facts.arch, "x86_64", "most machines have it") or "").strip().lower()
+        os = _SYSTEMS.get(name.strip().lower().partition(" ")[0])
+        usual, why = ("aarch64", "Macs of today") if os == "macos" else ("x86_64", "most machines have it")
+        arch = (value("arch", facts.arch, usual, why) or "").strip().lower()
         arch = _ARCHS.get(arch, arch)
         if os is None or arch not in ("x86_64", "aarch64"):
             return f"PyTorch publishes nothing for {_printable(name)} on {_printable(arch)}"
         if len(facts.gpus) > _MOST_GPUS:
             raise OddEntryError("no machine has that many GPUs", found=f"more than {_MOST_GPUS}")
-        unnamed = gpu_named(value("gpu", None) or "", self._catalog) if None in facts.gpus else None
-        gpus: list[Gpu] = []
-        counts: Counter[Vendor] = Counter()
-        for gpu in (known or unnamed for known in facts.gpus):
-            if gpu is None:
-                return "it has GPUs, and nothing says which; --assume gpu=h100 would"
-            gpus.append(structs.replace(gpu, index=counts[gpu.vendor]))
-            counts[gpu.vendor] += 1
+        there = facts.gpus
+        if os == "macos":
+            there = (Gpu(vendor="apple", integrated=True),) if arch == "aarch64" else ()
+        unnamed = gpu_named(value("gpu", None) or "", self._catalog) if None in there else None
+        gpus = _numbered(known or unnamed for known in there)
+        if gpus is None:
+            return "it has GPUs, and nothing says which; --assume gpu=h100 would"
         version = _version(facts.os_version, "the version of its system")
         libc = None
         if os == "linux":
@@ -257,7 +266,7 @@ class Nodes:
                 raise OddEntryError("that is no C library", found=text)
         driver = _version(facts.driver, "the driver version")
         drivers = []
-        for vendor in counts:
+        for vendor in dict.fromkeys(gpu.vendor for gpu in gpus):
             mine, cuda = driver, None
             if vendor == "nvidia":
                 mine = value("driver", driver)
@@ -273,8 +282,20 @@ class Nodes:
         )
 
 
+def _numbered(gpus: Iterable[Gpu | None]) -> list[Gpu] | None:
+    """GPUs with their numbers by vendor; None: one of them is not known."""
+    found: list[Gpu] = []
+    counts: Counter[Vendor] = Counter()
+    for gpu in gpus:
+        if gpu is None:
+            return None
+        found.append(structs.replace(gpu, index=counts[gpu.vendor]))
+        counts[gpu.vendor] += 1
+    return found
+
+
 def _version(text: str | None, what: str) -> str | None:
-    plain = (text or "").strip()
+    plain = unprefixed(text or "")
     if plain.lower().strip("[]") in ("", "n/a", "unknown", "none"):
         return None
     if not _VERSION.match(plain):
@@ -310,16 +331,17 @@ def gpu_named(text: str, catalog: Catalog) -> Gpu | None:
     None: no product has that name, or products with different code have.
     """
     plain = text.strip().lower()
-    if match := re.fullmatch(r"(?:sm|cc)[_.-]?(\d{1,2})\.?(\d)|(\d{1,2})\.(\d)", plain):
+    if match := re.fullmatch(r"(?:sm|cc|compute)[_.-]?(\d{1,2})\.?(\d)[af]?|(\d{1,2})\.(\d)", plain):
         return gpu_of(catalog, code=f"{match[1] or match[3]}.{match[2] or match[4]}")
-    if re.fullmatch(r"gfx[0-9a-f]{3,}", plain):
-        return gpu_of(catalog, code=plain)
+    if match := re.fullmatch(r"(gfx[0-9a-f]{3,})(?::\S+)?", plain):
+        return gpu_of(catalog, code=match[1])
     wanted = _words(plain)
     products = _products(catalog)
     tight = wanted.replace(" ", "")
     same = [row for row in products if row.words == wanted] or [row for row in products if row.tight == tight]
     if not same and any(character.isdigit() for character in wanted):
-        same = [row for row in products if wanted in row.words]
+        longer = re.compile(rf"{re.escape(wanted)}(?!\d)")  # M3 is no part of M3-3020
+        same = [row for row in products if longer.search(row.words)]
         same = same or [row for row in products if row.words in wanted and row.words.count(" ") > 2]
     if not same or len({row.code for row in same}) > 1:
         return None

@@ -43,7 +43,7 @@ class Build(Struct, frozen=True):
     @property
     def name(self) -> str:
         """`2.9.1+cu128`."""
-        return f"{self.torch}+{self.backend}"
+        return f"{self.torch}+{self.backend}" if self.backend else self.torch
 
     def request(self) -> Request:
         """Asks for this build and no other; a GPU that stays unused does not matter."""

@@ -240,7 +240,13 @@ def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> 
         own = [item for item in evaluated if item.build.backend.kind.vendor == gpu.vendor]
         if not own:
             reasons[gpu] = f"PyTorch publishes nothing for it on {situation.target.platform}"
-        elif not any(_could_use(item, gpu) for item in own):
+        elif all(item.rejected_by("backend-not-asked") for item in own):
+            reasons[gpu] = f"the backend {situation.request.backend} was asked for"
+        elif able := [item for item in own if _could_use(item, gpu)]:
+            if all(item.rejection is not None for item in able):
+                newest = max(able, key=lambda item: item.build.order).build.name
+                reasons[gpu] = f"what was asked for rules out the builds that could, such as torch {newest}"
+        else:
             closest = max(own, key=lambda item: (_depth(item.rejection), item.build.version))
             reasons[gpu] = driver_advice(evaluated, gpu, situation) or _reason(closest, gpu)
     return reasons
@@ -293,8 +299,11 @@ def driver_advice(evaluated: Iterable[EvaluatedBuild], gpu: Gpu, situation: Situ
     windows = tuple(_windows(evaluated, gpu, situation))
     code = f"compute capability {capability_text(gpu.compute_capability)}"
     if not windows:
-        python = ".".join(situation.target.python_version.split(".")[:2])
-        return f"no published torch for Python {python} can use {code}, with any driver"
+        python, request = ".".join(situation.target.python_version.split(".")[:2]), situation.request
+        asked = situation.requirements.bounded("torch")
+        torch = "no published torch" if asked == "torch" else f"no {asked}"
+        named = "" if request.backend == "auto" else f" of {request.backend}"
+        return f"{torch}{named} for Python {python} can use {code}, with any driver"
     branch = situation.catalog.branch_of(driver.version[0]) or driver.version[0]
     best = windows[0]
     if best.last is not None and branch > best.last:

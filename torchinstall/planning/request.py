@@ -13,7 +13,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message, close_matches, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
-from torchinstall.core.versions import dotted
+from torchinstall.core.versions import dotted, unprefixed
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.gpus import ImageHint, declared_gpus, image_hint, visible_gpus
 from torchinstall.planning.requirements import Reader
@@ -167,7 +167,7 @@ def _version(text: str | None, source: str) -> str | None:
     if not text:
         return text
     try:
-        dotted(text)
+        dotted(text := unprefixed(text))
     except ValueError:
         raise UsageError(
             "bad-value",
