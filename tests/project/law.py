@@ -21,8 +21,7 @@ from msgspec import structs
 
 from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.project.availability import Availability
-from torchinstall.project.choices import choices
+from torchinstall.project.choices import Availability, choices
 from torchinstall.project.configure import Configured, Locker, configure, unconfigure
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.migrate import Legacy

@@ -16,11 +16,13 @@ from tests.project.small import small_catalog
 from tests.support.planning import decide, linux, mac, nvidia, windows
 from torchinstall.cli.configure import parse_on
 from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.project.choices import routed_in
 from torchinstall.project.configure import configure_texts
-from torchinstall.project.edit import excludes
+from torchinstall.project.edit import edit_text, excludes
 from torchinstall.project.files import loads, tidy
+from torchinstall.project.foreign import specifier
 from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
 from torchinstall.project.model import (
     PLATFORMS,
@@ -28,14 +30,16 @@ from torchinstall.project.model import (
     LayoutName,
     Scope,
     complement,
+    marker_at,
     marker_environment,
     marker_of,
     partition,
+    points_where,
 )
-from torchinstall.project.poetry import specifier
 from torchinstall.project.pyproject import ProjectView, project_view, same_url
 from torchinstall.project.sync import choose, scope_flags
 
+MINORS = ("3.10", "3.11", "3.12", "3.13")
 platform_sets = st.frozensets(st.sampled_from(PLATFORMS), min_size=1)
 
 
@@ -43,11 +47,13 @@ def holds(marker: str | None, platform: str) -> bool:
     return marker is None or Marker(marker).evaluate(dict(marker_environment(platform, "3.12")))
 
 
+@settings(deadline=None)
 @given(platform_sets)
 def test_a_marker_holds_exactly_on_its_platforms(platforms: frozenset[str]) -> None:
     assert {platform for platform in PLATFORMS if holds(marker_of(platforms), platform)} == platforms
 
 
+@settings(deadline=None)
 @given(platform_sets)
 def test_the_complement_holds_exactly_elsewhere(platforms: frozenset[str]) -> None:
     if platforms != frozenset(PLATFORMS):
@@ -56,6 +62,7 @@ def test_the_complement_holds_exactly_elsewhere(platforms: frozenset[str]) -> No
         ) - platforms
 
 
+@settings(deadline=None)
 @given(st.lists(platform_sets, min_size=1, max_size=4))
 def test_a_partition_covers_each_platform_once_and_cuts_no_route(served: list[frozenset[str]]) -> None:
     markers = partition(served)
@@ -70,6 +77,18 @@ def test_a_partition_covers_each_platform_once_and_cuts_no_route(served: list[fr
 def test_a_marker_for_no_platform_is_a_bug() -> None:
     with pytest.raises(ValueError, match="no platform"):
         marker_of(())
+
+
+def test_a_bug_of_ours_is_not_called_a_fault_of_the_file() -> None:
+    with pytest.raises(ValueError, match="no platform"):
+        edit_text("a = 1\n", lambda _document: (Message("never", str(marker_of(()))),))
+
+
+@settings(deadline=None)
+@given(st.frozensets(st.tuples(st.sampled_from(PLATFORMS), st.sampled_from(MINORS)), min_size=1))
+def test_a_marker_holds_exactly_at_its_points(points: frozenset[tuple[str, str]]) -> None:
+    marker = marker_at(points, MINORS)
+    assert points_where(marker or "", MINORS) == points
 
 
 @pytest.mark.parametrize(

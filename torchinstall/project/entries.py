@@ -13,8 +13,7 @@ from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.messages import Message
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import runtime_entry
-from torchinstall.project.availability import Availability, check_bounds, unrouted
-from torchinstall.project.choices import routed_in
+from torchinstall.project.choices import Availability, check_bounds, routed_in, unrouted
 from torchinstall.project.model import (
     ALWAYS,
     PLATFORMS,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
@@ -23,6 +24,8 @@ from torchinstall.planning.requirements import Reader
 from torchinstall.project.model import ALWAYS, Scope
 from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
 
+_RELEASE = re.compile(r"\d+(?:\.\d+)*")
+_EXTRA = re.compile(r"extra\s*(==|!=)\s*['\"]([^'\"]+)['\"]")
 _UV_KEYS = {key: key for key in ("git", "rev", "tag", "branch", "subdirectory", "path", "url", "editable")}
 _UV_KEYS["develop"] = "editable"
 """The words of Poetry and pixi for where a package comes from -> uv's."""
@@ -30,7 +33,6 @@ _UV_KEYS["develop"] = "editable"
 _CONDA = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch"}
 _PIXI_MARKERS = {
     "linux": "sys_platform == 'linux'",
-    "unix": "sys_platform != 'win32'",
     "win": "sys_platform == 'win32'",
     "osx": "sys_platform == 'darwin'",
     "linux-64": "sys_platform == 'linux' and platform_machine == 'x86_64'",
@@ -68,13 +70,11 @@ class Foreign(Struct):
     default_groups: list[str] = field(default_factory=list)
     omitted: list[str] = field(default_factory=list)
 
-    def add(self, scope: Scope, text: str) -> None:
-        """Add a requirement to a list, once."""
+    def add(self, scope: Scope, package: str, rest: str, marker: str, row: Mapping[str, Any]) -> None:
+        """Add a requirement (a package and its rest) to a list, and where its row says it comes from."""
+        text = package + rest + (f" ; {marker}" if marker else "")
         listed = self.lists.setdefault(scope, [])
         listed += [text] if text not in listed else []
-
-    def source(self, package: str, scope: Scope, row: Mapping[str, Any], marker: str) -> None:
-        """Add where a package comes from, where that is no index of PyTorch."""
         found = {_UV_KEYS[key]: row[key] for key in row if key in _UV_KEYS}
         found |= {"index": row["index"]} if "index" in row else {}
         if found:
@@ -90,15 +90,9 @@ def backend_of(url: str, catalog: Catalog) -> str | None:
     return index.backend if index is not None else None
 
 
-def rye_offers(view: ProjectView, _package: str) -> Iterator[Offer]:
-    """Each source of Rye serves every package."""
-    for row in tables(view.tool("rye").get("sources")):
-        yield Offer(str(row.get("url", "")))
-
-
-def pdm_offers(view: ProjectView, _package: str) -> Iterator[Offer]:
-    """Each source of PDM serves what it includes, or every package."""
-    for row in tables(view.tool("pdm").get("source")):
+def source_offers(view: ProjectView, _package: str) -> Iterator[Offer]:
+    """A source of PDM serves what it includes, else (as Rye's) every package."""
+    for row in (*tables(view.tool("pdm").get("source")), *tables(view.tool("rye").get("sources"))):
         yield Offer(str(row.get("url", "")), tuple(texts(row.get("include_packages"))) or ("*",))
 
 
@@ -174,9 +168,8 @@ def read_pixi(view: ProjectView, catalog: Catalog) -> Foreign:
                 found.indexes.append((str(name), str(url)))
             version = item["version"] if isinstance(item["version"], str) else "*"
             where = all_of(marker, str(item.get("env-markers", "")))
-            found.source(str(name), scope, item, where)
-            text = f"{name}{extras_text(texts(item.get('extras')))}{version.removeprefix('*')}"
-            found.add(scope, text + (f" ; {where}" if where else ""))
+            rest = extras_text(texts(item.get("extras"))) + version.removeprefix("*")
+            found.add(scope, str(name), rest, where, item)
     return found
 
 
@@ -251,3 +244,155 @@ def all_of(*markers: str) -> str:
 def plain_name(text: str) -> str:
     """The normalised name at the start of a requirement."""
     return canonicalize_name(re.split(r"[\s<>=!~;\[@(]", text, maxsplit=1)[0])
+
+
+def poetry_offers(view: ProjectView, package: str) -> Iterator[Offer]:
+    """A package names its source; a source that is not explicit serves whatever names none."""
+    poetry = view.tool("poetry")
+    sources = tables(poetry.get("source"))
+    urls = {str(row.get("name")): str(row.get("url", "")) for row in sources}
+    for scope, listed in _poetry_lists(view):
+        for name, row in listed:
+            if canonicalize_name(name) == package and mapping(row).get("source") in urls:
+                for extra, marker in by_extra(_poetry_marker(mapping(row))):
+                    asks = Scope("extra", extra) if extra else scope
+                    yield Offer(urls[str(row["source"])], (package,), asks, marker)
+    for row in sources:
+        if row.get("priority") not in ("explicit", "supplemental"):
+            yield Offer(str(row.get("url", "")))
+
+
+def read_poetry(view: ProjectView, catalog: Catalog) -> Foreign:
+    """`[tool.poetry]` in standard words; Poetry 2 has its groups there only.
+
+    Raises:
+        UsageError: `not-carried`: a marker that uv has no words for.
+    """
+    found, poetry = Foreign(), view.tool("poetry")
+    found.project = {key: str(poetry[key]) for key in ("name", "version", "description") if poetry.get(key)}
+    for python in texts(mapping(poetry.get("dependencies")).get("python")):
+        found.project["requires-python"] = specifier(python) or ""
+    extras = {str(name): texts(names) for name, names in mapping(poetry.get("extras")).items()}
+    sources = {str(row.get("name")): str(row.get("url", "")) for row in tables(poetry.get("source"))}
+    found.indexes = [(name, url) for name, url in sources.items() if url and not backend_of(url, catalog)]
+    found.lists = {Scope("extra", name): [] for name in extras}
+    for scope, listed in _poetry_lists(view):
+        for name, row in listed:
+            if name != "python" or scope != ALWAYS:
+                _poetry_row(found, name, row, scope, extras, catalog, sources)
+    for extra, names in extras.items():
+        there = {plain_name(text) for text in found.lists[Scope("extra", extra)]}
+        for name in names:  # a package that the extra only names
+            if canonicalize_name(name) not in there:
+                found.add(Scope("extra", extra), canonicalize_name(name), "", "", {})
+    return found
+
+
+def _poetry_lists(view: ProjectView) -> Iterator[tuple[Scope, list[tuple[str, Any]]]]:
+    """Each list with its rows; a package with several comes once for each."""
+    poetry = view.tool("poetry")
+    groups = {name: mapping(row).get("dependencies") for name, row in mapping(poetry.get("group")).items()}
+    groups.setdefault("dev", poetry.get("dev-dependencies"))
+    named = [(ALWAYS, poetry.get("dependencies"))]
+    named += [(Scope("group", str(name)), listed) for name, listed in groups.items()]
+    for scope, listed in named:
+        each = {str(name): row if isinstance(row, list) else [row] for name, row in mapping(listed).items()}
+        yield scope, [(name, row) for name, rows in each.items() for row in rows]
+
+
+def _poetry_row(
+    found: Foreign,
+    name: str,
+    row: Any,
+    scope: Scope,
+    extras: Mapping[str, list[str]],
+    catalog: Catalog,
+    sources: Mapping[str, str],
+) -> None:
+    table = dict(mapping(row))
+    version = str(table.get("version", "*")) if table else str(row)
+    spec = specifier(version)
+    if spec is None:
+        found.omitted.append(f"{name} {version!r} cannot be written as a standard version bound")
+    options = extras_text(texts(table.get("extras")))
+    if (url := sources.get(str(table.get("source")))) and not backend_of(url, catalog):
+        table["index"] = str(table["source"])
+    homes = [Scope("extra", extra) for extra, names in extras.items() if name in names]
+    for extra, marker in by_extra(_poetry_marker(table)):
+        asks = [Scope("extra", extra)] if extra else homes if table.get("optional") else [scope]
+        for home in asks:
+            found.add(home, name, f"{options}{spec or ''}", marker, table)
+
+
+def _poetry_marker(row: Mapping[str, Any]) -> str:
+    """`markers`, `platform` and `python` of a row as one marker."""
+    markers = texts(row.get("markers"))
+    markers += [f"sys_platform == '{platform}'" for platform in texts(row.get("platform"))]
+    for python in texts(row.get("python")):
+        parts = SpecifierSet(specifier(python) or "")
+        markers += [" and ".join(f"python_version {part.operator} '{part.version}'" for part in parts)]
+    return all_of(*markers)
+
+
+def specifier(text: str) -> str | None:
+    """A Poetry constraint as a PEP 440 specifier: `^2.1` is `>=2.1,<3.0`; None where there is none."""
+    parts = [_one(part.strip()) for part in re.split(r"\s*,\s*|\s+(?=[<>=!~^])", text.strip())]
+    return None if None in parts else ",".join(filter(None, parts))
+
+
+def _one(part: str) -> str | None:
+    if part in ("", "*"):
+        return ""
+    if part[0] in "^~" and not part.startswith("~="):
+        version = part[1:].strip().partition("+")[0]  # a build is named by its source, not by a bound
+        if not _RELEASE.fullmatch(version):
+            return None
+        return f">={version},<{_ceiling([int(item) for item in version.split('.')], caret=part[0] == '^')}"
+    if part.endswith(".*") and _RELEASE.fullmatch(part[:-2]):
+        return f"=={part}"
+    try:
+        return str(SpecifierSet(f"=={part}" if _RELEASE.match(part) else part))
+    except InvalidSpecifier:
+        return None
+
+
+def _ceiling(numbers: list[int], *, caret: bool) -> str:
+    """`^0.2.3` ends below 0.3.0, `~1.2` below 1.3: the first number that may not change goes up by one."""
+    last = len(numbers) - 1
+    place = next((at for at, number in enumerate(numbers) if number), last) if caret else min(1, last)
+    raised = [*numbers[:place], numbers[place] + 1, *[0] * (len(numbers) - place - 1)]
+    return ".".join(map(str, raised))
+
+
+def by_extra(marker: str) -> list[tuple[str, str]]:
+    """A marker of Poetry as pairs of an extra (empty: none) and the marker that is left.
+
+    Raises:
+        UsageError: `not-carried`: it holds unless an extra is active, or its terms are nested.
+    """
+    names = dict.fromkeys(name for _, name in _EXTRA.findall(marker))
+    if not names:
+        return [("", marker)]
+    found = {name: _under(marker, name) for name in ("", *names)}
+    if "(" in marker or (found[""] is not None and any(rest != found[""] for rest in found.values())):
+        raise UsageError(
+            "not-carried",
+            f"uv has no words for the marker {marker!r}, so nothing was changed",
+            wanted="markers such as extra == 'cpu', each with its own source",
+            found=marker,
+            hints=("write one extra for each choice in tool.poetry.extras, then run it again",),
+        )
+    if found[""] is not None:
+        return [("", found[""])]
+    return [(name, rest) for name, rest in found.items() if rest is not None]
+
+
+def _under(marker: str, extra: str) -> str | None:
+    """A marker without its terms about extras when one is active; None: it does not hold."""
+    clauses = []
+    for clause in re.split(r"\s+or\s+", marker):
+        terms = re.split(r"\s+and\s+", clause.strip())
+        about = [_EXTRA.fullmatch(term.strip()) for term in terms]
+        if all(match is None or (match[1] == "==") == (match[2] == extra) for match in about):
+            clauses.append(" and ".join(term for term, match in zip(terms, about, strict=True) if not match))
+    return None if not clauses else "" if "" in clauses else " or ".join(clauses)

@@ -10,8 +10,7 @@ from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.planner.builds import version_key
-from torchinstall.project.availability import Availability
-from torchinstall.project.choices import routed_in
+from torchinstall.project.choices import Availability, routed_in
 from torchinstall.project.model import PLATFORMS, Choice, Layout, points_of
 from torchinstall.project.pyproject import ProjectView
 

@@ -28,9 +28,8 @@ from torchinstall.project.edit import (
     write_entries,
 )
 from torchinstall.project.files import array, inline, quoted
-from torchinstall.project.foreign import Foreign, plain_name, read_hatch, read_pixi
+from torchinstall.project.foreign import Foreign, plain_name, read_hatch, read_pixi, read_poetry
 from torchinstall.project.model import ALWAYS, Choice, Listed, Scope
-from torchinstall.project.poetry import read_poetry
 from torchinstall.project.pyproject import ProjectView, is_requirement, project_view, tables, texts
 
 NOT_READ = {
