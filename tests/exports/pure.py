@@ -9,8 +9,8 @@ from tests.support.planning import shipped
 from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import foreign_target
-from torchinstall.export import CONTAINERS, FORMATS
 from torchinstall.export.containers import container_machine
+from torchinstall.export.formats import CONTAINERS, FORMATS
 from torchinstall.export.inputs import ExportInput, Locked, export_input
 from torchinstall.install.uv import Uv
 from torchinstall.planner.selection import plan

@@ -14,7 +14,7 @@ from tests.support.installing import Place, uv_path
 from tests.support.planning import amd, intel, linux, mac, nvidia, windows
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.export import FORMATS
+from torchinstall.export.formats import FORMATS
 from torchinstall.export.inputs import Locked
 from torchinstall.project.files import loads
 

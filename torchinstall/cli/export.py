@@ -15,8 +15,8 @@ from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine
-from torchinstall.export import CONTAINERS, FORMATS, LOCKED
 from torchinstall.export.containers import container_machine
+from torchinstall.export.formats import CONTAINERS, FORMATS, LOCKED
 from torchinstall.export.inputs import Locked, check_exportable, export_input, holds_credentials, title_of
 from torchinstall.export.resolve import export_lock, files_of, resolve
 from torchinstall.install.uv import Uv

@@ -18,8 +18,8 @@ from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.core.request import canonical_name
 from torchinstall.core.target import foreign_target
-from torchinstall.export import FORMATS
 from torchinstall.export.containers import IMAGE_LIBC, container_machine
+from torchinstall.export.formats import FORMATS
 from torchinstall.export.inputs import export_input
 from torchinstall.export.resolve import resolve
 from torchinstall.fleet.classes import Fleet, Group, Kind, PlannedFleet, Saving, plan_machines

@@ -77,7 +77,7 @@ def extras_text(extras: Iterable[str]) -> str:
     return f"[{names}]" if names else ""
 
 
-_BARE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_BARE = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 
 
 def requirement(text: str) -> Requirement:
@@ -87,7 +87,7 @@ def requirement(text: str) -> Requirement:
         packaging.requirements.InvalidRequirement: it does not parse.
     """
     bare = text.strip()
-    if _BARE.fullmatch(bare):
+    if re.fullmatch(_BARE, bare):
         return Requirement(bare)
     parsed = _parse(text)
     marker = str(parsed.marker) if parsed.marker else None

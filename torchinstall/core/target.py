@@ -96,9 +96,9 @@ _LEGACY_MANYLINUX = {"manylinux2014": (2, 17), "manylinux2010": (2, 12), "manyli
 _FIRST_GLIBC_TAG = {"x86_64": 5, "aarch64": 17}
 """PEP 599: wheels for aarch64 begin with glibc 2.17."""
 
-_MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_")
-_MACOS = re.compile(r"macosx_(\d+)_(\d+)_")
-_PYTHON = re.compile(r"3\.(\d+)(?:\.\d+)?(t?)")
+_MANYLINUX = r"manylinux_(\d+)_(\d+)_"
+_MACOS = r"macosx_(\d+)_(\d+)_"
+_PYTHON = r"3\.(\d+)(?:\.\d+)?(t?)"
 
 
 def platform_tags(os: Os, arch: str, libc: Libc | None, os_version: str | None) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ def python_tags(abi: str) -> frozenset[str]:
 @lru_cache(maxsize=256)
 def glibc_floor(platform_tag: str) -> Dotted | None:
     """The lowest glibc of a manylinux tag; None for plain `linux_*` and other platforms."""
-    if match := _MANYLINUX.match(platform_tag):
+    if match := re.match(_MANYLINUX, platform_tag):
         return int(match[1]), int(match[2])
     return next((floor for name, floor in _LEGACY_MANYLINUX.items() if platform_tag.startswith(name)), None)
 
@@ -158,7 +158,7 @@ def glibc_floor(platform_tag: str) -> Dotted | None:
 @lru_cache(maxsize=256)
 def macos_floor(platform_tag: str) -> Dotted | None:
     """The lowest macOS of a `macosx_*` tag."""
-    match = _MACOS.match(platform_tag)
+    match = re.match(_MACOS, platform_tag)
     return (int(match[1]), int(match[2])) if match else None
 
 
@@ -199,7 +199,7 @@ def foreign_target(machine: Machine, python_version: str) -> Target:
     Raises:
         UsageError: not a Python 3 version.
     """
-    match = _PYTHON.fullmatch(python_version.strip())
+    match = re.fullmatch(_PYTHON, python_version.strip())
     if match is None:
         raise UsageError(
             "bad-python-version",

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 Dotted = tuple[int, ...]
 
-_LEADING_NUMBERS = re.compile(r"\d+(?:\.\d+)*")
+_LEADING_NUMBERS = r"\d+(?:\.\d+)*"
 
 
 @lru_cache(maxsize=1024)
@@ -21,7 +21,7 @@ def dotted(text: str) -> Dotted:
     Raises:
         ValueError: the text does not begin with a number.
     """
-    match = _LEADING_NUMBERS.match(text.strip())
+    match = re.match(_LEADING_NUMBERS, text.strip())
     if match is None:
         raise ValueError(f"not a version: {text!r}")
     return tuple(int(part) for part in match.group().split("."))
@@ -51,7 +51,7 @@ def at_least(found: Dotted, wanted: Dotted) -> bool:
 RANGE = r"(?:(?:==|<=|>=|<|>)\d+(?:\.\d+)*[,|]?)*"
 """What `within` reads."""
 
-_BOUND = re.compile(r"(==|<=|>=|<|>)([\d.]+)")
+_BOUND = r"(==|<=|>=|<|>)([\d.]+)"
 
 
 def within(found: Dotted, text: str) -> bool:
@@ -64,7 +64,7 @@ def within(found: Dotted, text: str) -> bool:
 @lru_cache(maxsize=512)
 def _alternatives(text: str) -> tuple[tuple[tuple[str, Dotted], ...], ...]:
     return tuple(
-        tuple((operator, dotted(version)) for operator, version in _BOUND.findall(part))
+        tuple((operator, dotted(version)) for operator, version in re.findall(_BOUND, part))
         for part in text.split("|")
     )
 

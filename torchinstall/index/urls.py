@@ -26,8 +26,8 @@ LINKS = "#links"
 _OFFICIAL_HOSTS = frozenset(
     {"download.pytorch.org", "download-r2.pytorch.org", "d21usjoq99fcb9.cloudfront.net"}
 )
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_PLACEHOLDER = r"\{([^{}]*)\}"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -191,10 +191,12 @@ def page_url(index_base: str, channel: str, backend: str, package: str) -> str:
 
 def _checked_base(index_base: str) -> str:
     base = index_base.strip().rstrip("/")
-    unknown = [name for name in _PLACEHOLDER.findall(base) if name not in ("backend", "channel", "package")]
+    unknown = [
+        name for name in re.findall(_PLACEHOLDER, base) if name not in ("backend", "channel", "package")
+    ]
     unknown += ["package"] if "{package}" in base.removesuffix("/{package}") else []
     try:
-        origin_of(_PLACEHOLDER.sub("x", base))
+        origin_of(re.sub(_PLACEHOLDER, "x", base))
         parts = urllib.parse.urlsplit(base.removesuffix(LINKS))
         wrong = bool(parts.query or parts.fragment or unknown or re.search(r"\s", base))
     except ValueError:
@@ -214,7 +216,7 @@ def _checked_base(index_base: str) -> str:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         raise UsageError(
             "bad-index-name",
             f"{name!r} cannot be part of an index URL",

@@ -299,9 +299,9 @@ def _arch(data: dict[str, Any]) -> str:
     return _ARCHES.get(name, name)
 
 
-_LOCAL = re.compile(r"(cpu|xpu|cu\d{2,4}|rocm\d+(?:\.\d+)*)(?:\.[a-z].*)?")
-_ASSIGNED = re.compile(r"^(__version__|cuda|hip|xpu)\b[^=\n]*=\s*['\"]([^'\"]*)['\"]", re.MULTILINE)
-_UNSET = re.compile(r"^cuda\b[^=\n]*=\s*None", re.MULTILINE)
+_LOCAL = r"(cpu|xpu|cu\d{2,4}|rocm\d+(?:\.\d+)*)(?:\.[a-z].*)?"
+_ASSIGNED = r"(?m)^(__version__|cuda|hip|xpu)\b[^=\n]*=\s*['\"]([^'\"]*)['\"]"
+_UNSET = r"(?m)^cuda\b[^=\n]*=\s*None"
 
 
 def _label(text: str | None) -> str | None:
@@ -317,9 +317,9 @@ def backend_of(version: str, text: str | None) -> str | None:
 
     The version in its metadata says it in a local segment (`+cu128`), or the text of its `version.py` does.
     """
-    said: dict[str, str] = dict(_ASSIGNED.findall(text or ""))
+    said: dict[str, str] = dict(re.findall(_ASSIGNED, text or ""))
     for local in (version.partition("+")[2], said.get("__version__", "").partition("+")[2]):
-        if match := _LOCAL.fullmatch(local):
+        if match := re.fullmatch(_LOCAL, local):
             return match.group(1)
     if said.get("cuda"):
         return "cu" + said["cuda"].replace(".", "")
@@ -327,7 +327,7 @@ def backend_of(version: str, text: str | None) -> str | None:
         return "rocm" + ".".join(said["hip"].split(".")[:2])
     if said.get("xpu"):
         return "xpu"
-    return "cpu" if _UNSET.search(text or "") else None
+    return "cpu" if re.search(_UNSET, text or "") else None
 
 
 def _built_for(dist: DistInfo, version: str) -> dict[str, str]:

@@ -143,11 +143,11 @@ def _here(row: Limit, situation: Situation) -> Limit | None:
     return structs.replace(row, severity="degrades", avoid=True, message=message) if unknown else None
 
 
-_KERNEL = re.compile(r"\d+(?:\.\d+)*(?:-\d+)?")
+_KERNEL = r"\d+(?:\.\d+)*(?:-\d+)?"
 
 
 def _kernel_matches(release: str, row: Limit) -> bool:
     """Whether a kernel is one of the row's; the number after `-` counts distributions' own changes."""
-    match = _KERNEL.match(release)
+    match = re.match(_KERNEL, release)
     version = dotted(match.group().replace("-", ".")) if match else ()
     return any(within(version, bounds) and word in release for bounds, word in row.kernel)

@@ -28,7 +28,7 @@ _SYSTEM_HINTS = {
     "glibc-too-old": "use a newer distribution, or an older Python, for which older releases were published",
     "macos-too-old": "update macOS, or use an older Python, for which older releases were published",
 }
-_PLAIN_ABI = re.compile(r"cp3(\d+)m?")
+_PLAIN_ABI = r"cp3(\d+)m?"
 _DEPTH = {slug: depth for depth, (slug, _) in enumerate(RULES)}
 _DEPTH.update(dict.fromkeys(_SYSTEM_HINTS, _DEPTH["system-too-old"]) | {"rosetta": _DEPTH["rosetta"]})
 
@@ -209,7 +209,7 @@ def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, .
         yield system.format(python=".".join(furthest.situation.target.python_version.split(".")[:2]))
     elif furthest.rejected_by("python-not-published"):
         tags = {tag.split("-")[1] for row in furthest.build.wheels for tag in row.tags}
-        minors = [int(match[1]) for abi in tags if (match := _PLAIN_ABI.fullmatch(abi))]
+        minors = [int(match[1]) for abi in tags if (match := re.fullmatch(_PLAIN_ABI, abi))]
         python = f"3.{max(minors, default=12)}"
         place = "" if furthest.situation.target.python is None else f"--venv .venv-{python} --python"
         yield f"use another Python: {place or '--python-version'} {python}"

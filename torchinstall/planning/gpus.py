@@ -19,18 +19,16 @@ if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import GpuFact
 
-_SM = re.compile(
-    r"(?:(?:sm|compute|cc|lto)[-_ ]?)?(\d{1,2})[._]?(\d)[af]?(?:\+ptx|[-_](?:real|virtual))?", re.IGNORECASE
-)
+_SM = r"(?i)(?:(?:sm|compute|cc|lto)[-_ ]?)?(\d{1,2})[._]?(\d)[af]?(?:\+ptx|[-_](?:real|virtual))?"
 """`sm_90`, `sm_90a`, `compute_90`, `9.0`, `9.0+PTX`, `90-real`."""
 
-_GFX = re.compile(r"(gfx[0-9a-f]+)(?::[a-z]+[+-])*", re.IGNORECASE)
+_GFX = r"(?i)(gfx[0-9a-f]+)(?::[a-z]+[+-])*"
 """`gfx942`, and with its features `gfx942:sramecc+:xnack-`."""
 
-_GENERIC = re.compile(r"gfx(\d+(?:-\d)?)-generic", re.IGNORECASE)
+_GENERIC = r"(?i)gfx(\d+(?:-\d)?)-generic"
 """LLVM's names for code that a whole family runs: `gfx11-generic`, `gfx10-3-generic`."""
 
-_PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}", re.IGNORECASE)
+_PCI = r"(?i)[0-9a-f]{4}:[0-9a-f]{4}"
 _NAMED: tuple[Vendor, ...] = ("nvidia", "amd", "intel")
 
 
@@ -51,24 +49,24 @@ def declared_gpus(names: tuple[str, ...], source: str, catalog: Catalog) -> tupl
 
 
 def _parse(text: str, catalog: Catalog) -> Gpu:
-    if match := _SM.fullmatch(text):
+    if match := re.fullmatch(_SM, text):
         code = f"{match[1]}.{match[2]}"
         if code in _capabilities(catalog):
             return Gpu(vendor="nvidia", compute_capability=capability(code))
         text = f"sm_{match[1]}{match[2]}"
         raise _unknown_code(text, [f"sm_{known.replace('.', '')}" for known in _capabilities(catalog)])
-    if match := _GENERIC.fullmatch(text):
+    if match := re.fullmatch(_GENERIC, text):
         start = "gfx" + match[1].replace("-", "")
         family = [code for code in _gfx_targets(catalog) if code.startswith(start)]
         width = len(match[1].partition("-")[0]) + 5
         if own := [code for code in family if len(code) == width]:
             return Gpu(vendor="amd", gfx_target=min(own))
-    match = _GFX.fullmatch(text)
+    match = re.fullmatch(_GFX, text)
     if match is not None and match[1].lower() in _gfx_targets(catalog):
         return Gpu(vendor="amd", gfx_target=match[1].lower())
     if text.lower().startswith("gfx"):
         raise _unknown_code(text, _gfx_targets(catalog))
-    pci_id = text.lower() if _PCI.fullmatch(text) else None
+    pci_id = text.lower() if re.fullmatch(_PCI, text) else None
     for vendor in _NAMED:
         fact = catalog.gpu_fact(vendor, pci_id, text) or _by_words(vendor, text, catalog)
         if fact is not None:
@@ -156,8 +154,8 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
     )
 
 
-_REQUIRED_CUDA = re.compile(r"(?:^|[\s,])cuda>=(\d+\.\d+)")
-_CUDA = re.compile(r"(\d+\.\d+)")
+_REQUIRED_CUDA = r"(?:^|[\s,])cuda>=(\d+\.\d+)"
+_CUDA = r"(\d+\.\d+)"
 _NO_DEVICES = ("none", "void")
 
 
@@ -172,9 +170,9 @@ def image_hint(env: Mapping[str, str]) -> ImageHint | None:
     """Read the hint from an image's variables; None where there is none, or the image wants no GPU."""
     if env.get("NVIDIA_VISIBLE_DEVICES") in _NO_DEVICES:
         return None
-    if match := _REQUIRED_CUDA.search(env.get("NVIDIA_REQUIRE_CUDA", "")):
+    if match := re.search(_REQUIRED_CUDA, env.get("NVIDIA_REQUIRE_CUDA", "")):
         return ImageHint(match[1], "NVIDIA_REQUIRE_CUDA")
-    if match := _CUDA.match(env.get("CUDA_VERSION", "")):
+    if match := re.match(_CUDA, env.get("CUDA_VERSION", "")):
         return ImageHint(match[1], "CUDA_VERSION")
     return None
 

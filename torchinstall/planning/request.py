@@ -137,12 +137,12 @@ def _hint(options: PlanOptions, context: Context, machine: Machine) -> ImageHint
     return image_hint(context.env)
 
 
-_SPELLED = re.compile(r"(?:cu|cuda)[-_ ]?(\d+)\.?(\d)(?:\.\d+)?")
+_SPELLED = r"(?:cu|cuda)[-_ ]?(\d+)\.?(\d)(?:\.\d+)?"
 
 
 def plain_backend(name: str) -> str:
     """`cuda12.4`, `cu12.4`, `cuda-12.4.1` as `cu124`; `rocm-6.4` as `rocm6.4`."""
-    if match := _SPELLED.fullmatch(name):
+    if match := re.fullmatch(_SPELLED, name):
         return f"cu{match[1]}{match[2]}"
     return re.sub(r"^(?:rocm|hip)[-_ ]?(?=\d)", "rocm", name)
 

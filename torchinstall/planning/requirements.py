@@ -21,11 +21,11 @@ from torchinstall.index.urls import pytorch_index
 from torchinstall.index.wheels import parse_name
 from torchinstall.planning.context import read_toml
 
-_NAMED = re.compile(r"([A-Za-z0-9][\w.-]*(?:\[[^\]]*\])?)\s*@\s*(\S+?)(\s+;.*)?")
-_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
-_URL = re.compile(r"(?:[a-z]+\+)?[a-z]+://", re.IGNORECASE)
-_PATH = re.compile(r"[./~]|[A-Za-z]:[\\/]|.*\.whl$")
-_COMMENT = re.compile(r"(^|\s)#.*$")
+_NAMED = r"([A-Za-z0-9][\w.-]*(?:\[[^\]]*\])?)\s*@\s*(\S+?)(\s+;.*)?"
+_VARIABLE = r"\$\{([A-Z0-9_]+)\}"
+_URL = r"(?i)(?:[a-z]+\+)?[a-z]+://"
+_PATH = r"[./~]|[A-Za-z]:[\\/]|.*\.whl$"
+_COMMENT = r"(^|\s)#.*$"
 
 _TO_UV = {
     "-i": "--default-index",
@@ -129,7 +129,7 @@ class Reader:
                 raise _bad_file(f"{source} uses a variable that is not set", wanted, "nothing")
             return self.env[match[1]]
 
-        return _VARIABLE.sub(value, line)
+        return re.sub(_VARIABLE, value, line)
 
     def _line(self, line: str, source: str, base: Path) -> None:
         if line.startswith("-"):
@@ -163,7 +163,7 @@ class Reader:
             message = f"{source} names {redact(value)}; torchinstall chooses the PyTorch index itself"
             self.notes.append(Message("index-line-ignored", message))
             self.torch_indexes.append(value)
-        elif for_uv == "--find-links" and not _URL.match(value):
+        elif for_uv == "--find-links" and not re.match(_URL, value):
             self.find_links.append(self._local(value, base))
         elif for_uv is not None:
             self.uv_args += [for_uv, value]
@@ -176,10 +176,10 @@ class Reader:
         return found is not None and found.certain
 
     def _requirement(self, text: str, source: str, base: Path) -> None:
-        if (named := _NAMED.fullmatch(text)) is not None:
+        if (named := re.fullmatch(_NAMED, text)) is not None:
             text = f"{named[1]} @ {self._url(named[2], base)}{named[3] or ''}"
-        elif _URL.match(text) or _PATH.match(text):
-            file = unquote(text.partition("?")[0].partition("#")[0]) if _URL.match(text) else text
+        elif re.match(_URL, text) or re.match(_PATH, text):
+            file = unquote(text.partition("?")[0].partition("#")[0]) if re.match(_URL, text) else text
             file = file.replace("\\", "/")
             wheel = parse_name(file.rpartition("/")[2])
             if wheel is None:
@@ -192,11 +192,11 @@ class Reader:
         """A URL as it is, a path (also after `file:`) as the URL of an absolute one."""
         if location.startswith("file:") and not location.startswith("file://"):
             location = re.sub(r"^/(?=[A-Za-z]:)", "", unquote(location.removeprefix("file:")))
-        return location if _URL.match(location) else Path(self._local(location, base)).as_uri()
+        return location if re.match(_URL, location) else Path(self._local(location, base)).as_uri()
 
     def _local(self, value: str, base: Path) -> str:
         """A path or URL; relative paths start at the file's folder, else where the command was typed."""
-        if _URL.match(value):
+        if re.match(_URL, value):
             return value
         beside = user_path(base, value)
         return str(real_path(beside if os.path.lexists(beside) else user_path(self.cwd, value)))
@@ -273,7 +273,7 @@ def _lines(text: str) -> list[tuple[int, str]]:
         if physical.endswith("\\") and not physical.lstrip().startswith("#"):
             joined += physical[:-1] + " "
             continue
-        if line := _COMMENT.sub("", joined + physical).strip():
+        if line := re.sub(_COMMENT, "", joined + physical).strip():
             found.append((start, line))
         joined, start = "", 0
     return found
