@@ -47,6 +47,7 @@ def test_a_log_has_what_was_said_and_what_was_not(tmp_path: Path) -> None:
     assert said.err == ""
     log = (tmp_path / "run.log").read_text(encoding="utf-8")
     assert "target: Python 3.12" in log
+    assert said.out in log
     assert "\x1b" not in log
     assert run(tmp_path, "plan", "--nonsense", "--log", "run.log").code == 2
     assert run(tmp_path, "--log", "run.log", "plan", "no such requirement").code == 2

@@ -129,6 +129,7 @@ class Console:
 
     def out(self, text: str) -> None:
         """Write what a person or a program reads to stdout."""
+        self._note(redact(text))
         self._write(self.stdout, redact(text), colour=self.stdout_colour)
 
     def out_file(self, text: str) -> None:
@@ -161,10 +162,13 @@ class Console:
         self._talk(f"{head} {redact(message)}", heard=self.quiet < 2 or always)
 
     def _talk(self, text: str, *, heard: bool) -> None:
-        if self.copy is not None:
-            self.copy.write(f"{printable(text)}\n")
+        self._note(text)
         if heard:
             self._write(self.stderr, text, colour=self.stderr_colour)
+
+    def _note(self, text: str) -> None:
+        if self.copy is not None:
+            self.copy.write(f"{printable(text)}\n")
 
     def working(self, text: str, total: int | None = 0) -> bool:
         """Say what begins and may take a while: a line, or on a terminal what `_Step` draws.
@@ -176,6 +180,7 @@ class Console:
         watched = watched and self.stderr.isatty()
         self.idle()
         if watched:
+            self._note(redact(text))
             self._step = _Step(redact(text), total, self.stderr, colour=self.stderr_colour)
         elif text != self._said:
             self.say(text)
