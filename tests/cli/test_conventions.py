@@ -53,8 +53,9 @@ def test_a_log_has_what_was_said_and_what_was_not(tmp_path: Path) -> None:
     assert run(tmp_path, "--log", "run.log", "plan", "no such requirement").code == 2
     assert (tmp_path / "run.log").read_text(encoding="utf-8").startswith(log), "it is appended to"
     assert "error[bad-requirement]" in (tmp_path / "run.log").read_text(encoding="utf-8")
-    missing = run(tmp_path, *PLAN, "--log", "no/such/folder.log")
-    assert (missing.code, "error[cannot-write]" in missing.err) == (2, True)
+    for place in ("no/such/folder.log", "/dev/full"):
+        said = run(tmp_path, *PLAN, "--log", place)
+        assert (said.code, "error[cannot-write]" in said.err) == (2, True)
 
 
 @pytest.mark.e2e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from torchinstall.planning.context import Context
 if TYPE_CHECKING:
     from torchinstall.catalog.model import Family
 
-ENVELOPE_VERSION = 1
+_ENVELOPE = 1
 
 _PATIENCE = 1.0
 """Seconds after which a person wants to see that something happens."""
@@ -167,8 +168,15 @@ class Console:
             self._write(self.stderr, text, colour=self.stderr_colour)
 
     def _note(self, text: str) -> None:
-        if self.copy is not None:
-            self.copy.write(f"{printable(text)}\n")
+        copy, self.copy = self.copy, None  # nothing more goes into a log that is full
+        if copy is not None:
+            try:
+                copy.write(f"{printable(text)}\n")
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    copy.close()
+                raise _unwritable("the log", error, "another file with --log") from error
+            self.copy = copy
 
     def working(self, text: str, total: int | None = 0) -> bool:
         """Say what begins and may take a while: a line, or on a terminal what `_Step` draws.
@@ -201,12 +209,7 @@ class Console:
         try:
             self.copy = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
         except OSError as error:
-            raise UsageError(
-                "cannot-write",
-                f"the log {path} cannot be written: {error.strerror}",
-                wanted="a file in a folder that exists, which this user may write",
-                hints=("name another file with --log",),
-            ) from error
+            raise _unwritable(f"the log {path}", error, "another file with --log") from error
 
     def uv_flags(self) -> tuple[str, ...]:
         """As loud, as coloured and with as much progress as we are ourselves, for uv."""
@@ -237,12 +240,7 @@ class Console:
             raise
         except (OSError, ValueError) as error:
             name = "stdout" if stream is self.stdout else "stderr"
-            raise UsageError(
-                "cannot-write",
-                f"{name} cannot be written: {getattr(error, 'strerror', None) or error}",
-                wanted="an open terminal, pipe or file with room",
-                hints=("write to another place",),
-            ) from error
+            raise _unwritable(name, error, "another place") from error
 
     def warn_all(self, messages: Iterable[Message]) -> None:
         """Say each of these warnings."""
@@ -253,18 +251,19 @@ class Console:
         """Print an error on stderr and, with `--json`, its envelope on stdout."""
         self._talk(redact(error_text(error)), heard=True)
         if self.json:
-            self.out_json(self.envelope({**error.to_json(), "exit_code": exit_code or error.exit_code}))
+            # Where the verb's data is a plan, its keys are the contract.
+            head = {} if "candidates" in self.partial else {"schema_version": _ENVELOPE, "status": "error"}
+            code = {"exit_code": exit_code or error.exit_code}
+            self.out_json({**head, **self.partial, "error": {**error.to_json(), **code}})
 
-    def envelope(self, error: Mapping[str, Any]) -> dict[str, Any]:
-        """The JSON object of a run that failed."""
-        if "candidates" in self.partial:  # the verb's data is a plan: its keys are the contract
-            return {**self.partial, "error": dict(error)}
-        return {
-            "schema_version": ENVELOPE_VERSION,
-            "status": "error",
-            **self.partial,
-            "error": dict(error),
-        }
+
+def _unwritable(what: str, error: Exception, other: str) -> UsageError:
+    return UsageError(
+        "cannot-write",
+        f"{what} cannot be written: {getattr(error, 'strerror', None) or error}",
+        wanted="an open terminal or pipe, or a file with room in a folder that exists",
+        hints=(f"write to {other}",),
+    )
 
 
 def _encoding(stream: TextIO) -> str:
@@ -273,7 +272,7 @@ def _encoding(stream: TextIO) -> str:
 
 def envelope(status: str, **parts: Any) -> dict[str, Any]:
     """The JSON object of a verb that has no contract of its own; `status` is one word."""
-    return {"schema_version": ENVELOPE_VERSION, "status": status, **parts, "error": None}
+    return {"schema_version": _ENVELOPE, "status": status, **parts, "error": None}
 
 
 class Session(Struct, frozen=True):
@@ -307,7 +306,8 @@ class _Tee:
         self._stream, self._log = stream, log
 
     def write(self, data: bytes) -> int:
-        self._log.write(printable(data.decode(errors="replace")))
+        with contextlib.suppress(OSError, ValueError):  # a full log does not stop the child
+            self._log.write(printable(data.decode(errors="replace")))
         return self._stream.write(data)
 
     def __getattr__(self, name: str) -> Any:
