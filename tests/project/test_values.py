@@ -24,6 +24,7 @@ from torchinstall.project.edit import edit_text, excludes
 from torchinstall.project.files import loads, tidy
 from torchinstall.project.foreign import specifier
 from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
+from torchinstall.project.migrate import migrate_text
 from torchinstall.project.model import (
     PLATFORMS,
     Layout,
@@ -213,6 +214,17 @@ def configured(text: str, wanted: Layout) -> str:
 
 def with_layout(text: str, wanted: Layout) -> ProjectView:
     return project_view(configured(text, wanted))
+
+
+@pytest.mark.parametrize("marker", ["python_full_version < '3.11.4'", "platform_release != '5.15-microsoft'"])
+def test_what_no_source_can_say_stops_a_migration(marker: str) -> None:
+    text = HEAD + f'dependencies = ["torch==2.5.1+cu121 ; {marker}"]\n'
+    stopped = migrate_text(text, small_catalog()).error
+    assert stopped is not None
+    assert stopped.slug == "not-carried"
+    assert marker.replace("'", '"') in str(stopped.message)
+    text = text.replace("3.11.4", "3.12").replace("platform_release", "os_name")
+    assert "pytorch-cu121" in migrate_text(text, small_catalog()).text
 
 
 EXTRAS = Layout(name="extras", backends=("cpu", "cu126", "cu130"))

@@ -30,7 +30,17 @@ from torchinstall.project.foreign import (
     poetry_offers,
     source_offers,
 )
-from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Entries, Listed, Point, Scope, rivals
+from torchinstall.project.model import (
+    ALWAYS,
+    PLATFORMS,
+    Choice,
+    Entries,
+    Listed,
+    Point,
+    Scope,
+    is_exact,
+    rivals,
+)
 from torchinstall.project.pyproject import ProjectView, scope_in, texts
 
 _ROUTED = tuple(platform for platform in PLATFORMS if not platform.startswith("macos"))
@@ -218,7 +228,8 @@ def choices(
         family = catalog.family(item.package)
         if family is None or not family.routed or family.runtime_of or item.requirement.url:
             continue
-        mine = view.points(item.requirement.marker)
+        marker = str(item.requirement.marker or "")
+        mine, unsaid = view.points(marker), "" if is_exact(marker, view.versions) else marker
         for offer in _serving(item, view, catalog, index_base, None if uv else offers):
             index = pytorch_index(offer.url, catalog.backend, index_base=index_base)
             if index is not None and index.backend and (points := mine & view.points(offer.marker)):
@@ -229,6 +240,7 @@ def choices(
                     url=offer.url,
                     points=points,
                     bounds=public_bounds(item.requirement.specifier),
+                    unsaid=unsaid,
                 )
                 found.append(choice)
     return tuple(found)
@@ -343,7 +355,11 @@ def check_carried(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog)
     Raises:
         UsageError: `not-carried`: uv would not do the same.
     """
-    there = by_point(choices(view, catalog, uv=True))
+    read = choices(view, catalog, uv=True)
+    for item in seen:
+        if item.unsaid and item not in read:
+            raise _not_carried(item, f"where {item.unsaid}")
+    there = by_point(read)
     items = tuple(_publishable(item, catalog) for item in seen)
     wanted = by_point(items)
     for item in items:

@@ -17,7 +17,13 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE, extras_text
 from torchinstall.index.urls import pytorch_index
-from torchinstall.project.choices import check_carried, choices, entries_of, missing, pinned_backend
+from torchinstall.project.choices import (
+    check_carried,
+    choices,
+    entries_of,
+    missing,
+    pinned_backend,
+)
 from torchinstall.project.edit import (
     add_table,
     edit_text,
@@ -146,13 +152,9 @@ class Migrated(Struct, frozen=True, kw_only=True):
 def migrate_text(
     text: str, catalog: Catalog, index_base: str = DEFAULT_INDEX_BASE, more: Foreign | None = None
 ) -> Migrated:
-    """Rewrite a project file; unchanged where there is nothing old in it.
+    """Rewrite a project file (empty: there is none); unchanged where there is nothing old in it.
 
-    Args:
-        text: of the file; empty where there is none.
-        catalog: what is published.
-        index_base: for pins that name a build and no index.
-        more: the lists of requirements files that the project takes.
+    `index_base` is for pins that name a build and no index, `more` what requirements files say.
 
     Raises:
         UsageError: it is written in a way that cannot be edited, or another tool's list cannot be moved.

@@ -7,6 +7,7 @@ either, and the plain `sys_platform == 'win32'` is what people expect to read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import combinations, groupby
@@ -89,6 +90,7 @@ class Choice(Struct, frozen=True, kw_only=True):
         index: name of the index: the file's own, or the usual one where it is to be written.
         points: for which it holds.
         bounds: of its version, without the local segment that names a build.
+        unsaid: a marker that its points do not say all of.
     """
 
     backend: str
@@ -98,6 +100,7 @@ class Choice(Struct, frozen=True, kw_only=True):
     package: str = "torch"
     index: str = ""
     bounds: str = ""
+    unsaid: str = ""
 
     @property
     def platforms(self) -> frozenset[str]:
@@ -233,10 +236,16 @@ def points_of(platforms: Iterable[str], pythons: Iterable[str]) -> frozenset[Poi
 
 
 @lru_cache(maxsize=1024)
-def points_where(marker: str, pythons: tuple[str, ...]) -> frozenset[Point]:
-    """The points for which a marker holds; none where it is no marker."""
+def points_where(marker: str, pythons: tuple[str, ...], patch: str = "0") -> frozenset[Point]:
+    """The points for which a marker holds (on one patch release of Python); none where it is no marker."""
     everywhere = points_of(PLATFORMS, pythons)
-    return frozenset(point for point in everywhere if holds(marker, marker_environment(*point)))
+    return frozenset(point for point in everywhere if holds(marker, marker_environment(*point, patch)))
+
+
+def is_exact(marker: str, pythons: tuple[str, ...]) -> bool:
+    """Whether points say all of a marker: it asks for no patch release of Python and for no kernel."""
+    same = points_where(marker, pythons) == points_where(marker, pythons, "99")
+    return same and not {"platform_release", "platform_version"} & {*re.findall(r"\w+", marker)}
 
 
 def holds(marker: str, environment: dict[str, str]) -> bool:
@@ -338,10 +347,10 @@ def partition(served: Iterable[frozenset[str]], *, others: bool = True) -> tuple
     return (*markers, rest) if markers and rest else ()
 
 
-def marker_environment(platform: str, python_version: str) -> dict[str, str]:
+def marker_environment(platform: str, python_version: str, patch: str = "0") -> dict[str, str]:
     """The marker variables of a platform and a Python version (`3.12`), as PEP 508 names them."""
     names = ("sys_platform", "platform_machine", "os_name", "platform_system")
-    full = f"{python_version}.0"
+    full = f"{python_version}.{patch}"
     return {
         **dict(zip(names, _NAMES[platform], strict=True)),
         "python_version": python_version,
