@@ -7,6 +7,7 @@ import select
 import stat
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, TextIO
 
 import click
@@ -55,21 +56,11 @@ def run(session: Session, options: _DoctorOptions) -> int:
     text = stdin.read() if text == "-" else piped(stdin) if text is None else text
     if text is not None:
         return _explain(session, options, text)
-    seen = _fix(session, options) if options.fix else _collect(session, options)
+    if options.fix:
+        seen = _fix(session, options)
+    else:
+        seen = collect(session.context, PlanOptions.of(options), verify=options.verify)
     return _report(session, seen, examine(seen))
-
-
-def _collect(session: Session, options: _DoctorOptions, lock: EnvironmentLock | None = None) -> Environment:
-    """Read and check; what takes time is said before it begins."""
-    console = session.console
-    console.working("examining this machine and its environment")
-    return collect(
-        session.context,
-        PlanOptions.of(options),
-        verify=options.verify,
-        say=console.working,
-        lock=lock,
-    )
 
 
 def piped(stream: TextIO) -> str | None:
@@ -122,8 +113,9 @@ def _here(session: Session, options: _DoctorOptions, said: Mentions) -> Here | N
 def _fix(session: Session, options: _DoctorOptions) -> Environment:
     """Look, do what one fault needs, look again, until nothing is left to do; what is there in the end."""
     console, context = session.console, session.context
+    look = partial(collect, context, PlanOptions.of(options), verify=options.verify)
     with EnvironmentLock(wait=options.wait, tell=console.say) as lock:
-        seen = _collect(session, options, lock)
+        seen = look(lock=lock)
     fixer = Fixer(
         env=context.env,
         cwd=context.cwd,
@@ -140,7 +132,7 @@ def _fix(session: Session, options: _DoctorOptions) -> Environment:
             if not fixer.apply(remedy, seen):
                 console.warn("fix-failed", f"this failed: {remedy.command}")
                 break
-        seen = _collect(session, options)
+        seen = look()
     if not done:
         console.say("there is nothing that --fix can safely do")
     return seen

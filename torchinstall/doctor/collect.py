@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec import structs
@@ -58,17 +58,16 @@ def collect(
     options: PlanOptions,
     *,
     verify: bool,
-    say: Callable[[str], object] = lambda _: None,
     lock: EnvironmentLock | None = None,
 ) -> Environment:
     """Read everything; nothing is changed, and nothing is fetched.
 
-    `say` is told what takes time before it begins; `lock` makes the environment ours first, if it will be
-    changed.
+    `lock` makes the environment ours first, if it will be changed.
 
     Raises:
         TorchInstallError: there is no environment, no uv, or a bad flag.
     """
+    context.working("examining this machine and its environment")
     inputs = collect_inputs(context, options, purpose="examine", lock=lock)
     target, decision = inputs.target, read_decision(str(inputs.target.prefix))
     index_url = decision.index_url if decision is not None else None
@@ -98,7 +97,7 @@ def collect(
     seen = structs.replace(seen, choice=choice)
     if not verify:
         return seen
-    say(f"checking that torch {seen.installed('torch')} computes; this takes some seconds")
+    context.working(f"checking that torch {seen.installed('torch')} computes; this takes some seconds")
     promised = _promised(seen, described=bool(options.machine) or options.root is not None)
     return structs.replace(seen, report=verify_installed(python, promised, env=context.env))
 
