@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo, Code, CodeRule
-from torchinstall.core.machine import VENDOR_NAMES, Capability, Gpu, capability, capability_text
+from torchinstall.core.machine import VENDOR_NAMES, Gpu, capability, capability_text
 from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none, version_text
 from torchinstall.planner.builds import Build
@@ -125,24 +125,22 @@ def _by_sm(
     backend: BackendInfo, code: Code, gpu: Gpu, driver: DriverFacts | None, catalog: Catalog
 ) -> Coverage:
     asked = gpu.compute_capability or (0, 0)
-    targets = _sm_targets(backend, code, catalog)
-    device = targets.devices.get(asked, asked)
-    own_code_only = device in targets.own_code_only
+    rules = [row for row in catalog.tables.code_rules if _applies(row, backend)]
+    same = {capability(row.capability): capability(row.other) for row in rules if row.other}
+    own_code_only = {capability(row.capability) for row in rules if row.rule == "own-code-only"}
+    device = same.get(asked, asked)
+    native = [same.get(target, target) for target in map(capability, code.native)]
     runs = [
-        native
-        for native in targets.native
-        if native == device
-        or (
-            not own_code_only
-            and native[0] == device[0]
-            and native[1] <= device[1]
-            and native not in targets.own_code_only
-        )
+        target
+        for target in native
+        if target == device
+        or (target[0] == device[0] and target <= device and own_code_only.isdisjoint((target, device)))
     ]
     if runs:
         best = max(runs)
         return Coverage(gpu, f"sm_{best[0]}{best[1]}", assumed=_assumed(code))
-    ptx = () if own_code_only else tuple(target for target in targets.ptx if target <= device)
+    targets = map(capability, () if device in own_code_only else code.ptx or ())
+    ptx = [target for target in targets if target <= device]
     if not ptx or backend.toolkit is None:
         return _no_code(gpu, code, f"compute capability {capability_text(asked)}")
     # PTX is compiled by the driver, which must know the toolkit's PTX: minor versions count here.
@@ -158,31 +156,6 @@ def _by_sm(
         f"a driver that supports CUDA {needed} (to compile {target})",
         f"a driver that supports {supported}",
     )
-
-
-class _SmTargets(Struct, frozen=True):
-    """A build's SM targets as capabilities, with the exceptions that hold for its toolkit.
-
-    Attributes:
-        devices: capabilities that are another name of one and the same device.
-        own_code_only: capabilities that run only code built for them.
-    """
-
-    native: tuple[Capability, ...]
-    ptx: tuple[Capability, ...]
-    devices: dict[Capability, Capability]
-    own_code_only: frozenset[Capability]
-
-
-def _sm_targets(backend: BackendInfo, code: Code, catalog: Catalog) -> _SmTargets:
-    def apply() -> _SmTargets:
-        rules = [row for row in catalog.tables.code_rules if _applies(row, backend)]
-        devices = {capability(row.capability): capability(row.other) for row in rules if row.other}
-        own_code_only = frozenset(capability(row.capability) for row in rules if row.rule == "own-code-only")
-        native = tuple(devices.get(item, item) for item in map(capability, code.native))
-        return _SmTargets(native, tuple(map(capability, code.ptx or ())), devices, own_code_only)
-
-    return catalog.once(("sm-targets", backend.name, code.native, code.ptx), apply)
 
 
 def _applies(rule: CodeRule, backend: BackendInfo) -> bool:
@@ -248,19 +221,14 @@ def rank_coverage(coverage: tuple[Coverage, ...], situation: Situation) -> tuple
     In this order: the GPU that leads (discrete before integrated, then the vendors' rank), every discrete
     GPU of that vendor covered, the preferred or else most capable one covered.
     """
-    # The tuple is stored beside its answer, so that no other one can get its identity.
-    return situation.once(("rank", id(coverage)), lambda: (coverage, _rank_coverage(coverage, situation)))[1]
-
-
-def _rank_coverage(coverage: tuple[Coverage, ...], situation: Situation) -> tuple[object, ...]:
     covered = [item.gpu for item in coverage if item.covered]
     if not covered:
         return (False, False, -UNRANKED, False, False)
     ranks = situation.catalog.vendor_ranks
     lead = max(covered, key=lambda gpu: (gpu.integrated is not True, -ranks.get(gpu.vendor, UNRANKED)))
-    rivals = [gpu for gpu in situation.discrete if gpu.vendor == lead.vendor] or [
-        gpu for gpu in situation.gpus if gpu.vendor == lead.vendor
-    ]
+    # Those with memory of their own, if any has (not on a Jetson, nor for a laptop's only GPU).
+    same = [gpu for gpu in situation.gpus if gpu.vendor == lead.vendor]
+    rivals = [gpu for gpu in same if gpu.integrated is not True] or same
     prefer = situation.request.prefer_gpu
     preferred = [gpu for gpu in rivals if prefer is not None and gpu.index == prefer]
     # By identity: coverages hold the situation's own GPUs, and equal ones need not be compared.

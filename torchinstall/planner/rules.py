@@ -86,7 +86,7 @@ class EvaluatedBuild:
         accepted = not situation.gpus or situation.request.allow_cpu
         return accepted and situation.catalog.index_down and all(row.origin == "default" for row in wheels)
 
-    @property
+    @cached_property
     def gpu_rank(self) -> tuple[object, ...]:
         """How well it uses this machine's GPUs; larger is better."""
         return rank_coverage(self.coverage, self.situation)

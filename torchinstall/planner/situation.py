@@ -96,12 +96,6 @@ class Situation(Memo, frozen=True, kw_only=True):
         """The release of the Linux kernel; None: not known, also where only the GPU was declared."""
         return None if self.request.target_gpus else self.machine.kernel_version
 
-    @property
-    def discrete(self) -> tuple[Gpu, ...]:
-        """GPUs with memory of their own; all of them where there is none (Jetson, laptops' only GPU)."""
-        own = tuple(gpu for gpu in self.gpus if gpu.integrated is not True)
-        return own or self.gpus
-
     def served_by(self, gpu: Gpu) -> tuple[Advice, ...]:
         """The vendor's indexes that have builds for a GPU."""
         keys = [gpu.gfx_target] if gpu.gfx_target else []
@@ -214,8 +208,8 @@ def _replaced(name: str, target: Target, catalog: Catalog) -> bool:
 
 
 def _holds(requirement: Requirement, target: Target) -> bool:
-    marker = requirement.parsed().marker if requirement.marker is not None else None
-    return marker is None or marker.evaluate(target.marker_environment())
+    marker = requirement.marker and requirement.parsed().marker
+    return not marker or marker.evaluate(target.marker_environment())
 
 
 def _bound(bounds: dict[str, SpecifierSet], name: str, requirement: Requirement) -> None:

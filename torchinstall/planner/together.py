@@ -267,13 +267,14 @@ def _other_drivers(evaluated: Iterable[EvaluatedBuild], situation: Situation) ->
 def _other_sources(blockers: Iterable[str], situation: Situation, *, allow: bool) -> Iterator[str]:
     """Flags that would help: builds of others, or building from source."""
     request = situation.request
+    command = shlex.join(["torchinstall", "auto", *map(str, request.requirements)])
     community = structs.replace(request, companion_source="community")
     if item := _with(situation, request=community):
-        yield f"--companion-source community  # builds of others: torch {item.build.name}"
+        yield f"{command} --companion-source community  # builds of others: torch {item.build.name}"
     built = structs.replace(request, allow_build=tuple(blockers))
     if allow and (item := _with(situation, request=built)):
         flags = " ".join(f"--allow-build {name}" for name in blockers)
-        yield f"{flags}  # built from source: torch {item.build.name}"
+        yield f"{command} {flags}  # built from source: torch {item.build.name}"
 
 
 def _abi(python: str, situation: Situation) -> str:
