@@ -28,7 +28,7 @@ Severity = Literal["error", "warning", "info"]
 """An error makes `doctor` exit 7; a warning is a fault that has not struck yet; info is worth knowing."""
 
 
-class Remedy(Struct, frozen=True, kw_only=True):
+class Remedy(Struct, frozen=True):
     """One thing to do, as a person types it.
 
     Attributes:
@@ -195,7 +195,7 @@ class Environment(Struct, frozen=True, kw_only=True):
 def auto(seen: Environment, *arguments: str) -> Remedy:
     """`torchinstall auto` for this environment."""
     words = ("torchinstall", "auto", *seen.flags, *arguments)
-    return Remedy(command=shlex.join(words), argv=words)
+    return Remedy(shlex.join(words), argv=words)
 
 
 def family_requirements(seen: Environment) -> tuple[str, ...]:
@@ -222,19 +222,14 @@ def reinstall(seen: Environment, *packages: str) -> Remedy:
 def uv_pip(seen: Environment, action: str, *arguments: str) -> Remedy:
     """`uv pip install` or `uv pip uninstall` in this environment."""
     words = ["pip", action, "--python", seen.target.python or "python", *arguments]
-    return Remedy(command=shlex.join(["uv", *words]), argv=(seen.uv, *words))
+    return Remedy(shlex.join(["uv", *words]), argv=(seen.uv, *words))
 
 
 def remove(seen: Environment, paths: Iterable[str]) -> Remedy:
     """Remove files or folders."""
     gone = tuple(paths)
     tool = "Remove-Item -Recurse" if seen.target.os == "windows" else "rm -r"
-    return Remedy(command=f"{tool} {shlex.join(gone)}", remove=gone)
-
-
-def by_hand(command: str) -> Remedy:
-    """Something that `--fix` does not do, because it changes more than this environment."""
-    return Remedy(command=command)
+    return Remedy(f"{tool} {shlex.join(gone)}", remove=gone)
 
 
 def next_remedies(found: Iterable[Diagnosis], done: Collection[Remedy]) -> tuple[Remedy, ...]:

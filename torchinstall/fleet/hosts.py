@@ -1,4 +1,4 @@
-"""Hosts outside of Kubernetes: Slurm, Ansible, Nomad, Prometheus, and tables with named columns."""
+"""Hosts outside of Kubernetes: Slurm, Ansible, Nomad, Prometheus, tables with named columns, nvidia-smi."""
 
 from __future__ import annotations
 
@@ -268,3 +268,63 @@ def table(text: str, catalog: Catalog) -> Iterator[Said]:
         nodes[node] = Facts(**told(row, names["facts"]), gpus=gpus)  # type: ignore[arg-type]  # names of fields
     for node, facts in nodes.items():
         yield Said(node, facts)
+
+
+_HEADER = r"(?=.*\bname\b)(?=.*\bdriver_version\b)(?!.*\b(?:node|host|hostname|machine|server|gpu)\b)[\w.]+, "
+SMI = re.compile(rf"(?:.*\n)*?(?:\|? ?NVIDIA-SMI +\d|=+NVSMI LOG=+|GPU \d+: .+ \(UUID: |{_HEADER})")
+"""How the output of nvidia-smi is known: its table, `-q`, `-L`, or `--query-gpu` as CSV with its header."""
+
+_VERSION = r"[ |:]+(\d+(?:\.\d+)+)"
+_ROW = re.compile(
+    r"^\| +\d+ +(\S.*?) +(?:On|Off|N/A|WDDM|TCC|MCDM) +\| *[0-9A-Fa-f]+:[0-9A-Fa-f]+:[0-9A-Fa-f]+\.\d", re.M
+)
+_LISTED = re.compile(r"^GPU \d+: (.+) \(UUID: ", re.M)
+_ASKED = re.compile(r"^ *Product Name *: (.+?) *$", re.M)
+_CUT = "..."
+"""Where nvidia-smi before R535 cuts a name that is longer than its column."""
+
+
+def nvidia_smi(text: str, name: str, catalog: Catalog) -> Iterator[Said]:
+    """The machine on which nvidia-smi printed this.
+
+    From R610 on it calls the driver's version KMD version, and the CUDA version that of the CUDA UMD.
+    """
+    driver = re.search(rf"\b(?:Driver|KMD) Version{_VERSION}", text)
+    cuda = re.search(rf"\bCUDA (?:UMD )?Version{_VERSION}", text)
+    names = _LISTED.findall(text) or _ASKED.findall(text) or _ROW.findall(text)
+    rows = [{"name": found} for found in names] or list(_queried(text))
+    gpus = [_printed(row, catalog) for row in rows]
+    cut = next((row["name"] for row, gpu in zip(rows, gpus, strict=True) if gpu is None), None)
+    yield Said(
+        name,
+        Facts(
+            os="windows" if re.search(r"\b(?:WDDM|TCC|MCDM)\b", text) else "linux",
+            driver=driver[1] if driver else next((row.get("driver_version") for row in rows), None),
+            cuda=cuda[1] if cuda else None,
+            gpus=tuple(gpus),
+            unusable=None if cut is None else f"no GPU is called {cut!r}; nvidia-smi -L prints whole names",
+        ),
+    )
+
+
+def _queried(text: str) -> Iterator[dict[str, str]]:
+    """The rows of `--query-gpu=name,driver_version,... --format=csv`, by the names of its header."""
+    lines = text.splitlines()
+    start = next((place for place, line in enumerate(lines) if "driver_version" in line), len(lines))
+    rows = csv.reader(lines[start:], skipinitialspace=True)
+    header = next(rows, [])
+    for cells in rows:
+        if len(cells) == len(header) and "name" in header:
+            yield dict(zip(header, cells, strict=True))
+
+
+def _printed(row: dict[str, str], catalog: Catalog) -> Gpu | None:
+    """A GPU by its name, whole or cut; None: products with different code have such a name."""
+    name, cut = row["name"].removesuffix(_CUT), row["name"].endswith(_CUT)
+    found = gpu_of(catalog, product=name, code=row.get("compute_cap"))
+    if found is None and cut:
+        start = name.removeprefix("NVIDIA ").lower()
+        like = [fact for fact in catalog.tables.gpus("nvidia") if (fact.name or "").lower().startswith(start)]
+        if len({fact.code for fact in like}) == 1:
+            found = gpu_of(catalog, product=name, code=like[0].code)
+    return found

@@ -12,10 +12,19 @@ from msgspec import DecodeError, Raw, Struct, json, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Libc, decode_machine
-from torchinstall.fleet.hosts import ansible, answer, nomad, prometheus, samples, slurm, table
-from torchinstall.fleet.kubernetes import kubernetes
+from torchinstall.fleet.hosts import (
+    SMI,
+    ansible,
+    answer,
+    nomad,
+    nvidia_smi,
+    prometheus,
+    samples,
+    slurm,
+    table,
+)
+from torchinstall.fleet.kubernetes import LABELS, kubernetes, labels
 from torchinstall.fleet.nodes import Assumption, Facts, Node, Nodes, OddEntryError, Said
-from torchinstall.fleet.terminal import LABELS, SMI, labels, nvidia_smi
 from torchinstall.planning.context import Context
 
 INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "nvidia-smi", "machine", "csv")

@@ -1,4 +1,4 @@
-"""Nodes of a Kubernetes cluster: labels of Nodes, and devices of ResourceSlices."""
+"""Nodes of a Kubernetes cluster: labels of Nodes, also as kubectl prints them, and ResourceSlices."""
 
 from __future__ import annotations
 
@@ -222,3 +222,17 @@ def _driver_text(text: str | None) -> str | None:
         return text or None
     branch, number, last = text.split(".")
     return f"{branch}.{number}" if last == "0" else f"{branch}.{number}.{last:0>2}"
+
+
+LABELS = re.compile(r"(?s:.*?)\b(?:nvidia|amd|intel)\.com/[\w.-]+\"?[=:]")
+"""How a text with labels of GPUs is known."""
+
+_SHOWN = re.compile(r"^([\w.-]+) .*?(\S+=\S*,\S*)$", re.M)
+_LABEL = re.compile(r"([\w.-]+/[\w./-]+)\"?(?:=|: *)\"?([\w.-]*)")
+
+
+def labels(text: str, name: str) -> Iterator[dict[str, Any]]:
+    """Nodes of Kubernetes, of `kubectl get nodes --show-labels`, `kubectl describe node`, or labels alone."""
+    told = re.search(r"^Name: +(\S+)", text, re.M)
+    for node, found in _SHOWN.findall(text) or [(told[1] if told else name, text)]:
+        yield {"kind": "Node", "metadata": {"name": node, "labels": dict(_LABEL.findall(found))}}

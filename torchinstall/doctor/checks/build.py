@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torchinstall.core.request import Request
-from torchinstall.doctor.model import Diagnosis, Environment, Severity, auto, by_hand, reinstall, right
+from torchinstall.doctor.model import Diagnosis, Environment, Remedy, Severity, auto, reinstall, right
 from torchinstall.doctor.rules import Here, explain
 from torchinstall.install.record import drift, machine_digest
 from torchinstall.install.verify import Check
@@ -84,7 +84,7 @@ def partly_covered(seen: Environment) -> Iterator[Diagnosis]:
             "warning",
             "the installed build runs on some GPUs of this machine, but not on all",
             tuple(f"{item.gpu.label}: {item.by}" for item in case.coverage),
-            (by_hand("torchinstall plan"),),
+            (Remedy("torchinstall plan"),),
             "plan shows whether one build covers all of them; --prefer-gpu N chooses the GPU to serve",
         )
 
@@ -134,7 +134,7 @@ def replaced_since(seen: Environment) -> Iterator[Diagnosis]:
         "another install has replaced packages that torchinstall installed",
         (*changes, f"installed on {seen.decision.made_at}"),
         # Not for --fix: it may have been replaced on purpose.
-        (by_hand(auto(seen, *backend, *pins).command),),
+        (Remedy(auto(seen, *backend, *pins).command),),
         "install other packages in the same command, or with the constraint torch==VERSION",
     )
 
@@ -175,5 +175,5 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
         for cause in explain(f"{check.found}\n{check.detail}", seen.catalog, lambda _: here)[:1]:
             message += f": {cause.cause}"
             evidence.append(f"known as {cause.slug}")
-            remedies, advice = list(map(by_hand, cause.commands)), cause.advice
+            remedies, advice = list(map(Remedy, cause.commands)), cause.advice
         yield Diagnosis("does-not-compute", "error", message, tuple(evidence), tuple(remedies), advice)

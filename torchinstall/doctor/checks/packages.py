@@ -17,7 +17,6 @@ from torchinstall.doctor.model import (
     Remedy,
     Severity,
     auto,
-    by_hand,
     family_requirements,
     reinstall,
     remove,
@@ -34,7 +33,7 @@ def interrupted_install(seen: Environment) -> Iterator[Diagnosis]:
         command = shlex.join(["torchinstall", "doctor", *seen.flags, "--fix"])
         killed = told.slug == "interrupted-install"
         severity: Severity = "error" if killed else "warning"
-        remedies = (Remedy(command=command, first=True),) if killed else ()
+        remedies = (Remedy(command, first=True),) if killed else ()
         yield Diagnosis(told.slug, severity, told.message, (f"journal in {seen.target.prefix}",), remedies)
 
 
@@ -75,7 +74,7 @@ def installed_twice(seen: Environment) -> Iterator[Diagnosis]:
             yield Diagnosis(slug, "error", message, evidence, (reinstall(seen, name),))
     if other := seen.inventory.user_torch:
         message = "there is another torch in your own site-packages folder"
-        remedies = (by_hand(f"{seen.target.python} -m pip uninstall torch"),)
+        remedies = (Remedy(f"{seen.target.python} -m pip uninstall torch"),)
         advice = "a virtual environment does not use that folder"
         yield Diagnosis(slug, "warning", message, (other,), remedies, advice)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from torchinstall.core.messages import Message
-from torchinstall.doctor.model import Diagnosis, Environment, Project, Severity, by_hand
+from torchinstall.doctor.model import Diagnosis, Environment, Project, Remedy, Severity
 from torchinstall.project.checks import check_requirements, check_uv, check_variables, unused_sources
 from torchinstall.project.files import loads
 from torchinstall.project.pyproject import ProjectView
@@ -36,7 +36,7 @@ def unreadable_hardware(seen: Environment) -> Iterator[Diagnosis]:
         if finding.status in ("denied", "broken") and vendor in served:
             works = seen.machine.driver(vendor) and any(gpu.vendor == vendor for gpu in seen.machine.gpus)
             evidence = tuple(filter(None, (f"{vendor}: {finding.slug or finding.status}", finding.source)))
-            remedies = (by_hand(finding.hint or "torchinstall probe"),)
+            remedies = (Remedy(finding.hint or "torchinstall probe"),)
             severity: Severity = "warning" if works else "error"
             yield Diagnosis("unreadable-hardware", severity, finding.detail, evidence, remedies)
 
@@ -51,7 +51,7 @@ def system_cuda_first(seen: Environment) -> Iterator[Diagnosis]:
             "error" if cuda else "info",
             "LD_LIBRARY_PATH puts a system CUDA before the libraries in torch's wheels",
             tuple(f"{folder}: {', '.join(names[:4])}" for folder, names in folders),
-            (by_hand("unset LD_LIBRARY_PATH"),),
+            (Remedy("unset LD_LIBRARY_PATH"),),
             "torch's wheels need no system CUDA; set the variable only for the program that does",
         )
 
@@ -63,7 +63,7 @@ def compat_on_consumer_gpu(seen: Environment) -> Iterator[Diagnosis]:
     loaded = tuple(item.source or item.detail for item in seen.machine.findings if item.slug == "cuda-compat")
     if loaded and consumer:
         message = f"programs load a cuda-compat library, which does not work on {consumer} (error 804)"
-        remedies = (by_hand("unset LD_LIBRARY_PATH"),)
+        remedies = (Remedy("unset LD_LIBRARY_PATH"),)
         advice = "remove the package cuda-compat from the image, or update the host's driver"
         yield Diagnosis("compat-on-consumer-gpu", "error", message, loaded, remedies, advice)
 
@@ -75,7 +75,7 @@ def hsa_override(seen: Environment) -> Iterator[Diagnosis]:
         targets = [gpu.gfx_target for gpu in seen.machine.gpus if gpu.gfx_target]
         message = f"{name}={value} makes ROCm treat every AMD GPU as another model"
         evidence = (f"found: {', '.join(targets) or 'no AMD GPU'}",)
-        yield Diagnosis("hsa-override", "warning", message, evidence, (by_hand(f"unset {name}"),))
+        yield Diagnosis("hsa-override", "warning", message, evidence, (Remedy(f"unset {name}"),))
 
 
 def gpus_hidden(seen: Environment) -> Iterator[Diagnosis]:
@@ -84,7 +84,7 @@ def gpus_hidden(seen: Environment) -> Iterator[Diagnosis]:
     for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
         if name in env and env[name].strip() in ("", "-1", "NoDevFiles") and seen.machine.gpus:
             message, evidence = f"{name} hides every GPU from torch", (f"{name}={env[name]!r}",)
-            yield Diagnosis("gpus-hidden", "info", message, evidence, (by_hand(f"unset {name}"),))
+            yield Diagnosis("gpus-hidden", "info", message, evidence, (Remedy(f"unset {name}"),))
 
 
 def shadowed(seen: Environment) -> Iterator[Diagnosis]:
@@ -95,7 +95,7 @@ def shadowed(seen: Environment) -> Iterator[Diagnosis]:
         own = place.parent if place.name == "__init__.py" else place
         message = f"{own.name} in {own.parent} would be imported instead of the installed package"
         names = (shlex.quote(str(name)) for name in (own, own.with_name(f"my_{own.name}")))
-        move = by_hand(" ".join(("Move-Item" if windows else "mv", *names)))
+        move = Remedy(" ".join(("Move-Item" if windows else "mv", *names)))
         yield Diagnosis("shadowed-package", "error", message, (path,), (move,))
 
 
@@ -112,7 +112,7 @@ def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
             "warning",
             "this environment is active, but python on PATH is another interpreter",
             (f"environment: {prefix}", f"python: {found}"),
-            (by_hand(f"source {shlex.quote(str(Path(prefix, folder)))}"),),
+            (Remedy(f"source {shlex.quote(str(Path(prefix, folder)))}"),),
             "packages are installed into one, while programs run in the other",
         )
 
@@ -129,7 +129,7 @@ def low_disk(seen: Environment) -> Iterator[Diagnosis]:
         if disk.free < rooms.get(disk.what, 0):
             message = f"only {disk.free / _GIB:.1f} GiB are free for the {disk.what}"
             evidence = (f"{disk.path}: {disk.free} bytes free",)
-            remedies = (by_hand("uv cache prune"), by_hand("df -h"))
+            remedies = (Remedy("uv cache prune"), Remedy("df -h"))
             advice = "a CPU build is a tenth of the size: torchinstall auto --backend cpu"
             yield Diagnosis("low-disk", "warning", message, evidence, remedies, advice)
 
@@ -146,7 +146,7 @@ def separate_file_systems(seen: Environment) -> Iterator[Diagnosis]:
             "info",
             "uv's cache and the environment are on different file systems, so uv copies every file",
             (f"environment: {place.path}", f"uv cache: {cache.path}"),
-            (by_hand("export UV_LINK_MODE=copy"),),
+            (Remedy("export UV_LINK_MODE=copy"),),
             "or set UV_CACHE_DIR to a folder beside the environment, so that uv can link files",
         )
 
@@ -156,7 +156,7 @@ def low_memory(seen: Environment) -> Iterator[Diagnosis]:
     size = seen.machine.memory_bytes
     if size is not None and size < _MEMORY:
         message = f"this machine has only {size / _GIB:.1f} GiB of memory; the system may kill torch"
-        remedies = (by_hand("torchinstall auto --backend cpu"),)
+        remedies = (Remedy("torchinstall auto --backend cpu"),)
         yield Diagnosis("low-memory", "warning", message, (f"{size} bytes",), remedies)
 
 
@@ -170,12 +170,12 @@ def long_path(seen: Environment) -> Iterator[Diagnosis]:
             "warning",
             "paths in this environment may exceed the 260 characters that Windows allows by default",
             (f"{prefix}: {len(prefix)} characters",),
-            (by_hand("uv venv C:\\venv"),),
+            (Remedy("uv venv C:\\venv"),),
             "or enable long paths: set LongPathsEnabled to 1 in the registry and restart",
         )
 
 
-_CONFIGURE = by_hand("torchinstall configure")
+_CONFIGURE = Remedy("torchinstall configure")
 
 SETTINGS: Mapping[str, tuple[str, str | None]] = {
     "torch-backend-ignored": ("torch-backend is set, but uv sync, uv run and uv lock ignore it", None),
@@ -204,7 +204,7 @@ def would_undo(seen: Environment) -> Iterator[Diagnosis]:
             "warning",
             f"a bare uv run or uv sync would replace what is installed: the choice {flags}",
             (asked, f"uv sync --dry-run {flags} changes no torch"),
-            (by_hand("torchinstall sync"), by_hand(f"uv sync {flags}")),
+            (Remedy("torchinstall sync"), Remedy(f"uv sync {flags}")),
             "use torchinstall run and torchinstall sync in this project: they add the flags",
         )
     family = {item.name for item in seen.target.installed} | {"torch"}
@@ -253,6 +253,6 @@ def source_without_dependency(seen: Environment) -> Iterator[Diagnosis]:
     """A source of a package that the project does not ask for itself."""
     if idle := unused_sources(_view(seen.surroundings.project or Project(root="")), seen.catalog):
         message = f"the source of {', '.join(idle)} is ignored: sources count for direct dependencies only"
-        remedies = (by_hand(f"uv add {' '.join(idle)}"), _CONFIGURE)
+        remedies = (Remedy(f"uv add {' '.join(idle)}"), _CONFIGURE)
         evidence = ("pyproject.toml: tool.uv.sources",)
         yield Diagnosis("source-without-dependency", "warning", message, evidence, remedies)
