@@ -26,17 +26,9 @@ WHERE = (
 
 def main(argv: Sequence[str]) -> int:
     """Print each hint that is wrong, and their number; 1 where there is one."""
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-rA",
-        "--follow-hints",
-        "-p",
-        "no:cacheprovider",
-        *(argv or WHERE),
-    ]
+    where = () if any(Path(word.partition("::")[0]).exists() for word in argv) else WHERE
+    flags = ("-q", "-rA", "--follow-hints", "-p", "no:cacheprovider")
+    words = [sys.executable, "-m", "pytest", *flags, *argv, *where]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     wrong = sorted(set(re.findall(r"^wrong hint: (.*)$", done.stdout, re.MULTILINE)))
     followed = set(re.findall(r"^followed: (.*)$", done.stdout, re.MULTILINE))
