@@ -423,6 +423,29 @@ def test_tables_are_read_as_people_fill_them(tmp_path: Path) -> None:
     assert (mac.arch, [gpu.vendor for gpu in mac.gpus]) == ("aarch64", ["apple"])
 
 
+def test_cells_with_numbers_and_codes_of_every_spelling(tmp_path: Path) -> None:
+    text = "node,gpu,compute_cap,pci_id\na,8x H100,,\nb,A100 x2,,\nc,,90,\nd,,sm_120,\ne,,,0x10de:0x2684\n"
+    nodes = read_text(tmp_path, text, "table.csv")
+    assert [codes(nodes[name]) for name in "abcde"] == [
+        ["sm_90"] * 8,
+        ["sm_80"] * 2,
+        ["sm_90"],
+        ["sm_120"],
+        ["10de:2684"],
+    ]
+
+
+def test_nodes_one_on_each_line(tmp_path: Path) -> None:
+    lines = (json.dumps(kube_node(name, gfd(H100, "9.0", "580.1", "13.0"))) for name in ("a", "b"))
+    assert list(read_text(tmp_path, "\n".join(lines), "nodes.ndjson")) == ["a", "b"]
+
+
+def test_a_driver_is_not_that_of_another_makers_gpu(tmp_path: Path) -> None:
+    both = {**gfd(H100, "9.0", "580.1", "13.0"), "amd.com/gpu.device-id": "74a1"}
+    node = read_text(tmp_path, kube_list(kube_node("a", both)))["a"]
+    assert (driver(node), driver(node, "amd")) == ("580.1", None)
+
+
 def test_a_products_own_code_counts_before_that_of_the_node(tmp_path: Path) -> None:
     text = slurm_text(slurm_node("mixed", "gpu:h100:2,gpu:a100:1", features=["sm_90"]))
     assert codes(read_text(tmp_path, text)["mixed"]) == ["sm_90", "sm_90", "sm_80"]

@@ -262,6 +262,8 @@ def table(text: str, catalog: Catalog) -> Iterator[Said]:
             what = f"the line needs {len(header)} cells"
             raise OddEntryError(what, node=node, found=mark.join(cells))
         gpu, count = told(row, names["gpu"]), first_of(row, names["count"])
+        if times := re.fullmatch(r"(\d+) ?x (.+)|(.+) x ?(\d+)", gpu["product"] or ""):
+            gpu["product"], count = times[2] or times[3], count or times[1] or times[4]
         number = number_of(count or "1", node) if count or any(gpu.values()) else 0
         before = nodes[node].gpus if node in nodes else ()
         gpus = (*before, *[gpu_of(catalog, **gpu)] * number)

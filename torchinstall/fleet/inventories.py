@@ -210,6 +210,8 @@ class _Reader:
     def _read_json(self, data: bytes, source: str, name: str, *, array: bool) -> None:
         try:
             rows = json.decode(data, type=list[Raw]) if array else [Raw(data)]
+            if not array and re.match(rb"\{[^\n]*\}\s*\n\s*\{", data):  # one object on each line
+                rows = json.Decoder(Raw).decode_lines(data)
             top = json.decode(rows[0], type=_Top) if rows else _Top()
         except (DecodeError, RecursionError) as error:
             raise _broken(data, error) from error

@@ -266,8 +266,9 @@ class Nodes:
                 raise OddEntryError("that is no C library", found=text)
         driver = _version(facts.driver, "the driver version")
         drivers = []
-        for vendor in dict.fromkeys(gpu.vendor for gpu in gpus):
-            mine, cuda = driver, None
+        vendors = dict.fromkeys(gpu.vendor for gpu in gpus)
+        for vendor in vendors:
+            mine, cuda = driver if len(vendors) == 1 else None, None  # of several, an inventory says NVIDIA's
             if vendor == "nvidia":
                 mine = value("driver", driver)
                 cuda = _version(facts.cuda, "the CUDA version of its driver")
@@ -316,12 +317,14 @@ def gpu_of(
     """A GPU by (a part of) its name, `8.9` or `gfx942`, or `10de:2684`; None: nothing identifies it."""
     named = gpu_named(product, catalog) if product else None
     name = product or (named.name if named is not None else None)
-    if code and re.fullmatch(r"\d{1,2}\.\d", code):
-        return Gpu(vendor="nvidia", name=name, compute_capability=capability(code), integrated=False)
+    if match := re.fullmatch(r"(?:(?:sm|compute)_)?(\d{1,2})\.?(\d)[af]?", (code or "").lower()):
+        of_nvidia = capability(f"{match[1]}.{match[2]}")
+        return Gpu(vendor="nvidia", name=name, compute_capability=of_nvidia, integrated=False)
     if code and code.lower().startswith("gfx"):
         return Gpu(vendor="amd", name=name, gfx_target=code.lower())
-    if pci_id and (vendor := _VENDORS.get(pci_id[:4].lower())):
-        return Gpu(vendor=vendor, name=product, pci_id=pci_id.lower())
+    pci_id = (pci_id or "").lower().replace("0x", "")
+    if pci_id and (vendor := _VENDORS.get(pci_id[:4])):
+        return Gpu(vendor=vendor, name=product, pci_id=pci_id)
     return None if named is None else structs.replace(named, name=name)
 
 
