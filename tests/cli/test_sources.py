@@ -94,6 +94,13 @@ def test_a_folder_of_pips_configuration_comes_first_and_torchvision_never_stops_
     assert (again.code, again.json["status"]) == (0, "satisfied"), again.err
 
 
+def test_what_was_named_comes_from_where_torch_comes_from(place: Place, tmp_path: Path) -> None:
+    """The folder has no torchvision, and that of PyPI is made for another build of torch."""
+    said = auto(place, "torch", "torchvision", "--dry-run", env=named_folder(place, tmp_path))
+    assert said.code == 0, said.err
+    assert "would install: torch 2.9.1, torchvision 0.24.1" in said.out
+
+
 def test_the_default_index_serves_a_machine_without_a_gpu(place: Place) -> None:
     said = auto(place)
     assert said.code == 0, said.err

@@ -181,10 +181,9 @@ class _Online:
             index = default_index(context.env, context.cwd, inputs.uv_args)
             resort = default_resort(inputs, index, self._pages_of_default, context)
             return _Made(self.decide(resort.catalog), resort.catalog)
-        base = inputs.request.index_base
-        chosen = named_vendor(inputs, base, asked=self.options.vendor_index)
+        chosen = named_vendor(inputs, self.options)
         made = None if chosen is None else self._of_vendor(*chosen)
-        return made or self._of_backends(flat_template(base))
+        return made or self._of_backends(flat_template(inputs.request.index_base))
 
     def _of_backends(self, flat: str | None) -> _Made:
         """The plan from an index that is divided by backend, or as `flat` says where it has no such page."""
@@ -227,12 +226,12 @@ class _Online:
         resorts = last_resorts(inputs, self.context, self._pages_of_default, fallback=fallback)
         for resort in resorts if self._must_reach or (inputs.place and not inputs.described) else ():
             made = self.decide(resort.catalog, resort.request)
-            if made.error is None and (request.allow_cpu or _serves_as_well(made, best)):
+            if resort.serves(made) and (request.allow_cpu or _serves_as_well(made, best)):
                 message = f"taken instead: {resort.said(made)}; --no-fallback forbids it"
                 return _Made(made, resort.catalog).warned((Message("fallback-source", message),))
             easier = structs.replace(resort.request, backend="auto", allow_cpu=True)
             other = self.decide(resort.catalog, easier)
-            if other.error is None:
+            if resort.serves(other):
                 ways = [] if request.backend == "auto" else [f"omit --backend {request.backend}"]
                 ways += [] if _serves_as_well(other, best) else ["add --allow-cpu"]
                 hints.append(f"{' and '.join(ways)}, to take {resort.said(other)}")

@@ -37,7 +37,7 @@ from torchinstall.index.wheels import VariantBuild, WheelName, local_wheels, pro
 from torchinstall.install.uv import uv_settings
 from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
-from torchinstall.planning.context import Context
+from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -47,24 +47,19 @@ Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
 """(keys, index base) -> pages."""
 
 
-def named_vendor(inputs: Inputs, base: str, *, asked: bool) -> tuple[tuple[Advice, ...], str] | None:
-    """The vendor's index that the user chose, as rows and template; None where it is no vendor's.
-
-    Args:
-        inputs: machine and target.
-        base: what `--index-base` says.
-        asked: `--vendor-index`.
+def named_vendor(inputs: Inputs, options: PlanOptions) -> tuple[tuple[Advice, ...], str] | None:
+    """The vendor's index that the user chose with `--index-base` or `--vendor-index`, as rows and template.
 
     Raises:
         UsageError: `no-vendor-index`: no index is known for the GPUs of the machine.
     """
-    rows = inputs.catalog.tables.advice
+    rows, base = inputs.catalog.tables.advice, inputs.request.index_base
     if base != DEFAULT_INDEX_BASE:
         same = tuple(row for row in rows if _same(row.url, base))
         if not same:
             return None
         return same, base if "{" in base else structs.replace(same[0], url=base).template
-    if not asked:
+    if not options.vendor_index:
         return None
     situation = make_situation(inputs.request, inputs.machine, inputs.target, inputs.catalog)
     served = [row for gpu in situation.gpus for row in situation.served_by(gpu)]
@@ -208,12 +203,23 @@ class Resort(NamedTuple):
         catalog: with nothing but this source.
         words: which source it is: `the folder /opt/wheels (find-links in /etc/pip.conf)`.
         sizes: bytes of its files by name, as far as they are known.
+        own: the user named it for this run.
     """
 
     request: Request
     catalog: Catalog
     words: str
     sizes: Mapping[str, int | None]
+    own: bool = False
+
+    def serves(self, made: Plan) -> bool:
+        """Whether a plan holds: uv would take what it lacks from where it is made for another build of torch.
+
+        Only who named a folder may know better.
+        """
+        rows = (self.catalog.family(item.name) for item in made.packages if item.version is None)
+        elsewhere = any(row is not None and row.routed for row in rows)
+        return made.error is None and (self.own or not elsewhere)
 
     def said(self, made: Plan) -> str:
         """What is taken from it, how large that is, and where it comes from."""
@@ -225,16 +231,12 @@ class Resort(NamedTuple):
 
 
 def last_resorts(inputs: Inputs, context: Context, read: Read, *, fallback: bool) -> Iterator[Resort]:
-    """The sources to try in their order, those that have a torch at all.
+    """The sources to try in their order; with `fallback` also those that the user did not name for this run.
 
-    Args:
-        inputs: what the plan is made from.
-        context: environment and folder.
-        read: reads pages of the default index.
-        fallback: also sources that the user did not name for this run.
+    `read` reads pages of the default index.
     """
     own = [Source(folder, "--find-links") for folder in inputs.request.find_links]
-    yield from _of_folders(own, inputs)
+    yield from (resort._replace(own=True) for resort in _of_folders(own, inputs))
     if not fallback:
         return
     named = [*configured_folders(context.env, context.cwd, inputs.target.prefix)]
