@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import hashlib
 import os
 import re
 from collections import Counter
@@ -118,7 +117,7 @@ class DistInfo(Struct, frozen=True, array_like=True):
             try:
                 found = path.stat().st_size
                 small = content and found <= _SMALL and digest.startswith("sha256=") and path.is_file()
-                told = hashlib.sha256(path.read_bytes()).digest() if small else b""
+                told = _sha256(path.read_bytes()) if small else b""
             except OSError:
                 yield name, True
                 continue
@@ -195,6 +194,12 @@ def read_start(path: Path, most: int = -1) -> str | None:
             return file.read(most)
     except OSError:
         return None
+
+
+def _sha256(content: bytes) -> bytes:
+    import hashlib  # loads OpenSSL, for which a plan has no use
+
+    return hashlib.sha256(content).digest()
 
 
 def same_version(one: str, other: str) -> bool:

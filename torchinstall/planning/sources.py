@@ -9,7 +9,6 @@ have been cloned.
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import os
 import re
@@ -362,6 +361,8 @@ def _of_pip(env: Mapping[str, str], prefix: str | None) -> Iterator[tuple[str, s
 
     https://pip.pypa.io/en/stable/topics/configuration/
     """
+    import configparser  # only where the index does not answer
+
     found = {"variable": (env.get("PIP_FIND_LINKS") or "", "PIP_FIND_LINKS")}
     for file in _pip_files(env, prefix):
         parser = configparser.RawConfigParser()
