@@ -48,6 +48,13 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
     return data.decode("utf-8-sig")
 
 
+def sha256(content: bytes) -> str:
+    """In hex."""
+    import hashlib  # it loads OpenSSL, for which a plan without a cache has no use
+
+    return hashlib.sha256(content).hexdigest()
+
+
 def parse_toml(text: str) -> dict[str, Any]:
     """Plain values of a TOML text.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 from collections.abc import Iterable
 from typing import Any
 
@@ -122,8 +124,6 @@ def exit_name(code: int) -> str:
     """How a process ended: `exit status 1`, or the name of the signal that ended it."""
     if code >= 0:
         return f"exit status {code}"
-    import signal  # which hardly any process is ended by
-
     try:
         return signal.Signals(-code).name
     except ValueError:
@@ -132,8 +132,6 @@ def exit_name(code: int) -> str:
 
 def json_text(data: Any, *, ascii_only: bool = False) -> str:
     """JSON for a terminal or a pipe: what is no plain text is escaped, and so still there."""
-    import json  # only for what is rarely there
-
     try:
         text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
     except (UnicodeEncodeError, OverflowError):  # half a character, or a number of more than 64 bits

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from torchinstall import __version__
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import write_file
+from torchinstall.core.files import sha256, write_file
 from torchinstall.core.request import Channel
 from torchinstall.index.pages import Page
 from torchinstall.index.urls import origin_of
@@ -85,7 +85,7 @@ class PageCache:
             str(page.shared),
             str(page.described),
         )
-        return self.folder / f"{_digest(chr(10).join(parts).encode())[:40]}.json"
+        return self.folder / f"{sha256(chr(10).join(parts).encode())[:40]}.json"
 
     def load(self, page: PageId) -> CachedPage | None:
         """The stored page, None where there is none that can be trusted."""
@@ -121,13 +121,7 @@ class PageCache:
 
 def _head(body: bytes) -> bytes:
     """The first line of a file: what it is, and a digest that a torn file does not have."""
-    return _MAGIC + _digest(body).encode()
-
-
-def _digest(content: bytes) -> str:
-    import hashlib  # loads OpenSSL, for which a plan without a cache has no use
-
-    return hashlib.sha256(content).hexdigest()
+    return _MAGIC + sha256(body).encode()
 
 
 def _decode(content: bytes, page: PageId) -> CachedPage:

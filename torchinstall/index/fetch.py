@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct, field, structs
+from packaging.version import Version
 
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import PageKey
@@ -185,10 +186,15 @@ def warm_up(options: LiveOptions) -> None:
     with contextlib.suppress(OSError):
         if folder is not None and 0 <= options.now() - folder.stat().st_mtime < MAX_AGE_SECONDS:
             return
-    from torchinstall.index.client import NetworkEnv
-
     with contextlib.suppress(UsageError):
-        NetworkEnv(options.env).context(options.index_base, trusted=False)
+        _client(options).env.context(options.index_base, trusted=False)
+
+
+def _client(options: LiveOptions) -> Client:
+    from torchinstall.index.client import Client  # it loads httpx, which a warm cache spares
+
+    named = options.env.get("UV_INSECURE_HOST", "").replace(",", " ").split()
+    return Client(options.env, (*options.allow_insecure, *named))
 
 
 def _is_recent(job: _Job, options: LiveOptions) -> bool:
@@ -220,12 +226,8 @@ class _Reader:
         Raises:
             UsageError: the index is plain http, or a proxy or certificate setting cannot be used.
         """
-        named = self.options.env.get("UV_INSECURE_HOST", "").replace(",", " ").split()
-        insecure = (*self.options.allow_insecure, *named)
-        check_secure(next(iter(jobs.values())).url, insecure)
-        from torchinstall.index.client import Client
-
-        client, self.running = Client(self.options.env, insecure), len(jobs)
+        client, self.running = _client(self.options), len(jobs)
+        check_secure(next(iter(jobs.values())).url, client.allow_insecure)
         for key, job in jobs.items():
             run = (client, key, job)
             threading.Thread(target=self._run, args=run, name="index-page", daemon=True).start()
@@ -294,8 +296,6 @@ class _Reader:
             any_host=self.options.any_host,
         )
         if page.described:
-            from packaging.version import Version  # as in `wheels`
-
             urls = {text: url for text, url in parsed.wheel_urls.items() if not Version(text).is_prerelease}
             newest = sorted(urls.items(), key=lambda row: Version(row[0]), reverse=True)[:_MOST_DESCRIBED]
             needs, notes = _each(newest, lambda url: read_needs(self._metadata(client, url)))

@@ -6,6 +6,7 @@ any other index is exactly its own scheme, host and port.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import urllib.parse
 from collections.abc import Callable
@@ -229,8 +230,6 @@ def is_loopback(host: str) -> bool:
     """Whether a host is this machine without asking a resolver."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    import ipaddress  # https needs it not
-
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Struct, structs
+from packaging.version import Version
 
 from torchinstall.catalog.model import Confidence, Origin, Wheels
 from torchinstall.core.errors import UsageError
@@ -109,8 +110,6 @@ def parse_name(filename: str) -> WheelName | None:
 @lru_cache(maxsize=4096)
 def _version(text: str) -> tuple[str, str] | None:
     """Public and local part as written, None where it is no version."""
-    from packaging.version import Version
-
     try:
         Version(text)
     except ValueError:  # InvalidVersion is one, and so is a number of 5,000 digits

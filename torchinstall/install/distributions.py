@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 from msgspec import Struct
+from packaging.version import InvalidVersion, Version
 
+from torchinstall.core.files import sha256
 from torchinstall.core.request import canonical_name
 
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
@@ -117,7 +119,7 @@ class DistInfo(Struct, frozen=True, array_like=True):
             try:
                 found = path.stat().st_size
                 small = content and found <= _SMALL and digest.startswith("sha256=") and path.is_file()
-                told = _sha256(path.read_bytes()) if small else b""
+                told = bytes.fromhex(sha256(path.read_bytes())) if small else b""
             except OSError:
                 yield name, True
                 continue
@@ -196,18 +198,10 @@ def read_start(path: Path, most: int = -1) -> str | None:
         return None
 
 
-def _sha256(content: bytes) -> bytes:
-    import hashlib  # loads OpenSSL, for which a plan has no use
-
-    return hashlib.sha256(content).digest()
-
-
 def same_version(one: str, other: str) -> bool:
     """Whether two spellings mean one version."""
     if one == other:
         return True
-    from packaging.version import InvalidVersion, Version  # spellings hardly ever differ
-
     try:
         return Version(one) == Version(other)
     except InvalidVersion:

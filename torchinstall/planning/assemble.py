@@ -22,6 +22,7 @@ from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.index.cache import default_cache_dir
+from torchinstall.index.fetch import LiveResult, fetch_pages
 from torchinstall.planner.selection import pages_to_read, plan
 from torchinstall.planning.companion_pages import with_companions
 from torchinstall.planning.context import Context, PlanOptions
@@ -38,7 +39,6 @@ from torchinstall.planning.sources import (
 if TYPE_CHECKING:
     from torchinstall.catalog.model import Advice
     from torchinstall.catalog.tables import PageKey
-    from torchinstall.index.fetch import LiveResult
     from torchinstall.install.lock import EnvironmentLock
 
 DISCOVER_AFTER_DAYS = 30
@@ -363,8 +363,6 @@ def read_pages(
     Raises:
         UsageError: the base of the index is no URL.
     """
-    from torchinstall.index.fetch import fetch_pages  # a plan from the tables does not need it
-
     live = structs.replace(
         live_options(context, options, index_base),
         shared=frozenset(row.package for row in catalog.families if row.runtime_of),

@@ -19,6 +19,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, canonical_name
 from torchinstall.core.target import Target, foreign_target, platform_tags
 from torchinstall.index.cache import default_cache_dir
+from torchinstall.index.fetch import LiveOptions, warm_up
 from torchinstall.index.wheels import local_wheels
 from torchinstall.install.command import check_uv_args, command
 from torchinstall.install.environment import STATE, Search, require_changeable
@@ -28,7 +29,6 @@ from torchinstall.planning.context import Context, MachineOptions, PlanOptions
 from torchinstall.planning.request import index_base_of, request_of
 
 if TYPE_CHECKING:
-    from torchinstall.index.fetch import LiveOptions
     from torchinstall.install.lock import EnvironmentLock
 
 Purpose = Literal["install", "plan", "examine"]
@@ -270,15 +270,11 @@ def _warm_up(context: Context, options: PlanOptions, located: Callable[[], Locat
     with contextlib.suppress(TorchInstallError):
         found = located()
         if found is not None and not found[0].target.installed:
-            from torchinstall.index.fetch import warm_up  # a plan from the tables does not need it
-
             warm_up(live_options(context, options))
 
 
 def live_options(context: Context, options: PlanOptions, index_base: str | None = None) -> LiveOptions:
     """How pages of an index are read; None: of the one that the options name."""
-    from torchinstall.index.fetch import LiveOptions  # as above
-
     return LiveOptions(
         index_base=index_base or index_base_of(options),
         channel=options.channel,
