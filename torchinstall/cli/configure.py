@@ -210,7 +210,7 @@ def _locker(session: Session, options: _ConfigureOptions, script: Path | None = 
     uv = session.context.find_uv(session.context.env)
 
     def lock(folder: Path) -> None:
-        session.console.say("uv lock" if script is None else f"uv lock --script {script.name}")
+        session.console.working("uv lock" if script is None else f"uv lock --script {script.name}")
         where = folder if script is None else script.parent
         lock_project(uv.path, where, session.context.env, offline=options.offline, script=script)
 

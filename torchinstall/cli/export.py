@@ -15,6 +15,7 @@ from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine
+from torchinstall.core.plan import Plan
 from torchinstall.export.containers import container_machine
 from torchinstall.export.formats import CONTAINERS, FORMATS, LOCKED
 from torchinstall.export.inputs import Locked, check_exportable, export_input, holds_credentials, title_of
@@ -71,6 +72,7 @@ def run(session: Session, options: _ExportOptions) -> int:
     base = context.cwd if project is None else workspace_root(project.folder)
 
     def resolved() -> str:
+        console.working(_resolving(prepared.plan))
         if lock is None:
             return resolve(prepared, uv, context.env, context.cwd)
         return export_lock(lock, uv, context.env, base)
@@ -104,6 +106,10 @@ def prepare_files(
     if prepared.plan.error is not None:
         raise prepared.plan.error
     return prepared, prepared.uv or session.context.find_uv(session.context.env)
+
+
+def _resolving(plan: Plan) -> str:
+    return f"resolving what torch{f' {plan.torch}' if plan.torch else ''} needs"
 
 
 def make_folder(folder: Path) -> None:
@@ -217,7 +223,7 @@ def bundle(session: Session, options: FileOptions) -> int:
     prepared, uv = prepare_files(session, options)
     plan, target = prepared.plan, prepared.target
     check_exportable(prepared.uv_args)
-    console.working(f"resolving what {f'torch {plan.torch}' if plan.torch else 'torch'} needs")
+    console.working(_resolving(plan))
     files = files_of(resolve(prepared, uv, context.env, context.cwd, only_wheels=True), target)
     folder = context.path(options.output)
     make_folder(folder)

@@ -215,6 +215,7 @@ def _files(
     files: dict[str, str] = {}
     rows = []
     for row in fleet.classes:
+        session.console.working(f"resolving what {row.name} needs")
         mine = {"nodes.txt": "".join(f"{name}\n" for name in row.names)}
         kind = row.kinds[0][0]
         lock = "constraints" if options.offline else "pylock"
