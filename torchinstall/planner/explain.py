@@ -276,7 +276,33 @@ _OTHER_BACKENDS = ("no-gpu-of-vendor", "backend-not-asked")
 def explain(plan: Plan, name: str) -> tuple[str, ...]:
     """What became of a backend (or of one companion) in this plan, and what each companion allows."""
     mine = [use for use in plan.companions if use.name == name]
-    return (*(() if mine else _explain(plan, name)), *_companions(mine or plan.companions, plan))
+    return (*(() if mine else why_not(plan, name)), *_companions(mine or plan.companions, plan))
+
+
+def why_not(plan: Plan, backend: str) -> tuple[str, ...]:
+    """What became of a backend: why it is chosen, or why not."""
+    return tuple(_of_backend(plan, [item for item in plan.candidates if item.backend == backend], backend))
+
+
+def _of_backend(plan: Plan, rows: list[Candidate], backend: str) -> Iterator[str]:
+    rejected = [item for item in rows if item.verdict == "rejected"]
+    best = next((item for item in rows if item.verdict != "rejected"), None)
+    if not rows:
+        yield f"{backend} was not considered: no build of it is known for this platform."
+        yield f"Known: {', '.join(dict.fromkeys(item.backend for item in plan.candidates))}."
+    elif best is None:
+        yield f"No build of {backend} can be used here."
+        for rule in dict.fromkeys(item.rule for item in rejected):
+            yield _rejected([item for item in rejected if item.rule == rule])
+            yield RULE_WORDS[rule or ""]
+    elif plan.chosen is not None and plan.chosen in rows:
+        yield from _why_chosen(plan, plan.chosen)
+        yield from [_rejected(rejected)] if rejected else []
+    else:
+        yield f"torch {best.torch}+{backend} would run here too."
+        yield _why_second(plan, best)
+        newer = [item for item in rejected if Version(item.torch) > Version(best.torch)]
+        yield from (_rejected(newer), RULE_WORDS[newer[0].rule or ""]) if newer else ()
 
 
 def _companions(uses: Iterable[CompanionUse], plan: Plan) -> Iterator[str]:
@@ -293,61 +319,15 @@ def _companions(uses: Iterable[CompanionUse], plan: Plan) -> Iterator[str]:
             yield f"It keeps torch {use.held_back} out."
 
 
-def _explain(plan: Plan, backend: str) -> tuple[str, ...]:
-    rows = [item for item in plan.candidates if item.backend == backend]
-    if not rows:
-        known = ", ".join(dict.fromkeys(item.backend for item in plan.candidates))
-        return (
-            f"{backend} was not considered: no build of it is known for this platform.",
-            f"Known: {known}.",
-        )
-    rejected = [item for item in rows if item.verdict == "rejected"]
-    best = min(
-        (item for item in rows if item.verdict != "rejected"),
-        key=lambda item: item.verdict != "chosen",
-        default=None,
-    )
-    if best is None:
-        return why_not(plan, backend)
-    if best.verdict == "chosen":
-        return (*_why_chosen(plan, best), *([_rejected(rejected)] if rejected else []))
-    newer = [item for item in rejected if Version(item.torch) > Version(best.torch)]
-    return (
-        f"torch {best.torch}+{backend} would run here too.",
-        _why_second(plan, best),
-        *([_rejected(newer), RULE_WORDS[newer[0].rule or ""]] if newer else []),
-    )
-
-
-def why_not(plan: Plan, backend: str) -> tuple[str, ...]:
-    """Why a backend is not the chosen one."""
-    rows = [item for item in plan.candidates if item.backend == backend]
-    rejected = [item for item in rows if item.verdict == "rejected"]
-    if not rows or len(rejected) < len(rows):
-        return _explain(plan, backend)
-    sentences = [f"No build of {backend} can be used here."]
-    for rule in dict.fromkeys(item.rule for item in rejected):
-        same = [item for item in rejected if item.rule == rule]
-        sentences += [_rejected(same), RULE_WORDS[rule or ""]]
-    return tuple(sentences)
-
-
-def _why_chosen(plan: Plan, chosen: Candidate) -> list[str]:
-    sentences = [f"torch {chosen.torch}+{chosen.backend} was chosen."]
+def _why_chosen(plan: Plan, chosen: Candidate) -> Iterator[str]:
+    yield f"torch {chosen.torch}+{chosen.backend} was chosen."
     for gpu in plan.gpus:
         name = gpu.name or "The GPU"
-        if gpu.covered:
-            sentences.append(f"It has code for {name} ({gpu.by}).")
-        else:
-            sentences.append(f"It does not use {name}: {gpu.by}.")
+        yield f"It has code for {name} ({gpu.by})." if gpu.covered else f"It does not use {name}: {gpu.by}."
     newer = [item for item in plan.candidates if Version(item.torch) > Version(chosen.torch)]
-    if newer:
-        reasons = dict.fromkeys(item.rule for item in newer if item.rule not in (None, *_OTHER_BACKENDS))
-        rejected = ", ".join(map(str, reasons)) or "for this machine"
-        sentences.append(f"Newer releases were rejected ({rejected}).")
-    else:
-        sentences.append("There is no newer release of torch.")
-    return sentences
+    reasons = dict.fromkeys(item.rule for item in newer if item.rule not in (None, *_OTHER_BACKENDS))
+    rejected = ", ".join(map(str, reasons)) or "for this machine"
+    yield f"Newer releases were rejected ({rejected})." if newer else "There is no newer release of torch."
 
 
 def _why_second(plan: Plan, accepted: Candidate) -> str:
