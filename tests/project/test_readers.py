@@ -39,7 +39,7 @@ def test_environments_of_hatch(place: Place) -> None:
     text = (
         HEAD + 'dependencies = ["numpy"]\n\n[tool.hatch.envs.gpu]\ndependencies = ["torch>=2.9", "pytest"]\n'
     )
-    text += f'[tool.hatch.envs.gpu.env-vars]\nPIP_EXTRA_INDEX_URL = "{base}/cu126"\n\n'
+    text += f'[tool.hatch.envs.gpu.env-vars]\nUV_INDEX = "pytorch={base}/cu126"\n\n'
     text += '[tool.hatch.envs.cpu]\nextra-dependencies = ["torch==2.9.1+cpu"]\n\n'
     text += '[tool.hatch.envs.lint]\ndependencies = ["pytest"]\n'
     folder = place.project(text)
@@ -48,6 +48,21 @@ def test_environments_of_hatch(place: Place) -> None:
     assert torch(folder, group("cpu"))["win_amd64"] == "2.9.1+cpu"
     assert torch(folder) == {}
     assert "lint = [" not in text_of(folder)
+
+
+def test_a_page_of_links_stands_for_its_index(place: Place) -> None:
+    base = place.index.index_base
+    text = HEAD + 'dependencies = ["torch>=2.9"]\n\n[[tool.pdm.source]]\nname = "links"\n'
+    text += f'type = "find_links"\nurl = "{base}/cu126/torch_stable.html"\n'
+    folder = place.project(text)
+    migrated(place, folder)
+    assert torch(folder)["linux_x86_64"] == "2.10.0+cu126"
+    folder = place.project(
+        HEAD
+        + f'dependencies = ["torch>=2.9"]\n\n[tool.uv]\nfind-links = ["{base}/cu128/torch_stable.html"]\n'
+    )
+    migrated(place, folder)
+    assert torch(folder)["linux_x86_64"] == "2.11.0+cu128"
 
 
 PIXI = """dependencies = ["numpy"]

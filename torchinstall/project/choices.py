@@ -233,11 +233,12 @@ def choices(
         for offer in _serving(item, view, catalog, index_base, None if uv else offers):
             index = pytorch_index(offer.url, catalog.backend, index_base=index_base)
             if index is not None and index.backend and (points := mine & view.points(offer.marker)):
+                page = offer.url.endswith(".html")  # of links, beside the index with the same files
                 choice = Choice(
                     scope=item.scope,
                     package=item.package,
                     backend=index.backend,
-                    url=offer.url,
+                    url=index_url(index_base, index.channel, index.backend) if page else offer.url,
                     points=points,
                     bounds=public_bounds(item.requirement.specifier),
                     unsaid=unsaid,
@@ -255,8 +256,7 @@ def _serving(
     if more is None:
         return []
     found = [*more, *(offer for reader in _READERS for offer in reader(view, item.package))]
-    pages = [url for url in texts(view.uv.get("find-links")) if backend_of(url, catalog)]
-    found += [Offer(index_url(index_base, "stable", str(backend_of(url, catalog)))) for url in pages]
+    found += map(Offer, texts(view.uv.get("find-links")))
     served = [offer for offer in found if backend_of(offer.url, catalog)]
     if pinned := pinned_backend(item, catalog):
         urls = (offer.url for offer in served if backend_of(offer.url, catalog) == pinned)

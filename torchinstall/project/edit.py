@@ -6,7 +6,7 @@ must be equal, or the edit is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from itertools import combinations
 from typing import Any
 
@@ -135,6 +135,15 @@ def add_table(parent: Any, key: str, row: Mapping[str, Any]) -> None:
     parent[key].append(table)
 
 
+def extend(table: Any, key: str, items: Iterable[str]) -> None:
+    """Append values that are TOML already to an array, which is made where it is missing or empty."""
+    if not table.get(key):
+        table[key] = value(array(items))
+        return
+    for item in items:
+        table[key].append(value(item))
+
+
 def requirements_at(document: Any, scope: Scope) -> tuple[Any, str]:
     """The table that a list of requirements is in, made where it is missing, and the list's key."""
     if scope.kind == "group":
@@ -196,9 +205,7 @@ def set_rows(table: Any, key: str, rows: list[dict[str, Any]]) -> None:
     for at in reversed(range(len(there))):
         if there[at].unwrap() not in rows:
             del there[at]
-    for row in rows:
-        if row not in there.unwrap():
-            there.append(value(inline(row)))
+    extend(table, key, [inline(row) for row in rows if row not in there.unwrap()])
 
 
 def _index_names(
@@ -235,27 +242,28 @@ def _merged_sources(
     Raises:
         UsageError: `source-conflict`: the project takes the package from somewhere else on purpose.
     """
-    wanted = {(names.get(item.url, item.url), item.scope.key): item.points for item in choices}
+    wanted = {(names.get(item.url, item.url), item.scope.key): item for item in choices}
     scopes = {key for _, key in wanted}
     served: dict[tuple[str, tuple[str, str]], frozenset[Point]] = {}
-    for row in view.sources.get(package, []):
-        here = str(row.get("index") or row.get("url")), scope_in(row).key
+    rows = [
+        ((str(row.get("index") or row.get("url")), scope_in(row).key), row)
+        for row in view.sources.get(package, [])
+    ]
+    for here, row in rows:
         served[here] = served.get(here, frozenset()) | view.points(row.get("marker"))
-    right = {key for key, points in wanted.items() if served.get(key) == points}
+    right = {key for key, item in wanted.items() if served.get(key) == item.points}
     kept: list[dict[str, Any]] = []
     notes: list[Message] = []
-    for row in view.sources.get(package, []):
+    for here, row in rows:
         url, scope = view.index_url(row), scope_in(row)
-        here = str(row.get("index") or row.get("url")), scope.key
         if here in right:
             kept.append(row)
         elif scope.key in scopes or scope == ALWAYS:
             ours = row.get("index") in names.values() or pytorch_index(url, catalog.backend)
             if "index" not in row or not ours:
                 raise _from_elsewhere(package, row, url)
-            text = f"{package} came from the index {row['index']}; that entry is replaced"
-            if here in wanted:
-                text = f"{package} came from the index {row['index']} on other platforms; the marker changes"
+            what = " on other platforms; the marker changes" if here in wanted else "; that entry is replaced"
+            text = f"{package} came from the index {row['index']}{what}"
             notes.append(Message(slug="source-replaced", message=text))
         elif ALWAYS.key in scopes:
             raise UsageError(
@@ -267,8 +275,8 @@ def _merged_sources(
             )
         else:
             kept.append(row)
-    for item in choices:
-        if (names.get(item.url, item.url), item.scope.key) not in right:
+    for key, item in wanted.items():
+        if key not in right:
             row = {"index": names[item.url]} if item.index else {"url": item.url}
             row |= {item.scope.kind: item.scope.name} if item.scope != ALWAYS else {}
             marker = marker_at(item.points, view.versions)
@@ -296,12 +304,8 @@ def _require(document: Any, dependency: Dependency) -> None:
     for item in same:
         if dependency.cap and not excludes(item.requirement.specifier, dependency.cap):
             table[key][item.position] = _capped(item.text, dependency.cap)
-    if same:
-        return
-    if table.get(key):
-        table[key].append(dependency.text)
-    else:
-        table[key] = value(array([quoted(dependency.text)]))
+    if not same:
+        extend(table, key, [quoted(dependency.text)])
 
 
 def excludes(spec: SpecifierSet, cap: str) -> bool:
@@ -330,22 +334,16 @@ def _set_uv_lists(document: Any, entries: Entries, view: ProjectView, notes: lis
     if entries.environments and there is None:
         table_at(document, "tool", "uv")["environments"] = value(array(map(quoted, entries.environments)))
     elif entries.environments and there != entries.environments and len(view.platforms) > 1:
-        notes.append(
-            Message(
-                slug="environments-kept",
-                message="tool.uv.environments was there already and is kept; if a platform gets the wrong "
-                "build, split it as follows: " + " | ".join(entries.environments),
-            )
-        )
+        message = "tool.uv.environments was there already and is kept; if a platform gets the wrong build, "
+        message += "split it as follows: " + " | ".join(entries.environments)
+        notes.append(Message(slug="environments-kept", message=message))
     required = view.texts("required-environments") or ()
     free = there in (None, entries.environments)
     if missing := [item for item in entries.required if free and item not in required]:
         uv = table_at(document, "tool", "uv")
-        if required and isinstance(view.uv.get("required-environments"), list):
-            for item in missing:
-                uv["required-environments"].append(item)
-        else:
-            uv["required-environments"] = value(array(map(quoted, (*required, *missing))))
+        if not isinstance(view.uv.get("required-environments"), list):
+            missing, uv["required-environments"] = [*required, *missing], []
+        extend(uv, "required-environments", map(quoted, missing))
 
 
 def _set_conflicts(document: Any, pairs: tuple[tuple[Scope, Scope], ...], view: ProjectView) -> None:
@@ -364,14 +362,9 @@ def _set_conflicts(document: Any, pairs: tuple[tuple[Scope, Scope], ...], view: 
                     uv["conflicts"][position].append(value(text))
             return
     sets = [tuple(rows)] if each else [tuple(scope.key for scope in pair) for pair in missing]
-    groups = [
-        array((rows[key] for key in row), indent="        ").removesuffix("]") + "    ]" for row in sets
-    ]
-    if view.conflicts:
-        for group in groups:
-            uv["conflicts"].append(value(group))
-    else:
-        uv["conflicts"] = value(array(groups))
+    deep = "        "
+    groups = [array((rows[key] for key in row), indent=deep).removesuffix("]") + "    ]" for row in sets]
+    extend(uv, "conflicts", groups)
 
 
 def _set_default_groups(document: Any, ours: str, entries: Entries, view: ProjectView) -> None:

@@ -19,7 +19,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.request import extras_text
-from torchinstall.index.urls import index_url, pytorch_index
+from torchinstall.index.urls import pytorch_index
 from torchinstall.planning.requirements import Reader
 from torchinstall.project.model import ALWAYS, Scope
 from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
@@ -99,8 +99,9 @@ def source_offers(view: ProjectView, _package: str) -> Iterator[Offer]:
 def hatch_offers(view: ProjectView, _package: str) -> Iterator[Offer]:
     """An environment of Hatch names an index in a variable."""
     for name, env in view.tool("hatch", "envs").items():
-        words = " ".join(map(str, mapping(mapping(env).get("env-vars")).values())).split()
-        yield from (Offer(word, scope=Scope("group", str(name))) for word in words if pytorch_index(word))
+        values = " ".join(map(str, mapping(mapping(env).get("env-vars")).values()))
+        for url in re.findall(r"https?://\S+", values):  # also of `NAME=URL`
+            yield Offer(url, scope=Scope("group", str(name)))
 
 
 def pixi_offers(view: ProjectView, package: str) -> Iterator[Offer]:
@@ -121,7 +122,10 @@ def read_hatch(view: ProjectView, catalog: Catalog) -> Foreign:
         scope, table = Scope("group", str(name)), mapping(env)
         items = [text for key in ("dependencies", "extra-dependencies") for text in texts(table.get(key))]
         torch = [text for text in items if (row := catalog.family(plain_name(text))) and row.routed]
-        if torch and (any(offer.scope == scope for offer in hatch_offers(view, "")) or "+" in "".join(torch)):
+        if torch and (
+            any(offer.scope == scope and backend_of(offer.url, catalog) for offer in hatch_offers(view, ""))
+            or "+" in "".join(torch)
+        ):
             found.lists[scope] = items
     return found
 
@@ -200,10 +204,8 @@ def read_requirements(
             options = [*zip(words, words, strict=False)]
             options += [("--find-links", page) for page in (*reader.torch_indexes, *reader.find_links)]
             for option, value in options:
-                if backend := backend_of(value, catalog):
-                    page = value.endswith(".html")
-                    url = index_url(index_base, "stable", backend) if page else value
-                    found.offers += (Offer(url, scope=scope),)
+                if backend_of(value, catalog):
+                    found.offers += (Offer(value, scope=scope),)
                 elif option in ("--default-index", "--index"):
                     found.indexes.append(("default" if option == "--default-index" else scope.name, value))
                 elif value not in reader.torch_indexes:

@@ -27,6 +27,7 @@ from torchinstall.project.choices import (
 from torchinstall.project.edit import (
     add_table,
     edit_text,
+    extend,
     prune,
     requirements_at,
     table_at,
@@ -239,13 +240,8 @@ def _add(document: Any, foreign: Foreign) -> Iterator[Message]:
 def _add_list(document: Any, scope: Scope, items: Iterable[str]) -> None:
     """Add requirements to a list; of a package that it has already, nothing."""
     table, key = requirements_at(document, scope)
-    if key not in table:
-        table[key] = value(array(map(quoted, items)))
-        return
-    there = {plain_name(str(item)) for item in table[key] if isinstance(item, str)}
-    for text in items:
-        if plain_name(text) not in there:
-            table[key].append(text)
+    there = {plain_name(text) for text in texts(table.get(key))}
+    extend(table, key, [quoted(text) for text in items if plain_name(text) not in there])
 
 
 def _add_index(document: Any, name: str, url: str, *, default: bool) -> None:
@@ -374,8 +370,7 @@ def _clean_rye(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[M
             _add_index(document, name, url, default=name == "default")
             yield _did(f"the Rye source {name or url} became an index of uv")
         elif url:
-            links = table_at(document, "tool", "uv").setdefault("find-links", value("[]"))
-            links.append(url)
+            extend(table_at(document, "tool", "uv"), "find-links", [quoted(url)])
             yield _did(f"the Rye source {name or url} became find-links of uv")
     if rye.get("virtual") is True:
         table_at(document, "tool", "uv")["package"] = False
