@@ -46,6 +46,7 @@ let nodes = null; // machines of the pasted text; null: the fields describe the 
 let node = 0;
 let plan = null;
 let form = FORMS[0];
+let pending = 0;
 let turn = 0; // counts questions: an answer to an older one is dropped
 
 /** An element: `element("p", { id: "x" }, "text", child)`. */
@@ -84,7 +85,6 @@ worker.onerror = () => failed(new Error("the planner did not start"));
 
 function failed(error) {
   state("bad", `This browser cannot run the planner: ${error.message}`);
-  $("result").setAttribute("aria-busy", "false");
 }
 
 // What is asked ---------------------------------------------------------------------------------------------
@@ -135,21 +135,33 @@ function question() {
 
 const run = (verb, { file, words }, ...more) => ask("run", [...verb.split(" "), ...more, ...words], file);
 
-async function update() {
+/** While something is asked, the answer says that it is not whole. */
+async function busy(work) {
+  pending += 1;
+  $("result").setAttribute("aria-busy", "true");
+  try {
+    await work;
+  } catch (error) {
+    failed(error);
+  } finally {
+    pending -= 1;
+    if (!pending) $("result").setAttribute("aria-busy", "false");
+  }
+}
+
+const update = () => busy(answered());
+
+async function answered() {
   const mine = ++turn;
   const started = performance.now();
   remember();
   const asking = question();
-  try {
-    const answer = await run("plan --json", asking);
-    if (mine !== turn) return;
-    plan = JSON.parse(answer.out);
-    show(answer.out, asking);
-    performance.measure("plan", { start: started });
-    await Promise.all([showForm(mine), showReasons(mine, asking)]);
-  } catch (error) {
-    if (mine === turn) failed(error);
-  }
+  const answer = await run("plan --json", asking);
+  if (mine !== turn) return;
+  plan = JSON.parse(answer.out);
+  show(answer.out, asking);
+  performance.measure("plan", { start: started });
+  await Promise.all([showForm(mine), showReasons(mine, asking)]);
 }
 
 // The answer ------------------------------------------------------------------------------------------------
@@ -162,9 +174,8 @@ function state(kind, text) {
 function show(text, { words }) {
   const error = plan.error;
   const used = plan.gpus.filter((gpu) => gpu.covered);
-  const names = (gpus) => [...new Set(gpus.map((gpu) => gpu.name ?? gpu.vendor))].join(", ");
+  const names = (gpus) => [...new Set(gpus.map(called))].join(", ");
   const torch = plan.packages.find((item) => item.name === "torch");
-  $("result").setAttribute("aria-busy", "false");
   if (error) state("bad", error.slug === "unknown-gpu" ? "This GPU is not known" : "Nothing fits");
   else if (used.length) state("good", `Runs on the ${names(used)}`);
   else if (plan.gpus.length) state("fair", "Runs on the CPU only");
@@ -194,6 +205,8 @@ function show(text, { words }) {
   $("json").textContent = text.trimEnd();
 }
 
+const VENDORS = { nvidia: "NVIDIA GPU", amd: "AMD GPU", intel: "Intel GPU", apple: "Apple GPU" };
+const called = ({ name, vendor }) => name ?? VENDORS[vendor] ?? vendor;
 const NAMES = { linux: "Linux", windows: "Windows", macos: "macOS" };
 const systemOf = ({ os, arch, libc }) => [NAMES[os], arch, ...(libc ? [`with ${libc.family} ${libc.version}`] : [])].join(" ");
 
@@ -240,7 +253,7 @@ function choose(place, focus = false) {
   form = FORMS[place];
   showTabs();
   if (focus) $(`tab-${place}`).focus();
-  showForm(turn);
+  busy(showForm(turn));
 }
 
 $("tabs").onkeydown = (event) => {
@@ -342,10 +355,13 @@ $("matrix").onkeydown = (event) => {
 
 // Pasted text -----------------------------------------------------------------------------------------------
 
-$("paste").onsubmit = async (event) => {
+$("paste").onsubmit = (event) => {
   event.preventDefault();
   const text = $("text").value;
-  if (!text.trim()) return;
+  if (text.trim()) busy(taken(text));
+};
+
+async function taken(text) {
   $("explained").replaceChildren();
   const assumed = nodes ? [] : assumptions();
   const read = await ask("read", text, assumed);
@@ -353,13 +369,16 @@ $("paste").onsubmit = async (event) => {
     take(read.nodes);
     say("The machine was read.");
     if (!wide.matches) toAnswer();
-    return;
   }
+  // People paste the error and the machine together.
   const answer = await run("doctor --json --explain -", { file: text, words: [] });
-  const found = JSON.parse(answer.out);
-  if (found.matches?.length) $("explained").replaceChildren(...found.matches.map(explained));
-  else $("explained").replaceChildren(element("div", { className: "explained" }, ...problem(read.asks ? read.error : found.error)));
-};
+  const { matches, error } = JSON.parse(answer.out);
+  if (matches?.length) $("explained").replaceChildren(...matches.map(explained));
+  else if (!read.nodes) {
+    const said = element("div", { className: "explained" }, ...problem(read.asks ? read.error : error));
+    $("explained").replaceChildren(said);
+  }
+}
 $("text").onpaste = () => setTimeout(() => $("paste").requestSubmit());
 
 /** What the fields say of things that no inventory names. */
@@ -396,7 +415,7 @@ function showPasted() {
   if (!nodes) return;
   const { machine: file, assumed } = nodes[node];
   const counts = new Map();
-  for (const { name, vendor } of file.gpus ?? []) counts.set(name ?? vendor, (counts.get(name ?? vendor) ?? 0) + 1);
+  for (const name of (file.gpus ?? []).map(called)) counts.set(name, (counts.get(name) ?? 0) + 1);
   const drivers = (file.drivers ?? []).filter(({ version }) => version).map(({ vendor, version }) => `${vendor} driver ${version}`);
   const gpus = [...counts].map(([name, count]) => (count > 1 ? `${count} × ${name}` : name));
   const parts = [systemOf(file), ...drivers, gpus.join(", ") || "no GPU"].filter(Boolean);

@@ -44,6 +44,18 @@ def test_pip_gets_each_package_from_its_own_index(
     assert not [path for path in server.paths() if path.startswith("/whl/") and "/filelock" in path]
 
 
+def test_uv_gets_each_package_from_its_own_index(
+    tmp_path: Path, server: IndexServer, env: dict[str, str], place: Place
+) -> None:
+    said = export(tmp_path, server, env, "uv-pip", "torch", "torchvision", "einops>=0.8", "-p", place.python)
+    assert said.code == 0, said.err
+    here = uv_env({**env, "UV_DEFAULT_INDEX": server.default_index}, VIRTUAL_ENV=str(place.folder))
+    for line in said.out.splitlines():
+        assert line.startswith("uv pip install "), line
+        call(["sh", "-c", line], here, tmp_path)
+    assert place.versions() == {**RIGHT, "einops": "0.8.1"}
+
+
 @pytest.mark.parametrize("reader", ["pip", "uv"])
 def test_requirements_install_with_every_hash_checked(
     tmp_path: Path, server: IndexServer, env: dict[str, str], place: Place, pip: str, reader: str

@@ -120,6 +120,6 @@ def test_a_table_of_nodes_is_none_of_nvidia_smi(tmp_path: Path) -> None:
 
 
 def test_a_text_that_is_nothing_is_refused(tmp_path: Path) -> None:
-    failed = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n"
+    failed = "https://docs.nvidia.com/cuda: NVIDIA-SMI has failed because it couldn't communicate.\n"
     with pytest.raises(UsageError, match="a column of nodes"):
         read_text(tmp_path, failed, "x.txt")

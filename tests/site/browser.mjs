@@ -40,7 +40,7 @@ async function answer(page, act) {
 }
 
 async function shown(page) {
-  await settled(page, "#code");
+  await settled(page);
   return page.evaluate(() => ({
     state: document.getElementById("state").textContent,
     verdict: document.getElementById("verdict").textContent,
@@ -51,15 +51,8 @@ async function shown(page) {
   }));
 }
 
-/** Wait until a text has not changed for a moment. */
-async function settled(page, selector) {
-  let before;
-  for (let text = null; text !== before || before === null;) {
-    before = text;
-    await page.waitForTimeout(400);
-    text = await page.textContent(selector);
-  }
-}
+/** Wait until nothing is being asked. */
+const settled = (page) => page.waitForSelector("#result[aria-busy=false]", { state: "attached" });
 
 /** The serious findings of axe-core. */
 async function findings(page) {
@@ -84,11 +77,11 @@ await page.fill("#driver", "550.54.15");
 report.picked = await answer(page, () => page.check("input[value=torchaudio]"));
 for (const name of await page.locator("#tabs button").allTextContents()) {
   await page.getByRole("tab", { name, exact: true }).click();
-  await settled(page, "#code");
+  await settled(page);
   report.forms[name] = await page.textContent("#code");
 }
 await page.getByRole("tab", { name: "pip", exact: true }).click();
-await settled(page, "#code");
+await settled(page);
 await page.click("#form .copy");
 report.copied = await page.evaluate(() => navigator.clipboard.readText());
 const [download] = await Promise.all([page.waitForEvent("download"), page.click("#save")]);
@@ -109,33 +102,32 @@ for (const python of ["3.13", "3.11", "3.14", "3.10", "3.12"]) await answer(page
 report.next = await page.evaluate(() => performance.getEntriesByName("plan").slice(-5).map((entry) => entry.duration));
 
 // The keyboard alone: every stop, another system, a name, another form, another cell.
-const typed = await open(`${url}#os=linux&gpu=NVIDIA+H100&driver=580`);
-await shown(typed);
 report.stops = [];
 for (let name = ""; report.stops.length < 40 && name !== "summary";) {
-  await typed.keyboard.press("Tab");
-  name = await typed.evaluate(() => {
+  await other.keyboard.press("Tab");
+  name = await other.evaluate(() => {
     const { id, className, name, tagName } = document.activeElement;
     return id || name || className || tagName.toLowerCase();
   });
   report.stops.push(name);
 }
-await typed.focus("input[value=linux]");
-report.arrows = await answer(typed, () => typed.keyboard.press("ArrowRight"));
-await typed.focus("#tabs [aria-selected=true]");
-await typed.keyboard.press("ArrowRight");
-report.tab = await typed.textContent("#tabs [aria-selected=true]");
-await typed.focus("#matrix td[tabindex='0']");
-await typed.keyboard.press("ArrowRight");
-report.cell = await typed.textContent("#cell");
-report.focused = await typed.evaluate(() => document.activeElement.textContent);
+await other.focus("input[value=linux]");
+report.arrows = await answer(other, () => other.keyboard.press("ArrowRight"));
+await other.focus("#tabs [aria-selected=true]");
+await other.keyboard.press("ArrowRight");
+report.tab = await other.textContent("#tabs [aria-selected=true]");
+await other.focus("#matrix td[tabindex='0']");
+await other.keyboard.press("ArrowRight");
+report.cell = await other.textContent("#cell");
+report.focused = await other.evaluate(() => document.activeElement.textContent);
 
 // Paste.
-for (const [name, text] of Object.entries(JSON.parse(await readFile(new URL("pasted.json", import.meta.url), "utf8")))) {
+const pasted = JSON.parse(await readFile(new URL("pasted.json", import.meta.url), "utf8"));
+for (const [name, text] of Object.entries(pasted)) {
   await page.fill("#text", text);
   if (name.startsWith("error")) {
     await page.click("#paste button[type=submit]");
-    await settled(page, "#explained");
+    await settled(page);
     report.pastes[name] = { said: await page.textContent("#explained") };
   } else {
     report.pastes[name] = await answer(page, () => page.click("#paste button[type=submit]"));
@@ -143,6 +135,10 @@ for (const [name, text] of Object.entries(JSON.parse(await readFile(new URL("pas
   }
 }
 report.pasted_link = page.url();
+await page.fill("#text", pasted.nodes);
+await answer(page, () => page.click("#paste button[type=submit]"));
+report.node = await answer(page, () => page.selectOption("#node", "1"));
+report.by_hand = await answer(page, () => page.click("#forget"));
 
 // How it looks, and what axe says of it.
 const described = `${url}#os=linux&arch=x86_64&version=glibc+2.35&gpu=GeForce+RTX+5090&driver=580.95.05&python=3.12&packages=torch+torchvision`;
@@ -151,14 +147,18 @@ for (const [name, options] of Object.entries({
   dark: { colorScheme: "dark", viewport: { width: 1280, height: 1380 }, deviceScaleFactor: 0.7 },
   narrow: { colorScheme: "light", viewport: { width: 360, height: 740 } },
 })) {
-  const looked = await open(described, options);
-  await settled(looked, "#code");
+  const looked = pictures ? await open(described, options) : other;
+  await looked.setViewportSize(options.viewport);
+  await looked.emulateMedia({ colorScheme: options.colorScheme });
+  if (!pictures) await looked.goto(described);
+  await settled(looked);
   report.axe[name] = await findings(looked);
   report[name] = await looked.evaluate(() => document.documentElement.scrollWidth);
   if (name === "narrow") await looked.click("#peek");
   if (pictures) await looked.screenshot({ path: `${pictures}/selector-${name}.png` });
 }
-report.axe.error = await findings(await open(`${url}#os=linux&gpu=RTX+40900`));
+await answer(other, () => other.goto(`${url}#os=linux&gpu=RTX+40900`));
+report.axe.error = await findings(other);
 
 await browser.close();
 process.stdout.write(JSON.stringify({ ...report, foreign, problems }));

@@ -70,6 +70,9 @@ def test_pasted_texts_are_read(report: Any) -> None:
     assert pastes["nvidia-smi"]["verdict"] == "torch 2.14.1+cu126"
     assert "driver 550.54.15, NVIDIA GeForce RTX 4090" in pastes["nvidia-smi"]["said"]
     assert "2 \N{MULTIPLICATION SIGN} Tesla-T4" in pastes["labels"]["said"]
+    assert pastes["nodes"]["state"] == "Runs on the Tesla-T4"
+    assert report["node"]["state"] == "Runs on the NVIDIA-L4", "the second of two nodes"
+    assert "NVIDIA-L4" not in report["by_hand"]["state"]
     assert pastes["machine file"]["state"] == "Runs on the Radeon RX 7900 XTX"
     assert pastes["error text"]["said"].startswith("no kernel image")
     assert "no known fault was recognised" in pastes["error of nothing"]["said"]

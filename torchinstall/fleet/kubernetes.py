@@ -224,7 +224,7 @@ def _driver_text(text: str | None) -> str | None:
     return f"{branch}.{number}" if last == "0" else f"{branch}.{number}.{last:0>2}"
 
 
-LABELS = re.compile(r"(?s:.*?)\b(?:nvidia|amd|intel)\.com/[\w.-]+\"?[=:]")
+LABELS = re.compile(r"(?s:.*?)(?<![\w/.])(?:[\w-]+\.)*(?:nvidia|amd|intel)\.com/[\w.-]+\"?[=:]")
 """How a text with labels of GPUs is known."""
 
 _SHOWN = re.compile(r"^([\w.-]+) .*?(\S+=\S*,\S*)$", re.M)
