@@ -17,14 +17,14 @@ from torchinstall.cli import INTERRUPTED, SIGNALLED, main
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import counted, fields, gpu_used, wrapped
 from torchinstall.cli.verb import Verb
-from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailedError
+from torchinstall.core.errors import InstallFailedError, TorchInstallError, UsageError, VerifyFailedError
 from torchinstall.core.machine import machine_to_json
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.core.target import Installed
 from torchinstall.doctor.checks import examine
 from torchinstall.doctor.collect import collect, flags_of
 from torchinstall.doctor.facts import Mentions
-from torchinstall.doctor.model import Diagnosis, Environment, Fixer, Remedy, next_remedies
+from torchinstall.doctor.model import Diagnosis, Environment, Remedy, carry_out, next_remedies
 from torchinstall.doctor.rules import Here, Match, explain
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.verify import report_to_json
@@ -110,26 +110,32 @@ def _here(session: Session, options: _DoctorOptions, said: Mentions) -> Here | N
     return Here(machine=inputs.machine, target=inputs.target, flags=flags_of(asked))
 
 
+def _done(session: Session, options: _DoctorOptions, remedy: Remedy, seen: Environment) -> bool:
+    """Do one safe thing in the environment that was examined; whether it worked."""
+    if remedy.argv[:1] == ("torchinstall",):
+        return _again(session, remedy.argv[1:]) == 0
+    say = session.console.say
+    try:
+        with EnvironmentLock(wait=options.wait, tell=say) as lock:
+            carry_out(remedy, seen, session.context, lock, sink=session.sink(), tell=say)
+    except (OSError, InstallFailedError) as error:
+        say(f"this failed: {error}")
+        return False
+    return True
+
+
 def _fix(session: Session, options: _DoctorOptions) -> Environment:
     """Look, do what one fault needs, look again, until nothing is left to do; what is there in the end."""
     console, context = session.console, session.context
     look = partial(collect, context, PlanOptions.of(options), verify=options.verify)
     with EnvironmentLock(wait=options.wait, tell=console.say) as lock:
         seen = look(lock=lock)
-    fixer = Fixer(
-        env=context.env,
-        cwd=context.cwd,
-        output=session.sink(),
-        tell=console.say,
-        wait=options.wait,
-        torchinstall=lambda words: _again(session, words),
-    )
     done: list[Remedy] = []
     while remedies := next_remedies(examine(seen), done):
         for remedy in remedies:
             console.say(f"> {remedy.command}")
             done.append(remedy)
-            if not fixer.apply(remedy, seen):
+            if not _done(session, options, remedy, seen):
                 console.warn("fix-failed", f"this failed: {remedy.command}")
                 break
         seen = look()

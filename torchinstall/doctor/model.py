@@ -12,7 +12,6 @@ from msgspec import Struct, field
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo
-from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.files import real_path
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
@@ -23,6 +22,7 @@ from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.record import Decision
 from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.verify import Report
+from torchinstall.planning.context import Context
 
 Severity = Literal["error", "warning", "info"]
 """An error makes `doctor` exit 7; a warning is a fault that has not struck yet; info is worth knowing."""
@@ -242,46 +242,35 @@ def next_remedies(found: Iterable[Diagnosis], done: Collection[Remedy]) -> tuple
     return next((remedies for remedies in safe if not set(remedies) <= set(done)), ())
 
 
-class Fixer(Struct, frozen=True, kw_only=True):
-    """Does what is safe, in the environment that was examined.
+def carry_out(
+    remedy: Remedy,
+    seen: Environment,
+    context: Context,
+    lock: EnvironmentLock,
+    *,
+    sink: BinaryIO,
+    tell: Callable[[str], None],
+) -> None:
+    """Remove what a remedy removes, and run uv as it says.
 
-    `output` takes what uv prints, `tell` is told what happens, `wait` is for other runs here, and
-    `torchinstall` runs a command of ours and returns the exit code.
+    Raises:
+        OSError: something cannot be removed.
+        InstallFailedError: uv failed, or another run is changing the environment.
     """
-
-    env: Mapping[str, str]
-    cwd: Path
-    output: BinaryIO
-    tell: Callable[[str], None]
-    wait: bool
-    torchinstall: Callable[[tuple[str, ...]], int]
-
-    def apply(self, remedy: Remedy, seen: Environment) -> bool:
-        """Do one safe thing; returns whether it succeeded."""
-        if remedy.argv[:1] == ("torchinstall",):
-            return self.torchinstall(remedy.argv[1:]) == 0
-        try:
-            with EnvironmentLock(wait=self.wait, tell=self.tell) as lock:
-                lock.take(Path(str(seen.target.prefix)))
-                for path in map(Path, remedy.remove):
-                    if path.is_dir() and not path.is_symlink():
-                        shutil.rmtree(path)
-                    else:
-                        path.unlink(missing_ok=True)
-                if remedy.argv:
-                    change_with_uv(
-                        remedy.argv,
-                        sites=[
-                            real_path(site)
-                            for site in dict.fromkeys(row.site for row in seen.inventory.dists)
-                        ],
-                        prefix=real_path(str(seen.target.prefix)),
-                        env=self.env,
-                        cwd=self.cwd,
-                        sink=self.output,
-                        tell=self.tell,
-                    )
-        except (OSError, InstallFailedError) as error:
-            self.tell(f"this failed: {error}")
-            return False
-        return True
+    lock.take(Path(str(seen.target.prefix)))
+    for path in map(Path, remedy.remove):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if remedy.argv:
+        sites = dict.fromkeys(dist.site for dist in seen.inventory.dists)
+        change_with_uv(
+            remedy.argv,
+            sites=[real_path(site) for site in sites],
+            prefix=real_path(str(seen.target.prefix)),
+            env=context.env,
+            cwd=context.cwd,
+            sink=sink,
+            tell=tell,
+        )

@@ -182,7 +182,7 @@ def _nomad_value(value: Any) -> Any:
     return first_of(value, ("String", "Int", "Float", "Bool")) if isinstance(value, dict) else value
 
 
-class Sample(Struct):
+class _Sample(Struct):
     """A sample of Prometheus; in the API's JSON the name is one of the labels."""
 
     metric: dict[str, str]
@@ -193,15 +193,24 @@ _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)\{(.*)\}\s+(\S+)")
 _LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 
-def samples(text: str) -> Iterator[Sample]:
-    """The samples of Prometheus' text format."""
-    for match in filter(None, map(_SAMPLE.match, text.splitlines())):
-        labels = {key: re.sub(r"\\(.)", r"\1", value) for key, value in _LABEL.findall(match[2])}
-        yield Sample({"__name__": match[1], **labels}, match[3])
+def metrics(text: str, name: str, catalog: Catalog) -> Iterator[Said]:
+    """Prometheus' text format."""
+    rows = (
+        _Sample(
+            {
+                "__name__": match[1],
+                **{key: re.sub(r"\\(.)", r"\1", value) for key, value in _LABEL.findall(match[2])},
+            },
+            match[3],
+        )
+        for match in map(_SAMPLE.match, text.splitlines())
+        if match is not None
+    )
+    return _hosts_of(rows, name, catalog)
 
 
 class _Result(Struct):
-    result: list[Sample]
+    result: list[_Sample]
 
 
 class _Answer(Struct):
@@ -210,10 +219,10 @@ class _Answer(Struct):
 
 def answer(items: Sequence[Raw], name: str, catalog: Catalog) -> Iterator[Said]:
     """What the API of Prometheus answers to a query."""
-    return prometheus(decoded(items[0], _Answer).data.result, name, catalog)
+    return _hosts_of(decoded(items[0], _Answer).data.result, name, catalog)
 
 
-def prometheus(rows: Iterable[Sample], name: str, catalog: Catalog) -> Iterator[Said]:
+def _hosts_of(rows: Iterable[_Sample], name: str, catalog: Catalog) -> Iterator[Said]:
     """Hosts of metrics that name a GPU; `name` is the host of metrics without one."""
     names = names_of("prometheus")
     nodes: dict[str, dict[str, dict[str, str]]] = {}
@@ -243,7 +252,7 @@ _NOTHING = ("none", "no", "-", "n/a", "na", "null", "cpu")
 """What people write into a cell of a table to say that there is nothing."""
 
 
-def table(text: str, catalog: Catalog) -> Iterator[Said]:
+def table(text: str, _: str, catalog: Catalog) -> Iterator[Said]:
     """Lines of a table with named columns; a node on several lines has the GPUs of all of them."""
     names = names_of("csv")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]

@@ -12,17 +12,7 @@ from msgspec import DecodeError, Raw, Struct, json, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Libc, decode_machine
-from torchinstall.fleet.hosts import (
-    SMI,
-    ansible,
-    answer,
-    nomad,
-    nvidia_smi,
-    prometheus,
-    samples,
-    slurm,
-    table,
-)
+from torchinstall.fleet.hosts import SMI, ansible, answer, metrics, nomad, nvidia_smi, slurm, table
 from torchinstall.fleet.kubernetes import LABELS, kubernetes, labels
 from torchinstall.fleet.nodes import Assumption, Facts, Node, Nodes, OddEntryError, Said
 from torchinstall.planning.context import Context
@@ -134,6 +124,8 @@ _KINDS: dict[str, Callable[[_Top], bool]] = {
 
 _HOSTS = {"slurm": slurm, "prometheus": answer, "ansible": ansible, "nomad": nomad}
 
+_TEXT_READERS = {"nvidia-smi": nvidia_smi, "prometheus": metrics, "csv": table}
+
 _TEXTS = {
     "kubernetes": re.compile(r"(?:---\s*\n)?(?:#.*\n)*(?:apiVersion|items|kind):"),
     "prometheus": re.compile(r"(?:.*\n)*?(?:# (?:HELP|TYPE) |\w+\{)"),
@@ -194,16 +186,10 @@ class _Reader:
             hint = "scontrol show node --json > nodes.json"
             raise OddEntryError("scontrol's text is not read, its JSON is", hint=hint)
         kind = self._forced or next(kind for kind, pattern in _TEXTS.items() if pattern.match(text))
-        if kind == "kubernetes":
-            self._collect(_yaml(text), source)
-        elif kind == "labels":
-            self._collect(labels(text, name), source)
-        elif kind == "nvidia-smi":
-            self._add(nvidia_smi(text, name, self._catalog), source, kind)
-        elif kind == "prometheus":
-            self._add(prometheus(samples(text), name, self._catalog), source, kind)
-        elif kind == "csv":
-            self._add(table(text, self._catalog), source, kind)
+        if kind in ("kubernetes", "labels"):
+            self._collect(_yaml(text) if kind == "kubernetes" else labels(text, name), source)
+        elif kind in _TEXT_READERS:
+            self._add(_TEXT_READERS[kind](text, name, self._catalog), source, kind)
         else:
             raise OddEntryError(f"it is no inventory of {kind}: that is JSON", found=text[:60])
 
