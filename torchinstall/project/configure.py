@@ -158,7 +158,7 @@ def configure(
         plan = locked(plan, lock) if lock is not None else plan
         for edit in plan.edits:
             if edit.before != edit.after and edit.before:
-                memory.keep(edit.path, files.bases.get(edit.path, edit.before), edit.after)
+                memory.remember(edit.path, files.bases.get(edit.path, edit.before), edit.after)
     return plan
 
 
@@ -204,7 +204,7 @@ def unconfigure(
             if lock is not None:
                 lock(directory)
         for edit in plan.edits:
-            memory.keep(edit.path, edit.after, edit.after)
+            memory.remember(edit.path, edit.after, edit.after)
     return plan
 
 

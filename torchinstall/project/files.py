@@ -7,7 +7,8 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from itertools import takewhile
+from itertools import groupby, takewhile
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -141,46 +142,35 @@ def tidy(before: str, after: str) -> str:
             # What is gone took the comment of the next header with it.
             comments = list(takewhile(_is_comment, reversed(old[first:last])))[::-1]
             new[start:start], added[start:start] = comments, [False] * len(comments)
-    new, added = _comments_down(new, added)
     lines: list[str] = []
-    for number, line in enumerate(new):
-        edge = added[number] or (number > 0 and added[number - 1])
-        if edge and _opens(line) and lines and lines[-1].strip() and not _is_comment(lines[-1]):
+    above = False
+    for line, is_new in _comments_down(new, added):
+        if (is_new or above) and _opens(line) and lines and lines[-1].strip() and not _is_comment(lines[-1]):
             lines.append("\n")
-        if added[number] and not line.strip() and lines and not lines[-1].strip():
-            continue
-        lines.append(line)
+        above = is_new
+        if not (is_new and not line.strip() and lines and not lines[-1].strip()):
+            lines.append(line)
     while lines and not lines[-1].strip() and (not old or old[-1].strip()):
         lines.pop()
     return "".join(lines)
 
 
-def _comments_down(lines: list[str], added: list[bool]) -> tuple[list[str], list[bool]]:
+def _comments_down(lines: list[str], added: list[bool]) -> list[tuple[str, bool]]:
     """Move comments that stood directly above a header back there, below what was put between them."""
-    start = 0
-    while start < len(lines):
-        if not added[start]:
-            start += 1
+    rows = zip(lines, added, strict=True)
+    runs = [list(run) for _, run in groupby(rows, key=itemgetter(1))]
+    for above, run, below in zip(runs, runs[1:], runs[2:], strict=False):
+        count = sum(1 for _ in takewhile(lambda row: _is_comment(row[0]), reversed(above)))
+        header = run[0][1] and _opens(below[0][0])
+        if not (header and 0 < count < len(above)) or above[-count - 1][0].strip():
             continue
-        end = start
-        while end < len(lines) and added[end]:
-            end += 1
-        first = start
-        while first and not added[first - 1] and _is_comment(lines[first - 1]):
-            first -= 1
-        header = end < len(lines) and _opens(lines[end]) and first and not lines[first - 1].strip()
-        if header and first < start:
-            comments, run = lines[first:start], lines[start:end]
-            while run and not run[-1].strip():
-                run.pop()
-            padded = [*run, "\n", *comments]
-            if not _opens(run[0]):  # keys join the table above; the blank line goes down with the comment
-                first -= 1
-            marks = [*[True] * (len(run) + 1), *[False] * len(comments)]
-            lines, added = [*lines[:first], *padded, *lines[end:]], [*added[:first], *marks, *added[end:]]
-            end = first + len(padded)
-        start = end
-    return lines, added
+        comments = above[-count:]
+        # Keys join the table above: then the blank line goes down with the comment.
+        del above[-count - (0 if _opens(run[0][0]) else 1) :]
+        while run and not run[-1][0].strip():
+            run.pop()
+        run += [("\n", True), *comments]
+    return [row for run in runs for row in run]
 
 
 def _is_comment(line: str) -> bool:

@@ -43,7 +43,7 @@ class Memory(Struct, frozen=True):
             return None
         return before if now == after else _replayed(after, before, now)
 
-    def keep(self, path: Path, before: str, after: str) -> None:
+    def remember(self, path: Path, before: str, after: str) -> None:
         """Remember a file; a folder that cannot be written is no fault: the file says most of it."""
         page = self._page(path)
         if page is None:
