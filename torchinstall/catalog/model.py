@@ -5,8 +5,6 @@ Confidence is `high` (a real file, a measured wheel, an official command), `medi
 documentation) or `low` (a guess: listed so that it can be named, never chosen silently).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Hashable
 from functools import cached_property, lru_cache

@@ -1,7 +1,5 @@
 """Rows about packages that are built against torch: what is ready, where it is, how its files are called."""
 
-from __future__ import annotations
-
 import re
 from typing import Literal
 

@@ -12,8 +12,6 @@ A table is JSON with one row a line, so that a change of one fact is a change of
 `render` writes the same bytes for the same table; the scripts that rebuild the data rely on it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What a machine is: the values that the probe produces and the planner reads. No I/O."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -145,7 +143,7 @@ class Machine(Struct, frozen=True, kw_only=True):
         """The driver of that vendor, or None."""
         return next((driver for driver in self.drivers if driver.vendor == vendor), None)
 
-    def anonymous(self) -> Machine:
+    def anonymous(self) -> "Machine":
         """The same machine without anything that names it (UUIDs)."""
         return structs.replace(self, gpus=tuple(structs.replace(gpu, uuid=None) for gpu in self.gpus))
 

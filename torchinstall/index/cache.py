@@ -5,8 +5,6 @@ it stands for; one that is torn, altered or in the wrong place is thrown away. F
 several processes may share a folder. A folder that cannot be written is no fault: pages are fetched again.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path

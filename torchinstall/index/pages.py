@@ -6,8 +6,6 @@ fine); names with spaces or a version inside the build tag (skipped); links to o
 note).
 """
 
-from __future__ import annotations
-
 import re
 import urllib.parse
 from collections import Counter
