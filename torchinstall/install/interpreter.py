@@ -24,7 +24,9 @@ from torchinstall.install.distributions import DistInfo, distributions, names_in
 if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
 
-_MARKER = "@torchinstall@"
+MARKER = "@torchinstall@"
+"""Stands before what our scripts say; an interpreter that starts may say something of its own."""
+
 _INSPECT_TIMEOUT = 20.0
 _INVENTORY_TIMEOUT = 60.0
 """Seconds; torch alone is a list of ten thousand files, and the filesystem may be a slow network one."""
@@ -211,7 +213,7 @@ def _run(argv: list[str], env: Mapping[str, str], timeout: float) -> Completed:
 
 def _literal(done: Completed) -> Any:
     """What the script printed; None where it did not come to its end."""
-    _, marker, text = done.stdout.rpartition(_MARKER)
+    _, marker, text = done.stdout.rpartition(MARKER)
     return ast.literal_eval(text.strip()) if done.returncode == 0 and marker else None
 
 

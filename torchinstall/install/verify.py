@@ -13,12 +13,10 @@ from msgspec import Struct, field, structs
 from torchinstall.catalog.model import BackendInfo
 from torchinstall.core.errors import VerifyFailedError
 from torchinstall.core.plan import Plan
-from torchinstall.install.interpreter import run_script
+from torchinstall.install.interpreter import MARKER, run_script
 
 _TIMEOUT = 300.0
 """Seconds for all checks: the first use of a GPU may load gigabytes or compile PTX."""
-
-_MARKER = "@torchinstall@"
 
 _DEVICES = {"sm": "cuda", "gfx": "cuda", "device": "xpu"}
 """What torch calls the devices of a backend, by how its code is matched; ROCm builds say `cuda` too."""
@@ -138,10 +136,10 @@ def _report(stdout: str, stderr: str, ending: str) -> Report:
     checks: list[Check] = []
     running: str | None = "start"
     for line in stdout.splitlines():
-        if not line.startswith(_MARKER):
+        if not line.startswith(MARKER):
             continue
         try:
-            value = msgspec.json.decode(line.removeprefix(_MARKER), type=Check | str | None)
+            value = msgspec.json.decode(line.removeprefix(MARKER), type=Check | str | None)
         except msgspec.MsgspecError:
             continue  # the end of the process cut it off
         if isinstance(value, Check):
