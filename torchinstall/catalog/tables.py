@@ -196,10 +196,13 @@ class Tables:
 
     def _read(self, name: str) -> _File[Any]:
         if name not in self._files:
-            row: Any = TABLES[name]
-            file: _File[Row] = _decode(name, self._content(name), _File[row])
+            of: Any = TABLES[name]
+            file: _File[Row] = _decode(name, self._content(name), _File[of])
             if self.directory != DATA:  # the shipped ones were checked when they were made
-                _check_sources(name, file)
+                for number, row in enumerate(file.rows):
+                    if row.source not in file.sources:
+                        problem = f"{row.source!r} is not in sources - at `$.rows[{number}].source`"
+                        raise _invalid(name, problem)
             self._files[name] = file
         return self._files[name]
 
@@ -221,12 +224,6 @@ def _decode(name: str, content: bytes, kind: Any) -> Any:
         raise _invalid(name, str(error)) from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise _invalid(name, f"not JSON: {error}") from error
-
-
-def _check_sources(name: str, file: _File[Any]) -> None:
-    for number, row in enumerate(file.rows):
-        if row.source not in file.sources:
-            raise _invalid(name, f"{row.source!r} is not in sources - at `$.rows[{number}].source`")
 
 
 def _invalid(name: str, problem: str) -> CatalogError:

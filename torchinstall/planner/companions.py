@@ -89,18 +89,19 @@ class _Search:
         if isinstance(choices, Rejection):
             self._note(choices)
             return None
+        catalog = self.situation.catalog
         taken = {choice.name for choice in done} | {item.name for item in todo}
         for choice in choices:
             merged = self._needs_of(choice, done, needs)
-            new = [name for name in merged or () if name not in taken and self._is_companion(name)]
-            more = tuple(Wanted(name, specifiers((merged or {})[name])) for name in new)
+            more = tuple(
+                Wanted(name, specifiers(bounds))
+                for name, bounds in (merged or {}).items()
+                if name not in taken and catalog.companion_builds(name)
+                if (family := catalog.family(name)) is None or family.own_cuda
+            )
             if merged is not None and (found := self.run((*rest, *more), (*done, choice), merged)):
                 return found
         return None
-
-    def _is_companion(self, name: str) -> bool:
-        family = self.situation.catalog.family(name)
-        return (family is None or family.own_cuda) and bool(self.situation.catalog.companion_builds(name))
 
     def _needs_of(
         self, choice: Choice, done: tuple[Choice, ...], needs: dict[str, str]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import BackendInfo, Code, CodeRule
+from torchinstall.catalog.model import BackendInfo, Code
 from torchinstall.core.machine import VENDOR_NAMES, Gpu, capability, capability_text
 from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none, version_text
@@ -125,7 +125,11 @@ def _by_sm(
     backend: BackendInfo, code: Code, gpu: Gpu, driver: DriverFacts | None, catalog: Catalog
 ) -> Coverage:
     asked = gpu.compute_capability or (0, 0)
-    rules = [row for row in catalog.tables.code_rules if _applies(row, backend)]
+    rules = [
+        row
+        for row in catalog.tables.code_rules
+        if not (row.until and backend.toolkit and at_least(backend.toolkit, dotted(row.until)))
+    ]
     same = {capability(row.capability): capability(row.other) for row in rules if row.other}
     own_code_only = {capability(row.capability) for row in rules if row.rule == "own-code-only"}
     device = same.get(asked, asked)
@@ -156,10 +160,6 @@ def _by_sm(
         f"a driver that supports CUDA {needed} (to compile {target})",
         f"a driver that supports {supported}",
     )
-
-
-def _applies(rule: CodeRule, backend: BackendInfo) -> bool:
-    return not (rule.until and backend.toolkit and at_least(backend.toolkit, dotted(rule.until)))
 
 
 def _refused_by_driver(gpu: Gpu, driver: DriverFacts | None, catalog: Catalog) -> Coverage | None:

@@ -136,18 +136,13 @@ def _here(row: Limit, situation: Situation) -> Limit | None:
         driver = situation.drivers.get("nvidia")
         if driver is None or driver.cuda is None or not within(driver.cuda, row.cuda):
             return None
-    if not row.kernel or (situation.kernel and _kernel_matches(situation.kernel, row)):
+    # The number after `-` counts distributions' own changes.
+    release = situation.kernel or ""
+    number = re.match(r"\d+(?:\.\d+)*(?:-\d+)?", release) if row.kernel else None
+    kernel = dotted(number[0].replace("-", ".")) if number else ()
+    named = any(within(kernel, bounds) and word in release for bounds, word in row.kernel)
+    if not row.kernel or (release and named):
         return row
     unknown = situation.kernel is None and row.severity == "blocks"
     message = f"{row.message} (the kernel is not known)"
     return structs.replace(row, severity="degrades", avoid=True, message=message) if unknown else None
-
-
-_KERNEL = r"\d+(?:\.\d+)*(?:-\d+)?"
-
-
-def _kernel_matches(release: str, row: Limit) -> bool:
-    """Whether a kernel is one of the row's; the number after `-` counts distributions' own changes."""
-    match = re.match(_KERNEL, release)
-    version = dotted(match.group().replace("-", ".")) if match else ()
-    return any(within(version, bounds) and word in release for bounds, word in row.kernel)

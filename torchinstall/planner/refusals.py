@@ -92,10 +92,8 @@ def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError
     newest = max(lost, key=lambda item: item.build.version)
     oldest = min(lost, key=lambda item: item.build.version)
     rejection = newest.rejection
-    gpus = ", ".join(item.gpu.label for item in newest.coverage if item.covered)
-    span = newest.build.torch
-    if oldest.build.torch != span:
-        span = f"{oldest.build.torch} to {span}"
+    gpus = ", ".join(gpu.label for gpu in newest.covered)
+    span = " to ".join(dict.fromkeys((oldest.build.torch, newest.build.torch)))
     ways: tuple[str, ...] = (
         f"ask for torch=={newest.build.torch}, the newest that works ({newest.build.backend.name})",
         f"the oldest that works is torch=={oldest.build.torch}",
@@ -114,8 +112,8 @@ def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError
 def _limit_of_asked(evaluated: tuple[EvaluatedBuild, ...]) -> str | None:
     """Why the build that was asked for does not compute, where not even its code is at fault."""
     for item in evaluated:
-        blocks = {hit.row.slug for hit in item.limits if hit.blocks}
-        if item.rejection is not None and item.rejection.rule in blocks and pinned_out(item) is None:
+        blocks = (hit.row.slug for hit in item.limits if hit.blocks)
+        if item.rejection is not None and item.rejected_by(*blocks) and pinned_out(item) is None:
             return f"torch {item.build.name} needs {item.rejection.wanted}"
     return None
 
@@ -242,7 +240,11 @@ def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> 
             reasons[gpu] = f"PyTorch publishes nothing for it on {situation.target.platform}"
         elif all(item.rejected_by("backend-not-asked") for item in own):
             reasons[gpu] = f"the backend {situation.request.backend} was asked for"
-        elif able := [item for item in own if _could_use(item, gpu)]:
+        elif able := [
+            item
+            for item in own
+            if gpu in item.covered and (item.rejection is None or item.rejected_by(*REQUEST_RULES))
+        ]:
             if all(item.rejection is not None for item in able):
                 newest = max(able, key=lambda item: item.build.order).build.name
                 reasons[gpu] = f"what was asked for rules out the builds that could, such as torch {newest}"
@@ -250,11 +252,6 @@ def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> 
             closest = max(own, key=lambda item: (_depth(item.rejection), item.build.version))
             reasons[gpu] = driver_advice(evaluated, gpu, situation) or _reason(closest, gpu)
     return reasons
-
-
-def _could_use(item: EvaluatedBuild, gpu: Gpu) -> bool:
-    runs = any(coverage.gpu == gpu and coverage.covered for coverage in item.coverage)
-    return runs and (item.rejection is None or item.rejected_by(*REQUEST_RULES))
 
 
 def _reason(closest: EvaluatedBuild, gpu: Gpu) -> str:

@@ -336,20 +336,15 @@ def evaluate(situation: Situation) -> tuple[EvaluatedBuild, ...]:
         if named and (build.torch, build.backend.name) != (named[0].version, named[0].backend):
             continue
         item = EvaluatedBuild(structs.replace(build, wheels=named) if named else build, situation)
-        _apply_rules(item, soft)
+        for slug, rule in RULES:  # until one rejects; those in `soft` are only noted
+            answer = None if slug in _FOR_GPUS and item.stands_in else rule(item)
+            if answer is None:
+                continue
+            rejection = answer if isinstance(answer, Rejection) else Rejection(slug, *answer)
+            if slug not in soft:
+                item.rejection = rejection
+                break
+            item.overridden = (*item.overridden, rejection)
         found.append(item)
     situation.catalog.memo["evaluated"] = inputs, tuple(found)
     return tuple(found)
-
-
-def _apply_rules(item: EvaluatedBuild, soft: frozenset[str]) -> None:
-    """Try the rules in order until one rejects; those in `soft` are only noted."""
-    for slug, rule in RULES:
-        answer = None if slug in _FOR_GPUS and item.stands_in else rule(item)
-        if answer is None:
-            continue
-        rejection = answer if isinstance(answer, Rejection) else Rejection(slug, *answer)
-        if slug not in soft:
-            item.rejection = rejection
-            return
-        item.overridden = (*item.overridden, rejection)

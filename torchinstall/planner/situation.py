@@ -186,7 +186,10 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
             continue
         name = canonical_name(requirement.name)
         known = catalog.family(name)
-        if known is None or known.own_cuda or _replaced(name, target, catalog):
+        # On some platforms another package is installed in its place (triton on Windows).
+        rows = (row for row in catalog.companion_builds(name) if row.instead)
+        replaced = any(target.platform in map(platform_of, row.platforms) for row in rows)
+        if known is None or known.own_cuda or replaced:
             others.append(requirement)
         elif requirement.url is not None:
             direct[name] = requirement
@@ -199,12 +202,6 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
         if catalog.family(name) is not None and constraint.url is None and _holds(constraint, target):
             _bound(bounds, name, constraint)
     return Requirements(tuple(family), bounds, tuple(others), direct)
-
-
-def _replaced(name: str, target: Target, catalog: Catalog) -> bool:
-    """Whether another package is installed in its place on this platform (triton on Windows)."""
-    rows = catalog.companion_builds(name)
-    return any(row.instead and target.platform in map(platform_of, row.platforms) for row in rows)
 
 
 def _holds(requirement: Requirement, target: Target) -> bool:
