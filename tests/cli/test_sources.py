@@ -85,7 +85,7 @@ def test_a_folder_of_pips_configuration_comes_first_and_torchvision_never_stops_
     assert (dry.code, said.code) == (0, 0), said.err
     assert place.versions() == {"torch": "2.9.0+cpu", "filelock": "3.20.0"}
     for shown in (dry.err, said.err):
-        assert f"torch 2.9.0+cpu (0 MB) from the folder {tmp_path}/site wheels (find-links in" in shown
+        assert f"torch 2.9.0+cpu (0.0 MB) from the folder {tmp_path}/site wheels (find-links in" in shown
         assert "warning[companion-left-out]: torchvision" in shown
     assert "would install: torch 2.9.0+cpu" in dry.out
     assert "verified:" in said.out
@@ -122,7 +122,7 @@ def test_a_gpu_is_not_traded_for_an_index_that_answers(place: Place, tmp_path: P
     env = named_folder(place, tmp_path)
     refused = auto(place, machine=GTX_1080_TI, env=env)
     assert (refused.code, "error[index-unreachable]" in refused.err) == (8, True)
-    assert "hint: add --allow-cpu, to take torch 2.9.0+cpu (0 MB) from the folder" in refused.err
+    assert "hint: add --allow-cpu, to take torch 2.9.0+cpu (0.0 MB) from the folder" in refused.err
     assert place.versions() == {}
     assert auto(place, "--allow-cpu", "--dry-run", machine=GTX_1080_TI, env=env).code == 0
 
@@ -130,7 +130,7 @@ def test_a_gpu_is_not_traded_for_an_index_that_answers(place: Place, tmp_path: P
 def test_the_hint_about_a_backend_leads_on(place: Place) -> None:
     refused = auto(place, "--backend", "cpu")
     assert refused.code == 8
-    assert "hint: omit --backend cpu, to take torch 2.9.1 (0 MB)" in refused.err
+    assert "hint: omit --backend cpu, to take torch 2.9.1 (0.0 MB)" in refused.err
     assert "--backend cpu takes" not in refused.err
     assert auto(place, "--dry-run").code == 0
 

@@ -16,12 +16,12 @@ from torchinstall.cli.text import (
     columns,
     download_text,
     heading,
-    size_text,
     why_not_text,
     works_text,
     wrapped,
 )
 from torchinstall.cli.verb import REQS, Verb
+from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.install.distributions import broken
 from torchinstall.install.early import EarlyRehearsal

@@ -15,6 +15,7 @@ from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine
+from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan
 from torchinstall.export.containers import container_machine
 from torchinstall.export.formats import CONTAINERS, FORMATS, LOCKED
@@ -260,7 +261,7 @@ def bundle(session: Session, options: FileOptions) -> int:
     listed = {"files": to_builtins(rows), "warnings": to_builtins(plan.warnings)}
     console.answer(envelope("bundled", **about, **listed), str(folder))
     installer = "install.cmd" if target.os == "windows" else "sh install.sh"
-    console.say(f"{len(rows)} wheels, {size / 1e6:.0f} MB; on the other machine, in the environment to use:")
+    console.say(f"{len(rows)} wheels, {size_text(size)}; on the other machine, in the environment to use:")
     console.say(f"  {installer}, or: torchinstall auto --offline --find-links {folder.name}")
     return 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from torchinstall.core.machine import Driver, Finding, Gpu, Machine, capability_text
-from torchinstall.core.messages import redact
+from torchinstall.core.messages import redact, size_text
 from torchinstall.core.plan import Candidate, Download, GpuVerdict, Plan
 from torchinstall.core.request import extras_text
 from torchinstall.core.versions import dotted_or_none
@@ -290,13 +290,6 @@ def counted(word: str, number: int) -> str:
 def names_text(names: Sequence[str], most: int = 4) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
-def size_text(size: int) -> str:
-    """`3.0 GB`, `192 MB`, `0.2 MB`."""
-    if size >= 999_500_000:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 9_500_000 else f"{size / 1e6:.1f} MB"
 
 
 def download_text(download: Download) -> str:

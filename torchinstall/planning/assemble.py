@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
 
@@ -139,27 +139,14 @@ class _Online:
         self.inputs = inputs
         self.inputs = with_companions(inputs, self._pages, self._described, context.detail)
 
-    def _pages(self, keys: Iterable[PageKey], base: str) -> LiveResult:
-        return read_pages(keys, self.inputs.catalog, self.context, self.options, index_base=base)
-
-    def _pages_of_default(
-        self, keys: Iterable[PageKey], base: str, described: frozenset[str] = frozenset()
-    ) -> LiveResult:
-        return read_pages(
-            keys,
-            self.inputs.catalog,
-            self.context,
-            self.options,
-            index_base=base,
-            any_host=True,
-            described=described,
-        )
+    def _pages(self, keys: Iterable[PageKey], base: str, **more: Any) -> LiveResult:
+        return read_pages(keys, self.inputs.catalog, self.context, self.options, index_base=base, **more)
 
     def _described(self, names: frozenset[str]) -> LiveResult:
         """The pages of uv's default index, with what the newest releases of these packages need."""
         index = default_index(self.context.env, self.context.cwd, self.inputs.uv_args)
         keys = [(name, "") for name in sorted(names)]
-        return self._pages_of_default(keys, f"{index.place}/{{package}}", names)
+        return self._pages(keys, f"{index.place}/{{package}}", any_host=True, described=names)
 
     def decide(self, catalog: Catalog, request: Request | None = None) -> Plan:
         inputs, today = self.inputs, self.context.today()
@@ -179,7 +166,7 @@ class _Online:
         inputs, context = self.inputs, self.context
         if self.options.index_base == "default":
             index = default_index(context.env, context.cwd, inputs.uv_args)
-            resort = default_resort(inputs, index, self._pages_of_default, context)
+            resort = default_resort(inputs, index, self._pages, context)
             return _Made(self.decide(resort.catalog), resort.catalog)
         chosen = named_vendor(inputs, self.options)
         made = None if chosen is None else self._of_vendor(*chosen)
@@ -223,7 +210,7 @@ class _Online:
         inputs, request = self.inputs, self.inputs.request
         blocked, hints = self._is_blocked(failure.slug), list(failure.hints)
         fallback = blocked and self.options.fallback
-        resorts = last_resorts(inputs, self.context, self._pages_of_default, fallback=fallback)
+        resorts = last_resorts(inputs, self.context, self._pages, fallback=fallback)
         for resort in resorts if self._must_reach or (inputs.place and not inputs.described) else ():
             made = self.decide(resort.catalog, resort.request)
             if resort.serves(made) and (request.allow_cpu or _serves_as_well(made, best)):

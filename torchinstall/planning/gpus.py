@@ -6,7 +6,7 @@ Every spelling that torch, uv, NVIDIA and AMD print is read; what nobody knows i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
@@ -127,14 +127,9 @@ def _unknown_code(text: str, known: list[str] | tuple[str, ...]) -> UsageError:
     plain = text.lower().partition(":")[0].partition("-")[0]
     close = [code for code in known if code.startswith(plain) or plain.startswith(code)]
     close += close_matches(plain, known, most=4)
-    near = list(dict.fromkeys(close))[:4] or list(known[-2:])
-    return UsageError(
-        "unknown-gpu",
-        f"no GPU has the architecture {text!r}",
-        wanted="an architecture such as sm_90 or gfx1100, or a product's name",
-        found=text,
-        hints=tuple(f"--target-gpu {code}" for code in near),
-    )
+    near = list(dict.fromkeys(close))[:4] or known[-2:]
+    wanted = "an architecture such as sm_90 or gfx1100, or a product's name"
+    return _unknown_gpu(f"no GPU has the architecture {text!r}", wanted, text, near)
 
 
 def _unknown(text: str, catalog: Catalog) -> UsageError:
@@ -144,14 +139,14 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
     words = _words(text) - _SAID_BY_ALL
     close = [name for key, name in names.items() if words and words <= _words(key)]
     close = close or [names[key] for key in close_matches(_spoken(text), names, most=4)]
-    return UsageError(
-        "unknown-gpu",
-        f"no GPU is called {text!r}",
-        wanted="sm_90, gfx1100, or a product's name",
-        found=text,
-        hints=tuple(f"--target-gpu {name!r}" for name in sorted(close, key=len)[:4])
-        or ("--target-gpu sm_90 (its compute capability without the dot)",),
-    )
+    near = [repr(name) for name in sorted(close, key=len)[:4]]
+    near = near or ["sm_90 (its compute capability without the dot)"]
+    return _unknown_gpu(f"no GPU is called {text!r}", "sm_90, gfx1100, or a product's name", text, near)
+
+
+def _unknown_gpu(what: str, wanted: str, found: str, near: Iterable[str]) -> UsageError:
+    hints = tuple(f"--target-gpu {name}" for name in near)
+    return UsageError("unknown-gpu", what, wanted=wanted, found=found, hints=hints)
 
 
 _REQUIRED_CUDA = r"(?:^|[\s,])cuda>=(\d+\.\d+)"

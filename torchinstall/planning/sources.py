@@ -23,11 +23,11 @@ from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Advice, Code, Wheels
-from torchinstall.catalog.tables import PageKey, platform_of
+from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.files import user_path
 from torchinstall.core.machine import Gpu
-from torchinstall.core.messages import redact
+from torchinstall.core.messages import redact, size_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
 from torchinstall.core.target import Target
@@ -42,8 +42,8 @@ from torchinstall.planning.inputs import Inputs
 if TYPE_CHECKING:
     from torchinstall.index.fetch import LiveResult
 
-Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
-"""(keys, index base) -> pages."""
+Read = Callable[..., "LiveResult"]
+"""(keys, index base), and as named what `assemble.read_pages` may be told besides -> pages."""
 
 
 def named_vendor(inputs: Inputs, options: PlanOptions) -> tuple[tuple[Advice, ...], str] | None:
@@ -224,7 +224,7 @@ class Resort(NamedTuple):
         """What is taken from it, how large that is, and where it comes from."""
         taken = [item for item in made.packages if item.wheel is not None]
         sizes = (self.sizes.get(item.wheel or "") for item in taken)
-        shown = ("size unknown" if size is None else f"{size / 1e6:,.0f} MB" for size in sizes)
+        shown = ("size unknown" if size is None else size_text(size) for size in sizes)
         named = (f"{item.name} {item.version} ({size})" for item, size in zip(taken, shown, strict=True))
         return f"{' and '.join(named)} from {self.words}"
 
@@ -272,7 +272,7 @@ def default_resort(inputs: Inputs, index: Source, read: Read, context: Context) 
     asked = (canonical_name(item.name) for item in inputs.request.requirements)
     names = ("torch", *asked, *(item.name for item in inputs.target.installed))
     family = [name for name in dict.fromkeys(names) if inputs.catalog.family(name) is not None]
-    result = read(tuple((name, "") for name in family), f"{index.place}/{{package}}")
+    result = read(tuple((name, "") for name in family), f"{index.place}/{{package}}", any_host=True)
     pages = {key: tuple(_built(rows, inputs.catalog)) for key, rows in result.pages.items()}
     words = f"{redact(without_credentials(index.place))} ({index.named_by})"
     context.detail(f"{words}: {result.live} pages read, {len(result.found) - result.live} from the cache")

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import write_file
+from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 from torchinstall.export.requirements import requirement_lines
@@ -70,8 +71,8 @@ def check_room(files: tuple[File, ...], folder: Path) -> None:
         raise UsageError(
             "no-room",
             f"the disk of {folder} is too full for the bundle",
-            wanted=f"{missing / 1e9:.1f} GB",
-            found=f"{free / 1e9:.1f} GB free",
+            wanted=size_text(missing),
+            found=f"{size_text(free)} free",
             hints=("name another folder with -o",),
         )
 
