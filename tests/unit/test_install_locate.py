@@ -13,8 +13,9 @@ import pytest
 from tests.support.installing import FAMILY, an_environment, here, uv_path
 from tests.support.wheelhouse import torch_wheel, wheel
 from torchinstall.core.errors import TargetError
+from torchinstall.index.wheels import backend_of
 from torchinstall.install.environment import Running, Search, create, require_changeable
-from torchinstall.install.interpreter import PythonEnvironment, backend_of, inspect_python
+from torchinstall.install.interpreter import PythonEnvironment, inspect_python
 
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 NO_ENVIRONMENT = Running(prefix="/usr", base_prefix="/usr")

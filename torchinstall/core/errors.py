@@ -22,6 +22,12 @@ class TorchInstallError(Exception):
     """
 
     exit_code: ClassVar[int] = 70
+    _of_code: ClassVar[dict[int, type[TorchInstallError]]] = {}
+
+    def __init_subclass__(cls, exit_code: int | None = None) -> None:
+        if exit_code is not None:
+            cls.exit_code = exit_code
+            cls._of_code[exit_code] = cls
 
     def __init__(
         self,
@@ -57,61 +63,40 @@ class TorchInstallError(Exception):
         Raises:
             KeyError: a key is missing.
         """
-        kind = _BY_EXIT_CODE.get(row["exit_code"], TorchInstallError)
+        kind = TorchInstallError._of_code.get(row["exit_code"], TorchInstallError)
         hints = tuple(str(row.get("hint") or "").splitlines())
         return kind(
             row["slug"], row["message"], wanted=row.get("wanted"), found=row.get("found"), hints=hints
         )
 
 
-class InstallFailedError(TorchInstallError):
+class InstallFailedError(TorchInstallError, exit_code=1):
     """uv ran and failed."""
 
-    exit_code = 1
 
-
-class UsageError(TorchInstallError):
+class UsageError(TorchInstallError, exit_code=2):
     """A bad flag, configuration value, machine file or requirement."""
 
-    exit_code = 2
 
-
-class NoCompatibleBuildError(TorchInstallError):
+class NoCompatibleBuildError(TorchInstallError, exit_code=3):
     """Every candidate was rejected, or the user's pins rule out every build for this machine's GPU."""
 
-    exit_code = 3
 
-
-class GpuUnavailableError(TorchInstallError):
+class GpuUnavailableError(TorchInstallError, exit_code=4):
     """A GPU was required and no GPU build can run, or hardware is there and cannot be read."""
 
-    exit_code = 4
 
-
-class ToolMissingError(TorchInstallError):
+class ToolMissingError(TorchInstallError, exit_code=5):
     """uv is missing, too old, or does not run."""
 
-    exit_code = 5
 
-
-class TargetError(TorchInstallError):
+class TargetError(TorchInstallError, exit_code=6):
     """No environment to install into, or one that must not or cannot be changed."""
 
-    exit_code = 6
 
-
-class VerifyFailedError(TorchInstallError):
+class VerifyFailedError(TorchInstallError, exit_code=7):
     """Installed, but it does not compute."""
 
-    exit_code = 7
 
-
-class CatalogError(TorchInstallError):
+class CatalogError(TorchInstallError, exit_code=8):
     """The index could not be reached when it was needed, or a page or table is invalid."""
-
-    exit_code = 8
-
-
-_BY_EXIT_CODE: dict[int, type[TorchInstallError]] = {
-    kind.exit_code: kind for kind in TorchInstallError.__subclasses__()
-}

@@ -24,7 +24,7 @@ from msgspec import Struct, structs
 from torchinstall.core.errors import UsageError
 from torchinstall.core.target import glibc_floor
 from torchinstall.index.binaries import Binary, read_binary
-from torchinstall.index.wheels import read_variants
+from torchinstall.index.wheels import read_variants, version_values
 
 Fetch = Callable[[int, int], bytes]
 """(first byte, number of bytes) -> exactly those bytes."""
@@ -276,11 +276,10 @@ class _Reader:
     def _toolkit(self) -> str | None:
         """What `torch/version.py` says it was built with."""
         for name in ("torch/version.py", "torchvision/version.py", "torchaudio/version.py"):
-            text = self._text(name) if name in self.members else ""
+            said = version_values(self._text(name)) if name in self.members else {}
             for kind, key in (("cuda", "cuda"), ("rocm", "rocm"), ("rocm", "hip"), ("xpu", "xpu")):
-                match = re.search(rf"^{key}\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
-                if match:
-                    return f"{kind} {match[1]}"
+                if key in said:
+                    return f"{kind} {said[key]}"
         return None
 
     def _variant(self) -> tuple[str, ...]:

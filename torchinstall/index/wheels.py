@@ -12,7 +12,6 @@ variant; these are also all that uv can install for a GPU.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -29,14 +28,15 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, capability_text
 from torchinstall.core.request import Channel
 from torchinstall.core.versions import dotted_or_none
-from torchinstall.index.urls import BACKEND_NAME
 
 _PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
 _TAG = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
 _PYTHON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
 _NORMALISED = re.compile(r"[-_.]+")
-_ASSIGNED = re.compile(r"^(cuda|hip|xpu)\b[^=\n]*=\s*(.+?)\s*$", re.MULTILINE)
+_ASSIGNED = r"(?m)^(__version__|cuda|hip|rocm|xpu)\b[^=\n]*=\s*['\"]([^'\"]+)['\"]"
+_UNSET = r"(?m)^cuda\b[^=\n]*=\s*None"
+_LOCAL = r"(cpu|xpu|cu\d{2,4}|rocm\d+(?:\.\d+)*)(?:\.[a-z].*)?"
 _VERSION_FILE = "torch/version.py"
 _MAX_VERSION_FILE = 100_000
 
@@ -225,9 +225,8 @@ def _folder(folder: Path | str) -> Path:
 
 def _of_local(local: str) -> str | None:
     """`cu128` -> `cu128`, `cpu.cxx11.abi` -> `cpu`; None where the local version names no backend."""
-    if BACKEND_NAME.fullmatch(local):
-        return local
-    return "cpu" if local.startswith("cpu.") else None
+    match = re.fullmatch(_LOCAL, local)
+    return match[1] if match else None
 
 
 def _torch_backends(found: list[tuple[Path, WheelName]], notes: list[str]) -> dict[Path, str]:
@@ -239,7 +238,7 @@ def _torch_backends(found: list[tuple[Path, WheelName]], notes: list[str]) -> di
         text = _version_file(file)
         if text is None:
             notes.append(f"{file}: {_VERSION_FILE} cannot be read, so it counts as a CPU build")
-        backends[file] = _backend_of_source(text or "")
+        backends[file] = backend_of("", text) or "cpu"
     return backends
 
 
@@ -253,22 +252,27 @@ def _version_file(file: Path) -> str | None:
         return None
 
 
-def _backend_of_source(text: str) -> str:
-    """`cuda = '12.8'` -> `cu128`, `hip = '6.4.43483-…'` -> `rocm6.4`; nothing set: `cpu`."""
-    values: dict[str, str] = {}
-    for name, literal in _ASSIGNED.findall(text):
-        try:
-            value = ast.literal_eval(literal)
-        except (ValueError, SyntaxError):
-            continue
-        if isinstance(value, str) and value:
-            values[name] = value
-    cuda, hip = dotted_or_none(values.get("cuda")), dotted_or_none(values.get("hip"))
-    if cuda is not None and len(cuda) > 1:
-        return f"cu{cuda[0]}{cuda[1]}"
-    if hip is not None and len(hip) > 1:
-        return f"rocm{hip[0]}.{hip[1]}"
-    return "xpu" if "xpu" in values else "cpu"
+def version_values(text: str) -> dict[str, str]:
+    """What the `version.py` of a package sets: `__version__`, and of `cuda`, `hip`, `rocm`, `xpu` what it has."""
+    return dict(re.findall(_ASSIGNED, text))
+
+
+def backend_of(version: str, text: str | None) -> str | None:
+    """The backend that a package was built for; None where neither says it.
+
+    A local segment (`+cu128`) of its version says it, or the text of its `version.py`: `cuda = '12.8'`.
+    """
+    said = version_values(text or "")
+    for local in (version.partition("+")[2], said.get("__version__", "").partition("+")[2]):
+        if backend := _of_local(local):
+            return backend
+    for name, key, dot in (("cu", "cuda", ""), ("rocm", "hip", ".")):
+        number = dotted_or_none(said.get(key))
+        if number is not None and len(number) > 1:
+            return f"{name}{number[0]}{dot}{number[1]}"
+    if "xpu" in said:
+        return "xpu"
+    return "cpu" if re.search(_UNSET, text or "") else None
 
 
 def _beside(name: WheelName, found: list[tuple[Path, WheelName]], torch: dict[Path, str]) -> set[str]:

@@ -17,7 +17,7 @@ from torchinstall.core.errors import TargetError
 from torchinstall.core.machine import Libc, Os
 from torchinstall.core.target import Installed, Target, platform_tags
 from torchinstall.core.versions import dotted
-from torchinstall.index.wheels import read_variants
+from torchinstall.index.wheels import backend_of, read_variants
 from torchinstall.install import interpreter_script
 from torchinstall.install.distributions import DistInfo, distributions, names_in, read_start
 
@@ -301,35 +301,12 @@ def _arch(data: dict[str, Any]) -> str:
     return _ARCHES.get(name, name)
 
 
-_LOCAL = r"(cpu|xpu|cu\d{2,4}|rocm\d+(?:\.\d+)*)(?:\.[a-z].*)?"
-_ASSIGNED = r"(?m)^(__version__|cuda|hip|xpu)\b[^=\n]*=\s*['\"]([^'\"]*)['\"]"
-_UNSET = r"(?m)^cuda\b[^=\n]*=\s*None"
-
-
 def _label(text: str | None) -> str | None:
     """The label in a wheel's `variant.json`."""
     try:
         return next(iter(read_variants(text)), None) if text else None
     except ValueError:
         return None
-
-
-def backend_of(version: str, text: str | None) -> str | None:
-    """The backend that a package was built for.
-
-    The version in its metadata says it in a local segment (`+cu128`), or the text of its `version.py` does.
-    """
-    said: dict[str, str] = dict(re.findall(_ASSIGNED, text or ""))
-    for local in (version.partition("+")[2], said.get("__version__", "").partition("+")[2]):
-        if match := re.fullmatch(_LOCAL, local):
-            return match.group(1)
-    if said.get("cuda"):
-        return "cu" + said["cuda"].replace(".", "")
-    if said.get("hip"):
-        return "rocm" + ".".join(said["hip"].split(".")[:2])
-    if said.get("xpu"):
-        return "xpu"
-    return "cpu" if re.search(_UNSET, text or "") else None
 
 
 def _built_for(dist: DistInfo, version: str) -> dict[str, str]:
