@@ -253,7 +253,7 @@ def _version_file(file: Path) -> str | None:
 
 
 def version_values(text: str) -> dict[str, str]:
-    """What the `version.py` of a package sets: `__version__`, and of `cuda`, `hip`, `rocm`, `xpu` what it has."""
+    """What the `version.py` of a package sets: `__version__`, and `cuda`, `hip`, `rocm` or `xpu`."""
     return dict(re.findall(_ASSIGNED, text))
 
 
