@@ -297,10 +297,11 @@ def driver_advice(evaluated: Iterable[EvaluatedBuild], gpu: Gpu, situation: Situ
     code = f"compute capability {capability_text(gpu.compute_capability)}"
     if not windows:
         python, request = ".".join(situation.target.python_version.split(".")[:2]), situation.request
-        asked = situation.requirements.bounded("torch")
-        torch = "no published torch" if asked == "torch" else f"no {asked}"
+        bounds = situation.requirements.bounds
+        asked = " ".join(f"{name}{bound}" for name, bound in bounds.items() if str(bound))
         named = "" if request.backend == "auto" else f" of {request.backend}"
-        return f"{torch}{named} for Python {python} can use {code}, with any driver"
+        named += f" that meets {asked}" if asked else ""
+        return f"no published torch{named} for Python {python} can use {code}, with any driver"
     branch = situation.catalog.branch_of(driver.version[0]) or driver.version[0]
     best = windows[0]
     if best.last is not None and branch > best.last:
