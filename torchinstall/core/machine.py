@@ -20,6 +20,18 @@ _Few = Meta(max_length=512)
 VENDOR_NAMES: dict[Vendor, str] = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
 """How each vendor is written in a sentence."""
 
+OS_NAMES: dict[str, Os] = {"linux": "linux", "win32": "windows", "darwin": "macos"}
+"""By `sys.platform`."""
+
+ARCHES = ("x86_64", "aarch64")
+
+
+def machine_arch(name: str) -> str:
+    """`AMD64` as `x86_64`, `arm64` as `aarch64`; others by their own name."""
+    plain = name.strip().lower()
+    return {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}.get(plain, plain or "unknown")
+
+
 Capability = tuple[int, int]
 """A CUDA compute capability, `(8, 9)` for text `8.9`; never a float."""
 

@@ -15,7 +15,7 @@ from msgspec import DecodeError, Raw, Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, Vendor, capability
+from torchinstall.core.machine import ARCHES, Driver, Gpu, Libc, Machine, Os, Vendor, capability, machine_arch
 from torchinstall.core.versions import unprefixed
 from torchinstall.planning.gpus import product_gpu
 
@@ -33,7 +33,6 @@ _SYSTEMS: dict[str, Os] = {
     "windows": "windows",
     **dict.fromkeys(("macos", "mac", "darwin"), "macos"),
 }
-_ARCHS = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 _VENDORS: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
 _NOISE = re.compile(
     r"\bmig\b.*|\b\d+g[. ]\d+gb\b.*|-\d+[abcq]$|\bshared\b|\b\d+ ?g[bi]?b?\b|\bhbm\d?e?\b|\bpcie?\b"
@@ -184,7 +183,7 @@ def parse_assumed(texts: Iterable[str], catalog: Catalog) -> dict[str, str]:
         key, _, value = (part.strip() for part in text.partition("="))
         value = unprefixed(value) if key == "driver" else value
         right = {
-            "arch": _ARCHS.get(value.lower(), value) in ("x86_64", "aarch64"),
+            "arch": machine_arch(value) in ARCHES,
             "libc": _libc(value) is not None,
             "gpu": gpu_named(value, catalog) is not None,
         }.get(key, _VERSION.fullmatch(value) is not None)
@@ -243,9 +242,8 @@ class Nodes:
         name = facts.os or "linux"
         os = _SYSTEMS.get(name.strip().lower().partition(" ")[0])
         usual, why = ("aarch64", "Macs of today") if os == "macos" else ("x86_64", "most machines have it")
-        arch = (value("arch", facts.arch, usual, why) or "").strip().lower()
-        arch = _ARCHS.get(arch, arch)
-        if os is None or arch not in ("x86_64", "aarch64"):
+        arch = machine_arch(value("arch", facts.arch, usual, why) or "")
+        if os is None or arch not in ARCHES:
             return f"PyTorch publishes nothing for {_printable(name)} on {_printable(arch)}"
         if len(facts.gpus) > _MOST_GPUS:
             raise OddEntryError("no machine has that many GPUs", found=f"more than {_MOST_GPUS}")

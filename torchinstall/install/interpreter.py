@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from torchinstall.core.errors import TargetError
-from torchinstall.core.machine import Libc, Os
+from torchinstall.core.machine import OS_NAMES, Libc, machine_arch
 from torchinstall.core.target import Installed, Target, platform_tags
 from torchinstall.core.versions import dotted
 from torchinstall.index.wheels import backend_of, read_variants
@@ -33,9 +33,6 @@ _INVENTORY_TIMEOUT = 60.0
 
 _OLDEST_PYTHON = "3.7"
 """Our scripts need it, and no torch that we know was published for an older one."""
-
-_ARCHES = {"amd64": "x86_64", "arm64": "aarch64", "x64": "x86_64"}
-_OSES: dict[str, Os] = {"linux": "linux", "win32": "windows", "darwin": "macos"}
 
 _FILES_AT_MOST = 20
 
@@ -244,7 +241,7 @@ def _refuse_old(version: str, python: str) -> None:
 
 def _environment(data: dict[str, Any], python: str, why: str, family: Collection[str]) -> PythonEnvironment:
     _refuse_old(data["version"], python)
-    os_name = _OSES.get("linux" if data["sys_platform"].startswith("linux") else data["sys_platform"])
+    os_name = OS_NAMES.get("linux" if data["sys_platform"].startswith("linux") else data["sys_platform"])
     if os_name is None:
         raise TargetError(
             "unsupported-platform",
@@ -298,7 +295,7 @@ def _arch(data: dict[str, Any]) -> str:
         name = data["machine"].lower()
     if name == "win32" or (data["bits"] == 32 and name in ("x86_64", "amd64")):
         return "x86"
-    return _ARCHES.get(name, name)
+    return machine_arch(name)
 
 
 def _label(text: str | None) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from torchinstall.core.machine import Gpu
-from torchinstall.probe.host import machine_arch, report
+from torchinstall.core.machine import Gpu, machine_arch
+from torchinstall.probe.host import report
 from torchinstall.probe.system import Fact, HostFact, System, clean
 
 _KEYS = ("machdep.cpu.brand_string", "hw.optional.arm64", "sysctl.proc_translated")

@@ -9,10 +9,10 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from torchinstall.core.machine import Driver, Finding, Gpu, Machine, Os
+from torchinstall.core.machine import OS_NAMES, Driver, Finding, Gpu, Machine, machine_arch
 from torchinstall.probe.amd import probe_amd
 from torchinstall.probe.apple import probe_apple
-from torchinstall.probe.host import machine_arch, probe_host, probe_surroundings, report, without_gpu
+from torchinstall.probe.host import probe_host, probe_surroundings, report, without_gpu
 from torchinstall.probe.intel import probe_intel
 from torchinstall.probe.nvidia import probe_nvidia
 from torchinstall.probe.system import Fact, HostFact, Probe, System
@@ -30,8 +30,6 @@ PROBES = {
 BUDGET_S = 2.8
 """All probes together may take this long; the design promises an answer within three seconds."""
 
-_SYSTEMS: dict[str, Os] = {"win32": "windows", "darwin": "macos"}
-
 
 def probe_machine(system: System) -> Machine:
     """What this machine is; never raises, and answers within three seconds."""
@@ -44,7 +42,7 @@ def probe_machine(system: System) -> Machine:
     marks = [fact.value for fact in host if fact.name == "environment"]
     values: dict[str, Any] = {fact.name: fact.value for fact in reversed(host) if fact.name != "environment"}
     return Machine(
-        os=_SYSTEMS.get(system.platform, "linux"),
+        os=OS_NAMES.get(system.platform, "linux"),
         arch="aarch64" if values.get("rosetta") else machine_arch(system.machine),
         environment=tuple(mark for mark in ("wsl2", "container", "ci", "jetson") if mark in marks),
         drivers=tuple(fact for fact in facts if isinstance(fact, Driver)),

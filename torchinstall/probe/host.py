@@ -11,10 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from torchinstall.core.machine import Finding, Libc, Status
+from torchinstall.core.machine import ARCHES, Finding, Libc, Status, machine_arch
 from torchinstall.probe.system import Fact, HostFact, System, clean, version_number
-
-_ARCHES = {"x86_64": "x86_64", "amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
 _CI_VARIABLES = (
     "GITHUB_ACTIONS",
@@ -26,12 +24,6 @@ _CI_VARIABLES = (
     "TF_BUILD",
 )
 _TIMEOUT_S = 1.0
-
-
-def machine_arch(machine: str) -> str:
-    """`AMD64` as `x86_64`, `arm64` as `aarch64`; others by their own name."""
-    plain = machine.strip().lower()
-    return _ARCHES.get(plain, plain or "unknown")
 
 
 class FindingText(Struct, frozen=True, kw_only=True):
@@ -90,7 +82,7 @@ def probe_host(system: System) -> Iterator[Fact]:
     if memory := total_memory(system):
         yield HostFact("memory_bytes", memory)
     arch = machine_arch(system.machine)
-    if arch not in _ARCHES.values():
+    if arch not in ARCHES:
         yield _host(system, "unsupported-arch", arch=clean(arch) or "this architecture")
     if system.platform not in ("linux", "darwin", "win32"):
         yield _host(system, "unsupported-os", platform=clean(system.platform) or "this system")
