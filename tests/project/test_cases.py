@@ -432,6 +432,9 @@ def test_auto_in_a_project_says_who_will_undo_it(place: Place) -> None:
     elsewhere = place.folder / "elsewhere"
     elsewhere.mkdir()
     assert "project-would-undo" not in typed(place, elsewhere, *argv, *GPU).err
+    (folder / "uv.lock").unlink()
+    (folder / "pyproject.toml").write_text(HEAD + "dependencies = []\n")
+    assert "project-would-undo" not in typed(place, folder, *argv, *GPU).err, "not a project of uv's"
 
 
 @pytest.mark.parametrize(

@@ -71,17 +71,21 @@ def project_folder(context: Context, project: str | None) -> Path:
 
 
 def project_would_undo(context: Context, prefix: str, torch: str | None) -> bool:
-    """Whether uv keeps an environment for the project at hand, and its lock names no such torch."""
+    """Whether uv keeps an environment for the project at hand, and its lock names no such torch.
+
+    uv keeps it where the project has a lock or settings of uv, or needs torch itself.
+    """
     folder = project_folder(context, None)
     root = workspace_root(folder)
     venv = root / (context.env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
     text = _text(folder / "pyproject.toml")
-    if venv.resolve() != Path(prefix).resolve() or not ProjectView(loads(text) or {}).project:
+    view = ProjectView(loads(text) or {})
+    if venv.resolve() != Path(prefix).resolve() or not view.project:
         return False
     lock = read_lock(root / "uv.lock", "")
-    return lock is None or torch not in {
-        row.get("version") for row in lock.packages if row["name"] == "torch"
-    }
+    if lock is None:
+        return bool(view.uv or view.scopes_of("torch"))
+    return torch not in {row.get("version") for row in lock.packages if row["name"] == "torch"}
 
 
 def _python(folder: Path, view: ProjectView, here: str) -> str:
