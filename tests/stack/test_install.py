@@ -250,6 +250,17 @@ def test_a_release_that_no_table_knows_says_itself_which_torch_it_needs(
         server.default.remove(new.filename)
 
 
+def test_what_such_a_release_needs_may_be_new_too(place: Place, server: IndexServer) -> None:
+    kernel = wheel("sglang_kernel", "0.9.0", "cp310-abi3-manylinux_2_28_x86_64")
+    needs = ("torch==2.14.0", "sglang-kernel==0.9.0", "torchaudio==2.11.0")
+    server.default.add("", kernel, wheel("sglang", "0.9.0", requires=needs))
+    said = auto(place, server, "torch", "sglang", "--dry-run", "--json")
+    assert said.code == 0, said.err
+    packages = {row["name"]: row["version"] for row in said.json["plan"]["packages"]}
+    assert packages["sglang"] == packages["sglang-kernel"] == "0.9.0"
+    assert packages["torch"] == "2.14.0+cu130"
+
+
 def test_a_release_that_the_index_lacks_is_not_planned(place: Place, server: IndexServer) -> None:
     newest = _vllm("0.33.0", "2.14.0", "0.29.0")
     server.default.remove(newest.filename)

@@ -50,7 +50,14 @@ def with_companions(
     catalog, target = inputs.catalog, inputs.target
     asked = {canonical_name(item.name) for item in inputs.request.requirements if item.url is None}
     names = [name for name in sorted(asked) if any(_places(name, catalog))]
-    bounded = frozenset(name for name in asked if any(map(_says_itself, catalog.companion_builds(name))))
+    lines_of = catalog.companion_builds
+    needed = {
+        canonical_name(requirement(text).name)
+        for name in asked
+        for line in lines_of(name)
+        for text in line.needs
+    }
+    bounded = frozenset(name for name in asked | needed if any(map(_says_itself, lines_of(name))))
     backends = able_backends(inputs.request, inputs.machine, target, catalog) if names else ()
     built: dict[str, tuple[CompanionBuild, ...]] = {}
     for name in names:
@@ -64,7 +71,7 @@ def with_companions(
         for (name, _), page in result.found.items():
             if page.wheels:
                 lines = built.get(name) or catalog.companion_builds(name)
-                built[name] = tuple(_of_default(lines, page, target, catalog))
+                built[name] = tuple(_of_default(lines, page, target, catalog, alone=name in asked))
     if not built:
         return inputs
     return structs.replace(inputs, catalog=structs.replace(catalog, built={**catalog.built, **built}))
@@ -76,9 +83,12 @@ def _says_itself(line: CompanionBuild) -> bool:
 
 
 def _of_default(
-    lines: tuple[CompanionBuild, ...], page: Page, target: Target, catalog: Catalog
+    lines: tuple[CompanionBuild, ...], page: Page, target: Target, catalog: Catalog, *, alone: bool
 ) -> Iterator[CompanionBuild]:
-    """The lines with the releases that the page has, and one for each newer one that says what it needs."""
+    """The lines with the releases that the page has, and one for each newer one that says what it needs.
+
+    One that says nothing of torch counts only if it is not `alone`: what needs it names a torch.
+    """
     listed = sorted({row.version for row in page.wheels}, key=version_key, reverse=True)
     named = {version for line in lines for version in line.versions.split()}
     for line in lines:
@@ -98,12 +108,12 @@ def _of_default(
         if needs is None or newest is None or version_key(row.version) <= max(map(version_key, named)):
             continue
         wanted = dict(_wanted(needs, newest, target, catalog))
-        if "torch" in wanted:
+        if "torch" in wanted or not alone:
             yield structs.replace(
                 newest,
                 versions=row.version,
                 bound="",
-                torch=wanted.pop("torch"),
+                torch=wanted.pop("torch", ""),
                 python=needs.python,
                 tags=row.tag_list,
                 platforms=(row.platform_tag,),
