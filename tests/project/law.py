@@ -37,7 +37,21 @@ MARKERS = (
     "sys_platform == 'linux' or sys_platform == 'win32'",
     "sys_platform != 'darwin'",
     "sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "python_version < '3.13'",
+    "sys_platform == 'linux' and python_version >= '3.12'",
 )
+ROOT = """[project]
+name = "root"
+version = "1"
+requires-python = ">=3.11"
+
+[tool.uv]
+package = false
+
+[tool.uv.workspace]
+members = ["member"]
+"""
+"""Of a workspace, whose member is the project."""
 NAMES = ("cpu", "gpu", "cuda", "cu128", "torch-cu126", "Train_GPU")
 
 
@@ -132,7 +146,9 @@ def _configure(
     return configure(folder, make, small_catalog(), migrate=True, lock=lock, index_base=base, memory=memory)
 
 
-def check(text: str, folder: Path, base: str = BASE, lock: Locker | None = None) -> str:
+def check(
+    text: str, folder: Path, base: str = BASE, lock: Locker | None = None, *, member: bool = False
+) -> str:
     """Hold the laws against a project; says what became of it.
 
     Args:
@@ -140,8 +156,14 @@ def check(text: str, folder: Path, base: str = BASE, lock: Locker | None = None)
         folder: empty.
         base: of the index.
         lock: runs uv; None: no lock.
+        member: the project is one of a workspace.
     """
-    path, memory = folder / "pyproject.toml", Memory(folder / "memory")
+    memory, root = Memory(folder / "memory"), folder
+    if member:
+        (folder / "pyproject.toml").write_text(ROOT, encoding="utf-8")
+        folder = folder / "member"
+        folder.mkdir()
+    path = folder / "pyproject.toml"
     path.write_bytes(text.encode())
     before = _read(text, base)
     try:
@@ -151,7 +173,8 @@ def check(text: str, folder: Path, base: str = BASE, lock: Locker | None = None)
         stopped = error
     if stopped is not None:
         assert path.read_bytes().decode() == text, "changed on failure"
-        assert not (folder / "uv.lock").exists(), "a lock was left behind"
+        assert not (root / "uv.lock").exists(), "a lock was left behind"
+        assert not member or (root / "pyproject.toml").read_text("utf-8") == ROOT, "the root was changed"
         assert stopped.slug == "not-carried", f"{stopped.slug}: {stopped.found}"
         assert _contradicts(before), "uv has words for this"
         return stopped.slug
@@ -183,6 +206,7 @@ def check(text: str, folder: Path, base: str = BASE, lock: Locker | None = None)
     if path.read_bytes().decode() != text:
         unconfigure(folder, small_catalog(), memory=memory)
         assert path.read_bytes().decode() == text, "remove left something"
+        assert not member or (root / "pyproject.toml").read_text("utf-8") == ROOT, "the root keeps something"
     return "kept"
 
 
@@ -217,10 +241,11 @@ def main() -> int:
             phases=(Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),
         )
-        @given(projects(server.index_base))
-        def run(text: str) -> None:
+        @given(projects(server.index_base), st.integers(0, 4))
+        def run(text: str, place: int) -> None:
             with tempfile.TemporaryDirectory(dir=top) as folder:
-                became = check(text, Path(folder), server.index_base, lock if locks else None)
+                locker = lock if locks else None
+                became = check(text, Path(folder), server.index_base, locker, member=place == 4)
             results[became] += 1
             if became != "kept":
                 sys.stderr.write(f"--- {became}\n{text}\n")

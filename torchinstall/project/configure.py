@@ -144,7 +144,7 @@ def configure(
             return _verified(plan, files.lock, catalog)
         except VerifyFailedError:
             apart = edited(split=True)  # uv may let the index of an extra leak to other platforms
-            if apart.text == plan.text:
+            if apart.edits == plan.edits:
                 raise
             _write(apart)
             lock(directory)

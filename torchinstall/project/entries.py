@@ -26,10 +26,10 @@ from torchinstall.project.model import (
     marker_at,
     marker_environment,
     marker_of,
-    partition,
     points_of,
     required_marker,
     rivals,
+    separation,
 )
 from torchinstall.project.pyproject import ProjectView
 
@@ -58,7 +58,7 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         if (choice := _of_package(package, item, layout, view, availability)).points
     ]
     dependencies = _dependencies(packages, choices, torch, layout, view, availability)
-    environments = partition((item.platforms for item in choices), others=not _leaves_others(layout, view))
+    environments = separation(choices, view.versions, others=not _leaves_others(layout, view))
     for choice in [runtime for item in torch for runtime in _runtime(item, layout, availability)]:
         scope = choice.scope
         if scope == ALWAYS:

@@ -326,6 +326,21 @@ def required_marker(platform: str) -> str:
     return f"sys_platform == '{system}' and platform_machine == '{machine}'"
 
 
+def separation(
+    choices: Iterable[Choice], pythons: tuple[str, ...], *, others: bool = True
+) -> tuple[str, ...]:
+    """Disjoint markers for `tool.uv.environments`: each choice holds on all of one, or on nothing of it."""
+    served = tuple(dict.fromkeys(item.points for item in choices))
+    if all(points == points_of({platform for platform, _ in points}, pythons) for points in served):
+        return partition((frozenset(platform for platform, _ in points) for points in served), others=others)
+    classes: dict[tuple[bool, ...], set[Point]] = {}
+    for platform in PLATFORMS:
+        for python in pythons:
+            point = platform, python
+            classes.setdefault(tuple(point in points for points in served), set()).add(point)
+    return tuple(str(marker_at(frozenset(points), pythons)) for points in classes.values())
+
+
 def partition(served: Iterable[frozenset[str]], *, others: bool = True) -> tuple[str, ...]:
     """Disjoint markers that cover every platform, so that no source's platforms are split by one of them.
 

@@ -17,7 +17,7 @@ from torchinstall.core.files import real_path
 from torchinstall.core.messages import Message
 from torchinstall.project.edit import edit_text, prune, requirements_at
 from torchinstall.project.files import changed_lines, write_atomically
-from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Scope, partition, required_marker
+from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Scope, required_marker, separation
 from torchinstall.project.pyproject import ProjectView, project_view, same_url, scope_in
 
 
@@ -163,7 +163,7 @@ def _uv_lists(uv: Any, scopes: dict[Any, Scope], gone: tuple[Choice, ...], view:
     if "conflicts" in uv and not len(uv["conflicts"]):
         del uv["conflicts"]
     _default_groups(uv, scopes, view)
-    if view.texts("environments") == partition(route.platforms for route in gone):
+    if view.texts("environments") == separation(gone, view.versions):
         del uv["environments"]
     required = view.texts("required-environments")
     if required and set(required) <= {required_marker(item) for item in PLATFORMS}:
