@@ -20,7 +20,6 @@ from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.request import canonical_name, requirement
 from torchinstall.core.target import Target
-from torchinstall.index.pages import Needs, Page
 from torchinstall.index.urls import LINKS
 from torchinstall.planner.builds import version_key
 from torchinstall.planner.companion_lines import has_version
@@ -29,6 +28,7 @@ from torchinstall.planning.inputs import Inputs
 
 if TYPE_CHECKING:
     from torchinstall.index.fetch import LiveResult
+    from torchinstall.index.pages import Needs, Page
 
 Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
 
