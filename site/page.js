@@ -192,8 +192,8 @@ function show(text, { words }) {
   $("peek").textContent = error ? $("state").textContent : `${$("verdict").textContent}: ${$("state").textContent}`;
 
   $("error").hidden = !error;
-  $("error").replaceChildren(...(error ? problem(error) : []));
-  near(error);
+  const named = near(error);
+  $("error").replaceChildren(...(error ? problem(named ? { ...error, hint: null } : error) : []));
   $("warnings").hidden = !plan.warnings.length;
   $("warnings").replaceChildren(...plan.warnings.map(({ slug, message }) =>
     element("li", {}, `${message} `, element("code", {}, `[${slug}]`))));
@@ -214,14 +214,14 @@ function problem({ message, wanted, found, hint }) {
   const rows = [["needed", wanted], ["found", found]].filter(([, value]) => value);
   const hints = (hint ?? "").split("\n").filter(Boolean);
   return [
-    element("p", {}, `${message}.`.replace(/\.\.$/, ".")),
+    element("p", {}, `${message[0].toUpperCase()}${message.slice(1)}.`.replace(/\.\.$/, ".")),
     element("dl", {}, ...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
     ...(hints.length ? [element("p", {}, "What helps:"),
       element("ul", {}, ...hints.map((text) => element("li", {}, element("code", {}, text))))] : []),
   ];
 }
 
-/** Names that are like the one that nobody knows, each a button that takes it. */
+/** Names that are like the one that nobody knows, each a button that takes it; whether there are any. */
 function near(error) {
   const names = error?.slug === "unknown-gpu"
     ? error.hint.split("\n").map((hint) => hint.match(/^--target-gpu '?([^'(]+?)'?(?: \(.*)?$/)?.[1]).filter(Boolean)
@@ -231,6 +231,7 @@ function near(error) {
   $("gpu-near").replaceChildren("Did you mean ", ...names.map((name) => element("button", {
     type: "button", className: "near", onclick: () => { $("gpu").value = name; $("gpu").focus(); update(); },
   }, name)));
+  return names.length > 0;
 }
 
 /** Words as they are typed in the shell of the chosen system. */
@@ -457,9 +458,10 @@ function remember() {
   history.replaceState(null, "", `#${parts}`);
 }
 
-/** Fill the form from the address; what is missing or unknown stays as it is. */
+/** Fill the form from the address, and with what it begins with where the address does not say. */
 async function recall() {
   const parts = new URLSearchParams(location.hash.slice(1));
+  $("machine").reset();
   const os = parts.get("os") ?? guessed();
   if (os in SYSTEMS) $("machine").elements.os.value = os;
   systemChanged();
@@ -543,8 +545,8 @@ try {
   facts = await ask("facts");
   $("gpus").replaceChildren(...Object.values(facts.gpus).flat().map((value) => element("option", { value })));
   $("drivers").replaceChildren(...facts.drivers.toReversed().map((value) => element("option", { value })));
-  $("python").replaceChildren(...facts.pythons.toReversed().map((value) => element("option", { value }, value)));
-  $("python").value = "3.12";
+  $("python").replaceChildren(...facts.pythons.toReversed().map((value) =>
+    element("option", { value, defaultSelected: value === "3.12" }, value)));
   $("backend").append(...facts.backends.map((value) => element("option", { value }, value)));
   $("about").append(` torchinstall ${facts.version}, tables of ${facts.snapshot}.`);
   addEventListener("hashchange", recall);

@@ -157,7 +157,7 @@ for (const [name, options] of Object.entries({
   if (name === "narrow") await looked.click("#peek");
   if (pictures) await looked.screenshot({ path: `${pictures}/selector-${name}.png` });
 }
-await answer(other, () => other.goto(`${url}#os=linux&gpu=RTX+40900`));
+report.another = await answer(other, () => other.goto(`${url}#os=linux&gpu=RTX+40900`));
 report.axe.error = await findings(other);
 
 await browser.close();

@@ -56,6 +56,10 @@ def test_every_form_is_that_of_export(report: Any, tmp_path: Path) -> None:
 def test_a_link_opens_the_same_answer(report: Any) -> None:
     assert report["linked"] == report["picked"]
     assert "#os=linux" in report["link"]
+    another = "torchinstall plan --json --offline --machine - --target-gpu 'RTX 40900' --python-version 3.12 "
+    assert report["another"]["typed"] == another + "torch torchvision < machine.json", (
+        "nothing of an older link"
+    )
     assert "machine=" in report["pasted_link"]
 
 
@@ -75,7 +79,7 @@ def test_pasted_texts_are_read(report: Any) -> None:
     assert "NVIDIA-L4" not in report["by_hand"]["state"]
     assert pastes["machine file"]["state"] == "Runs on the Radeon RX 7900 XTX"
     assert pastes["error text"]["said"].startswith("no kernel image")
-    assert "no known fault was recognised" in pastes["error of nothing"]["said"]
+    assert "No known fault was recognised" in pastes["error of nothing"]["said"]
 
 
 def test_the_keyboard_is_enough(report: Any) -> None:
