@@ -32,6 +32,12 @@ SITUATIONS: dict[str, tuple[str, Machine, tuple[str, ...]]] = {
     ),
     "no GPU": ("gpu-required", linux(), ("torch", "--require-gpu")),
     "a Python without files": ("python-not-published", linux(), ("torch==1.13.1",)),
+    "an old release for macOS": ("python-not-published", mac(), ("torch==2.0.1",)),
+    "a companion that cannot compile": (
+        "pins-exclude-gpu",
+        windows(intel("8086:56a0", integrated=False)),
+        ("torch", "torchvision==0.21.0", "--need", "compile"),
+    ),
     "a pin that was never": ("pinned-out", linux(), ("torch==9.9.9",)),
     "a pin in a backend without it": ("pinned-out", linux(), ("torch==2.4.0", "--backend", "cu130")),
     "CUDA on macOS": ("backend-not-published", mac(), ("torch", "--backend", "cu126")),

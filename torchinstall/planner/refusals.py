@@ -89,6 +89,7 @@ def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError
     lost = [item for item in evaluated if item.rejected_by(*REQUEST_RULES) and item.uses_gpu]
     if not lost:
         return None
+    lost = [item for item in lost if not item.rejected_by("need-not-met")] or lost
     newest = max(lost, key=lambda item: item.build.version)
     oldest = min(lost, key=lambda item: item.build.version)
     rejection = newest.rejection
@@ -206,7 +207,8 @@ def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, .
             yield f"ask for torch=={fits}, which runs here"
         yield system.format(python=".".join(furthest.situation.target.python_version.split(".")[:2]))
     elif furthest.rejected_by("python-not-published"):
-        tags = {tag.split("-")[1] for row in furthest.build.wheels for tag in row.tags}
+        # Old wheels for macOS have the ABI none.
+        tags = {part for row in furthest.build.wheels for tag in row.tags for part in tag.split("-")[:2]}
         minors = [int(match[1]) for abi in tags if (match := re.fullmatch(_PLAIN_ABI, abi))]
         python = f"3.{max(minors, default=12)}"
         place = "" if furthest.situation.target.python is None else f"--venv .venv-{python} --python"
