@@ -192,6 +192,19 @@ def test_every_way_of_being_cut_off(
     assert (said.code, "would install: torch 2.9.1" in said.out) == (0, True), said.err
 
 
+def test_who_reads_along_is_named_with_what_trusts_it(place: Place, tmp_path: Path) -> None:
+    authority = TestAuthority(tmp_path)
+    with IndexServer(authority=authority) as filtering, ConnectProxy(filtering.port) as proxy:
+        env = {"HTTPS_PROXY": proxy.url, "NO_PROXY": "127.0.0.1", "UV_HTTP_RETRIES": "0"}
+        base = "--index-base=https://download.pytorch.org/whl"
+        said = auto(place, "torch", base, "--no-fallback", "--dry-run", env=env)
+        assert (said.code, "error[index-certificate]" in said.err) == (8, True), said.err
+        assert "SSL_CERT_FILE=FILE" in said.err
+        trusting = {**env, "SSL_CERT_FILE": str(authority.bundle)}
+        trusted = auto(place, "torch", base, "--no-fallback", "--dry-run", env=trusting)
+    assert "index-certificate" not in trusted.err, "it is trusted, and lacks the page"
+
+
 @pytest.fixture
 def firewall() -> Iterator[Callable[[], str]]:
     """The address of a port that takes no further connection and says nothing."""

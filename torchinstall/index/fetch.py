@@ -140,10 +140,20 @@ class LiveResult(Struct, frozen=True, kw_only=True):
             failure.message,
             wanted=f"the pages of {self.index_base}",
             hints=(
+                *_HINTS.get(slug, ()),
                 "--index-base URL takes a mirror of the index",
                 "--find-links DIR takes wheels from a folder",
             ),
         )
+
+
+_HINTS = {
+    "index-certificate": (
+        "UV_SYSTEM_CERTS=1 trusts the certificates that this system trusts",
+        "SSL_CERT_FILE=FILE trusts those in a file, such as your company's",
+    ),
+}
+"""What helps against one fault of an index, before what helps against all."""
 
 
 class _Job(Struct, frozen=True):

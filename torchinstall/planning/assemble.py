@@ -209,6 +209,7 @@ class _Online:
         """The plan where the index did not answer; what stands in uses the GPUs that the `best` one uses."""
         inputs, request = self.inputs, self.inputs.request
         blocked, hints = self._is_blocked(failure.slug), list(failure.hints)
+        easier_ways: dict[str, str] = {}
         fallback = blocked and self.options.fallback
         resorts = last_resorts(inputs, self.context, self._pages, fallback=fallback)
         for resort in resorts if self._must_reach or (inputs.place and not inputs.described) else ():
@@ -221,10 +222,11 @@ class _Online:
             if resort.serves(other):
                 ways = [] if request.backend == "auto" else [f"omit --backend {request.backend}"]
                 ways += [] if _serves_as_well(other, best) else ["add --allow-cpu"]
-                hints.append(f"{' and '.join(ways)}, to take {resort.said(other)}")
+                easier_ways.setdefault(" and ".join(ways), resort.said(other))
         unread = best.error is not None and best.error.slug == "channel-not-read"
         if not self._must_reach and not unread:
             return _Made(best, inputs.catalog, index_down=True)
+        hints += [f"{ways}, to take {said}" for ways, said in easier_ways.items()]
         if blocked and not fallback:
             hints.append("omit --no-fallback, to take a build from your other sources")
         raise CatalogError(failure.slug, failure.message, wanted=failure.wanted, hints=tuple(hints))
