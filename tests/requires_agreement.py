@@ -34,7 +34,8 @@ from torchinstall.core.machine import Gpu, Machine, capability_text
 from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted
 from torchinstall.fleet.requires import Build, GpuNeed, PlatformNeed, needs_of, runs_on
-from torchinstall.planner.limits import limits_of
+from torchinstall.planner import builds
+from torchinstall.planner.coverage import Hit, build_limits
 from torchinstall.planner.situation import DriverFacts, make_situation
 
 PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.13t", "3.14t")
@@ -167,7 +168,10 @@ def admits(
         return "l4t"
     driver = next((facts for vendor, facts in where.drivers.items() if vendor == need.vendor), None)
     backend = catalog.backend(build.backend)
-    hits = limits_of(build.torch, backend, where) if backend is not None else ()
+    hits: tuple[Hit, ...] = ()
+    if backend is not None:
+        version = builds.version_key(build.torch)
+        hits = build_limits(builds.Build(build.torch, version, backend, ()), where)
     crash = [hit.gpu for hit in hits if hit.blocks and hit.row.kernel]  # on this machine's own kernel
     gpus = [gpu for gpu in where.gpus if gpu.vendor == need.vendor and gpu not in crash]
     if not gpus:

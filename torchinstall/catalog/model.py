@@ -218,7 +218,7 @@ class Limit(Row, frozen=True):
     """What builds cannot do although they have code for the GPU (`limits.json`).
 
     A row holds where all its conditions (`torch` to `names`) do; an empty one always does. Texts may name
-    `{gpu}`, `{code}`, `{build}`, `{backend}` and what else `planner/limits.py` offers.
+    `{gpu}`, `{code}`, `{build}`, `{backend}` and what else `planner/coverage.py` offers.
 
     Attributes:
         severity: `blocks`: the build does not compute; `degrades`: only `effect` fails or is slow.

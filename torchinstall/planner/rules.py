@@ -24,13 +24,13 @@ from torchinstall.planner.companion_lines import Choice
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.coverage import (
     Coverage,
+    Hit,
     build_limits,
     cover_gpus,
     gpu_power,
     rank_coverage,
     rank_toolkit,
 )
-from torchinstall.planner.limits import Hit
 from torchinstall.planner.situation import Situation
 
 
