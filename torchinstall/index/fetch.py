@@ -149,8 +149,7 @@ class LiveResult(Struct, frozen=True, kw_only=True):
 
 _HINTS = {
     "index-certificate": (
-        "UV_SYSTEM_CERTS=1 trusts the certificates that this system trusts",
-        "SSL_CERT_FILE=FILE trusts those in a file, such as your company's",
+        "SSL_CERT_FILE=FILE trusts your company's certificate, UV_SYSTEM_CERTS=1 those of this system",
     ),
 }
 """What helps against one fault of an index, before what helps against all."""

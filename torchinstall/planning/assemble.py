@@ -221,7 +221,7 @@ class _Online:
             other = self.decide(resort.catalog, easier)
             if resort.serves(other):
                 ways = [] if request.backend == "auto" else [f"omit --backend {request.backend}"]
-                ways += [] if _serves_as_well(other, best) else ["add --allow-cpu"]
+                ways += [] if ways and _serves_as_well(other, best) else ["add --allow-cpu"]
                 easier_ways.setdefault(" and ".join(ways), resort.said(other))
         unread = best.error is not None and best.error.slug == "channel-not-read"
         if not self._must_reach and not unread:
