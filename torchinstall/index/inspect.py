@@ -23,6 +23,7 @@ from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.target import glibc_floor
+from torchinstall.core.versions import version_text
 from torchinstall.index.binaries import Binary, read_binary
 from torchinstall.index.wheels import read_variants, version_values
 
@@ -258,8 +259,9 @@ class _Reader:
             kernels=self._kernels(),
             pins=tuple(row for row in metadata.get_all("Requires-Dist", ()) if _PINS.match(row)),
             needed=tuple(sorted({name for item, _ in read.values() for name in item.needed} - own)),
-            glibc=_dotted(max(glibc, default=())),
-            macos=_dotted(max((item.macos for item, _ in read.values() if item.macos), default=())),
+            glibc=version_text(max(glibc, default=())) or None,
+            macos=version_text(max((item.macos for item, _ in read.values() if item.macos), default=()))
+            or None,
             variant=variant,
             notes=tuple(self.notes),
         )
@@ -360,7 +362,3 @@ def _library(name: str, item: Binary, targets: tuple[str, ...], *, whole: bool) 
         target for target in targets if (target if target[0] == "g" else target.rstrip("af")) not in have
     ]
     return structs.replace(row, lacks=tuple(lacks) if whole and have else ())
-
-
-def _dotted(version: tuple[int, ...]) -> str | None:
-    return ".".join(map(str, version)) if version else None
