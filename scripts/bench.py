@@ -52,7 +52,7 @@ MACHINE = {
 }
 PACKAGES = ("torch", "torchvision")
 PLAN_SECONDS, PLAN_INSTRUCTIONS = 0.15, 570_000_000
-"""What `plan --offline --machine FILE --json` may take: of a processor beyond a bare start; on CPython 3.11."""
+"""Of `plan --offline --machine FILE --json` on CPython 3.11; the seconds are those beyond a bare start."""
 
 
 PROVED_SECONDS = 0.25
