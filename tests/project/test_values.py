@@ -227,6 +227,32 @@ def test_what_no_source_can_say_stops_a_migration(marker: str) -> None:
     assert "pytorch-cu121" in migrate_text(text, small_catalog()).text
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        '[project.optional-dependencies]\ncu128 = "torch"\n\n[tool.uv]\nconflicts = "none"\n',
+        '[tool.uv]\nindex = "x"\nsources = []\n',
+        '[tool.rye]\ndev-dependencies = "pytest"\nsources = 1\n',
+        "[tool.pdm]\ndev-dependencies = { dev = 1 }\nsource = [1]\n",
+        "[tool.poetry]\nsource = [{ url = 1 }]\ndependencies = { torch = { source = [] } }\n",
+        "[tool.hatch]\nenvs = [1]\n",
+        "[tool.uv]\npackage = false\n\n[tool.pixi]\nfeature = 1\npypi-dependencies = { torch = 1 }\n",
+    ],
+)
+@pytest.mark.parametrize("migrate", [False, True])
+def test_what_has_the_wrong_type_is_named_or_left_alone(more: str, migrate: bool) -> None:
+    text = HEAD + 'dependencies = ["torch"]\n\n' + more
+    stopped = None
+    try:
+        done = configure_texts(
+            {Path("pyproject.toml"): text}, lambda _view, _legacy: EXTRAS, small_catalog(), migrate=migrate
+        )
+        assert loads(done.text) is not None
+    except TorchInstallError as error:
+        stopped = error.slug
+    assert stopped in (None, "bad-pyproject", "needs-migration")
+
+
 EXTRAS = Layout(name="extras", backends=("cpu", "cu126", "cu130"))
 GROUPS = Layout(name="groups", backends=("cpu", "cu126", "cu130"), default="cu130")
 MARKERS = Layout(

@@ -98,24 +98,28 @@ def table_at(document: Any, *path: str) -> Any:
             here[key] = tomlkit.inline_table() if flat else tomlkit.table(is_super_table=not last)
         here = here[key]
         if not isinstance(here, MutableMapping):
-            name = ".".join(path[: position + 1])
-            raise UsageError(
-                "bad-pyproject",
-                f"{name} in the project file is not a table",
-                wanted=f"[{name}]",
-                found=str(here)[:80],
-                hints=("correct the file; it was not changed",),
-            )
+            raise _wrong_type(".".join(path[: position + 1]), "table", here)
     return here
+
+
+def _wrong_type(name: str, wanted: str, found: object) -> UsageError:
+    return UsageError(
+        "bad-pyproject",
+        f"{name} in the project file is not a {wanted}",
+        wanted=f"a {wanted}",
+        found=str(found)[:80],
+        hints=("correct the file; it was not changed",),
+    )
 
 
 def prune(document: Any, *path: str) -> None:
     """Remove the table at this path if it is empty, and those above it that become so."""
     tables = [document]
     for key in path:
-        tables.append(tables[-1].get(key, {}))
+        tables.append(mapping(tables[-1]).get(key, {}))
     for above, key in zip(reversed(tables[:-1]), reversed(path), strict=True):
-        if key in above and isinstance(above[key], MutableMapping) and not len(above[key]):
+        there = mapping(above).get(key)
+        if isinstance(there, MutableMapping) and not len(there):
             del above[key]
 
 
@@ -126,7 +130,7 @@ def add_table(parent: Any, key: str, row: Mapping[str, Any]) -> None:
         parent[key] = value(array([inline(row)], multiline=False))
         return
     if rows is not None and not isinstance(rows, AoT):
-        rows.append(value(inline(row)))
+        extend(parent, key, [inline(row)])
         return
     if rows is None:
         parent[key] = tomlkit.aot()
@@ -136,10 +140,16 @@ def add_table(parent: Any, key: str, row: Mapping[str, Any]) -> None:
 
 
 def extend(table: Any, key: str, items: Iterable[str]) -> None:
-    """Append values that are TOML already to an array, which is made where it is missing or empty."""
+    """Append values that are TOML already to an array, which is made where it is missing or empty.
+
+    Raises:
+        UsageError: `bad-pyproject`: something else is there.
+    """
     if not table.get(key):
         table[key] = value(array(items))
         return
+    if not isinstance(table[key], list):
+        raise _wrong_type(key, "list", table[key])
     for item in items:
         table[key].append(value(item))
 

@@ -223,7 +223,7 @@ def _requirements_files(folder: Path, view: ProjectView) -> Iterator[tuple[Scope
         for file in sorted(folder.glob("requirements[-_]*.txt")):
             yield Scope("group", re.split("[-_]", file.stem, maxsplit=1)[1]), [file.name]
         return
-    dynamic = view.project.get("dynamic") or ()
+    dynamic = texts(view.project.get("dynamic"))
     for key, *path in (
         ("dependencies", "setuptools", "dynamic"),
         ("files", "hatch", "metadata", "hooks", "requirements_txt"),
@@ -252,13 +252,14 @@ def poetry_offers(view: ProjectView, package: str) -> Iterator[Offer]:
     """A package names its source; a source that is not explicit serves whatever names none."""
     poetry = view.tool("poetry")
     sources = tables(poetry.get("source"))
-    urls = {str(row.get("name")): str(row.get("url", "")) for row in sources}
+    urls = {str(row["name"]): str(row.get("url", "")) for row in sources if "name" in row}
     for scope, listed in _poetry_lists(view):
         for name, row in listed:
-            if canonicalize_name(name) == package and mapping(row).get("source") in urls:
+            source = str(mapping(row).get("source", ""))
+            if canonicalize_name(name) == package and source in urls:
                 for extra, marker in by_extra(_poetry_marker(mapping(row))):
                     asks = Scope("extra", extra) if extra else scope
-                    yield Offer(urls[str(row["source"])], (package,), asks, marker)
+                    yield Offer(urls[source], (package,), asks, marker)
     for row in sources:
         if row.get("priority") not in ("explicit", "supplemental"):
             yield Offer(str(row.get("url", "")))
@@ -313,11 +314,10 @@ def _poetry_row(
 ) -> None:
     table = dict(mapping(row))
     version = str(table.get("version", "*")) if table else str(row)
-    spec = specifier(version)
-    if spec is None:
+    if (spec := specifier(version)) is None:
         found.omitted.append(f"{name} {version!r} cannot be written as a standard version bound")
     options = extras_text(texts(table.get("extras")))
-    if (url := sources.get(str(table.get("source")))) and not backend_of(url, catalog):
+    if (url := sources.get(str(table.get("source", "")))) and not backend_of(url, catalog):
         table["index"] = str(table["source"])
     homes = [Scope("extra", extra) for extra, names in extras.items() if name in names]
     for extra, marker in by_extra(_poetry_marker(table)):

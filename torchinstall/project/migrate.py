@@ -206,12 +206,12 @@ def _move(document: Any, view: ProjectView, catalog: Catalog, more: Foreign) -> 
     if more.lists:
         yield from _add(document, more)
         yield from _static(document, more)
-    if "dev-dependencies" in view.tool("rye"):
+    if isinstance(view.tool("rye").get("dev-dependencies"), list):
         rye = document["tool"]["rye"]
         yield from _move_group(document, "dev", rye, "dev-dependencies", "tool.rye.dev-dependencies")
     if groups := view.tool("pdm", "dev-dependencies"):
         table = document["tool"]["pdm"]["dev-dependencies"]
-        for name in map(str, groups):
+        for name in [name for name in groups if isinstance(groups[name], list)]:
             yield from _move_group(document, name, table, name, f"tool.pdm.dev-dependencies.{name}")
         if not len(table):
             del document["tool"]["pdm"]["dev-dependencies"]

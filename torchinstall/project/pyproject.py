@@ -57,7 +57,7 @@ class ProjectView:
     @property
     def dynamic_dependencies(self) -> bool:
         """Whether the build backend, not this file, says what the project depends on."""
-        return "dependencies" in (self.project.get("dynamic") or ())
+        return "dependencies" in texts(self.project.get("dynamic"))
 
     @property
     def requires_python(self) -> SpecifierSet:

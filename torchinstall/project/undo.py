@@ -113,7 +113,7 @@ def _sources(uv: Any, gone: tuple[Choice, ...], view: ProjectView, catalog: Cata
         left = [row for row in rows if (view.index_url(row), scope_in(row).key) not in ours]
         left = rows if catalog.family(package) is None else left
         left = [row for row in left if scope_in(row) == ALWAYS or scope_in(row).key not in scopes]
-        used |= {row.get("index") for row in left}
+        used |= {str(row.get("index")) for row in left}
         if not left:
             del uv["sources"][spelled[package]]
             continue
@@ -122,7 +122,7 @@ def _sources(uv: Any, gone: tuple[Choice, ...], view: ProjectView, catalog: Cata
                 del uv["sources"][spelled[package]][at]
     urls = [route.url for route in gone]
     for at, row in reversed(tuple(enumerate(view.indexes))):
-        idle = row.explicit and row.name not in used and any(same_url(row.url, url) for url in urls)
+        idle = row.explicit and str(row.name) not in used and any(same_url(row.url, url) for url in urls)
         if idle:
             del uv["index"][at]
     if "index" in uv and not len(uv["index"]):
