@@ -103,7 +103,7 @@ def test_a_size_that_nobody_says_is_unknown(place: Place, server: IndexServer) -
 
 def test_a_disk_without_room_is_said_first(place: Place, server: IndexServer) -> None:
     page: dict[str, Any] = json.loads(server.default.json_page("/simple/filelock/", server.origin) or "")
-    page["files"][0]["size"] = 10**15
+    page["files"][0]["size"] = 10**14
     server.fault("/simple/filelock/", faults.instead(json.dumps(page), "application/vnd.pypi.simple.v1+json"))
     said = auto(place, "--dry-run")
     assert said.code == 0, said.err
@@ -114,3 +114,12 @@ def test_nothing_to_change_says_nothing(place: Place) -> None:
     assert auto(place).code == 0
     again = auto(place, "--json")
     assert (again.json["plan"]["download"], "downloads" in again.err) == (None, False)
+
+
+@pytest.mark.parametrize("size", [-1, 10**400, True, "many", None])
+def test_a_size_that_cannot_be_is_not_believed(place: Place, server: IndexServer, size: Any) -> None:
+    page: dict[str, Any] = json.loads(server.default.json_page("/simple/filelock/", server.origin) or "")
+    page["files"][0]["size"] = size
+    server.fault("/simple/filelock/", faults.instead(json.dumps(page), "application/vnd.pypi.simple.v1+json"))
+    said = auto(place, "--dry-run", "--json")
+    assert said.code in (0, 1), said.err

@@ -303,6 +303,5 @@ def download_text(download: Download) -> str:
         f"about {size_text(room.bytes)} in {room.folder} ({size_text(room.free)} free)"
         for room in download.rooms
     )
-    if not download.files:
-        return f"downloads: nothing, all of it is here already; takes {where}"
-    return f"downloads: {parts[0]}; takes {where}"
+    what = parts[0] if download.files else "nothing, all of it is here already"
+    return f"downloads: {what}" + (f"; takes {where}" if where else "")

@@ -50,7 +50,9 @@ def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Downl
     cache = _cache_folder(context, prepared)
     cached = {name for name, size in sizes.items() if _is_cached(cache, name, coming[name], size.file)}
     new = {name: size for name, size in sizes.items() if name not in heard.cached | cached}
-    rooms = tuple(_rooms(context, prepared, cache, _unpacked(sizes.values()), _unpacked(new.values())))
+    rooms: tuple[Room, ...] = ()
+    with contextlib.suppress(OSError):  # a folder that nobody may look at
+        rooms = tuple(_rooms(context, prepared, cache, _unpacked(sizes.values()), _unpacked(new.values())))
     return Download(
         bytes=sum(size.down or 0 for size in new.values()),
         disk_bytes=sum(room.bytes for room in rooms),
@@ -106,8 +108,11 @@ def _is_cached(cache: Path, name: str, version: str, file: str) -> bool:
     """
     stem = file.removesuffix(".whl").partition("-")[2]
     hashed = re.compile(rf"{re.escape(version)}-[0-9a-f]{{16}}")
-    found = cache.glob(f"wheels-v*/index/*/{name}/{version}-*")
-    return any(path.is_dir() and (path.name == stem or hashed.fullmatch(path.name)) for path in found)
+    try:
+        found = [path.name for path in cache.glob(f"wheels-v*/index/*/{name}/{version}-*") if path.is_dir()]
+    except (OSError, ValueError):  # ValueError: no pattern can be like that
+        return False
+    return any(name == stem or hashed.fullmatch(name) for name in found)
 
 
 def _unpacked(sizes: Iterable[FileSize]) -> int:

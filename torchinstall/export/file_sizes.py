@@ -7,6 +7,7 @@ large wheel's own table of contents says what it takes unpacked.
 from __future__ import annotations
 
 import contextlib
+import struct
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.request import canonical_name, requirement
 from torchinstall.export.resolve import files_of, resolve
 from torchinstall.index.inspect import RangeFile
+from torchinstall.index.pages import MOST_BYTES
 from torchinstall.index.wheels import File, FileSize
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Prepared
@@ -143,6 +145,6 @@ def _unpacked_size(file: Path | RangeFile) -> int | None:
     """Of all members of a wheel, by its table of contents; None for what is no zip file."""
     try:
         with zipfile.ZipFile(cast("Path", file)) as wheel:
-            return sum(member.file_size for member in wheel.infolist())
-    except zipfile.BadZipFile:
+            return min(sum(member.file_size for member in wheel.infolist()), MOST_BYTES)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
         return None

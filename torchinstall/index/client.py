@@ -27,7 +27,7 @@ from msgspec import Struct
 from torchinstall import __version__
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import redact
-from torchinstall.index.pages import FetchError
+from torchinstall.index.pages import MOST_BYTES, FetchError
 from torchinstall.index.urls import check_secure, names_host, origin_of, without_credentials
 
 # httpx imports its command line, which imports click, pygments and rich where they are installed; it takes a
@@ -124,7 +124,8 @@ class Client:
         with self.open(url, headers, accept=frozenset({200, 206}), deadline=deadline) as response:
             match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
             said = match[2] if match is not None else response.headers.get("content-length", "")
-            return int(said) if said.isdigit() else None
+            size = int(said) if re.fullmatch(r"\d{1,15}", said) else None
+            return size if size is not None and size < MOST_BYTES else None
 
     def part(self, url: str, start: int, length: int, deadline: float | None = None) -> tuple[bytes, int]:
         """Some bytes of a file, and the size of the whole file.

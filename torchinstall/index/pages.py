@@ -34,6 +34,10 @@ _HEAD = 4096
 """Characters in which a page says what it is."""
 
 
+MOST_BYTES = 1 << 50
+"""A file that is said to be larger is not believed."""
+
+
 class FetchError(CatalogError):
     """A page that cannot be used, or something that cannot be fetched.
 
@@ -257,7 +261,8 @@ def _json_link(row: Any, url: str) -> Iterator[PageFile]:
         target = _join(url, href.partition("#")[0])
         digest = hashes.get("sha256") if isinstance(hashes, dict) else None
         match = _SHA256.search(f"sha256={digest}")
-        size = row.get("size") if isinstance(row.get("size"), int) else None
+        size = row.get("size")
+        size = size if isinstance(size, int) and 0 <= size < MOST_BYTES else None
         yield PageFile(filename, target, match[1] if match else None, size)
 
 
