@@ -64,3 +64,16 @@ def test_nothing_below_the_command_line_reads_the_environment() -> None:
         and (node.value.id, node.attr) in {("os", "environ"), ("os", "getenv"), ("sys", "argv")}
     ]
     assert readers == []
+
+
+def test_imports_inside_functions_are_few() -> None:
+    """Each is at the border to something heavy; what hides a circle or a habit does not fit in."""
+    local = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}"
+        for path in (ROOT / "torchinstall").rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert 0 < len(local) <= 40, "\n".join(sorted(local))

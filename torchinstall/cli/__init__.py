@@ -133,20 +133,27 @@ def _find_uv(env: Mapping[str, str]) -> Uv:
 
 
 def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[str, str]] | None) -> int:
-    app = build(table)
-    if instruction := session.context.env.get("_TORCHINSTALL_COMPLETE"):
-        from torchinstall.cli.words import answer_shell  # a shell asks, not a person
-
-        return answer_shell(app, session, instruction)
+    app, instruction = build(table), session.context.env.get("_TORCHINSTALL_COMPLETE")
+    wrong: click.NoSuchOption | NoSuchVerb | None = None
     try:
-        colour = session.console.stdout_colour
-        with app.make_context("torchinstall", arguments, obj=session, color=colour) as ctx:
-            result = app.invoke(ctx)
+        if not instruction:
+            colour = session.console.stdout_colour
+            with app.make_context("torchinstall", arguments, obj=session, color=colour) as ctx:
+                result = app.invoke(ctx)
+                return result if isinstance(result, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
+    except (click.NoSuchOption, NoSuchVerb) as error:
+        wrong = error
     except click.UsageError as error:
         raise _usage_error(error) from error
-    return result if isinstance(result, int) else 0
+    from torchinstall.cli import words  # only for shells that ask, and for who mistypes
+
+    if wrong is None:
+        return words.answer_shell(app, session, instruction or "")
+    if isinstance(wrong, NoSuchVerb):
+        raise words.unknown_verb(wrong.group, wrong.words, wrong.table) from wrong
+    raise words.unknown_flag(wrong) from wrong
 
 
 def _usage_error(error: click.UsageError) -> UsageError:
@@ -154,12 +161,6 @@ def _usage_error(error: click.UsageError) -> UsageError:
     command = error.ctx.command_path if error.ctx is not None else "torchinstall"
     slug, message = "bad-usage", error.format_message().rstrip(".")
     found = None
-    if isinstance(error, click.NoSuchOption | NoSuchVerb):
-        from torchinstall.cli.words import unknown_flag, unknown_verb  # only for who mistypes
-
-        if isinstance(error, click.NoSuchOption):
-            return unknown_flag(error)
-        return unknown_verb(error.group, error.words, error.table)
     if isinstance(error, click.MissingParameter):
         slug = "missing-argument"
     elif isinstance(error, click.BadParameter):

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from torchinstall.core.errors import ToolMissingError
 from torchinstall.core.plan import Plan
 from torchinstall.install.command import before_builds
-from torchinstall.install.uv import start_uv
+from torchinstall.install.uv import uv_env
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -51,7 +50,7 @@ class EarlyRehearsal:
 
     def __init__(self) -> None:
         self._open = contextlib.ExitStack()
-        self._asked: tuple[Plan, Popen[bytes]] | None = None
+        self._asked: tuple[Plan, Popen[bytes], Callable[[], Completed]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -73,11 +72,13 @@ class EarlyRehearsal:
         if self._asked is not None:
             return
         plan = to_rehearse(rehearsal)
-        with contextlib.suppress(ToolMissingError, OSError):
+        from torchinstall.install.stream import completed, start  # it brings in subprocess
+
+        with contextlib.suppress(OSError):
             folder = tempfile.TemporaryDirectory(prefix="torchinstall-", dir=scratch)
             argv = on_disk(plan, self._open.enter_context(folder))
-            process = start_uv(argv, env=env, changes=plan.env, cwd=cwd)
-            self._asked = plan, self._open.enter_context(process)
+            process = start(argv, env=uv_env(env, changes=plan.env), cwd=cwd)
+            self._asked = plan, self._open.enter_context(process), lambda: completed(process)
 
     def answer(self, plan: Plan) -> Completed | None:
         """What uv said of this very command; None where it was asked something else, or could not do it.
@@ -86,10 +87,8 @@ class EarlyRehearsal:
         """
         if self._asked is None:
             return None
-        from torchinstall.install.stream import completed  # it brings in subprocess
-
-        early, process = self._asked
+        early, _, completed = self._asked
         same = (early.command, early.env, early.project) == (plan.command, plan.env, plan.project)
-        done = completed(process) if same else None
+        done = completed() if same else None
         self.__exit__(None, None, None)
         return done if done is not None and done.returncode == 0 else None

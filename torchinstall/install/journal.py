@@ -14,7 +14,7 @@ import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,34 +50,37 @@ class Owner(Struct, frozen=True, kw_only=True):
     def here(cls) -> Owner:
         """This process."""
         pid = os.getpid()
-        return cls(pid=pid, started=_started(pid) or 0.0, command=_command(pid), host=socket.gethostname())
+        started, words = _seen(pid) or (0.0, [])
+        return cls(pid=pid, started=started, command=_command(words), host=socket.gethostname())
 
     @property
     def alive(self) -> bool:
         """Whether it still runs on this host."""
-        started = _started(self.pid) if self.host == socket.gethostname() else None
-        return started is not None and abs(started - self.started) < 1.0
+        seen = _seen(self.pid) if self.host == socket.gethostname() else None
+        return seen is not None and abs(seen[0] - self.started) < 1.0
 
     def __str__(self) -> str:
         return f"process {self.pid}, {self.command}"
 
 
-def _command(pid: int) -> str:
-    """What a process was started with, as the system has it, from our own name on."""
-    import psutil  # as below
-
-    words = psutil.Process(pid).cmdline()
+def _command(words: Sequence[str]) -> str:
+    """What a process was started with, from our own name on."""
     ours = next((at for at, word in enumerate(words) if "torchinstall" in Path(word).parts[-2:]), 0)
     return shlex.join(["torchinstall", *(redact(word) for word in words[ours + 1 :])])
 
 
-def _started(pid: int) -> float | None:
+def _seen(pid: int) -> tuple[float, list[str]] | None:
+    """When a process was started and with which words; None: there is none."""
     import psutil  # only who changes an environment, or meets somebody who does, asks
 
     try:
-        return float(psutil.Process(pid).create_time())
+        process = psutil.Process(pid)
+        started = float(process.create_time())
     except psutil.Error:
         return None
+    with contextlib.suppress(psutil.Error):  # it may be another user's
+        return started, process.cmdline()
+    return started, []
 
 
 class Journal(Struct, frozen=True, kw_only=True):

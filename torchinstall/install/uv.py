@@ -19,8 +19,6 @@ from torchinstall.core.files import parse_toml, read_text
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
 
 if TYPE_CHECKING:
-    from subprocess import Popen
-
     from torchinstall.install.stream import Completed
 
 UV_FLOOR = "0.13"
@@ -188,7 +186,7 @@ def run_uv(
     inherit: bool = False,
     keep: tuple[int, ...] = (),
 ) -> Completed:
-    """Run a command of uv; the only place that starts one.
+    """Run a command of uv; the only place that starts one, but for `EarlyRehearsal`.
 
     Its environment is `uv_env` of the first three.
 
@@ -216,22 +214,6 @@ def run_uv(
         if sink is not None:
             return stream.stream(argv, env=child, cwd=cwd, sink=sink, keep=keep)
         return stream.capture(argv, env=child, cwd=cwd, timeout=timeout)
-    except OSError as error:
-        raise _broken(argv[0], str(error)) from error
-
-
-def start_uv(
-    argv: Sequence[str], *, env: Mapping[str, str], changes: Iterable[tuple[str, str | None]], cwd: Path
-) -> Popen[bytes]:
-    """Start a command of uv that only says something; `stream.completed` waits for it.
-
-    Raises:
-        ToolMissingError: `uv-broken`: it does not start.
-    """
-    from torchinstall.install import stream
-
-    try:
-        return stream.start(argv, env=uv_env(env, changes=changes), cwd=cwd)
     except OSError as error:
         raise _broken(argv[0], str(error)) from error
 
