@@ -259,7 +259,7 @@ def _of_folders(folders: Sequence[Source], inputs: Inputs) -> Iterator[Resort]:
             structs.replace(inputs.request, find_links=places),
             Catalog(inputs.catalog.tables, local=found, index_down=True, folders_only=True),
             " and ".join(f"the folder {folder.place} ({folder.named_by})" for folder in used),
-            {file.name: file.stat().st_size for place in places for file in Path(place).glob("*.whl")},
+            {file.name: file.stat().st_size for place in places for file in Path(place).glob("torch*.whl")},
         )
 
 
