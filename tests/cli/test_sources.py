@@ -94,6 +94,17 @@ def test_a_folder_of_pips_configuration_comes_first_and_torchvision_never_stops_
     assert (again.code, again.json["status"]) == (0, "satisfied"), again.err
 
 
+def test_a_login_node_takes_the_build_of_the_compute_nodes(place: Place, tmp_path: Path) -> None:
+    """A site's own build says inside what it is for; on a node without a GPU it computes on the CPU."""
+    write_wheels(tmp_path / "house", [torch_wheel("2.9.0+ourcluster", TAG, cuda="12.8")])
+    said = auto(place, "torch", "--dry-run", "--json", env={"UV_FIND_LINKS": str(tmp_path / "house")})
+    assert said.code == 0, said.err
+    assert (said.json["plan"]["backend"], said.json["plan"]["packages"][0]["version"]) == (
+        "cu128",
+        "2.9.0+ourcluster",
+    )
+
+
 def test_what_was_named_comes_from_where_torch_comes_from(place: Place, tmp_path: Path) -> None:
     """The folder has no torchvision, and that of PyPI is made for another build of torch."""
     said = auto(place, "torch", "torchvision", "--dry-run", env=named_folder(place, tmp_path))

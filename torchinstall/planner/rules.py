@@ -81,10 +81,9 @@ class EvaluatedBuild:
 
     @property
     def stands_in(self) -> bool:
-        """Whether a GPU build of the default index may compute on the CPU, for want of a CPU build."""
-        situation, wheels = self.situation, self.build.wheels
-        accepted = not situation.gpus or situation.request.allow_cpu
-        return accepted and situation.catalog.index_down and all(row.origin == "default" for row in wheels)
+        """Whether a GPU build may compute on the CPU: a folder or the default index may have no CPU build."""
+        situation = self.situation
+        return situation.catalog.index_down and (not situation.gpus or situation.request.allow_cpu)
 
     @cached_property
     def gpu_rank(self) -> tuple[object, ...]:
