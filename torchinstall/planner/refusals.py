@@ -89,7 +89,9 @@ def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError
     lost = [item for item in evaluated if item.rejected_by(*REQUEST_RULES) and item.uses_gpu]
     if not lost:
         return None
-    lost = [item for item in lost if not item.rejected_by("need-not-met")] or lost
+    if any(item.rejected_by("need-not-met") for item in lost):
+        # Those that meet the need and that other pins would allow; what lacks a companion no pin brings back.
+        lost = [item for item in lost if item.rejected_by("pinned-out")] or lost
     newest = max(lost, key=lambda item: item.build.version)
     oldest = min(lost, key=lambda item: item.build.version)
     rejection = newest.rejection
