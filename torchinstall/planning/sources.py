@@ -200,7 +200,7 @@ class Resort(NamedTuple):
     Attributes:
         request: for this source.
         catalog: with nothing but this source.
-        words: which source it is: `the folder /opt/wheels (find-links in /etc/pip.conf)`.
+        words: which source it is: `the folder /cluster/wheels (find-links in /etc/pip.conf)`.
         sizes: bytes of its files by name, as far as they are known.
         own: the user named it for this run.
     """
