@@ -186,25 +186,31 @@ def why_not_text(plan: Plan) -> str:
         if candidate.rule in _OF_MANY:
             others.setdefault(f"{candidate.rule}: needs {candidate.wanted}", []).append(backend)
         else:
-            rows.append((backend, candidate.torch, _reason(candidate, chosen)))
+            rows.append((backend, candidate.torch, _reason(candidate, plan)))
     rows += [(_span(names), "", reason) for reason, names in others.items()]
     return f"{heading('Why not')}\n{columns(rows)}" if rows else ""
 
 
-def _reason(candidate: Candidate, chosen: Candidate | None) -> str:
+def _reason(candidate: Candidate, plan: Plan) -> str:
     if candidate.verdict == "rejected":
         found = f"; found {candidate.found}" if candidate.found else ""
         return f"{candidate.rule}: needs {candidate.wanted}{found}"
+    chosen = plan.chosen
     if chosen is None:
         return "Would run here."
+    if candidate.backend == "cpu" and any(gpu.covered for gpu in plan.gpus):
+        return "Would run on the CPU only."
     mine, theirs = dotted_or_none(candidate.torch) or (), dotted_or_none(chosen.torch) or ()
-    if mine > theirs:
-        # The newest torch wins among builds that cover the same GPUs, so this one covers fewer.
-        if candidate.backend == "cpu":
-            return "Would run on the CPU only."
-        return f"Would run, but not on every GPU that {chosen.backend} uses."
     if mine < theirs:
         return f"Would run, but its newest torch is {candidate.torch}."
+    if plan.status == "satisfied":
+        return "Would run; what is installed is kept."
+    if mine > theirs:
+        # The newest torch wins among builds that cover the same GPUs and have no known fault there.
+        fewer = len(plan.gpus) > 1 and not plan.limits
+        return (
+            f"Would run, but not on every GPU that {chosen.backend} uses." if fewer else "Would run here too."
+        )
     return f"Would run, but {chosen.backend} is the better match."
 
 
@@ -292,9 +298,13 @@ def names_text(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
+_HARDLY_ANY = 50_000
+"""Bytes; less is shown as 0.0 MB."""
+
+
 def download_text(download: Download) -> str:
     """What comes down, where it goes, and whether there is room."""
-    files = counted("file", download.files)
+    files, taken = counted("file", download.files), sum(room.bytes for room in download.rooms)
     known = download.bytes or len(download.unknown) < download.files
     parts = [f"{size_text(download.bytes)} ({files})" if known else files]
     if download.unknown:
@@ -302,6 +312,10 @@ def download_text(download: Download) -> str:
     where = " and ".join(
         f"about {size_text(room.bytes)} in {room.folder} ({size_text(room.free)} free)"
         for room in download.rooms
+        if room.bytes >= _HARDLY_ANY or taken < _HARDLY_ANY
     )
-    what = parts[0] if download.files else "nothing, all of it is here already"
+    if not download.files and taken < _HARDLY_ANY and len(download.rooms) == 1:
+        folder = download.rooms[0].folder
+        return f"downloads: nothing, uv has all of it; takes hardly any disk, for {folder} shares uv's files"
+    what = parts[0] if download.files else "nothing, all of it is on this machine"
     return f"downloads: {what}" + (f"; takes {where}" if where else "")

@@ -397,7 +397,7 @@ def _warnings(
     warnings: list[Message] = []
     for slug, count in Counter(failure.slug for failure in failures.values()).items():
         first = next(failure for failure in failures.values() if failure.slug == slug)
-        others = f" (and {count - 1} more pages)" if count > 1 else ""
+        others = f" (and {count - 1} more page{'s' * (count > 2)})" if count > 1 else ""
         warnings.append(Message(slug, f"{first.message}{others}"))
     if replaced:
         message = (

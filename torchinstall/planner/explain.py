@@ -336,12 +336,18 @@ def _why_second(plan: Plan, accepted: Candidate) -> str:
         return "Nothing was chosen, because the plan stopped before."
     if Version(chosen.torch) > Version(accepted.torch):
         return f"{chosen.backend} was chosen because it has a newer torch ({chosen.torch})."
+    if plan.status == "satisfied":
+        there = f"torch {chosen.torch}+{chosen.backend}"
+        return f"What is installed, {there}, works and is kept; --upgrade chooses anew."
     if chosen.torch == accepted.torch:
         return (
             f"{chosen.backend} was chosen because it uses this machine's GPUs better, or because its toolkit "
             "fits this driver best (the newest that the driver itself supports)."
         )
-    return f"{chosen.backend} was chosen because it uses more of this machine's GPUs."
+    return (
+        f"{chosen.backend} was chosen because it uses this machine's GPUs better, or because this one has a "
+        "known fault here, or a package would have to be built for it."
+    )
 
 
 def _rejected(rows: list[Candidate]) -> str:

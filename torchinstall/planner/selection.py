@@ -68,8 +68,8 @@ def plan(
     if alone.error is not None:
         return made
     message = (
-        f"{', '.join(request.wanted)} is left out: none is known that goes with torch {alone.torch} and "
-        "comes from where that comes from"
+        f"{', '.join(request.wanted)} is left out: where torch {alone.torch} comes from, none is known that "
+        "goes with it"
     )
     return structs.replace(alone, warnings=(*alone.warnings, Message("companion-left-out", message)))
 
