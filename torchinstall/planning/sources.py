@@ -230,7 +230,7 @@ class Resort(NamedTuple):
 
 
 def last_resorts(inputs: Inputs, context: Context, read: Read, *, fallback: bool) -> Iterator[Resort]:
-    """The sources to try in their order; with `fallback` also those that the user did not name for this run."""
+    """The sources to try in their order; `fallback`: also those that the user did not name for this run."""
     own = [Source(folder, "--find-links") for folder in inputs.request.find_links]
     yield from (resort._replace(own=True) for resort in _of_folders(own, inputs))
     if not fallback:
