@@ -25,6 +25,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from torchinstall.install.uv import find_uv
 
 ROOT = Path(__file__).parents[1]
@@ -56,8 +58,9 @@ def npm_package(name: str, pin: dict[str, str]) -> Path:
         SystemExit: npm cannot fetch it, or it is another file than the one that was pinned.
     """
     folder = FETCHED / f"{name}-{pin['version']}"
-    if not folder.exists():
-        FETCHED.mkdir(parents=True, exist_ok=True)
+    with _lock():
+        if folder.exists():
+            return folder
         words = (_program("npm"), "pack", "--silent", "--ignore-scripts", "--pack-destination", str(FETCHED))
         _run(*words, f"{name}@{pin['version']}")
         archive = FETCHED / f"{name}-{pin['version']}.tgz"
@@ -71,6 +74,12 @@ def npm_package(name: str, pin: dict[str, str]) -> Path:
         (unpacked / "package").rename(folder)
         shutil.rmtree(unpacked)
     return folder
+
+
+def _lock() -> FileLock:
+    """Nobody else fetches meanwhile: tests build the page in several processes."""
+    FETCHED.mkdir(parents=True, exist_ok=True)
+    return FileLock(FETCHED / "lock")
 
 
 def _wheels(pinned: dict[str, Any]) -> list[Path]:
@@ -135,7 +144,8 @@ def build(output: Path = OUTPUT, docs: str | None = None) -> Path:
     """
     pinned = pins()
     pyodide = npm_package("pyodide", pinned["npm"]["pyodide"])
-    wheels = _wheels(pinned)
+    with _lock():
+        installed = [pair for wheel in _wheels(pinned) for pair in _files(wheel, _UNUSED)]
     shutil.rmtree(output, ignore_errors=True)
     runtime = output / "pyodide"
     runtime.mkdir(parents=True)
@@ -156,7 +166,6 @@ def build(output: Path = OUTPUT, docs: str | None = None) -> Path:
         "torchinstall_site.py": (SOURCES / "entry.py").read_bytes(),
         "torchinstall_site.json": json.dumps({"uv": find_uv({}).version}).encode(),
     }
-    installed = [pair for wheel in wheels for pair in _files(wheel, _UNUSED)]
     _write_archive(output / "packages.zip", [*installed, *entry.items()])
     _run(_program("node"), str(Path(__file__).with_name("compile_site.mjs")), str(output))
     total = sum(size for _, _, size in sizes(output))
