@@ -225,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     beside = Path(args.torchinstall[0]).with_name("uv")
     args.uv = args.uv or (str(beside) if beside.exists() else shutil.which("uv"))
 
-    pytorch, default = trees(load_catalog())
+    pytorch, default = trees(load_catalog(), hashed=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         authority = TestAuthority(folder)

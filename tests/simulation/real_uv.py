@@ -40,8 +40,11 @@ _SELECTED = re.compile(
 _FROM = re.compile(r"^torch==\S+\s*\n(?:\s+#.*\n)*?\s+# from (\S+)", re.MULTILINE)
 
 
-def trees(catalog: Catalog) -> tuple[IndexTree, IndexTree]:
-    """The PyTorch index and the default index with every file that the catalog does not merely guess."""
+def trees(catalog: Catalog, *, hashed: bool = False) -> tuple[IndexTree, IndexTree]:
+    """The PyTorch index and the default index with every file that the catalog does not merely guess.
+
+    `hashed`: pages say the hashes of files, as the real ones do; the files must be made for that.
+    """
     pytorch, default = IndexTree(hrefs="relative"), IndexTree(kind="pypi")
     for row in catalog.tables.wheels:
         if row.package not in _PACKAGES or row.confidence == "low" or row.channel != "stable":
@@ -57,11 +60,11 @@ def trees(catalog: Catalog) -> tuple[IndexTree, IndexTree]:
             for tag in row.tags
         ]
         if row.origin == "index":
-            pytorch.add(row.backend, *wheels, hashed=False)
+            pytorch.add(row.backend, *wheels, hashed=hashed)
         elif row.origin == "default":
-            default.add("", *wheels, hashed=False)
+            default.add("", *wheels, hashed=hashed)
             if row.platform_tag.startswith("macosx"):  # the index has the same names in `cpu`
-                pytorch.add("cpu", *wheels, hashed=False)
+                pytorch.add("cpu", *wheels, hashed=hashed)
     return pytorch, default
 
 
