@@ -171,7 +171,7 @@ def _command(words: Sequence[str], place: int) -> tuple[list[str], int]:
     while place < len(words):
         word = words[place]
         flagged = bool(found) and found[-1].startswith("-") and found[-1] not in _SWITCHES
-        if _PROSE.fullmatch(word.rstrip(_PUNCTUATION)) and not flagged:
+        if word in (">", "|") or (_PROSE.fullmatch(word.rstrip(_PUNCTUATION)) and not flagged):
             break
         bare = word.rstrip(",;:")
         found.append(bare)
@@ -266,6 +266,14 @@ def _name(requirement: str) -> str:
 Run = Callable[[Typed], Said | None]
 
 
+def _applies(typed: Typed, hint: str, way: Way) -> bool:
+    """Whether it is about what was typed: not a project where there is none, nor a flag that a file holds."""
+    there = {word.partition("=")[0] for word in typed.argv}
+    return there.issuperset(way.omit) and (
+        "in a project:" not in hint or (typed.folder / "pyproject.toml").is_file()
+    )
+
+
 @dataclass
 class Follower:
     """Follows each hint once, in the folder of the error, which is as it was afterwards."""
@@ -286,7 +294,7 @@ class Follower:
                 plain = re.sub(r"(?<==)\d[\w.+]*|/\S+|127\S+|\d+", "N", hint)
                 if (said.slug, plain) not in self.seen:
                     self.seen.add((said.slug, plain))
-                    for way in ways(hint):
+                    for way in (way for way in ways(hint) if _applies(typed, hint, way)):
                         with _as_it_was(typed.folder):
                             self._follow(typed, said, hint, way)
         finally:
@@ -294,8 +302,6 @@ class Follower:
 
     def _follow(self, typed: Typed, said: Said, hint: str, way: Way) -> None:
         env = {name: text for name, text in typed.env.items() if name not in way.unset} | way.set_
-        if "in a project:" in hint and not (typed.folder / "pyproject.toml").is_file():
-            return
         lines = [_filled(line, typed.folder) for line in way.shell]
         add, argv = _filled(way.add, typed.folder), way.argv
         if None in lines or add is None:

@@ -108,7 +108,9 @@ def unknown_flag(error: click.NoSuchOption) -> UsageError:
     ctx, name = error.ctx, error.option_name
     command = ctx.command_path if ctx is not None else "torchinstall"
     close = error.possibilities or []
-    spelled = {text for param in (ctx.command.params if ctx is not None else ()) for text in param.opts}
+    spelled = {
+        text: param for param in (ctx.command.params if ctx is not None else ()) for text in param.opts
+    }
     hints = []
     meant = _meant(_FLAGS, name)
     for text in meant or close[:1]:
@@ -116,6 +118,9 @@ def unknown_flag(error: click.NoSuchOption) -> UsageError:
         of_verb = flag in spelled or (
             flag in ("", "--") and getattr(ctx and ctx.command, "passthrough", None)
         )
+        param = spelled.get(text)
+        if isinstance(param, click.Option) and isinstance(param.type, click.Choice):
+            text += f" {param.type.choices[0]}"
         hints.append(f"{command if of_verb else 'torchinstall auto'} {text}".rstrip())
     wanted = ", ".join(filter(None, meant or close))
     return UsageError(
