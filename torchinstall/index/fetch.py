@@ -58,7 +58,6 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
 
     Attributes:
         index_base: URL or template, see `urls.index_url`; may carry credentials.
-        cache_dir: folder for pages; None: nothing is stored.
         env: proxies, certificates, netrc, `UV_INSECURE_HOST`, `UV_HTTP_RETRIES` (in place of `retries`).
         offline: only the cache is asked, whatever its age.
         refresh: the age of a cached page does not count.
@@ -67,11 +66,8 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
         described: packages of whose newest releases the requirements are read too; with `any_host`.
         any_host: the pages may link to files on other hosts, see `pages.parse_page`.
         budget: seconds after which what was not read counts as failed.
-        retries: further attempts after a fault that may pass.
-        backoff: seconds before the first retry, doubled for each further one.
-        max_bytes: of one page.
-        asking: called before the index is asked; the cache may do without.
-        working: told that it is.
+        backoff: seconds before the first of the `retries`, doubled for each further one.
+        asking, working: called before the index is asked; the cache may do without.
     """
 
     index_base: str = DEFAULT_INDEX_BASE
@@ -99,7 +95,6 @@ class LiveResult(Struct, frozen=True, kw_only=True):
     Attributes:
         index_base: its URL without credentials.
         found: the pages; one that is not there is an empty one.
-        failures: pages that could not be had at all.
         warnings: what the user should know although `found` may be enough.
         live: how many of the pages the index was asked for, changed or not; the others came from the cache.
         backends: directories that the root page lists, packages among them; None: not asked or not known.
@@ -211,10 +206,7 @@ def _is_recent(job: _Job, options: LiveOptions) -> bool:
 
 
 class _Reader:
-    """Reads pages within one time budget, each in a thread of its own that may not delay the program's end.
-
-    Those of an executor would: a resolver may never answer.
-    """
+    """Reads pages within one time budget, each in a daemon, since a resolver may never answer."""
 
     def __init__(self, options: LiveOptions, cache: PageCache) -> None:
         self.options = options
