@@ -30,6 +30,33 @@ def hints(text: str) -> list[str]:
         ("torch", "torchinstall auto torch"),
         ("pytorch", "torchinstall auto torch"),
         ("cu128", "torchinstall auto --backend cu128"),
+        ("pip install torch torchvision", "torchinstall auto torch torchvision"),
+        ("uv pip install torch --torch-backend=cu128", "torchinstall auto torch --backend cu128"),
+        ("pip", "torchinstall auto"),
+        ("pip list", "torchinstall plan"),
+        ("uv sync --dry-run", "torchinstall sync --dry-run"),
+        ("install pytorch", "torchinstall auto torch"),
+        ("install torch --cuda 12.6", "torchinstall auto torch --backend cu126"),
+        (
+            "pip3 install torch --index-url https://download.pytorch.org/whl/cu121",
+            "torchinstall auto torch --backend cu121",
+        ),
+        (
+            "pip install --pre torch --index-url=https://download.pytorch.org/whl/nightly/cu130",
+            "torchinstall auto --pre torch --backend cu130 --channel nightly",
+        ),
+        (
+            "conda install -y pytorch torchvision pytorch-cuda=12.1 -c pytorch -c nvidia",
+            "torchinstall auto torch torchvision --backend cu121",
+        ),
+        ("mamba create -n x pytorch=2.9 cpuonly", "torchinstall auto 'torch==2.9.*' --backend cpu"),
+        ("auto --cu128", "torchinstall auto --backend cu128"),
+        ("auto --cuda 12.8", "torchinstall auto --backend cu128"),
+        ("auto --cuda --dry-run", "torchinstall auto --backend cu126"),
+        (
+            "auto torch --index-url https://download.pytorch.org/whl/cu121",
+            "torchinstall auto --backend cu121",
+        ),
         ("catalog list", "torchinstall catalog show"),
         ("auto --cpu", "torchinstall auto --backend cpu"),
         ("plan --cuda=12.6", "torchinstall plan --backend cu126"),
@@ -83,3 +110,37 @@ def test_a_command_is_printed_only_where_it_was_asked_for(tmp_path: Path) -> Non
     elsewhere = run(tmp_path, *plan, "--python-version", "3.12", "--format", "command")
     assert (elsewhere.code, elsewhere.out) == (2, "")
     assert "error[foreign-target]" in elsewhere.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("auto cu128", "torchinstall auto --backend cu128"),
+        ("auto torch cpu", "torchinstall auto --backend cpu"),
+        ("plan gpu", "torchinstall auto --require-gpu"),
+        ("auto torch 2.9", "'torch==2.9.*'"),
+        ("auto torch=2.9", "'torch==2.9.*'"),
+        ("plan --backend gpu", "--backend auto"),
+        ("plan --backend cuda", "--backend auto"),
+        ("export --format docker", "--format dockerfile"),
+        ("doctor --explain", "torchinstall doctor --help"),
+    ],
+)
+def test_a_value_that_is_meant_otherwise_is_answered(tmp_path: Path, typed: str, hint: str) -> None:
+    """Before anything is asked of an index, which may have a package of that name."""
+    said = run(tmp_path, *shlex.split(typed))
+    assert (said.code, said.out) == (2, "")
+    assert hints(said.err)[0].endswith(hint)
+
+
+def test_a_file_with_an_error_is_read(tmp_path: Path) -> None:
+    text = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
+    (tmp_path / "train.log").write_text(text, encoding="utf-8")
+    said, typed = (
+        run(tmp_path, "doctor", "--explain", "train.log"),
+        run(tmp_path, "doctor", "--explain", text),
+    )
+    assert (said.code, said.out) == (0, typed.out)
+    for odd in ("nonsense", "x" * 3000, ".", "a\0b"):
+        assert run(tmp_path, "doctor", "--explain", odd).code == 2
+    assert "found:  1 word\n" in run(tmp_path, "doctor", "--explain", "nonsense").err

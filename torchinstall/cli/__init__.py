@@ -19,6 +19,7 @@ from torchinstall.cli.app import NoSuchVerb, build
 from torchinstall.cli.console import Console, Session
 from torchinstall.cli.verb import FlagOption
 from torchinstall.core.errors import TorchInstallError, UsageError
+from torchinstall.core.messages import close_matches
 from torchinstall.install.signals import leave_on_signals
 from torchinstall.planning.context import Context
 
@@ -160,7 +161,7 @@ def _usage_error(error: click.UsageError) -> UsageError:
     """Put click's complaint about the command line into our shape."""
     command = error.ctx.command_path if error.ctx is not None else "torchinstall"
     slug, message = "bad-usage", error.format_message().rstrip(".")
-    found = None
+    found, hints = None, list[str]()
     if isinstance(error, click.MissingParameter):
         slug = "missing-argument"
     elif isinstance(error, click.BadParameter):
@@ -168,7 +169,11 @@ def _usage_error(error: click.UsageError) -> UsageError:
         if isinstance(error.param, FlagOption) and error.ctx is not None:
             source = error.param.set_by(error.ctx)
             found = None if source.startswith("flag") else f"a value from the {source}"
-    return UsageError(slug, message, found=found, hints=(f"{command} --help",))
+        if isinstance(error.param, click.Option) and isinstance(error.param.type, click.Choice):
+            typed = message.partition(": '")[2].partition("'")[0]
+            close = close_matches(typed, error.param.type.choices)
+            hints += [f"{error.param.opts[-1]} {name}" for name in close[:1]]
+    return UsageError(slug, message, found=found, hints=(*hints, f"{command} --help"))
 
 
 def _failed(error: BaseException, console: Console) -> int:

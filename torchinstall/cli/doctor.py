@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import stat
@@ -53,7 +54,7 @@ class _DoctorOptions(MachineOptions, frozen=True, kw_only=True):
 def run(session: Session, options: _DoctorOptions) -> int:
     """Examine and report; a fault is the verb's error after the report was shown."""
     text, stdin = options.explain_text, session.context.stdin
-    text = stdin.read() if text == "-" else piped(stdin) if text is None else text
+    text = stdin.read() if text == "-" else piped(stdin) if text is None else _of_file(session, text)
     if text is not None:
         return _explain(session, options, text)
     if options.fix:
@@ -61,6 +62,15 @@ def run(session: Session, options: _DoctorOptions) -> int:
     else:
         seen = collect(session.context, PlanOptions.of(options), verify=options.verify)
     return _report(session, seen, examine(seen))
+
+
+def _of_file(session: Session, text: str) -> str:
+    """The text in the file that a text names; else the text itself."""
+    with contextlib.suppress(OSError, ValueError):  # no name of a file: too long, or a NUL in it
+        path = session.context.path(text)
+        if "\n" not in text and path.is_file():
+            return path.read_text(encoding="utf-8", errors="replace")
+    return text
 
 
 def piped(stream: TextIO) -> str | None:
@@ -91,7 +101,7 @@ def _explain(session: Session, options: _DoctorOptions, text: str) -> int:
             "nothing-recognised",
             "no known fault was recognised in this text",
             wanted="an error text about torch, its GPU, its wheels or their installation",
-            found=f"{len(text.split())} words" if text.strip() else "nothing",
+            found=counted("word", len(text.split())) if text.strip() else "nothing",
             hints=("torchinstall doctor examines the environment itself", "paste the whole traceback"),
         )
     console.answer(envelope(**console.partial), "\n\n".join(map(_match_text, matches)))

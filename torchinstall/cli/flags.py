@@ -188,7 +188,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         _flag("--remove", "Take out what configure wrote."),
         _flag("--lock/--no-lock", "Run uv lock afterwards and check every platform (default: yes)."),
         _flag(
-            "--explain TEXT",
+            "--explain TEXT|FILE",
             "Say what an error text means and what to type; - reads it from stdin.",
             name="explain_text",
         ),

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _CONFIG = "torchinstall.config"
 _REST = "torchinstall.rest"
 _JSON = "torchinstall.json"
-"""Keys of click's meta: the configuration, what followed `--`, whether JSON was asked for."""
+TYPED = "torchinstall.typed"
+"""Keys of click's meta: the configuration, what followed `--`, whether JSON was asked for, all words."""
 
 O = TypeVar("O", bound=Options)  # noqa: E741  # it stands for options
 
@@ -250,7 +251,12 @@ class Verb(click.Command):
             cut = args.index("--")
             args, ctx.meta[_REST] = args[:cut], tuple(args[cut + 1 :])
         session_of(ctx).console.partial.update(self.blank())
-        return super().parse_args(ctx, args)
+        ctx.meta[TYPED] = tuple(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click's parser does not say which verb it read for
+            raise
 
     def invoke(self, ctx: click.Context) -> int:
         """Fill the options and run."""

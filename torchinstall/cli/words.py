@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -17,16 +18,20 @@ from click.shell_completion import (
     split_arg_string,
 )
 
+from torchinstall.cli.verb import TYPED
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import close_matches
+from torchinstall.core.request import DEFAULT_INDEX_BASE
+from torchinstall.index.urls import BACKEND_NAME, pytorch_index
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import catalog_of
+from torchinstall.planning.request import plain_backend
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]
 """Words that people type, and what they mean here."""
 
 _VERBS: Words = (
-    ("install add get setup i", ("auto",)),
+    ("install add get setup create i", ("auto",)),
     ("update upgrade", ("auto --upgrade",)),
     ("uninstall remove rm", ("uv pip uninstall torch torchvision", "configure --remove")),
     ("status check test verify diagnose health validate troubleshoot", ("doctor",)),
@@ -75,6 +80,52 @@ def _meant(table: Words, word: str) -> tuple[str, ...]:
     return next((meant for words, meant in table if word in words.split()), ())
 
 
+_TOOLS = ("pip", "pip3", "uv", "uvx", "conda", "mamba", "micromamba", "poetry", "pdm", "pixi", "torchinstall")
+_OF_CONDA = ("-c", "--channel", "-n", "--name")
+_CUDA = ("--cuda", "--cu", "--cuda-version", "--toolkit", "--cudatoolkit", "--pytorch-cuda")
+_INDEX = ("--index-url", "--extra-index-url", "--index", "--default-index", "-i")
+_REQUIREMENTS = (
+    (r"(?i:pytorch)(?=$|[=<>~!\[])", "torch"),
+    (r"(?:pytorch-)?cuda(?:toolkit)?=+(\d+)\.(\d+).*", r"--backend cu\1\2"),
+    ("cpuonly", "--backend cpu"),
+    (r"([A-Za-z][\w.-]*)=(\d[\w.]*)(?:=.*)?$", r"\1==\2.*"),
+)
+"""Requirements of conda's commands, as `auto` has them."""
+
+
+def _flag_meant(flag: str, value: str) -> tuple[str, ...]:
+    """What a flag of another tool means here; the most likely first."""
+    if BACKEND_NAME.fullmatch(flag[2:]):
+        return (f"--backend {flag[2:]}",)
+    if value and flag in (*_CUDA, "--torch-backend"):
+        return (f"--backend {plain_backend(value if value[0].isalpha() else f'cu{value}')}",)
+    index = pytorch_index(value, index_base=DEFAULT_INDEX_BASE) if value and flag in _INDEX else None
+    if index is not None and index.certain:
+        backend = f"--backend {index.backend or 'auto'}"
+        return (backend if index.channel == "stable" else f"{backend} --channel {index.channel}",)
+    return _meant(_FLAGS, flag)
+
+
+def _pasted(words: Iterable[str], tool: str) -> list[str]:
+    """What stands behind another tool's `install`, as `auto` has it."""
+    said: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        flag, _, value = word.partition("=") if word[:2] == "--" else (word, "", "")
+        if tool[-5:] in ("conda", "mamba") and flag in _OF_CONDA:
+            value = value or next(rest, "")
+        elif flag in (*_CUDA, *_INDEX, "--torch-backend"):
+            meant = _flag_meant(flag, value or next(rest, ""))
+            said += meant[0].split() if meant else [word]
+        elif word[0:1] != "-":
+            for theirs, ours in _REQUIREMENTS:
+                word = re.sub(f"^(?:{theirs})", ours, word)
+            said += word.split(" ") if word[:2] == "--" else [word]
+        elif word not in ("-y", "--yes"):
+            said.append(word)
+    return said
+
+
 def _as_requirement(word: str) -> tuple[str, ...]:
     """A package or a backend where the verb should stand."""
     if re.match(r"(?i)(py)?torch", word):
@@ -84,13 +135,18 @@ def _as_requirement(word: str) -> tuple[str, ...]:
 
 def unknown_verb(ctx: click.Context, words: Sequence[str], table: Sequence[str]) -> UsageError:
     """The error for a verb that there is not: by its meaning, else by its spelling."""
-    name, *after = words  # auto takes what was typed after it, too
-    meant = _meant(_VERBS, name) or _as_requirement(name)
+    theirs = list(itertools.takewhile(_TOOLS.__contains__, words))
+    name, *after = words[len(theirs) :] or ("install",)
+    after = _pasted(after, words[0])  # auto takes what was typed after it, too
+    meant = (name,) if name in table else _meant(_VERBS, name) or _as_requirement(name)
     if ctx.parent is not None:
         mine = f"{ctx.info_name} "
         meant = tuple(text.removeprefix(mine) for text in meant if text.startswith(mine))
-    meant = tuple(shlex.join([*text.split(), *after]) if text[:4] == "auto" else text for text in meant)
-    close = close_matches(name, table)
+    takes_more = ("auto", *table) if theirs else ("auto",)
+    meant = tuple(
+        shlex.join([*text.split(), *after]) if text.split()[0] in takes_more else text for text in meant
+    )
+    close, name = close_matches(name, table), words[0]
     return UsageError(
         "unknown-verb",
         f"{ctx.command_path} has no verb {name!r}",
@@ -112,7 +168,7 @@ def unknown_flag(error: click.NoSuchOption) -> UsageError:
         text: param for param in (ctx.command.params if ctx is not None else ()) for text in param.opts
     }
     hints = []
-    meant = _meant(_FLAGS, name)
+    meant = _flag_meant(name, _value(ctx, name))
     for text in meant or close[:1]:
         flag = text.partition(" ")[0]
         of_verb = flag in spelled or (
@@ -129,6 +185,16 @@ def unknown_flag(error: click.NoSuchOption) -> UsageError:
         wanted=wanted or None,
         hints=(*hints, f"{command} --help"),
     )
+
+
+def _value(ctx: click.Context | None, name: str) -> str:
+    """What was typed for a flag: behind `=`, or the word behind it."""
+    typed: Sequence[str] = ctx.meta.get(TYPED, ()) if ctx is not None else ()
+    for word, after in itertools.pairwise((*typed, "")):
+        flag, equals, value = word.partition("=")
+        if flag == name:
+            return value if equals else "" if after[:1] == "-" else after
+    return ""
 
 
 SHELLS = ("bash", "zsh", "fish", "powershell")

@@ -147,13 +147,17 @@ def plain_backend(name: str) -> str:
     return re.sub(r"^(?:rocm|hip)[-_ ]?(?=\d)", "rocm", name)
 
 
+_ANY_GPU = ("gpu", "cuda", "nvidia", "amd", "rocm", "hip", "intel")
+"""What people call a backend who want the one that fits."""
+
+
 def _backend(options: PlanOptions, catalog: Catalog) -> str:
     name = (options.backend or "auto").strip().lower()
     for spelling in (name, plain_backend(name)):
         if spelling == "auto" or catalog.backend(spelling) is not None:
             return spelling
     known = ("auto", *catalog.known_backends())
-    close = close_matches(name, known, most=4, cutoff=0.5)
+    close = () if name in _ANY_GPU else close_matches(name, known, most=4, cutoff=0.5)
     raise UsageError(
         "unknown-backend",
         f"no backend is called {name!r}",

@@ -17,7 +17,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.files import read_text, real_path, user_path
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import Requirement, canonical_name, requirement
-from torchinstall.index.urls import pytorch_index
+from torchinstall.index.urls import BACKEND_NAME, pytorch_index
 from torchinstall.index.wheels import parse_name
 from torchinstall.planning.context import read_toml
 
@@ -235,8 +235,22 @@ def _parse(text: str, source: str) -> Requirement:
             _ = urlsplit(found.url).port  # looked at here, so that whoever reads it later need not doubt it
     except ValueError as error:  # packaging's InvalidRequirement is one
         quote = "quote it, so that the shell does not interpret < and >: 'torch<2.10'"
+        if single := re.fullmatch(r"([A-Za-z][\w.-]*)=(\d[\d.]*)(?:=.*)?", text):  # as conda has it
+            quote = f"two equals signs: '{single[1]}=={single[2].rstrip('.')}.*'"
         raise _bad_requirement(repr(text), source, str(error).splitlines()[0].rstrip("."), quote) from error
-    if why := _NOT_TORCH.get(canonical_name(found.name)) if not found.url else None:
+    name = canonical_name(found.name)
+    if re.fullmatch(r"v?\d+(?:[.-]\d+)*", name) and not found.url:
+        raise _bad_requirement(repr(text), source, "a version without a name", f"'torch=={text}.*'")
+    if not found.url and (BACKEND_NAME.fullmatch(name) or name in _ANY_GPU):
+        build = f"--backend {name}" if BACKEND_NAME.fullmatch(name) else "--require-gpu"
+        raise UsageError(
+            "not-torch",
+            f"{found.name} ({source}) is no package that goes with torch: it is a kind of build",
+            wanted="the name of a package",
+            found=text,
+            hints=(f"choose the build with a flag: torchinstall auto {build}",),
+        )
+    if why := _NOT_TORCH.get(name) if not found.url else None:
         raise UsageError(
             "not-torch",
             f"{found.name} ({source}) is not the package of PyTorch: {why}",
@@ -247,6 +261,7 @@ def _parse(text: str, source: str) -> Requirement:
     return found
 
 
+_ANY_GPU = ("gpu", "cuda", "rocm", "hip")
 _OF_CONDA = "conda calls its own packages so; here --backend chooses between CPU and GPUs"
 _NOT_TORCH = {
     "pytorch": "on PyPI that name holds a file which only fails and says so",
