@@ -27,6 +27,7 @@ OLD = (
     ),
     wheel("nvidia-cublas-cu12", "12.8", files={"nvidia/cublas/lib/libcublas.so.12": "old"}),
     wheel("torchvision", "0.23.0+cpu"),
+    wheel("six", "1.17.0"),
 )
 NEW = (
     torch_wheel(
@@ -172,7 +173,16 @@ def other_bytes_of_the_same_size(venv: Venv) -> None:
     file.write_bytes(bytes(size))
 
 
+def files_of_others_replaced(venv: Venv) -> None:
+    """A wheel may name files of another package, and the environment's own."""
+    data = "torch-2.9.0+cpu.data/data"
+    others = (*("six/__init__.py", f"{data}/pyvenv.cfg"), f"{data}/bin/activate", f"{data}/etc/new.toml")
+    venv.install(torch_wheel("2.9.0+cpu", TAG, files=dict.fromkeys(others, "from torch")))
+    assert (venv.prefix / "bin/activate").read_text() == "from torch"
+
+
 BREAKAGES = [
+    files_of_others_replaced,
     half_of_torch_gone,
     all_of_torch_gone,
     new_files_without_metadata,
@@ -428,7 +438,7 @@ def test_without_hard_links_files_are_copied(venv: Venv) -> None:
     backup = begun(venv, due(*NEW))
     for path in backup.store.iterdir():
         copy = path.with_name("copy")
-        shutil.copy2(path, copy)
+        shutil.copy2(path, copy, follow_symlinks=False)
         copy.replace(path)
     assert not backup.lost(), "a copy is the same file"
     library_cut_short(venv)
@@ -443,3 +453,24 @@ def test_fresh_environment_has_nothing_to_keep(tmp_path: Path) -> None:
         protected(fail, sites=[site], prefix=tmp_path)
     assert caught.value.hints[0] == "the environment is as it was before"
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.e2e
+def test_one_file_that_cannot_be_put_back_stops_no_other(venv: Venv) -> None:
+    """A folder lies in its place; what is left to do is done by the next run, once that is possible."""
+    before = venv.listing()
+    place = venv.site / "torch/__init__.py"
+
+    def work(_keep: tuple[int, ...]) -> None:
+        all_of_torch_gone(venv)
+        (place / "in the way").mkdir(parents=True)
+        fail()
+
+    with pytest.raises(InstallFailedError) as caught:
+        protected(work, sites=[venv.site], prefix=venv.prefix, due=due(*NEW))
+    assert "could not be put back" in caught.value.hints[0]
+    gone = before.keys() - venv.listing().keys()
+    assert gone == {str(place.relative_to(venv.prefix))}
+    shutil.rmtree(place)
+    assert "put back as it was: torch 2.8.0+cpu" in recovered(venv)
+    assert venv.listing() == before

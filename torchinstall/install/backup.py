@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -33,8 +34,8 @@ class Backup(Struct, frozen=True, kw_only=True):
 
     Attributes:
         changing: normalised names of what is about to change; None: anything may, and what comes goes again.
-        files: path of each kept file; its number is its name in `store`.
-        present: every file in the site folders.
+        files: path of each file that was there; its number is its name in `store`.
+        own: so many of them, the first, are of what changes; a wheel can name any of the others too.
         begun: seconds since 1970.
     """
 
@@ -43,7 +44,7 @@ class Backup(Struct, frozen=True, kw_only=True):
     dists: tuple[DistInfo, ...]
     changing: frozenset[str] | None
     files: tuple[Path, ...]
-    present: frozenset[Path]
+    own: int
     store: Path
     begun: float
 
@@ -74,11 +75,15 @@ class Backup(Struct, frozen=True, kw_only=True):
             OSError: not all of them; nothing was changed yet.
         """
         self.store.mkdir(parents=True)
-        for number, path in enumerate(self.files):
+        for number, path in enumerate(self.files[: self.own]):
             _link(path, self.store / str(number))
+        for number, path in enumerate(self.files[self.own :], self.own):
+            if path.suffix != ".pyc" and not _linked(path, self.store / str(number)):
+                break  # copies of a whole environment would take its size and minutes
         (self.store / "complete").touch()
         # Where nobody knows what changes, nobody may put anything in the place of what is cleared.
-        self._remove(remains(self.sites, self.changing or ()))
+        for error in self._remove(remains(self.sites, self.changing or ())):
+            raise error
 
     def discard(self) -> None:
         """Give the kept files up."""
@@ -106,26 +111,46 @@ class Backup(Struct, frozen=True, kw_only=True):
     def put_back(self) -> None:
         """Make the environment what it was: what came is removed, what was kept returns.
 
-        What another program installed meanwhile stays.
+        What another program installed meanwhile stays. One file that cannot be put back stops no other.
 
         Raises:
             OSError: not everything could be put back.
         """
-        old = {dist.key for dist in self.saved}
+        old = {dist.key for dist in self.dists}
         stay = self.changing
         others = [row for row in distributions(self.sites) if stay is not None and row.name not in stay]
-        safe = {*self.files, *self.present, *(path for dist in others for path in dist.files())}
+        elsewhere = {path for dist in others if dist.key not in old for path in dist.files()}
+        safe = {*self.files, *(path for dist in others for path in dist.files())}
+        came, failed = set[Path](), list[OSError]()
         for dist in distributions(self.sites, self.changing):
             if dist.key not in old:
-                names = (self._bin / name for name in dist.scripts())
-                self._remove(path for path in (*dist.files(), *names) if path not in safe)
+                came.update(dist.files(), (self._bin / name for name in dist.scripts()))
+        failed += self._remove(came - safe)
+        for dist in distributions(self.sites, self.changing):
+            if dist.key not in old:
                 shutil.rmtree(dist.site / dist.info, ignore_errors=True)
-        self._remove(path for path in walk(self.sites) if path not in safe and self._is_debris(path))
-        for path, kept in self._kept():
-            if not _same(path, kept):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.unlink(missing_ok=True)
-                _link(kept, path)
+        debris = [path for path in walk(self.sites) if path not in safe and self._is_debris(path)]
+        failed += self._remove(debris)
+        for number, (path, kept) in enumerate(self._kept()):
+            beside = number >= self.own
+            if beside and (path in elsewhere or not (path in came or self._is_debris(path))):
+                continue  # nothing of this change lies there
+            try:
+                if not _same(path, kept):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    self._clear(path)
+                    _link(kept, path)
+            except OSError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _clear(self, path: Path) -> None:
+        """Free a place. A library that a process on Windows has loaded can be moved away, not removed."""
+        try:
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            path.replace(self.store / f"moved-{uuid.uuid4().hex}")
 
     @property
     def _bin(self) -> Path:
@@ -138,17 +163,21 @@ class Backup(Struct, frozen=True, kw_only=True):
         except OSError:
             return False
 
-    def _remove(self, paths: Iterable[Path]) -> None:
-        """Remove files in the environment, and the folders that become empty."""
-        folders = set()
+    def _remove(self, paths: Iterable[Path]) -> list[OSError]:
+        """Remove files in the environment, and the folders that become empty; what could not be removed."""
+        folders, failed = set(), []
         for path in paths:
             if self._is_ours(path):
-                path.unlink(missing_ok=True)
+                try:
+                    self._clear(path)
+                except OSError as error:
+                    failed.append(error)
                 folders |= {folder for folder in path.parents if self._is_ours(folder)}
         folders -= {self.prefix, *self.sites, self._bin}
         for folder in sorted(folders, key=lambda item: -len(item.parts)):
             with contextlib.suppress(OSError):
                 folder.rmdir()
+        return failed
 
     def _kept(self) -> Iterator[tuple[Path, Path]]:
         return ((path, self.store / str(number)) for number, path in enumerate(self.files))
@@ -187,25 +216,39 @@ def plan_backup(
     dists = distributions(folders)
     names = None if changing is None else frozenset(map(canonical_name, changing))
     listed = (path for dist in dists if names is None or dist.name in names for path in dist.files())
+    own = dict.fromkeys(path for path in (*listed, *more) if os.path.lexists(path))
+    beside = dict.fromkeys((*walk(folders), *_beside_packages(prefix)))
     return Backup(
         prefix=prefix,
         sites=folders,
         dists=dists,
         changing=names,
-        files=tuple(dict.fromkeys(path for path in (*listed, *more) if os.path.lexists(path))),
-        present=frozenset(walk(folders)),
+        files=tuple({**own, **beside}),
+        own=len(own),
         store=store,
         begun=time.time(),
     )
 
 
+def _beside_packages(prefix: Path) -> Iterator[Path]:
+    """The files of a virtual environment outside its site folders that a wheel can replace."""
+    if (prefix / "pyvenv.cfg").exists():
+        yield from (path for path in prefix.iterdir() if path.is_file())
+        yield from walk(prefix / name for name in ("bin", "Scripts", "etc", "include", "share"))
+
+
 def _link(source: Path, place: Path) -> None:
-    if source.is_dir() and not source.is_symlink():
-        return
+    if not _linked(source, place):
+        shutil.copy2(source, place, follow_symlinks=False)
+
+
+def _linked(source: Path, place: Path) -> bool:
+    """Whether a second name could be given to a file; a folder needs none."""
     try:
         os.link(source, place, follow_symlinks=False)
     except (OSError, NotImplementedError):
-        shutil.copy2(source, place, follow_symlinks=False)
+        return source.is_dir() and not source.is_symlink()
+    return True
 
 
 def _same(path: Path, kept: Path) -> bool:
