@@ -396,11 +396,27 @@ def test_a_journal_that_a_wheel_brought_is_none(venv: Venv) -> None:
 
 
 @pytest.mark.e2e
-def test_a_journal_of_another_place_is_none(venv: Venv) -> None:
+def test_an_environment_that_was_moved_since_is_put_right(venv: Venv) -> None:
+    before = venv.listing()
     begun(venv, due(*NEW))
-    moved = venv.folder / "moved"
-    venv.prefix.rename(moved)
-    assert read_journal(moved) is None
+    half_of_torch_gone(venv)
+    place, venv.prefix = venv.prefix, venv.folder / "moved"
+    place.rename(venv.prefix)
+    assert "put back as it was: torch 2.8.0+cpu" in recovered(venv)
+    assert venv.listing() == before
+    assert not place.exists()
+
+
+@pytest.mark.e2e
+def test_a_journal_that_leads_out_of_its_environment_is_none(venv: Venv) -> None:
+    begun(venv, due(*NEW))
+    journal = venv.prefix / STATE / "journal.json"
+    text = journal.read_text()
+    for line in (f"{venv.folder}/elsewhere", f"{venv.prefix}/../elsewhere"):
+        journal.write_text(text.replace(f"{venv.site}/torch/", f"{line}/"))
+        assert read_journal(venv.prefix) is None
+        journal.write_text(text.replace(f'"prefix":"{venv.prefix}"', f'"prefix":"{line}"'))
+        assert read_journal(venv.prefix) is None
 
 
 @pytest.mark.e2e

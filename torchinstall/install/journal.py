@@ -1,7 +1,7 @@
 """What a change of an environment writes down before it begins, and what becomes of one that was cut off.
 
 Lock, journal and backup lie in `.torchinstall` in the environment, on the file system of its packages. A
-wheel could name files there; one that does is refused, and a journal counts for its own environment only.
+wheel could name files there; one that does is refused, and a journal speaks of its own environment only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.core.files import real_path, write_file
@@ -116,19 +116,38 @@ class Journal(Struct, frozen=True, kw_only=True):
 def read_journal(prefix: Path) -> Journal | None:
     """The journal of a change that is under way or was cut off; None where there is none.
 
-    One that a package brought, or that speaks of another environment, is none.
+    One that a package brought, or that leads out of its environment, is none. The environment may have been
+    moved since.
     """
     path = prefix / STATE / _NAME
     try:
         data = path.read_bytes()
         journal = msgspec.json.decode(data, type=Journal, dec_hook=lambda kind, value: kind(value))
+        journal = journal if journal.prefix == prefix else _moved(journal, prefix)
     except (OSError, ValueError, TypeError):
         return None
-    if journal.prefix != prefix or (journal.backup is not None and not journal.backup.stays_in(prefix)):
+    if journal.backup is not None and not journal.backup.stays_in(prefix):
         return None
     sites = journal.backup.sites if journal.backup is not None else ()
     brought = any(dist.brings(path) for dist in distributions(sites))
     return None if brought else journal
+
+
+def _moved(journal: Journal, prefix: Path) -> Journal:
+    """The journal of an environment that lies elsewhere now; ValueError: not all of it lay in it."""
+
+    def here(path: Path) -> Path:
+        return prefix / path.relative_to(journal.prefix)
+
+    backup = journal.backup and structs.replace(
+        journal.backup,
+        prefix=prefix,
+        sites=tuple(map(here, journal.backup.sites)),
+        dists=tuple(structs.replace(dist, site=here(dist.site)) for dist in journal.backup.dists),
+        files=tuple(map(here, journal.backup.files)),
+        store=here(journal.backup.store),
+    )
+    return structs.replace(journal, prefix=prefix, backup=backup)
 
 
 def remove_journal(prefix: Path) -> None:
