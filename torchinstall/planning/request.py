@@ -193,10 +193,12 @@ def index_base_of(options: PlanOptions) -> str:
         if base.startswith(("https://", "http://", "file://")) and urlsplit(base).port != 0:
             return base.rstrip("/")
     shown = redact(base if "//" in base else f"//{base}").removeprefix("" if "//" in base else "//")
+    source = options.source("index_base")
+    gone = "omit --index-base" if source.startswith("flag ") else f"take it out of the {source}"
     raise UsageError(
         "bad-value",
         f"{shown!r} is not the URL of an index",
         wanted="a URL that begins with https://, or default for the index that uv uses",
         found=f"{shown} ({options.source('index_base')})",
-        hints=("for a folder of wheels: omit --index-base, and give --find-links DIR",),
+        hints=(f"for a folder of wheels: {gone}, and give --find-links DIR",),
     )
