@@ -141,7 +141,7 @@ def _layout_of(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Layo
             legacy.accept(chosen=False)
         if current is None:
             if options.without:
-                change(Layout(name="this-machine"), asked, options.without, named=False)
+                change(Layout(name="this-machine"), asked, options.without, catalog, named=False)
             name = options.layout or (
                 "markers" if asked.on else "groups" if len(asked.backends) > 1 else "this-machine"
             )
@@ -149,7 +149,7 @@ def _layout_of(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Layo
         typed = structs.replace(asked, backends=asked.backends or planned)
         if options.layout == "this-machine" and current.name != "this-machine" and not typed.backends:
             typed = structs.replace(typed, backends=(plan.backend,) if plan.backend else ())
-        new = change(current, typed, options.without, named=options.layout is not None)
+        new = change(current, typed, options.without, catalog, named=options.layout is not None)
         return complete(new, plan, catalog)
 
     return make

@@ -22,7 +22,7 @@ from torchinstall.project.foreign import Foreign, read_requirements
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
 from torchinstall.project.migrate import Legacy, Migrated, migrate_text, recognise
-from torchinstall.project.model import Entries, Layout
+from torchinstall.project.model import ALWAYS, Choice, Entries, Layout
 from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
 from torchinstall.project.undo import Memory, strip
 
@@ -157,7 +157,7 @@ def configure(
         _write(plan)
         plan = locked(plan, lock) if lock is not None else plan
         for edit in plan.edits:
-            if edit.before != edit.after and edit.before:
+            if edit.before and (edit.before != edit.after or not memory.knows(edit.path)):
                 memory.remember(edit.path, files.bases.get(edit.path, edit.before), edit.after)
     return plan
 
@@ -179,17 +179,18 @@ def unconfigure(
     files = _files_of(directory, memory)
     path, text = next(iter(files.texts.items()))
     after, notes = dict(files.bases), tuple[Message, ...]()
-    if path not in after:
-        current = current_layout(project_view(text), catalog)
-        if current is None:
+    if path not in after or all(after.get(item, there) == there for item, there in files.texts.items()):
+        current = current_layout(project_view(text), catalog) if path not in after else None
+        ours = tuple(item for item in current.kept if _may_be_ours(item)) if current is not None else ()
+        if not ours:
             raise UsageError(
                 "nothing-to-remove",
-                "nothing in this project chooses a build of torch",
+                "nothing in this project that chooses a build of torch is from configure",
                 wanted="entries that configure wrote",
-                found="no source of torch from a PyTorch index",
+                found="entries that a person wrote, or none",
                 hints=("torchinstall configure --dry-run shows what it would write",),
             )
-        stripped, told, _ = strip(text, current.kept, catalog)
+        stripped, told, _ = strip(text, ours, catalog)
         kept = Message(
             slug="not-remembered",
             message="what configure wrote here is not remembered on this machine, so what chooses a build "
@@ -206,6 +207,11 @@ def unconfigure(
         for edit in plan.edits:
             memory.remember(edit.path, edit.after, edit.after)
     return plan
+
+
+def _may_be_ours(item: Choice) -> bool:
+    """Whether configure would call an index and an extra or group so; other names are a person's."""
+    return item.index.startswith("pytorch-") and (item.scope == ALWAYS or item.scope.name == item.backend)
 
 
 def configure_texts(

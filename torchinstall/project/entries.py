@@ -31,7 +31,7 @@ from torchinstall.project.model import (
     rivals,
     separation,
 )
-from torchinstall.project.pyproject import ProjectView
+from torchinstall.project.pyproject import ProjectView, scope_in
 
 
 def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entries:
@@ -57,6 +57,7 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         for item in torch
         if (choice := _of_package(package, item, layout, view, availability)).points
     ]
+    choices += _own(packages, choices, view, catalog)
     dependencies = _dependencies(packages, choices, torch, layout, view, availability)
     environments = separation(choices, view.versions, others=not _leaves_others(layout, view))
     for choice in [runtime for item in torch for runtime in _runtime(item, layout, availability)]:
@@ -81,7 +82,7 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         environments=environments if layout.offers_choice and layout.split else (),
         required=tuple(required_marker(item) for item in PLATFORMS if item in (layout.required or ())),
         conflicts=rivals(torch, layout.kept),
-        notes=(*notes, *_unserved(packages, choices, torch)),
+        notes=(*notes, *_unserved(packages, choices, torch, availability)),
     )
 
 
@@ -147,6 +148,8 @@ def _of_package(
     kept = routed_in(view, availability.catalog, package) if torch in layout.kept else ()
     if there := [item for item in kept if (item.url, item.scope) == mine]:
         return structs.replace(there[0], index=torch.index)
+    if torch in layout.kept and not _asks(package, torch.scope, layout, view):
+        return found.on(())
     family = availability.catalog.family(package)
     if family is None or not family.routed:
         return found.on(())
@@ -155,6 +158,26 @@ def _of_package(
     if torch.backend not in family.runtime_of:  # where a person's own source has no torch, it goes with torch
         found = found.on(availability.platforms(package, torch.backend) | nowhere)
     return structs.replace(found, points=found.points & required)
+
+
+def _asks(package: str, scope: Scope, layout: Layout, view: ProjectView) -> bool:
+    """Whether a list that a kept choice of torch is for asks for a companion without a source of its own.
+
+    uv refuses a source for an extra or group that does not list the package.
+    """
+    if scope != ALWAYS:
+        return package in layout.packages or bool(view.required_at(package, scope))
+    own = {scope_in(row).key for row in view.sources.get(package, [])}
+    return not own or not {item.key for item in view.scopes_of(package)} <= own
+
+
+def _own(
+    packages: tuple[str, ...], choices: list[Choice], view: ProjectView, catalog: Catalog
+) -> list[Choice]:
+    """What a person's own sources say of companions in lists that torch has no choice for."""
+    taken = {(item.package, item.scope.key) for item in choices} | {(name, ALWAYS.key) for name in packages}
+    own = (item for name in packages if name != "torch" for item in routed_in(view, catalog, name))
+    return [item for item in own if (item.package, item.scope.key) not in taken]
 
 
 def _leaves_others(layout: Layout, view: ProjectView) -> bool:
@@ -172,12 +195,12 @@ def _cap(layout: Layout, backend: str) -> SpecifierSet:
 
 
 def _unserved(
-    packages: tuple[str, ...], choices: list[Choice], torch: tuple[Choice, ...]
+    packages: tuple[str, ...], choices: list[Choice], torch: tuple[Choice, ...], availability: Availability
 ) -> Iterator[Message]:
     for package in packages:
         served = {item.backend for item in choices if item.package == package}
         for item in torch:
-            if item.backend not in served:
+            if item.backend not in served and not availability.platforms(package, item.backend):
                 yield Message(
                     slug="companion-not-on-index",
                     message=f"{package} is not known to be published for {item.backend}, so it stays on "

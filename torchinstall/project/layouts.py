@@ -166,13 +166,16 @@ def _companions(
     return tuple(found)
 
 
-def change(current: Layout, asked: Layout, without: tuple[str, ...], *, named: bool) -> Layout:
+def change(
+    current: Layout, asked: Layout, without: tuple[str, ...], catalog: Catalog, *, named: bool
+) -> Layout:
     """The layout in a file with a second thought: what was not asked for stays.
 
     Args:
         current: in the file.
         asked: `name`, `backends` (to add; where the layout changes: to offer), `on` and `default` as typed.
         without: backends to take out.
+        catalog: knows where a backend is published: a source without a marker says more than it can serve.
         named: the layout was named, so that its name in `asked` counts.
 
     Raises:
@@ -222,14 +225,19 @@ def change(current: Layout, asked: Layout, without: tuple[str, ...], *, named: b
     if named and asked.on and not same:
         return structs.replace(made, fresh=True)
     base = asked.backends[:1] or ((default,) if default else left[-1:])
-    routes = {item: route.backend for route in current.kept for item in sorted(route.platforms)}
+    there = Availability(catalog, asked.channel)
+    routes = {
+        item: route.backend
+        for route in current.kept
+        for item in sorted(route.platforms & there.platforms("torch", route.backend))
+    }
     if current.offers_choice:
         routes = {item: backend for item, backend in routes.items() if backend == base[0]}
     if asked.backends and not asked.on:
         routes = dict.fromkeys(routes, asked.backends[0])
-    there = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
-    there |= {item: backend for item, backend in routes.items() if backend not in without}
-    return structs.replace(made, backends=(), on=tuple({**there, **dict(asked.on)}.items()), fresh=True)
+    on = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
+    on |= {item: backend for item, backend in routes.items() if backend not in without}
+    return structs.replace(made, backends=(), on=tuple({**on, **dict(asked.on)}.items()), fresh=True)
 
 
 def _default_backend(asked: str | None, planned: str | None, backends: tuple[str, ...]) -> str:

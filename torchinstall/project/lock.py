@@ -239,17 +239,19 @@ def verify_lock(
     for scope in dict.fromkeys(item.scope for item in entries.routes) or (ALWAYS,):
         groups = [name for name in view.default_groups if name not in view.rival_groups(scope)]
         active = (*(Scope("group", name) for name in groups), *(() if scope == ALWAYS else (scope,)))
+        asking = tuple(item.key for item in (scope, *active, ALWAYS))
         for platform, python, shown in _points_to_try(entries, view):
             tree = lock.tree(platform, python, active)
             for package in packages:
-                mine = (item for item in entries.choices if (item.package, item.scope) == (package, scope))
-                choice = next((item for item in mine if (platform, python) in item.points), None)
+                here = [item for item in entries.choices if (platform, python) in item.points]
+                mine = [item for item in here if item.package == package and item.scope.key in asking]
+                choice = min(mine, key=lambda item: asking.index(item.scope.key), default=None)
                 locked = tree.get(package)
                 known = urls
-                if choice and (platform, python) not in view.required_at(package, scope):
+                if choice and (platform, python) not in view.required_at(package, choice.scope):
                     # Its source does not count there, but what counts elsewhere may decide for all.
                     known, choice = tuple(url for url in urls if url != choice.url), None
-                own = choice and any((row.url, row.scope) == (choice.url, scope) for row in kept)
+                own = choice and any((row.url, row.scope) == (choice.url, choice.scope) for row in kept)
                 if own and locked and not locked.serves(platform) and not _published(tree, platform, catalog):
                     continue
                 wanted = choice.url if choice is not None else None
@@ -322,7 +324,8 @@ def uv_command_notes(
 ) -> tuple[Message, ...]:
     """Where a later `uv add`, `uv sync` or `uv run` would take another build."""
     notes = []
-    names = {kind: [item.scope.name for item in entries.routes if item.scope.kind == kind] for kind in _KINDS}
+    scopes = [item.scope for item in entries.routes if item.package == "torch"]
+    names = {kind: [scope.name for scope in scopes if scope.kind == kind] for kind in _KINDS}
     defaults = {canonicalize_name(name) for name in view.default_groups}
     active = [name for name in names["group"] if canonicalize_name(name) in defaults]
     use = "use `torchinstall run -- …` and `torchinstall sync`"

@@ -15,10 +15,12 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.messages import Message
+from torchinstall.project.choices import routed_in
 from torchinstall.project.edit import edit_text, prune, requirements_at
 from torchinstall.project.files import changed_lines, write_atomically
+from torchinstall.project.foreign import backend_of
 from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Scope, required_marker, separation
-from torchinstall.project.pyproject import ProjectView, project_view, same_url, scope_in
+from torchinstall.project.pyproject import ProjectView, mapping, project_view, same_url, scope_in
 
 
 class Memory(Struct, frozen=True):
@@ -30,10 +32,16 @@ class Memory(Struct, frozen=True):
         name = hashlib.sha256(str(real_path(path)).encode()).hexdigest()[:32]
         return self.folder / f"{name}.json" if self.folder is not None else None
 
+    def knows(self, path: Path) -> bool:
+        """Whether anything is remembered of a file."""
+        page = self._page(path)
+        return page is not None and page.is_file()
+
     def before(self, path: Path, now: str) -> str | None:
         """The text of a file without what configure wrote, edits of others since then kept.
 
-        None where nothing is remembered, or where others edited the same lines.
+        None where nothing is remembered, or where others edited the same lines, or anything in a file into
+        which configure had written nothing.
         """
         page = self._page(path)
         try:
@@ -41,17 +49,19 @@ class Memory(Struct, frozen=True):
             before, after = str(data["before"]), str(data["after"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return before if now == after else _replayed(after, before, now)
+        if now == after:
+            return before
+        return _replayed(after, before, now) if before != after else None
 
     def remember(self, path: Path, before: str, after: str) -> None:
-        """Remember a file; a folder that cannot be written is no fault: the file says most of it."""
+        """Remember a file; a folder that cannot be written is no fault: the file says most of it.
+
+        Where both texts are equal, nothing in it is from configure.
+        """
         page = self._page(path)
         if page is None:
             return
         try:
-            if before == after:
-                page.unlink(missing_ok=True)
-                return
             page.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(page, json.dumps({"path": str(path), "before": before, "after": after}))
         except (OSError, UsageError):
@@ -107,12 +117,20 @@ def strip(
 def _sources(uv: Any, gone: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> None:
     ours = {(route.url, route.scope.key) for route in gone}
     scopes = {key for _, key in ours}
+    stay = {route.url for route in routed_in(view, catalog) if (route.url, route.scope.key) not in ours}
     used = set()
     spelled: dict[str, str] = {canonicalize_name(name): name for name in uv.get("sources", {})}
     for package, rows in view.sources.items():
         left = [row for row in rows if (view.index_url(row), scope_in(row).key) not in ours]
         left = rows if catalog.family(package) is None else left
         left = [row for row in left if scope_in(row) == ALWAYS or scope_in(row).key not in scopes]
+        if catalog.family(package) is not None:  # a companion goes with torch, whichever list asks for it
+            urls = [view.index_url(row) for row in left]
+            left = [
+                row
+                for row, url in zip(left, urls, strict=True)
+                if url in stay or backend_of(url, catalog) is None
+            ]
         used |= {str(row.get("index")) for row in left}
         if not left:
             del uv["sources"][spelled[package]]
@@ -143,13 +161,21 @@ def _list(
         if family is not None and not family.runtime_of:
             wording.setdefault(item.package, item.text.partition(";")[0].strip())
     tables, _ = requirements_at(document, scope)
-    if len(mine) == len(items):
+    if len(mine) == len(items) and kept.key not in _named_by_others(view):
         del tables[kept.name]
         if kept.key[1] not in {route.lower() for route in catalog.known_backends()}:
             yield Message(slug="choice-removed", message=f"the {kept.text} is taken out with its packages")
         return
     for item in reversed(mine):
         del tables[kept.name][item.position]
+
+
+def _named_by_others(view: ProjectView) -> set[tuple[str, str]]:
+    """Groups that another group includes, and extras that the project's own lists name (`demo[gpu]`)."""
+    rows = [mapping(item) for items in view.lists.values() for item in items]
+    found = {Scope("group", str(row["include-group"])).key for row in rows if "include-group" in row}
+    own = (item for item in view.listed if item.package == canonicalize_name(view.name))
+    return found | {Scope("extra", name).key for item in own for name in item.requirement.extras}
 
 
 def _uv_lists(uv: Any, scopes: dict[Any, Scope], gone: tuple[Choice, ...], view: ProjectView) -> None:

@@ -1,0 +1,114 @@
+"""What a person chose stays: companions in lists of their own, names of their own, lists that others name."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.project.conftest import Place
+from tests.project.test_cases import configure, extra, text_of, torch, unchanged_twice
+from tests.project.test_sync import HEAD, NONE
+from torchinstall.project.model import Scope
+
+pytestmark = pytest.mark.e2e
+
+if sys.platform != "linux" or sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13), (3, 14)):
+    pytest.skip("the small index has wheels for CPython 3.11 to 3.14 on Linux", allow_module_level=True)
+
+INDEX = """
+[[tool.uv.index]]
+name = "{name}"
+url = "{base}/{backend}"
+explicit = true
+"""
+
+
+def index(place: Place, backend: str, name: str = "") -> str:
+    return INDEX.format(name=name or f"pytorch-{backend}", base=place.index.index_base, backend=backend)
+
+
+def group(name: str) -> Scope:
+    return Scope("group", name)
+
+
+def test_a_companion_in_a_group_has_a_source_of_its_own(place: Place) -> None:
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch>=2.8"]\n\n[dependency-groups]\ndev = ["torchvision", "pytest"]\n\n'
+        + '[tool.uv.sources]\ntorch = { index = "pt", marker = "sys_platform == \'linux\'" }\n'
+        + 'torchvision = { index = "pt", marker = "sys_platform == \'linux\'", group = "dev" }\n'
+        + index(place, "cu128", "pt")
+    )
+    start = text_of(folder)
+    unchanged_twice(place, folder)
+    assert torch(folder, group("dev"), package="torchvision")["linux_x86_64"] == "0.26.0+cu128"
+    # It goes with torch to another layout, and comes back.
+    said = configure(place, folder, "--layout", "groups", "--with", "cpu", "--with", "cu128", *NONE)
+    assert said.code == 0, said.err
+    assert torch(folder, group("cpu"), group("dev"), package="torchvision")["win_amd64"] == "0.26.0+cpu"
+    assert configure(place, folder, "--remove", *NONE).code == 0
+    assert text_of(folder) == start
+
+
+def test_no_source_for_a_group_that_does_not_list_the_package(place: Place) -> None:
+    folder = place.project(
+        HEAD
+        + 'dependencies = []\n\n[dependency-groups]\ngpu = ["torch>=2.8"]  # workstations\n'
+        + 'ci = ["torch>=2.8", "torchvision"]\ndev = ["pytest", { include-group = "gpu" }]\n\n'
+        + '[tool.uv]\nconflicts = [[{ group = "ci" }, { group = "gpu" }], '
+        + '[{ group = "ci" }, { group = "dev" }]]\n\n[tool.uv.sources]\n'
+        + 'torch = [{ index = "pytorch-cpu", group = "ci" }, { index = "pytorch-cu126", group = "gpu" }]\n'
+        + index(place, "cpu")
+        + index(place, "cu126")
+    )
+    start = text_of(folder)
+    said = configure(place, folder, *NONE)
+    assert said.code == 0, said.err
+    assert torch(folder, group("gpu"))["linux_x86_64"] == "2.10.0+cu126"
+    assert torch(folder, group("ci"), package="torchvision")["linux_x86_64"] == "0.26.0+cpu"
+    unchanged_twice(place, folder)
+    # A group that another one includes is empty afterwards, not gone.
+    said = configure(place, folder, "--layout", "extras", "--with", "cpu", "--with", "cu126", *NONE)
+    assert said.code == 0, said.err
+    assert torch(folder, extra("cu126"))["linux_x86_64"] == "2.10.0+cu126"
+    assert torch(folder, group("dev")) == {}
+    assert configure(place, folder, "--remove", *NONE).code == 0
+    assert text_of(folder) == start
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_a_person_wrote_is_not_taken_out(place: Place, seen: bool) -> None:
+    """Neither where configure had nothing to write, nor where it has never been and the names are others."""
+    name = "cu126" if seen else "torch-cu126"
+    folder = place.project(
+        HEAD
+        + f'dependencies = []\n\n[project.optional-dependencies]\n{name} = ["torch>=2.8"]\n'
+        + 'cpu-build = ["torch>=2.8"]\n\n[tool.uv]\n'
+        + f'conflicts = [[{{ extra = "{name}" }}, {{ extra = "cpu-build" }}]]\n\n[tool.uv.sources]\n'
+        + f'torch = [{{ index = "pytorch-cu126", extra = "{name}" }}, '
+        + '{ index = "pytorch-cpu", extra = "cpu-build" }]\n'
+        + index(place, "cpu")
+        + index(place, "cu126")
+    )
+    start = text_of(folder)
+    if seen:
+        unchanged_twice(place, folder)
+    said = configure(place, folder, "--remove", *NONE)
+    assert said.code == 2
+    assert "error[nothing-to-remove]" in said.err
+    assert text_of(folder) == start
+
+
+def test_a_source_without_a_marker_is_no_choice_for_macos(place: Place) -> None:
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch>=2.8"]\n\n[tool.uv.sources]\ntorch = { index = "pt" }\n'
+        + index(place, "cu126", "pt")
+    )
+    said = configure(place, folder, "--on", "linux=cu128", *NONE)
+    assert said.code == 0, said.err
+    found = torch(folder)
+    assert found["linux_x86_64"].endswith("+cu128")
+    assert found["win_amd64"].endswith("+cu126")
+    assert found["macos_arm64"] == "2.11.0"
