@@ -109,3 +109,28 @@ def test_streams_that_are_ascii_closed_full_or_gone(tmp_path: Path, shell: str, 
         assert json.loads(done.stdout)["gpus"][0]["name"] == f"NVIDIA{ATTACK} H100"
     if "/dev/full" in shell and "2>" not in shell:
         assert "error[cannot-write]: stdout cannot be written" in done.stderr
+
+
+def test_a_terminal_without_an_ellipsis_gets_three_dots(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torchinstall", "plan", "--help"]
+    env = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert "--backend auto|cpu|cu126|..." in said
+    assert "\\u" not in said
+
+
+def test_quiet_and_verbose_take_each_other_back(tmp_path: Path) -> None:
+    plan = (
+        "plan",
+        "--offline",
+        "--python-version",
+        "3.12",
+        "--target-gpu",
+        "sm_90",
+        "--target-driver",
+        "580",
+    )
+    plain = run(tmp_path, *plan)
+    assert plain.code == 0, plain.err
+    assert run(tmp_path, *plan, "-q", "-v").err == plain.err == run(tmp_path, "-qqv", *plan, "-v").err
+    assert run(tmp_path, *plan, "-v").err != plain.err

@@ -118,6 +118,37 @@ def test_a_variable_that_does_not_parse_is_named(tmp_path: Path) -> None:
     assert "TORCHINSTALL_JSON" in said.err
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "needed", "typed"),
+    [
+        ("UPGRADE", "maybe", "1, true, yes or on; 0, false, no or off", ("auto",)),
+        ("VERBOSE", "true", "0, 1 or 2", ("probe",)),
+        ("QUIET", "-1", "0, 1 or 2", ("probe",)),
+        ("PREFER_GPU", "first", "a number", ("plan",)),
+        ("CHANNEL", "beta", "stable, test, nightly", ("plan",)),
+        ("NEED", "speed", "compile", ("plan",)),
+        ("COLOR", "pink", "auto, always, never", ("probe",)),
+    ],
+)
+def test_a_value_that_does_not_fit_is_answered_with_those_that_do(
+    tmp_path: Path, name: str, value: str, needed: str, typed: tuple[str, ...]
+) -> None:
+    said = run(tmp_path, *typed, env={f"TORCHINSTALL_{name}": value})
+    assert said.code == 2
+    flag = f"--{name.lower().replace('_', '-')}"
+    assert said.err.splitlines()[:4] == [
+        f"error[bad-value]: {value!r} is no value of {flag}",
+        f"  needed: {needed}",
+        f"  found:  {value} (environment TORCHINSTALL_{name})",
+        f"hint: unset TORCHINSTALL_{name}",
+    ]
+
+
+def test_a_choice_may_be_written_large(options_of: Parse) -> None:
+    assert options_of("spy", TORCHINSTALL_CHANNEL="NIGHTLY").channel == "nightly"
+    assert options_of("spy", "--channel", "Test").channel == "test"
+
+
 def test_every_verb_of_the_table_is_there() -> None:
     app = build()
     for name in app.table:

@@ -161,19 +161,27 @@ def _usage_error(error: click.UsageError) -> UsageError:
     """Put click's complaint about the command line into our shape."""
     command = error.ctx.command_path if error.ctx is not None else "torchinstall"
     slug, message = "bad-usage", error.format_message().rstrip(".")
-    found, hints = None, list[str]()
+    wanted, found, hints = None, None, list[str]()
     if isinstance(error, click.MissingParameter):
         slug = "missing-argument"
     elif isinstance(error, click.BadParameter):
-        slug = "bad-value"
-        if isinstance(error.param, FlagOption) and error.ctx is not None:
-            source = error.param.set_by(error.ctx)
-            found = None if source.startswith("flag") else f"a value from the {source}"
-        if isinstance(error.param, click.Option) and isinstance(error.param.type, click.Choice):
-            typed = message.partition(": '")[2].partition("'")[0]
-            close = close_matches(typed, error.param.type.choices)
-            hints += [f"{error.param.opts[-1]} {name}" for name in close[:1]]
-    return UsageError(slug, message, found=found, hints=(*hints, f"{command} --help"))
+        slug, flag = "bad-value", error.param
+        if isinstance(flag, FlagOption) and error.ctx is not None:
+            wanted, source = flag.values, flag.set_by(error.ctx)
+            typed, cut, _ = error.message.partition(" is not ")  # click's words for what it wants are its own
+            found = f"{typed.strip(chr(39))} ({source})" if cut else f"a value from the {source}"
+            message = f"{found.partition(' (')[0]!r} is no value of {flag.flag.spelling}" if cut else message
+            hints += [
+                f"unset {name}"
+                for name in (source.removeprefix("environment "),)
+                if name in flag.flag.variables
+            ]
+            if isinstance(flag.type, click.Choice):
+                hints += [
+                    f"{flag.flag.spelling} {name}"
+                    for name in close_matches(typed.strip("'"), flag.type.choices)[:1]
+                ]
+    return UsageError(slug, message, wanted=wanted, found=found, hints=(*hints, f"{command} --help"))
 
 
 def _failed(error: BaseException, console: Console) -> int:

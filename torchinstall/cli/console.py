@@ -96,6 +96,7 @@ class Console:
     """The two streams of one run, and how loud it is; the global flags are attributes.
 
     Attributes:
+        loudness: as many times `-v` as was asked for, less the times of `-q`.
         json: stdout carries one JSON object, also when the run fails.
         partial: keys that the JSON envelope of a failure carries besides the error.
         copy: the file of `--log`, which gets everything that is said, also what `-q` hides.
@@ -106,8 +107,7 @@ class Console:
         self.stderr = stderr
         self.env = env
         self.color = "auto"
-        self.verbose = 0
-        self.quiet = 0
+        self.loudness = 0
         self.json = False
         self.no_progress = False
         self.no_config = False
@@ -117,6 +117,16 @@ class Console:
         self.partial: dict[str, Any] = {}
         self._step: _Step | None = None
         self._said = ""
+
+    @property
+    def verbose(self) -> int:
+        """How much more to say; each `-q` takes one `-v` back, as in pip."""
+        return max(0, self.loudness)
+
+    @property
+    def quiet(self) -> int:
+        """How much less to say."""
+        return max(0, -self.loudness)
 
     @property
     def stdout_colour(self) -> bool:
@@ -233,7 +243,12 @@ class Console:
         """The one way out: without control characters, in the characters that the stream has."""
         self.idle()
         encoding = _encoding(stream)
-        shown = printable(text, colour=colour).encode(encoding, "backslashreplace").decode(encoding)
+        shown = printable(text, colour=colour)
+        try:
+            shown.encode(encoding)
+        except UnicodeEncodeError:
+            spelled = shown.replace("\N{HORIZONTAL ELLIPSIS}", "...")
+            shown = spelled.encode(encoding, "backslashreplace").decode(encoding)
         try:
             click.echo(shown, file=stream, color=colour)
         except BrokenPipeError:

@@ -50,7 +50,10 @@ class FlagOption(click.Option):
             "texts": {"multiple": True},
             "paths": {"multiple": True},
             "number": {"default": default, "type": int},
-            "text": {"default": default, "type": click.Choice(choices) if choices else None},
+            "text": {
+                "default": default,
+                "type": click.Choice(choices, case_sensitive=False) if choices else None,
+            },
         }
         super().__init__(
             [*flag.declarations, flag.name],
@@ -93,6 +96,18 @@ class FlagOption(click.Option):
         configured = None if decided else _config(ctx).get(self.flag.name)
         return (value, source) if configured is None else (configured.value, ParameterSource.DEFAULT_MAP)
 
+    @property
+    def values(self) -> str:
+        """What it takes, in words."""
+        if isinstance(self.type, click.Choice):
+            return ", ".join(self.type.choices)
+        words = {
+            "switch": "1, true, yes or on; 0, false, no or off",
+            "count": "0, 1 or 2",
+            "number": "a number",
+        }
+        return words.get(self.flag.kind, self.flag.metavar or "a value")
+
     def set_by(self, ctx: click.Context) -> str:
         """Who decided its value, as `Options.sources` has it."""
         source = ctx.get_parameter_source(self.flag.name)
@@ -134,7 +149,7 @@ def _set_global(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     elif name == "log":
         console.log_to(session.context.path(value))
     elif name in ("verbose", "quiet"):
-        setattr(console, name, getattr(console, name) + value)
+        console.loudness += value if name == "verbose" else -value
     else:
         setattr(console, name, value)
         ctx.color = console.stdout_colour

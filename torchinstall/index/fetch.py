@@ -143,6 +143,9 @@ class LiveResult(Struct, frozen=True, kw_only=True):
 
 
 _HINTS = {
+    "index-unauthorized": (
+        "--index-base https://USER:PASSWORD@HOST/whl logs in, and so does a line for its host in ~/.netrc",
+    ),
     "index-certificate": (
         "SSL_CERT_FILE=FILE trusts your company's certificate, UV_SYSTEM_CERTS=1 those of this system",
     ),

@@ -252,7 +252,7 @@ def _telling_line(said: str, pattern: str) -> str:
     # uv says that there is no solution first, and why on the next line.
     telling = [line for line in lines if "No solution found when" not in line]
     found = (line for wanted in (pattern, r"^error\b") for line in telling if re.search(wanted, line))
-    return re.sub(r"^(error|cause): ", "", next(found, lines[-1]))[:300]
+    return re.sub(r"^(error|cause|hint): ", "", next(found, lines[-1]))[:300]
 
 
 class UvSettings(NamedTuple):
