@@ -124,6 +124,7 @@ def test_a_command_is_printed_only_where_it_was_asked_for(tmp_path: Path) -> Non
         ("plan --backend cuda", "--backend auto"),
         ("export --format docker", "--format dockerfile"),
         ("doctor --explain", "torchinstall doctor --help"),
+        ("fleet nope.json", "torchinstall fleet nodes.json"),
     ],
 )
 def test_a_value_that_is_meant_otherwise_is_answered(tmp_path: Path, typed: str, hint: str) -> None:
@@ -144,3 +145,12 @@ def test_a_file_with_an_error_is_read(tmp_path: Path) -> None:
     for odd in ("nonsense", "x" * 3000, ".", "a\0b"):
         assert run(tmp_path, "doctor", "--explain", odd).code == 2
     assert "found:  1 word\n" in run(tmp_path, "doctor", "--explain", "nonsense").err
+
+
+def test_what_is_missing_is_named_with_its_choices(tmp_path: Path) -> None:
+    said = run(tmp_path, "completion")
+    assert said.err.splitlines()[:2] == [
+        "error[missing-argument]: SHELL is missing",
+        "  needed: bash, zsh, fish, powershell",
+    ]
+    assert "error[missing-argument]: WHEEL|URL is missing" in run(tmp_path, "inspect").err

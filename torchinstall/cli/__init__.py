@@ -163,7 +163,10 @@ def _usage_error(error: click.UsageError) -> UsageError:
     slug, message = "bad-usage", error.format_message().rstrip(".")
     wanted, found, hints = None, None, list[str]()
     if isinstance(error, click.MissingParameter):
-        slug = "missing-argument"
+        slug, argument = "missing-argument", error.param
+        if argument is not None:
+            message = f"{argument.make_metavar(error.ctx) if error.ctx else argument.name} is missing"
+            wanted = ", ".join(argument.type.choices) if isinstance(argument.type, click.Choice) else None
     elif isinstance(error, click.BadParameter):
         slug, flag = "bad-value", error.param
         if isinstance(flag, FlagOption) and error.ctx is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from torchinstall.cli.text import (
     wrapped,
 )
 from torchinstall.cli.verb import REQS, Verb
+from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.install.distributions import broken
@@ -41,6 +43,7 @@ from torchinstall.install.verify import (
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.context import PlanOptions
 from torchinstall.planning.inputs import Prepared
+from torchinstall.planning.sources import configured_folders
 
 
 class _AutoOptions(PlanOptions, frozen=True, kw_only=True):
@@ -55,7 +58,13 @@ def run(session: Session, options: _AutoOptions) -> int:
         lock = None
         if not options.dry_run:
             lock = stack.enter_context(EnvironmentLock(wait=options.wait, tell=session.console.say))
-        return _Run(session, options, lock, stack.enter_context(EarlyRehearsal()))()
+        work = _Run(session, options, lock, stack.enter_context(EarlyRehearsal()))
+        try:
+            return work()
+        except InstallFailedError as error:
+            if error.slug == "offline":
+                error.hints = (*work.folders_of_torch(), *error.hints)
+            raise
 
 
 class _Run:
@@ -74,6 +83,14 @@ class _Run:
         self.console, self.context = session.console, session.context
         self.early: EarlyRehearsal | None = early
         self.prepared = self._prepare(lock=lock, early=self._begin)
+
+    def folders_of_torch(self) -> Iterator[str]:
+        """What takes torch from a folder that pip or uv are configured with."""
+        context, prefix = self.context, self.prepared.target.prefix
+        for folder in configured_folders(context.env, context.cwd, prefix):
+            used = any(context.path(row) == Path(folder.place) for row in self.options.find_links)
+            if not used and any(Path(folder.place).glob("torch-*.whl")):
+                yield f"add --find-links {shlex.quote(folder.place)}"
 
     def _begin(self, likely: Prepared) -> None:
         """Ask uv about the plan that the tables make."""

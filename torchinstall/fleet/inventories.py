@@ -21,6 +21,7 @@ INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "nvidia-
 """What `--format` takes; ResourceSlices of DRA, and labels as text, are of Kubernetes."""
 
 _MOST_BYTES = 128 * 1024 * 1024
+_READABLE = "kubectl get nodes -o json > nodes.json, then: torchinstall fleet nodes.json"
 """Of one file: the nodes of the largest clusters, with room."""
 
 
@@ -90,7 +91,7 @@ def _bytes(context: Context, file: Path | None) -> bytes:
             stream = getattr(context.stdin, "buffer", None)
             data = context.stdin.read(most).encode() if stream is None else stream.read(most)
     except OSError as error:
-        raise OddEntryError("it cannot be read", found=error.strerror or error) from error
+        raise OddEntryError("it cannot be read", found=error.strerror or error, hint=_READABLE) from error
     if len(data) == most:
         raise OddEntryError(f"it is larger than {_MOST_BYTES >> 20} MiB")
     return data

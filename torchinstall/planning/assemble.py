@@ -215,7 +215,8 @@ class _Online:
         for resort in resorts if self._must_reach or (inputs.place and not inputs.described) else ():
             made = self.decide(resort.catalog, resort.request)
             if resort.serves(made) and (request.allow_cpu or _serves_as_well(made, best)):
-                message = f"taken instead: {resort.said(made)}; --no-fallback forbids it"
+                message = f"taken instead: {resort.said(made)}; what that needs comes on top"
+                message = f"{message}; --no-fallback forbids it"
                 return _Made(made, resort.catalog).warned((Message("fallback-source", message),))
             easier = structs.replace(resort.request, backend="auto", allow_cpu=True)
             other = self.decide(resort.catalog, easier)
