@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import socket
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.support import RunResult, run
+from tests.cli.support import RunResult, context, run
 from tests.support import faults
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.index_server import IndexServer, TestAuthority
@@ -296,22 +295,16 @@ def test_a_project_redirects_nothing_in_silence(place: Place, tmp_path: Path, na
 
 
 def test_which_index_is_uvs_default(tmp_path: Path) -> None:
-    env = {"HOME": str(tmp_path)}
-    assert default_index(env, tmp_path, ()).place == "https://index.example/simple"
+    def asked(*uv_args: str, **env: str) -> tuple[str, str]:
+        return default_index(context(tmp_path, env), uv_args)
+
+    place, named_by = asked()
+    # What uv itself says, which is not written here a second time.
+    assert place.startswith("https://")
+    assert place.endswith("/simple")
+    assert named_by == "the default index"
     (tmp_path / "uv.toml").write_text('[[index]]\nname = "x"\nurl = "https://x.example/s/"\ndefault = true')
-    assert default_index(env, tmp_path, ()) == ("https://x.example/s", str(tmp_path / "uv.toml"))
-    env["UV_DEFAULT_INDEX"] = "corp=https://y.example/simple"
-    assert default_index(env, tmp_path, ()).place == "https://y.example/simple"
-    assert default_index(env, tmp_path, ("--default-index=https://z.example",)).place == "https://z.example"
-
-
-def test_offline_the_configured_folder_is_offered_and_serves(place: Place, tmp_path: Path) -> None:
-    env = named_folder(place, tmp_path)
-    write_wheels(tmp_path / "site wheels", [wheel("filelock", "3.20.0")])
-    said = auto(place, "--offline", env=env)
-    assert (said.code, "error[offline]" in said.err) == (1, True), said.err
-    ours = said.err.partition("error[offline]")[2].splitlines()
-    hint = next(line.removeprefix("hint: add ") for line in ours if line.startswith("hint: "))
-    assert hint == f"--find-links '{tmp_path}/site wheels'"
-    followed = auto(place, "--offline", *shlex.split(hint), "--dry-run", env=env)
-    assert (followed.code, "would install: torch 2.9.0+cpu" in followed.out) == (0, True), followed.err
+    assert asked() == ("https://x.example/s", str(tmp_path / "uv.toml"))
+    named = {"UV_DEFAULT_INDEX": "corp=https://y.example/simple"}
+    assert asked(**named)[0] == "https://y.example/simple"
+    assert asked("--default-index=https://z.example", **named)[0] == "https://z.example"

@@ -124,6 +124,20 @@ def _candidates(env: Mapping[str, str], beside: Callable[[], str | None]) -> Ite
         yield on_path, "PATH"
 
 
+def own_default_index(uv: Uv, env: Mapping[str, str]) -> str:
+    """The index that uv takes packages from where nothing names another, as its help says it (PyPI).
+
+    Raises:
+        ToolMissingError: `uv-broken`: it does not say so.
+    """
+    argv = [uv.path, "pip", "install", "--help"]
+    done = run_uv(argv, env=env, changes=(("NO_COLOR", "1"),), timeout=_VERSION_TIMEOUT)
+    found = re.search(r"default package index\s+\(by\s+default:\s+<([^>\s]+)>\)", done.stdout)
+    if found is None:
+        raise _broken(uv.path, "its help does not say which index it takes packages from")
+    return found[1]
+
+
 def _which(name: str, env: Mapping[str, str]) -> str | None:
     """As `shutil.which`, whose module brings every compression library with it."""
     names = [name] if sys.platform != "win32" else [name, f"{name}.exe", f"{name}.bat", f"{name}.cmd"]

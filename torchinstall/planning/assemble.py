@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.errors import CatalogError
+from torchinstall.core.errors import CatalogError, ToolMissingError
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
@@ -144,7 +144,11 @@ class _Online:
 
     def _described(self, names: frozenset[str]) -> LiveResult:
         """The pages of uv's default index, with what the newest releases of these packages need."""
-        index = default_index(self.context.env, self.context.cwd, self.inputs.uv_args)
+        try:
+            index = default_index(self.context, self.inputs.uv_args)
+        except ToolMissingError as error:  # whoever installs is told of it; a plan rests on the tables
+            self.context.detail(error.message)
+            return LiveResult(index_base="")
         keys = [(name, "") for name in sorted(names)]
         return self._pages(keys, f"{index.place}/{{package}}", any_host=True, described=names)
 
@@ -165,7 +169,7 @@ class _Online:
         """
         inputs, context = self.inputs, self.context
         if self.options.index_base == "default":
-            index = default_index(context.env, context.cwd, inputs.uv_args)
+            index = default_index(context, inputs.uv_args)
             resort = default_resort(inputs, index, self._pages, context)
             return _Made(self.decide(resort.catalog), resort.catalog)
         chosen = named_vendor(inputs, self.options)

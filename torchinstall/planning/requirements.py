@@ -267,7 +267,7 @@ _NOT_TORCH = {
     "pytorch": "on PyPI that name holds a file which only fails and says so",
     **dict.fromkeys(("pytorch-cuda", "pytorch-cpu", "pytorch-gpu", "cpuonly", "cudatoolkit"), _OF_CONDA),
 }
-"""Names that people take for torch, and what they are (https://index.example/project/pytorch, conda-forge)."""
+"""Names that people take for torch, and what they are: the descriptions on PyPI and conda-forge."""
 
 
 def _read_text(path: Path) -> str:

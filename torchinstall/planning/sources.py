@@ -24,7 +24,7 @@ from msgspec import structs
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Advice, Code, Wheels
 from torchinstall.catalog.tables import platform_of
-from torchinstall.core.errors import CatalogError, UsageError
+from torchinstall.core.errors import CatalogError, ToolMissingError, UsageError
 from torchinstall.core.files import user_path
 from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import redact, size_text
@@ -33,7 +33,7 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_nam
 from torchinstall.core.target import Target
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import VariantBuild, WheelName, local_wheels, provider_env, variant_build
-from torchinstall.install.uv import uv_settings
+from torchinstall.install.uv import own_default_index, uv_settings
 from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
 from torchinstall.planning.context import Context, PlanOptions
@@ -240,10 +240,9 @@ def last_resorts(inputs: Inputs, context: Context, read: Read, *, fallback: bool
         if not Path(folder.place).is_dir():
             context.detail(f"{folder.place} ({folder.named_by}) is not a folder here")
     yield from _of_folders([folder for folder in named if Path(folder.place).is_dir()], inputs)
-    index = default_index(context.env, context.cwd, inputs.uv_args)
     try:
-        yield default_resort(inputs, index, read, context)
-    except CatalogError as error:
+        yield default_resort(inputs, default_index(context, inputs.uv_args), read, context)
+    except (CatalogError, ToolMissingError) as error:
         context.detail(error.message)
 
 
@@ -301,20 +300,23 @@ def _built(rows: Iterable[Wheels], catalog: Catalog) -> Iterator[Wheels]:
             yield structs.replace(row, origin="default", backend=backend)
 
 
-def default_index(env: Mapping[str, str], cwd: Path, uv_args: Sequence[str]) -> Source:
+def default_index(context: Context, uv_args: Sequence[str]) -> Source:
     """The index that uv takes packages from unless told otherwise.
 
-    Its arguments count before variables, these before its files, and PyPI is the last.
+    Its arguments count before variables, these before its files, what it says itself is the last.
     """
+    env = context.env
     words = [part for text in uv_args for part in (text.split("=", 1) if text.startswith("--") else (text,))]
     named = [Source(url, option) for option, url in pairwise(words) if option in _OPTIONS]
     named += [Source(env[name], name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL") if env.get(name)]
-    for file, settings, _ in uv_settings(env, cwd):
+    for file, settings, _ in uv_settings(env, context.cwd):
         indexes = [row for row in _rows(settings, "index") if isinstance(row, dict)]
         urls = [row.get("url") for row in indexes if row.get("default") is True]
         urls += _rows(settings, "index-url")
         named += [Source(url, str(file)) for url in urls if isinstance(url, str)]
-    place, named_by = (*named, Source("https://index.example/simple", "the default index"))[0]
+    if not named:
+        named = [Source(own_default_index(context.find_uv(env), env), "the default index")]
+    place, named_by = named[0]
     url = place.partition("=")[2] if _NAMED_URL.match(place) else place
     return Source(url.rstrip("/"), named_by)
 
