@@ -92,6 +92,7 @@ def test_a_folder_of_pips_configuration_comes_first_and_torchvision_never_stops_
 
     again = auto(place, "--json", env=env)
     assert (again.code, again.json["status"]) == (0, "satisfied"), again.err
+    assert "asking uv" not in again.err
 
 
 def test_a_login_node_takes_the_build_of_the_compute_nodes(place: Place, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
 from torchinstall.core.machine import Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
-from torchinstall.core.request import Request, canonical_name
+from torchinstall.core.request import Request, canonical_name, requirement
 from torchinstall.core.target import Target, foreign_target, platform_tags
 from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.fetch import LiveOptions, warm_up
@@ -74,6 +74,9 @@ class Prepared(Inputs, frozen=True, kw_only=True):
         if self.plan.status == "impossible":
             return False
         planned = {package.name for package in self.plan.packages if package.version is not None}
+        if self.request.wanted:  # what no source has was left out
+            kept = {canonical_name(requirement(text).name) for text in self.plan.requirements}
+            planned |= {*self.request.wanted} - kept
         others = any(
             asked.url is not None or asked.extras or canonical_name(asked.name) not in planned
             for asked in self.request.requirements
