@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -215,6 +216,45 @@ def test_a_torch_that_lost_its_list_is_replaced(old: Place, words: tuple[str, ..
     assert torch.lacking is None
     assert torch.version == (NEW if "torch==2.9.1" in words else OLD)
     assert not (site(old) / "torch/of_the_other.py").exists()
+
+
+def test_a_torch_whose_metadata_is_gone_is_damaged(old: Place) -> None:
+    """As another installer leaves it that was killed while it took the old files away."""
+    (info,) = site(old).glob("torch-*.dist-info")
+    for path in info.iterdir():
+        path.unlink()
+    (site(old) / "torch/version.py").unlink()
+    said = typed(old, "doctor")
+    assert said.code == 7
+    assert "error[damaged-files]" in said.out
+    fixed = typed(old, "doctor", "--fix")
+    assert fixed.code == 0, fixed.err
+    (torch,) = [dist for dist in distributions([site(old)]) if dist.name == "torch"]
+    assert torch.lacking is None
+
+
+def test_what_tells_a_whole_package_is_written_whatever_is_set(old: Place) -> None:
+    said = run(old.folder.parent, "auto", *FLAGS, "six", env={**old.env, "UV_NO_INSTALLER_METADATA": "1"})
+    assert said.code == 0, said.err
+
+
+@pytest.mark.may_skip(reason="a small disk has to be mounted")
+def test_a_disk_without_room_for_anything(old: Place) -> None:
+    """The lock finds its place there, and nothing else does."""
+    state = old.folder / ".torchinstall"
+    state.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(state)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        before = files(site(old))
+        said = auto(old, "torch==2.9.1")
+        assert said.code == 2, said.err
+        assert "error[cannot-write]" in said.err
+        assert "No space left on device" in said.err
+        assert files(site(old)) == before
+    finally:
+        subprocess.run(["umount", str(state)], check=True)
 
 
 def test_what_has_no_list_is_put_back_where_its_replacement_fails(old: Place, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ SAID = {
     "Not a directory (os error 20)",
     "hash-mismatch": "error: Failed to download\n  cause: Hash mismatch for `torch==2.9.1`",
     "externally-managed": "error: The interpreter at /usr is externally managed",
+    "bad-uv-settings": "error: Failed to parse: `uv.toml`\n  cause: TOML parse error at line 1, column 6",
     "offline": "error: Network connectivity is disabled, but the requested data wasn't found in the cache",
     "certificate-refused": "error: Failed to fetch: x\n  cause: invalid peer certificate: UnknownIssuer",
     "index-needs-login": "error: x\n  cause: HTTP status client error (401 Unauthorized) for url (x)",
@@ -63,6 +64,21 @@ def test_each_slug_is_recognised(slug: str, said: str) -> None:
     assert hint
     assert words
     assert words in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: failed to open file `nope.toml`: No such file or directory (os error 2)",
+        "error: Failed to parse environment variable `UV_OFFLINE` with invalid value `maybe`",
+        "error: Required uv version `>=99` does not match the running version `0.13.9`.",
+        "error: Project directory `/nope` does not exist",
+        "error: Hash-checking is required, but no trusted hash was provided for: `torch`",
+        "error: No solution found\nhint: because using pre-built wheels is disabled for `torch`",
+    ],
+)
+def test_settings_of_uv_that_stop_it_are_named(said: str) -> None:
+    assert explain(said, 2)[0] == "bad-uv-settings"
 
 
 def test_every_row_has_words_a_source_and_a_pattern_that_compiles() -> None:

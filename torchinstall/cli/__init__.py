@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import io
 import os
@@ -187,12 +188,23 @@ def _usage_error(error: click.UsageError) -> UsageError:
     return UsageError(slug, message, wanted=wanted, found=found, hints=(*hints, f"{command} --help"))
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What an operating system says of a disk, which no program can mend."""
+
+
 def _failed(error: BaseException, console: Console) -> int:
     expected = isinstance(error, TorchInstallError)
     if console.verbose > int(expected):
         import traceback  # only for who asks for it
 
         console.say("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        error = UsageError(
+            "cannot-write",
+            f"{error.filename or 'a file'} could not be written: {error.strerror}",
+            wanted="room and the right to write there",
+            hints=("make room, or name another place; then run the same command again",),
+        )
     if not isinstance(error, TorchInstallError):
         hint = "run the same command with -v for the traceback, and report both"
         if console.verbose:

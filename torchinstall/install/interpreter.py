@@ -175,8 +175,8 @@ def take_inventory(
 
 def _dist(found: DistInfo, family: Collection[str]) -> Dist:
     watched = found.name in family or found.name.startswith(_LIBRARIES)
-    # What has no list and was never installed by those who write one is no damage.
-    known = found.listed or found.text("INSTALLER").strip() in ("uv", "pip")
+    # What has no list and was never installed by those who write one is no damage; without metadata it is.
+    known = found.listed or not found.text("METADATA") or found.text("INSTALLER").strip() in ("uv", "pip")
     faults = list(found.faults()) if watched and known else []
     version = _version(found)
     return Dist(

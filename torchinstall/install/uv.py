@@ -30,6 +30,9 @@ UV_FLOOR = "0.13"
 UNDOES_SOURCES = ("UV_TORCH_BACKEND", "UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")
 """Variables that make uv ignore the index that a package is pinned to."""
 
+_UNREADABLE = ("UV_NO_INSTALLER_METADATA",)
+"""Variables that make uv leave out what tells a whole package from one that was cut off."""
+
 _OTHER_PROJECT = ("UV_PROJECT", "UV_NO_PROJECT", "UV_WORKING_DIR")
 """Variables that make uv work on another project than the one that it is started for."""
 
@@ -184,7 +187,7 @@ def uv_env(
     Indexes, proxies, certificates, caches and bounds on versions are the user's and stay. With `project` uv
     works on the project of its folder, whatever the variables name; `changes` with None unset a variable.
     """
-    gone = dict.fromkeys((*UNDOES_SOURCES, *(_OTHER_PROJECT if project else ())))
+    gone = dict.fromkeys((*UNDOES_SOURCES, *_UNREADABLE, *(_OTHER_PROJECT if project else ())))
     return {name: value for name, value in {**env, **gone, **dict(changes)}.items() if value is not None}
 
 
