@@ -22,7 +22,6 @@ from torchinstall.project.choices import routed_in
 from torchinstall.project.configure import configure_texts
 from torchinstall.project.edit import edit_text, excludes
 from torchinstall.project.files import loads, tidy
-from torchinstall.project.foreign import specifier
 from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
 from torchinstall.project.migrate import migrate_text
 from torchinstall.project.model import (
@@ -37,6 +36,7 @@ from torchinstall.project.model import (
     partition,
     points_where,
 )
+from torchinstall.project.poetry import specifier
 from torchinstall.project.pyproject import ProjectView, project_view, same_url
 from torchinstall.project.sync import choose, scope_flags
 

@@ -23,8 +23,6 @@ from torchinstall.project.configure import (
     LayoutOf,
     Locker,
     configure,
-    configure_script,
-    metadata,
     unconfigure,
 )
 from torchinstall.project.files import read_text, unified_diff
@@ -33,6 +31,7 @@ from torchinstall.project.lock import Build, lock_project
 from torchinstall.project.migrate import Legacy
 from torchinstall.project.model import ALWAYS, PLATFORMS, Layout, LayoutName
 from torchinstall.project.pyproject import ProjectView, project_view
+from torchinstall.project.script import configure_script, metadata
 from torchinstall.project.undo import Memory
 
 _NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run-drops-extra"})

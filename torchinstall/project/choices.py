@@ -27,7 +27,6 @@ from torchinstall.project.foreign import (
     backend_of,
     hatch_offers,
     pixi_offers,
-    poetry_offers,
     source_offers,
 )
 from torchinstall.project.model import (
@@ -41,6 +40,7 @@ from torchinstall.project.model import (
     is_exact,
     rivals,
 )
+from torchinstall.project.poetry import poetry_offers
 from torchinstall.project.pyproject import ProjectView, scope_in, texts
 
 _ROUTED = tuple(platform for platform in PLATFORMS if not platform.startswith("macos"))

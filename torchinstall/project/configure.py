@@ -1,16 +1,15 @@
-"""Configure a project or a script on disk: edit, let uv lock, verify the lock, or restore everything."""
+"""Configure a project on disk: edit, let uv lock, verify the lock, or restore everything."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.errors import TorchInstallError, UsageError, VerifyFailedError
+from torchinstall.core.errors import InstallFailedError, TorchInstallError, UsageError, VerifyFailedError
 from torchinstall.core.files import real_path, write_file
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
@@ -22,9 +21,10 @@ from torchinstall.project.foreign import Foreign, read_requirements
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
 from torchinstall.project.migrate import Legacy, Migrated, migrate_text, recognise
-from torchinstall.project.model import ALWAYS, Choice, Entries, Layout
+from torchinstall.project.model import Entries, Layout
+from torchinstall.project.pins import check_spelled
 from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
-from torchinstall.project.undo import Memory, strip
+from torchinstall.project.undo import Memory, may_be_ours, strip
 
 Locker = Callable[[Path], None]
 """Locks the project in a folder, or resolves a script, or raises."""
@@ -34,10 +34,6 @@ LayoutOf = Callable[[ProjectView, Legacy], Layout]
 
 _ROUNDS = 3
 """Each round makes packages direct that the lock showed to be only transitive."""
-
-_BLOCK = re.compile(r"(?m)^# /// script\r?$\n(?P<lines>(?:^#(?:| .*)\r?$\n)+?)^# ///\r?$\n?")
-_HEAD = "[project]\n"
-"""The keys of a script stand at the top of its metadata; in a project file they are those of this table."""
 
 
 class FileEdit(Struct, frozen=True):
@@ -119,7 +115,10 @@ def configure(
     files = _files_of(directory, memory, may_be_missing=migrate)
     text = next(iter(files.texts.values()))
     known = _transitive(files.lock, text, catalog)
-    more = read_requirements(directory, project_view(text), catalog, index_base, env or {}, strict=migrate)
+    more, older = (
+        read_requirements(directory, project_view(there), catalog, index_base, env or {}, strict=strict)
+        for there, strict in ((text, migrate), (next(iter(files.bases.values()), text), False))
+    )
 
     def edited(*, split: bool = False) -> Configured:
         def wider(view: ProjectView, legacy: Legacy) -> Layout:
@@ -128,7 +127,13 @@ def configure(
             return structs.replace(layout, packages=packages, split=layout.split or split)
 
         return configure_texts(
-            files.texts, wider, catalog, migrate=migrate, index_base=index_base, bases=files.bases, more=more
+            files.texts,
+            wider,
+            catalog,
+            migrate=migrate,
+            index_base=index_base,
+            bases=files.bases,
+            more=(more, older),
         )
 
     def locked(plan: Configured, lock: Locker) -> Configured:
@@ -174,14 +179,14 @@ def unconfigure(
 
     Raises:
         UsageError: `nothing-to-remove`, or no project.
-        InstallFailedError: uv cannot resolve what is left; the files are as they were.
+        InstallFailedError: uv cannot resolve what is left.
     """
     files = _files_of(directory, memory)
     path, text = next(iter(files.texts.items()))
     after, notes = dict(files.bases), tuple[Message, ...]()
     if path not in after or all(after.get(item, there) == there for item, there in files.texts.items()):
         current = current_layout(project_view(text), catalog) if path not in after else None
-        ours = tuple(item for item in current.kept if _may_be_ours(item)) if current is not None else ()
+        ours = tuple(item for item in current.kept if may_be_ours(item)) if current is not None else ()
         if not ours:
             raise UsageError(
                 "nothing-to-remove",
@@ -202,16 +207,15 @@ def unconfigure(
     if not dry_run:
         with restored_on_error((*files.texts, files.lock)):
             _write(plan)
-            if lock is not None:
-                lock(directory)
+            try:
+                if lock is not None:
+                    lock(directory)
+            except InstallFailedError as error:  # as it was before, uv could not resolve it either
+                error.hints = ("torchinstall configure --remove --no-lock", *error.hints)
+                raise
         for edit in plan.edits:
             memory.remember(edit.path, edit.after, edit.after)
     return plan
-
-
-def _may_be_ours(item: Choice) -> bool:
-    """Whether configure would call an index and an extra or group so; other names are a person's."""
-    return item.index.startswith("pytorch-") and (item.scope == ALWAYS or item.scope.name == item.backend)
 
 
 def configure_texts(
@@ -222,7 +226,7 @@ def configure_texts(
     migrate: bool = False,
     index_base: str = DEFAULT_INDEX_BASE,
     bases: Mapping[Path, str] | None = None,
-    more: Foreign | None = None,
+    more: tuple[Foreign, Foreign] = (Foreign(), Foreign()),  # only read
 ) -> Configured:
     """Write a layout into the text of a project file. Pure.
 
@@ -234,19 +238,20 @@ def configure_texts(
         migrate: rewrite older ways first.
         index_base: for pins that name a build and no index.
         bases: the files without what configure wrote before, where that is remembered.
-        more: what the project's requirements files say.
+        more: what the project's requirements files say, and what they said to the file in `bases`.
 
     Raises:
         UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.
         NoCompatibleBuildError: its version bounds rule out every build of a backend.
     """
     (path, before), *above = texts.items()
+    check_spelled(project_view(before), catalog)
     migrated, legacy = Migrated(moved=before, text=before), Legacy()
     if migrate:
-        migrated = migrate_text(before, catalog, index_base, more)
+        migrated = migrate_text(before, catalog, index_base, more[0])
         legacy = Legacy(error=migrated.error)
     else:
-        legacy = recognise(project_view(before), catalog, more)
+        legacy = recognise(project_view(before), catalog, more[0])
     text, view = migrated.text, project_view(migrated.text)
     layout = layout_of(view, legacy)
     if migrated.text != migrated.moved and not layout.kept:
@@ -256,9 +261,9 @@ def configure_texts(
     notes = (*migrated.notes, *legacy.accept())
     if layout.fresh:
         base = (bases or {}).get(path) or text
-        older = recognise(project_view(base), catalog)
-        if older.blocking or older.unread:  # it was migrated before, too
-            base = migrate_text(base, catalog, index_base).text
+        was = recognise(project_view(base), catalog, more[1])
+        if was.blocking or was.unread:  # it was migrated before, too
+            base = migrate_text(base, catalog, index_base, more[1]).text
         text, layout, told = _afresh(base, layout, catalog)
         view, notes = project_view(text), (*notes, *told)
     entries = ours = project_entries(layout, view, catalog)
@@ -333,69 +338,3 @@ def restored_on_error(paths: tuple[Path, ...], notes: tuple[Message, ...] = ()) 
             kept = (note.message for note in notes if note.slug == "environments-kept")
             error.hints = (*error.hints, *kept)
         raise
-
-
-def metadata(text: str) -> str:
-    """The inline metadata of a script (PEP 723) as a project file; the bare table where there is none."""
-    found = _BLOCK.search(text)
-    lines = found["lines"].splitlines() if found else []
-    return _HEAD + "".join(line[2:] + "\n" for line in lines)
-
-
-def _with_metadata(text: str, toml: str) -> str:
-    """The script with other metadata; new metadata goes below the line that names the interpreter."""
-    end = "\r\n" if "\r\n" in text else "\n"
-    lines = [f"# {line}".rstrip() for line in toml.removeprefix(_HEAD).rstrip("\n").splitlines()]
-    block = end.join(["# /// script", *lines, "# ///", ""])
-    found = _BLOCK.search(text)
-    if found:
-        return text[: found.start()] + block + text[found.end() :]
-    first = re.match(r"(?:#!.*\n)?(?:#.*coding[:=].*\n)?", text)
-    at = first.end() if first else 0
-    return text[:at] + block + end + text[at:]
-
-
-def configure_script(
-    path: Path,
-    layout_of: LayoutOf,
-    catalog: Catalog,
-    *,
-    python: str,
-    dry_run: bool = False,
-    lock: Locker | None = None,
-    index_base: str = DEFAULT_INDEX_BASE,
-) -> Configured:
-    """Write a layout into a script's metadata; a script has no extras and no groups.
-
-    `python` is the lowest version that new metadata ask for; the rest is as for a project.
-
-    Raises:
-        UsageError: no such file, its metadata are not TOML, or `script-has-one-build`.
-        InstallFailedError: uv cannot resolve it; the file is as it was.
-    """
-    text = read_text(path)
-    before = metadata(text)
-    if before == _HEAD:
-        before += f'requires-python = ">={python}"\ndependencies = []\n'
-
-    def make(view: ProjectView, legacy: Legacy) -> Layout:
-        layout = layout_of(view, legacy)
-        if layout.offers_choice:
-            raise UsageError(
-                "script-has-one-build",
-                f"a script has no {layout.name}, so it cannot offer a choice between builds",
-                wanted="the layout this-machine or markers",
-                found=layout.name,
-                hints=(f"torchinstall configure --script {path.name} --on linux=cu130",),
-            )
-        return structs.replace(layout, required=())
-
-    done = configure_texts({path: before}, make, catalog, migrate=True, index_base=index_base)
-    after = _with_metadata(text, done.text) if done.text != metadata(text) else text
-    plan = structs.replace(done, edits=(FileEdit(path, text, after),))
-    if not dry_run and after != text:
-        with restored_on_error((path, path.with_name(path.name + ".lock"))):
-            write_atomically(path, after)
-            if lock is not None:
-                lock(path)
-    return plan

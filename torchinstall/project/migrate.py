@@ -6,7 +6,7 @@ compares.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tomlkit
@@ -15,14 +15,13 @@ from msgspec import Struct
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
-from torchinstall.core.request import DEFAULT_INDEX_BASE, extras_text
+from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.index.urls import pytorch_index
 from torchinstall.project.choices import (
     check_carried,
     choices,
     entries_of,
     missing,
-    pinned_backend,
 )
 from torchinstall.project.edit import (
     add_table,
@@ -35,9 +34,11 @@ from torchinstall.project.edit import (
     write_entries,
 )
 from torchinstall.project.files import array, inline, quoted
-from torchinstall.project.foreign import Foreign, plain_name, read_hatch, read_pixi, read_poetry
-from torchinstall.project.model import ALWAYS, Choice, Listed, Scope
-from torchinstall.project.pyproject import ProjectView, is_requirement, project_view, tables, texts
+from torchinstall.project.foreign import Foreign, plain_name, read_hatch, read_pixi
+from torchinstall.project.model import ALWAYS, Choice, Index, Scope
+from torchinstall.project.pins import clean_links, clean_pins, did, pins_of
+from torchinstall.project.poetry import read_poetry
+from torchinstall.project.pyproject import ProjectView, is_requirement, mapping, project_view, tables, texts
 
 NOT_READ = {
     "rye-project": "uv does not read [tool.rye]; `torchinstall configure --migrate` moves it to uv's tables",
@@ -52,9 +53,13 @@ NOT_READ = {
 }
 """The slug of an older way -> what to say where it is left."""
 
+_KEYS = {"always": "dependencies", "extra": "optional-dependencies"}
+"""The kind of a list -> its key in `[project]`."""
+
 _BLOCKING = {
     "find-links": "it pins builds by local version (torch==X+cuNNN), which no single index serves",
     "poetry": "its dependencies are in [tool.poetry], which uv does not read",
+    "uv-dev": "torch is in tool.uv.dev-dependencies, the old form of the dependency group dev",
 }
 
 
@@ -117,10 +122,12 @@ def recognise(view: ProjectView, catalog: Catalog, more: Foreign | None = None) 
                 "to use uv instead: torchinstall configure --migrate",
             ),
         )
-    pins = _pins(view, catalog)
+    pins = pins_of(view, catalog)
     links = (*texts(view.uv.get("find-links")), *texts(view.tool("uv", "pip").get("find-links")))
     kinds = ["find-links"] if pins or any(pytorch_index(url, catalog.backend) for url in links) else []
     kinds += [kind for kind in ("rye", "poetry", "pdm") if view.tool(kind)]
+    old = [plain_name(text) for text in texts(view.uv.get("dev-dependencies"))]
+    kinds += ["uv-dev"] if any(catalog.family(name) for name in old) else []
     kinds += ["hatch"] if read_hatch(view, catalog).lists else []
     seen = choices(view, catalog)
     if more is not None and more.lists:
@@ -129,7 +136,7 @@ def recognise(view: ProjectView, catalog: Catalog, more: Foreign | None = None) 
         listed = ProjectView({"project": {**view.project, **lists}})
         seen += choices(listed, catalog, offers=more.offers)
         kinds.append("requirements")
-    blocks = {"find-links": bool(pins), "poetry": not view.project}
+    blocks = {"find-links": bool(pins), "poetry": not view.project, "uv-dev": True}
     return Legacy(
         kinds=tuple(kinds),
         blocking=tuple(kind for kind in kinds if blocks.get(kind)),
@@ -166,7 +173,7 @@ def migrate_text(
     def change(document: Any) -> tuple[Message, ...]:
         notes = [*_move(document, ProjectView(document.unwrap()), catalog, more)]
         seen.extend(choices(ProjectView(document.unwrap()), catalog, index_base, offers=more.offers))
-        for step in (_clean_rye, _clean_pdm, _clean_pins, _clean_links):
+        for step in (_clean_rye, _clean_pdm, clean_pins, clean_links):
             notes += step(document, ProjectView(document.unwrap()), catalog)
         return tuple(notes)
 
@@ -180,35 +187,37 @@ def migrate_text(
     return Migrated(moved=moved.text, text=done.text, notes=moved.notes)
 
 
-def _did(message: str) -> Message:
-    return Message(slug="migrated", message=message)
-
-
 def _move(document: Any, view: ProjectView, catalog: Catalog, more: Foreign) -> Iterator[Message]:
     """Bring every list to the standard tables."""
-    if view.tool("poetry") and (not view.project or view.tool("poetry", "group")):
+    if view.tool("poetry"):
         poetry = read_poetry(view, catalog)
-        if view.project:  # Poetry 2 has only its groups there
-            poetry.project = {}
-            poetry.lists = {scope: poetry.lists[scope] for scope in poetry.lists if scope.kind == "group"}
+        if view.project:  # Poetry 2 has its groups there, and the lists that [project] calls dynamic
+            taken = {
+                "group",
+                *(kind for kind, key in _KEYS.items() if key in texts(view.project.get("dynamic"))),
+            }
+            poetry.lists = {scope: poetry.lists[scope] for scope in poetry.lists if scope.kind in taken}
+            _listed(document, poetry)
         else:
-            yield _did("tool.poetry became [project] and uv's tables; Poetry 2 reads [project] as well")
+            yield did("tool.poetry became [project] and uv's tables; Poetry 2 reads [project] as well")
         yield from _add(document, poetry)
     if view.tool("pixi"):
         pixi = read_pixi(view, catalog)
         yield from _add(document, pixi)
-        yield from (_did(f"what pixi takes from PyPI is in {scope.text} too") for scope in pixi.lists)
+        yield from (did(f"what pixi takes from PyPI is in {scope.text} too") for scope in pixi.lists)
     hatch = read_hatch(view, catalog)
     yield from _add(document, hatch)
-    yield from (
-        _did(f"the Hatch environment {scope.name} is a dependency group too") for scope in hatch.lists
-    )
+    yield from (did(f"the Hatch environment {scope.name} is a dependency group too") for scope in hatch.lists)
     if more.lists:
         yield from _add(document, more)
         yield from _static(document, more)
     if isinstance(view.tool("rye").get("dev-dependencies"), list):
         rye = document["tool"]["rye"]
         yield from _move_group(document, "dev", rye, "dev-dependencies", "tool.rye.dev-dependencies")
+    if isinstance(view.uv.get("dev-dependencies"), list):
+        uv = document["tool"]["uv"]
+        yield from _move_group(document, "dev", uv, "dev-dependencies", "tool.uv.dev-dependencies")
+        prune(document, "tool", "uv")
     if groups := view.tool("pdm", "dev-dependencies"):
         table = document["tool"]["pdm"]["dev-dependencies"]
         for name in [name for name in groups if isinstance(groups[name], list)]:
@@ -225,8 +234,10 @@ def _add(document: Any, foreign: Foreign) -> Iterator[Message]:
         foreign.lists = {ALWAYS: [], **foreign.lists}
     for scope, items in foreign.lists.items():
         _add_list(document, scope, items)
-    for name, url in foreign.indexes:
-        _add_index(document, name, url, default=name == "default")
+    for index in foreign.indexes:
+        _add_index(document, index)
+    if foreign.constraints:
+        extend(table_at(document, "tool", "uv"), "constraint-dependencies", map(quoted, foreign.constraints))
     for package, found in foreign.sources.items():
         text = inline(found[0]) if len(found) == 1 else array(map(inline, found))
         table_at(document, "tool", "uv", "sources").setdefault(package, value(text))
@@ -244,22 +255,19 @@ def _add_list(document: Any, scope: Scope, items: Iterable[str]) -> None:
     extend(table, key, [quoted(text) for text in items if plain_name(text) not in there])
 
 
-def _add_index(document: Any, name: str, url: str, *, default: bool) -> None:
+def _add_index(document: Any, index: Index) -> None:
     """Add an index of uv, unless its URL has one; a default one replaces uv's own."""
     uv = table_at(document, "tool", "uv")
-    if not any(row.url == url for row in ProjectView(document.unwrap()).indexes):
-        row = {"name": name or "migrated", "url": url}
-        add_table(uv, "index", {**row, "default": True} if default else row)
+    if not any(row.url == index.url for row in ProjectView(document.unwrap()).indexes):
+        flags = {"explicit": index.explicit, "default": index.default}
+        row = {"name": index.name or "migrated", "url": index.url}
+        add_table(uv, "index", row | {key: True for key, wanted in flags.items() if wanted})
 
 
 def _static(document: Any, more: Foreign) -> Iterator[Message]:
     """The project lists its dependencies itself, and no build backend takes them from a file."""
-    names = {"always": "dependencies", "extra": "optional-dependencies"}
-    keys = dict.fromkeys(names[scope.kind] for scope in more.lists if scope.kind in names)
-    project, tool = document["project"], document.get("tool", {})
-    for key in keys:
-        if key in project.get("dynamic", []):
-            project["dynamic"].remove(key)
+    tool = document.get("tool", {})
+    for key in _listed(document, more):
         for path in (("setuptools", "dynamic"), ("hatch", "metadata", "hooks", "requirements_txt")):
             table = ProjectView(document.unwrap()).tool(*path)
             here = tool
@@ -269,9 +277,19 @@ def _static(document: Any, more: Foreign) -> Iterator[Message]:
                 if name in table:
                     del here[name]
             prune(document, "tool", *path)
+    yield did("requirements files became lists of the project file; they are as they were")
+
+
+def _listed(document: Any, foreign: Foreign) -> list[str]:
+    """Say no more that these lists of `[project]` are dynamic; gives their keys."""
+    keys = [_KEYS[kind] for kind in dict.fromkeys(scope.kind for scope in foreign.lists) if kind in _KEYS]
+    project = document["project"]
+    for key in keys:
+        if key in project.get("dynamic", []):
+            project["dynamic"].remove(key)
     if not project.get("dynamic", ["more"]):
         del project["dynamic"]
-    yield _did("requirements files became lists of the project file; they are as they were")
+    return keys
 
 
 def _move_group(document: Any, group: str, table: Any, key: str, what: str) -> Iterator[Message]:
@@ -289,72 +307,13 @@ def _move_group(document: Any, group: str, table: Any, key: str, what: str) -> I
             _add_list(document, Scope("group", group), (item for item in listed if is_requirement(item)))
         else:
             groups[group] = table[key]
-        yield _did(f"{what} became the dependency group {group}")
+        yield did(f"{what} became the dependency group {group}")
     if not odd:
         del table[key]
         return
     for at in reversed(range(len(listed))):
         if at not in odd:
             del table[key][at]
-
-
-def _pins(view: ProjectView, catalog: Catalog) -> tuple[Listed, ...]:
-    """Requirements of the torch family that name a build (`torch==2.5.1+cu121`) that no source serves."""
-    served = {
-        (item.scope, item.package, item.backend, point)
-        for item in choices(view, catalog, uv=True)
-        for point in item.points
-    }
-    found = []
-    for item in view.listed:
-        family, backend = catalog.family(item.package), pinned_backend(item, catalog)
-        if family is None or not family.routed or "+" not in str(item.requirement.specifier):
-            continue
-        points = view.points(item.requirement.marker)
-        if any((item.scope, item.package, backend, point) not in served for point in points):
-            found.append(item)
-    return tuple(found)
-
-
-def _clean_pins(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
-    """`torch==2.5.1+cu121 ; linux` and `torch==2.5.1 ; darwin` become one `torch==2.5.1`."""
-    while pins := _pins(view, catalog):
-        first = pins[0]
-        same = [item for item in view.listed if (item.scope, item.package) == (first.scope, first.package)]
-        public = {str(item.requirement.specifier).partition("+")[0] for item in same}
-        table, key = requirements_at(document, first.scope)
-        if len(public) == 1:
-            extras = extras_text(first.requirement.extras)
-            table[key][same[0].position] = f"{first.requirement.name}{extras}{public.pop()}"
-            for item in reversed(same[1:]):
-                del table[key][item.position]
-        else:  # versions differ by platform: the markers stay
-            for item in same:
-                table[key][item.position] = _without_local(item.text)
-        yield _did(
-            f"{first.package} in {first.scope.text} now names only a version; the index chooses the build"
-        )
-        view = ProjectView(document.unwrap())
-
-
-def _without_local(text: str) -> str:
-    head, semicolon, marker = text.partition(";")
-    parts = [part.partition("+")[0] for part in head.rstrip().split(",")]
-    return ",".join(parts) + head[len(head.rstrip()) :] + semicolon + marker
-
-
-def _clean_links(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
-    """PyTorch's pages leave `find-links`; pages of others stay."""
-    uv = document["tool"]["uv"] if view.uv else {}
-    for table in (uv, uv.get("pip")):
-        if not isinstance(table, MutableMapping) or not isinstance(links := table.get("find-links"), list):
-            continue
-        for position in reversed(range(len(links))):
-            if pytorch_index(str(links[position]), catalog.backend):
-                yield _did(f"find-links {links[position]} is replaced by an explicit index")
-                del links[position]
-                if not len(links):
-                    del table["find-links"]
 
 
 def _clean_rye(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
@@ -365,29 +324,44 @@ def _clean_rye(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[M
     for row in tables(rye.get("sources")):
         url, name = str(row.get("url", "")), str(row.get("name", ""))
         if pytorch_index(url, catalog.backend):
-            yield _did(f"the Rye source {name or url} is replaced by an explicit index")
+            yield did(f"the Rye source {name or url} is replaced by an explicit index")
         elif row.get("type", "index") == "index" and url:
-            _add_index(document, name, url, default=name == "default")
-            yield _did(f"the Rye source {name or url} became an index of uv")
+            _add_index(document, Index(url, name, default=name == "default"))
+            yield did(f"the Rye source {name or url} became an index of uv")
         elif url:
             extend(table_at(document, "tool", "uv"), "find-links", [quoted(url)])
-            yield _did(f"the Rye source {name or url} became find-links of uv")
+            yield did(f"the Rye source {name or url} became find-links of uv")
     if rye.get("virtual") is True:
         table_at(document, "tool", "uv")["package"] = False
-        yield _did("tool.rye.virtual became tool.uv.package = false")
+        yield did("tool.rye.virtual became tool.uv.package = false")
+    if members := texts(mapping(rye.get("workspace")).get("members")):
+        table_at(document, "tool", "uv", "workspace").setdefault("members", members)
+        del document["tool"]["rye"]["workspace"]["members"]
+        if not len(document["tool"]["rye"]["workspace"]):
+            del document["tool"]["rye"]["workspace"]
+        yield did("tool.rye.workspace became tool.uv.workspace")
     for key in ("sources", "managed", "virtual", "generate-hashes", "lock-with-sources", "universal"):
         there = document["tool"]["rye"]  # anew each time: what is written in several places moves
         if key in there:
             del there[key]
     if not ProjectView(document.unwrap()).tool("rye"):
         prune(document, "tool", "rye")
-        yield _did("tool.rye was removed; you can delete requirements.lock and requirements-dev.lock")
+        yield did("tool.rye was removed; you can delete requirements.lock and requirements-dev.lock")
 
 
 def _clean_pdm(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
     """PDM's sources that are not PyTorch's; its own table stays."""
     for row in tables(view.tool("pdm").get("source")):
         url, name = str(row.get("url", "")), str(row.get("name", ""))
-        if url and pytorch_index(url, catalog.backend) is None and row.get("type", "index") == "index":
-            _add_index(document, name, url, default=name == "pypi")
-            yield _did(f"the PDM source {name or url} is an index of uv too")
+        if not url or pytorch_index(url, catalog.backend):
+            continue
+        if row.get("type", "index") == "index":
+            _add_index(document, Index(url, name, default=name == "pypi"))
+            yield did(f"the PDM source {name or url} is an index of uv too")
+        elif url not in texts(ProjectView(document.unwrap()).uv.get("find-links")):
+            extend(table_at(document, "tool", "uv"), "find-links", [quoted(url)])
+            yield did(f"the PDM source {name or url} is in find-links of uv too")
+    for name, bound in view.tool("pdm", "resolution", "overrides").items():
+        message = f"{name} = {bound!r} in tool.pdm.resolution.overrides stays there: "
+        message += "uv takes it as a requirement in tool.uv.override-dependencies"
+        yield Message(slug="not-migrated", message=message)

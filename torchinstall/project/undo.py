@@ -83,6 +83,11 @@ def _replayed(old: str, new: str, now: str) -> str | None:
     return "".join(lines)
 
 
+def may_be_ours(item: Choice) -> bool:
+    """Whether configure would call an index and an extra or group so; other names are a person's."""
+    return item.index.startswith("pytorch-") and (item.scope == ALWAYS or item.scope.name == item.backend)
+
+
 def strip(
     text: str, gone: tuple[Choice, ...], catalog: Catalog
 ) -> tuple[str, tuple[Message, ...], tuple[tuple[str, str], ...]]:

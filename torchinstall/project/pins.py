@@ -1,0 +1,100 @@
+"""Pins that name a build, and PyTorch's pages of links: older ways that no other tool's table is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.errors import UsageError
+from torchinstall.core.messages import Message
+from torchinstall.core.request import extras_text
+from torchinstall.index.urls import pytorch_index
+from torchinstall.project.choices import choices, pinned_backend, public_bounds
+from torchinstall.project.edit import requirements_at
+from torchinstall.project.foreign import plain_name
+from torchinstall.project.model import Listed, Point
+from torchinstall.project.pyproject import ProjectView, is_requirement, texts
+
+
+def did(message: str) -> Message:
+    """What a migration did."""
+    return Message(slug="migrated", message=message)
+
+
+def check_spelled(view: ProjectView, catalog: Catalog) -> None:
+    """Name a requirement of a package of PyTorch that uv cannot read, instead of adding another one.
+
+    Raises:
+        UsageError: `bad-pyproject`.
+    """
+    for scope, items in view.lists.items():
+        for text in texts(items):
+            if catalog.family(plain_name(text)) and not is_requirement(text):
+                raise UsageError(
+                    "bad-pyproject",
+                    f"{text!r} in {scope.text} is not a requirement that uv can read",
+                    wanted="bounds such as torch>=2.8; only == and != may name a build (+cu126)",
+                    found=text,
+                    hints=("correct the requirement; the file was not changed",),
+                )
+
+
+def pins_of(view: ProjectView, catalog: Catalog) -> tuple[Listed, ...]:
+    """Requirements of the torch family that name a build (`torch==2.5.1+cu121`) that no source serves."""
+    served = {
+        (item.scope, item.package, item.backend, point)
+        for item in choices(view, catalog, uv=True)
+        for point in item.points
+    }
+    found = []
+    for item in view.listed:
+        family, backend = catalog.family(item.package), pinned_backend(item, catalog)
+        if family is None or not family.routed or "+" not in str(item.requirement.specifier):
+            continue
+        points = view.points(item.requirement.marker)
+        if any((item.scope, item.package, backend, point) not in served for point in points):
+            found.append(item)
+    return tuple(found)
+
+
+def clean_pins(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+    """`torch==2.5.1+cu121 ; linux` and `torch==2.5.1 ; darwin` become one `torch==2.5.1`."""
+    while pins := pins_of(view, catalog):
+        first = pins[0]
+        same = [item for item in view.listed if (item.scope, item.package) == (first.scope, first.package)]
+        public = {public_bounds(item.requirement.specifier) for item in same}
+        covered = frozenset[Point]().union(*(view.points(item.requirement.marker) for item in same))
+        table, key = requirements_at(document, first.scope)
+        if len(public) == 1 and covered == view.points():
+            extras = extras_text(first.requirement.extras)
+            table[key][same[0].position] = f"{first.requirement.name}{extras}{public.pop()}"
+            for item in reversed(same[1:]):
+                del table[key][item.position]
+        else:  # versions differ by platform, or it is not required everywhere: the markers stay
+            for item in same:
+                table[key][item.position] = _without_local(item.text)
+        yield did(
+            f"{first.package} in {first.scope.text} now names only a version; the index chooses the build"
+        )
+        view = ProjectView(document.unwrap())
+
+
+def _without_local(text: str) -> str:
+    head, semicolon, marker = text.partition(";")
+    parts = [part.partition("+")[0] for part in head.rstrip().split(",")]
+    return ",".join(parts) + head[len(head.rstrip()) :] + semicolon + marker
+
+
+def clean_links(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+    """PyTorch's pages leave `find-links`; pages of others stay."""
+    uv = document["tool"]["uv"] if view.uv else {}
+    for table in (uv, uv.get("pip")):
+        if not isinstance(table, MutableMapping) or not isinstance(links := table.get("find-links"), list):
+            continue
+        for position in reversed(range(len(links))):
+            if pytorch_index(str(links[position]), catalog.backend):
+                yield did(f"find-links {links[position]} is replaced by an explicit index")
+                del links[position]
+                if not len(links):
+                    del table["find-links"]
