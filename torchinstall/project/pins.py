@@ -13,8 +13,12 @@ from torchinstall.index.urls import pytorch_index
 from torchinstall.project.choices import choices, pinned_backend, public_bounds
 from torchinstall.project.edit import requirements_at
 from torchinstall.project.foreign import plain_name
-from torchinstall.project.model import Listed, Point
+from torchinstall.project.model import Listed, Point, points_of
 from torchinstall.project.pyproject import ProjectView, is_requirement, texts
+
+
+_SYSTEMS = ("linux_x86_64", "win_amd64", "macos_arm64")
+"""A pin that is written once for each of these is meant for every platform."""
 
 
 def did(message: str) -> Message:
@@ -66,7 +70,7 @@ def clean_pins(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[M
         public = {public_bounds(item.requirement.specifier) for item in same}
         covered = frozenset[Point]().union(*(view.points(item.requirement.marker) for item in same))
         table, key = requirements_at(document, first.scope)
-        if len(public) == 1 and covered == view.points():
+        if len(public) == 1 and points_of(_SYSTEMS, view.versions) <= covered:
             extras = extras_text(first.requirement.extras)
             table[key][same[0].position] = f"{first.requirement.name}{extras}{public.pop()}"
             for item in reversed(same[1:]):
