@@ -16,7 +16,6 @@ from torchinstall.project.foreign import plain_name
 from torchinstall.project.model import Listed, Point, points_of
 from torchinstall.project.pyproject import ProjectView, is_requirement, texts
 
-
 _SYSTEMS = ("linux_x86_64", "win_amd64", "macos_arm64")
 """A pin that is written once for each of these is meant for every platform."""
 
