@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import socket
 import sys
 import time
@@ -309,3 +310,15 @@ def test_which_index_is_uvs_default(tmp_path: Path) -> None:
     named = {"UV_DEFAULT_INDEX": "corp=https://y.example/simple"}
     assert asked(**named)[0] == "https://y.example/simple"
     assert asked("--default-index=https://z.example", **named)[0] == "https://z.example"
+
+
+def test_offline_the_configured_folder_is_offered_and_serves(place: Place, tmp_path: Path) -> None:
+    env = named_folder(place, tmp_path)
+    write_wheels(tmp_path / "site wheels", [wheel("filelock", "3.20.0")])
+    said = auto(place, "--offline", env=env)
+    assert (said.code, "error[offline]" in said.err) == (1, True), said.err
+    ours = said.err.partition("error[offline]")[2].splitlines()
+    hint = next(line.removeprefix("hint: add ") for line in ours if line.startswith("hint: "))
+    assert hint == f"--find-links '{tmp_path}/site wheels'"
+    followed = auto(place, "--offline", *shlex.split(hint), "--dry-run", env=env)
+    assert (followed.code, "would install: torch 2.9.0+cpu" in followed.out) == (0, True), followed.err
