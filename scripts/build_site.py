@@ -37,7 +37,7 @@ MOST_BYTES = 8_000_000
 """The whole page as a server sends it with gzip."""
 
 _RUNTIME = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm")
-_PAGE = ("index.html", "page.css", "page.js", "planner.js", "worker.js", "icon.svg")
+_PAGE = ("index.html", "page.css", "start.js", "page.js", "planner.js", "worker.js", "icon.svg")
 _UNUSED = ("*.pyi", "*.dist-info/RECORD", "*.dist-info/WHEEL", "*/py.typed", "torchinstall/probe/*")
 """Of the wheels: nothing in a browser reads them."""
 

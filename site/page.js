@@ -38,6 +38,8 @@ const FORMS = [
   { name: "conda", format: "conda", hint: "Save it as environment.yml, then type conda env create." },
   { name: "torchinstall", hint: "On the machine itself: it looks at the machine, installs, and checks that torch computes." },
 ];
+/** Between two requirements; not in `torch @ https://…`, and not in a marker (`; python_version < "3.13" and …`). */
+const BETWEEN = /(?<![@;]\s*|\b(?:and|or|in)\s*)[\s,]+(?=[A-Za-z])(?!(?:and|or|in|not)\b)/;
 const FIELDS = ["arch", "version", "gpu", "driver", "python", "backend", "others"];
 
 const { docs } = document.documentElement.dataset; // where the documentation is, if it is beside the page
@@ -48,6 +50,7 @@ let plan = null;
 let form = FORMS[0];
 let pending = 0;
 let turn = 0; // counts questions: an answer to an older one is dropped
+let source = 0; // counts what describes the machine (a link, a pasted text, the fields): an older one is dropped
 
 /** An element: `element("p", { id: "x" }, "text", child)`. */
 function element(tag, properties = {}, ...children) {
@@ -76,6 +79,7 @@ function ask(name, ...values) {
 }
 
 worker.onmessage = ({ data }) => {
+  if (!waiting.has(data.id)) return failed(new Error(data.problem));
   const { resolve, reject } = waiting.get(data.id);
   waiting.delete(data.id);
   if ("problem" in data) reject(new Error(data.problem));
@@ -83,8 +87,13 @@ worker.onmessage = ({ data }) => {
 };
 worker.onerror = () => failed(new Error("the planner did not start"));
 
-function failed(error) {
-  state("bad", `This browser cannot run the planner: ${error.message}`);
+/** There is no answer: nothing of an older one stays beside the reason. */
+function failed({ message }) {
+  const last = message.trimEnd().split("\n").at(-1); // of a traceback
+  state("bad", facts ? `The planner failed: ${last}` : `This browser cannot run the planner: ${last}`);
+  if (!facts) $("result").setAttribute("aria-busy", "false");
+  $("peek").textContent = "No answer";
+  for (const id of ["verdict", "details", "error", "warnings", "install", "share", "why", "raw"]) $(id).hidden = true;
 }
 
 // What is asked ---------------------------------------------------------------------------------------------
@@ -115,7 +124,9 @@ function machine() {
 
 function requirements() {
   const boxes = [...$("packages").querySelectorAll(":checked")].map((box) => box.value);
-  const others = field("others").split(/[\s,]+(?=[A-Za-z])/).filter(Boolean);
+  // A space before it makes it a package's name, whatever it is: a link must not choose options, such as an index.
+  const others = field("others").split(BETWEEN).filter(Boolean)
+    .map((text) => (text.startsWith("-") ? ` ${text}` : text));
   const named = new Set(others.map((text) => text.match(/^[\w.-]*/)[0].toLowerCase()));
   return [...boxes.filter((name) => !named.has(name)), ...others];
 }
@@ -180,6 +191,7 @@ function show(text, { words }) {
   else if (used.length) state("good", `Runs on the ${names(used)}`);
   else if (plan.gpus.length) state("fair", "Runs on the CPU only");
   else state("good", "Runs on the CPU");
+  if (error?.exit_code === 2 && error.slug !== "unknown-gpu") state("bad", "Something that was entered is not right");
 
   $("verdict").hidden = $("details").hidden = Boolean(error);
   $("verdict").textContent = torch ? `torch ${torch.version ?? ""}` : "";
@@ -201,7 +213,8 @@ function show(text, { words }) {
   $("share").hidden = $("raw").hidden = false;
   $("why").hidden = !plan.candidates.length;
   matrix();
-  $("typed").textContent = `torchinstall plan --json ${shown(words)} < machine.json`;
+  const typed = `torchinstall plan --json ${shown(words)}`;
+  $("typed").textContent = onWindows() ? `type machine.json | ${typed}` : `${typed} < machine.json`;
   $("json").textContent = text.trimEnd();
 }
 
@@ -234,10 +247,15 @@ function near(error) {
   return names.length > 0;
 }
 
-/** Words as they are typed in the shell of the chosen system. */
+const onWindows = () => chosenOs() === "windows" && !nodes;
+
+/** Words as they are typed in the shell of the chosen system; whatever they hold, they stay words. */
 function shown(words) {
-  const quote = chosenOs() === "windows" && !nodes ? '"' : "'";
-  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : quote + word + quote)).join(" ");
+  const quoted = (word) => {
+    if (!onWindows()) return `'${word.replaceAll("'", String.raw`'\''`)}'`;
+    return /["$`%^&|]/.test(word) ? `'${word.replaceAll("'", "''")}'` : `"${word}"`;
+  };
+  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : quoted(word))).join(" ");
 }
 
 // Forms -----------------------------------------------------------------------------------------------------
@@ -356,16 +374,20 @@ $("matrix").onkeydown = (event) => {
 
 // Pasted text -----------------------------------------------------------------------------------------------
 
+const PASTED = "what nvidia-smi or torchinstall probe --json prints, labels, an inventory, or an error text about torch";
+
 $("paste").onsubmit = (event) => {
   event.preventDefault();
-  const text = $("text").value;
+  const text = $("text").value.replace(/\p{Surrogate}/gu, "\ufffd");
   if (text.trim()) busy(taken(text));
+  else $("explained").replaceChildren();
 };
 
 async function taken(text) {
+  const mine = ++source;
   $("explained").replaceChildren();
-  const assumed = nodes ? [] : assumptions();
-  const read = await ask("read", text, assumed);
+  const read = await ask("read", text, assumptions());
+  if (mine !== source) return;
   if (read.nodes) {
     take(read.nodes);
     say("The machine was read.");
@@ -373,10 +395,11 @@ async function taken(text) {
   }
   // People paste the error and the machine together.
   const answer = await run("doctor --json --explain -", { file: text, words: [] });
+  if (mine !== source) return;
   const { matches, error } = JSON.parse(answer.out);
   if (matches?.length) $("explained").replaceChildren(...matches.map(explained));
   else if (!read.nodes) {
-    const said = element("div", { className: "explained" }, ...problem(read.asks ? read.error : error));
+    const said = element("div", { className: "explained" }, ...problem(read.asks ? read.error : { ...error, wanted: PASTED }));
     $("explained").replaceChildren(said);
   }
 }
@@ -385,6 +408,7 @@ $("text").onpaste = () => setTimeout(() => $("paste").requestSubmit());
 /** What the fields say of things that no inventory names. */
 function assumptions() {
   const os = chosenOs();
+  if (os === "macos") return ["arch=x86_64"]; // such texts come from elsewhere: from a server, as a rule
   const version = field("version").replace(" ", "-");
   return [`arch=${field("arch")}`, ...(os === "linux" || os === "wsl" ? [`libc=${version.replace("glibc-", "")}`] : [])];
 }
@@ -431,7 +455,7 @@ function showPasted() {
 }
 
 $("node").onchange = () => { node = Number($("node").value); showPasted(); update(); };
-$("forget").onclick = () => { nodes = null; showPasted(); update(); };
+$("forget").onclick = () => { source += 1; nodes = null; showPasted(); update(); };
 
 function toAnswer() {
   $("answer").scrollIntoView();
@@ -460,16 +484,23 @@ function remember() {
 
 /** Fill the form from the address, and with what it begins with where the address does not say. */
 async function recall() {
+  const mine = ++source;
   const parts = new URLSearchParams(location.hash.slice(1));
+  const unread = [];
   $("machine").reset();
   const os = parts.get("os") ?? guessed();
-  if (os in SYSTEMS) $("machine").elements.os.value = os;
+  if (Object.hasOwn(SYSTEMS, os)) $("machine").elements.os.value = os;
+  else {
+    unread.push(os);
+    $("machine").elements.os.value = guessed();
+  }
   systemChanged();
   for (const name of FIELDS) {
     const control = $("machine").elements[name];
     const value = parts.get(name);
-    const offered = control.options && [...control.options].some((option) => option.value === value);
-    if (value !== null && (!control.options || offered)) control.value = value;
+    const offered = !control.options || [...control.options].some((option) => option.value === value);
+    if (value !== null && offered) control.value = value;
+    else if (value) unread.push(value);
   }
   if (parts.has("packages")) {
     const named = parts.get("packages").split(" ");
@@ -478,6 +509,10 @@ async function recall() {
   nodes = null;
   const pasted = parts.get("machine");
   const read = pasted ? await ask("read", pasted, []) : {};
+  if (mine !== source) return;
+  if (pasted && !read.nodes) unread.push("its machine");
+  $("unread").hidden = !unread.length;
+  $("unread").textContent = `The link says what this page does not offer (${unread.join(", ")}): look at the fields.`;
   if (read.nodes) take(read.nodes);
   else { showPasted(); update(); }
 }
@@ -532,6 +567,7 @@ $("save").onclick = () => {
 let typing = 0;
 $("machine").oninput = ({ target }) => {
   if (target.name === "os") systemChanged();
+  $("unread").hidden = true;
   clearTimeout(typing);
   if (facts && target.id !== "node") typing = setTimeout(update, target.list || target.name === "others" ? 250 : 0);
 };
@@ -549,7 +585,7 @@ try {
     element("option", { value, defaultSelected: value === "3.12" }, value)));
   $("backend").append(...facts.backends.map((value) => element("option", { value }, value)));
   $("about").append(` torchinstall ${facts.version}, tables of ${facts.snapshot}.`);
-  addEventListener("hashchange", recall);
+  addEventListener("hashchange", () => busy(recall()));
   await recall();
 } catch (error) {
   failed(error);

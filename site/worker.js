@@ -10,13 +10,23 @@ async function read(name) {
   return new Uint8Array(await reply.arrayBuffer());
 }
 
-const planner = startPlanner(base, read);
+let planner = startPlanner(base, read);
+planner.catch(() => {}); // each question says it
+// Pyodide never answers where its own files do not come.
+onunhandledrejection = ({ reason }) => postMessage({ problem: String(reason?.message ?? reason) });
 
 onmessage = async ({ data: { id, name, values } }) => {
   try {
     const { ask } = await planner;
     postMessage({ id, answer: ask(name, ...values) });
   } catch (error) {
-    postMessage({ id, problem: String(error.message ?? error) });
+    let problem = String(error.message ?? error);
+    if (error instanceof RangeError || error.pyodide_fatal_error) {
+      // WebAssembly's stack or memory was not enough; that Python cannot go on, a new one can.
+      problem = `this is too large or too deeply nested for a browser (${problem})`;
+      planner = startPlanner(base, read);
+      planner.catch(() => {});
+    }
+    postMessage({ id, problem });
   }
 };

@@ -140,6 +140,55 @@ await answer(page, () => page.click("#paste button[type=submit]"));
 report.node = await answer(page, () => page.selectOption("#node", "1"));
 report.by_hand = await answer(page, () => page.click("#forget"));
 
+// What does not fit: options and shell code in fields, texts that are too much, two questions at once.
+report.odd = {};
+await page.check("input[value=linux]", { force: true });
+await page.fill("#gpu", "RTX4090");
+report.odd.option = await answer(page, () => page.fill("#others", "--index-base=http://elsewhere.example/whl"));
+report.odd.url = await answer(page, () => page.fill("#others", "torch @ https://example.org/torch-2.9.0-py3-none-any.whl"));
+await page.fill("#others", "");
+report.odd.quoted = await answer(page, () => page.fill("#gpu", "it's $(x) <img src=x onerror=alert(1)>"));
+await page.fill("#gpu", "");
+const two = (...texts) => page.evaluate((given) => {
+  for (const text of given) {
+    document.getElementById("text").value = text;
+    document.getElementById("paste").requestSubmit();
+  }
+}, texts);
+report.odd.race = await answer(page, () => two(pasted["error text"], pasted["machine file"]));
+report.odd.race.said = await page.textContent("#explained");
+await two("[".repeat(200_000));
+await page.waitForFunction(() => document.getElementById("state").className.includes("bad"));
+report.odd.deep = await page.textContent("#state");
+problems.length = 0; // Pyodide says there that it ended
+report.odd.after = await answer(page, () => two(pasted["nvidia-smi"]));
+report.odd.markup = await page.locator("main img, main script").count();
+
+// Links that nobody's page made.
+report.links = {};
+for (const hash of ["os=toString&arch=sparc", "machine=%7Bbroken", "os=linux&gpu=H100"]) {
+  await answer(other, () => other.goto(`${url}#${hash}`));
+  report.links[hash] = await other.evaluate(() => {
+    const { hidden, textContent } = document.getElementById("unread");
+    return hidden ? "" : textContent;
+  });
+}
+
+// A part that does not come, and no JavaScript at all.
+report.broken = {};
+for (const part of ["packages.zip", "pyodide/pyodide.asm.wasm", "worker.js", "page.js"]) {
+  const context = await browser.newContext();
+  await context.route(`**/${part}`, (route) => route.abort());
+  const broken = await context.newPage();
+  await broken.goto(url);
+  await broken.waitForSelector("#state.bad");
+  report.broken[part] = await broken.textContent("#state");
+  await context.close();
+}
+const plain = await (await browser.newContext({ javaScriptEnabled: false })).newPage();
+await plain.goto(url);
+report.plain = await plain.locator("#result").innerText();
+
 // How it looks, and what axe says of it.
 const described = `${url}#os=linux&arch=x86_64&version=glibc+2.35&gpu=GeForce+RTX+5090&driver=580.95.05&python=3.12&packages=torch+torchvision`;
 for (const [name, options] of Object.entries({
@@ -157,6 +206,13 @@ for (const [name, options] of Object.entries({
   if (name === "narrow") await looked.click("#peek");
   if (pictures) await looked.screenshot({ path: `${pictures}/selector-${name}.png` });
 }
+await other.emulateMedia({ media: "print" });
+await other.setViewportSize({ width: 720, height: 1000 });
+report.printed = await other.evaluate(() => ({
+  width: document.documentElement.scrollWidth,
+  buttons: [...document.querySelectorAll("button")].filter((one) => one.checkVisibility()).map((one) => one.textContent),
+}));
+await other.emulateMedia({ media: "screen" });
 report.another = await answer(other, () => other.goto(`${url}#os=linux&gpu=RTX+40900`));
 report.axe.error = await findings(other);
 

@@ -66,7 +66,7 @@ def test_a_link_opens_the_same_answer(report: Any) -> None:
 def test_an_unknown_gpu_is_named_with_those_that_are_like_it(report: Any) -> None:
     assert report["unknown"]["state"] == "This GPU is not known"
     assert json.loads(report["unknown"]["json"])["error"]["slug"] == "unknown-gpu"
-    assert report["mended"]["state"].startswith("Runs on the ")
+    assert report["mended"]["state"] == "Runs on the GeForce RTX 4090", "the nearest name comes first"
 
 
 def test_pasted_texts_are_read(report: Any) -> None:
@@ -80,6 +80,43 @@ def test_pasted_texts_are_read(report: Any) -> None:
     assert pastes["machine file"]["state"] == "Runs on the Radeon RX 7900 XTX"
     assert pastes["error text"]["said"].startswith("no kernel image")
     assert "No known fault was recognised" in pastes["error of nothing"]["said"]
+
+
+def test_what_is_entered_stays_what_it_is(report: Any) -> None:
+    """Neither a link nor a paste chooses options, becomes shell code or markup."""
+    odd = report["odd"]
+    assert json.loads(odd["option"]["json"])["error"]["slug"] == "bad-requirement"
+    assert "elsewhere" not in odd["option"]["code"]
+    assert json.loads(odd["url"]["json"])["error"] is None
+    words = shlex.split(odd["quoted"]["typed"].removesuffix(" < machine.json"))
+    assert words[words.index("--target-gpu") + 1] == "it's $(x) <img src=x onerror=alert(1)>"
+    assert odd["markup"] == 0
+
+
+def test_the_newest_question_is_answered(report: Any) -> None:
+    odd = report["odd"]
+    assert odd["race"]["state"] == "Runs on the Radeon RX 7900 XTX"
+    assert odd["race"]["said"] == "", "the explanation of the text before"
+    assert "too deeply nested" in odd["deep"]
+    assert odd["after"]["verdict"] == "torch 2.14.1+cu126", "it goes on after a text that ended Python"
+
+
+def test_a_link_that_this_page_cannot_read_says_so(report: Any) -> None:
+    odd, broken, good = report["links"].values()
+    assert "(toString, sparc)" in odd
+    assert "(its machine)" in broken
+    assert good == ""
+
+
+def test_a_page_that_cannot_start_says_so(report: Any) -> None:
+    assert set(report["broken"]) == {"packages.zip", "pyodide/pyodide.asm.wasm", "worker.js", "page.js"}
+    assert all("did not" in text or "cannot run" in text for text in report["broken"].values())
+    assert "JavaScript is off" in report["plain"]
+    assert "Loading" not in report["plain"]
+
+
+def test_it_fits_on_paper(report: Any) -> None:
+    assert report["printed"] == {"width": 720, "buttons": [report["tab"]]}, "the form that was chosen"
 
 
 def test_the_keyboard_is_enough(report: Any) -> None:

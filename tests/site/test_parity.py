@@ -18,6 +18,7 @@ H100 = ("--target-gpu", "NVIDIA H100", "--target-driver", "580", "--machine", "-
 LINUX = (
     '{"schema_version": 1, "os": "linux", "arch": "x86_64", "libc": {"family": "glibc", "version": "2.39"}}'
 )
+TEXTS = Path(__file__).parents[1] / "doctor" / "error_texts.txt"
 EXPORTS = ("pip", "uv", "dockerfile", "poetry", "pixi", "conda", "constraints")
 
 
@@ -36,9 +37,28 @@ def test_other_verbs_and_errors_say_the_same(page: Page, tmp_path: Path) -> None
         Question(("plan", *H100[4:], "--offline", "--json"), "not a machine file"),
         Question(("doctor", "--json", "--explain", "-"), "CUDA error: no kernel image is available"),
         Question(("doctor", "--explain", "-"), "a text about the weather"),
+        Question(
+            ("plan", "--offline", *H100, "torch @ https://example.org/torch-2.9.0-py3-none-any.whl"), LINUX
+        ),
         Question(("plan", "--no-such-flag")),
     ]
     assert compare(page, tmp_path, questions).different == ()
+
+
+def test_error_texts_are_explained_the_same(page: Page, tmp_path: Path) -> None:
+    texts = [text.partition("\n")[2] for text in TEXTS.read_text(encoding="utf-8").split("#### ")]
+    texts = [*filter(None, texts[::5]), "ImportError: &lt;b&gt; No module named &#39;torch&#39;"]
+    questions = [Question(("doctor", "--json", "--explain", "-"), text) for text in texts]
+    assert len(questions) > 20
+    assert compare(page, tmp_path, questions).different == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["#", "x " * 100_000, "a\0b", '"', ",", "{", "[]", "null", "\ufeff", "node\n\n"]
+)
+def test_whatever_is_pasted_gets_an_answer(page: Page, text: str) -> None:
+    answer, _ = page.ask("read", text, [])
+    assert answer["error"]["slug"] != "internal-error"
 
 
 def test_a_shell_says_the_same(page: Page, tmp_path: Path) -> None:

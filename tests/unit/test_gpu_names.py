@@ -86,6 +86,27 @@ def test_what_nothing_has_is_refused_with_what_is_near(text: str, near: str) -> 
     assert any(near in hint for hint in caught.value.hints), caught.value.hints
 
 
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("RTX 40900", "GeForce RTX 4090"),
+        ("RTX 9070XTT", "RX 9070 XT"),
+        ("nvidia", "sm_90"),
+        ("\N{SNOWMAN}", "sm_90"),
+    ],
+)
+def test_the_nearest_name_comes_first(text: str, near: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        declared_gpus((text,), "flag --target-gpu", shipped())
+    assert near in caught.value.hints[0]
+
+
+@pytest.mark.parametrize(("text", "code"), [("rtx4090", (8, 9)), ("RTX 4090", (8, 9)), ("gtx1060", (6, 1))])
+def test_spaces_in_a_name_do_not_matter(text: str, code: tuple[int, int]) -> None:
+    (gpu,) = declared_gpus((text,), "flag --target-gpu", shipped())
+    assert gpu.compute_capability == code
+
+
 @pytest.mark.parametrize("vendor", ["nvidia", "amd", "intel"])
 def test_every_name_of_the_tables_is_known(vendor: str) -> None:
     for row in shipped().tables.gpus(vendor)[::7]:

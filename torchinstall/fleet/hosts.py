@@ -256,8 +256,11 @@ def table(text: str, _: str, catalog: Catalog) -> Iterator[Said]:
     """Lines of a table with named columns; a node on several lines has the GPUs of all of them."""
     names = names_of("csv")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    mark = max(",;\t", key=lines[0].count)
-    header, *rows = csv.reader(lines, delimiter=mark)
+    mark = max(",;\t", key=lines[0].count) if lines else ","
+    try:
+        header, *rows = csv.reader(lines, delimiter=mark)
+    except (csv.Error, ValueError) as error:
+        raise OddEntryError("it is neither an inventory nor a table", found=str(error)) from error
     header = [re.sub(r"[\s-]+", "_", cell.strip().lower()) for cell in header]
     if not set(header) & set(names["node"]):
         hint = "name the columns: node,gpu,gpus,driver,libc"

@@ -94,17 +94,28 @@ def _spoken(name: str) -> str:
     return " ".join(word for word in re.findall(r"[a-z0-9]+", name.lower()) if word not in _SAID_BY_ALL)
 
 
+def _spelled(name: str) -> str:
+    return _spoken(name).replace(" ", "")
+
+
 def _words(text: str) -> set[str]:
     return set(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def _by_words(vendor: Vendor, text: str, catalog: Catalog) -> GpuFact | None:
-    """The product that a shorter name means (`Tesla V100`), where all with its words run one code."""
+    """The product that a shorter name (`Tesla V100`) or one without spaces (`rtx4090`) means.
+
+    All products with its words must run one code.
+    """
     words = _words(text) - _SAID_BY_ALL
     others = set(_NAMED) - {vendor}
     if not any(any(char.isdigit() for char in word) for word in words) or _words(text) & others:
         return None
-    rows = [row for row in catalog.tables.gpus(vendor) if row.name and words <= _words(row.name)]
+    rows = [
+        row
+        for row in catalog.tables.gpus(vendor)
+        if row.name and (words <= _words(row.name) or _spelled(row.name) == _spelled(text))
+    ]
     same = rows and len({(row.code, row.supported, row.integrated, row.os) for row in rows}) == 1
     return structs.replace(min(rows, key=lambda row: len(row.name or "")), name=text) if same else None
 
@@ -136,10 +147,11 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
     names = {
         _spoken(row.name): row.name for vendor in _NAMED for row in catalog.tables.gpus(vendor) if row.name
     }
-    words = _words(text) - _SAID_BY_ALL
-    close = [name for key, name in names.items() if words and words <= _words(key)]
-    close = close or [names[key] for key in close_matches(_spoken(text), names, most=4)]
-    near = [repr(name) for name in sorted(close, key=len)[:4]]
+    words = _words(_spoken(text))
+    holding = [key for key in names if words and words <= _words(key)]
+    spelled = {_spelled(key): key for key in names if key}
+    close = [spelled[key] for key in close_matches(_spelled(text), spelled, most=4)]
+    near = [repr(names[key]) for key in (sorted(holding, key=len) or close)[:4]]
     near = near or ["sm_90 (its compute capability without the dot)"]
     return _unknown_gpu(f"no GPU is called {text!r}", "sm_90, gfx1100, or a product's name", text, near)
 
