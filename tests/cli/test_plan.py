@@ -184,3 +184,8 @@ def test_notes_of_a_requirements_file_are_warnings(tmp_path: Path) -> None:
     assert said.code == 0, said.err
     assert "index-line-ignored" in {row["slug"] for row in said.json["warnings"]}
     assert said.json["requirements"] == ["torch>=2.6"]
+
+
+def test_a_gpu_that_only_a_driver_speaks_of_is_assumed_to_run(tmp_path: Path) -> None:
+    said = plan(tmp_path, linux(), "--target-driver", "580.95")
+    assert "NVIDIA GPU assumed to run" in said.out, said.err

@@ -322,3 +322,17 @@ def test_offline_the_configured_folder_is_offered_and_serves(place: Place, tmp_p
     assert hint == f"--find-links '{tmp_path}/site wheels'"
     followed = auto(place, "--offline", *shlex.split(hint), "--dry-run", env=env)
     assert (followed.code, "would install: torch 2.9.0+cpu" in followed.out) == (0, True), followed.err
+
+
+def test_a_version_that_no_source_has_is_said_to_be_nowhere(place: Place, tmp_path: Path) -> None:
+    env = named_folder(place, tmp_path)
+    said = auto(place, "torch==99", "--dry-run", env=env)
+    assert said.code == 8
+    assert f"  found:  nothing that fits in the folder {tmp_path}/site wheels (find-links in" in said.err
+    assert "or in http://127.0.0.1" in said.err
+
+
+def test_a_package_that_is_nearly_one_of_torchs_is_named(place: Place, tmp_path: Path) -> None:
+    said = auto(place, "torchvison", "--dry-run", env=named_folder(place, tmp_path))
+    assert "error[package-not-found]" in said.err
+    assert "hint: torchinstall auto torchvision" in said.err

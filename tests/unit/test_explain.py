@@ -7,6 +7,7 @@ from msgspec import structs
 from tests.support.planning import decide, linux, nvidia, shipped
 from torchinstall.cli.text import download_text, why_not_text
 from torchinstall.core.machine import Machine
+from torchinstall.core.messages import Message
 from torchinstall.core.plan import Download, Plan, Room
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, foreign_target
@@ -97,3 +98,9 @@ def test_disk_that_is_not_taken_is_not_counted() -> None:
     assert copied == (
         "downloads: nothing, all of it is on this machine; takes about 700 MB in /env (10.0 GB free)"
     )
+
+
+def test_what_a_source_of_last_resort_lacks_is_not_said_to_be_unknown() -> None:
+    instead = structs.replace(decide(H200), warnings=(Message("fallback-source", "taken instead: …"),))
+    said = " ".join(why_not(instead, "cu999"))
+    assert said == "cu999 was not considered: the source that stands in for the index has no build of it."

@@ -23,8 +23,9 @@ from torchinstall.cli.text import (
 )
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.core.messages import size_text
+from torchinstall.core.messages import close_matches, size_text
 from torchinstall.core.plan import Plan, plan_to_json
+from torchinstall.core.request import canonical_name
 from torchinstall.install.distributions import broken
 from torchinstall.install.early import EarlyRehearsal
 from torchinstall.install.environment import STATE
@@ -64,6 +65,8 @@ def run(session: Session, options: _AutoOptions) -> int:
         except InstallFailedError as error:
             if error.slug == "offline":
                 error.hints = (*work.folders_of_torch(), *error.hints)
+            if error.slug == "package-not-found":
+                error.hints = (*work.spelled_otherwise(), *error.hints)
             raise
 
 
@@ -83,6 +86,14 @@ class _Run:
         self.console, self.context = session.console, session.context
         self.early: EarlyRehearsal | None = early
         self.prepared = self._prepare(lock=lock, early=self._begin)
+
+    def spelled_otherwise(self) -> Iterator[str]:
+        """What takes a package that goes with torch for a name that is nearly its own."""
+        known = {row.package for row in self.prepared.catalog.families}
+        for asked in self.prepared.request.requirements:
+            name = canonical_name(asked.name)
+            close = close_matches(name, known, most=1, cutoff=0.8) if name not in known else ()
+            yield from (f"torchinstall auto {meant}" for meant in close)
 
     def folders_of_torch(self) -> Iterator[str]:
         """What takes torch from a folder that pip or uv are configured with."""

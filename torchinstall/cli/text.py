@@ -152,8 +152,9 @@ def chosen_text(plan: Plan) -> str:
     rows = [("installed" if there else "installs", text) for text in package_texts(plan)]
     rows.append(("from", _origin(plan)))
     for gpu in plan.gpus:
-        name = f"{_number(gpu.index)}{gpu.name or gpu.vendor}"
+        name = f"{_number(gpu.index)}{gpu.name or f'{_VENDOR[gpu.vendor]} GPU'}"
         verdict = f"runs on {gpu.by}" if gpu.covered else f"not used: {gpu.by}"
+        verdict = "assumed to run" if gpu.covered and gpu.by == "assumed" else verdict
         rows.append(("on GPU", f"{name} {click.style(verdict, fg='green' if gpu.covered else 'yellow')}"))
     title = f"Chosen: backend {click.style(plan.backend or '?', fg='green', bold=True)}"
     return f"{heading(title + ', already installed' * there)}\n{fields(rows)}"

@@ -31,7 +31,7 @@ RULE_WORDS = {
     "glibc-too-old": "The files of this build need a newer C library (glibc) than this system has.",
     "macos-too-old": "The files of this build need a newer macOS.",
     "system-too-old": "The files of this build need a newer operating system.",
-    "no-gpu-of-vendor": "This backend is for GPUs of another vendor than those in this machine.",
+    "no-gpu-of-vendor": "This backend is for GPUs of a vendor of which this machine has none.",
     "jetson-needs-own-build": "The GPU of this Jetson has its own driver: the general builds for ARM servers "
     "can be installed on it, but do not run.",
     "driver-too-old": "The build brings its own CUDA libraries, and they need a driver that is new enough. "
@@ -287,7 +287,9 @@ def why_not(plan: Plan, backend: str) -> tuple[str, ...]:
 def _of_backend(plan: Plan, rows: list[Candidate], backend: str) -> Iterator[str]:
     rejected = [item for item in rows if item.verdict == "rejected"]
     best = next((item for item in rows if item.verdict != "rejected"), None)
-    if not rows:
+    if not rows and any(message.slug == "fallback-source" for message in plan.warnings):
+        yield f"{backend} was not considered: the source that stands in for the index has no build of it."
+    elif not rows:
         yield f"{backend} was not considered: no build of it is known for this platform."
         yield f"Known: {', '.join(dict.fromkeys(item.backend for item in plan.candidates))}."
     elif best is None:

@@ -214,6 +214,7 @@ class _Online:
         inputs, request = self.inputs, self.inputs.request
         blocked, hints = self._is_blocked(failure.slug), list(failure.hints)
         easier_ways: dict[str, str] = {}
+        tried: list[str] = []
         fallback = blocked and self.options.fallback
         resorts = last_resorts(inputs, self.context, self._pages, fallback=fallback)
         for resort in resorts if self._must_reach or (inputs.place and not inputs.described) else ():
@@ -222,6 +223,7 @@ class _Online:
                 message = f"taken instead: {resort.said(made)}; what that needs comes on top"
                 message = f"{message}; --no-fallback forbids it"
                 return _Made(made, resort.catalog).warned((Message("fallback-source", message),))
+            tried.append(resort.words)
             easier = structs.replace(resort.request, backend="auto", allow_cpu=True)
             other = self.decide(resort.catalog, easier)
             if resort.serves(other):
@@ -234,7 +236,10 @@ class _Online:
         hints += [f"{ways}, to take {said}" for ways, said in easier_ways.items()]
         if blocked and not fallback:
             hints.append("omit --no-fallback, to take a build from your other sources")
-        raise CatalogError(failure.slug, failure.message, wanted=failure.wanted, hints=tuple(hints))
+        found = f"nothing that fits in {' or in '.join(tried)}" if tried else None
+        raise CatalogError(
+            failure.slug, failure.message, wanted=failure.wanted, found=found, hints=tuple(hints)
+        )
 
     def _is_blocked(self, slug: str) -> bool:
         """Whether something on the way may keep this machine from the index; pages that it lacks do not."""
