@@ -297,6 +297,69 @@ def test_what_was_built_here_holds_the_torch_that_it_was_built_for() -> None:
     assert versions(made)["torch"] == "2.13.0+cu130"
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        ("jax==0.11.2", "jax-cuda13-plugin==0.11.2"),
+        ("jax==0.13.1", "jax-cuda13-plugin==0.13.1"),
+        ("jax==0.11.2",),
+        ("cupy-cuda13x==13.6.0",),
+        ("cupy==13.6.0",),
+        ("onnxruntime-gpu==1.99",),
+        ("onnxruntime-gpu==1.17.0",),
+        ("faiss-gpu==1.7.2",),
+        ("ctranslate2==4.4.0",),
+        ("bitsandbytes==0.99.0",),
+        ("transformer-engine==2.99.0",),
+        ("gsplat==1.9.9",),
+        ("tensorflow==2.19.0",),
+        ("tensorrt-llm==1.9",),
+        ("flash-attn==2.8.1+of.our.own",),
+    ],
+)
+def test_an_installed_version_that_no_row_knows_breaks_nothing_and_holds_nothing(
+    others: tuple[str, ...],
+) -> None:
+    """Rows list the newest versions: of others nobody knows which torch they are built for."""
+    for upgrade, torch in ((False, "2.11.0+cu130"), (True, "2.15.0+cu130")):
+        made = installed_beside("torch==2.11.0+cu130", *others, upgrade=upgrade)
+        assert versions(made)["torch"] == torch
+        assert not {"companion-breaks", "torch-held-back"} & {item.slug for item in made.warnings}
+
+
+@pytest.mark.parametrize(
+    ("others", "again"),
+    [
+        (("jax==0.11.2", "jax-cuda12-plugin==0.11.2"), "torch 'jax[cuda12]'"),
+        (("cupy-cuda12x==13.6.0",), "torch cupy-cuda12x"),
+        (("faiss-gpu-cu12==1.10.0",), "torch faiss-gpu-cu12"),
+        (("cudf-cu12==27.2",), "torch cudf-cu12"),
+        (("nvidia-dali-cuda120==1.2",), "torch nvidia-dali-cuda120"),
+    ],
+)
+def test_what_depends_on_the_cuda_major_only_is_judged_by_that_whatever_its_version(
+    others: tuple[str, ...], again: str
+) -> None:
+    name = others[0].partition("==")[0]
+    made = installed_beside("torch==2.11.0+cu126", *others, upgrade=True)
+    assert versions(made)["torch"] == "2.14.1+cu126"
+    (held,) = [item.message for item in made.warnings if item.slug == "torch-held-back"]
+    assert f"because of {name} (what is installed goes with torch 2.14.1)" in held
+    assert held.endswith(f"torchinstall auto -U {again}")
+    made = installed_beside("torch==2.11.0+cu130", *others, backend="cu130")
+    (broken,) = [item.message for item in made.warnings if item.slug == "companion-breaks"]
+    assert broken.endswith(f"torchinstall auto {again}")
+    cpu = installed_beside("torch==2.11.0+cpu", *others, backend="cpu")
+    assert not [item for item in cpu.warnings if item.slug == "companion-breaks"]
+
+
+def test_a_local_version_says_which_torch_an_unknown_version_is_built_for() -> None:
+    made = installed_beside("torch==2.13.0+cu130", "flash-attn==2.9.1+cu.13.0.torch.2.13", upgrade=True)
+    assert versions(made)["torch"] == "2.13.0+cu130"
+    made = installed_beside("torch==2.15.0+cu130", "flash-attn==2.9.1+cu.13.0.torch.2.16")
+    assert [item.slug for item in made.warnings if item.slug.startswith("companion")] == ["companion-breaks"]
+
+
 def test_which_torch_each_allows_is_explained() -> None:
     made = planned("rtx4090", "torch flash-attn vllm")
     text = " ".join(explain(made, "cu130"))

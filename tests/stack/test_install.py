@@ -293,3 +293,14 @@ def test_the_doctors_remedy_keeps_the_set_together(place: Place, server: IndexSe
     assert done.code == 0, done.err
     assert place.versions() == before
     assert foreign(doctor()) == []
+
+
+def test_the_environment_says_which_cuda_an_installed_jax_is_for(place: Place, server: IndexServer) -> None:
+    (site,) = place.folder.glob("lib/python3*/site-packages")
+    for name in ("jax", "jax_cuda12_plugin"):
+        folder = site / f"{name}-0.11.2.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.11.2\n", "utf-8")
+        (folder / "RECORD").write_text("", "utf-8")
+    said = auto(place, server, "torch", "--dry-run", "--offline")
+    assert "because of jax (what is installed goes with torch 2.14.1)" in said.err, said

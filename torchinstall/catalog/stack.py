@@ -43,6 +43,7 @@ class CompanionBuild(Row, frozen=True):
         needs: requirements on other packages that count for the choice.
         instead: the name that is installed in place of `package`.
         extra: the line holds for requirements with this extra.
+        shown_by: a package whose presence shows that this extra was installed.
         brings: packages that come from the same place: its own torch.
         note: what the user should know; with `note_below` only on GPUs of a lower compute capability.
         otherwise: what works in its place.
@@ -68,6 +69,7 @@ class CompanionBuild(Row, frozen=True):
     needs: tuple[Text, ...] = ()
     instead: str = ""
     extra: str = ""
+    shown_by: str = ""
     brings: tuple[Text, ...] = ()
     note: str = ""
     note_below: str = ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _NUMBER = "0123456789.*"
 _TRUST = {"makers": 1, "trusted": 2, "community": 3}
+_WITHOUT_CUDA = ("cpu", "rocm*", "xpu*")
 _GRAVEST = ("name", "python", "libc", "code", "platform", "torch", "backend", "trust", "version", "sources")
 """Faults of a line, the one that is named first where several lines come equally near."""
 
@@ -78,9 +80,7 @@ def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choic
     """What can be taken of a companion for a build, the best first; or what stands in the way."""
     found: list[Choice] = []
     nearest = sources = None
-    rows = situation.catalog.companion_builds(wanted.name)
-    extras = {row.extra for row in rows} & set(wanted.extras)
-    for line in (row for row in rows if (row.extra in extras if extras else not row.extra)):
+    for line in _lines_of(wanted, situation):
         faults = (*_system_faults(line, wanted, situation), *_build_faults(line, build, situation))
         choices = () if faults else tuple(_versions(line, wanted, build, situation))
         found += choices
@@ -101,6 +101,64 @@ def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choic
     found.sort(key=lambda item: version_key(item.version or item.line.versions.split(" ")[0]), reverse=True)
     found.sort(key=lambda item: (item.compiles, item.version.partition("+")[0] != first))
     return found
+
+
+def _lines_of(wanted: Wanted, situation: Situation) -> Iterable[CompanionBuild]:
+    if not wanted.asked and wanted.kept is not None:
+        return installed_lines(wanted.name, wanted.kept, situation)
+    rows = situation.catalog.companion_builds(wanted.name)
+    extras = {row.extra for row in rows} & set(wanted.extras)
+    return (row for row in rows if (row.extra in extras if extras else not row.extra))
+
+
+def installed_lines(name: str, version: str, situation: Situation) -> tuple[CompanionBuild, ...]:
+    """The lines that an installed version may come from; empty: nobody knows what it is built for.
+
+    What depends on the major version of CUDA only is judged by that, whatever its version; what says in its
+    local version which torch it is for, by that.
+    """
+    return situation.once(
+        ("installed-lines", name, version), lambda: tuple(_installed_lines(name, version, situation))
+    )
+
+
+def _installed_lines(name: str, version: str, situation: Situation) -> Iterator[CompanionBuild]:
+    public, _, local = version.partition("+")
+    there = {item.name for item in situation.target.installed}
+    rows = [row for row in situation.catalog.companion_builds(name) if not row.instead]
+    majors = [row for row in rows if row.shown_by in there or row.kind == "name-per-cuda"]
+    if majors:
+        for row in majors:
+            backends = (*row.backends, *_WITHOUT_CUDA)
+            yield CompanionBuild(
+                name,
+                row.kind,
+                backends=backends,
+                extra=row.extra,
+                confidence=row.confidence,
+                source=row.source,
+            )
+        return
+    says = {
+        row.id: "{torch" in row.write
+        for row in situation.catalog.tables.grammars
+        if local and re.fullmatch(row.pattern, local)
+    }
+    here = [row for row in rows if not row.extra and not any(_faults_of_files(row, situation))]
+    for row in here:
+        plain = not says.get(row.grammar) and bool(local) == (row.grammar in says)
+        if plain and (row.build == "sdist" or has_version(row, public)):
+            yield row
+    for grammar, abi in dict.fromkeys((row.grammar, row.abi) for row in rows if says.get(row.grammar)):
+        yield CompanionBuild(
+            name,
+            rows[0].kind,
+            versions=public,
+            grammar=grammar,
+            abi=abi,
+            confidence=rows[0].confidence,
+            source=rows[0].source,
+        )
 
 
 def _fault(kind: str, name: str, wanted: str, found: str, rule: str = "companion-missing") -> Rejection:
@@ -251,6 +309,8 @@ def _still_fits(line: CompanionBuild, wanted: Wanted, build: Build, local: str, 
 
 def has_version(line: CompanionBuild, version: str) -> bool:
     """Whether a line stands for a version."""
+    if not line.versions and not line.bound:
+        return True
     return version in line.versions.split() or bool(line.bound and specifiers(line.bound).contains(version))
 
 

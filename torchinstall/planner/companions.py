@@ -17,6 +17,7 @@ from torchinstall.planner.companion_lines import (
     Wanted,
     choices_of,
     exact_versions,
+    installed_lines,
     pick_of,
     specifiers,
 )
@@ -49,8 +50,11 @@ def _wanted(situation: Situation) -> Iterator[Wanted]:
         named.add(name)
     for name, version in installed.items() if situation.keep_installed else ():
         family = catalog.family(name)
-        if name not in named and family is not None and family.own_cuda and catalog.companion_builds(name):
-            yield Wanted(name, specifiers(""), (), version, asked=False)
+        own = name not in named and family is not None and family.own_cuda
+        lines = installed_lines(name, version, situation) if own else ()
+        if lines:
+            extras = tuple(row.extra for row in lines if row.extra)
+            yield Wanted(name, specifiers(""), extras, version, asked=False)
 
 
 def find_stack(build: Build, situation: Situation, names: frozenset[str] | None = None) -> Stack | Rejection:

@@ -17,7 +17,7 @@ from torchinstall.core.request import Request, Requirement, canonical_name
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.planner.builds import Rejection
-from torchinstall.planner.companion_lines import has_code, specifiers
+from torchinstall.planner.companion_lines import Wanted, has_code, specifiers
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
@@ -151,6 +151,11 @@ def companion_warnings(
             )
 
 
+def _typed(item: Wanted) -> str:
+    extras = f"[{','.join(item.extras)}]" if item.extras else ""
+    return shlex.quote(item.name + extras)
+
+
 def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
     """Installed companions that could not be kept working."""
     if chosen.situation.keep_installed:
@@ -162,7 +167,7 @@ def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
             yield Message(
                 "companion-breaks",
                 f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; "
-                f"to renew both: torchinstall auto torch {item.name}",
+                f"to renew both: torchinstall auto torch {_typed(item)}",
             )
 
 
@@ -172,24 +177,26 @@ def _held_back(
     able, names, build = _able(evaluated), _names(chosen.situation), chosen.build
     if not uses or next(_with_all(able, names), None) is not chosen or able[0].build.version <= build.version:
         return
+    kept = {item.name: item for item in wanted_companions(chosen.situation) if not item.asked}
     reasons, ways = [], []
     for use in uses:
         without = next(_with_all(able, names - {use.name}), None)
         newer = without is not None and without.build.version > build.version
         if use.held_back is not None or newer:
             newest = use.allows[0] if use.allows else "none"
-            reasons.append(f"{use.name} (its newest ready files are for torch {newest})")
+            what = "its newest ready files are for"
+            if use.name in kept:
+                # Nobody knows which torch it needs where only sources could have it.
+                what = "what is installed goes with" if use.version else "it may need this release:"
+            reasons.append(f"{use.name} ({what} torch {newest})")
         if without is not None and newer:
             ways.append(f"without {use.name} torch {without.build.name}")
     cost = f"; {', '.join(ways)} would be possible" if ways else ""
-    kept = [item for item in wanted_companions(chosen.situation) if not item.asked]
     upgrade = ""
     if kept:
-        words = " ".join(["-U", "torch", *(item.name for item in kept)])
-        upgrade = (
-            f"; {', '.join(f'{item.name} {item.kept}' for item in kept)} is installed and goes on working; "
-            f"to renew it too: torchinstall auto {words}"
-        )
+        words = " ".join(["-U", "torch", *map(_typed, kept.values())])
+        there = ", ".join(f"{item.name} {item.kept}" for item in kept.values())
+        upgrade = f"; {there} is installed and goes on working; to renew it too: torchinstall auto {words}"
     yield Message(
         "torch-held-back",
         f"torch {build.name} and not {able[0].build.name}, because of "

@@ -299,7 +299,8 @@ def _search(context: Context, options: PlanOptions) -> Search:
 
 def _locate(context: Context, options: PlanOptions, catalog: Catalog) -> tuple[PythonEnvironment, Uv]:
     uv = context.find_uv(context.env)
-    family = frozenset(row.package for row in catalog.families)
+    family = {row.package for row in catalog.families}
+    family |= {row.shown_by for row in catalog.tables.companion_builds if row.shown_by}
     return _search(context, options).locate(uv.path, family), uv
 
 
