@@ -112,3 +112,28 @@ def test_a_source_without_a_marker_is_no_choice_for_macos(place: Place) -> None:
     assert found["linux_x86_64"].endswith("+cu128")
     assert found["win_amd64"].endswith("+cu126")
     assert found["macos_arm64"] == "2.11.0"
+
+
+def test_a_member_keeps_what_its_workspace_chose(place: Place) -> None:
+    root = HEAD.replace("demo", "root") + (
+        'dependencies = ["demo"]\n\n[tool.uv]\npackage = false\n\n[tool.uv.workspace]\n'
+        'members = ["members/*"]\n\n'
+        "[tool.uv.sources]\ndemo = { workspace = true }\n"
+        'torch = { index = "ours", marker = "sys_platform == \'linux\'" }  # every member\n'
+    )
+    place.project(root + index(place, "cu126", "ours"), "work")
+    text = HEAD + 'dependencies = ["torch>=2.8", "torchvision"]\n\n[tool.uv]\npackage = false\n'
+    member = place.project(text, "work/members/demo")
+    said = configure(place, member, *NONE)
+    assert said.code == 0, said.err
+    assert "torch = " not in text_of(member)
+    assert "\ntorchvision = [\n" in text_of(member)
+    assert text_of(place.folder / "work") == root + index(place, "cu126", "ours")
+    unchanged_twice(place, member)
+    # Another choice of the member's own is said to be one.
+    said = configure(place, member, "--backend", "cu128", *NONE)
+    assert said.code == 0, said.err
+    assert "torch came from the index ours" in said.err
+    assert "+cu128" in said.out
+    assert configure(place, member, "--remove", *NONE).code == 0
+    assert text_of(member) == text

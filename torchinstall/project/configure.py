@@ -21,9 +21,9 @@ from torchinstall.project.foreign import Foreign, read_requirements
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
 from torchinstall.project.migrate import Legacy, Migrated, migrate_text, recognise
-from torchinstall.project.model import Entries, Layout
+from torchinstall.project.model import ALWAYS, Entries, Layout
 from torchinstall.project.pins import check_spelled
-from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
+from torchinstall.project.pyproject import ProjectView, below, project_view, scope_in, workspace_root
 from torchinstall.project.undo import Memory, may_be_ours, strip
 
 Locker = Callable[[Path], None]
@@ -252,12 +252,13 @@ def configure_texts(
         legacy = Legacy(error=migrated.error)
     else:
         legacy = recognise(project_view(before), catalog, more[0])
-    text, view = migrated.text, project_view(migrated.text)
-    layout = layout_of(view, legacy)
+    roots = tuple(_for_all(project_view(there)) for _, there in above)
+    text = migrated.text
+    layout = layout_of(below(project_view(text), *roots), legacy)
     if migrated.text != migrated.moved and not layout.kept:
         # Another choice was asked for than the one that was found.
-        text, view = migrated.moved, project_view(migrated.moved)
-        layout = layout_of(view, Legacy())
+        text = migrated.moved
+        layout = layout_of(below(project_view(text), *roots), Legacy())
     notes = (*migrated.notes, *legacy.accept())
     if layout.fresh:
         base = (bases or {}).get(path) or text
@@ -265,12 +266,11 @@ def configure_texts(
         if was.blocking or was.unread:  # it was migrated before, too
             base = migrate_text(base, catalog, index_base, more[1]).text
         text, layout, told = _afresh(base, layout, catalog)
-        view, notes = project_view(text), (*notes, *told)
-    entries = ours = project_entries(layout, view, catalog)
-    inherited = tuple(index for _, there in above for index in project_view(there).indexes)
+        notes = (*notes, *told)
+    entries = ours = project_entries(layout, below(project_view(text), *roots), catalog)
     if above:
         ours = structs.replace(entries, environments=(), required=())
-    done = edit_text(text, lambda document: write_entries(document, ours, catalog, inherited))
+    done = edit_text(text, lambda document: write_entries(document, ours, catalog, roots))
     edits = [FileEdit(path, before, done.text)]
     notes = (*notes, *done.notes, *check_uv(project_view(done.text).uv, catalog))
     shared = Entries(environments=entries.environments, required=entries.required)
@@ -280,6 +280,13 @@ def configure_texts(
         edits.append(FileEdit(root, there, top.text))
         notes = (*notes, *top.notes)
     return Configured(edits=tuple(edits), layout=layout, entries=entries, notes=tuple(dict.fromkeys(notes)))
+
+
+def _for_all(root: ProjectView) -> ProjectView:
+    """A workspace's root with the sources that hold for every member: none of its own extras and groups."""
+    found = {name: [row for row in rows if scope_in(row) == ALWAYS] for name, rows in root.sources.items()}
+    sources = {name: rows for name, rows in found.items() if rows}
+    return ProjectView({"tool": {"uv": {"index": root.uv.get("index", []), "sources": sources}}})
 
 
 def _afresh(text: str, layout: Layout, catalog: Catalog) -> tuple[str, Layout, tuple[Message, ...]]:

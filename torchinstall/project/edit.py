@@ -23,7 +23,7 @@ from torchinstall.core.messages import Message, redact
 from torchinstall.index.urls import LINKS, pytorch_index
 from torchinstall.project.files import array, inline, loads, quoted, tidy
 from torchinstall.project.model import ALWAYS, Choice, Dependency, Entries, Index, Point, Scope, marker_at
-from torchinstall.project.pyproject import ProjectView, mapping, same_url, scope_in
+from torchinstall.project.pyproject import ProjectView, below, mapping, same_url, scope_in
 
 
 class Edited(Struct, frozen=True):
@@ -164,7 +164,7 @@ def requirements_at(document: Any, scope: Scope) -> tuple[Any, str]:
 
 
 def write_entries(
-    document: Any, entries: Entries, catalog: Catalog, inherited: tuple[Index, ...] = ()
+    document: Any, entries: Entries, catalog: Catalog, roots: tuple[ProjectView, ...] = ()
 ) -> tuple[Message, ...]:
     """Bring a parsed document to what the entries ask for.
 
@@ -172,13 +172,14 @@ def write_entries(
         document: of tomlkit; changed in place.
         entries: what must be in it.
         catalog: tells which URLs are backends of PyTorch.
-        inherited: index entries of the workspace root, which members may name too.
+        roots: of the workspace, whose indexes and sources hold for its members too.
 
     Raises:
         UsageError: something that a person wrote stands in the way; the document is to be thrown away.
     """
-    view = ProjectView(document.unwrap())
-    names, notes = _index_names(entries.choices, (*view.indexes, *inherited))
+    own = ProjectView(document.unwrap())
+    view = below(own, *roots)
+    names, notes = _index_names(entries.choices, view.indexes)
     notes = [*entries.notes, *notes]
     sources = {}
     for package in dict.fromkeys(item.package for item in entries.choices):
@@ -188,16 +189,16 @@ def write_entries(
     for dependency in entries.dependencies:
         _require(document, dependency)
     _set_uv_lists(document, entries, view, notes)
-    spelled: dict[str, str] = {canonicalize_name(name): name for name in mapping(view.uv.get("sources"))}
+    spelled: dict[str, str] = {canonicalize_name(name): name for name in mapping(own.uv.get("sources"))}
     for package, rows in sources.items():
         if view.sources.get(package) != rows:
             table = table_at(document, "tool", "uv", "sources")
             set_rows(table, spelled.get(package, package), rows)
     for url, name in names.items():
-        if any(row.name == name for row in (*view.indexes, *inherited)):
+        if any(row.name == name for row in view.indexes):
             continue
         uv = table_at(document, "tool", "uv")
-        nameless = next((at for at, row in enumerate(view.indexes) if same_url(row.url, url)), None)
+        nameless = next((at for at, row in enumerate(own.indexes) if same_url(row.url, url)), None)
         if nameless is not None:
             uv["index"][nameless]["name"] = name
         else:

@@ -261,11 +261,17 @@ def workspace_members(root: Path) -> tuple[str, ...]:
 
 def in_workspace(view: ProjectView, root: Path) -> ProjectView:
     """A member with the sources and indexes of the workspace's root, which hold for it too."""
-    above = view_in(root).uv
-    sources = {**mapping(above.get("sources")), **mapping(view.uv.get("sources"))}
-    index = [*tables(view.uv.get("index")), *tables(above.get("index"))]
-    tools = {**mapping(view.data.get("tool")), "uv": {**view.uv, "sources": sources, "index": index}}
-    return ProjectView({**view.data, "tool": tools})
+    return below(view, view_in(root))
+
+
+def below(view: ProjectView, *roots: ProjectView) -> ProjectView:
+    """A member with the sources and indexes of the roots (at most one) that it does not have itself."""
+    for root in roots:
+        sources = {**mapping(root.uv.get("sources")), **mapping(view.uv.get("sources"))}
+        index = [*tables(view.uv.get("index")), *tables(root.uv.get("index"))]
+        tools = {**mapping(view.data.get("tool")), "uv": {**view.uv, "sources": sources, "index": index}}
+        view = ProjectView({**view.data, "tool": tools})
+    return view
 
 
 def _matches(path: PurePosixPath, patterns: object) -> bool:
