@@ -154,6 +154,10 @@ def test_constraints_of_a_project_limit_versions_only(tmp_path: Path, line: str)
         "https://mirror.example/whl?api_key=s3cr3t",
         "https://mirror.example/whl?x=1&X-Amz-Signature=s3cr3t",
         "https://{backend}:s3cr3t@mirror.example/whl",
+        "https://user:s3cr3t#@mirror.example/whl",
+        "https://mirror.example/whl?x=1#sig=s3cr3t",
+        "https://mirror.example/whl?pw=s3cr3t",
+        "https:\\\\user:s3cr3t@mirror.example/whl",
     ],
 )
 def test_credentials_are_nowhere_to_be_seen(tmp_path: Path, text: str) -> None:
@@ -187,6 +191,19 @@ def test_a_plan_shows_the_place_without_the_password(tmp_path: Path) -> None:
         ("see https://a.example, or mail a@b.c", "see https://a.example, or mail a@b.c"),
         ("http://[::1]:80/x@1", "http://[::1]:80/x@1"),
         ("https://a.example/x,https://u:p@b.example/y", "https://a.example/x,https://****@b.example/y"),
+        ("user:pa55@host.example/x", "****@host.example/x"),
+        ("file:///a/user%3Apa55%40127.0.0.1/x", "file:///a/****@127.0.0.1/x"),
+        ("Invalid port: 'pa55'", "Invalid port: '****'"),
+        (
+            "Port could not be cast to integer value as 'p'",
+            "Port could not be cast to integer value as '****'",
+        ),
+        ("port '8080' is in use", "port '8080' is in use"),
+        ("a/b@c?x=\x1b[0m&pw=p\x1b[0m", "a/b@c?x=\x1b[0m&pw=****\x1b[0m"),
+        ("git@github.com:a/b.git@v1.0", "git@github.com:a/b.git@v1.0"),
+        ("python:3.12@sha256:00ff", "python:3.12@sha256:00ff"),
+        ("torch-2.9.1-py3-none-any.whl#sha256=00ff", "torch-2.9.1-py3-none-any.whl#sha256=00ff"),
+        ("C:\\Users\\me@corp.example\\x", "C:\\Users\\me@corp.example\\x"),
         ("GET index?api_key=abc failed", "GET index?api_key=**** failed"),
         ("torch ; python_version == '3.12'", "torch ; python_version == '3.12'"),
     ],
@@ -196,7 +213,9 @@ def test_what_is_no_secret_stays(text: str, shown: str) -> None:
     assert redact(shown) == shown
 
 
-@pytest.mark.parametrize("piece", ["//t@h", "//", "?", "?a=", "://a:b", "://a:b ", "https://u:p@h "])
+@pytest.mark.parametrize(
+    "piece", ["a:b%40", "port '", "a:@1.1.", "//t@h", "//", "?", "?a=", "://a:b", "://a:b ", "https://u:p@h "]
+)
 def test_long_texts_are_read_in_one_pass(piece: str) -> None:
     assert redact(piece * 50_000 + "@=").count("@") >= 1
 

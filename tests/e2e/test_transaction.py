@@ -238,6 +238,16 @@ def test_what_tells_a_whole_package_is_written_whatever_is_set(old: Place) -> No
     assert said.code == 0, said.err
 
 
+def test_what_uv_says_shows_no_credentials(old: Place) -> None:
+    """It hides a password, and none of the secrets that stand in a query."""
+    words = [word for word in FLAGS if word != "--offline"]
+    secret = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple?api_key=s3cr3t"}
+    said = run(old.folder.parent, "auto", *words, "einops", env={**old.env, **secret})
+    assert said.code == 1
+    assert "api_key=****" in said.err
+    assert "s3cr3t" not in said.err + said.out
+
+
 @pytest.mark.may_skip(reason="a small disk has to be mounted")
 def test_a_disk_without_room_for_anything(old: Place) -> None:
     """The lock finds its place there, and nothing else does."""

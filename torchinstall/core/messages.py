@@ -34,8 +34,17 @@ _SPACED_ALONE = (
 )
 """User and password with spaces in them: in a sentence after a name and a colon, in a value alone always."""
 
-_QUERY = r"([?&;][^=&;?\s\"']{0,100}=)[^&;\s\"'`#]+"
-_PRIVATE_NAME = r"(?i)token|key|sig|pass|pwd|secret|auth|cred|session|jwt|access|login"
+_BARE = (
+    r"(?<![\w.-])[\w.-]{1,64}(?::|%3[Aa])[^\s/@\\]{1,200}?(?:@|%40)"
+    r"(?=localhost|\d{1,3}(?:\.\d{1,3}){3}|[\w-]+(?:\.[\w-]+)*\.[A-Za-z])"
+)
+"""User and password before a host, where nobody wrote a scheme or a path holds them."""
+
+_PORT = r"((?i:\bport\b)[^'\"\n]{0,60}['\"])(?!\d+['\"])[^'\"\n]+"
+"""What a library calls a bad port is a password, of a URL that nobody escaped."""
+
+_QUERY = r"([?&;#][^=&;?#\s\"']{0,100}=)[^&;\s\"'`#\x1b]+"
+_PRIVATE_NAME = r"(?i)token|key|sig|pass|pwd|pw=|secret|auth|cred|session|jwt|access|login"
 
 
 def is_url(text: str) -> bool:
@@ -52,6 +61,10 @@ def redact(text: str) -> str:
     if "@" in text:
         text = re.sub(_SPACED, r"\1****@", re.sub(_SPACED_ALONE, r"\1****@", text))
         text = "".join(map(_without_user, re.split(r"(\s+)", text)))
+    if "@" in text or "%40" in text:
+        text = re.sub(_BARE, "****@", text)
+    if "ort" in text:
+        text = re.sub(_PORT, r"\1****", text)
     return re.sub(_QUERY, _without_value, text) if "=" in text else text
 
 

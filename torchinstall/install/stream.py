@@ -20,7 +20,7 @@ from typing import BinaryIO
 from msgspec import Struct
 from typing_extensions import Self
 
-from torchinstall.core.messages import exit_name, printable
+from torchinstall.core.messages import exit_name, printable, redact
 from torchinstall.install.signals import leave_on_signals
 
 if sys.platform != "win32":
@@ -31,8 +31,10 @@ _REMEMBERED = 64 * 1024
 _GRACE = 10.0
 """Seconds that a child may take to end after a Ctrl-C before it is made to."""
 
-_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]{0,4096}\x1b?)?\Z")
-"""A terminal code whose rest comes with the next piece."""
+_UNFINISHED = re.compile(
+    r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b\n]{0,4096}\x1b?)?|[A-Za-z]{1,10}://[^\s\x1b]{0,4096})\Z"
+)
+"""A terminal code or a URL whose rest comes with the next piece."""
 
 
 class Completed(Struct, frozen=True, kw_only=True):
@@ -204,7 +206,7 @@ class _Copy:
             self._end = (self._end + text)[-_REMEMBERED:]
             # Where nobody reads any more, the child must still not block on a full pipe.
             with suppress(OSError, ValueError):
-                self._sink.write(printable(text, drawing=True).encode("utf-8", "replace"))
+                self._sink.write(redact(printable(text, drawing=True)).encode("utf-8", "replace"))
                 self._sink.flush()
 
     def finish(self, timeout: float = 2.0) -> str:
