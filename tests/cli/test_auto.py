@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -119,6 +120,18 @@ def test_dry_run_changes_nothing(place: Place, server: IndexServer) -> None:
     assert said.code == 0, said.err
     assert "would install: torch 2.9.1+cpu" in said.out
     assert place.versions() == {}
+
+
+def test_a_dry_run_says_of_a_missing_environment_what_the_run_says(place: Place, server: IndexServer) -> None:
+    words = ("torch", at(server), "--venv", "new", "-p", sys.executable, "--no-verify")
+    dry = auto(place, *words, "--dry-run")
+    assert dry.code == 0, dry.err
+    assert not (place.folder.parent / "new").exists()
+    said = auto(place, *words)
+    assert said.code == 0, said.err
+    sizes = [re.findall(r"downloads: (.*) in .*/new", row.err) for row in (dry, said)]
+    assert sizes[0] == sizes[1] != []
+    assert dry.out.replace("would install", "installed") == said.out
 
 
 def test_missing_environment_is_made(place: Place, server: IndexServer) -> None:

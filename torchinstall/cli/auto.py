@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -174,13 +175,16 @@ class _Run:
         prepared = self.prepared
         if prepared.place is not None and prepared.place.base is not None:
             self.console.say(f"would create the environment {prepared.target.prefix} first")
-            return None
         if prepared.index_down or not prepared.plan.command:
             return None
-        rehearse = self._transaction().rehearse
-        result = rehearse(self._job())
-        if (wider := self._widen(result.due or ())) is not None:
-            result = rehearse(wider)
+        with tempfile.TemporaryDirectory(prefix="torchinstall-") as empty:
+
+            def rehearse(job: Job) -> InstallResult:
+                return self._transaction().rehearse(structs.replace(job, rehearsal=_in_new(job, empty)))
+
+            result = rehearse(self._job())
+            if (wider := self._widen(result.due or ())) is not None:
+                result = rehearse(wider)
         self._measure(result)
         self.console.partial["plan"] = plan_to_json(self.prepared.plan)
         return result
@@ -225,7 +229,11 @@ class _Run:
         """Say what comes down, and keep it in the plan."""
         from torchinstall.export.downloads import measure  # nothing comes down where all is right
 
-        download = measure(self.context, self.prepared, heard)
+        prepared = self.prepared
+        if self.lock is None and prepared.place is not None and prepared.place.base is not None:
+            target = structs.replace(prepared.target, python=prepared.place.base)  # it is yet to be created
+            prepared = structs.replace(prepared, target=target)
+        download = measure(self.context, prepared, heard)
         if download is None:
             return
         self.console.say(download_text(download))
@@ -326,6 +334,15 @@ class _Run:
         else:
             console.say("whether torch computes was not checked; torchinstall doctor does that")
         return 0
+
+
+def _in_new(job: Job, empty: str) -> Plan:
+    """The rehearsal, where the environment is yet to be created: with its Python, in an empty folder."""
+    base, argv = job.environment.base, list(job.rehearsal.command)
+    if base is not None:
+        argv[argv.index("--python") + 1] = base
+        argv += ["--target", empty]
+    return structs.replace(job.rehearsal, command=tuple(argv))
 
 
 def _verify_text(report: Report, *, full: bool) -> str:
