@@ -8,7 +8,7 @@ import pytest
 
 from tests.project.conftest import Place
 from tests.project.test_cases import configure, extra, text_of, torch, unchanged_twice
-from tests.project.test_sync import HEAD, NONE
+from tests.project.test_sync import GPU, HEAD, NONE, typed
 from torchinstall.project.model import Scope
 
 pytestmark = pytest.mark.e2e
@@ -137,3 +137,30 @@ def test_a_member_keeps_what_its_workspace_chose(place: Place) -> None:
     assert "+cu128" in said.out
     assert configure(place, member, "--remove", *NONE).code == 0
     assert text_of(member) == text
+
+
+def test_files_of_a_project_that_takes_a_package_from_a_folder(place: Place) -> None:
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch>=2.8", "lib"]\n\n[tool.uv]\npackage = false\n\n[tool.uv.sources]\n'
+        + 'lib = { path = "libs/lib" }\ntorch = { index = "pt", marker = "sys_platform == \'linux\'" }\n'
+        + index(place, "cu128", "pt")
+    )
+    place.project(HEAD.replace("demo", "lib") + "dependencies = []\n", "demo/libs/lib")
+    unchanged_twice(place, folder)
+    said = typed(place, folder, "export", "--format", "dockerfile", *GPU)
+    assert said.code == 0, said.err
+    lines = said.out.splitlines()
+    syncs = [line for line in lines if "uv sync" in line or line == "COPY . ."]
+    assert syncs[0].endswith("uv sync --frozen --no-dev --no-install-local")
+    assert syncs[1] == "COPY . ."
+    assert syncs[2].endswith("uv sync --frozen --no-dev --no-editable")
+    said = typed(place, folder, "export", "--format", "requirements", *GPU)
+    assert said.code == 2
+    assert "a list of files cannot express lib from libs/lib" in said.err
+    assert "hint: torchinstall export --format pylock" in said.err
+    assert typed(place, folder, "export", "--format", "pylock", *GPU).code == 0
+    said = typed(place, folder, "export", "--format", "constraints", *GPU)
+    assert said.out.splitlines()[-1] == "torch==2.11.0+cu128"
+    # Nothing is installed yet: what uv will keep is advised.
+    assert "type: torchinstall sync" in typed(place, folder, "doctor", *NONE).out

@@ -27,6 +27,7 @@ from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.inputs import Prepared, machine_of
 from torchinstall.project.bundle import check_room, foreign_wheels, write_bundle
 from torchinstall.project.choices import routed_in
+from torchinstall.project.lock import read_lock
 from torchinstall.project.pyproject import workspace_members, workspace_root
 from torchinstall.project.sync import choose_locked
 
@@ -178,10 +179,14 @@ def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
     package = "build-system" in view.data and view.uv.get("package") is not False
     root = workspace_root(project.folder)
     member = () if root == project.folder.resolve() else ("--package", view.name)
+    members = workspace_members(root)
+    lock = read_lock(root / "uv.lock", view.name)
+    folders = lock.folders() if lock is not None else ()
     return Locked(
         flags=(*member, *choice.flags),
         package=package,
-        workspace=workspace_members(root),
+        workspace=members,
+        local=tuple(name for name in folders if name not in (".", *members)),
         backend=choice.backend(prepared.catalog),
         torch=choice.version,
     )

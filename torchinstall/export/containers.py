@@ -124,9 +124,25 @@ def dockerfile(export: ExportInput) -> str:
 def _build_from_lock(export: ExportInput) -> list[str]:
     """Dependencies first, in a layer that a change of the code does not touch; then the project."""
     sync, lock = f"RUN {_CACHE} {_sync(export, '--no-dev')}", export.lock or Locked()
-    what = "workspace" if lock.workspace else "project"  # nothing of it is there yet
+    if outside := [name for name in lock.local if name.startswith(("/", "../")) or Path(name).is_absolute()]:
+        raise UsageError(
+            "outside-build-context",
+            f"the project's lock takes a package from {outside[0]}, which the build cannot see",
+            wanted="folders and files below the project's",
+            found=", ".join(outside),
+            hints=(
+                "move it below the project's folder, then: uv lock",
+                "or name its repository: uv add git+https://…",
+            ),
+        )
+    # Nothing of it is there yet.
+    what = "local" if lock.local else "workspace" if lock.workspace else "project"
     lines = ["COPY pyproject.toml uv.lock ./", f"{sync} --no-install-{what}"]
-    return [*lines, "COPY . .", f"{sync} --no-editable"] if lock.workspace or lock.package else lines
+    return (
+        [*lines, "COPY . .", f"{sync} --no-editable"]
+        if lock.workspace or lock.package or lock.local
+        else lines
+    )
 
 
 def _build_from_plan(export: ExportInput) -> list[str]:

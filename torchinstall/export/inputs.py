@@ -76,6 +76,7 @@ class Locked(Struct, frozen=True, kw_only=True):
         flags: for `uv sync`, so that it takes what fits the plan's machine.
         package: the project has a build backend, so it is itself installed.
         workspace: the folders of its workspace's members, relative to the root.
+        local: folders and files beside these that it takes packages from.
         backend: of the torch that the lock has for these flags; None: nobody knows.
         torch: its version with the local segment.
     """
@@ -83,6 +84,7 @@ class Locked(Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
     package: bool = False
     workspace: tuple[str, ...] = ()
+    local: tuple[str, ...] = ()
     backend: str | None = None
     torch: str | None = None
 

@@ -75,7 +75,7 @@ def constraints(export: ExportInput) -> str:
     """Exact pins: the local version in a pin keeps other builds of the same release out."""
     lines = [pin.exact if pin.version is not None else pin.by_file for pin in _resolved_pins(export)]
     if export.lock is not None:
-        files = files_of(export.resolve(), export.target)
+        files = files_of(export.resolve(), export.target, every=False)
         lines = [f"{file.name}=={file.version}" for file in files if export.catalog.family(file.name)]
     return "\n".join([*export.head("Use it with every later install: -c constraints.txt"), *lines]) + "\n"
 

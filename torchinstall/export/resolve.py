@@ -19,7 +19,7 @@ from torchinstall.core.plan import Package
 from torchinstall.core.request import requirement
 from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
-from torchinstall.export.inputs import Locked
+from torchinstall.export.inputs import Locked, not_exportable
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, parse_variant_name
 from torchinstall.install.command import build_options, project_text, variant_options
@@ -122,11 +122,17 @@ def _target_options(target: Target) -> list[str]:
     return ["--python", python, "--python-version", target.python_version, "--python-platform", platform]
 
 
-def files_of(text: str, target: Target) -> tuple[File, ...]:
+def files_of(text: str, target: Target, *, every: bool = True) -> tuple[File, ...]:
     """The file that the target takes of each package in PEP 751 text: its tags decide between wheels.
+
+    Args:
+        text: as uv wrote it.
+        target: what it is for.
+        every: without it, packages that come from a folder or a repository are left out.
 
     Raises:
         NoCompatibleBuildError: `no-file-for-target`: uv's answer has no file that fits.
+        UsageError: `not-exportable`: a package comes from a folder or a repository.
     """
     version = tuple(int(part) for part in target.python_version.split(".")[:2])
     platforms = list(target.platform_tags)
@@ -138,11 +144,20 @@ def files_of(text: str, target: Target) -> tuple[File, ...]:
     rows = (loads(text) or {}).get("packages", ())
     environment = target.marker_environment()
     mine = [row for row in rows if holds(row.get("marker", ""), environment)]
-    return tuple(_file(row, ranks, target) for row in mine)
+    return tuple(_file(row, ranks, target) for row in mine if every or not _place(row))
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """The folder or repository that a package comes from; empty where it is a file."""
+    place = row.get("directory") or row.get("vcs") or {}
+    return str(place.get("url") or place.get("path") or "")
 
 
 def _file(row: dict[str, Any], ranks: Mapping[str, int], target: Target) -> File:
     """The wheel with the most specific tag, else the source archive."""
+    if place := _place(row):
+        what, hint = f"{row['name']} from {place}: it has no file yet", "torchinstall export --format pylock"
+        raise not_exportable(what, "a list of files", hint)
     entries = [row["archive"]] if "archive" in row else row.get("wheels", ())
     wheels = [_entry(row, entry) for entry in entries]
     fitting = [(rank, file) for file in wheels if (rank := _rank(file.filename, ranks)) is not None]

@@ -118,6 +118,12 @@ class Lockfile:
         only = mine[0] if len(mine) == 1 else {}
         self._root: _Row = next((row for row in mine if row["name"] == self.name), only)
 
+    def folders(self) -> tuple[str, ...]:
+        """The folders and files of this machine that packages come from, relative to the lock."""
+        sources = [row.get("source", {}) for row in self.packages]
+        kinds = ("directory", "editable", "virtual", "path")
+        return tuple(str(source[kind]) for source in sources for kind in kinds if kind in source)
+
     def direct(self) -> frozenset[str]:
         """Packages that the project itself requires, in any list."""
         return frozenset(str(edge["name"]) for edge in _edges(self._root))

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torchinstall.core.request import Request
-from torchinstall.doctor.model import Diagnosis, Environment, Remedy, Severity, auto, reinstall, right
+from torchinstall.doctor.model import (
+    Diagnosis,
+    Environment,
+    Project,
+    Remedy,
+    Severity,
+    auto,
+    reinstall,
+    right,
+)
 from torchinstall.doctor.rules import Here, explain
 from torchinstall.install.record import drift, machine_digest
 from torchinstall.install.verify import Check
@@ -17,6 +26,8 @@ from torchinstall.planner.rules import (
     no_gpu_of_vendor,
 )
 from torchinstall.planner.situation import make_situation
+from torchinstall.project.files import loads
+from torchinstall.project.pyproject import ProjectView
 
 
 def torch_missing(seen: Environment) -> Iterator[Diagnosis]:
@@ -26,7 +37,12 @@ def torch_missing(seen: Environment) -> Iterator[Diagnosis]:
             "torch is not installed in this environment",
             (f"environment: {seen.target.prefix}",),
         )
-        yield Diagnosis("torch-missing", "error", message, evidence, (auto(seen),))
+        project = seen.surroundings.project or Project(root="")
+        asks = ProjectView(loads(project.files.get("pyproject.toml", "")) or {}).scopes_of("torch")
+        ours = asks and not {"--venv", "--python", "--system"} & {*seen.flags}
+        # What auto installs into the project's environment, uv takes out again.
+        remedies = (Remedy("torchinstall sync"), auto(seen)) if ours else (auto(seen),)
+        yield Diagnosis("torch-missing", "error", message, evidence, remedies)
 
 
 def cpu_build_on_gpu_machine(seen: Environment) -> Iterator[Diagnosis]:
