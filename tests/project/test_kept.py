@@ -164,3 +164,14 @@ def test_files_of_a_project_that_takes_a_package_from_a_folder(place: Place) -> 
     assert said.out.splitlines()[-1] == "torch==2.11.0+cu128"
     # Nothing is installed yet: what uv will keep is advised.
     assert "type: torchinstall sync" in typed(place, folder, "doctor", *NONE).out
+
+
+def test_a_group_requires_nothing_where_the_project_does_not(place: Place) -> None:
+    folder = place.project(
+        HEAD + 'dependencies = ["torch>=2.8", "torchvision ; sys_platform == \'linux\'"]\n'
+    )
+    said = configure(place, folder, "--layout", "groups", "--with", "cpu", "--with", "cu128", *NONE)
+    assert said.code == 0, said.err
+    assert set(torch(folder, group("cpu"), package="torchvision")) == {"linux_x86_64", "linux_aarch64"}
+    assert set(torch(folder, group("cpu"))) == {"linux_x86_64", "linux_aarch64", "win_amd64", "macos_arm64"}
+    unchanged_twice(place, folder)

@@ -254,7 +254,10 @@ def _dependencies(
             if package not in base:
                 found.append(dependency(item.scope, package, low, cap))
             elif (package, item.scope) in routed:
-                found.append(dependency(item.scope, package, None, cap))
+                # Where the project does not require it, no extra or group of its builds does.
+                marker = marker_at(view.required_at(package, ALWAYS) or view.points(), view.versions)
+                again = dependency(item.scope, package, None, cap)
+                found.append(structs.replace(again, marker=marker))
     return found
 
 
