@@ -29,7 +29,7 @@ from torchinstall.catalog.model import (
     Memo,
     Wheels,
 )
-from torchinstall.catalog.stack import CompanionBuild, Place
+from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
 from torchinstall.core.versions import Dotted, at_least, dotted
 
@@ -251,6 +251,10 @@ class Catalog(Memo, frozen=True, eq=False):
         """Where the builds of a companion are."""
         return next((row for row in self.tables.places if row.id == name), None)
 
+    def grammar(self, name: str) -> Grammar | None:
+        """How the local versions of a companion's files are written."""
+        return next((row for row in self.tables.grammars if row.id == name), None)
+
     def gpu_fact(self, vendor: str, pci_id: str | None, name: str | None) -> GpuFact | None:
         """A product by PCI id, else by name (without the vendor's name, case and spacing apart).
 
@@ -269,7 +273,7 @@ class Catalog(Memo, frozen=True, eq=False):
         # `lspci` writes the product behind the chip: `Battlemage G21 [Arc Pro B60]`.
         for written in filter(None, (name, name.partition("[")[2].partition("]")[0])):
             plain = _plain_name(written)
-            if row := by_name.get(plain) or by_name.get(_AFTER_NAME.sub("", plain)):
+            if row := by_name.get(plain) or by_name.get(re.sub(_AFTER_NAME, "", plain)):
                 return row
         return None
 
@@ -316,7 +320,7 @@ def _nearest(rows: Mapping[str, Code], minor: str) -> Code | None:
     return rows[max(older, key=dotted)] if older else rows[min(rows, key=dotted)]
 
 
-_AFTER_NAME = re.compile(r"( laptop gpu| \d+ ?gb)+$")
+_AFTER_NAME = r"( laptop gpu| \d+ ?gb)+$"
 """What may follow a product's name without changing the chip."""
 
 

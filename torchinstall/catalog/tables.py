@@ -35,7 +35,7 @@ PageKey = tuple[str, str]
 """A page of the index: (package, backend)."""
 
 _GLIBC_OR_PLAIN = re.compile(r"(?:manylinux\w*?|linux)_(x86_64|aarch64)$")
-_PLACE = re.compile(r"(?P<what>.*) - at `(?P<path>\$(?:\.rows\[(?P<row>\d+)\])?.*)`", re.DOTALL)
+_PLACE = r"(?s)(?P<what>.*) - at `(?P<path>\$(?:\.rows\[(?P<row>\d+)\])?.*)`"
 
 R = TypeVar("R", bound=Row)
 
@@ -174,9 +174,13 @@ class Tables:
             self._hashes[filename] = self._hashes_of(filename)
         return next((row.sha256 for row in self._hashes[filename] if row.backend == backend), None)
 
+    @cached_property
+    def _hash_lines(self) -> bytes:
+        return self._content("hashes.json")
+
     def _hashes_of(self, filename: str) -> tuple[model.WheelHash, ...]:
         """The rows of one file; the others are not parsed: two of some thousand are needed for a plan."""
-        content, needle = self._content("hashes.json"), json.dumps(filename, ensure_ascii=False).encode()
+        content, needle = self._hash_lines, json.dumps(filename, ensure_ascii=False).encode()
         rows: list[model.WheelHash] = []
         at = content.find(needle)
         while at >= 0:
@@ -229,7 +233,7 @@ def _decode(name: str, content: bytes, kind: Any) -> Any:
 def _invalid(name: str, problem: str) -> CatalogError:
     """The error for a table that cannot be trusted; rows count from 1."""
     found = f"{name}: {problem}"
-    if match := _PLACE.fullmatch(problem):
+    if match := re.fullmatch(_PLACE, problem):
         row = f", row {int(match['row']) + 1}" if match["row"] else ""
         found = f"{name}{row} ({match['path']}): {match['what']}"
     return CatalogError(

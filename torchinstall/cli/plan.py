@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import structs
 
@@ -19,12 +19,14 @@ from torchinstall.cli.text import (
 )
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
-from torchinstall.fleet.classes import Fleet, plan_machines
 from torchinstall.install.command import command, shell
 from torchinstall.planner.explain import explain, why_not
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.context import PlanOptions
 from torchinstall.planning.inputs import machine_of
+
+if TYPE_CHECKING:
+    from torchinstall.fleet.classes import Fleet
 
 
 class _PlanVerbOptions(PlanOptions, frozen=True, kw_only=True):
@@ -76,6 +78,8 @@ def _explanation(plan: Plan, options: _PlanVerbOptions) -> tuple[str, ...] | Non
 
 def _several_machines(session: Session, options: _PlanVerbOptions) -> int:
     """Plan for every `--machine` and print who gets which build: one for all, or the fewest that do."""
+    from torchinstall.fleet.classes import plan_machines  # one machine is planned for without it
+
     context, console = session.context, session.console
     one_each = {name: structs.replace(options, machine=(name,)) for name in options.machine}
     machines = [(name, machine_of(context, one)) for name, one in one_each.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,9 @@ from torchinstall.core.messages import redact, size_text
 from torchinstall.core.plan import Candidate, Download, GpuVerdict, Plan
 from torchinstall.core.request import extras_text
 from torchinstall.core.versions import dotted_or_none
-from torchinstall.install.verify import Report
+
+if TYPE_CHECKING:
+    from torchinstall.install.verify import Report
 
 WIDTH = 80
 

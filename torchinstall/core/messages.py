@@ -92,7 +92,7 @@ def _without_value(match: re.Match[str]) -> str:
 def redacted(value: Any) -> Any:
     """Plain JSON values with every text in them redacted."""
     if isinstance(value, str):
-        return redact(value)
+        return redact(value) if "@" in value or "=" in value else value
     if isinstance(value, dict):
         return {key: redacted(item) for key, item in value.items()}
     return [redacted(item) for item in value] if isinstance(value, list | tuple) else value
@@ -130,7 +130,7 @@ def printable(text: str, *, colour: bool = False, drawing: bool = False) -> str:
         colour: the colours that torchinstall itself uses stay.
         drawing: every colour stays, and what moves the cursor and clears lines: a progress bar.
     """
-    if text.isascii() and text.isprintable():
+    if text.isascii() and text.replace("\n", "").isprintable():
         return text
     if not (colour or drawing):
         return re.sub(_CONTROL, "", re.sub(_SEQUENCE, "", text))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msgspec import Struct, ValidationError, convert, to_builtins
 
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.core.messages import Message, redacted
+from torchinstall.core.messages import Message
 from torchinstall.core.request import Channel, Setting
 
 SCHEMA_VERSION = 1
@@ -201,11 +201,9 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """The plan as plain JSON values, without credentials in any of its texts."""
-    data: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-    data.update(redacted(to_builtins(plan, enc_hook=TorchInstallError.to_json)))
-    data["env"] = redacted(dict(plan.env))
-    return data
+    """The plan as plain JSON values; what shows it hides credentials, as it does in everything."""
+    data = to_builtins(plan, enc_hook=TorchInstallError.to_json)
+    return {"schema_version": SCHEMA_VERSION, **data, "env": dict(plan.env)}
 
 
 def plan_from_json(data: dict[str, Any]) -> Plan:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from html import unescape
 from itertools import islice
 from typing import Any
 
@@ -170,8 +171,6 @@ def _unescaped(text: str) -> str:
 
 
 def _of_html(text: str) -> str:
-    from html import unescape
-
     text = re.sub(r"<br\s*/?>|</(?:p|div|li|tr)>", "\n", text, flags=re.IGNORECASE)
     return unescape(unescape(_TAGS.sub("", text)))
 

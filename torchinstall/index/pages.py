@@ -23,13 +23,13 @@ from torchinstall.core.request import Channel
 from torchinstall.index.urls import BACKEND_NAME, origin_of
 from torchinstall.index.wheels import Properties, merged, parse_name, parse_variant_name
 
-_FILE = re.compile(r"(?:\.(?:whl|tar\.gz|zip|tar\.bz2|egg|tgz)|-variants\.json)$")
-_SHA256 = re.compile(r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)")
-_DIRECTORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LINKS_TITLE = re.compile(r"<(?:title|h1|h2)[^>]*>\s*(?:links for|simple index|index of)\b", re.IGNORECASE)
-_INDEX_META = re.compile(r"<meta\b[^>]*pypi:repository-version", re.IGNORECASE)
-_OPENED = re.compile(r"<(?:!doctype\s+html|html|body)\b", re.IGNORECASE)
-_CLOSED = re.compile(r"</(?:html|body)\s*>", re.IGNORECASE)
+_FILES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".egg", ".tgz", "-variants.json")
+_SHA256 = r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)"
+_DIRECTORY = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_LINKS_TITLE = r"(?i)<(?:title|h1|h2)[^>]*>\s*(?:links for|simple index|index of)\b"
+_INDEX_META = r"(?i)<meta\b[^>]*pypi:repository-version"
+_OPENED = r"(?i)<(?:!doctype\s+html|html|body)\b"
+_CLOSED = r"(?i)</(?:html|body)\s*>"
 _HEAD = 4096
 """Characters in which a page says what it is."""
 
@@ -175,7 +175,7 @@ def parse_root(text: str, url: str) -> tuple[str, ...]:
     for href in _document(text, url)[0]:
         target = href["href"].partition("#")[0]
         segment = urllib.parse.unquote(target.rstrip("/").rpartition("/")[2])
-        if target.endswith("/") and _DIRECTORY.fullmatch(segment):
+        if target.endswith("/") and re.fullmatch(_DIRECTORY, segment):
             names[segment] = None
     if not names and not _is_index(text):
         raise _garbage(url)
@@ -198,14 +198,14 @@ def links_of(text: str, url: str) -> list[PageFile]:
         target, _, fragment = anchor["href"].strip().partition("#")
         directory, _, segment = target.partition("?")[0].rpartition("/")
         filename = urllib.parse.unquote(segment)
-        if not _FILE.search(filename):
+        if not filename.endswith(_FILES):
             continue
         if directory not in directories:
             # A name after the slash keeps "//host" and "/x" apart; only the part before it is of use.
             joined = _join(base, f"{directory}/x" if "/" in target else "x")
             directories[directory] = joined.rpartition("/")[0] + "/"
         if "data-yanked" not in anchor:
-            match = _SHA256.search(fragment)
+            match = re.search(_SHA256, fragment)
             links.append(PageFile(filename, directories[directory] + segment, match[1] if match else None))
     if not directories and not _is_index(text):
         raise _garbage(url)
@@ -231,7 +231,7 @@ def _document(text: str, url: str) -> tuple[list[dict[str, str]], str | None]:
 
     # Not closed: what is never finished ends the page, so that no page costs quadratic time.
     Parser(convert_charrefs=True).feed(text)
-    if _OPENED.search(text[:_HEAD]) is not None and _CLOSED.search(text) is None:
+    if re.search(_OPENED, text[:_HEAD]) and not re.search(_CLOSED, text):
         raise _cut(url)
     return anchors, bases[0] if bases else None
 
@@ -239,7 +239,7 @@ def _document(text: str, url: str) -> tuple[list[dict[str, str]], str | None]:
 def _is_index(text: str) -> bool:
     """Whether a page says of itself that it is a page of links (it may be an empty one)."""
     head = text[:_HEAD]
-    return _LINKS_TITLE.search(head) is not None or _INDEX_META.search(head) is not None
+    return bool(re.search(_LINKS_TITLE, head) or re.search(_INDEX_META, head))
 
 
 def _json_links(text: str, url: str) -> list[PageFile]:
@@ -260,7 +260,7 @@ def _json_link(row: Any, url: str) -> Iterator[PageFile]:
     if isinstance(filename, str) and isinstance(href, str):
         target = _join(url, href.partition("#")[0])
         digest = hashes.get("sha256") if isinstance(hashes, dict) else None
-        match = _SHA256.search(f"sha256={digest}")
+        match = re.search(_SHA256, f"sha256={digest}")
         size = row.get("size")
         size = size if isinstance(size, int) and 0 <= size < MOST_BYTES else None
         yield PageFile(filename, target, match[1] if match else None, size)

@@ -16,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 from torchinstall.core.files import sha256
 from torchinstall.core.request import canonical_name
 
-_DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
+_DIST_INFO = r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info"
 
 _SMALL = 4096
 """Bytes of a file whose content is compared too; of a larger one the size says enough."""
@@ -142,7 +142,7 @@ def distributions(sites: Iterable[Path], names: Collection[str] | None = None) -
     found = []
     for site in sites:
         for entry in names_in(site):
-            match = _DIST_INFO.fullmatch(entry)
+            match = re.fullmatch(_DIST_INFO, entry)
             if match is None or entry.startswith("~"):
                 continue
             name = canonical_name(match["name"])

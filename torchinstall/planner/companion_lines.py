@@ -316,8 +316,7 @@ def has_version(line: CompanionBuild, version: str) -> bool:
 
 def _local(line: CompanionBuild, build: Build, situation: Situation) -> str:
     """The local segment of a file for a build, with its `+`."""
-    rows = situation.catalog.tables.grammars
-    grammar = next((row for row in rows if row.id == line.grammar), None)
+    grammar = situation.catalog.grammar(line.grammar)
     if grammar is None:
         return ""
     toolkit, parts = build.backend.toolkit or (), build.torch.split(".")

@@ -138,9 +138,8 @@ def _wanted(
 
 def _places(name: str, catalog: Catalog) -> Iterator[tuple[Place, Grammar]]:
     """The places of a companion that can be read, each with the grammar of its file names."""
-    grammars = {row.id: row for row in catalog.tables.grammars}
     for line in {(line.place, line.grammar): line for line in catalog.companion_builds(name)}.values():
-        place, grammar = catalog.place(line.place), grammars.get(line.grammar)
+        place, grammar = catalog.place(line.place), catalog.grammar(line.grammar)
         listed = place is not None and place.kind in ("index", "find-links") and "{version}" not in place.url
         if place is not None and listed and grammar is not None and "{torch" in grammar.write:
             yield place, grammar

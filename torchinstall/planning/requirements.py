@@ -218,7 +218,8 @@ def _bad_requirement(text: str, source: str, found: str, *hints: str) -> UsageEr
 
 def _check_text(text: str, source: str) -> None:
     """Refuse what no requirement, path or URL holds, before a parser, a file system or uv meets it."""
-    wrong = re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
+    # Most texts are plain: the pattern is slow to compile.
+    wrong = None if text.isprintable() else re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
     if wrong or len(text) > _MOST_LETTERS:
         found = f"the character {wrong.group()!a}" if wrong else f"{len(text)} letters"
         raise _bad_requirement(repr(text[:60]), source, found)

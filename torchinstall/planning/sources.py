@@ -317,12 +317,12 @@ def default_index(context: Context, uv_args: Sequence[str]) -> Source:
     if not named:
         named = [Source(own_default_index(context.find_uv(env), env), "the default index")]
     place, named_by = named[0]
-    url = place.partition("=")[2] if _NAMED_URL.match(place) else place
+    url = place.partition("=")[2] if re.match(_NAMED_URL, place) else place
     return Source(url.rstrip("/"), named_by)
 
 
 _OPTIONS = frozenset({"--default-index", "--index-url", "-i"})
-_NAMED_URL = re.compile(r"[\w.-]+=\w+://")
+_NAMED_URL = r"[\w.-]+=\w+://"
 
 
 def _rows(settings: Mapping[str, Any], key: str) -> list[Any]:
