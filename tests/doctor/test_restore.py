@@ -487,6 +487,10 @@ def test_one_file_that_cannot_be_put_back_stops_no_other(venv: Venv) -> None:
     assert "could not be put back" in caught.value.hints[0]
     gone = before.keys() - venv.listing().keys()
     assert gone == {str(place.relative_to(venv.prefix))}
+    with pytest.raises(InstallFailedError) as again:
+        recover(venv.prefix, lambda _text: None)
+    assert again.value.slug == "not-put-back"
+    assert str(place) in again.value.message
     shutil.rmtree(place)
     assert "put back as it was: torch 2.8.0+cpu" in recovered(venv)
     assert venv.listing() == before

@@ -99,6 +99,11 @@ class Journal(Struct, frozen=True, kw_only=True):
     backup: Backup | None = None
     decision: Decision | None = None
 
+    @property
+    def sites(self) -> tuple[Path, ...]:
+        """The site folders that it has a backup of."""
+        return self.backup.sites if self.backup is not None else ()
+
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[int, ...]]:
         """Write it to disk (OSError, UsageError); a uv inherits what it yields, so that it is waited for."""
@@ -128,8 +133,7 @@ def read_journal(prefix: Path) -> Journal | None:
         return None
     if journal.backup is not None and not journal.backup.stays_in(prefix):
         return None
-    sites = journal.backup.sites if journal.backup is not None else ()
-    brought = any(dist.brings(path) for dist in distributions(sites))
+    brought = any(dist.brings(path) for dist in distributions(journal.sites))
     return None if brought else journal
 
 
@@ -282,7 +286,7 @@ def _undo(backup: Backup, python: str, *, gone: bool = False) -> str:
             backup.put_back()
             problem = " (it still differs)" if backup.lost() else ""
     except OSError as error:
-        problem = f" ({error.strerror or error})"
+        problem = f" ({error.filename or 'files'}: {error.strerror or error})"
     if problem:
         message = f"the environment is broken, and {names or 'it'} could not be put back{problem}"
         return f"{message}: torchinstall doctor --fix"
@@ -295,11 +299,17 @@ def recover(prefix: Path, tell: Callable[[str], None]) -> None:
 
     Where all that was to happen did, it is kept. Where somebody else has changed the same packages since, it
     is left to them. Otherwise the environment becomes what it was right before.
+
+    Raises:
+        InstallFailedError: `not-put-back`: it cannot yet; journal and backup stay for the next run.
     """
     with deferred_signals():
         journal = read_journal(prefix)
         if journal is not None:
-            _say(tell, f"an earlier run was killed {_recovered(journal)}")
+            text = f"an earlier run was killed {_recovered(journal)}"
+            if read_journal(prefix) is not None and all(map(Path.is_dir, journal.sites)):
+                raise _not_put_back(prefix, text)
+            _say(tell, text)
         if journal is None or read_journal(prefix) is None:
             # A backup without a journal belongs to nobody; releases before this one kept theirs here.
             remove_journal(prefix)
@@ -311,6 +321,19 @@ def recover(prefix: Path, tell: Callable[[str], None]) -> None:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
+
+
+def _not_put_back(prefix: Path, text: str) -> InstallFailedError:
+    place = shlex.quote(str(prefix))
+    return InstallFailedError(
+        "not-put-back",
+        text.removesuffix(": torchinstall doctor --fix"),
+        wanted=f"the right to replace every file in {prefix}, and nothing that uses it",
+        hints=(
+            "close the programs that use this environment, free that file, and run the same command again",
+            f"uv venv --clear {_python_of(prefix)}{place} && torchinstall auto --venv {place}",
+        ),
+    )
 
 
 def _recovered(journal: Journal) -> str:
