@@ -57,6 +57,9 @@ def hints(text: str) -> list[str]:
             "auto torch --index-url https://download.pytorch.org/whl/cu121",
             "torchinstall auto --backend cu121",
         ),
+        ("sync --extra cpu", "torchinstall sync -- --extra cpu"),
+        ("sync --frozen", "torchinstall sync -- --frozen"),
+        ("doctor --project .", "torchinstall doctor --root DIR"),
         ("catalog list", "torchinstall catalog show"),
         ("auto --cpu", "torchinstall auto --backend cpu"),
         ("plan --cuda=12.6", "torchinstall plan --backend cu126"),
@@ -75,7 +78,7 @@ def test_a_word_of_another_tool_is_answered_with_ours(tmp_path: Path, typed: str
     said = run(tmp_path, *shlex.split(typed))
     assert said.code == 2
     assert hints(said.err)[0] == hint
-    if hint.startswith(("torchinstall auto", "uv ")):
+    if hint.startswith(("torchinstall auto", "torchinstall sync --", "uv ")):
         return  # it would change something
     following = run(tmp_path, *shlex.split(hint)[1:], "--help")
     assert following.code == 0, following.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from msgspec import structs
 
 from tests.project.conftest import Place
 from tests.project.small import small_catalog
+from tests.support.installing import uv_path
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.configure import Configured, configure
-from torchinstall.project.lock import read_lock
+from torchinstall.project.lock import lock_project, read_lock
 from torchinstall.project.model import PLATFORMS, Layout, Scope
 
 pytestmark = pytest.mark.e2e
@@ -170,6 +172,19 @@ def test_what_uv_cannot_resolve_is_restored(place: Place) -> None:
     assert "nowhere-to-be-found" in str(caught.value.found)
     assert (place.folder / "demo" / "pyproject.toml").read_text("utf-8") == text
     assert not (place.folder / "demo" / "uv.lock").exists()
+
+
+def test_where_no_index_answers_the_entries_can_be_written_without_a_lock(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(HEAD + 'dependencies = ["idna"]\n', encoding="utf-8")
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}
+    env |= {"UV_HTTP_RETRIES": "0", "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_PYTHON_DOWNLOADS": "never"}
+    for offline in (False, True):
+        with pytest.raises(TorchInstallError) as caught:
+            lock_project(uv_path(), tmp_path, env, offline=offline)
+        assert caught.value.slug == "lock-failed"
+        said = " ".join(caught.value.hints)
+        assert "--no-lock" in said
+        assert "--find-links" not in said, "configure has no such flag"
 
 
 def test_a_lock_with_another_build_is_refused_and_restored(place: Place) -> None:

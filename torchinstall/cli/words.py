@@ -84,6 +84,7 @@ _TOOLS = ("pip", "pip3", "uv", "uvx", "conda", "mamba", "micromamba", "poetry", 
 _OF_CONDA = ("-c", "--channel", "-n", "--name")
 _CUDA = ("--cuda", "--cu", "--cuda-version", "--toolkit", "--cudatoolkit", "--pytorch-cuda")
 _INDEX = ("--index-url", "--extra-index-url", "--index", "--default-index", "-i")
+_OF_SYNC = ("--extra", "--all-extras", "--group", "--no-dev", "--frozen", "--locked", "--active")
 _REQUIREMENTS = (
     (r"(?i:pytorch)(?=$|[=<>~!\[])", "torch"),
     (r"(?:pytorch-)?cuda(?:toolkit)?=+(\d+)\.(\d+).*", r"--backend cu\1\2"),
@@ -103,6 +104,8 @@ def _flag_meant(flag: str, value: str) -> tuple[str, ...]:
     if index is not None and index.certain:
         backend = f"--backend {index.backend or 'auto'}"
         return (backend if index.channel == "stable" else f"{backend} --channel {index.channel}",)
+    if flag in _OF_SYNC:
+        return (f"-- {flag} {value}".rstrip(),)
     return _meant(_FLAGS, flag)
 
 
@@ -177,6 +180,8 @@ def unknown_flag(error: click.NoSuchOption) -> UsageError:
         param = spelled.get(text)
         if isinstance(param, click.Option) and isinstance(param.type, click.Choice):
             text += f" {param.type.choices[0]}"
+        elif isinstance(param, click.Option) and param.metavar:
+            text += f" {param.metavar}"
         hints.append(f"{command if of_verb else 'torchinstall auto'} {text}".rstrip())
     wanted = ", ".join(filter(None, meant or close))
     return UsageError(

@@ -64,6 +64,11 @@ def lock_project(
             hints = ("require fewer platforms: --require-platform linux_x86_64",)
         elif why.slug == "requirements-conflict":
             hints = ("change the requirement that uv names above, or choose another backend with --backend",)
+        elif why.slug in ("index-unreachable", "offline"):
+            hints = (
+                "check the network, HTTPS_PROXY and --index-base",
+                "add --no-lock to write the entries now, and lock where the index can be reached: uv lock",
+            )
         raise InstallFailedError(
             "lock-failed",
             "uv cannot resolve the project with these entries, so nothing was changed",
