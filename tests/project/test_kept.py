@@ -175,3 +175,28 @@ def test_a_group_requires_nothing_where_the_project_does_not(place: Place) -> No
     assert set(torch(folder, group("cpu"), package="torchvision")) == {"linux_x86_64", "linux_aarch64"}
     assert set(torch(folder, group("cpu"))) == {"linux_x86_64", "linux_aarch64", "win_amd64", "macos_arm64"}
     unchanged_twice(place, folder)
+
+
+@pytest.mark.parametrize("table", ['extra-index-url = ["{}"]', 'index = [{{ name = "cu", url = "{}" }}]'])
+def test_an_index_for_everything_is_a_choice_too(place: Place, table: str) -> None:
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch>=2.8"]\n\n[tool.uv]\n'
+        + table.format(f"{place.index.index_base}/cu126")
+        + "\n"
+    )
+    said = configure(place, folder, *NONE)
+    assert said.code == 0, said.err
+    assert torch(folder)["linux_x86_64"] == "2.10.0+cu126"
+    unchanged_twice(place, folder)
+    assert configure(place, folder, "--backend", "cu128", *NONE).code == 0
+    assert torch(folder)["linux_x86_64"] == "2.11.0+cu128"
+
+
+def test_groups_need_a_project(place: Place) -> None:
+    folder = place.project('[dependency-groups]\nml = ["torch>=2.8"]\n')
+    said = configure(place, folder, "--layout", "groups", "--with", "cpu", "--with", "cu128", *NONE)
+    assert said.code == 2
+    assert "error[not-supported]" in said.err
+    assert "hint: torchinstall configure --layout markers" in said.err
+    assert configure(place, folder, "--layout", "markers", *NONE).code == 0

@@ -260,6 +260,14 @@ def configure_texts(
         text = migrated.moved
         layout = layout_of(below(project_view(text), *roots), Legacy())
     notes = (*migrated.notes, *legacy.accept())
+    if layout.offers_choice and not layout.kept and not project_view(text).project:
+        raise UsageError(
+            "not-supported",
+            f"a file without [project] cannot have {layout.name} that exclude each other",
+            wanted="a project with a name",
+            found="no table [project]",
+            hints=("torchinstall configure --layout markers", "write [project] with a name and a version"),
+        )
     if layout.fresh:
         base = (bases or {}).get(path) or text
         was = recognise(project_view(base), catalog, more[1])

@@ -11,6 +11,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.planner.builds import version_key
 from torchinstall.project.choices import Availability, routed_in
+from torchinstall.project.foreign import backend_of
 from torchinstall.project.model import PLATFORMS, Choice, Layout, points_of
 from torchinstall.project.pyproject import ProjectView
 
@@ -22,10 +23,18 @@ DEFAULT_INDEX = "default"
 
 
 def current_layout(view: ProjectView, catalog: Catalog) -> Layout | None:
-    """The layout in the file, all of it kept; None where torch comes from no index of PyTorch."""
+    """The layout in the file, all of it kept; None where torch comes from no index of PyTorch.
+
+    An index that may serve every package serves torch too: its backend is the one of this layout.
+    """
     routes = routed_in(view, catalog)
     if not routes:
-        return None
+        open_ = [row.url for row in view.indexes if not row.explicit] + list(
+            view.texts("extra-index-url") or ()
+        )
+        backend = next((name for url in open_ if (name := backend_of(url, catalog))), None)
+        asks = view.scopes_of("torch") and "torch" not in view.sources
+        return Layout(name="this-machine", backends=(backend,)) if backend and asks else None
     backends = tuple(dict.fromkeys(route.backend for route in routes))
     kinds = {route.scope.kind for route in routes}
     if "extra" in kinds:
