@@ -360,6 +360,61 @@ def test_a_local_version_says_which_torch_an_unknown_version_is_built_for() -> N
     assert [item.slug for item in made.warnings if item.slug.startswith("companion")] == ["companion-breaks"]
 
 
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ("torch cupy-cuda12x==13.6.0", {"torch": "2.14.1+cu126", "cupy-cuda12x": "13.6.0"}),
+        ("torch cupy<14", {"torch": "2.15.0+cu130", "cupy-cuda13x": None}),
+        ("torch jax[cuda13]==0.11.2", {"torch": "2.15.0+cu130", "jax": "0.11.2"}),
+        ("torch jax==0.11.2", {"torch": "2.15.0+cu130", "jax": "0.11.2"}),
+        ("torch bitsandbytes==0.46.1", {"torch": "2.14.1+cu126", "bitsandbytes": "0.46.1"}),
+        ("torch bitsandbytes==0.48.0", {"torch": "2.15.0+cu130", "bitsandbytes": "0.48.0"}),
+        ("vllm==0.11.0", {"torch": "2.8.0+cu129", "vllm": "0.11.0"}),
+        ("torch onnxruntime-gpu==1.20.*", {"torch": "2.14.1+cu126", "onnxruntime-gpu": None}),
+    ],
+)
+def test_an_older_version_is_planned_where_it_is_known_what_it_goes_with(
+    request_: str, expected: dict[str, str | None]
+) -> None:
+    assert expected.items() <= versions(planned("rtx4090", request_)).items()
+
+
+@pytest.mark.parametrize(
+    ("request_", "message", "found"),
+    [
+        (
+            "torch onnxruntime-gpu>1.20,<1.20",
+            "no release of onnxruntime-gpu",
+            "bounds that no version can meet",
+        ),
+        ("torch vllm==0.26.0 vllm==0.25.1", "no release of vllm", "bounds that no version can meet"),
+        ("torch transformers<4,>5", "no release of transformers", "bounds that no version can meet"),
+        ("torch jax[cuda12] onnxruntime-gpu>=1.27", "no build of torch", "files for cu12*"),
+        ("torch vllm>=0.40", "no release of vllm", "vllm 0.33.0"),
+    ],
+)
+def test_bounds_that_no_known_release_meets_are_refused(request_: str, message: str, found: str) -> None:
+    error = planned("rtx4090", request_).error
+    assert error is not None
+    assert error.message.startswith(message)
+    assert error.found == found
+    assert not any("--allow-build" in hint for hint in error.hints)
+
+
+def test_a_refusal_names_the_set_without_the_bounds_that_are_in_its_way() -> None:
+    error = planned("rtx4090", "torch==2.15.0 vllm").error
+    assert error is not None
+    assert "torchinstall auto torch vllm  # another torch: torch 2.14.0+cu130 has them all" in error.hints
+    # Sources of vllm name the same torch as its files.
+    assert not any("--allow-build" in hint for hint in error.hints)
+
+
+def test_a_package_of_the_family_without_files_for_the_system_is_not_planned() -> None:
+    error = planned("m3", "torch triton").error
+    assert error is not None
+    assert error.found == "no files of triton 3.9.0 for macos_arm64"
+
+
 def test_which_torch_each_allows_is_explained() -> None:
     made = planned("rtx4090", "torch flash-attn vllm")
     text = " ".join(explain(made, "cu130"))

@@ -133,6 +133,10 @@ class Catalog(Memo, frozen=True, eq=False):
         rows = self._by_package.get(package, {})
         return (*rows.get(platform, ()), *rows.get("any", ()))
 
+    def every_wheel(self, package: str) -> tuple[Wheels, ...]:
+        """All wheels of a package, for whatever platform."""
+        return tuple(chain.from_iterable(self._by_package.get(package, {}).values()))
+
     def wheels_beside(self, package: str, platform: str, backend: str) -> tuple[Wheels, ...]:
         """Those of `wheels(package, platform)` that lie with a backend, pure ones included."""
         rows = self.once(

@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo, Family, Wheels
+from torchinstall.catalog.tables import platform_of
 from torchinstall.core.target import Target, python_tags, wheel_fits
 from torchinstall.planner.situation import Situation
 
@@ -176,6 +177,15 @@ def _companion_wheels(package: str, build: Build, torch: Wheels, situation: Situ
     return catalog.once((*place, target.abi, target.platform, target.libc, target.os_version), usable)
 
 
+def _made_for(package: str, version: str, situation: Situation) -> bool:
+    """Whether the default index has files of a version for the system, or nobody knows which it has."""
+    catalog, target = situation.catalog, situation.target
+    known = [
+        row for row in catalog.every_wheel(package) if row.version == version and row.origin == "default"
+    ]
+    return not known or any(platform_of(row.platform_tag) in ("any", target.platform) for row in known)
+
+
 def _companion(family: Family, build: Build, torch: Wheels, situation: Situation) -> Pick | Rejection:
     package, catalog, requirements = family.package, situation.catalog, situation.requirements
     named = torch.origin == "find-links" and torch in situation.wheels_by_url("torch")
@@ -197,6 +207,9 @@ def _companion(family: Family, build: Build, torch: Wheels, situation: Situation
         if version is not None and not requirements.allows(package, version):
             found = f"{package} {version}"
             return Rejection("pinned-out", requirements.bounded(package), found, package)
+        if version is not None and not _made_for(package, version, situation):
+            found = f"no files of {package} {version} for {situation.target.platform}"
+            return Rejection("companion-missing", _for_build(package, version, build), found, package)
         return Pick(package, None, version=version)
     if not rows and (family.pairing == "free" or torch.origin == "find-links"):
         # Neither the index nor a folder has it: uv looks for it where everything else comes from.

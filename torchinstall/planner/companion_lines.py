@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
+from packaging.version import Version
 
 from torchinstall.catalog.stack import CompanionBuild
 from torchinstall.catalog.tables import platform_of
@@ -126,7 +127,7 @@ def _installed_lines(name: str, version: str, situation: Situation) -> Iterator[
     public, _, local = version.partition("+")
     there = {item.name for item in situation.target.installed}
     rows = [row for row in situation.catalog.companion_builds(name) if not row.instead]
-    majors = [row for row in rows if row.shown_by in there or row.kind == "name-per-cuda"]
+    majors = [row for row in rows if _any_version(row) and (not row.shown_by or row.shown_by in there)]
     if majors:
         for row in majors:
             backends = (*row.backends, *_WITHOUT_CUDA)
@@ -174,6 +175,8 @@ def _system_faults(line: CompanionBuild, wanted: Wanted, situation: Situation) -
             yield from _faults_of_source(line, situation)
             if not _in_bounds(line, wanted.bounds):
                 text = f"{wanted.name} {line.versions.replace(' ', ', ') or line.bound}"
+                if not can_hold(wanted.bounds):
+                    text = "bounds that no version can meet"
                 yield _fault("version", wanted.name, f"{wanted.name}{wanted.bounds}", text)
 
     key = ("companion-line", id(line), wanted.asked, str(wanted.bounds))
@@ -184,8 +187,25 @@ def _in_bounds(line: CompanionBuild, bounds: SpecifierSet) -> list[str] | None:
     """The versions of a line within bounds; `[""]`: uv chooses; None: there is none."""
     known, exact = line.versions.split(), exact_versions(bounds)
     fits = [version for version in known if bounds.contains(version)]
-    fits += [version for version in exact if version not in known and has_version(line, version)]
-    return fits or (None if known or exact else [""])
+    named = _any_version(line)
+    fits += [
+        version
+        for version in exact
+        if version not in known and (named or has_version(line, version)) and bounds.contains(version)
+    ]
+    limits = bounds if named else bounds & specifiers(line.bound)
+    return fits or (None if exact or (known and not named) or not can_hold(limits) else [""])
+
+
+def _any_version(line: CompanionBuild) -> bool:
+    """Whether its CUDA is in a name, so that versions which no row lists have it too."""
+    return line.kind == "name-per-cuda" or bool(line.shown_by)
+
+
+def can_hold(bounds: SpecifierSet) -> bool:
+    """Whether some version lies within bounds: the lowest, a bound, or the next one above a bound."""
+    ends = [item.version.removesuffix(".*") for item in bounds if item.operator != "==="]
+    return any(map(bounds.contains, ("0", *ends, *(f"{Version(end).base_version}.0.0.1" for end in ends))))
 
 
 def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Rejection]:

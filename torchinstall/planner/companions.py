@@ -40,14 +40,15 @@ def _wanted(situation: Situation) -> Iterator[Wanted]:
     catalog, request = situation.catalog, situation.request
     installed = {row.name: row.version for row in situation.target.installed}
     bounds = {canonical_name(row.name): row.specifier for row in request.constraints}
-    named: set[str] = set()
+    named: dict[str, list[Requirement]] = {}
     for asked in situation.requirements.others:
-        name = canonical_name(asked.name)
-        if asked.url is None and name not in named and catalog.companion_builds(name):
-            text = ",".join(filter(None, (asked.specifier, bounds.get(name))))
+        named.setdefault(canonical_name(asked.name), []).append(asked)
+    for name, rows in named.items():
+        if rows[0].url is None and catalog.companion_builds(name):
+            text = ",".join(filter(None, (*(row.specifier for row in rows), bounds.get(name))))
             kept = None if request.upgrade else installed.get(name)
-            yield Wanted(name, specifiers(text), asked.extras, kept)
-        named.add(name)
+            extras = tuple(extra for row in rows for extra in row.extras)
+            yield Wanted(name, specifiers(text), extras, kept)
     for name, version in installed.items() if situation.keep_installed else ():
         family = catalog.family(name)
         own = name not in named and family is not None and family.own_cuda

@@ -211,7 +211,8 @@ def companion_refusal(
 
     `best` is the best accepted build; None: there is none.
     """
-    names = tuple(item.name for item in wanted_companions(situation))
+    asked = {item.name: item for item in wanted_companions(situation)}
+    names = tuple(asked)
     able = _able(evaluated)
     if not names or not able or (best is not None and best.gpu_rank >= able[0].gpu_rank):
         return None
@@ -223,17 +224,24 @@ def companion_refusal(
     blocked += [item.blocked for item in able if not hopeless and item.blocked]
     nearest = max(blocked, key=lambda row: row.depth)
     name = nearest.package
+    no_release = name in asked and nearest.wanted == f"{name}{asked[name].bounds}"
     if not hopeless:
         message = f"no build of torch has ready files of {', '.join(names)} together"
     elif nearest.rule == "companion-no-code":
         message = f"{name} needs {nearest.wanted}; this machine has {nearest.found}"
     elif nearest.rule == "needs-build":
         message = f"{name} has no ready files for this machine and would be built from source"
+    elif no_release:
+        message = f"no release of {name} that is known here fits {nearest.wanted}"
     else:
         message = f"{name} has no ready files for this machine"
+    # Sources of what names its torch in metadata name the same one.
+    names_torch = any(row.kind == "bounded" for row in situation.catalog.companion_builds(name))
+    other_torch = names_torch and (no_release or nearest.wanted.startswith(f"{name} for torch "))
+    allow = nearest.rule != "companion-no-code" and not other_torch
     hints = list(_nearest_sets(hopeless or names, able, situation))
     hints += _other_drivers(evaluated, situation)
-    hints += _other_sources(hopeless or names, situation, allow=nearest.rule != "companion-no-code")
+    hints += _other_sources(hopeless or names, situation, allow=allow)
     platform = situation.target.platform
     hints += [
         row.otherwise
@@ -246,7 +254,7 @@ def companion_refusal(
 
 
 def _nearest_sets(blockers: Iterable[str], able: list[EvaluatedBuild], situation: Situation) -> Iterator[str]:
-    """Commands that would work: without one of the companions, or with another Python."""
+    """Commands that would work: without a companion, without the bounds of a package, with another Python."""
     names, asked = _names(situation), situation.request.requirements
     for name in blockers:
         item = next(_with_all(able, names - {name}), None)
@@ -254,6 +262,15 @@ def _nearest_sets(blockers: Iterable[str], able: list[EvaluatedBuild], situation
             rest = [str(row) for row in asked if canonical_name(row.name) != name]
             words = shlex.join(rest or ["torch"])
             yield f"torchinstall auto {words}  # without {name}: torch {item.build.name}"
+    for name in ("torch", *blockers):
+        if any(canonical_name(row.name) == name and row.specifier for row in asked):
+            free = tuple(
+                structs.replace(row, specifier="") if canonical_name(row.name) == name else row
+                for row in asked
+            )
+            if item := _with(situation, request=structs.replace(situation.request, requirements=free)):
+                words = shlex.join(dict.fromkeys(map(str, free)))
+                yield f"torchinstall auto {words}  # another {name}: torch {item.build.name} has them all"
     for version in _PYTHONS:
         if _abi(version, situation) != situation.target.abi and (item := _with(situation, python=version)):
             yield f"uv venv --python {version}  # with Python {version}: torch {item.build.name} has them all"
