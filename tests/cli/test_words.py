@@ -127,7 +127,7 @@ def test_a_command_is_printed_only_where_it_was_asked_for(tmp_path: Path) -> Non
         ("plan --backend cuda", "--backend auto"),
         ("export --format docker", "--format dockerfile"),
         ("doctor --explain", "torchinstall doctor --help"),
-        ("fleet nope.json", "torchinstall fleet nodes.json"),
+        ("fleet nope.json", "a file or folder that is there and can be read"),
     ],
 )
 def test_a_value_that_is_meant_otherwise_is_answered(tmp_path: Path, typed: str, hint: str) -> None:

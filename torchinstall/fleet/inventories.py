@@ -21,7 +21,7 @@ INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "nvidia-
 """What `--format` takes; ResourceSlices of DRA, and labels as text, are of Kubernetes."""
 
 _MOST_BYTES = 128 * 1024 * 1024
-_READABLE = "kubectl get nodes -o json > nodes.json, then: torchinstall fleet nodes.json"
+_READABLE = "name a file or folder that is there and can be read"
 """Of one file: the nodes of the largest clusters, with room."""
 
 
