@@ -10,13 +10,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
-from torchinstall.core.errors import InstallFailedError
+from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.install.backup import Backup, Due, plan_backup
 from torchinstall.install.environment import STATE
 from torchinstall.install.journal import Journal, Owner, protected, read_journal, recover
+from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.uv import uv_beside_us
 
 UV = uv_beside_us() or "uv"
@@ -417,6 +419,51 @@ def test_a_journal_that_leads_out_of_its_environment_is_none(venv: Venv) -> None
         assert read_journal(venv.prefix) is None
         journal.write_text(text.replace(f'"prefix":"{venv.prefix}"', f'"prefix":"{line}"'))
         assert read_journal(venv.prefix) is None
+
+
+@pytest.mark.e2e
+def test_an_environment_with_packages_was_not_just_being_made(venv: Venv) -> None:
+    """Or a file that anybody left there would empty it."""
+    before = venv.listing()
+    nobody = Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
+    for prefix in (venv.prefix, venv.folder / "elsewhere"):
+        journal = Journal(owner=nobody, prefix=prefix, created=True)
+        (venv.prefix / STATE).mkdir(exist_ok=True)
+        (venv.prefix / STATE / "journal.json").write_bytes(msgspec.json.encode(journal, enc_hook=str))
+        assert recovered(venv) == ""
+        assert venv.listing() == before
+
+
+def something_else(state: Path) -> None:
+    state.write_text("")
+
+
+def leads_elsewhere(state: Path) -> None:
+    state.symlink_to("elsewhere")
+
+
+def folder_for_the_lock(state: Path) -> None:
+    (state / "lock").mkdir(parents=True)
+
+
+def folder_for_the_journal(state: Path) -> None:
+    (state / "journal.json").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    "in_the_way", [something_else, leads_elsewhere, folder_for_the_lock, folder_for_the_journal]
+)
+def test_what_lies_in_the_way_of_the_lock_is_named(
+    tmp_path: Path, in_the_way: Callable[[Path], None]
+) -> None:
+    kept = tmp_path / "elsewhere/backup-1"
+    kept.mkdir(parents=True)
+    in_the_way(tmp_path / STATE)
+    with EnvironmentLock(wait=True, tell=lambda _text: None) as lock, pytest.raises(UsageError) as caught:
+        lock.take(tmp_path)
+    assert caught.value.slug == "cannot-write"
+    assert str(tmp_path / STATE) in caught.value.hints[0]
+    assert kept.is_dir()
 
 
 @pytest.mark.e2e

@@ -35,6 +35,9 @@ if sys.platform != "win32":
 
 _NAME = "journal.json"
 
+_SEED = ("pip", "setuptools", "wheel")
+"""What uv puts into a new environment where it is told to."""
+
 Work = TypeVar("Work")
 
 
@@ -133,8 +136,11 @@ def read_journal(prefix: Path) -> Journal | None:
         return None
     if journal.backup is not None and not journal.backup.stays_in(prefix):
         return None
-    brought = any(dist.brings(path) for dist in distributions(journal.sites))
-    return None if brought else journal
+    sites = (*journal.sites, *prefix.glob("lib/python*/site-packages"), prefix / "Lib/site-packages")
+    there = distributions(dict.fromkeys(sites))
+    if journal.backup is None and any(dist.name not in _SEED for dist in there):
+        return None  # what is made for the first time has no packages yet
+    return None if any(dist.brings(path) for dist in there) else journal
 
 
 def _moved(journal: Journal, prefix: Path) -> Journal:
@@ -143,7 +149,9 @@ def _moved(journal: Journal, prefix: Path) -> Journal:
     def here(path: Path) -> Path:
         return prefix / path.relative_to(journal.prefix)
 
-    backup = journal.backup and structs.replace(
+    if journal.backup is None:
+        raise ValueError("it was being made elsewhere")
+    backup = structs.replace(
         journal.backup,
         prefix=prefix,
         sites=tuple(map(here, journal.backup.sites)),

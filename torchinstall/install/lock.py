@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from torchinstall.core.errors import InstallFailedError
+from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.core.files import real_path, write_file
 from torchinstall.install.environment import STATE
 from torchinstall.install.journal import Owner, recover, uv_ended
@@ -72,11 +73,28 @@ class EnvironmentLock:
 
         Raises:
             InstallFailedError: `environment-busy`.
-            UsageError, OSError: there is no right to write there.
+            UsageError: `cannot-write`: there is no right to write there, or something lies in the way.
         """
         prefix = real_path(prefix)
         if prefix in self._held:
             return False
+        try:
+            return self._taken(prefix)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            place = prefix / STATE
+            raise UsageError(
+                "cannot-write",
+                f"{place}, which torchinstall needs while it changes the environment, cannot be used",
+                wanted="a folder of its own, or nothing yet",
+                found=str(error),
+                hints=(f"look into it, then remove it: {place}",),
+            ) from error
+
+    def _taken(self, prefix: Path) -> bool:
+        if (prefix / STATE).is_symlink():
+            raise OSError(errno.ELOOP, "it leads elsewhere")
         owner = msgspec.json.encode(Owner.here())
         waited = self._acquire(prefix)
         write_file(prefix / STATE / _OWNER, owner, durable=False)
