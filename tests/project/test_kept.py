@@ -200,3 +200,21 @@ def test_groups_need_a_project(place: Place) -> None:
     assert "error[not-supported]" in said.err
     assert "hint: torchinstall configure --layout markers" in said.err
     assert configure(place, folder, "--layout", "markers", *NONE).code == 0
+
+
+def test_systems_that_are_left_out_are_named(place: Place) -> None:
+    not_mac = "sys_platform != 'darwin'"
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch>=2.8"]\n\n[project.optional-dependencies]\n'
+        + 'cpu = ["torch"]\ncu126 = ["torch"]\n\n'
+        + '[tool.uv]\nconflicts = [[{ extra = "cpu" }, { extra = "cu126" }]]\n\n[tool.uv.sources]\n'
+        + f'torch = [{{ index = "pytorch-cpu", extra = "cpu", marker = "{not_mac}" }}, '
+        + f'{{ index = "pytorch-cu126", extra = "cu126", marker = "{not_mac}" }}]\n'
+        + index(place, "cpu")
+        + index(place, "cu126")
+    )
+    said = configure(place, folder, "--with", "cu128", *NONE)
+    assert said.code == 0, said.err
+    assert "environments = " in text_of(folder)
+    assert "warning[environments-narrowed]" in said.err

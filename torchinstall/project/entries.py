@@ -59,7 +59,12 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
     ]
     choices += _own(packages, choices, view, catalog)
     dependencies = _dependencies(packages, choices, torch, layout, view, availability)
-    environments = separation(choices, view.versions, others=not _leaves_others(layout, view))
+    leaves = _leaves_others(layout, view)
+    environments = separation(choices, view.versions, others=not leaves)
+    environments = environments if layout.offers_choice and layout.split else ()
+    if leaves and environments and view.texts("environments") is None:
+        message = "tool.uv.environments leaves out systems such as FreeBSD, for which nobody has a torch"
+        notes = (*notes, Message(slug="environments-narrowed", message=message))
     for choice in [runtime for item in torch for runtime in _runtime(item, layout, availability)]:
         scope = choice.scope
         if scope == ALWAYS:
@@ -79,7 +84,7 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         packages=(*packages, *(item.package for item in layout.companions if item.url)),
         dependencies=tuple(dict.fromkeys(dependencies)),
         default_group=_default_group(layout, torch, dependencies, view),
-        environments=environments if layout.offers_choice and layout.split else (),
+        environments=environments,
         required=tuple(required_marker(item) for item in PLATFORMS if item in (layout.required or ())),
         conflicts=rivals(torch, layout.kept),
         notes=(*notes, *_unserved(packages, choices, torch, availability)),

@@ -241,7 +241,9 @@ def settings(seen: Environment) -> Iterator[Diagnosis]:
         evidence = tuple(f"{place}: {message.message}" for place, message in told if message.slug == slug)
         # Without a `[project]` there is nothing to sync, and `uv pip` does read `torch-backend`.
         if evidence and (view.project or slug != "torch-backend-ignored"):
-            yield Diagnosis(slug, "warning", summary, evidence, (_CONFIGURE,), advice)
+            # Where torch has a source already, configure has nothing to write: the advice is what is left.
+            remedies = () if advice and "torch" in view.sources else (_CONFIGURE,)
+            yield Diagnosis(slug, "warning", summary, evidence, remedies, advice)
 
 
 def _view(project: Project) -> ProjectView:
