@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from tests.cli.support import RunResult, run
 from tests.support import faults
+from tests.support.faults import Answer
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here
@@ -70,6 +72,25 @@ def test_what_is_said_is_what_comes_down(place: Place, server: IndexServer) -> N
     on_disk = sum(path.stat().st_size for path in place.folder.rglob("torch/lib/*"))
     assert abs(room["bytes"] - on_disk) < 0.05 * on_disk
     assert (room["folder"], room["free"] > 0) == (str(place.folder), True)
+
+
+def test_sizes_are_asked_for_while_uv_looks(place: Place, server: IndexServer) -> None:
+    """It gets the metadata only when the size of the wheel was asked for, too."""
+    path = next(path for path in server.tree.stored if path.endswith(".whl"))
+    both = threading.Barrier(2)
+
+    def together(right: Answer) -> Answer:
+        both.wait(30)
+        server.fault(path, None)
+        server.fault(f"{path}.metadata", None)
+        return right
+
+    server.fault(path, together)
+    server.fault(f"{path}.metadata", together)
+    said = auto(place, "torch==2.9.1", "--dry-run")
+    assert said.code == 0, said.err
+    assert not both.broken
+    assert "downloads: 26 MB (2 files)" in said.err
 
 
 def test_what_uv_has_already_does_not_come_down_again(place: Place, tmp_path: Path) -> None:

@@ -328,6 +328,7 @@ _AFTER_NAME = r"( laptop gpu| \d+ ?gb)+$"
 """What may follow a product's name without changing the chip."""
 
 
+@lru_cache(maxsize=4096)
 def _plain_name(name: str) -> str:
     text = re.sub(r"\b(nvidia|amd|intel|geforce|corporation|graphics)\b|\(r\)|\(tm\)", " ", name.lower())
     return re.sub(r"[^a-z0-9]+", " ", text).strip() or name.lower()

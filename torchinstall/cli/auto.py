@@ -27,6 +27,7 @@ from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.messages import close_matches, size_text
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.core.request import canonical_name
+from torchinstall.export.downloads import look_ahead, measure
 from torchinstall.install.distributions import broken
 from torchinstall.install.early import EarlyRehearsal
 from torchinstall.install.environment import STATE
@@ -156,6 +157,7 @@ class _Run:
         self._mend()
         result = None
         if self.prepared.asks_uv:
+            look_ahead(self.context, self.options, self.prepared)
             transaction = structs.replace(self._transaction(), announce=self._measure)
             result = transaction.install(self._job(), self._widen)
         console.partial["plan"] = plan_to_json(self.prepared.plan)
@@ -177,6 +179,7 @@ class _Run:
             self.console.say(f"would create the environment {prepared.target.prefix} first")
         if prepared.index_down or not prepared.plan.command:
             return None
+        look_ahead(self.context, self.options, prepared)
         with tempfile.TemporaryDirectory(prefix="torchinstall-") as empty:
 
             def rehearse(job: Job) -> InstallResult:
@@ -227,8 +230,6 @@ class _Run:
 
     def _measure(self, heard: InstallResult) -> None:
         """Say what comes down, and keep it in the plan."""
-        from torchinstall.export.downloads import measure  # nothing comes down where all is right
-
         prepared = self.prepared
         if self.lock is None and prepared.place is not None and prepared.place.base is not None:
             target = structs.replace(prepared.target, python=prepared.place.base)  # it is yet to be created

@@ -11,16 +11,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.plan import Download, Room
 from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.urls import without_credentials
-from torchinstall.index.wheels import FileSize
+from torchinstall.index.wheels import File, FileSize
 from torchinstall.install.transaction import InstallResult
 from torchinstall.install.uv import run_uv
-from torchinstall.planning.context import Context
+from torchinstall.planning.assemble import read_pages
+from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.inputs import Prepared
 
 _MOST_STORED = 500
@@ -60,6 +62,36 @@ def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Downl
         files=sum(size.down != 0 for size in new.values()),
         rooms=rooms,
     )
+
+
+def look_ahead(context: Context, options: PlanOptions, prepared: Prepared) -> None:
+    """Learn how large the planned wheels are while uv still looks at what goes with them.
+
+    Only pages that were read say where a wheel is; what is not learned here, `measure` asks for.
+    """
+    plan, there = prepared.plan, {(item.name, item.version) for item in prepared.target.installed}
+    coming = {
+        item.name: (item.version, item.wheel)
+        for item in plan.packages
+        if item.version and item.wheel and item.index_url and (item.name, item.version) not in there
+    }
+    stored = _Stored(default_cache_dir(context.env, sys.platform))
+    keys = _keys(prepared, {name: version for name, (version, _) in coming.items()})
+    missing = [(name, plan.backend or "") for name, key in keys.items() if key not in stored.sizes]
+    if not missing or prepared.request.offline or plan.status != "ready":
+        return
+    read = read_pages(missing, prepared.catalog, context, structs.replace(options, offline=True))
+    files = [
+        File(name=name, version=coming[name][0], url=file.url, sha256=file.sha256, size=file.size)
+        for (name, _), page in read.found.items()
+        for file in page.files
+        if file.url and file.filename == coming[name][1]
+    ]
+    from torchinstall.export.file_sizes import ask_sizes
+
+    with contextlib.suppress(TorchInstallError):
+        found = ask_sizes(context, prepared, files)
+        stored.add({keys[name]: size for name, size in found if size.down is not None})
 
 
 def _keys(prepared: Prepared, coming: Mapping[str, str]) -> dict[str, str]:

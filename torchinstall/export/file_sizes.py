@@ -10,7 +10,7 @@ import contextlib
 import struct
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -88,16 +88,22 @@ def find_sizes(
             asked.append(file)
         else:
             yield canonical_name(file.name), size
-    if not asked or prepared.request.offline:
+    yield from ask_sizes(context, prepared, asked)
+
+
+def ask_sizes(context: Context, prepared: Prepared, files: Sequence[File]) -> Iterator[tuple[str, FileSize]]:
+    """Sizes as the servers of these files of a plan say them."""
+    if not files or prepared.request.offline:
         return
     from torchinstall.index.client import Client  # loads httpx
 
+    plan = prepared.plan
     known_urls = [item.index_url or "" for item in plan.packages]
     client = Client(context.env, _insecure_hosts(prepared.uv_args), known_urls)
     with contextlib.closing(client), ThreadPoolExecutor(_AT_ONCE) as pool:
         deadline = time.monotonic() + _PATIENCE
-        sizes = pool.map(partial(_asked_size, client=client, deadline=deadline), asked)
-        yield from zip((canonical_name(file.name) for file in asked), sizes, strict=True)
+        sizes = pool.map(partial(_asked_size, client=client, deadline=deadline), files)
+        yield from zip((canonical_name(file.name) for file in files), sizes, strict=True)
 
 
 def _shared_args(words: tuple[str, ...]) -> Iterator[str]:
