@@ -415,6 +415,12 @@ def test_a_package_of_the_family_without_files_for_the_system_is_not_planned() -
     assert error.found == "no files of triton 3.9.0 for macos_arm64"
 
 
+def test_what_is_installed_in_place_of_a_package_is_not_missed() -> None:
+    made = planned("rtx4090-windows", "torch triton")
+    assert versions(made)["triton-windows"] == "3.8.0.post29"
+    assert "works-in-part" not in {item.slug for item in made.warnings}
+
+
 def test_which_torch_each_allows_is_explained() -> None:
     made = planned("rtx4090", "torch flash-attn vllm")
     text = " ".join(explain(made, "cu130"))

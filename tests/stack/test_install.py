@@ -106,12 +106,15 @@ def place(tmp_path: Path, server: IndexServer) -> Place:
     return here(tmp_path / ".venv", env, INTERPRETER)
 
 
-def auto(place: Place, server: IndexServer, *argv: str, machine: str = "h100") -> RunResult:
+def auto(
+    place: Place, server: IndexServer, *argv: str, machine: str = "h100", verb: str = "auto"
+) -> RunResult:
     folder = place.folder.parent
     file = folder / "machine.json"
     file.write_text(json.dumps(machine_to_json(MACHINES[machine])), encoding="utf-8")
     base = f"--index-base={server.index_base}"
-    return run(folder, "auto", "--machine", str(file), base, "--no-verify", *argv, env=place.env)
+    check = ("--no-verify",) if verb == "auto" else ("--format", "requirements")
+    return run(folder, verb, "--machine", str(file), base, *check, *argv, env=place.env)
 
 
 def test_one_set_is_installed_and_nothing_is_built(place: Place, server: IndexServer) -> None:
@@ -218,6 +221,17 @@ def test_a_build_from_source_comes_after_the_torch_that_it_is_for(
     assert (plan["builds"], plan["build_tools"][0]) == ([name], "setuptools")
     again = auto(place, server, "torch", name, "--allow-build", name, "--json")
     assert again.json["status"] == "satisfied"
+
+
+def test_an_export_asks_sources_what_they_need_though_no_torch_is_installed(
+    place: Place, server: IndexServer
+) -> None:
+    server.default.add(
+        "", sdist("toolops", "1.0", imports="novelnet", tools="novelnet==0.2.5"), described=False
+    )
+    said = auto(place, server, "torch", "toolops", "--allow-build", "toolops", verb="export")
+    assert said.code == 0, said.err
+    assert "toolops==1.0" in said.out
 
 
 def test_a_build_that_fails_leaves_nothing(place: Place, server: IndexServer) -> None:

@@ -29,14 +29,15 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 """
 
 
-_PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+_PYPROJECT = '[build-system]\nrequires = [{tools}]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinySdist(TinyWheel):
-    """The sources of a package; its build imports a module and says of which version."""
+    """The sources of a package; its build imports a module, maybe of its `tools`, and tells its version."""
 
     imports: str = "torch"
+    tools: str = ""
 
     @property
     def filename(self) -> str:
@@ -48,7 +49,7 @@ class TinySdist(TinyWheel):
         words = {"module": self.name, "version": self.version, "imports": self.imports}
         files = {
             "PKG-INFO": self.metadata,
-            "pyproject.toml": _PYPROJECT,
+            "pyproject.toml": _PYPROJECT.format(tools=f'"{self.tools}"' if self.tools else ""),
             "backend.py": _BACKEND.format(**words),
         }
         buffer = io.BytesIO()
@@ -63,6 +64,6 @@ class TinySdist(TinyWheel):
         return buffer.getvalue()
 
 
-def sdist(name: str, version: str, *, imports: str = "torch") -> TinySdist:
+def sdist(name: str, version: str, *, imports: str = "torch", tools: str = "") -> TinySdist:
     """Sources of a package."""
-    return TinySdist(name=name, version=version, imports=imports)
+    return TinySdist(name=name, version=version, imports=imports, tools=tools)

@@ -22,7 +22,7 @@ from torchinstall.core.versions import dotted_or_none
 from torchinstall.export.inputs import Locked, not_exportable
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, parse_variant_name
-from torchinstall.install.command import build_options, project_text, variant_options
+from torchinstall.install.command import project_text, variant_options, wheels_only
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
@@ -95,7 +95,8 @@ def _compile(
     with tempfile.TemporaryDirectory(prefix="torchinstall-") as folder:
         path = Path(folder, "pyproject.toml")
         path.write_text(project_text(plan), encoding="utf-8")
-        argv = [uv.path, "pip", "compile", str(path), *options, *variant_options(plan), *build_options(plan)]
+        # No torch is installed here: what may be built says in isolation what it needs.
+        argv = [uv.path, "pip", "compile", str(path), *options, *variant_options(plan), *wheels_only(plan)]
         argv += ["--no-header", "--no-annotate", *_target_options(target)]
         argv += ["--only-binary", ":all:"] if only_wheels else []
         argv += [word for name in prepared.constraint_files for word in ("-c", name)]

@@ -134,8 +134,15 @@ def variant_options(plan: Plan) -> list[str]:
 
 def build_options(plan: Plan) -> list[str]:
     """What uv must be told about sources: which packages it must not build, and which it may."""
-    never = [item for name in plan.ready_only for item in ("--only-binary", name)]
-    return [*never, *(item for name in plan.builds for item in ("--no-build-isolation-package", name))]
+    return [
+        *wheels_only(plan),
+        *(item for name in plan.builds for item in ("--no-build-isolation-package", name)),
+    ]
+
+
+def wheels_only(plan: Plan) -> list[str]:
+    """What uv must be told about packages that it must not build."""
+    return [item for name in plan.ready_only for item in ("--only-binary", name)]
 
 
 def before_builds(plan: Plan) -> Plan:

@@ -370,6 +370,7 @@ def _here(row: Limit, situation: Situation) -> Limit | None:
     """The row if its conditions on the machine hold, weaker where it is not known whether they do."""
     target, machine = situation.target, situation.machine
     asked = {canonical_name(item.name) for item in situation.request.requirements}
+    asked |= {line.instead for name in asked for line in situation.catalog.companion_builds(name)}
     if (
         (row.os and target.os not in row.os)
         or (row.arch and target.arch not in row.arch)
