@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli import support
+from tests.support.systems import missing, systems
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -24,6 +25,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--follow-hints", action="store_true", help="type the hints of every error that a test sees"
     )
     parser.addoption("--torch-python", help="the interpreter with the torch that the GPU tests use")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = systems()
+    for item in items:
+        why = missing(item.iter_markers("only_on"), getattr(item, "fixturenames", ()), here)
+        if why is not None:
+            item.add_marker(pytest.mark.skip(reason=why))
+            item.add_marker(pytest.mark.may_skip(reason=why))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,6 +20,7 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux, nvidia
+from tests.support.systems import LINUX_X86
 from tests.support.wheelhouse import torch_wheel, wheel
 from torchinstall.catalog.tables import DATA
 from torchinstall.core.machine import machine_to_json
@@ -164,6 +165,7 @@ def asked_by(server: IndexServer, who: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_cold_only_pages_that_can_matter_are_asked_for(place: Place, server: IndexServer) -> None:
     said = rehearse(place, server, "torch", "torchvision", "--json")
     chosen = said.json["plan"]["backend"]
@@ -186,6 +188,7 @@ def test_cold_only_pages_that_can_matter_are_asked_for(place: Place, server: Ind
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_warm_we_ask_for_nothing(place: Place, server: IndexServer) -> None:
     rehearse(place, server, "torch", "torchvision")
     server.log.clear()
@@ -196,6 +199,7 @@ def test_warm_we_ask_for_nothing(place: Place, server: IndexServer) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_pages_are_asked_for_all_at_once(place: Place, server: IndexServer) -> None:
     rehearse(place, server, "torch", "torchvision")
     # Pages may be asked for in more than one turn; those of the first are asked for together.

@@ -12,6 +12,7 @@ import pytest
 
 import torchinstall
 from tests.cli.support import run
+from tests.support.systems import POSIX
 from torchinstall.core import errors
 from torchinstall.probe.system import System
 
@@ -124,6 +125,7 @@ def test_codes_are_those_of_the_contract() -> None:
     assert sorted(kind.exit_code for kind in classes()) == [1, 2, 3, 4, 5, 6, 7, 8, 70]
 
 
+@pytest.mark.only_on(POSIX, "a pipe of bash")
 def test_a_reader_who_leaves_early_is_no_error() -> None:
     command = f"{sys.executable} -m torchinstall catalog show wheels"
     # Unbuffered, Python itself drops what a pipe did not take, and nobody hears of it.

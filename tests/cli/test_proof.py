@@ -16,6 +16,7 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux, nvidia
+from tests.support.systems import POSIX
 from tests.support.wheelhouse import torch_wheel
 from torchinstall.core.machine import Driver, Machine
 from torchinstall.install.record import state_of
@@ -179,6 +180,7 @@ def test_the_state_is_of_this_driver_and_these_gpus(environment: Place) -> None:
     assert len({known, None, *states}) == len(states) + 2
 
 
+@pytest.mark.only_on(POSIX, "a link")
 def test_what_cannot_be_seen_whole_is_no_state(environment: Place, tmp_path: Path) -> None:
     site = Path(environment.ask().site_packages[0])
     (tmp_path / "numpy").mkdir()

@@ -20,6 +20,7 @@ from tests.support.index_server import IndexServer, TestAuthority
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux, nvidia
+from tests.support.systems import LINUX
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.planning.sources import configured_folders, default_index
@@ -259,7 +260,7 @@ NAMED = "named wheels"
         ("named.toml", 'find-links = ["w"]', {"UV_CONFIG_FILE": "{home}/named.toml"}),
     ],
 )
-@pytest.mark.skipif(sys.platform != "linux", reason="paths of Linux")
+@pytest.mark.only_on(LINUX, "paths of Linux")
 def test_every_place_that_pip_and_uv_read(
     tmp_path: Path, file: str | None, text: str, env: dict[str, str]
 ) -> None:

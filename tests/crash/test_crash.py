@@ -14,12 +14,13 @@ import pytest
 
 from tests.crash.__main__ import kills
 from tests.crash.harness import NEW, OLD, OPERATIONS, ROOT, Harness
+from tests.support.systems import LINUX_X86
 from torchinstall.install.distributions import distributions
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.xdist_group("crash"),
-    pytest.mark.skipif(sys.platform == "win32", reason="Windows knows neither groups nor these signals"),
+    pytest.mark.only_on(LINUX_X86, "it sends signals to groups, and installs wheels that are built for it"),
 ]
 
 

@@ -21,11 +21,12 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux
+from tests.support.systems import LINUX_X86
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import machine_to_json
 from torchinstall.install.environment import STATE
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")]
 
 PYTHON = f"cp3{sys.version_info[1]}"
 TAG = f"{PYTHON}-{PYTHON}-manylinux_2_17_x86_64"

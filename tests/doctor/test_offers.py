@@ -20,6 +20,7 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here
 from tests.support.planning import amd, decide, intel, linux, nvidia, shipped, windows
+from tests.support.systems import LINUX_X86
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Driver, Machine, machine_to_json
@@ -111,6 +112,7 @@ def test_there_are_enough_offers() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 @pytest.mark.parametrize(
     ("command", "machine"),
     OFFERS,
@@ -184,6 +186,7 @@ def test_companions_in_the_text_stay() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_a_text_about_the_environment_here_is_planned_for_here(place: Place) -> None:
     """It names files of this environment: its companions and this machine count."""
     folder = place.folder.parent

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.support.systems import LINUX
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.install.backup import Backup, Due, plan_backup
@@ -20,6 +21,8 @@ from torchinstall.install.environment import STATE
 from torchinstall.install.journal import Journal, Owner, protected, read_journal, recover
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.uv import uv_beside_us
+
+pytestmark = pytest.mark.only_on(LINUX, "folders of an environment on Linux")
 
 UV = uv_beside_us() or "uv"
 TAG = "py3-none-any"

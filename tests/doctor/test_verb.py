@@ -16,6 +16,7 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.planning import linux, nvidia
+from tests.support.systems import LINUX_X86
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.cli.doctor import piped
 from torchinstall.core.errors import TargetError
@@ -58,6 +59,7 @@ def doctor(place: Place, *argv: str, machine: Machine | None = None) -> RunResul
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_a_healthy_environment(place: Place) -> None:
     said = doctor(place, machine=linux())
     assert said.code == 0, said.err
@@ -72,6 +74,7 @@ def test_a_healthy_environment(place: Place) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_a_fault_is_exit_7_in_text_and_json(place: Place) -> None:
     text = doctor(place, "--no-verify", machine=ADA)
     assert text.code == 7
@@ -93,6 +96,7 @@ def test_a_fault_is_exit_7_in_text_and_json(place: Place) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_json_of_a_healthy_environment_is_one_envelope(place: Place) -> None:
     data = doctor(place, "--json", machine=linux()).json
     assert data["status"] == "healthy"
@@ -105,6 +109,7 @@ def test_json_of_a_healthy_environment_is_one_envelope(place: Place) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_nothing_is_changed_without_fix(place: Place) -> None:
     (site,) = place.folder.glob("lib/python3*/site-packages")
     (site / "~orch").mkdir()
@@ -122,6 +127,7 @@ def test_nothing_is_changed_without_fix(place: Place) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_fix_says_what_did_not_go_well(place: Place) -> None:
     """The index cannot be reached: the fault stays, and so does exit 7."""
     place.env["PYTHONPATH"] = str(ROOT)
@@ -166,6 +172,7 @@ def test_a_text_that_nobody_knows(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_a_crash_shows_what_the_process_said_last(tmp_path: Path) -> None:
     """The import ends the process: the report carries its last lines."""
     made = here(tmp_path / ".venv", an_environment(tmp_path))
@@ -216,6 +223,7 @@ def test_a_file_is_a_question(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_what_extensions_were_built_for_is_read_from_their_files(place: Place) -> None:
     said = json.dumps({"version": {"torch": "2.8.0+cu128", "cuda": 1208, "python": "3.12.1"}})
     put(
@@ -242,6 +250,7 @@ def test_what_extensions_were_built_for_is_read_from_their_files(place: Place) -
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_an_interpreter_that_does_not_answer(tmp_path: Path) -> None:
     with pytest.raises(TargetError) as caught:
         take_inventory("/bin/false", ["torch"], env={})
@@ -283,6 +292,7 @@ def server() -> Iterator[IndexServer]:
 
 
 @pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
 def test_a_project_that_would_undo_what_is_installed(tmp_path: Path, server: IndexServer) -> None:
     """The lock asks for the build of the default index; uv itself says what it would do about that."""
     env = an_environment(tmp_path, server)

@@ -17,13 +17,14 @@ from tests.support.faults import Answer, Fault
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, pin
+from tests.support.systems import LINUX_X86
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.core.errors import InstallFailedError, TargetError, ToolMissingError
 from torchinstall.install.command import command
 from torchinstall.install.environment import Search, require_changeable
 from torchinstall.install.transaction import execute
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")]
 
 TAG = f"cp3{sys.version_info[1]}-cp3{sys.version_info[1]}-linux_x86_64"
 BEFORE, AFTER = torch_wheel("2.9.1+cu126", TAG), torch_wheel("2.9.1+cpu", TAG)

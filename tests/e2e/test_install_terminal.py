@@ -11,13 +11,14 @@ import pytest
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import an_environment, here, pin
+from tests.support.systems import POSIX
 from tests.support.wheelhouse import torch_wheel
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.install.command import command
 from torchinstall.install.stream import stream
 from torchinstall.install.transaction import execute
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")]
+pytestmark = [pytest.mark.e2e, pytest.mark.only_on(POSIX, "it opens a pseudo-terminal")]
 
 
 def test_uv_sees_a_terminal_and_stdout_stays_ours(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.planning import decide, linux, nvidia
+from tests.support.systems import LINUX
 from torchinstall.core.machine import Machine
 from torchinstall.install.uv import find_uv
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.only_on(LINUX, "the peers' answers are those of Linux")]
 
 README = Path(__file__).parents[2] / "README.md"
 LTT, RUNTIME = "light-the-torch==0.8.1", "torchruntime==2.24.0"

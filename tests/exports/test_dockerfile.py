@@ -17,15 +17,15 @@ from tests.exports.support import BACKEND, MINOR, TAG, call, export
 from tests.support.index_server import IndexServer
 from tests.support.installing import uv_path
 from tests.support.planning import linux, mac, nvidia
+from tests.support.systems import LINUX
 from tests.support.wheelhouse import torch_wheel, write_wheels
 from torchinstall.install.uv import find_uv, uv_beside_us
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.xdist_group("bare-root"),  # the root is made once
-    pytest.mark.skipif(
-        not sys.platform.startswith("linux") or os.getuid() != 0, reason="chroot needs Linux and root"
-    ),
+    pytest.mark.only_on(LINUX, "chroot"),
+    pytest.mark.skipif(sys.platform == "linux" and os.getuid() != 0, reason="chroot needs root"),
 ]
 
 LOCKED = """\

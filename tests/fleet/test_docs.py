@@ -10,8 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fleet.made import read_text
 from tests.fleet.test_inventories import driver, slurm_node, slurm_text
+from tests.support.systems import POSIX
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "fleets.md"
 SCHEMA = Path(__file__).with_name("daemonset.schema.json")
@@ -57,6 +60,7 @@ def test_the_daemonset_fits_the_schema(yaml_python: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_the_shell_parses_and_slurms_extra_is_what_fleet_reads(tmp_path: Path) -> None:
     for text in blocks("bash"):
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)

@@ -9,6 +9,9 @@ import pytest
 
 import torchinstall
 from tests.platforms.windows import on_windows
+from tests.support.systems import POSIX
+
+pytestmark = pytest.mark.only_on(POSIX, "Windows is recorded here; there the real one is asked")
 
 DISPLAY = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
 RTX = r"PCI\VEN_10DE&DEV_2504&SUBSYS_881D1043&REV_A1\4&2283F625&0&0019"

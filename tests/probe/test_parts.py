@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.machine_folder import GIB, MachineFolder, nvml_gpu, nvml_rows
+from tests.support.systems import POSIX
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Machine, machine_arch
 from torchinstall.probe.amd import decode_gfx
@@ -220,6 +221,7 @@ def test_stored_paths_work_on_every_file_system() -> None:
     assert stored_path("/../../etc/passwd") == "etc/passwd"
 
 
+@pytest.mark.only_on(POSIX, "names with colons, and links")
 def test_a_folder_may_also_hold_plain_colons_and_real_links(tmp_path: Path) -> None:
     device = tmp_path / "sys/bus/pci/devices/0000:03:00.0"
     device.mkdir(parents=True)

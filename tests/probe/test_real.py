@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.systems import POSIX
 from torchinstall.core.machine import Finding
 from torchinstall.probe.detect import collect, probe_machine
 from torchinstall.probe.real import library_answer, real_system, run_command
@@ -56,6 +57,7 @@ def test_a_probe_of_nothing_starts_no_process(tmp_path: Path) -> None:
     assert set(done.stdout.split()) <= brought
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_a_command_in_the_current_folder_is_never_run(tmp_path: Path) -> None:
     """Neither by an empty or relative entry of PATH, nor by an entry that is this folder."""
     trap = script(tmp_path / "nvidia-smi", f"touch {tmp_path}/sprung")
@@ -115,12 +117,14 @@ def test_a_module_in_the_current_folder_is_never_imported(tmp_path: Path, fake_n
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_a_command_from_the_users_path_is_found(tmp_path: Path) -> None:
     script(tmp_path / "our-tool", "echo said; exit 3")
     result = real_system({"PATH": str(tmp_path)}).run(("our-tool",), 5)
     assert (result.returncode, result.stdout, result.problem) == (3, "said\n", None)
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_the_smi_rung_with_a_real_process(tmp_path: Path) -> None:
     script(tmp_path / "nvidia-smi", f"echo '{SMI}'; echo '{SMI.replace('0, NV', '1, NV')}'")
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TORCHINSTALL_NVML_LIBRARY": "/nowhere/lib.so"}
@@ -129,6 +133,7 @@ def test_the_smi_rung_with_a_real_process(tmp_path: Path) -> None:
     assert machine.drivers[0].source == "nvidia-smi"
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_a_command_that_hangs_is_stopped_and_heard(tmp_path: Path) -> None:
     tool = script(tmp_path / "slow", "echo first; sleep 60")
     start = time.monotonic()
@@ -137,6 +142,7 @@ def test_a_command_that_hangs_is_stopped_and_heard(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.problem) == (None, "first\n", "timeout")
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_a_command_that_cannot_start(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_bytes(b"\x7fELF nonsense")
@@ -186,7 +192,7 @@ def test_a_probe_that_fails_is_a_finding(tmp_path: Path) -> None:
     assert "out of its depth" in last.detail
 
 
-@pytest.mark.skipif(os.name == "nt", reason="device files are POSIX")
+@pytest.mark.only_on(POSIX, "device files")
 def test_files_that_are_not_files(tmp_path: Path) -> None:
     system = real_system({})
     assert system.read_text(str(tmp_path)) is None

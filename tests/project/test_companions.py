@@ -17,13 +17,14 @@ from tests.project.test_sync import HEAD, typed, uv
 from tests.stack.machines import MACHINES
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
+from tests.support.systems import LINUX_X86
 from tests.support.tables import Rows, changed, copied
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.core.machine import machine_to_json
 from torchinstall.project.lock import read_lock
 from torchinstall.project.model import Scope
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")]
 
 if sys.platform != "linux" or sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)):
     pytest.skip("the tables have files for CPython 3.11 to 3.13 on Linux", allow_module_level=True)

@@ -10,6 +10,7 @@ import pytest
 from tests.project.conftest import Place
 from tests.project.test_cases import configure, extra, text_of, torch, unchanged_twice
 from tests.project.test_sync import GPU, HEAD, NONE, uv
+from tests.support.systems import POSIX
 from torchinstall.project.model import Scope
 
 pytestmark = pytest.mark.e2e
@@ -146,6 +147,7 @@ def test_remove_without_a_memory(place: Place, layout: str) -> None:
     assert text_of(folder) == start
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_a_script_gets_its_sources(place: Place) -> None:
     script = place.folder / "train.py"
     start = "#!/usr/bin/env python\nimport torch\nprint(torch.__version__)\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.project.small import small_catalog
+from tests.support.systems import POSIX
 from torchinstall.core.errors import UsageError
 from torchinstall.project.configure import configure
 from torchinstall.project.files import read_text, unified_diff, write_atomically
@@ -23,6 +24,7 @@ def child(code: str, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.only_on(POSIX, "modes, links and signals of POSIX")
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     """The kernel itself refuses to write more than 100 bytes: the same OSError as on a full disk."""
     path = tmp_path / "pyproject.toml"
@@ -44,6 +46,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["pyproject.toml"]  # noqa: PTH208  # names only
 
 
+@pytest.mark.only_on(POSIX, "modes, links and signals of POSIX")
 def test_ctrl_c_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_text(PROJECT, encoding="utf-8")
@@ -84,6 +87,7 @@ def test_ctrl_c_while_uv_locks_puts_everything_back(tmp_path: Path, had_lock: bo
     assert not had_lock or lock.read_text("utf-8") == "version = 1\n"
 
 
+@pytest.mark.only_on(POSIX, "modes, links and signals of POSIX")
 def test_mode_is_kept_and_a_link_is_followed(tmp_path: Path) -> None:
     real = tmp_path / "elsewhere" / "project.toml"
     real.parent.mkdir()

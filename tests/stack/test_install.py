@@ -18,11 +18,12 @@ from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.installing import Place, an_environment, here, uv_path
 from tests.support.sdists import sdist
+from tests.support.systems import LINUX_X86
 from tests.support.tables import Rows, changed, copied
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.core.machine import machine_to_json
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")]
 
 
 def _python() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import run
+from tests.support.systems import POSIX
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import parse_toml, read_text, user_path, write_file
 
@@ -17,6 +18,7 @@ PLAN = ("torch", "--offline", "--python-version", "3.12", "--backend", "cpu", "-
 REQUIREMENTS = ("export", "--format", "constraints", *PLAN)
 
 
+@pytest.mark.only_on(POSIX, "modes, links and device files of POSIX")
 def test_a_file_is_replaced_with_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("old", encoding="utf-8")
@@ -26,6 +28,7 @@ def test_a_file_is_replaced_with_its_mode(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["f"]
 
 
+@pytest.mark.only_on(POSIX, "modes, links and device files of POSIX")
 def test_a_link_is_written_through(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     target = tmp_path / "real" / "pyproject.toml"
@@ -71,6 +74,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, make: object) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.only_on(POSIX, "modes, links and device files of POSIX")
 def test_devices_are_refused_by_name(tmp_path: Path) -> None:
     for name in ("/dev/null", "/dev/full"):
         assert run(tmp_path, *REQUIREMENTS, "-o", name).code == 2

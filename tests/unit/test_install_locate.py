@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.installing import FAMILY, an_environment, here, uv_path
+from tests.support.systems import POSIX
 from tests.support.wheelhouse import torch_wheel, wheel
 from torchinstall.core.errors import TargetError
 from torchinstall.index.wheels import backend_of
@@ -111,6 +112,7 @@ def test_an_active_environment_that_is_gone(tmp_path: Path) -> None:
     assert slug_of(tmp_path, {"VIRTUAL_ENV": str(tmp_path / "gone")}) == "environment-broken"
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_an_environment_whose_base_is_gone(tmp_path: Path) -> None:
     made = here(tmp_path / ".venv", an_environment(tmp_path)).folder
     for name in ("python", "python3", f"python{VERSION}"):
@@ -120,6 +122,7 @@ def test_an_environment_whose_base_is_gone(tmp_path: Path) -> None:
     assert slug_of(tmp_path, {}) == "environment-broken"
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_an_interpreter_that_says_nonsense(tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\necho hello\n")
@@ -128,6 +131,7 @@ def test_an_interpreter_that_says_nonsense(tmp_path: Path) -> None:
     assert slug_of(tmp_path, {}, python=str(fake)) == "python-broken"
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_an_interpreter_that_hangs(tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\nexec sleep 30\n")
@@ -188,6 +192,7 @@ def test_a_folder_with_other_things_is_not_made_into_an_environment(tmp_path: Pa
     assert slug_of(tmp_path, {}, venv="data/thesis.tex") == "not-an-environment"
 
 
+@pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 def test_an_externally_managed_python_is_refused_unless_forced(tmp_path: Path) -> None:
     """A prefix of its own around this interpreter's program and library, with the marker of PEP 668."""
     program = Path(sys.executable).resolve()

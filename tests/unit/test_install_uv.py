@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.systems import POSIX
 from torchinstall.core.errors import ToolMissingError
 from torchinstall.install.uv import UV_FLOOR, find_uv, recorded_version, uv_beside_us, uv_env
+
+pytestmark = pytest.mark.only_on(POSIX, "a shell script stands in for a program")
 
 ROOT = Path(__file__).parents[2]
 
