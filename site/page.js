@@ -585,6 +585,7 @@ try {
     element("option", { value, defaultSelected: value === "3.12" }, value)));
   $("backend").append(...facts.backends.map((value) => element("option", { value }, value)));
   $("about").append(` torchinstall ${facts.version}, tables of ${facts.snapshot}.`);
+  if (docs !== undefined) $("about").append(" ", element("a", { href: `${docs}index.html` }, "Documentation"));
   addEventListener("hashchange", () => busy(recall()));
   await recall();
 } catch (error) {

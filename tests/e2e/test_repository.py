@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,9 +32,9 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def clean(*argv: str | Path, cwd: Path = ROOT) -> None:
-    """Run a tool that must be content."""
-    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "NO_COLOR": "1"}
+def clean(*argv: str | Path, cwd: Path = ROOT, **more: str) -> None:
+    """Run a tool that must be content; `more` are variables."""
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "NO_COLOR": "1", **more}
     done = subprocess.run(
         [str(word) for word in argv],
         cwd=cwd,
@@ -56,14 +58,23 @@ def test_workflows_fit_their_schemas(tools: Path) -> None:
 
 
 def test_documentation_has_no_dead_link(tools: Path, tmp_path: Path) -> None:
-    clean(tools / "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site")
-    assert (tmp_path / "site" / "reference" / "cli.html").is_file()
+    site = tmp_path / "site"
+    clean(tools / "mkdocs", "build", "--strict", "--site-dir", site, WITH_SELECTOR="1")
+    assert (site / "reference" / "cli.html").is_file()
+    for name, place in {"index": "selector/", "how-to/choose-in-a-browser": "../selector/"}.items():
+        assert f'href="{place}index.html"' in (site / f"{name}.html").read_text(encoding="utf-8")
+    pages = [path.read_text(encoding="utf-8") for path in site.rglob("*.html")]
+    assert not [
+        page for page in pages if re.search(r'class="mermaid|(src|rel="stylesheet" href)="(https?:)?//', page)
+    ]
 
 
 def test_a_dead_link_is_found(tools: Path, tmp_path: Path) -> None:
     """The check above can fail."""
     folder = tmp_path / "project"
     (folder / "docs").mkdir(parents=True)
+    (folder / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "docs_hooks.py", folder / "scripts")
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:\n  - Start")[0]
     (folder / "mkdocs.yml").write_text(settings, encoding="utf-8")
     (folder / "docs" / "README.md").write_text("[gone](nowhere.md)\n", encoding="utf-8")

@@ -148,7 +148,7 @@ from pathlib import Path
 from torchinstall.install import journal as journals
 
 prefix = Path({str(tmp_path)!r})
-journals.state_folder(prefix).mkdir()
+(prefix / ".torchinstall").mkdir()
 dead = journals.Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
 with journals.Journal(owner=dead, prefix=prefix, begun=1.0).open() as inherited:
     handed = list(inherited)

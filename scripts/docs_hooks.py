@@ -1,0 +1,19 @@
+"""What MkDocs runs while `scripts/docs` builds: where the page that plans is beside it, links lead there."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+_PAGES = {"README.md": "selector/index.html", "how-to/choose-in-a-browser.md": "../selector/index.html"}
+"""Pages that name the selector, and where it lies, seen from them."""
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Put a button under the title."""
+    place = _PAGES.get(page.file.src_uri)
+    if place is None or not os.environ.get("WITH_SELECTOR"):
+        return html
+    link = f'<p><a class="md-button md-button--primary" href="{place}">Choose in your browser</a></p>'
+    before, end, after = html.partition("</h1>")
+    return f"{before}{end}\n{link}{after}" if end else f"{link}{html}"
