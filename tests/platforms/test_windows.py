@@ -150,7 +150,7 @@ from torchinstall.install import journal as journals
 prefix = Path({str(tmp_path)!r})
 (prefix / ".torchinstall").mkdir()
 dead = journals.Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
-with journals.Journal(owner=dead, prefix=prefix, begun=1.0).open() as inherited:
+with journals.Journal(owner=dead, prefix=prefix).open() as inherited:
     handed = list(inherited)
 told = journals.unfinished(prefix).slug
 journals.remove_journal(prefix)
