@@ -44,6 +44,7 @@ def main(
     Without arguments, context or table those of this process are taken, and `app.COMMANDS`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    ours = context is None
     if context is None:
         # The process is ours and ends soon: looking for cycles of garbage costs more than they do.
         gc.disable()
@@ -65,6 +66,8 @@ def main(
         return _stopped(console, error.code)
     finally:
         console.close()
+        if ours:
+            gc.freeze()  # nor for those that an interpreter would look for when it ends
 
 
 def _main(arguments: list[str], session: Session, table: Mapping[str, tuple[str, str]] | None) -> int:

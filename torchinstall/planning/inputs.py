@@ -145,6 +145,7 @@ def collect_inputs(
     located = _begin_to_locate(context, options, catalog)
     seen = machine_of(context, options) if machine is None else machine
     request, asked = request_of(options, context, seen, catalog)
+    catalog.wheels("torch", "any")  # the largest table, read while the interpreter answers
     described = machine is not None or bool(options.machine) or options.root is not None
     place: PythonEnvironment | None
     uv: Uv | None
