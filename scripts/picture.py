@@ -1,7 +1,7 @@
 """Draw a terminal with what a real run printed: `python -m scripts.picture plan doctor`.
 
 Each word is one run of `torchinstall` here, in colour; `--python` names the environment that it is about. The
-picture is written to `docs/pictures/<words>.svg`. It holds no font and asks no other host for one.
+picture is written to `docs/images/<words>.svg`. It holds no font and asks no other host for one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
-FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
+FOLDER = Path(__file__).parents[1] / "docs" / "images"
 COLUMNS = 100
 
 SVG = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img">

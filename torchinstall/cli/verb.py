@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from torchinstall.cli.config import Config, read_config
 from torchinstall.cli.console import Session
-from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, SECTIONS, Flag
+from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, SECTIONS, TYPED, Flag
 from torchinstall.core.errors import UsageError
 from torchinstall.planning.context import Options
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 _CONFIG = "torchinstall.config"
 _REST = "torchinstall.rest"
 _JSON = "torchinstall.json"
-TYPED = "torchinstall.typed"
-"""Keys of click's meta: the configuration, what followed `--`, whether JSON was asked for, all words."""
+"""Keys of click's meta: the configuration, what followed `--`, whether JSON was asked for."""
 
 O = TypeVar("O", bound=Options)  # noqa: E741  # it stands for options
 

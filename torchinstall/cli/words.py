@@ -18,7 +18,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from torchinstall.cli.verb import TYPED
+from torchinstall.cli.flags import TYPED
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE
