@@ -24,6 +24,7 @@ from msgspec import Meta, Struct
 
 from torchinstall.catalog import model, stack
 from torchinstall.catalog.model import Family, GpuFact, Row
+from torchinstall.core.decoding import convert, decoder
 from torchinstall.core.errors import CatalogError
 
 SCHEMA_VERSION = 1
@@ -186,7 +187,7 @@ class Tables:
         while at >= 0:
             start, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
             try:
-                rows.append(msgspec.json.decode(content[start:end].rstrip(b","), type=model.WheelHash))
+                rows.append(decoder(model.WheelHash).decode(content[start:end].rstrip(b",")))
             except msgspec.DecodeError:  # not one row a line, or a wrong row: read it all, which will say so
                 return tuple(row for row in self.hashes if row.file == filename)
             at = content.find(needle, end)
@@ -213,7 +214,7 @@ class Tables:
 
 def _decode(name: str, content: bytes, kind: Any) -> Any:
     try:
-        return msgspec.json.decode(content, type=kind)
+        return decoder(kind).decode(content)
     except msgspec.ValidationError as error:
         raw = msgspec.json.decode(content)
         version = raw.get("schema_version") if isinstance(raw, dict) else None
@@ -255,7 +256,7 @@ def render(table: Table) -> str:
     """
     of: Any = TABLES[table.name]
     try:
-        rows = msgspec.to_builtins(msgspec.convert(table.rows, tuple[of, ...]))
+        rows = msgspec.to_builtins(convert(table.rows, tuple[of, ...]))
     except msgspec.ValidationError as error:
         raise _invalid(table.name, str(error).replace("`$[", "`$.rows[")) from error
     head = f'{{"schema_version": {SCHEMA_VERSION}, "as_of": {_json(table.as_of)}, "sources": {{\n'

@@ -29,6 +29,7 @@ from msgspec import Struct
 
 from torchinstall.catalog.model import Family
 from torchinstall.cli.flags import FLAGS, Flag
+from torchinstall.core.decoding import convert
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message, close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE, canonical_name
@@ -168,7 +169,7 @@ def _value(flag: Flag, key: str, value: object, path: Path) -> Any:
 
 def _convert(value: object, kind: Any, key: str, path: Path) -> Any:
     try:
-        return msgspec.convert(value, kind)
+        return convert(value, kind)
     except msgspec.ValidationError as error:
         raise UsageError(
             "bad-config",

@@ -3,8 +3,9 @@
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from msgspec import DecodeError, Meta, Struct, ValidationError, convert, json, structs, to_builtins
+from msgspec import DecodeError, Meta, Struct, ValidationError, json, structs, to_builtins
 
+from torchinstall.core.decoding import convert
 from torchinstall.core.errors import UsageError
 
 Os = Literal["linux", "windows", "macos"]

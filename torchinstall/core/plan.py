@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct, ValidationError, convert, to_builtins
+from msgspec import Struct, ValidationError, to_builtins
 
+from torchinstall.core.decoding import convert
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Channel, Setting

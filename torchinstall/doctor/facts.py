@@ -13,8 +13,9 @@ from importlib.resources import files
 from itertools import islice
 from typing import Any, Literal
 
-from msgspec import Struct, convert, json
+from msgspec import Struct
 
+from torchinstall.core.decoding import convert, decoder
 from torchinstall.core.machine import Os
 from torchinstall.doctor.cleaning import Cleaned
 
@@ -113,7 +114,7 @@ class Mentions(Struct, frozen=True, kw_only=True):
 def grammar() -> Grammar:
     """The shipped wordings, read when first asked for."""
     text = (files("torchinstall.doctor") / "data" / "wordings.json").read_bytes()
-    return json.decode(text, type=Grammar)
+    return decoder(Grammar).decode(text)
 
 
 @cache

@@ -20,9 +20,10 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import Literal
 
-from msgspec import Struct, json
+from msgspec import Struct
 
 from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Driver, Gpu, Machine, capability_text
 from torchinstall.core.plan import Plan
@@ -153,7 +154,7 @@ class _Hit(Struct, frozen=True, kw_only=True):
 def rules() -> tuple[Rule, ...]:
     """The shipped rules, read when first asked for."""
     text = (files("torchinstall.doctor") / "data" / "rules.json").read_bytes()
-    return json.decode(text, type=Table).rows
+    return decoder(Table).decode(text).rows
 
 
 def explain(

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.plan import Download, Room
@@ -112,7 +113,7 @@ class _Stored:
         self.sizes: dict[str, FileSize] = {}
         with contextlib.suppress(OSError, ValueError):
             if self._path is not None:
-                self.sizes = msgspec.json.decode(self._path.read_bytes(), type=dict[str, FileSize])
+                self.sizes = decoder(dict[str, FileSize]).decode(self._path.read_bytes())
 
     def add(self, sizes: Mapping[str, FileSize]) -> None:
         """Keep more of them; a folder that cannot be written is no fault."""

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import DecodeError, Raw, Struct, json, structs
 
 from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.decoding import decoder
 from torchinstall.core.machine import Libc, decode_machine
 from torchinstall.fleet.hosts import SMI, ansible, answer, metrics, nomad, nvidia_smi, slurm, table
 from torchinstall.fleet.kubernetes import LABELS, kubernetes, labels
@@ -196,10 +197,10 @@ class _Reader:
 
     def _read_json(self, data: bytes, source: str, name: str, *, array: bool) -> None:
         try:
-            rows = json.decode(data, type=list[Raw]) if array else [Raw(data)]
+            rows = decoder(list[Raw]).decode(data) if array else [Raw(data)]
             if not array and re.match(rb"\{[^\n]*\}\s*\n\s*\{", data):  # one object on each line
                 rows = json.Decoder(Raw).decode_lines(data)
-            top = json.decode(rows[0], type=_Top) if rows else _Top()
+            top = decoder(_Top).decode(rows[0]) if rows else _Top()
         except (DecodeError, RecursionError) as error:
             raise _broken(data, error) from error
         kind = self._forced or next((kind for kind, test in _KINDS.items() if test(top)), "")

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import DecodeError, Raw, Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.decoding import convert, decoder
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import ARCHES, Driver, Gpu, Libc, Machine, Os, Vendor, capability, machine_arch
 from torchinstall.core.versions import unprefixed
@@ -161,7 +162,7 @@ def number_of(text: str, node: str) -> int:
 def decoded(item: Raw | Any, kind: type[T]) -> T:
     """An entry of an inventory, undecoded JSON or values, as its type."""
     try:
-        return msgspec.json.decode(item, type=kind) if isinstance(item, Raw) else msgspec.convert(item, kind)
+        return decoder(kind).decode(item) if isinstance(item, Raw) else convert(item, kind)
     except (DecodeError, RecursionError) as error:
         try:
             values = msgspec.json.decode(item) if isinstance(item, Raw) else item

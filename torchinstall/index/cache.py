@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from torchinstall import __version__
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import sha256, write_file
 from torchinstall.core.request import Channel
@@ -126,7 +127,7 @@ def _decode(content: bytes, page: PageId) -> CachedPage:
     head, _, body = content.partition(b"\n")
     if head != _head(body):
         raise ValueError("torn")
-    file = msgspec.json.decode(body, type=_File)
+    file = decoder(_File).decode(body)
     if file.id != page:
         raise ValueError("another page")
     origin = origin_of(page.url)

@@ -24,6 +24,7 @@ from msgspec import Struct, structs
 from packaging.version import Version
 
 from torchinstall.catalog.model import Confidence, Origin, Wheels
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, capability_text
 from torchinstall.core.request import Channel
@@ -324,7 +325,7 @@ def read_variants(text: str | bytes) -> dict[str, Properties]:
         ValueError: it is no such file.
     """
     try:
-        return dict(msgspec.json.decode(text, type=_VariantsFile).variants)
+        return dict(decoder(_VariantsFile).decode(text).variants)
     except msgspec.DecodeError as error:
         raise ValueError(f"no list of variants: {error}") from error
 

@@ -21,6 +21,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct, structs
 
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.core.files import real_path, write_file
 from torchinstall.core.messages import Message, redact
@@ -130,6 +131,7 @@ def read_journal(prefix: Path) -> Journal | None:
     path = prefix / STATE / _NAME
     try:
         data = path.read_bytes()
+        decoder(Journal)
         journal = msgspec.json.decode(data, type=Journal, dec_hook=lambda kind, value: kind(value))
         journal = journal if journal.prefix == prefix else _moved(journal, prefix)
     except (OSError, ValueError, TypeError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.core.files import real_path, write_file
 from torchinstall.install.environment import STATE
@@ -144,6 +145,6 @@ class EnvironmentLock:
 
     def _holder(self, prefix: Path) -> str:
         try:
-            return str(msgspec.json.decode((prefix / STATE / _OWNER).read_bytes(), type=Owner))
+            return str(decoder(Owner).decode((prefix / STATE / _OWNER).read_bytes()))
         except (OSError, ValueError):
             return "another run"

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from torchinstall import __version__
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine
@@ -123,7 +124,7 @@ def store_decision(prefix: str, decision: Decision) -> Path | None:
 def read_decision(prefix: str) -> Decision | None:
     """The stored decision; None where there is none that this release can read."""
     try:
-        decision = msgspec.json.decode(path_in(prefix).read_bytes(), type=Decision)
+        decision = decoder(Decision).decode(path_in(prefix).read_bytes())
     except (OSError, ValueError):
         return None
     return decision if decision.schema_version == SCHEMA_VERSION else None
@@ -213,7 +214,7 @@ def _files(site: str) -> Iterator[bytes]:
 def read_proof(prefix: str, state: str | None) -> Report | None:
     """What was proved for this state in an environment, with the time of that."""
     try:
-        proof = msgspec.json.decode(_proof_in(prefix).read_bytes(), type=_Proof)
+        proof = decoder(_Proof).decode(_proof_in(prefix).read_bytes())
     except (OSError, ValueError):
         return None
     return proof.report if proof.state == state and proof.report.ok else None

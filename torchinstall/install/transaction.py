@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from torchinstall import __version__
+from torchinstall.core.decoding import convert, decoder
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.files import real_path
 from torchinstall.core.machine import Machine
@@ -279,7 +280,7 @@ def execute(
 
 def _result(done: Completed) -> InstallResult:
     try:
-        return msgspec.json.decode(done.stdout, type=InstallResult)
+        return decoder(InstallResult).decode(done.stdout)
     except msgspec.MsgspecError:
         return InstallResult()  # uv calls the shape of this output a preview
 
@@ -344,6 +345,6 @@ def _announced(argv: Sequence[str], env: Mapping[str, str], cwd: Path, *, projec
     done = run_uv(dry, env=env, cwd=cwd, timeout=_PATIENCE, project=project)
     try:
         data = msgspec.json.decode(done.stdout)
-        return msgspec.convert(data.get("sync", data), InstallResult).due if done.returncode == 0 else None
+        return convert(data.get("sync", data), InstallResult).due if done.returncode == 0 else None
     except (msgspec.MsgspecError, AttributeError):
         return None

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from torchinstall.catalog.model import BackendInfo
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import VerifyFailedError
 from torchinstall.core.plan import Plan
 from torchinstall.install.interpreter import MARKER, run_script
@@ -139,7 +140,7 @@ def _report(stdout: str, stderr: str, ending: str) -> Report:
         if not line.startswith(MARKER):
             continue
         try:
-            value = msgspec.json.decode(line.removeprefix(MARKER), type=Check | str | None)
+            value = decoder(Check | str | None).decode(line.removeprefix(MARKER))
         except msgspec.MsgspecError:
             continue  # the end of the process cut it off
         if isinstance(value, Check):

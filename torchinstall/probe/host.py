@@ -8,9 +8,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
+from torchinstall.core.decoding import decoder
 from torchinstall.core.machine import ARCHES, Finding, Libc, Status, machine_arch
 from torchinstall.probe.system import Fact, HostFact, System, clean, version_number
 
@@ -40,7 +40,7 @@ class FindingText(Struct, frozen=True, kw_only=True):
 def finding_texts() -> dict[str, dict[str, FindingText]]:
     """The texts of all findings by probe and key: the slug, `/` and a variant of it."""
     data = Path(__file__).with_name("findings.json").read_bytes()
-    return msgspec.json.decode(data, type=dict[str, dict[str, FindingText]])
+    return decoder(dict[str, dict[str, FindingText]]).decode(data)
 
 
 def report(

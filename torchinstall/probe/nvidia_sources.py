@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field, structs
 
+from torchinstall.core.decoding import convert
 from torchinstall.core.machine import Capability, Gpu
 from torchinstall.probe.system import LibraryAnswer, System, clean
 
@@ -118,7 +119,7 @@ def read_answer(answer: LibraryAnswer) -> Nvml:
     for data in answer.rows:
         texts = {key: clean(value) if isinstance(value, str) else value for key, value in data.items()}
         try:
-            row = msgspec.convert(texts, Row)
+            row = convert(texts, Row)
         except msgspec.ValidationError:
             continue
         if row.what in ("library", "init", "driver", "cuda", "count", "libcuda"):

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.machine import Machine, machine_to_json
@@ -111,7 +112,7 @@ class _FolderSystem(System):
         except OSError:
             return Recording()
         try:
-            return msgspec.json.decode(data, type=Recording)
+            return decoder(Recording).decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self._complain("bad-recording", error=error)
             return Recording()

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.messages import size_text
@@ -156,7 +157,7 @@ def write_bundle(
 def _earlier_files(folder: Path) -> set[str]:
     """The files of the bundle that is in the folder already; names only, nothing outside of it."""
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Manifest)
+        manifest = decoder(_Manifest).decode((folder / MANIFEST).read_bytes())
     except (OSError, msgspec.MsgspecError):
         return set()
     return {

@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from msgspec import ValidationError, convert
+from msgspec import ValidationError
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from torchinstall.core import files
+from torchinstall.core.decoding import convert
 from torchinstall.project.files import loads, parse_toml
 from torchinstall.project.model import ALWAYS, PLATFORMS, Index, Listed, Point, Scope, points_where
 
