@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+import torchinstall
 
 _RACE = """
 import sys, threading
@@ -39,3 +43,13 @@ def test_threads_that_meet_a_type_at_once_all_read_it() -> None:
         [sys.executable, "-c", _RACE], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_nobody_decodes_into_a_type_elsewhere() -> None:
+    found = [
+        path.name
+        for path in sorted(Path(torchinstall.__file__).parent.rglob("*.py"))
+        if re.search(r"msgspec\.convert\(|json\.decode\([^)\n]*type=", path.read_text(encoding="utf-8"))
+    ]
+    # The journal holds paths, which need a hook; it asks for the decoder first.
+    assert found == ["decoding.py", "journal.py"]

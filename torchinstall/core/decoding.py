@@ -1,6 +1,6 @@
 """Turn JSON and plain values into typed ones, in several threads at once.
 
-msgspec keeps what it learns about a type on the type itself; two threads that learn about one at the same time
+msgspec keeps what it learns about a type on the type itself; two threads that learn about one at once
 can end the interpreter (a segmentation fault). So one thread learns at a time, and the others wait.
 """
 
