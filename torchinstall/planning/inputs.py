@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -210,9 +211,13 @@ def probed(context: Context, root: str | None = None, record: str | None = None)
     Raises:
         UsageError: the folder of `--root` is not there, or that of `--record` is not empty.
     """
-    from torchinstall.probe import detect, recording  # a machine in a file needs neither
+    here = context.system(context.env) if root is None else None
+    from torchinstall.probe import (
+        detect,
+        recording,
+    )  # a machine in a file needs neither, the web page has none
 
-    system = context.system(context.env) if root is None else recording.folder_system(context.path(root))
+    system = here or recording.folder_system(context.path(root or ""))
     if record is not None:
         return recording.record_machine(system, context.path(record))
     return detect.probe_machine(system)
@@ -259,6 +264,8 @@ def _begin_to_locate(context: Context, options: PlanOptions, catalog: Catalog) -
     """Ask the interpreter while the machine is probed; what this returns waits for the answer."""
     if options.python_version is not None:
         return lambda: None
+    if sys.platform == "emscripten":  # Python in a browser starts no threads
+        return partial(_locate, context, options, catalog)
     from concurrent.futures import ThreadPoolExecutor  # it brings in logging
 
     with_one_thread = ThreadPoolExecutor(1)
