@@ -301,7 +301,7 @@ class Session(Struct, frozen=True):
         context, console, env = self.context, self.console, self.context.env
         if console.cache_dir:
             folder = str(context.path(console.cache_dir))
-            env = {"UV_CACHE_DIR": os.path.join(folder, "uv"), **env, "TORCHINSTALL_CACHE_DIR": folder}  # noqa: PTH118
+            env = {"UV_CACHE_DIR": os.path.join(folder, "uv"), **env, "TORCHINSTALL_CACHE_DIR": folder}  # noqa: PTH118  a variable
         context = structs.replace(
             context, env=env, families=families, working=console.working, detail=console.detail
         )

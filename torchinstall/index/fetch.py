@@ -39,11 +39,8 @@ _ROOT: PageKey = ("", "")
 
 _MAX_THREADS = 16
 
-_MOST_VARIANT_FILES = 6
-"""Of so many releases the wheel variants are known."""
-
-_MOST_DESCRIBED = 4
-"""Of so many releases the requirements are read, the newest ones."""
+_MOST_VARIANT_FILES, _MOST_DESCRIBED = 6, 4
+"""Of so many releases, the newest ones, the wheel variants are known and the requirements are read."""
 
 _MOST_METADATA = 2_000_000
 """Bytes of the metadata of one release."""

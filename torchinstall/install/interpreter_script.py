@@ -7,7 +7,7 @@ what a `sitecustomize` prints before does no harm. The interpreter that runs tor
 Every plan waits for it: pathlib, json, re and platform would double its 30 ms.
 """
 
-# ruff: noqa: PTH112, PTH113, PTH118, PTH120, PTH110
+# ruff: noqa: PTH112, PTH113, PTH118, PTH120, PTH110  # as said above, pathlib is too slow here
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def _files(site: str) -> Iterator[bytes]:
     folders = [site]
     for folder in folders:
         header = folder.startswith(headers)
-        rows: list[tuple[object, ...]] = [(os.stat(folder).st_mtime_ns,)] if header else []  # noqa: PTH116
+        rows: list[tuple[object, ...]] = [(os.stat(folder).st_mtime_ns,)] if header else []  # noqa: PTH116  as above
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir():

@@ -145,7 +145,7 @@ def _which(name: str, env: Mapping[str, str]) -> str | None:
     """As `shutil.which`, whose module brings every compression library with it."""
     names = [name] if sys.platform != "win32" else [name, f"{name}.exe", f"{name}.bat", f"{name}.cmd"]
     folders = [""] if os.path.dirname(name) else env.get("PATH", "").split(os.pathsep)  # noqa: PTH120
-    found = (os.path.join(folder, item) for folder in folders for item in names)  # noqa: PTH118
+    found = (os.path.join(folder, item) for folder in folders for item in names)  # noqa: PTH118  plain text, as PATH is
     return next((path for path in found if os.path.isfile(path) and os.access(path, os.X_OK)), None)  # noqa: PTH113
 
 
@@ -290,7 +290,7 @@ def uv_settings(env: Mapping[str, str], cwd: Path) -> Iterator[UvSettings]:
         own = (folder / name for folder in (cwd, *cwd.parents) for name in ("uv.toml", "pyproject.toml"))
         nearest = ((file, table) for file in own if (table := _table(file)))
         yield from (UvSettings(*found, of_project=True) for found in islice(nearest, 1))
-        home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")  # noqa: PTH118
+        home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")  # noqa: PTH118  as uv joins it
         folders = [home, *(env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"), "/etc"]
         if sys.platform == "win32":
             folders = [env.get("APPDATA", ""), env.get("PROGRAMDATA") or r"C:\ProgramData"]
