@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 import torchinstall
 
@@ -50,6 +52,16 @@ def test_every_contract_can_break(copy: Path) -> None:
     done = lint(copy)
     assert done.returncode != 0
     assert done.stdout.count("BROKEN") == 3, done.stdout
+
+
+def test_the_picture_shows_the_layers_that_are_held() -> None:
+    contract = tomlkit.parse((ROOT / "pyproject.toml").read_text(encoding="utf-8")).unwrap()
+    held = contract["tool"]["importlinter"]["contracts"][0]["layers"]
+    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^  subgraph (\w+) .*\n((?: {4}.*\n)+)  end", page, re.M)
+    shown = [re.findall(r"^ +(\w+)\[", boxes, re.M) for _, boxes in rows]
+    assert shown == [re.split(r" [:|] ", layer) for layer in held if layer != "__main__"]
+    assert f"  {' --> '.join(name for name, _ in rows)}\n" in page
 
 
 def test_nothing_below_the_command_line_reads_the_environment() -> None:
