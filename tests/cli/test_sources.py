@@ -96,6 +96,13 @@ def test_a_folder_of_pips_configuration_comes_first_and_torchvision_never_stops_
     assert (again.code, again.json["status"]) == (0, "satisfied"), again.err
     assert "asking uv" not in again.err
 
+    offline = auto(place, "--offline", "--json", env=env)
+    assert (offline.code, offline.json["status"]) == (0, "satisfied"), offline.err
+    assert "asking uv" not in offline.err
+    named = auto(place, "--offline", "torch", "torchvision", env=env)
+    assert (named.code, "error[offline]" in named.err) == (1, True), named.err
+    assert "hint: add --find-links" not in named.err, "that folder has no torchvision either"
+
 
 def test_a_login_node_takes_the_build_of_the_compute_nodes(place: Place, tmp_path: Path) -> None:
     """A site's own build says inside what it is for; on a node without a GPU it computes on the CPU."""

@@ -66,7 +66,7 @@ def run(session: Session, options: _AutoOptions) -> int:
             return work()
         except InstallFailedError as error:
             if error.slug == "offline":
-                error.hints = (*work.folders_of_torch(), *error.hints)
+                error.hints = (*work.folders_of_wheels(), *error.hints)
             if error.slug == "package-not-found":
                 error.hints = (*work.spelled_otherwise(), *error.hints)
             raise
@@ -97,12 +97,15 @@ class _Run:
             close = close_matches(name, known, most=1, cutoff=0.8) if name not in known else ()
             yield from (f"torchinstall auto {meant}" for meant in close)
 
-    def folders_of_torch(self) -> Iterator[str]:
-        """What takes torch from a folder that pip or uv are configured with."""
-        context, prefix = self.context, self.prepared.target.prefix
-        for folder in configured_folders(context.env, context.cwd, prefix):
+    def folders_of_wheels(self) -> Iterator[str]:
+        """What takes all that is still to come from a folder that pip or uv are configured with."""
+        context, plan, target = self.context, self.prepared.plan, self.prepared.target
+        there = {(item.name, item.version) for item in target.installed}
+        names = [item.name for item in plan.packages if (item.name, item.version) not in there]
+        needed = [name.replace("-", "_") for name in names if name not in self.prepared.request.wanted]
+        for folder in configured_folders(context.env, context.cwd, target.prefix):
             used = any(context.path(row) == Path(folder.place) for row in self.options.find_links)
-            if not used and any(Path(folder.place).glob("torch-*.whl")):
+            if not used and all(any(Path(folder.place).glob(f"{name}-*.whl")) for name in needed):
                 yield f"add --find-links {shlex.quote(folder.place)}"
 
     def _begin(self, likely: Prepared) -> None:

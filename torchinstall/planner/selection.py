@@ -60,18 +60,21 @@ def plan(
     made = _with_installed(request, machine, target, catalog, today)
     # In a folder a version that nobody knows means that nothing there goes with its torch.
     lacking = [item.name for item in made.packages if item.version is None and item.name in request.wanted]
-    if not request.wanted or (made.error is None and not lacking):
+    cut_off = request.offline and not made.find_links and made.status == "ready"
+    if not request.wanted or (made.error is None and not lacking and not cut_off):
         return made
     named = tuple(item for item in request.requirements if canonical_name(item.name) not in request.wanted)
     fewer = structs.replace(request, requirements=named, wanted=())
     alone = _with_installed(fewer, machine, target, catalog, today)
     if alone.error is not None:
         return made
-    message = (
-        f"{', '.join(request.wanted)} is left out: where torch {alone.torch} comes from, none is known that "
-        "goes with it"
-    )
-    return structs.replace(alone, warnings=(*alone.warnings, Message("companion-left-out", message)))
+    why = f"where torch {alone.torch} comes from, none is known that goes with it"
+    if made.error is None and not lacking:
+        if alone.status != "satisfied":
+            return made
+        why = f"torch {alone.torch} is installed, and nothing is fetched; name it to try uv's cache"
+    message = Message("companion-left-out", f"{', '.join(request.wanted)} is left out: {why}")
+    return structs.replace(alone, warnings=(*alone.warnings, message))
 
 
 def _with_installed(
