@@ -21,8 +21,8 @@ from torchinstall.core.machine import machine_to_json
 from torchinstall.core.messages import close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.index.inspect import WheelReport
-from torchinstall.planning.assemble import read_pages
 from torchinstall.planning.context import Options, PlanOptions
+from torchinstall.planning.index_pages import read_pages
 from torchinstall.planning.inputs import catalog_of, probed
 
 

@@ -22,8 +22,8 @@ from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, FileSize
 from torchinstall.install.transaction import InstallResult
 from torchinstall.install.uv import run_uv
-from torchinstall.planning.assemble import read_pages
 from torchinstall.planning.context import Context, PlanOptions
+from torchinstall.planning.index_pages import read_pages
 from torchinstall.planning.inputs import Prepared
 
 _MOST_STORED = 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 from msgspec import Struct, structs
@@ -18,8 +18,8 @@ from torchinstall.core.request import Request
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
 from torchinstall.planner.selection import acceptable_builds, pages_to_read, plan
-from torchinstall.planning.assemble import MOST_TURNS, NOT_THERE, read_pages
 from torchinstall.planning.context import Context, PlanOptions
+from torchinstall.planning.index_pages import Reading
 from torchinstall.planning.inputs import Inputs, collect_inputs
 
 MOST_PROVEN = 20
@@ -134,38 +134,27 @@ def plan_machines(
     targets = {id(machine): foreign_target(machine, version) for _, machine in machines}
     kinds = kinds_of((name, machine, targets[id(machine)]) for name, machine in machines)
     request, today = inputs.request, context.today()
-    catalog, warnings = inputs.catalog, list[Message]()
-    asked: set[PageKey] = set()
-    fleet = plan_fleet(request, kinds, catalog, today=today)
-    for _ in range(MOST_TURNS):
-        pages = [pages_to_read(request, kind.machine, kind.target, catalog) for kind in kinds]
-        keys = tuple(
-            dict.fromkeys(key for some in (*pages, _pages_of(fleet)) for key in some if key not in asked)
-        )
-        if not keys:
-            break
-        asked |= set(keys)
-        result = read_pages(keys, catalog, context, options)
-        absent = {key: () for key, failure in result.failures.items() if failure.slug in NOT_THERE}
-        warnings += [] if absent else [Message(slug=row.slug, message=row.message) for row in result.warnings]
-        if not (result.pages or absent) or (not result.pages and len(asked) == len(keys)):
-            break  # the index does not answer, or has nothing: the tables stand
-        catalog = catalog.overlay({**result.pages, **absent}, result.hashes)
-        fleet = plan_fleet(request, kinds, catalog, today=today)
+    reading = Reading(context, options, inputs.catalog)
+    tables = fleet = plan_fleet(request, kinds, inputs.catalog, today=today)
+    while keys := reading.unread(_wanted(reading, request, kinds, fleet)):
+        reading.read(keys)
+        fleet = plan_fleet(request, kinds, reading.catalog, today=today)
+    catalog = reading.catalog
+    if reading.failure is not None:
+        fleet, catalog = tables, inputs.catalog
     if savings:
         fleet = with_savings(fleet, request, catalog)
-    return PlannedFleet(fleet, structs.replace(inputs, catalog=catalog), tuple(dict.fromkeys(warnings)))
+    return PlannedFleet(fleet, structs.replace(inputs, catalog=catalog), reading.warnings)
 
 
-def _pages_of(fleet: Fleet) -> list[PageKey]:
-    """The pages that the chosen builds are on, which no machine alone may have asked for."""
-    return [
-        (package.name, group.backend)
-        for group in fleet.groups
-        for _, made in group.kinds
-        for package in made.packages
-        if package.index_url is not None
-    ]
+def _wanted(reading: Reading, request: Request, kinds: Iterable[Kind], fleet: Fleet) -> Iterator[PageKey]:
+    """The pages that could change a plan, and those of the chosen builds, which no machine may want alone."""
+    known, names = reading.catalog, reading.backends
+    for kind in kinds:
+        yield from pages_to_read(request, kind.machine, kind.target, known, discovered=names)
+    for group in fleet.groups:
+        for _, made in group.kinds:
+            yield from ((item.name, group.backend) for item in made.packages if item.index_url is not None)
 
 
 def kinds_of(members: Iterable[tuple[str, Machine, Target]]) -> tuple[Kind, ...]:

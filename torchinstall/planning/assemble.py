@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
@@ -22,11 +20,12 @@ from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.index.cache import default_cache_dir
-from torchinstall.index.fetch import LiveResult, fetch_pages
+from torchinstall.index.fetch import LiveResult
 from torchinstall.planner.selection import pages_to_read, plan
 from torchinstall.planning.companion_pages import with_companions
 from torchinstall.planning.context import Context, PlanOptions
-from torchinstall.planning.inputs import Inputs, Prepared, Purpose, collect_inputs, live_options
+from torchinstall.planning.index_pages import NOT_THERE, Reading, read_pages
+from torchinstall.planning.inputs import Inputs, Prepared, Purpose, collect_inputs
 from torchinstall.planning.sources import (
     default_index,
     default_resort,
@@ -40,15 +39,6 @@ if TYPE_CHECKING:
     from torchinstall.catalog.model import Advice
     from torchinstall.catalog.tables import PageKey
     from torchinstall.install.lock import EnvironmentLock
-
-DISCOVER_AFTER_DAYS = 30
-"""The age of the tables from which the index is asked for backends that they cannot know."""
-
-MOST_TURNS = 6
-"""How often pages are read for one plan; each turn is bounded in time."""
-
-NOT_THERE = frozenset({"index-forbidden", "index-not-found"})
-"""Slugs that say that the index answered and has no such page."""
 
 UNREACHABLE = frozenset(
     {"index-unreachable", "index-timeout", "index-unavailable", "index-certificate", "index-redirect"}
@@ -183,31 +173,40 @@ class _Online:
         if request.offline and request.find_links and any(row.package == "torch" for row in catalog.local):
             # Without a network a folder is all there is: what the tables know of an index cannot be had.
             folders = structs.replace(catalog, live={}, index_down=True, folders_only=True)
-            made = _Made(self.decide(folders), folders)
-            if made.plan.error is None:
-                return made
-
-        @lru_cache(maxsize=1)  # asked again after every reading, also after one that brought nothing
-        def wanted(known: Catalog, discovered: tuple[str, ...]) -> tuple[PageKey, ...]:
-            return pages_to_read(request, inputs.machine, inputs.target, known, discovered=discovered)
-
-        tables = self.decide(catalog)
+            alone = self.decide(folders)
+            if alone.error is None:
+                return _Made(alone, folders)
+        tables = made = self.decide(catalog)
         folder = default_cache_dir(context.env, sys.platform)
         unread = request.offline and (folder is None or not folder.is_dir())
-        if tables.status == "satisfied" or unread or not wanted(catalog, ()):
+        if tables.status == "satisfied" or unread:
             return _Made(tables, catalog)
-        reading = _Reading(self, tables)
-        while keys := reading.unread(wanted):
-            reading.read(keys)
+        reading = Reading(context, self.options, catalog)
+        while keys := reading.unread(self._wanted(reading, made, tables)):
+            reading.read(keys, asking=lambda: self.before(_Made(tables, catalog)))
+            made = self.decide(reading.catalog)
         if (failure := reading.failure) is None:
-            return _Made(reading.plan, reading.catalog).warned(reading.warnings)
+            return _Made(made, reading.catalog).warned(reading.warnings)
         if failure.slug in NOT_THERE and flat is not None:
             # It has no backend's page of torch: it may be an index that is not divided by backend.
             of_flat = self._of_vendor((), flat)
             if of_flat is not None:
                 return of_flat
-        warnings = reading.warnings or [Message(failure.slug, failure.message)]
-        return self._without_index(tables, failure).warned(warnings)
+        return self._without_index(tables, failure).warned(reading.warnings)
+
+    def _wanted(self, reading: Reading, made: Plan, tables: Plan) -> tuple[PageKey, ...]:
+        """The pages that could change a plan, with those of similar backends once the tables proved wrong."""
+        inputs, known = self.inputs, reading.catalog
+        keys = pages_to_read(
+            inputs.request, inputs.machine, inputs.target, known, discovered=reading.backends
+        )
+        if made.chosen == tables.chosen:
+            return keys
+        names = dict.fromkeys(item.backend for item in made.candidates if item.verdict != "rejected")
+        infos = [info for name in names if (info := known.backend(name)) is not None]
+        vendors = {info.kind.vendor for info in infos if info.name == made.backend}
+        similar = [info.name for info in infos if info.kind.vendor in vendors]
+        return (*keys, *((package, name) for name in similar for package, _ in keys))
 
     def _without_index(self, best: Plan, failure: CatalogError) -> _Made:
         """The plan where the index did not answer; what stands in uses the GPUs that the `best` one uses."""
@@ -254,119 +253,3 @@ def _serves_as_well(made: Plan, best: Plan) -> bool:
     """Whether it uses every GPU that the best build uses."""
     used = {(gpu.vendor, gpu.index) for gpu in made.gpus if gpu.covered}
     return used.issuperset((gpu.vendor, gpu.index) for gpu in best.gpus if gpu.covered)
-
-
-class _Reading:
-    """Reads pages until the plan rests on pages that were read.
-
-    The pages that the tables think worth reading nearly always settle it in one turn. Where the index has
-    less than the tables say (a mirror), the next best build may lie on a page that nobody asked for yet.
-
-    Attributes:
-        failure: set when the index did not answer, or has not one page of torch of those asked for.
-    """
-
-    def __init__(self, online: _Online, tables: Plan) -> None:
-        self._online = online
-        self.catalog, self.plan = online.inputs.catalog, tables
-        self.warnings: list[Message] = []
-        self.failure: CatalogError | None = None
-        self._tables = tables
-        self._names: tuple[str, ...] = ()
-        self._asked: set[PageKey] = set()
-        self._turns = 0
-
-    def unread(
-        self, wanted: Callable[[Catalog, tuple[str, ...]], tuple[PageKey, ...]]
-    ) -> tuple[PageKey, ...]:
-        """The pages to read next; none when the plan is settled."""
-        down = self.failure is not None and self.failure.slug not in NOT_THERE
-        if self._turns == MOST_TURNS or down:
-            return ()
-        keys = dict.fromkeys(wanted(self.catalog, self._names))
-        if self.plan.chosen != self._tables.chosen:
-            packages = dict.fromkeys(package for package, _ in keys)
-            keys |= dict.fromkeys((package, name) for name in self._alternatives() for package in packages)
-        return tuple(key for key in keys if key not in self._asked)
-
-    def _alternatives(self) -> tuple[str, ...]:
-        """Backends of the chosen one's maker that could serve too."""
-        names = dict.fromkeys(item.backend for item in self.plan.candidates if item.verdict != "rejected")
-        infos = [info for name in names if (info := self.catalog.backend(name)) is not None]
-        makers = {info.kind.vendor for info in infos if info.name == self.plan.backend}
-        return tuple(info.name for info in infos if info.kind.vendor in makers)
-
-    def read(self, keys: tuple[PageKey, ...]) -> None:
-        """Read pages and plan again."""
-        online, first = self._online, not self._asked
-        options, context, detail = online.options, online.context, online.context.detail
-        age = (context.today() - date.fromisoformat(self.catalog.snapshot)).days
-        # The tables hold the stable channel only: what another one has, it must say itself.
-        discover = first and (age > DISCOVER_AFTER_DAYS or options.channel != "stable")
-        tables = _Made(self._tables, online.inputs.catalog)
-        result = read_pages(
-            keys,
-            self.catalog,
-            context,
-            options,
-            discover=discover,
-            asking=lambda: online.before(tables),
-        )
-        self._turns += 1
-        self._asked |= set(keys)
-        read, cached, failed = result.live, len(result.found) - result.live, len(result.failures)
-        detail(f"{result.index_base}: {read} pages read, {cached} from the cache, {failed} failed")
-        for note in result.notes:
-            detail(note)
-        pages = dict(result.pages)
-        # "Not one page of torch is there" may only mean that the index lacks these backends: others may do.
-        absent = {key: () for key, failure in result.failures.items() if failure.slug in NOT_THERE}
-        if any(package == "torch" and rows for (package, _), rows in pages.items()):
-            self.failure = None
-        elif first:
-            self.failure = result.error()
-        if not absent:
-            self.warnings += result.warnings
-        pages.update(absent)
-        if pages:
-            self.catalog = self.catalog.overlay(pages, result.hashes)
-            self.plan = online.decide(self.catalog)
-        self._names += tuple(name for name in result.backends or () if self.catalog.backend(name) is not None)
-
-
-def read_pages(
-    keys: Iterable[PageKey],
-    catalog: Catalog,
-    context: Context,
-    options: PlanOptions,
-    *,
-    discover: bool = False,
-    index_base: str | None = None,
-    any_host: bool = False,
-    described: frozenset[str] = frozenset(),
-    asking: Callable[[], object] = bool,
-) -> LiveResult:
-    """Read pages of the index, as this run may.
-
-    Args:
-        keys: the pages.
-        catalog: knows the packages that every backend shares.
-        context: clock, environment and cache folder.
-        options: where the index is and how it may be asked.
-        discover: ask which backends there are, too.
-        index_base: another index than that of the options.
-        any_host: its pages may link to files on other hosts.
-        described: packages of whose newest releases the requirements are read too.
-        asking: called before the index is asked.
-
-    Raises:
-        UsageError: the base of the index is no URL.
-    """
-    live = structs.replace(
-        live_options(context, options, index_base),
-        shared=frozenset(row.package for row in catalog.families if row.runtime_of),
-        any_host=any_host,
-        described=described,
-        asking=asking,
-    )
-    return fetch_pages(keys, live, discover=discover)
