@@ -1,7 +1,7 @@
 """What the refreshers share: sources, the order of rows, the diff, and writing only what keeps the laws.
 
 A refresher makes new tables from a source of truth and hands them to `finish`, which prints a unified diff
-and writes the files only with `--write`, and only if every invariant (`torchinstall.catalog.invariants`)
+and writes the files only with `--write`, and only if every invariant (`scripts/invariants.py`)
 holds.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 from msgspec import structs
 from packaging.version import InvalidVersion, Version
 
+from scripts.invariants import render, verify
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.invariants import verify
-from torchinstall.catalog.tables import DATA, Table, Tables, render
+from torchinstall.catalog.tables import DATA, Table, Tables
 from torchinstall.core.versions import dotted
 
 __all__ = [

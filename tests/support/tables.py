@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torchinstall.catalog.tables import DATA, Table, render
+from scripts.invariants import render
+from torchinstall.catalog.tables import DATA, Table
 
 Rows = list[dict[str, Any]]
 

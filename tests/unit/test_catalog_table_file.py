@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchinstall.catalog.tables import DATA, TABLES, Table, Tables, render
+from scripts.invariants import render
+from torchinstall.catalog.tables import DATA, TABLES, Table, Tables
 from torchinstall.core.errors import CatalogError
 
 GOOD: dict[str, Any] = {

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from scripts.invariants import INVARIANTS, main, verify
+from tests.cli.support import run
 from tests.support.tables import Rows, changed, copied, edit, row_of
-from torchinstall.catalog.invariants import INVARIANTS, verify
 from torchinstall.catalog.tables import Tables
 
 
@@ -107,6 +108,23 @@ def test_unreadable_tables_are_all_named(tmp_path: Path) -> None:
     (folder / "hashes.json").write_text("{", encoding="utf-8")
     found = {(problem.invariant, problem.table) for problem in verify(Tables(folder))}
     assert found == {("catalog-too-new", "code.json"), ("catalog-invalid", "hashes.json")}
+
+
+def test_the_verb_reads_every_table(tmp_path: Path) -> None:
+    assert run(tmp_path, "catalog", "verify").code == 0
+    folder = copied(tmp_path)
+    edit(folder, "code.json", lambda raw: raw["rows"][0].update(source="nobody"))
+    (folder / "hashes.json").write_text("{", encoding="utf-8")
+    said = run(tmp_path, "catalog", "verify", "--json", env={"TORCHINSTALL_CATALOG_DIR": str(folder)})
+    assert (said.code, said.json["error"]["slug"]) == (8, "catalog-unlawful")
+    assert [row["table"] for row in said.json["problems"]] == ["code.json", "hashes.json"]
+
+
+def test_a_folder_of_tables_is_checked_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = copied(tmp_path)
+    changed(folder, "driver_floors.json", drop(major=13))
+    assert main([str(folder)]) == 1
+    assert "driver_floors.json: floor-unknown: no driver floor for cu130" in capsys.readouterr().out
 
 
 def test_every_invariant_has_a_case_here() -> None:

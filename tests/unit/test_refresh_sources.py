@@ -10,11 +10,11 @@ import pytest
 from packaging.requirements import Requirement
 
 from scripts import refresh_assets, refresh_code, refresh_drivers, refresh_gpus, refresh_pypi
+from scripts.invariants import verify
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.tables import copied, row_of
 from tests.support.wheelhouse import TinyWheel, torch_wheel, write_wheels
-from torchinstall.catalog.invariants import verify
 from torchinstall.catalog.tables import Tables
 
 LINUX = """

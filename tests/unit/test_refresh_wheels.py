@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from scripts import refresh_wheels
+from scripts.invariants import verify
 from scripts.refreshing import backend_order, code_order, hash_order, wheel_order
 from tests.support.faults import unavailable
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.tables import copied
 from tests.support.wheelhouse import wheel_of_name
-from torchinstall.catalog.invariants import verify
 from torchinstall.catalog.tables import Tables
 from torchinstall.index.fetch import LiveResult
 

@@ -1,4 +1,4 @@
-"""The tables of facts on disk: read when they are first asked for, checked while they are read, and written.
+"""The tables of facts on disk: read when they are first asked for, and checked while they are read.
 
 A table is JSON with one row a line, so that a change of one fact is a change of one line in a diff::
 
@@ -9,7 +9,7 @@ A table is JSON with one row a line, so that a change of one fact is a change of
     ...
     ]}
 
-`render` writes the same bytes for the same table; the scripts that rebuild the data rely on it.
+`scripts/invariants.py` writes them, the same bytes for the same table.
 """
 
 import json
@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 
 from torchinstall.catalog import model, stack
 from torchinstall.catalog.model import Family, GpuFact, Row
-from torchinstall.core.decoding import convert, decoder
+from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import CatalogError
 
 SCHEMA_VERSION = 1
@@ -124,8 +124,16 @@ class Tables:
         return Table(name=name, as_of=file.as_of, sources=file.sources, rows=tuple(rows))
 
     def rows(self, name: str) -> tuple[Any, ...]:
-        """The rows of one table, of the class that `model.TABLES` names."""
+        """The rows of one table, of the class that `TABLES` names."""
         return self._read(name).rows
+
+    def error_of(self, name: str) -> CatalogError | None:
+        """What is wrong with one table; None: it can be used."""
+        try:
+            self._read(name)
+        except CatalogError as error:
+            return error
+        return None
 
     @cached_property
     def snapshot(self) -> str:
@@ -197,7 +205,7 @@ class Tables:
         try:
             return (self.directory / name).read_bytes()
         except OSError as error:
-            raise _invalid(name, f"cannot be read: {error.strerror or error}") from error
+            raise invalid(name, f"cannot be read: {error.strerror or error}") from error
 
     def _read(self, name: str) -> _File[Any]:
         if name not in self._files:
@@ -207,7 +215,7 @@ class Tables:
                 for number, row in enumerate(file.rows):
                     if row.source not in file.sources:
                         problem = f"{row.source!r} is not in sources - at `$.rows[{number}].source`"
-                        raise _invalid(name, problem)
+                        raise invalid(name, problem)
             self._files[name] = file
         return self._files[name]
 
@@ -226,12 +234,12 @@ def _decode(name: str, content: bytes, kind: Any) -> Any:
                 found=f"schema_version {version}",
                 hints=("uv pip install --upgrade torchinstall",),
             ) from error
-        raise _invalid(name, str(error)) from error
+        raise invalid(name, str(error)) from error
     except (msgspec.DecodeError, RecursionError) as error:
-        raise _invalid(name, f"not JSON: {error}") from error
+        raise invalid(name, f"not JSON: {error}") from error
 
 
-def _invalid(name: str, problem: str) -> CatalogError:
+def invalid(name: str, problem: str) -> CatalogError:
     """The error for a table that cannot be trusted; rows count from 1."""
     found = f"{name}: {problem}"
     if match := re.fullmatch(_PLACE, problem):
@@ -246,23 +254,3 @@ def _invalid(name: str, problem: str) -> CatalogError:
             "unset TORCHINSTALL_CATALOG_DIR  # where it names tables of your own",
         ),
     )
-
-
-def render(table: Table) -> str:
-    """The file's text: columns in the order of the row's class, sources sorted, one row a line.
-
-    Raises:
-        CatalogError: `catalog-invalid`: a row is wrong.
-    """
-    of: Any = TABLES[table.name]
-    try:
-        rows = msgspec.to_builtins(convert(table.rows, tuple[of, ...]))
-    except msgspec.ValidationError as error:
-        raise _invalid(table.name, str(error).replace("`$[", "`$.rows[")) from error
-    head = f'{{"schema_version": {SCHEMA_VERSION}, "as_of": {_json(table.as_of)}, "sources": {{\n'
-    sources = ",\n".join(f"{_json(key)}: {_json(text)}" for key, text in sorted(table.sources.items()))
-    return f'{head}{sources}\n}}, "rows": [\n' + ",\n".join(map(_json, rows)) + "\n]}\n"
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

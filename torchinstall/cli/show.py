@@ -9,7 +9,6 @@ from typing import Any
 import click
 from msgspec import to_builtins
 
-from torchinstall.catalog.invariants import verify as problems_of
 from torchinstall.catalog.tables import TABLES, Tables
 from torchinstall.cli.app import LazyGroup, build
 from torchinstall.cli.console import Session, envelope
@@ -187,24 +186,24 @@ def update(session: Session, options: _UpdateOptions) -> int:
 
 
 def verify(session: Session, _options: Options) -> int:
-    """Print every contradiction in the tables; one is an error."""
+    """Read every table; one that cannot be used is an error."""
     tables = _tables(session)
-    problems = problems_of(tables)
-    session.console.partial["problems"] = to_builtins(problems)
+    errors = {name: error for name in TABLES if (error := tables.error_of(name)) is not None}
+    problems = [{"law": error.slug, "table": name, "what": error.found} for name, error in errors.items()]
+    session.console.partial["problems"] = problems
     if problems:
-        first = problems[0]
         for problem in problems:
-            session.console.say(f"{problem.table}: {problem.invariant}: {problem.what}")
+            session.console.say(problem["what"] or "")
         raise CatalogError(
             "catalog-unlawful",
-            f"the catalog breaks {len(problems)} of its rules, the first in {first.table}",
-            wanted=first.invariant,
-            found=first.what,
+            f"the catalog has tables that cannot be used: {', '.join(errors)}",
+            wanted="rows with the columns that this version knows, each with a source of its file",
+            found=problems[0]["what"],
             hints=("uv pip install --reinstall torchinstall", "unset TORCHINSTALL_CATALOG_DIR if you set it"),
         )
     session.console.answer(
         envelope("ok", snapshot=tables.snapshot, problems=[]),
-        f"the catalog of {tables.snapshot} is consistent",
+        f"every table of the catalog of {tables.snapshot} can be used",
     )
     return 0
 
@@ -237,7 +236,7 @@ VERIFY = Verb(
     verify,
     Options,
     examples="""
-    torchinstall catalog verify  # are the tables complete?
+    torchinstall catalog verify  # are the tables whole?
     TORCHINSTALL_CATALOG_DIR=./data torchinstall catalog verify  # are tables of my own?
     torchinstall catalog verify --json  # for a script
 """,
@@ -248,7 +247,7 @@ CATALOG = LazyGroup(
     {
         "show": (".show:SHOW", "Print each table: its date, its rows, its sources."),
         "update": (".show:UPDATE", "Read the index pages now and keep them for a day."),
-        "verify": (".show:VERIFY", "Check the tables: well formed, and in agreement."),
+        "verify": (".show:VERIFY", "Read every table and check its rows."),
     },
     params=global_options(before_verb=False),
     **GROUP_OPTIONS,

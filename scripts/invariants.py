@@ -1,19 +1,27 @@
-"""What the tables must say together: each function is an invariant and yields what breaks it."""
+"""What the tables must say together, and how they are written: `python -m scripts.invariants [FOLDER]`.
+
+Each function is an invariant and yields what breaks it. The refreshers write nothing that breaks one, and
+a test holds the shipped tables to all of them.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, field
+import msgspec
+from msgspec import Struct
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Row
-from torchinstall.catalog.tables import TABLES, Tables, platform_of, render
-from torchinstall.core.errors import CatalogError
+from torchinstall.catalog.tables import SCHEMA_VERSION, TABLES, Table, Tables, invalid, platform_of
+from torchinstall.core.decoding import convert
 from torchinstall.core.versions import dotted
 
 
@@ -26,7 +34,7 @@ class Problem(Struct, frozen=True):
         what: which row, and what is wrong with it.
     """
 
-    invariant: str = field(name="law")
+    invariant: str
     table: str
     what: str
 
@@ -53,6 +61,26 @@ _KEYS: dict[str, Callable[[Any], Hashable]] = {
     ),
 }
 """What tells one row of a table from another; a product without a PCI id may be listed twice."""
+
+
+def render(table: Table) -> str:
+    """The file's text: columns in the order of the row's class, sources sorted, one row a line.
+
+    Raises:
+        CatalogError: `catalog-invalid`: a row is wrong.
+    """
+    of: Any = TABLES[table.name]
+    try:
+        rows = msgspec.to_builtins(convert(table.rows, tuple[of, ...]))
+    except msgspec.ValidationError as error:
+        raise invalid(table.name, str(error).replace("`$[", "`$.rows[")) from error
+    head = f'{{"schema_version": {SCHEMA_VERSION}, "as_of": {_json(table.as_of)}, "sources": {{\n'
+    sources = ",\n".join(f"{_json(key)}: {_json(text)}" for key, text in sorted(table.sources.items()))
+    return f'{head}{sources}\n}}, "rows": [\n' + ",\n".join(map(_json, rows)) + "\n]}\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _byte_stable(tables: Tables, _: Catalog) -> Iterator[Problem]:
@@ -241,17 +269,24 @@ INVARIANTS = (
 """Every invariant, the cheap ones first."""
 
 
-def _unreadable(tables: Tables, name: str) -> Iterator[Problem]:
-    try:
-        tables.rows(name)
-    except CatalogError as error:
-        yield Problem(error.slug, name, error.found or error.message)
-
-
 def verify(tables: Tables) -> tuple[Problem, ...]:
     """What is broken: the tables that cannot even be read, else every invariant that does not hold."""
-    unreadable = tuple(problem for name in TABLES for problem in _unreadable(tables, name))
-    if unreadable:
-        return unreadable
+    errors = {name: error for name in TABLES if (error := tables.error_of(name)) is not None}
+    if errors:
+        return tuple(
+            Problem(error.slug, name, error.found or error.message) for name, error in errors.items()
+        )
     catalog = Catalog(tables)
     return tuple(problem for invariant in INVARIANTS for problem in invariant(tables, catalog))
+
+
+def main(arguments: list[str]) -> int:
+    """Print what is broken in the tables of a folder, or in the shipped ones; 1 where anything is."""
+    problems = verify(Tables(Path(arguments[0]) if arguments else None))
+    for problem in problems:
+        print(f"{problem.table}: {problem.invariant}: {problem.what}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
