@@ -29,6 +29,15 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Harness:
     return Harness(tmp_path_factory.mktemp("crash"), seed=7)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def default_signals() -> Iterator[None]:
+    """What `nohup` ignores is ignored by every child, and rightly by torchinstall."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def upgraded(harness: Harness) -> Iterator[Harness]:
     """An environment with the old torch."""
@@ -203,6 +212,48 @@ def test_a_signal_at_the_very_start(tmp_path: Path, number: signal.Signals, *, c
         _, said = process.communicate(timeout=60)
         assert process.returncode in (128 + number, 0, 3, 4)
         assert "Traceback" not in said
+
+
+_STRUCK = """
+import io, os, signal, threading, time
+import psutil
+from torchinstall.install.signals import leave_on_signals
+from torchinstall.install.stream import stream
+
+def strike(after):
+    end = time.monotonic() + after
+    while time.monotonic() < end:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+left = 0
+with leave_on_signals():
+    for number in range(80):
+        try:
+            threading.Thread(target=strike, args=(number * 5e-5,)).start()
+            stream(["sleep", "60"], env=dict(os.environ), sink=io.BytesIO(), grace=0.02)
+        except SystemExit:
+            pass
+        for child in psutil.Process().children():
+            left += 1
+            child.kill()
+            child.wait()
+print(left)
+"""
+
+
+def test_a_signal_while_a_child_starts_leaves_no_child(tmp_path: Path) -> None:
+    """A uv that was started and never known would go on while its work is put back."""
+    done = subprocess.run(
+        [sys.executable, "-c", _STRUCK],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:

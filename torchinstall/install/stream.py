@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +21,7 @@ from msgspec import Struct
 from typing_extensions import Self
 
 from torchinstall.core.messages import exit_name, printable, redact
-from torchinstall.install.signals import leave_on_signals
+from torchinstall.install.signals import deferred_signals, leave_on_signals
 
 if sys.platform != "win32":
     import fcntl
@@ -145,17 +145,27 @@ def stream(
         OSError: it does not start.
         KeyboardInterrupt: after it has ended.
     """
-    with leave_on_signals(), _Copy(sink) as copy:
-        with subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=copy.child_end, env=env, cwd=cwd, pass_fds=keep
-        ) as process:
-            try:
-                copy.start()
-                printed, _ = process.communicate()
-            except BaseException:
-                _stop(process, grace)
-                raise
+    with leave_on_signals(), _Copy(sink) as copy, ExitStack() as stack:
+        with deferred_signals():  # a child that nobody knows of would outlive us
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(
+                argv, stdout=pipe, stderr=copy.child_end, env=env, cwd=cwd, pass_fds=keep
+            )
+            stack.enter_context(process)
+            stack.push(lambda kind, *_: None if kind is None else _stop(process, grace))
+            copy.start()
+        printed = _printed(process)
         return Completed(returncode=process.returncode, stdout=_text(printed), stderr=copy.finish())
+
+
+def _printed(process: subprocess.Popen[bytes]) -> bytes:
+    """What a child prints until it ends.
+
+    A signal that comes right before a wait is only seen when that returns, so no wait is long.
+    """
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=1.0)[0]
 
 
 class _Copy:
