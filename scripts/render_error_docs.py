@@ -29,6 +29,7 @@ TOPICS = {
     "build": "Building extensions",
     "resolve": "Resolvers: pip, uv, Poetry, PDM, conda, pixi",
     "download": "Downloads, disks and permissions",
+    "memory": "Memory of the GPU",
 }
 OFFERS = {
     "right": "`torchinstall auto`, which chooses the build for your GPU, driver, system and Python",

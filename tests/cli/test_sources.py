@@ -162,7 +162,8 @@ def test_no_fallback_forbids_all_of_it(place: Place, tmp_path: Path, server: Ind
     assert (refused.code, place.versions(), server.log) == (8, {}, [])
     assert "hint: omit --no-fallback" in refused.err
     planned = auto(place, "--no-fallback", "--json", verb="plan", env=env)
-    assert (planned.code, planned.json["index_url"] is None) == (0, False)
+    assert (planned.code, planned.json["error"]["slug"]) == (8, "index-unreachable")
+    assert "hint: omit --no-fallback" in planned.err
     own = auto(place, "--no-fallback", "-f", "site wheels", "--dry-run", env=env)
     assert own.code == 0, "a folder that was named for this run is no fallback"
 

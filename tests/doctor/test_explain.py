@@ -69,6 +69,12 @@ def test_unrelated_texts_are_left_alone(name: str) -> None:
     assert {heading: found for heading, found in alarms.items() if found} == {}
 
 
+def test_a_gpu_that_is_full_is_no_fault_of_the_installation() -> None:
+    (match,) = explain("RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 8 GiB total)")
+    assert (match.slug, match.commands) == ("gpu-memory-full", ())
+    assert "nothing is wrong with the installation" in match.cause
+
+
 def test_every_rule_has_a_text() -> None:
     assert {heading.split()[0] for heading, _ in ERRORS} == {rule.slug for rule in rules()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from tests.support.planning import decide, linux, nvidia, shipped
-from torchinstall.cli.text import download_text, why_not_text
+from torchinstall.cli.text import chosen_text, download_text, why_not_text
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Download, Plan, Room
@@ -44,8 +44,7 @@ def test_the_chosen_one_is_explained() -> None:
 def test_the_second_best_is_not_called_rejected() -> None:
     made = decide(linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="615.10"))
     text = " ".join(explain(made, "cu126"))
-    assert "would run here too" in text
-    assert "newer torch" in text
+    assert "torch 2.14.1+cu126 was not chosen. Would run, but its newest torch is 2.14.1." in text
 
 
 def test_an_unknown_backend_is_said_to_be_unknown() -> None:
@@ -53,10 +52,10 @@ def test_an_unknown_backend_is_said_to_be_unknown() -> None:
     assert shipped().backend("cu999") is not None
 
 
-def with_torch(machine: Machine, version: str, backend: str) -> Plan:
+def with_torch(machine: Machine, version: str, backend: str, *more: str) -> Plan:
     there = (Installed(name="torch", version=f"{version}+{backend}", backend=backend),)
     target = structs.replace(foreign_target(machine, "3.12"), installed=there)
-    return plan(Request(requirements=(requirement("torch"),)), machine, target, shipped())
+    return plan(Request(requirements=tuple(map(requirement, ("torch", *more)))), machine, target, shipped())
 
 
 def lines_of(made: Plan) -> dict[str, str]:
@@ -71,9 +70,18 @@ def test_what_lost_to_what_is_installed_is_not_said_to_serve_fewer_gpus() -> Non
     said = lines_of(made)
     assert said.pop("cpu") == "Would run on the CPU only."
     newer = {said[name] for name in ("cu132", "cu126")}
-    assert newer == {"Would run; what is installed is kept."}
+    assert newer == {"Would run; what is installed is kept without"}
     assert "--upgrade" in " ".join(why_not(made, "cu132"))
     assert "more of this machine's GPUs" not in " ".join(why_not(made, "cu132"))
+
+
+def test_what_is_added_to_a_torch_that_is_kept_does_not_make_it_the_better_match() -> None:
+    made = with_torch(H200, "2.11.0", "cu126", "torchvision")
+    assert (made.status, made.backend, made.kept) == ("ready", "cu126", True)
+    assert "better" not in why_not_text(made)
+    assert "what is installed is kept" in lines_of(made)["cu130"]
+    said = [" ".join(line.split()) for line in chosen_text(made).splitlines()[1:3]]
+    assert said == ["installed torch 2.11.0+cu126", "installs torchvision 0.26.0+cu126"]
 
 
 def test_a_cpu_build_would_run_on_the_cpu_only_wherever_a_gpu_is_used() -> None:

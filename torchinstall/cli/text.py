@@ -12,7 +12,7 @@ from torchinstall.core.machine import Driver, Finding, Gpu, Machine, capability_
 from torchinstall.core.messages import redact, size_text
 from torchinstall.core.plan import Candidate, Download, GpuVerdict, Plan
 from torchinstall.core.request import extras_text
-from torchinstall.core.versions import dotted_or_none
+from torchinstall.planner.explain import why_second
 
 if TYPE_CHECKING:
     from torchinstall.install.verify import Report
@@ -152,7 +152,10 @@ def chosen_text(plan: Plan) -> str:
     if plan.status == "impossible":
         return ""
     there = plan.status == "satisfied"
-    rows = [("installed" if there else "installs", text) for text in package_texts(plan)]
+    rows = [
+        ("installed" if there or (plan.kept and text.startswith("torch ")) else "installs", text)
+        for text in package_texts(plan)
+    ]
     rows.append(("from", _origin(plan)))
     for gpu in plan.gpus:
         name = f"{_number(gpu.index)}{gpu.name or f'{_VENDOR[gpu.vendor]} GPU'}"
@@ -199,23 +202,7 @@ def _reason(candidate: Candidate, plan: Plan) -> str:
     if candidate.verdict == "rejected":
         found = f"; found {candidate.found}" if candidate.found else ""
         return f"{candidate.rule}: needs {candidate.wanted}{found}"
-    chosen = plan.chosen
-    if chosen is None:
-        return "Would run here."
-    if candidate.backend == "cpu" and any(gpu.covered for gpu in plan.gpus):
-        return "Would run on the CPU only."
-    mine, theirs = dotted_or_none(candidate.torch) or (), dotted_or_none(chosen.torch) or ()
-    if mine < theirs:
-        return f"Would run, but its newest torch is {candidate.torch}."
-    if plan.status == "satisfied":
-        return "Would run; what is installed is kept."
-    if mine > theirs:
-        # The newest torch wins among builds that cover the same GPUs and have no known fault there.
-        fewer = len(plan.gpus) > 1 and not plan.limits
-        return (
-            f"Would run, but not on every GPU that {chosen.backend} uses." if fewer else "Would run here too."
-        )
-    return f"Would run, but {chosen.backend} is the better match."
+    return why_second(plan, candidate)
 
 
 def _span(names: list[str]) -> str:

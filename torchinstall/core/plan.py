@@ -156,6 +156,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     Attributes:
         index_url: of the chosen backend; None: the default index.
+        kept: torch is installed already and stays, whatever is added beside it.
         find_links: folders that the chosen build comes from.
         requirements: as asked, torch added.
         candidates: newest first, one per backend and release considered.
@@ -178,6 +179,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     warnings: tuple[Message, ...]
     settings: tuple[Setting, ...]
     catalog: CatalogUse
+    kept: bool = False
     find_links: tuple[str, ...] = ()
     companions: tuple[CompanionUse, ...] = ()
     ready_only: tuple[str, ...] = ()

@@ -88,7 +88,7 @@ def cover_gpu(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situ
     for row in situation.served_by(gpu):
         if row in situation.catalog.vendor:
             return Coverage(
-                gpu, row.match, assumed=None if row.confidence == "high" else f"a guess ({row.text})"
+                gpu, row.match, assumed=None if row.confidence == "high" else f"this is a guess ({row.text})"
             )
     if strategy == "device":
         return _by_device(backend, gpu, situation)
@@ -122,8 +122,8 @@ def _no_code(gpu: Gpu, code: Code, needed: str) -> Coverage:
 def _assumed(code: Code) -> str | None:
     """What had to be assumed about a list of code; a guessed list is no better than a neighbour's."""
     if code.assumed is None and code.confidence == "low":
-        return f"a guess ({code.source})"
-    return code.assumed and f"that of {code.assumed}"
+        return f"this is a guess ({code.source})"
+    return code.assumed and f"the list of {code.assumed} was taken"
 
 
 def _by_sm(

@@ -131,8 +131,7 @@ def _assumed_code(chosen: EvaluatedBuild) -> Iterator[Message]:
         else:
             yield Message(
                 "code-list-assumed",
-                f"which GPUs torch {chosen.build.name} has code for is not certain; its list of GPU code is "
-                f"assumed to be {item.assumed}",
+                f"it is not certain which GPUs torch {chosen.build.name} has code for: {item.assumed}",
             )
 
 
@@ -301,8 +300,7 @@ def _of_backend(plan: Plan, rows: list[Candidate], backend: str) -> Iterator[str
         yield from _why_chosen(plan, plan.chosen)
         yield from [_rejected(rejected)] if rejected else []
     else:
-        yield f"torch {best.torch}+{backend} would run here too."
-        yield _why_second(plan, best)
+        yield f"torch {best.torch}+{backend} was not chosen. {why_second(plan, best)}"
         newer = [item for item in rejected if Version(item.torch) > Version(best.torch)]
         yield from (_rejected(newer), RULE_WORDS[newer[0].rule or ""]) if newer else ()
 
@@ -332,24 +330,23 @@ def _why_chosen(plan: Plan, chosen: Candidate) -> Iterator[str]:
     yield f"Newer releases were rejected ({rejected})." if newer else "There is no newer release of torch."
 
 
-def _why_second(plan: Plan, accepted: Candidate) -> str:
+def why_second(plan: Plan, accepted: Candidate) -> str:
+    """Why a build that would run was not chosen."""
     chosen = plan.chosen
     if chosen is None:
-        return "Nothing was chosen, because the plan stopped before."
-    if Version(chosen.torch) > Version(accepted.torch):
-        return f"{chosen.backend} was chosen because it has a newer torch ({chosen.torch})."
-    if plan.status == "satisfied":
-        there = f"torch {chosen.torch}+{chosen.backend}"
-        return f"What is installed, {there}, works and is kept; --upgrade chooses anew."
-    if chosen.torch == accepted.torch:
-        return (
-            f"{chosen.backend} was chosen because it uses this machine's GPUs better, or because its toolkit "
-            "fits this driver best (the newest that the driver itself supports)."
-        )
-    return (
-        f"{chosen.backend} was chosen because it uses this machine's GPUs better, or because this one has a "
-        "known fault here, or a package would have to be built for it."
-    )
+        return "Would run here."
+    if accepted.backend == "cpu" and any(gpu.covered for gpu in plan.gpus):
+        return "Would run on the CPU only."
+    ours, theirs = Version(chosen.torch), Version(accepted.torch)
+    if theirs < ours:
+        return f"Would run, but its newest torch is {accepted.torch}."
+    if plan.kept:
+        return "Would run; what is installed is kept without --upgrade."
+    if theirs == ours:
+        return f"Would run, but {chosen.backend} suits the GPUs and the driver here better."
+    if len(plan.gpus) > 1 and not plan.limits:
+        return f"Would run, but not on every GPU that {chosen.backend} uses."
+    return "Would run, but has a known fault here, or lacks ready files of a package that is wanted."
 
 
 def _rejected(rows: list[Candidate]) -> str:

@@ -132,7 +132,7 @@ def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog, 
         for item in made.packages
     )
     status = "ready" if situation.requirements.others or lacks else "satisfied"
-    return structs.replace(made, status=status, packages=tuple(packages))
+    return structs.replace(made, status=status, kept=True, packages=tuple(packages))
 
 
 def _accepted(evaluated: Evaluated) -> list[EvaluatedBuild]:

@@ -2,7 +2,7 @@
 
 A plan is made from the tables first; then the index pages that could change it are read, and it is made
 again. Where the index cannot be reached, other sources serve this machine (`planning/sources.py`); else a
-plan falls back to the tables, with a warning, and an installation stops.
+plan falls back to the tables, with a warning, unless that is forbidden, and an installation stops.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class _Online:
                 ways += [] if ways and _serves_as_well(other, best) else ["add --allow-cpu"]
                 easier_ways.setdefault(" and ".join(ways), resort.said(other))
         unread = best.error is not None and best.error.slug == "channel-not-read"
-        if not self._must_reach and not unread:
+        if not self._must_reach and not unread and (fallback or not blocked):
             return _Made(best, inputs.catalog, index_down=True)
         hints += [f"{ways}, to take {said}" for ways, said in easier_ways.items()]
         if blocked and not fallback:
