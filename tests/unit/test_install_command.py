@@ -13,7 +13,15 @@ from tests.support.installing import a_plan, pin
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Installed
-from torchinstall.install.command import PROJECT_FILE, _toml, command, shell
+from torchinstall.install.command import (
+    PROJECT_FILE,
+    _toml,
+    check_uv_args,
+    command,
+    options_in,
+    shell,
+    values_of,
+)
 
 INDEX = "https://download.pytorch.org/whl/cu128"
 TORCH = pin("torch", "2.9.1+cu128", INDEX)
@@ -151,9 +159,17 @@ def test_a_plain_version_is_pushed_where_a_local_one_is_in_the_way(there: str, p
 @pytest.mark.parametrize("argument", ["--torch-backend=auto", "--python", "-p", "--no-sources", "--target=x"])
 def test_arguments_that_would_undo_the_plan_are_refused(argument: str) -> None:
     with pytest.raises(UsageError) as caught:
-        command(a_plan(TORCH), uv="uv", uv_args=(argument,))
+        check_uv_args(("--cache-dir", "/cache", argument))
 
     assert caught.value.slug == "bad-uv-argument"
+
+
+def test_arguments_are_read_under_one_name_however_they_are_spelled() -> None:
+    words = ("-i", "https://a", "--reinstall", "--index-url=https://b", "./package", "--no-index", "-f", "/w")
+
+    assert values_of("--default-index", words) == ("https://a", "https://b")
+    assert values_of("--find-links", words) == ("/w",)
+    assert [name for name, _ in options_in(words)][1:5:2] == ["--reinstall", "./package"]
 
 
 def test_a_foreign_target_has_no_command() -> None:

@@ -77,7 +77,7 @@ def project_would_undo(context: Context, prefix: str, torch: str | None) -> bool
     """
     folder = project_folder(context, None)
     root = workspace_root(folder)
-    venv = root / (context.env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
+    venv = environment_of(folder, context.env)
     text = _text(folder / "pyproject.toml")
     view = ProjectView(loads(text) or {})
     if venv.resolve() != Path(prefix).resolve() or not view.project:

@@ -12,7 +12,7 @@ from msgspec import Struct, ValidationError, to_builtins
 from torchinstall.core.decoding import convert
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.messages import Message
-from torchinstall.core.request import Channel, Setting
+from torchinstall.core.request import Channel, Setting, canonical_name, requirement
 
 SCHEMA_VERSION = 1
 
@@ -201,6 +201,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     def torch(self) -> str | None:
         """The torch version that will be installed, local segment included."""
         return next((package.version for package in self.packages if package.name == "torch"), None)
+
+    @property
+    def direct(self) -> dict[str, str]:
+        """Name -> text of the requirements that name their file."""
+        texts = (text for text in self.requirements if " @ " in text)
+        return {canonical_name(requirement(text).name): text for text in texts}
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torchinstall.install.interpreter import take_inventory
 from torchinstall.install.journal import unfinished
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.record import read_decision
-from torchinstall.install.uv import run_uv
+from torchinstall.install.uv import cache_folder, run_uv
 from torchinstall.install.verify import Checklist, checklist_of
 from torchinstall.install.verify import verify as verify_installed
 from torchinstall.planner.selection import plan
@@ -32,7 +32,7 @@ from torchinstall.planning.inputs import Inputs, collect_inputs
 from torchinstall.planning.sources import catalog_of_installed
 from torchinstall.project.files import loads
 from torchinstall.project.pyproject import ProjectView
-from torchinstall.project.sync import scope_flags
+from torchinstall.project.sync import environment_of, scope_flags
 
 _PLACE_FLAGS = (
     "python",
@@ -154,7 +154,7 @@ def surroundings(
         path_python=shutil.which("python", path=path) or shutil.which("python3", path=path),
         shadows=tuple(_shadows(env, cwd, packages)),
         libraries=tuple(_libraries(env)),
-        disks=tuple(_disks(env, prefix, uv)),
+        disks=tuple(_disks(env, cwd, prefix, uv)),
         project=_project(env, cwd, prefix, uv),
     )
 
@@ -182,10 +182,11 @@ def _names(folder: str) -> tuple[str, ...]:
         return ()
 
 
-def _disks(env: Mapping[str, str], prefix: str, uv: str) -> Iterable[Disk]:
+def _disks(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Iterable[Disk]:
     places = [("environment", prefix), ("temporary files", tempfile.gettempdir())]
-    if cache := _ask_uv([uv, "cache", "dir"], env, None):
-        places.insert(1, ("uv cache", cache.strip()))
+    with contextlib.suppress(ToolMissingError):
+        if cache := cache_folder(uv, env, cwd):
+            places.insert(1, ("uv cache", str(cache)))
     for what, text in places:
         path = Path(text)
         with contextlib.suppress(OSError):
@@ -204,8 +205,7 @@ def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project
             files[name] = read_text(root / name, MOST_BYTES_OF_TOOLS)
     if not files:
         return None
-    venv = root / (env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
-    uses_this = venv.resolve() == Path(prefix).resolve() and (root / "uv.lock").is_file()
+    uses_this = environment_of(root, env).resolve() == Path(prefix).resolve() and (root / "uv.lock").is_file()
     changes = _sync_changes(uv, env, root) if uses_this else None
     choice: tuple[str, ...] = ()
     if changes and "torch" in {name for name, _, _ in changes}:
@@ -241,7 +241,7 @@ def _sync_changes(
         return None
 
 
-def _ask_uv(argv: list[str], env: Mapping[str, str], cwd: Path | None) -> str | None:
+def _ask_uv(argv: list[str], env: Mapping[str, str], cwd: Path) -> str | None:
     try:
         done = run_uv(argv, env=env, project=True, cwd=cwd, timeout=_UV_TIMEOUT)
     except ToolMissingError:

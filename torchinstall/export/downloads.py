@@ -7,7 +7,6 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -20,8 +19,9 @@ from torchinstall.core.plan import Download, Room
 from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, FileSize
+from torchinstall.install.command import values_of
 from torchinstall.install.transaction import InstallResult
-from torchinstall.install.uv import run_uv
+from torchinstall.install.uv import cache_folder
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.index_pages import read_pages
 from torchinstall.planning.inputs import Prepared
@@ -50,7 +50,10 @@ def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Downl
             found = dict(find_sizes(context, prepared, missing))
             stored.add({keys[name]: size for name, size in found.items() if size.down is not None})
             sizes |= found
-    cache = _cache_folder(context, prepared)
+    named = values_of("--cache-dir", prepared.uv_args)
+    cache = cache_folder(prepared.uv.path, context.env, context.cwd, named)
+    if cache is None:
+        return None
     cached = {name for name, size in sizes.items() if _is_cached(cache, name, coming[name], size.file)}
     new = {name: size for name, size in sizes.items() if name not in heard.cached | cached}
     rooms: tuple[Room, ...] = ()
@@ -124,16 +127,6 @@ class _Stored:
                 write_file(self._path, msgspec.json.encode(newest), durable=False)
 
 
-def _cache_folder(context: Context, prepared: Prepared) -> Path:
-    """Uv's cache."""
-    words = [part for word in prepared.uv_args for part in word.split("=", 1)]
-    named = [after for word, after in pairwise(words) if word == "--cache-dir"]
-    if named or context.env.get("UV_CACHE_DIR"):
-        return context.path((*named, context.env.get("UV_CACHE_DIR", ""))[0])
-    uv = prepared.uv.path if prepared.uv is not None else "uv"
-    return Path(run_uv([uv, "cache", "dir"], env=context.env, cwd=context.cwd).stdout.strip())
-
-
 def _is_cached(cache: Path, name: str, version: str, file: str) -> bool:
     """Whether uv has a wheel of an explicit index in its cache, which its rehearsal does not look for.
 
@@ -155,7 +148,7 @@ def _unpacked(sizes: Iterable[FileSize]) -> int:
 def _rooms(context: Context, prepared: Prepared, cache: Path, everything: int, new: int) -> Iterator[Room]:
     """What the environment and uv's cache take; where they share files, these count once."""
     place, above = Path(str(prepared.target.prefix)), _there(cache)
-    copies = "copy" in (context.env.get("UV_LINK_MODE"), *prepared.uv_args)
+    copies = "copy" in (context.env.get("UV_LINK_MODE"), *values_of("--link-mode", prepared.uv_args))
     shared = _there(place).stat().st_dev == above.stat().st_dev and not copies
     if not shared:
         yield Room(folder=str(cache), bytes=new, free=shutil.disk_usage(above).free)

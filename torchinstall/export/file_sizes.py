@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -22,11 +21,12 @@ from urllib.request import url2pathname
 from msgspec import structs
 
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.core.request import canonical_name, requirement
+from torchinstall.core.request import canonical_name
 from torchinstall.export.resolve import files_of, resolve
 from torchinstall.index.inspect import RangeFile
 from torchinstall.index.pages import MOST_BYTES
 from torchinstall.index.wheels import File, FileSize
+from torchinstall.install.command import options_in, values_of
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Prepared
 
@@ -44,11 +44,10 @@ _PATIENCE = 8.0
 
 _AT_ONCE = 8
 
-_SWITCHES = frozenset({"--no-index", "--no-cache"})
-_SAME_FOR_COMPILE = _SWITCHES | {
-    *("--default-index", "--index-url", "-i", "--index", "--extra-index-url", "--find-links", "-f"),
-    *("--index-strategy", "--keyring-provider", "--allow-insecure-host", "--prerelease", "--cache-dir"),
-}
+_SAME_FOR_COMPILE = frozenset(
+    {"--no-index", "--no-cache", "--default-index", "--index", "--find-links", "--index-strategy"}
+    | {"--keyring-provider", "--allow-insecure-host", "--prerelease", "--cache-dir"}
+)
 """Arguments that also `uv pip compile` needs, to find the same files."""
 
 
@@ -68,7 +67,8 @@ def find_sizes(
     plan = prepared.plan
     if prepared.uv is None:
         return
-    direct = {canonical_name(requirement(text).name): text for text in plan.requirements if " @ " in text}
+    direct, options = plan.direct, options_in(prepared.uv_args)
+    shared = (word for pair in options if pair[0] in _SAME_FOR_COMPILE for word in pair if word)
     pinned = structs.replace(
         plan,
         requirements=tuple(direct.get(name, f"{name}=={version}") for name, version in coming.items()),
@@ -79,7 +79,7 @@ def find_sizes(
         plan=pinned,
         request=structs.replace(prepared.request, offline=True),
         constraint_files=(),
-        uv_args=(*_shared_args(prepared.uv_args), "--no-deps"),
+        uv_args=(*shared, "--no-deps"),
     )
     files = files_of(resolve(alone, prepared.uv, context.env, context.cwd), prepared.target)
     asked = []
@@ -99,26 +99,11 @@ def ask_sizes(context: Context, prepared: Prepared, files: Sequence[File]) -> It
 
     plan = prepared.plan
     known_urls = [item.index_url or "" for item in plan.packages]
-    client = Client(context.env, _insecure_hosts(prepared.uv_args), known_urls)
+    client = Client(context.env, values_of("--allow-insecure-host", prepared.uv_args), known_urls)
     with contextlib.closing(client), ThreadPoolExecutor(_AT_ONCE) as pool:
         deadline = time.monotonic() + _PATIENCE
         sizes = pool.map(partial(_asked_size, client=client, deadline=deadline), files)
         yield from zip((canonical_name(file.name) for file in files), sizes, strict=True)
-
-
-def _shared_args(words: tuple[str, ...]) -> Iterator[str]:
-    """Those of uv's arguments that say where files are."""
-    rest = iter(words)
-    for word in rest:
-        option, equals, _ = word.partition("=")
-        if option in _SAME_FOR_COMPILE:
-            yield word
-            yield from () if equals or option in _SWITCHES else (next(rest, ""),)
-
-
-def _insecure_hosts(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The hosts that uv is told to trust."""
-    return tuple(after for word, after in pairwise(words) if word == "--allow-insecure-host")
 
 
 def _known_size(file: File) -> FileSize | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +18,7 @@ from torchinstall.core.messages import redact
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.target import Target
 from torchinstall.index.urls import LINKS, without_credentials
-from torchinstall.install.command import project_text
+from torchinstall.install.command import index_name, options_in, project_text
 from torchinstall.install.uv import Uv
 from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
@@ -143,9 +143,7 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
         """Name -> URL of every index that a pin names, in order."""
         found: dict[str, str] = {}
         for url in dict.fromkeys(pin.index for pin in self.pins if pin.index is not None):
-            stem = "pytorch-" + url.rstrip("/").rpartition("/")[2].lower().replace(".", "-")
-            names = (stem, *(f"{stem}-{number}" for number in range(2, len(found) + 3)))
-            found[next(name for name in names if name not in found)] = url
+            found[index_name("pytorch", url, found)] = url
         return found
 
     def index_name(self, pin: Pin) -> str | None:
@@ -184,23 +182,13 @@ def holds_credentials(prepared: Prepared) -> bool:
     return any(_public(text) != text for text in texts)
 
 
-def split_options(uv_args: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The arguments of uv as (option, value)."""
-    rest = iter(uv_args)
-    for item in rest:
-        name, equals, value = item.partition("=")
-        if not equals and name != "--no-index":
-            value = next(rest, "")
-        yield name, value
-
-
 def check_exportable(uv_args: tuple[str, ...]) -> None:
     """Refuse arguments of uv that no file can hold: editable installs, folders, other switches.
 
     Raises:
         UsageError: `not-exportable`.
     """
-    for name, _ in split_options(uv_args):
+    for name, _ in options_in(uv_args):
         if name not in PIP_OPTIONS:
             raise UsageError(
                 "not-exportable",

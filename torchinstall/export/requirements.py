@@ -14,9 +14,10 @@ from typing import Literal
 
 from msgspec import structs
 
-from torchinstall.export.inputs import PIP_OPTIONS, ExportInput, Pin, not_exportable, split_options
+from torchinstall.export.inputs import PIP_OPTIONS, ExportInput, Pin, not_exportable
 from torchinstall.export.resolve import files_of
 from torchinstall.index.wheels import File
+from torchinstall.install.command import options_in
 
 
 def pip(export: ExportInput) -> str:
@@ -139,7 +140,7 @@ def _last(pin: Pin, locate: Callable[[str], str]) -> str:
 
 def _pip_options(uv_args: tuple[str, ...]) -> list[str]:
     words: list[str] = []
-    for name, value in split_options(uv_args):
+    for name, value in options_in(uv_args):
         if name == "--prerelease" and value == "allow":
             words.append("--pre")
         elif PIP_OPTIONS[name]:

@@ -22,7 +22,7 @@ from torchinstall.core.versions import dotted_or_none
 from torchinstall.export.inputs import Locked, not_exportable
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, parse_variant_name
-from torchinstall.install.command import project_text, variant_options, wheels_only
+from torchinstall.install.command import project_text, shared_options
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
@@ -96,14 +96,9 @@ def _compile(
         path = Path(folder, "pyproject.toml")
         path.write_text(project_text(plan), encoding="utf-8")
         # No torch is installed here: what may be built says in isolation what it needs.
-        argv = [uv.path, "pip", "compile", str(path), *options, *variant_options(plan), *wheels_only(plan)]
-        argv += ["--no-header", "--no-annotate", *_target_options(target)]
-        argv += ["--only-binary", ":all:"] if only_wheels else []
-        argv += [word for name in prepared.constraint_files for word in ("-c", name)]
-        argv += [word for name in plan.find_links for word in ("--find-links", name)]
-        if plan.channel != "stable":
-            argv += [word for name in routed for word in ("--prerelease-package", f"{name}=allow")]
-        argv += ["--offline"] if prepared.request.offline else []
+        argv = [uv.path, "pip", "compile", str(path), *options, "--no-header", "--no-annotate"]
+        argv += [*_target_options(target), *(("--only-binary", ":all:") if only_wheels else ())]
+        argv += shared_options(plan, prepared.constraint_files, offline=prepared.request.offline)
         argv += prepared.uv_args
         done = run_uv(argv, env=env, changes=(*plan.env, *macos), cwd=cwd)
     if done.returncode != 0:

@@ -48,7 +48,7 @@ class Agreement(Struct, frozen=True, kw_only=True):
         """URL that each planned package must come from; None: an index."""
         if self.plan is None:
             return {}
-        direct = {canonical_name(requirement(text).name) for text in self.plan.requirements if "@" in text}
+        direct = self.plan.direct
         return {
             item.name: item.url
             for item in self.plan.packages

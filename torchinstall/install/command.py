@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from msgspec import structs
 
@@ -34,11 +34,41 @@ _PATIENCE = "300"
 
 _TIMEOUTS = ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")
 
+_OTHER_NAMES = {
+    "-i": "--default-index",
+    "--index-url": "--default-index",
+    "--extra-index-url": "--index",
+    "-f": "--find-links",
+    "--trusted-host": "--allow-insecure-host",
+    "-e": "--editable",
+    "-p": "--python",
+}
+"""How else uv lets its options be spelled."""
+
+_WITH_VALUE = frozenset(
+    {"--default-index", "--index", "--find-links", "--index-strategy", "--keyring-provider", "--prerelease"}
+    | {"--allow-insecure-host", "--cache-dir", "--link-mode", "--only-binary", "--no-binary", "--editable"}
+)
+
+
+def options_in(uv_args: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Arguments for uv as (option under uv's own name, value); without a value that of what anybody asks."""
+    rest = iter(uv_args)
+    for word in rest:
+        spelled, equals, value = word.partition("=")
+        name = _OTHER_NAMES.get(spelled, spelled)
+        yield name, value if equals or name not in _WITH_VALUE else next(rest, "")
+
+
+def values_of(option: str, uv_args: Iterable[str]) -> tuple[str, ...]:
+    """What arguments for uv say of one option."""
+    return tuple(value for name, value in options_in(uv_args) if name == option)
+
+
 _OURS = {
     "--torch-backend": "--backend BACKEND",
     "--no-sources": "omit it: the index of each package is a source",
     "--python": "--python before `--`",
-    "-p": "--python before `--`",
     "--system": "--system before `--`",
     "--target": "omit it: it installs outside the environment that was inspected",
     "--prefix": "omit it: it installs outside the environment that was inspected",
@@ -52,14 +82,13 @@ def check_uv_args(uv_args: Iterable[str]) -> None:
     Raises:
         UsageError: `bad-uv-argument`.
     """
-    for argument in uv_args:
-        name = argument.partition("=")[0]
+    for name, _ in options_in(uv_args):
         if name in _OURS:
             raise UsageError(
                 "bad-uv-argument",
                 f"{name} cannot be passed to uv: it would undo the plan",
                 wanted="arguments that change neither the environment nor the indexes",
-                found=argument,
+                found=name,
                 hints=(_OURS[name],),
             )
 
@@ -85,16 +114,14 @@ def command(
         installed: what is there already; a build without a local version (`2.9.1`) needs a push to replace
             one that has it (`2.9.1+cu128`), since uv takes the latter for good.
         constraints: paths of constraint files (`-c`).
-        uv_args: appended as they are.
+        uv_args: that were checked; appended as they are.
         dry_run: uv says what it would do and does nothing.
         offline: uv uses its cache and folders only.
         upgrade: other requirements are brought up to date too.
 
     Raises:
-        UsageError: `bad-uv-argument`, or `foreign-target` where there is no interpreter to install into.
+        UsageError: `foreign-target`: there is no interpreter to install into.
     """
-    extra = tuple(uv_args)
-    check_uv_args(extra)
     if plan.target.python is None:
         raise UsageError(
             "foreign-target",
@@ -104,16 +131,11 @@ def command(
             hints=("omit --python-version, or name an interpreter with --python",),
         )
     argv = [uv, "pip", "install", "--python", plan.target.python, "-r", PROJECT_FILE]
-    argv += [item for path in constraints for item in ("-c", _absolute(path))]
-    argv += [item for place in plan.find_links for item in ("--find-links", _absolute(place))]
-    if plan.channel != "stable":
-        argv += [
-            item for package in _routed(plan) for item in ("--prerelease-package", f"{package.name}=allow")
-        ]
     argv += [item for name in _pushed(plan, installed) for item in ("--reinstall-package", name)]
-    argv += [*variant_options(plan), *build_options(plan)]
-    flags = {"--upgrade": upgrade, "--offline": offline, "--dry-run": dry_run}
-    argv += [*(flag for flag, is_set in flags.items() if is_set), "--output-format", "json", *extra]
+    argv += [item for name in plan.builds for item in ("--no-build-isolation-package", name)]
+    argv += shared_options(plan, constraints, offline=offline)
+    flags = {"--upgrade": upgrade, "--dry-run": dry_run}
+    argv += [*(flag for flag, is_set in flags.items() if is_set), "--output-format", "json", *uv_args]
     patient = not any((env or {}).get(name) for name in _TIMEOUTS)
     return structs.replace(
         plan,
@@ -127,22 +149,17 @@ def command(
     )
 
 
-def variant_options(plan: Plan) -> list[str]:
-    """What uv must be told so that it installs wheel variants at all."""
-    return ["--preview-features", "wheel-variants"] if any(item.variant for item in plan.packages) else []
-
-
-def build_options(plan: Plan) -> list[str]:
-    """What uv must be told about sources: which packages it must not build, and which it may."""
-    return [
-        *wheels_only(plan),
-        *(item for name in plan.builds for item in ("--no-build-isolation-package", name)),
-    ]
-
-
-def wheels_only(plan: Plan) -> list[str]:
-    """What uv must be told about packages that it must not build."""
-    return [item for name in plan.ready_only for item in ("--only-binary", name)]
+def shared_options(plan: Plan, constraints: Iterable[str], *, offline: bool) -> list[str]:
+    """What `uv pip install` and `uv pip compile` must both be told, to take the same files."""
+    argv = [item for path in constraints for item in ("-c", _absolute(path))]
+    argv += [item for place in plan.find_links for item in ("--find-links", _absolute(place))]
+    if plan.channel != "stable":
+        routed = (package.name for package in _routed(plan))
+        argv += [item for name in routed for item in ("--prerelease-package", f"{name}=allow")]
+    if any(package.variant for package in plan.packages):
+        argv += ["--preview-features", "wheel-variants"]
+    argv += [item for name in plan.ready_only for item in ("--only-binary", name)]
+    return [*argv, *(["--offline"] if offline else [])]
 
 
 def before_builds(plan: Plan) -> Plan:
@@ -173,9 +190,8 @@ def _pushed(plan: Plan, installed: Iterable[Installed]) -> list[str]:
 
 def _routed(plan: Plan) -> list[Package]:
     """The packages that must come from one index; not those whose requirement has a URL."""
-    direct = {canonical_name(requirement(text).name) for text in plan.requirements if " @ " in text}
-    named = {package.name for package in plan.packages if package.url is not None}
-    return [package for package in plan.packages if package.routed and package.name not in direct | named]
+    routed = (package for package in plan.packages if package.routed and package.url is None)
+    return [package for package in routed if package.name not in plan.direct]
 
 
 def _is_folder(source: str, plan: Plan) -> bool:
@@ -195,13 +211,18 @@ def _indexes(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
         source = package.index_url or (plan.find_links[0] if len(plan.find_links) == 1 else None)
         if source is None:
             continue
-        tail = "folder" if _is_folder(source, plan) else source.rstrip("/").rpartition("/")[2]
-        stem = "torchinstall-" + (re.sub(r"[^a-z0-9]+", "-", tail.lower()).strip("-") or "index")
-        taken = [name for place, name in names.items() if place != _absolute(source)]
-        choices = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
-        name = next(name for name in choices if name not in taken)
-        index_of[package.name] = names.setdefault(_absolute(source), name)
+        tail = "folder" if _is_folder(source, plan) else source
+        names.setdefault(_absolute(source), index_name("torchinstall", tail, names.values()))
+        index_of[package.name] = names[_absolute(source)]
     return names, index_of
+
+
+def index_name(prefix: str, url: str, taken: Collection[str]) -> str:
+    """A name for an index, `pytorch-cu128`, that no other one has."""
+    tail = re.sub(r"[^a-z0-9]+", "-", url.rstrip("/").rpartition("/")[2].lower()).strip("-")
+    stem = f"{prefix}-{tail or 'index'}"
+    choices = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 2)))
+    return next(name for name in choices if name not in taken)
 
 
 def project_text(plan: Plan) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from msgspec import Struct
 
 from torchinstall.core.errors import InstallFailedError, ToolMissingError
-from torchinstall.core.files import parse_toml, read_text
+from torchinstall.core.files import parse_toml, read_text, user_path
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
 
 if TYPE_CHECKING:
@@ -139,6 +139,18 @@ def own_default_index(uv: Uv, env: Mapping[str, str]) -> str:
     if found is None:
         raise _broken(uv.path, "its help does not say which index it takes packages from")
     return found[1]
+
+
+def cache_folder(uv: str, env: Mapping[str, str], cwd: Path, named: Sequence[str] = ()) -> Path | None:
+    """Uv's cache: what its arguments name, else its variable or what it says itself; None: it says nothing.
+
+    Raises:
+        ToolMissingError: `uv-broken`.
+    """
+    place = next(filter(None, (*named, env.get("UV_CACHE_DIR"))), None)
+    if place is None:
+        place = run_uv([uv, "cache", "dir"], env=env, cwd=cwd, timeout=_VERSION_TIMEOUT).stdout.strip()
+    return user_path(cwd, place) if place else None
 
 
 def _which(name: str, env: Mapping[str, str]) -> str | None:

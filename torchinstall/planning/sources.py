@@ -15,7 +15,6 @@ import re
 import sys
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +32,7 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_nam
 from torchinstall.core.target import Target
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import VariantBuild, WheelName, local_wheels, provider_env, variant_build
+from torchinstall.install.command import values_of
 from torchinstall.install.uv import own_default_index, uv_settings
 from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
@@ -306,8 +306,7 @@ def default_index(context: Context, uv_args: Sequence[str]) -> Source:
     Its arguments count before variables, these before its files, what it says itself is the last.
     """
     env = context.env
-    words = [part for text in uv_args for part in (text.split("=", 1) if text.startswith("--") else (text,))]
-    named = [Source(url, option) for option, url in pairwise(words) if option in _OPTIONS]
+    named = [Source(url, "--default-index") for url in values_of("--default-index", uv_args)]
     named += [Source(env[name], name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL") if env.get(name)]
     for file, settings, _ in uv_settings(env, context.cwd):
         indexes = [row for row in _rows(settings, "index") if isinstance(row, dict)]
@@ -321,7 +320,6 @@ def default_index(context: Context, uv_args: Sequence[str]) -> Source:
     return Source(url.rstrip("/"), named_by)
 
 
-_OPTIONS = frozenset({"--default-index", "--index-url", "-i"})
 _NAMED_URL = r"[\w.-]+=\w+://"
 
 

@@ -20,6 +20,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.request import extras_text
 from torchinstall.index.urls import pytorch_index
+from torchinstall.install.command import options_in
 from torchinstall.planning.requirements import Reader
 from torchinstall.project.model import ALWAYS, Index, Scope
 from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
@@ -201,8 +202,7 @@ def read_requirements(
             for file in files:
                 reader.file(file)
             _with_bounds(found, scope, reader, catalog)
-            words = iter(word for word in reader.uv_args if word != "--no-index")
-            options = [*zip(words, words, strict=False)]
+            options = [pair for pair in options_in(reader.uv_args) if pair[0] != "--no-index"]
             options += [("--find-links", page) for page in (*reader.torch_indexes, *reader.find_links)]
             for option, value in options:
                 if backend_of(value, catalog):
