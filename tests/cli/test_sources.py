@@ -341,7 +341,18 @@ def test_a_version_that_no_source_has_is_said_to_be_nowhere(place: Place, tmp_pa
     assert "or in http://127.0.0.1" in said.err
 
 
-def test_a_package_that_is_nearly_one_of_torchs_is_named(place: Place, tmp_path: Path) -> None:
-    said = auto(place, "torchvison", "--dry-run", env=named_folder(place, tmp_path))
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("torchvison", "torchvision"),
+        ("torch flashattention", "torch flash-attn"),
+        ("torch bitandbytes", "torch bitsandbytes"),
+        ("torch xformer", "torch xformers"),
+    ],
+)
+def test_a_package_that_is_nearly_one_of_torchs_is_named(
+    place: Place, tmp_path: Path, typed: str, meant: str
+) -> None:
+    said = auto(place, *typed.split(), "--dry-run", env=named_folder(place, tmp_path))
     assert "error[package-not-found]" in said.err
-    assert "hint: torchinstall auto torchvision" in said.err
+    assert f"hint: torchinstall auto {meant}\n" in said.err

@@ -102,6 +102,29 @@ def test_names_that_are_not_torch_are_explained(tmp_path: Path, typed: str) -> N
     assert "r.txt" in run(tmp_path, "plan", "-r", "r.txt", "--offline").err
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("flashattention", "flash-attn"),
+        ("Flash_Attention>=2", "flash-attn"),
+        ("bits-and-bytes", "bitsandbytes"),
+        ("sage-attention", "sageattention"),
+        ("torch-vision", "torchvision"),
+    ],
+)
+def test_another_spelling_of_a_package_that_goes_with_torch_is_noticed(
+    tmp_path: Path, typed: str, meant: str
+) -> None:
+    said = run(tmp_path, "plan", typed, "--offline", "--allow-cpu")
+    assert f"warning[similar-name]: {typed.partition('>')[0]} is not known here" in said.err
+    assert f"is called {meant}" in said.err
+
+
+def test_an_ordinary_package_is_no_misspelling(tmp_path: Path) -> None:
+    names = ("faiss-cpu", "numpy", "onnxruntime", "jaxlib", "torchmetrics", "transformers", "flash-attn-4")
+    assert "similar-name" not in run(tmp_path, "plan", *names, "--offline", "--allow-cpu").err
+
+
 def test_a_command_is_printed_only_where_it_was_asked_for(tmp_path: Path) -> None:
     plan = ("plan", "torch", "--offline", "--allow-cpu", "--target-gpu", "sm_86", "--target-driver", "580")
     assert "uv pip install" not in run(tmp_path, *plan).out

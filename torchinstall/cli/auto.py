@@ -24,9 +24,8 @@ from torchinstall.cli.text import (
 )
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.core.messages import close_matches, size_text
+from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan, plan_to_json
-from torchinstall.core.request import canonical_name
 from torchinstall.export.downloads import look_ahead, measure
 from torchinstall.install.distributions import broken
 from torchinstall.install.early import EarlyRehearsal
@@ -46,6 +45,7 @@ from torchinstall.install.verify import (
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.context import PlanOptions
 from torchinstall.planning.inputs import Prepared
+from torchinstall.planning.request import package_meant
 from torchinstall.planning.sources import configured_folders
 
 
@@ -91,11 +91,11 @@ class _Run:
 
     def spelled_otherwise(self) -> Iterator[str]:
         """What takes a package that goes with torch for a name that is nearly its own."""
-        known = {row.package for row in self.prepared.catalog.families}
-        for asked in self.prepared.request.requirements:
-            name = canonical_name(asked.name)
-            close = close_matches(name, known, most=1, cutoff=0.8) if name not in known else ()
-            yield from (f"torchinstall auto {meant}" for meant in close)
+        requirements = self.prepared.request.requirements
+        for asked in requirements:
+            if meant := package_meant(asked.name, self.prepared.catalog, guess=True):
+                words = (meant if row is asked else str(row) for row in requirements)
+                yield shlex.join(["torchinstall", "auto", *words])
 
     def folders_of_wheels(self) -> Iterator[str]:
         """What takes all that is still to come from a folder that pip or uv are configured with."""

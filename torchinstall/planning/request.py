@@ -61,6 +61,11 @@ def request_of(
             "the build is chosen for that; use --target-driver and --target-gpu to be exact, or --backend cpu"
         )
         asked.notes.append(Message("target-from-image", message))
+    for row in asked.requirements:
+        meant = package_meant(row.name, catalog) if row.url is None else None
+        if meant is not None:
+            message = f"{row.name} is not known here; the package that goes with torch is called {meant}"
+            asked.notes.append(Message("similar-name", message))
     request = Request(
         requirements=tuple(asked.requirements),
         constraints=tuple(asked.constraints),
@@ -90,6 +95,25 @@ def request_of(
     asked.uv_args += options.rest
     _check_index_is_safe(options, asked.uv_args, context.env)
     return request, asked
+
+
+def package_meant(name: str, catalog: Catalog, *, guess: bool = False) -> str | None:
+    """The package that goes with torch and is spelled in another way; None for one of them, or for no such.
+
+    `guess`: a letter may be wrong too.
+    """
+    known = {row.package for row in catalog.families}
+    known |= {row.package for row in catalog.tables.companion_builds}
+    if canonical_name(name) in known:
+        return None
+    spelled = {_without_marks(package): package for package in known}
+    close = close_matches(_without_marks(name), spelled, most=1, cutoff=0.8) if guess else ()
+    return spelled.get(_without_marks(name)) or next((spelled[text] for text in close), None)
+
+
+def _without_marks(name: str) -> str:
+    """`flashattn` of `Flash_Attention`."""
+    return re.sub(r"[-_.]+", "", name).lower().replace("attention", "attn")
 
 
 def _check_only_versions(asked: Reader, before: tuple[int, int, int], options: PlanOptions) -> None:
