@@ -353,6 +353,32 @@ def test_what_depends_on_the_cuda_major_only_is_judged_by_that_whatever_its_vers
     assert not [item for item in cpu.warnings if item.slug == "companion-breaks"]
 
 
+@pytest.mark.parametrize(
+    ("other", "instead"),
+    [
+        ("cupy-cuda12x==13.6.0", "cupy-cuda13x is: it can take its place"),
+        ("cudf-cu12==27.2", "cudf-cu13 is: it can take its place"),
+        ("jax==0.11.2 jax-cuda12-plugin==0.11.2", "'jax[cuda13]' is: it can take its place"),
+        ("faiss-gpu-cu12==1.10.0", None),
+    ],
+)
+def test_an_installed_torch_is_not_moved_for_what_did_not_go_with_it_before(
+    other: str, instead: str | None
+) -> None:
+    made = installed_beside("torch==2.11.0+cu130", *other.split())
+    assert (made.status, versions(made)["torch"]) == ("satisfied", "2.11.0+cu130")
+    (message,) = [item.message for item in made.warnings if item.slug == "companion-breaks"]
+    assert (instead or "torch 2.11.0+cu130; to renew both") in message
+    assert message.startswith(f"{other.split('==')[0]} {other.split()[0].split('==')[1]} is installed")
+
+
+@pytest.mark.parametrize("there", ["torch==2.11.0+cpu", "torch==2.11.0+cu126"])
+def test_a_torch_that_has_to_be_chosen_anew_goes_with_what_is_installed(there: str) -> None:
+    made = installed_beside(there, "cupy-cuda12x==13.6.0")
+    expected = "2.11.0+cu126" if "cu126" in there else "2.14.1+cu126"
+    assert versions(made)["torch"] == expected
+
+
 def test_a_local_version_says_which_torch_an_unknown_version_is_built_for() -> None:
     made = installed_beside("torch==2.13.0+cu130", "flash-attn==2.9.1+cu.13.0.torch.2.13", upgrade=True)
     assert versions(made)["torch"] == "2.13.0+cu130"

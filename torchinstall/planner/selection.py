@@ -100,28 +100,27 @@ def _with_installed(
 def _beside(request: Request, target: Target, catalog: Catalog) -> tuple[str, ...]:
     """Installed packages that move with torch and that nobody asked for; what torch needs, uv moves."""
     asked = {"torch", *(canonical_name(item.name) for item in request.requirements)}
-    found: dict[str, None] = {}
-    for name in (item.name for item in target.installed if item.name not in asked):
-        row = catalog.family(name)
-        if row is not None and (row.routed or row.ended) and row.pairing == "table" and not row.runtime_of:
-            found[name] = None
-    return tuple(found)
+    rows = filter(None, (catalog.family(item.name) for item in target.installed if item.name not in asked))
+    moves = (row for row in rows if row.pairing == "table" and not row.runtime_of)
+    return tuple(dict.fromkeys(row.package for row in moves if row.routed or row.ended))
 
 
 def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog, today: date | None) -> Plan:
     situation = make_situation(request, machine, target, catalog)
     evaluated = evaluate(situation)
-    if not _accepted(evaluated) and any(not item.asked for item in wanted_companions(situation)):
+    current = _installed_build(evaluated)
+    if current is None and any(not item.asked for item in wanted_companions(situation)):
         # What is installed does not go together already: then it decides nothing.
-        situation = structs.replace(situation, keep_installed=False)
-        evaluated = evaluate(situation)
+        alone = structs.replace(situation, keep_installed=False)
+        freed = evaluate(alone)
+        current = _installed_build(freed)
+        if current is not None or not _accepted(evaluated):
+            situation, evaluated = alone, freed
     accepted = _accepted(evaluated)
     error = _refusal(evaluated, accepted, situation)
     if error is not None:
         return _made(None, evaluated, situation, today, error)
-    best = max(accepted, key=_preference)
-    current = None if request.upgrade else _installed_build(accepted, best)
-    made = _made(current or best, evaluated, situation, today)
+    made = _made(current or max(accepted, key=_preference), evaluated, situation, today)
     if current is None:
         return made
     there = {item.name: item for item in target.installed}
@@ -173,18 +172,19 @@ def _refusal(
     return required_gpu(evaluated, situation) if request.require_gpu and not best.uses_gpu else None
 
 
-def _installed_build(accepted: Sequence[EvaluatedBuild], best: EvaluatedBuild) -> EvaluatedBuild | None:
+def _installed_build(evaluated: Evaluated) -> EvaluatedBuild | None:
     """The accepted build that is installed already and serves the GPUs as well as the best one would.
 
     As with pip and uv, a newer release alone is no reason to change anything; `--upgrade` asks for that. What
     is missing beside it, or does not fit it, is brought to it.
     """
-    torch = next((item for item in best.situation.target.installed if item.name == "torch"), None)
-    if torch is None or best.situation.requirements.direct:
+    accepted = _accepted(evaluated)
+    best = max(accepted, key=_preference, default=None)
+    if best is None or best.situation.request.upgrade or best.situation.requirements.direct:
         return None
-    build = (_public(torch), torch.backend)
-    same = (item for item in accepted if (item.build.torch, item.build.backend.name) == build)
-    found = next(same, None)
+    rows = best.situation.target.installed
+    there = {(_public(row), row.backend) for row in rows if row.name == "torch"}
+    found = next((item for item in accepted if (item.build.torch, item.build.backend.name) in there), None)
     return found if found is not None and found.gpu_rank == best.gpu_rank else None
 
 
@@ -347,10 +347,8 @@ def pages_to_read(
         return ()
     family = (*family, *_beside(request, target, catalog))
     evaluated = evaluate(situation)
-    best = max((item for item in evaluated if item.rejection is None), key=_preference, default=None)
-    if best is not None and all(
-        pick.wheels is None or pick.wheels.origin == "find-links" for pick in best.picks
-    ):
+    best = max(_accepted(evaluated), key=_preference, default=None)
+    if best and all(pick.wheels is None or pick.wheels.origin == "find-links" for pick in best.picks):
         return ()
     if request.channel != "stable":
         # The tables know which backends this machine runs on the stable channel only.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 
@@ -17,13 +18,16 @@ from torchinstall.core.request import Request, Requirement, canonical_name
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.planner.builds import Rejection
-from torchinstall.planner.companion_lines import Wanted, has_code, specifiers
+from torchinstall.planner.companion_lines import Wanted, choices_of, has_code, specifiers
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 
 _BUILD_TOOLS = ("setuptools", "wheel", "packaging", "ninja")
 """What builds from source mostly need: uv brings none without isolation, which would hide torch."""
+
+_CUDA_OF_NAME = r"\d+x?$"
+"""`12x` of `cupy-cuda12x`."""
 
 _PYTHONS = ("3.12", "3.13", "3.11", "3.10", "3.14")
 """Versions of Python that are tried where this one has no set, the most usual first."""
@@ -164,11 +168,24 @@ def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
     for item in wanted_companions(before):
         alone = find_stack(chosen.build, before, frozenset({item.name}))
         if not item.asked and isinstance(alone, Rejection):
+            other = next(_replacements(item, chosen), None)
+            instead = f"{other} is: it can take its place; " if other else ""
             yield Message(
                 "companion-breaks",
                 f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; "
-                f"to renew both: torchinstall auto torch {_typed(item)}",
+                f"{instead}to renew both: torchinstall auto torch {_typed(item)}",
             )
+
+
+def _replacements(item: Wanted, chosen: EvaluatedBuild) -> Iterator[str]:
+    """What the same makers have for this torch, where the CUDA is in a package's name or extra."""
+    catalog, stem = chosen.situation.catalog, re.sub(_CUDA_OF_NAME, "", item.name)
+    rows = (row for row in catalog.tables.companion_builds if re.sub(_CUDA_OF_NAME, "", row.package) == stem)
+    for name, extra in dict.fromkeys((row.package, row.extra) for row in rows):
+        other = Wanted(name, specifiers(""), (extra,) if extra else ())
+        changed = name != item.name or (extra and extra not in item.extras)
+        if changed and not isinstance(choices_of(other, chosen.build, chosen.situation), Rejection):
+            yield _typed(other)
 
 
 def _held_back(
