@@ -16,16 +16,6 @@ from torchinstall.planner.selection import plan
 
 ADA = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95.05", memory_bytes=64 * 2**30)
 
-MARKERS = {
-    "implementation_name": "cpython",
-    "os_name": "posix",
-    "platform_machine": "x86_64",
-    "platform_python_implementation": "CPython",
-    "platform_system": "Linux",
-    "python_full_version": "3.12.4",
-    "python_version": "3.12",
-    "sys_platform": "linux",
-}
 
 TORCH_NEEDS = (
     "filelock",
@@ -76,7 +66,7 @@ def environment(
         return plan(Request(requirements=asked, upgrade=upgrade), machine, target, shipped())
 
     values: dict[str, Any] = {
-        "inventory": Inventory(dists=there, markers=MARKERS),
+        "inventory": Inventory(dists=there),
         "surroundings": Surroundings(),
         "choice": None if torch is None else planned(f"torch=={torch.partition('+')[0]}", *names),
         "free": planned("torch", upgrade=True),

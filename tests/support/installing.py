@@ -119,7 +119,7 @@ class Place:
 
     def versions(self) -> dict[str, str]:
         """Every installed distribution."""
-        dists = take_inventory(self.python, FAMILY, env=self.env).dists
+        dists = take_inventory(self.ask(), FAMILY).dists
         return {dist.name: dist.version for dist in dists}
 
     def imports(self, code: str) -> str:

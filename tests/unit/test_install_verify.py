@@ -102,8 +102,6 @@ def test_a_cpu_build_that_computes(environment: Place, fill: Fill) -> None:
         "matrix-product-cpu",
     ]
     assert json.loads(json.dumps(report_to_json(report)))["ok"] is True
-    with pytest.raises(ValueError, match="every check passed"):
-        failure(report)
 
 
 def test_a_gpu_build_on_a_gpu(environment: Place, fill: Fill) -> None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from torchinstall.core.errors import ToolMissingError
+from torchinstall.core.errors import TargetError, ToolMissingError
 from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import requirement
@@ -73,14 +74,24 @@ def collect(
     index_url = decision.index_url if decision is not None else None
     catalog = catalog_of_installed(inputs.catalog, target, index_url)
     inputs = structs.replace(inputs, catalog=catalog)
-    uv = inputs.uv.path if inputs.uv is not None else ""
+    if inputs.place is None or inputs.uv is None:
+        raise TypeError("what is examined has an environment and a uv")
+    if inputs.place.base is not None:
+        raise TargetError(
+            "no-environment",
+            f"there is no environment {target.prefix} yet",
+            wanted="an environment to examine",
+            found=f"nothing there ({target.why})",
+            hints=(f"torchinstall auto --venv {shlex.quote(str(options.venv))}",),
+        )
+    uv = inputs.uv.path
     context.detail(f"examining Python {target.python_version} in {target.prefix} ({target.why})")
     python, prefix = str(target.python), str(target.prefix)
     names = dict.fromkeys(("torch", *(item.name.replace("-", "_") for item in target.installed)))
     seen = Environment(
         machine=inputs.machine,
         target=target,
-        inventory=take_inventory(python, [row.package for row in catalog.families], env=context.env),
+        inventory=take_inventory(inputs.place, [row.package for row in catalog.families]),
         surroundings=surroundings(
             env=context.env, cwd=context.cwd, prefix=prefix, uv=uv, packages=tuple(names)
         ),

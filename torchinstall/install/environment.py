@@ -15,7 +15,6 @@ from msgspec import Struct, structs
 
 from torchinstall.core.errors import TargetError
 from torchinstall.core.files import user_path
-from torchinstall.core.target import Target
 from torchinstall.install.interpreter import PythonEnvironment, inspect_python
 from torchinstall.install.uv import run_uv
 
@@ -113,7 +112,15 @@ class Search(Struct, frozen=True, kw_only=True):
             found = self._inspect(_interpreter(path, why), family, why)
             if python is not None:
                 wanted = self._inspect(self._find_python(python, uv, system=True), ())
-                _require_same_version(found.target, wanted.target, shown, python)
+                here, there = found.target.python_version, wanted.target.python_version
+                if here.split(".")[:2] != there.split(".")[:2]:
+                    raise TargetError(
+                        "python-mismatch",
+                        f"the environment {shown} has another Python",
+                        wanted=f"Python {there} (from --python {python})",
+                        found=f"Python {here}",
+                        hints=(f"uv venv --clear --python {python} {shown}", "omit --python"),
+                    )
             return found
         if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - {STATE}):
             raise TargetError(
@@ -182,17 +189,6 @@ class Search(Struct, frozen=True, kw_only=True):
                 "uv python list shows the interpreters of this machine",
                 f"uv python install {version}",
             ),
-        )
-
-
-def _require_same_version(target: Target, wanted: Target, shown: str, python: str) -> None:
-    if wanted.python_version.split(".")[:2] != target.python_version.split(".")[:2]:
-        raise TargetError(
-            "python-mismatch",
-            f"the environment {shown} has another Python",
-            wanted=f"Python {wanted.python_version} (from --python {python})",
-            found=f"Python {target.python_version}",
-            hints=(f"uv venv --clear --python {python} {shown}", "omit --python"),
         )
 
 

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 MARKER = "@torchinstall@"
 """Stands before what our scripts say; an interpreter that starts may say something of its own."""
 
-_INSPECT_TIMEOUT = 20.0
-_INVENTORY_TIMEOUT = 60.0
-"""Seconds; torch alone is a list of ten thousand files, and the filesystem may be a slow network one."""
+_TIMEOUT = 20.0
 
 _OLDEST_PYTHON = "3.7"
 """Our scripts need it, and no torch that we know was published for an older one."""
@@ -47,6 +45,7 @@ class PythonEnvironment(Struct, frozen=True, kw_only=True):
         target: the interpreter as the planner sees it; of a missing environment, as it will be.
         writable: whether this user may change the folders that it imports installed packages from.
         externally_managed: path of the marker of PEP 668, where it forbids changes.
+        user_torch: a torch in the user's own site-packages that this interpreter would import too.
         base: interpreter to create the environment with first; None: it is there.
     """
 
@@ -54,6 +53,7 @@ class PythonEnvironment(Struct, frozen=True, kw_only=True):
     site_packages: tuple[str, ...]
     writable: bool
     externally_managed: str | None
+    user_torch: str | None = None
     base: str | None = None
 
 
@@ -82,14 +82,12 @@ class Inventory(Struct, frozen=True, kw_only=True):
 
     Attributes:
         leftovers: paths of folders that begin with `~`, left by an interrupted uninstall.
-        user_torch: a torch in the user's own site-packages that this interpreter would import too.
-        markers: PEP 508 marker variables of the interpreter.
+        user_torch: see `PythonEnvironment`.
     """
 
     dists: tuple[Dist, ...] = ()
     leftovers: tuple[str, ...] = ()
     user_torch: str | None = None
-    markers: Mapping[str, str] = field(default_factory=dict)
 
 
 def inspect_python(
@@ -98,7 +96,7 @@ def inspect_python(
     env: Mapping[str, str],
     family: Collection[str],
     why: str = "",
-    timeout: float = _INSPECT_TIMEOUT,
+    timeout: float = _TIMEOUT,
     running: str = sys.executable,
 ) -> PythonEnvironment:
     """What an interpreter is; the one that runs us (`running`) needs no child for it.
@@ -113,13 +111,9 @@ def inspect_python(
         return _environment(interpreter_script.inspect(), python, why, family)
     try:
         done = run_script("interpreter_script", python, env=env, timeout=timeout)
-        if (data := _literal(done)) is not None:
-            return _environment(data, python, why, family)
-        if done.returncode is not None:
-            # One from before Python 3.4 does not know how to be isolated.
-            said = _run([python, "-c", "import sys; sys.stdout.write(sys.version)"], env, timeout).stdout
-            if re.match(r"\d+\.\d+", said):
-                _refuse_old(said.split()[0], python)
+        _, marker, text = done.stdout.rpartition(MARKER)
+        if done.returncode == 0 and marker:
+            return _environment(ast.literal_eval(text.strip()), python, why, family)
         problem = done.problem
     except FileNotFoundError:
         raise TargetError(
@@ -143,33 +137,13 @@ def inspect_python(
     )
 
 
-def take_inventory(
-    python: str, family: Iterable[str], *, env: Mapping[str, str], timeout: float = _INVENTORY_TIMEOUT
-) -> Inventory:
-    """Everything that is installed for an interpreter, and whether the packages in `family` are whole.
-
-    Raises:
-        TargetError: `environment-unreadable`: it gave no answer.
-    """
-    try:
-        done = run_script("interpreter_script", python, "more", env=env, timeout=timeout)
-        data, problem = _literal(done), done.problem
-    except OSError as error:
-        data, problem = None, str(error)
-    if data is None:
-        raise TargetError(
-            "environment-unreadable",
-            f"the packages that are installed for {python} could not be listed",
-            wanted=f"{python} runs a script that lists them",
-            found=problem,
-            hints=("recreate the environment: uv venv --clear, then torchinstall auto",),
-        )
-    sites, watched = [Path(site) for site in data["site_packages"]], frozenset(family)
+def take_inventory(place: PythonEnvironment, family: Iterable[str]) -> Inventory:
+    """Everything that is installed in an environment, and whether the packages in `family` are whole."""
+    sites, watched = [Path(site) for site in place.site_packages], frozenset(family)
     return Inventory(
         dists=tuple(_dist(row, watched) for row in distributions(sites)),
         leftovers=tuple(str(site / name) for site in sites for name in names_in(site) if name[0] == "~"),
-        user_torch=data["user_torch"],
-        markers=data["markers"],
+        user_torch=place.user_torch,
     )
 
 
@@ -196,22 +170,12 @@ def _version(found: DistInfo) -> str:
 
 def run_script(name: str, python: str, *arguments: str, env: Mapping[str, str], timeout: float) -> Completed:
     """Run one of our scripts in `python`, apart from the user's site, PYTHONPATH and the current folder."""
-    text = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
-    return _run([python, "-I", "-c", text, *arguments], env, timeout)
-
-
-def _run(argv: list[str], env: Mapping[str, str], timeout: float) -> Completed:
     from torchinstall.install.stream import capture
 
+    text = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     # Without the first, macOS tells an interpreter built with an old SDK that it is 10.16.
     env = {**env, "SYSTEM_VERSION_COMPAT": "0", "PYTHONIOENCODING": "utf-8"}
-    return capture(argv, env=env, timeout=timeout)
-
-
-def _literal(done: Completed) -> Any:
-    """What the script printed; None where it did not come to its end."""
-    _, marker, text = done.stdout.rpartition(MARKER)
-    return ast.literal_eval(text.strip()) if done.returncode == 0 and marker else None
+    return capture([python, "-I", "-c", text, *arguments], env=env, timeout=timeout)
 
 
 def _is_running(python: str, running: str) -> bool:
@@ -228,19 +192,15 @@ def _is_running(python: str, running: str) -> bool:
         return False
 
 
-def _refuse_old(version: str, python: str) -> None:
-    if dotted(version) < dotted(_OLDEST_PYTHON):
+def _environment(data: dict[str, Any], python: str, why: str, family: Collection[str]) -> PythonEnvironment:
+    if dotted(data["version"]) < dotted(_OLDEST_PYTHON):
         raise TargetError(
             "unsupported-python",
-            f"Python {version} is too old to be installed into",
+            f"Python {data['version']} is too old to be installed into",
             wanted=f"Python {_OLDEST_PYTHON} or newer",
-            found=f"Python {version} at {python}",
+            found=f"Python {data['version']} at {python}",
             hints=("torchinstall auto --venv .venv --python 3.12",),
         )
-
-
-def _environment(data: dict[str, Any], python: str, why: str, family: Collection[str]) -> PythonEnvironment:
-    _refuse_old(data["version"], python)
     os_name = OS_NAMES.get("linux" if data["sys_platform"].startswith("linux") else data["sys_platform"])
     if os_name is None:
         raise TargetError(
@@ -271,6 +231,7 @@ def _environment(data: dict[str, Any], python: str, why: str, family: Collection
         site_packages=tuple(data["site_packages"]),
         writable=data["writable"],
         externally_managed=data["externally_managed"],
+        user_torch=data["user_torch"],
     )
 
 

@@ -54,8 +54,8 @@ def _writable(folder: str) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def inspect(*, more: bool = False) -> dict[str, object]:
-    """What a plan needs, and `more` for a doctor: what takes imports."""
+def inspect() -> dict[str, object]:
+    """What is asked of an interpreter."""
     sites = _site_packages()
     marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
     system = str(sys.platform)
@@ -73,8 +73,7 @@ def inspect(*, more: bool = False) -> dict[str, object]:
         "site_packages": sites,
         "writable": all(_writable(site) for site in sites),
         "externally_managed": marker if sys.prefix == sys.base_prefix and os.path.isfile(marker) else None,
-        "user_torch": _user_torch() if more else None,
-        "markers": _markers() if more else {},
+        "user_torch": _user_torch(),
     }
 
 
@@ -89,23 +88,5 @@ def _user_torch() -> str | None:
     return folder if os.path.exists(os.path.join(folder, "__init__.py")) else None
 
 
-def _markers() -> dict[str, str]:
-    """The variables of PEP 508."""
-    platform = __import__("platform")
-    return {
-        "implementation_name": sys.implementation.name,
-        "implementation_version": platform.python_version(),
-        "os_name": os.name,
-        "platform_machine": platform.machine(),
-        "platform_python_implementation": platform.python_implementation(),
-        "platform_release": platform.release(),
-        "platform_system": platform.system(),
-        "platform_version": platform.version(),
-        "python_full_version": platform.python_version(),
-        "python_version": ".".join(platform.python_version_tuple()[:2]),
-        "sys_platform": sys.platform,
-    }
-
-
 if __name__ == "__main__":
-    sys.stdout.write(f"\n@torchinstall@{inspect(more=len(sys.argv) > 1)!a}\n")
+    sys.stdout.write(f"\n@torchinstall@{inspect()!a}\n")

@@ -156,7 +156,7 @@ def _parsed(text: str, seen: Environment) -> Requirement | None:
     """The requirement, where it parses and its marker holds here."""
     try:
         requirement = Requirement(text)
-        here = {**seen.inventory.markers, "extra": ""}
+        here = seen.target.marker_environment()
         holds = requirement.marker is None or requirement.marker.evaluate(here)
     except (InvalidRequirement, UndefinedEnvironmentName):
         return None
