@@ -13,7 +13,7 @@ from tests.fleet.made import gfd, gfd_old, kube_list, kube_node, read, read_text
 from tests.support.planning import linux, nvidia, shipped
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Libc, machine_to_json
-from torchinstall.fleet.nodes import Node, gpu_named
+from torchinstall.fleet.nodes import Node, gpu_of
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 
@@ -456,7 +456,7 @@ def test_a_products_own_code_counts_before_that_of_the_node(tmp_path: Path) -> N
     [("m3", None), ("m2", None), ("t4", (7, 5)), ("compute_90", (9, 0)), ("sm_90a", (9, 0)), ("tesla", None)],
 )
 def test_short_names_mean_one_product_or_none(name: str, code: tuple[int, int] | None) -> None:
-    found = gpu_named(name, shipped())
+    found = gpu_of(shipped(), product=name)
     assert (found and found.compute_capability) == code
 
 

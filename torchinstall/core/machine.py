@@ -21,6 +21,9 @@ _Few = Meta(max_length=512)
 VENDOR_NAMES: dict[Vendor, str] = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
 """How each vendor is written in a sentence."""
 
+PCI_VENDORS: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
+"""By the first half of a PCI id."""
+
 OS_NAMES: dict[str, Os] = {"linux": "linux", "win32": "windows", "darwin": "macos"}
 """By `sys.platform`."""
 
@@ -96,12 +99,14 @@ class Gpu(Struct, frozen=True, kw_only=True):
     source: str | None = None
 
     @property
+    def code(self) -> str | None:
+        """What builds need code for: `8.9`, `gfx1100`."""
+        return capability_text(self.compute_capability) if self.compute_capability else self.gfx_target
+
+    @property
     def label(self) -> str:
         """What to call it in a sentence."""
-        if self.name:
-            return self.name
-        code = capability_text(self.compute_capability) if self.compute_capability else self.gfx_target
-        return f"{VENDOR_NAMES[self.vendor]} GPU {code or self.pci_id or ''}".strip()
+        return self.name or f"{VENDOR_NAMES[self.vendor]} GPU {self.code or self.pci_id or ''}".strip()
 
 
 class Finding(Struct, frozen=True, kw_only=True):

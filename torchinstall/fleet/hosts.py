@@ -18,7 +18,6 @@ from torchinstall.fleet.nodes import (
     Said,
     decoded,
     first_of,
-    gpu_named,
     gpu_of,
     names_of,
     number_of,
@@ -69,12 +68,12 @@ def _slurm_gpu(
     kind: str, product: str | None, code: str | None, features: Sequence[str], catalog: Catalog
 ) -> Gpu | None:
     """What the type of a gres means; else what `extra` says, or the one feature that names a GPU."""
-    named = gpu_named(kind, catalog) if kind else None
-    if code and named is None:
-        return gpu_of(catalog, product=kind or None, code=code)
-    by_feature = {found for word in features if (found := gpu_named(word, catalog)) is not None}
-    only = next(iter(by_feature)) if len(by_feature) == 1 else None
-    return named or gpu_named(product or "", catalog) or only
+    named = gpu_of(catalog, product=kind)
+    if named is not None or code:
+        return named or gpu_of(catalog, product=kind or None, code=code)
+    words = (word for word in features if re.search("[A-Za-z]", word))
+    by_feature = {found for word in words if (found := gpu_of(catalog, product=word)) is not None}
+    return gpu_of(catalog, product=product) or (by_feature.pop() if len(by_feature) == 1 else None)
 
 
 def _listed(value: list[str] | str | None) -> list[str]:

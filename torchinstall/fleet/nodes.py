@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,9 +15,9 @@ from msgspec import DecodeError, Raw, Struct, structs
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.decoding import convert, decoder
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import ARCHES, Driver, Gpu, Libc, Machine, Os, Vendor, capability, machine_arch
+from torchinstall.core.machine import ARCHES, PCI_VENDORS, Driver, Gpu, Libc, Machine, Os, machine_arch
 from torchinstall.core.versions import unprefixed
-from torchinstall.planning.gpus import product_gpu
+from torchinstall.planning.gpus import gpu_named, gpu_with_code, numbered
 
 T = TypeVar("T")
 
@@ -34,13 +33,6 @@ _SYSTEMS: dict[str, Os] = {
     "windows": "windows",
     **dict.fromkeys(("macos", "mac", "darwin"), "macos"),
 }
-_VENDORS: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
-_NOISE = re.compile(
-    r"\bmig\b.*|\b\d+g[. ]\d+gb\b.*|-\d+[abcq]$|\bshared\b|\b\d+ ?g[bi]?b?\b|\bhbm\d?e?\b|\bpcie?\b"
-    r"|\bsxm\d?\b|\boam\b|\b(?:nvidia|amd|intel|corporation|geforce|grid|gpu|graphics|series|laptop)\b"
-)
-"""What may stand in a name without changing the chip: slices, memory, form, maker."""
-
 _ASSUMABLE = {"driver": "580.95.05", "libc": "2.36", "arch": "x86_64", "gpu": "h100", "os_version": "14.5"}
 """What can be assumed, each with an example."""
 
@@ -251,9 +243,10 @@ class Nodes:
         there = facts.gpus
         if os == "macos":
             there = (Gpu(vendor="apple", integrated=True),) if arch == "aarch64" else ()
-        unnamed = gpu_named(value("gpu", None) or "", self._catalog) if None in there else None
-        gpus = _numbered(known or unnamed for known in there)
-        if gpus is None:
+        unnamed = gpu_of(self._catalog, product=value("gpu", None)) if None in there else None
+        known = [gpu or unnamed for gpu in there]
+        gpus = numbered(gpu for gpu in known if gpu is not None)
+        if None in known:
             return "it has GPUs, and nothing says which; --assume gpu=h100 would"
         version = _version(facts.os_version, "the version of its system")
         libc = None
@@ -278,20 +271,8 @@ class Nodes:
             os_version=value("os_version", version) if os == "macos" else version,
             libc=libc,
             drivers=tuple(drivers),
-            gpus=tuple(gpus),
+            gpus=gpus,
         )
-
-
-def _numbered(gpus: Iterable[Gpu | None]) -> list[Gpu] | None:
-    """GPUs with their numbers by vendor; None: one of them is not known."""
-    found: list[Gpu] = []
-    counts: Counter[Vendor] = Counter()
-    for gpu in gpus:
-        if gpu is None:
-            return None
-        found.append(structs.replace(gpu, index=counts[gpu.vendor]))
-        counts[gpu.vendor] += 1
-    return found
 
 
 def _version(text: str | None, what: str) -> str | None:
@@ -313,69 +294,14 @@ def _libc(text: str) -> Libc | None:
 def gpu_of(
     catalog: Catalog, *, product: str | None = None, code: str | None = None, pci_id: str | None = None
 ) -> Gpu | None:
-    """A GPU by (a part of) its name, `8.9` or `gfx942`, or `10de:2684`; None: nothing identifies it."""
-    named = gpu_named(product, catalog) if product else None
-    name = product or (named.name if named is not None else None)
-    if match := re.fullmatch(r"(?:(?:sm|compute)_)?(\d{1,2})\.?(\d)[af]?", (code or "").lower()):
-        of_nvidia = capability(f"{match[1]}.{match[2]}")
-        return Gpu(vendor="nvidia", name=name, compute_capability=of_nvidia, integrated=False)
-    if code and code.lower().startswith("gfx"):
-        return Gpu(vendor="amd", name=name, gfx_target=code.lower())
+    """A GPU by its code, its PCI id, or its name; None: nothing identifies it."""
     pci_id = (pci_id or "").lower().replace("0x", "")
-    if pci_id and (vendor := _VENDORS.get(pci_id[:4])):
-        return Gpu(vendor=vendor, name=product, pci_id=pci_id)
-    return None if named is None else structs.replace(named, name=name)
-
-
-def gpu_named(text: str, catalog: Catalog) -> Gpu | None:
-    """The GPU of a short name: `a100`, `1080ti`, `nvidia_h100_80gb_hbm3`, `MI300X`, `sm_90`, `gfx942`.
-
-    None: no product has that name, or products with different code have.
-    """
-    plain = text.strip().lower()
-    if match := re.fullmatch(r"(?:sm|cc|compute)[_.-]?(\d{1,2})\.?(\d)[af]?|(\d{1,2})\.(\d)", plain):
-        return gpu_of(catalog, code=f"{match[1] or match[3]}.{match[2] or match[4]}")
-    if match := re.fullmatch(r"(gfx[0-9a-f]{3,})(?::\S+)?", plain):
-        return gpu_of(catalog, code=match[1])
-    wanted = _words(plain)
-    products = _products(catalog)
-    tight = wanted.replace(" ", "")
-    same = [row for row in products if row.words == wanted] or [row for row in products if row.tight == tight]
-    if not same and any(character.isdigit() for character in wanted):
-        longer = re.compile(rf"{re.escape(wanted)}(?!\d)")  # M3 is no part of M3-3020
-        same = [row for row in products if longer.search(row.words)]
-        same = same or [row for row in products if row.words in wanted and row.words.count(" ") > 2]
-    if not same or len({row.code for row in same}) > 1:
+    if code and (coded := gpu_with_code(code)):
+        found = structs.replace(coded, integrated=False if coded.vendor == "nvidia" else None)
+    elif vendor := PCI_VENDORS.get(pci_id[:4]):
+        found = Gpu(vendor=vendor, pci_id=pci_id)
+    elif not product or (named := gpu_named(product, catalog, within=True)) is None:
         return None
-    return min(same, key=lambda row: len(row.words)).gpu
-
-
-class _Product(Struct, frozen=True):
-    words: str
-    tight: str
-    code: tuple[str, str]
-    gpu: Gpu
-
-
-def _words(text: str) -> str:
-    """Lower-case words with a space around each; letters and digits are words of their own."""
-    plain = _NOISE.sub(" ", re.sub(r"[\s_/,]+", " ", text.lower()).strip())
-    plain = _NOISE.sub(" ", plain.replace("-", " ").strip())
-    return " " + " ".join(re.findall(r"\d+|[a-z]+", plain)) + " "
-
-
-def _products(catalog: Catalog) -> list[_Product]:
-    """Every product by the words of its name; a row with several names counts for each."""
-    key = ("fleet-products",)
-    if key not in catalog.memo:
-        rows: list[_Product] = []
-        for vendor in _VENDORS.values():
-            for row in catalog.tables.gpus(vendor):
-                if row.name is not None and row.code is not None:
-                    gpu = product_gpu(vendor, row)
-                    gpu = gpu if vendor == "intel" else structs.replace(gpu, pci_id=None)
-                    names = map(_words, filter(str.strip, re.split(r"[\[\]/]", row.name)))
-                    rows += [_Product(name, name.replace(" ", ""), (vendor, row.code), gpu) for name in names]
-        catalog.memo[key] = rows
-    found: list[_Product] = catalog.memo[key]
-    return found
+    else:
+        found = named if named.vendor == "intel" else structs.replace(named, pci_id=None)
+    return structs.replace(found, name=product)

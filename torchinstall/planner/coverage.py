@@ -326,7 +326,7 @@ def _hits(torch: str, backend: BackendInfo, situation: Situation) -> Iterator[Hi
 def _values(
     row: Limit, gpu: Gpu | None, torch: str, backend: BackendInfo, situation: Situation
 ) -> dict[str, str]:
-    code = gpu and (gpu.gfx_target or (gpu.compute_capability and capability_text(gpu.compute_capability)))
+    code = gpu and gpu.code
     kernel = situation.kernel
     # Where the kernel is not known, the row's first range says which ones it is about.
     unknown = row.kernel and f"{row.kernel[0][0].lstrip('><=').partition(',')[0]} or newer"

@@ -232,8 +232,7 @@ def _vendors_with_floor(catalog: Catalog) -> tuple[Vendor, ...]:
 
 def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Message]) -> Gpu:
     """Fill in what the driver did not say from the product tables, and say so."""
-    unknown_code = gpu.compute_capability is None and gpu.gfx_target is None
-    complete = not unknown_code and gpu.integrated is not None and gpu.name is not None
+    complete = gpu.code is not None and gpu.integrated is not None and gpu.name is not None
     fact = None if complete else catalog.gpu_fact(gpu.vendor, gpu.pci_id, gpu.name)
     if fact is None:
         return gpu
@@ -243,7 +242,7 @@ def _resolve(gpu: Gpu, catalog: Catalog, warnings: list[Message]) -> Gpu:
         name=gpu.name or fact.name,
         pci_id=gpu.pci_id or fact.pci_id,
     )
-    code = fact.code if unknown_code and fact.code else ""
+    code = fact.code if gpu.code is None and fact.code else ""
     if code.startswith("gfx"):
         changed = structs.replace(changed, gfx_target=code)
     elif fact.supported is None and code[:1].isdigit():

@@ -1,4 +1,4 @@
-"""The GPUs that a build is for, where somebody names them: flags, variables of visible devices, an image.
+"""The GPUs that a build is for, where somebody names them: flags, inventories, variables, an image.
 
 Every spelling that torch, uv, NVIDIA and AMD print is read; what nobody knows is refused.
 """
@@ -6,159 +6,181 @@ Every spelling that torch, uv, NVIDIA and AMD print is read; what nobody knows i
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Gpu, Machine, Vendor, capability
+from torchinstall.core.machine import PCI_VENDORS, Gpu, Machine, Vendor, capability
 from torchinstall.core.messages import close_matches
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import GpuFact
 
-_SM = r"(?i)(?:(?:sm|compute|cc|lto)[-_ ]?)?(\d{1,2})[._]?(\d)[af]?(?:\+ptx|[-_](?:real|virtual))?"
+_SM = r"(?:(?:sm|compute|cc|lto)[-_. ]?)?(\d{1,2})[._]?(\d)[af]?(?:\+ptx|[-_](?:real|virtual))?"
 """`sm_90`, `sm_90a`, `compute_90`, `9.0`, `9.0+PTX`, `90-real`."""
 
-_GFX = r"(?i)(gfx[0-9a-f]+)(?::[a-z]+[+-])*"
+_GFX = r"(gfx[0-9a-f]+)(?::[a-z]+[+-])*"
 """`gfx942`, and with its features `gfx942:sramecc+:xnack-`."""
 
-_GENERIC = r"(?i)gfx(\d+(?:-\d)?)-generic"
+_GENERIC = r"gfx(\d+(?:-\d)?)-generic"
 """LLVM's names for code that a whole family runs: `gfx11-generic`, `gfx10-3-generic`."""
 
-_PCI = r"(?i)[0-9a-f]{4}:[0-9a-f]{4}"
-_NAMED: tuple[Vendor, ...] = ("nvidia", "amd", "intel")
+_NOISE = re.compile(
+    r"\bmig\b.*|\b\d+g[. ]\d+gb\b.*|-\d+[abcq]$|\bshared\b|\b\d+ ?g[bi]?b?\b|\bhbm\d?e?\b|\bpcie?\b"
+    r"|\bsxm\d?\b|\boam\b|\b(?:nvidia|amd|intel|corporation|geforce|grid|gpu|graphics|series|laptop)\b"
+    r"|\((?:r|tm)\)"
+)
+"""What may stand in a name without changing the chip: slices, memory, form, maker."""
 
 
-def declared_gpus(names: tuple[str, ...], source: str, catalog: Catalog) -> tuple[Gpu, ...]:
+def declared_gpus(names: Iterable[str], source: str, catalog: Catalog) -> tuple[Gpu, ...]:
     """The GPUs that were named, numbered by vendor.
 
     Raises:
         UsageError: no product and no code has that name.
     """
-    counts: dict[str, int] = {}
     found = []
     for name in names:
-        gpu = _parse(name.strip(), catalog)
-        index = counts.get(gpu.vendor, 0)
-        counts[gpu.vendor] = index + 1
-        found.append(structs.replace(gpu, index=index, source=source))
+        gpu = gpu_named(name, catalog)
+        if gpu is None:
+            raise _unknown(name.strip(), catalog)
+        found.append(structs.replace(gpu, source=source))
+    return numbered(found)
+
+
+def numbered(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
+    """These GPUs with their numbers by vendor."""
+    counts: Counter[Vendor] = Counter()
+    found = []
+    for gpu in gpus:
+        found.append(structs.replace(gpu, index=counts[gpu.vendor]))
+        counts[gpu.vendor] += 1
     return tuple(found)
 
 
-def _parse(text: str, catalog: Catalog) -> Gpu:
-    if match := re.fullmatch(_SM, text):
-        code = f"{match[1]}.{match[2]}"
-        if code in _capabilities(catalog):
-            return Gpu(vendor="nvidia", compute_capability=capability(code))
-        text = f"sm_{match[1]}{match[2]}"
-        raise _unknown_code(text, [f"sm_{known.replace('.', '')}" for known in _capabilities(catalog)])
-    if match := re.fullmatch(_GENERIC, text):
-        start = "gfx" + match[1].replace("-", "")
-        family = [code for code in _gfx_targets(catalog) if code.startswith(start)]
-        width = len(match[1].partition("-")[0]) + 5
-        if own := [code for code in family if len(code) == width]:
-            return Gpu(vendor="amd", gfx_target=min(own))
-    match = re.fullmatch(_GFX, text)
-    if match is not None and match[1].lower() in _gfx_targets(catalog):
-        return Gpu(vendor="amd", gfx_target=match[1].lower())
-    if text.lower().startswith("gfx"):
-        raise _unknown_code(text, _gfx_targets(catalog))
-    pci_id = text.lower() if re.fullmatch(_PCI, text) else None
-    for vendor in _NAMED:
-        fact = catalog.gpu_fact(vendor, pci_id, text) or _by_words(vendor, text, catalog)
-        if fact is not None:
-            return product_gpu(vendor, fact)
-    raise _unknown(text, catalog)
+def gpu_with_code(text: str) -> Gpu | None:
+    """A GPU by what its vendor calls its code, known or not: `sm_90`, `8.9`, `gfx942`."""
+    plain = text.strip().lower()
+    if match := re.fullmatch(_SM, plain):
+        return Gpu(vendor="nvidia", compute_capability=capability(f"{match[1]}.{match[2]}"))
+    match = re.fullmatch(_GFX, plain)
+    return Gpu(vendor="amd", gfx_target=match[1]) if match else None
 
 
-def _capabilities(catalog: Catalog) -> tuple[str, ...]:
-    return tuple(row.capability for row in catalog.tables.gpu_service)
+def gpu_named(text: str, catalog: Catalog, *, within: bool = False) -> Gpu | None:
+    """The GPU of a code, a PCI id, or a product's name, whole or short: `sm_90`, `1080ti`, `MI300X`.
 
-
-def _gfx_targets(catalog: Catalog) -> tuple[str, ...]:
-    """Every gfx target of a product or of a build."""
-    rows = catalog.tables
-    products = {row.code for row in rows.gpus("amd") if row.code}
-    builds = {code for row in rows.code for code in row.native if code.startswith("gfx")}
-    return tuple(sorted(products | builds, key=lambda code: (len(code), code)))
-
-
-_SAID_BY_ALL = {"nvidia", "amd", "intel", "geforce", "radeon", "graphics", "r", "tm", "gpu"}
-
-
-def _spoken(name: str) -> str:
-    """A name without the words that every product of a vendor has."""
-    return " ".join(word for word in re.findall(r"[a-z0-9]+", name.lower()) if word not in _SAID_BY_ALL)
-
-
-def _spelled(name: str) -> str:
-    return _spoken(name).replace(" ", "")
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[a-z0-9]+", text.lower()))
-
-
-def _by_words(vendor: Vendor, text: str, catalog: Catalog) -> GpuFact | None:
-    """The product that a shorter name (`Tesla V100`) or one without spaces (`rtx4090`) means.
-
-    All products with its words must run one code.
+    None: nothing is called so, or products with different code are. With `within` a product's name may
+    also be a part of the text, as in what clouds and drivers print.
     """
-    words = _words(text) - _SAID_BY_ALL
-    others = set(_NAMED) - {vendor}
-    if not any(any(char.isdigit() for char in word) for word in words) or _words(text) & others:
-        return None
-    rows = [
-        row
-        for row in catalog.tables.gpus(vendor)
-        if row.name and (words <= _words(row.name) or _spelled(row.name) == _spelled(text))
-    ]
-    same = rows and len({(row.code, row.supported, row.integrated, row.os) for row in rows}) == 1
-    return structs.replace(min(rows, key=lambda row: len(row.name or "")), name=text) if same else None
+    return catalog.once(("gpu", text, within), lambda: _find(text.strip(), catalog, within=within))
 
 
-def product_gpu(vendor: Vendor, fact: GpuFact) -> Gpu:
-    """The GPU of a table's row."""
-    known = vendor == "nvidia" and fact.code is not None and fact.code[:1].isdigit()
-    return Gpu(
-        vendor=vendor,
-        name=fact.name,
-        pci_id=fact.pci_id,
-        compute_capability=capability(fact.code or "") if known else None,
-        gfx_target=fact.code if vendor == "amd" else None,
-        integrated=fact.integrated,
+def _find(text: str, catalog: Catalog, *, within: bool) -> Gpu | None:
+    known = _codes(catalog)
+    if match := re.fullmatch(_GENERIC, text.lower()):
+        width = len(match[1].partition("-")[0]) + 5
+        start = "gfx" + match[1].replace("-", "")
+        own = [code for code in known if code.startswith(start) and len(code) == width]
+        return gpu_with_code(min(own)) if own else None
+    if (gpu := gpu_with_code(text)) is not None:
+        return gpu if gpu.code in known else None
+    for vendor in PCI_VENDORS.values():
+        if (fact := catalog.gpu_fact(vendor, text, text)) is not None:
+            return _product_gpu(vendor, fact)
+    row = _by_words(text, catalog, within=within)
+    return None if row is None else _product_gpu(row.vendor, structs.replace(row.fact, name=text))
+
+
+def _codes(catalog: Catalog) -> tuple[str, ...]:
+    """Every compute capability that a driver serves, and every gfx target of a product or of a build."""
+    tables = catalog.tables
+    products = {row.code for row in tables.gpus("amd") if row.code}
+    builds = {code for row in tables.code for code in row.native if code.startswith("gfx")}
+    targets = sorted(products | builds, key=lambda code: (len(code), code))
+    return (*(row.capability for row in tables.gpu_service), *targets)
+
+
+class _Product(Struct, frozen=True):
+    name: str
+    words: str
+    vendor: Vendor
+    fact: GpuFact
+
+
+def _words(text: str) -> str:
+    """Lower-case words with a space around each; letters and digits are words of their own."""
+    plain = _NOISE.sub(" ", re.sub(r"[\s_/,]+", " ", text.lower()).strip())
+    plain = _NOISE.sub(" ", plain.replace("-", " ").strip())
+    return " " + " ".join(re.findall(r"\d+|[a-z]+", plain)) + " "
+
+
+def _tight(words: str) -> str:
+    return words.replace(" ", "")
+
+
+def _products(catalog: Catalog) -> list[_Product]:
+    """Every product by its name; `Navi 21 [Radeon RX 6800/6900 XT]` counts for each of the three."""
+    rows = []
+    for vendor in PCI_VENDORS.values():
+        for fact in catalog.tables.gpus(vendor):
+            series = ""
+            for part in filter(None, map(str.strip, re.split(r"[\[\]/]", fact.name or ""))):
+                name = f"{series}{part}" if part[0].isdigit() else part
+                series = re.split(r"\d", name)[0]
+                rows.append(_Product(name, _words(name), vendor, fact))
+    return [row for row in rows if row.words.strip()]
+
+
+def _by_words(text: str, catalog: Catalog, *, within: bool) -> _Product | None:
+    """The product that a shorter name (`Tesla V100`) or one without spaces (`titanv`) means."""
+    products = catalog.once("products", lambda: _products(catalog))
+    wanted = _words(text)
+    same = [row for row in products if row.words == wanted]
+    same = same or [row for row in products if _tight(row.words) == _tight(wanted)]
+    if not same and re.search(r"\d{4}|\d.*[a-z]|[a-z].*\d", wanted):
+        longer = re.compile(rf"{re.escape(wanted)}(?!\d)")  # M3 is no part of M3-3020
+        same = [row for row in products if longer.search(row.words)]
+    if not same and within:
+        same = [row for row in products if row.words in wanted and row.words.count(" ") > 2]
+    one_code = len({(row.vendor, row.fact.code) for row in same}) == 1
+    return min(same, key=lambda row: len(row.words)) if one_code else None
+
+
+def _product_gpu(vendor: Vendor, fact: GpuFact) -> Gpu:
+    coded = gpu_with_code(fact.code) if fact.code is not None and vendor != "intel" else None
+    return structs.replace(
+        coded or Gpu(vendor=vendor), name=fact.name, pci_id=fact.pci_id, integrated=fact.integrated
     )
 
 
-def _unknown_code(text: str, known: list[str] | tuple[str, ...]) -> UsageError:
-    """An architecture that no product has: the nearest that exist are named."""
-    plain = text.lower().partition(":")[0].partition("-")[0]
-    close = [code for code in known if code.startswith(plain) or plain.startswith(code)]
-    close += close_matches(plain, known, most=4)
-    near = list(dict.fromkeys(close))[:4] or known[-2:]
-    wanted = "an architecture such as sm_90 or gfx1100, or a product's name"
-    return _unknown_gpu(f"no GPU has the architecture {text!r}", wanted, text, near)
-
-
 def _unknown(text: str, catalog: Catalog) -> UsageError:
-    names = {
-        _spoken(row.name): row.name for vendor in _NAMED for row in catalog.tables.gpus(vendor) if row.name
-    }
-    words = _words(_spoken(text))
-    holding = [key for key in names if words and words <= _words(key)]
-    spelled = {_spelled(key): key for key in names if key}
-    close = [spelled[key] for key in close_matches(_spelled(text), spelled, most=4)]
-    near = [repr(names[key]) for key in (sorted(holding, key=len) or close)[:4]]
-    near = near or ["sm_90 (its compute capability without the dot)"]
-    return _unknown_gpu(f"no GPU is called {text!r}", "sm_90, gfx1100, or a product's name", text, near)
-
-
-def _unknown_gpu(what: str, wanted: str, found: str, near: Iterable[str]) -> UsageError:
-    hints = tuple(f"--target-gpu {name}" for name in near)
-    return UsageError("unknown-gpu", what, wanted=wanted, found=found, hints=hints)
+    """The error for a name that nothing has, with the nearest that exist."""
+    plain = text.lower().partition(":")[0]
+    number = re.fullmatch(_SM, plain)
+    if number or plain.startswith("gfx"):
+        what, wanted = "has the architecture", "an architecture such as sm_90 or gfx1100, or a product's name"
+        plain = f"sm_{number[1]}{number[2]}" if number else plain.partition("-")[0]
+        codes = ("sm_" + code.replace(".", "") if "." in code else code for code in _codes(catalog))
+        known = [code for code in codes if code[:2] == plain[:2]]
+        near = [code for code in known if code.startswith(plain) or plain.startswith(code)]
+        near = [*near, *close_matches(plain, known, most=4)] or known[-2:]
+    else:
+        what, wanted = "is called", "sm_90, gfx1100, or a product's name"
+        words = _words(text)
+        products = catalog.once("products", lambda: _products(catalog)) if words.strip() else []
+        names = {row.words: row.name for row in sorted(products, key=lambda row: -len(row.name))}
+        holding = [key for key in names if {*words.split()} <= {*key.split()}]
+        spelled = {_tight(key).removeprefix("radeon"): key for key in names}
+        close = [spelled[key] for key in close_matches(_tight(words), spelled, most=4)]
+        near = [repr(names[key]) for key in sorted(holding, key=len) or close]
+        near = near or ["sm_90 (its compute capability without the dot)"]
+    hints = tuple(f"--target-gpu {name}" for name in list(dict.fromkeys(near))[:4])
+    return UsageError("unknown-gpu", f"no GPU {what} {text!r}", wanted=wanted, found=text, hints=hints)
 
 
 _REQUIRED_CUDA = r"(?:^|[\s,])cuda>=(\d+\.\d+)"
