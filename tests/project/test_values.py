@@ -20,7 +20,7 @@ from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.project.choices import routed_in
 from torchinstall.project.configure import configure_texts
-from torchinstall.project.edit import edit_text, excludes
+from torchinstall.project.edit import edit_text
 from torchinstall.project.files import loads, tidy
 from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
 from torchinstall.project.migrate import migrate_text
@@ -39,6 +39,7 @@ from torchinstall.project.model import (
 from torchinstall.project.poetry import specifier
 from torchinstall.project.pyproject import ProjectView, project_view, same_url
 from torchinstall.project.sync import choose, scope_flags
+from torchinstall.project.write import excludes
 
 MINORS = ("3.10", "3.11", "3.12", "3.13")
 platform_sets = st.frozensets(st.sampled_from(PLATFORMS), min_size=1)

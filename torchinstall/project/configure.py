@@ -14,7 +14,7 @@ from torchinstall.core.files import real_path, write_file
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.project.checks import check_uv
-from torchinstall.project.edit import edit_text, write_entries
+from torchinstall.project.edit import edit_text
 from torchinstall.project.entries import project_entries
 from torchinstall.project.files import read_text, write_atomically
 from torchinstall.project.foreign import Foreign, read_requirements
@@ -25,6 +25,7 @@ from torchinstall.project.model import ALWAYS, Entries, Layout
 from torchinstall.project.pins import check_spelled
 from torchinstall.project.pyproject import ProjectView, below, project_view, scope_in, workspace_root
 from torchinstall.project.undo import Memory, may_be_ours, strip
+from torchinstall.project.write import write_entries
 
 Locker = Callable[[Path], None]
 """Locks the project in a folder, or resolves a script, or raises."""
@@ -195,13 +196,13 @@ def unconfigure(
                 found="entries that a person wrote, or none",
                 hints=("torchinstall configure --dry-run shows what it would write",),
             )
-        stripped, told, _ = strip(text, ours, catalog)
+        stripped, _ = strip(text, ours, catalog)
         kept = Message(
             slug="not-remembered",
             message="what configure wrote here is not remembered on this machine, so what chooses a build "
             "was taken out, and the requirements in project.dependencies stay",
         )
-        after[path], notes = stripped, (*told, kept)
+        after[path], notes = stripped.text, (*stripped.notes, kept)
     edits = tuple(FileEdit(item, text, after.get(item, text)) for item, text in files.texts.items())
     plan = Configured(edits=edits, layout=Layout(name="this-machine"), entries=Entries(), notes=notes)
     if not dry_run:
@@ -278,13 +279,13 @@ def configure_texts(
     entries = ours = project_entries(layout, below(project_view(text), *roots), catalog)
     if above:
         ours = structs.replace(entries, environments=(), required=())
-    done = edit_text(text, lambda document: write_entries(document, ours, catalog, roots))
+    done = edit_text(text, lambda data: write_entries(data, ours, catalog, roots))
     edits = [FileEdit(path, before, done.text)]
     notes = (*notes, *done.notes, *check_uv(project_view(done.text).uv, catalog))
     shared = Entries(environments=entries.environments, required=entries.required)
     for root, there in above:
         base = (bases or {}).get(root, there) if layout.fresh else there
-        top = edit_text(base, lambda document: write_entries(document, shared, catalog))
+        top = edit_text(base, lambda data: write_entries(data, shared, catalog))
         edits.append(FileEdit(root, there, top.text))
         notes = (*notes, *top.notes)
     return Configured(edits=tuple(edits), layout=layout, entries=entries, notes=tuple(dict.fromkeys(notes)))
@@ -304,13 +305,13 @@ def _afresh(text: str, layout: Layout, catalog: Catalog) -> tuple[str, Layout, t
         return text, layout, ()
     same = there.name == layout.name and layout.name != "markers"
     kept = tuple(item for item in there.kept if same and item.backend in layout.backends)
-    text, notes, wording = strip(text, tuple(item for item in there.kept if item not in kept), catalog)
+    stripped, wording = strip(text, tuple(item for item in there.kept if item not in kept), catalog)
     packages = dict.fromkeys((*layout.packages, *(name for name, _ in wording)))
     layout = structs.replace(layout, kept=kept, wording=wording, packages=tuple(packages))
     if kept:
         new = set(layout.backends) - {item.backend for item in kept}
         layout = structs.replace(layout, required=(), split=bool(new))
-    return text, layout, notes
+    return stripped.text, layout, stripped.notes
 
 
 def _transitive(lockfile: Path, text: str, catalog: Catalog) -> set[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import tomlkit
 from msgspec import Struct
 
 from torchinstall.catalog.catalog import Catalog
@@ -23,22 +22,13 @@ from torchinstall.project.choices import (
     entries_of,
     missing,
 )
-from torchinstall.project.edit import (
-    add_table,
-    edit_text,
-    extend,
-    prune,
-    requirements_at,
-    table_at,
-    value,
-    write_entries,
-)
-from torchinstall.project.files import array, inline, quoted
+from torchinstall.project.edit import drop, edit_text, list_at, table_at
 from torchinstall.project.foreign import Foreign, plain_name, read_hatch, read_pixi
 from torchinstall.project.model import ALWAYS, Choice, Index, Scope
 from torchinstall.project.pins import clean_links, clean_pins, did, pins_of
 from torchinstall.project.poetry import read_poetry
 from torchinstall.project.pyproject import ProjectView, is_requirement, mapping, project_view, tables, texts
+from torchinstall.project.write import write_entries
 
 NOT_READ = {
     "rye-project": "uv does not read [tool.rye]; `torchinstall configure --migrate` moves it to uv's tables",
@@ -170,16 +160,16 @@ def migrate_text(
     seen: list[Choice] = []
     more = more or Foreign()
 
-    def change(document: Any) -> tuple[Message, ...]:
-        notes = [*_move(document, ProjectView(document.unwrap()), catalog, more)]
-        seen.extend(choices(ProjectView(document.unwrap()), catalog, index_base, offers=more.offers))
+    def change(data: dict[str, Any]) -> tuple[Message, ...]:
+        notes = [*_move(data, ProjectView(data), catalog, more)]
+        seen.extend(choices(ProjectView(data), catalog, index_base, offers=more.offers))
         for step in (_clean_rye, _clean_pdm, clean_pins, clean_links):
-            notes += step(document, ProjectView(document.unwrap()), catalog)
+            notes += step(data, ProjectView(data), catalog)
         return tuple(notes)
 
     moved = edit_text(text, change)
     entries = entries_of(missing(tuple(seen), project_view(moved.text), catalog), catalog)
-    done = edit_text(moved.text, lambda document: write_entries(document, entries, catalog))
+    done = edit_text(moved.text, lambda data: write_entries(data, entries, catalog))
     try:
         check_carried(tuple(seen), project_view(done.text), catalog)
     except UsageError as error:
@@ -187,179 +177,147 @@ def migrate_text(
     return Migrated(moved=moved.text, text=done.text, notes=moved.notes)
 
 
-def _move(document: Any, view: ProjectView, catalog: Catalog, more: Foreign) -> Iterator[Message]:
+def _move(data: dict[str, Any], view: ProjectView, catalog: Catalog, more: Foreign) -> Iterator[Message]:
     """Bring every list to the standard tables."""
     if view.tool("poetry"):
         poetry = read_poetry(view, catalog)
         if view.project:  # Poetry 2 has its groups there, and the lists that [project] calls dynamic
-            taken = {
-                "group",
-                *(kind for kind, key in _KEYS.items() if key in texts(view.project.get("dynamic"))),
-            }
+            dynamic = texts(view.project.get("dynamic"))
+            taken = {"group", *(kind for kind, key in _KEYS.items() if key in dynamic)}
             poetry.lists = {scope: poetry.lists[scope] for scope in poetry.lists if scope.kind in taken}
-            _listed(document, poetry)
+            _make_static(data, poetry)
         else:
             yield did("tool.poetry became [project] and uv's tables; Poetry 2 reads [project] as well")
-        yield from _add(document, poetry)
+        yield from _add(data, poetry)
     if view.tool("pixi"):
         pixi = read_pixi(view, catalog)
-        yield from _add(document, pixi)
+        yield from _add(data, pixi)
         yield from (did(f"what pixi takes from PyPI is in {scope.text} too") for scope in pixi.lists)
     hatch = read_hatch(view, catalog)
-    yield from _add(document, hatch)
+    yield from _add(data, hatch)
     yield from (did(f"the Hatch environment {scope.name} is a dependency group too") for scope in hatch.lists)
     if more.lists:
-        yield from _add(document, more)
-        yield from _static(document, more)
-    if isinstance(view.tool("rye").get("dev-dependencies"), list):
-        rye = document["tool"]["rye"]
-        yield from _move_group(document, "dev", rye, "dev-dependencies", "tool.rye.dev-dependencies")
-    if isinstance(view.uv.get("dev-dependencies"), list):
-        uv = document["tool"]["uv"]
-        yield from _move_group(document, "dev", uv, "dev-dependencies", "tool.uv.dev-dependencies")
-        prune(document, "tool", "uv")
-    if groups := view.tool("pdm", "dev-dependencies"):
-        table = document["tool"]["pdm"]["dev-dependencies"]
-        for name in [name for name in groups if isinstance(groups[name], list)]:
-            yield from _move_group(document, name, table, name, f"tool.pdm.dev-dependencies.{name}")
-        if not len(table):
-            del document["tool"]["pdm"]["dev-dependencies"]
+        yield from _add(data, more)
+        for key in _make_static(data, more):
+            for path in (("setuptools", "dynamic"), ("hatch", "metadata", "hooks", "requirements_txt")):
+                for name in (key, *(("files", "filename") if key == "dependencies" else ())):
+                    drop(data, "tool", *path, name)
+        yield did("requirements files became lists of the project file; they are as they were")
+    for tool in ("rye", "uv"):
+        yield from _move_group(data, "dev", "tool", tool, "dev-dependencies")
+    for name in [*view.tool("pdm", "dev-dependencies")]:
+        yield from _move_group(data, name, "tool", "pdm", "dev-dependencies", name)
 
 
-def _add(document: Any, foreign: Foreign) -> Iterator[Message]:
-    """Add another tool's lists, indexes and sources to a document."""
-    if foreign.project and "project" not in document:
-        document["project"] = tomlkit.table()
-        document["project"].update(foreign.project)
-        foreign.lists = {ALWAYS: [], **foreign.lists}
+def _add(data: dict[str, Any], foreign: Foreign) -> Iterator[Message]:
+    """Add another tool's lists, indexes and sources to a file's values."""
+    if foreign.project and "project" not in data:
+        data["project"] = {**foreign.project, "dependencies": []}
     for scope, items in foreign.lists.items():
-        _add_list(document, scope, items)
+        _add_list(data, scope, items)
     for index in foreign.indexes:
-        _add_index(document, index)
+        _add_index(data, index)
     if foreign.constraints:
-        extend(table_at(document, "tool", "uv"), "constraint-dependencies", map(quoted, foreign.constraints))
+        list_at(data, "tool", "uv", "constraint-dependencies").extend(foreign.constraints)
     for package, found in foreign.sources.items():
-        text = inline(found[0]) if len(found) == 1 else array(map(inline, found))
-        table_at(document, "tool", "uv", "sources").setdefault(package, value(text))
-    if foreign.default_groups and "default-groups" not in table_at(document, "tool", "uv"):
+        table_at(data, "tool", "uv", "sources").setdefault(package, found[0] if len(found) == 1 else found)
+    if foreign.default_groups:
         names = [name for name in foreign.default_groups if Scope("group", name) in foreign.lists]
-        document["tool"]["uv"]["default-groups"] = value(array(map(quoted, names), multiline=False))
+        table_at(data, "tool", "uv").setdefault("default-groups", names)
     for text in foreign.omitted:
         yield Message(slug="not-migrated", message=text)
 
 
-def _add_list(document: Any, scope: Scope, items: Iterable[str]) -> None:
+def _add_list(data: dict[str, Any], scope: Scope, items: Iterable[str]) -> None:
     """Add requirements to a list; of a package that it has already, nothing."""
-    table, key = requirements_at(document, scope)
-    there = {plain_name(text) for text in texts(table.get(key))}
-    extend(table, key, [quoted(text) for text in items if plain_name(text) not in there])
+    rows = list_at(data, *scope.path)
+    there = {plain_name(text) for text in texts(rows)}
+    rows += [text for text in items if plain_name(text) not in there]
 
 
-def _add_index(document: Any, index: Index) -> None:
+def _add_index(data: dict[str, Any], index: Index) -> None:
     """Add an index of uv, unless its URL has one; a default one replaces uv's own."""
-    uv = table_at(document, "tool", "uv")
-    if not any(row.url == index.url for row in ProjectView(document.unwrap()).indexes):
+    if not any(row.url == index.url for row in ProjectView(data).indexes):
         flags = {"explicit": index.explicit, "default": index.default}
         row = {"name": index.name or "migrated", "url": index.url}
-        add_table(uv, "index", row | {key: True for key, wanted in flags.items() if wanted})
+        list_at(data, "tool", "uv", "index").append(row | {key: True for key in flags if flags[key]})
 
 
-def _static(document: Any, more: Foreign) -> Iterator[Message]:
-    """The project lists its dependencies itself, and no build backend takes them from a file."""
-    tool = document.get("tool", {})
-    for key in _listed(document, more):
-        for path in (("setuptools", "dynamic"), ("hatch", "metadata", "hooks", "requirements_txt")):
-            table = ProjectView(document.unwrap()).tool(*path)
-            here = tool
-            for part in path if table else ():
-                here = here[part]
-            for name in (key, *(("files", "filename") if key == "dependencies" else ())):
-                if name in table:
-                    del here[name]
-            prune(document, "tool", *path)
-    yield did("requirements files became lists of the project file; they are as they were")
-
-
-def _listed(document: Any, foreign: Foreign) -> list[str]:
+def _make_static(data: dict[str, Any], foreign: Foreign) -> list[str]:
     """Say no more that these lists of `[project]` are dynamic; gives their keys."""
     keys = [_KEYS[kind] for kind in dict.fromkeys(scope.kind for scope in foreign.lists) if kind in _KEYS]
-    project = document["project"]
-    for key in keys:
-        if key in project.get("dynamic", []):
-            project["dynamic"].remove(key)
-    if not project.get("dynamic", ["more"]):
-        del project["dynamic"]
+    dynamic = texts(data["project"].get("dynamic"))
+    left = [key for key in dynamic if key not in keys]
+    if left:
+        data["project"]["dynamic"] = left
+    else:
+        drop(data, "project", "dynamic")
     return keys
 
 
-def _move_group(document: Any, group: str, table: Any, key: str, what: str) -> Iterator[Message]:
+def _move_group(data: dict[str, Any], group: str, *path: str) -> Iterator[Message]:
     """Move a list to a dependency group, comments and all; what is no requirement stays behind."""
-    listed = [str(item) for item in table[key].unwrap()]
-    odd = [at for at, text in enumerate(listed) if not is_requirement(text)]
-    for at in odd:
+    rows, what = ProjectView(data).tool(*path[1:-1]).get(path[-1]), ".".join(path)
+    if not isinstance(rows, list):
+        return
+    odd = [item for item in rows if not is_requirement(str(item))]
+    for item in odd:
         yield Message(
             slug="not-migrated",
-            message=f"{listed[at]!r} in {what} stays there: uv takes a folder as `uv add --editable DIR`",
+            message=f"{str(item)!r} in {what} stays there: uv takes a folder as `uv add --editable DIR`",
         )
-    if len(odd) < len(listed) or not listed:
-        groups = table_at(document, "dependency-groups")
+    if len(odd) < len(rows) or not rows:
+        groups = table_at(data, "dependency-groups")
         if odd or group in groups:
-            _add_list(document, Scope("group", group), (item for item in listed if is_requirement(item)))
+            _add_list(data, Scope("group", group), (item for item in rows if item not in odd))
         else:
-            groups[group] = table[key]
+            groups[group] = rows
         yield did(f"{what} became the dependency group {group}")
-    if not odd:
-        del table[key]
-        return
-    for at in reversed(range(len(listed))):
-        if at not in odd:
-            del table[key][at]
+    if odd:
+        table_at(data, *path[:-1])[path[-1]] = odd
+    else:
+        drop(data, *path)
 
 
-def _clean_rye(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+def _clean_rye(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> Iterator[Message]:
     """Rye's sources in uv's words; its table goes when nothing is left in it."""
     rye = view.tool("rye")
-    if not rye:
+    if "rye" not in view.tool():
         return
     for row in tables(rye.get("sources")):
         url, name = str(row.get("url", "")), str(row.get("name", ""))
         if pytorch_index(url, catalog.backend):
             yield did(f"the Rye source {name or url} is replaced by an explicit index")
         elif row.get("type", "index") == "index" and url:
-            _add_index(document, Index(url, name, default=name == "default"))
+            _add_index(data, Index(url, name, default=name == "default"))
             yield did(f"the Rye source {name or url} became an index of uv")
         elif url:
-            extend(table_at(document, "tool", "uv"), "find-links", [quoted(url)])
+            list_at(data, "tool", "uv", "find-links").append(url)
             yield did(f"the Rye source {name or url} became find-links of uv")
     if rye.get("virtual") is True:
-        table_at(document, "tool", "uv")["package"] = False
+        table_at(data, "tool", "uv")["package"] = False
         yield did("tool.rye.virtual became tool.uv.package = false")
     if members := texts(mapping(rye.get("workspace")).get("members")):
-        table_at(document, "tool", "uv", "workspace").setdefault("members", members)
-        del document["tool"]["rye"]["workspace"]["members"]
-        if not len(document["tool"]["rye"]["workspace"]):
-            del document["tool"]["rye"]["workspace"]
+        table_at(data, "tool", "uv", "workspace").setdefault("members", members)
+        drop(data, "tool", "rye", "workspace", "members")
         yield did("tool.rye.workspace became tool.uv.workspace")
     for key in ("sources", "managed", "virtual", "generate-hashes", "lock-with-sources", "universal"):
-        there = document["tool"]["rye"]  # anew each time: what is written in several places moves
-        if key in there:
-            del there[key]
-    if not ProjectView(document.unwrap()).tool("rye"):
-        prune(document, "tool", "rye")
+        drop(data, "tool", "rye", key)
+    if "rye" not in data.get("tool", {}):
         yield did("tool.rye was removed; you can delete requirements.lock and requirements-dev.lock")
 
 
-def _clean_pdm(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+def _clean_pdm(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> Iterator[Message]:
     """PDM's sources that are not PyTorch's; its own table stays."""
     for row in tables(view.tool("pdm").get("source")):
         url, name = str(row.get("url", "")), str(row.get("name", ""))
         if not url or pytorch_index(url, catalog.backend):
             continue
         if row.get("type", "index") == "index":
-            _add_index(document, Index(url, name, default=name == "pypi"))
+            _add_index(data, Index(url, name, default=name == "pypi"))
             yield did(f"the PDM source {name or url} is an index of uv too")
-        elif url not in texts(ProjectView(document.unwrap()).uv.get("find-links")):
-            extend(table_at(document, "tool", "uv"), "find-links", [quoted(url)])
+        elif url not in texts(ProjectView(data).uv.get("find-links")):
+            list_at(data, "tool", "uv", "find-links").append(url)
             yield did(f"the PDM source {name or url} is in find-links of uv too")
     for name, bound in view.tool("pdm", "resolution", "overrides").items():
         message = f"{name} = {bound!r} in tool.pdm.resolution.overrides stays there: "

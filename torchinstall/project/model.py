@@ -54,6 +54,13 @@ class Scope(Struct, frozen=True):
         """The same for every spelling of the name (PEP 685)."""
         return self.kind, canonicalize_name(self.name)
 
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Where its list of requirements stands in a project file."""
+        if self.kind == "group":
+            return "dependency-groups", self.name
+        return ("project", "optional-dependencies", self.name) if self.name else ("project", "dependencies")
+
 
 ALWAYS = Scope()
 

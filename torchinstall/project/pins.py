@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any
 
 from torchinstall.catalog.catalog import Catalog
@@ -11,7 +11,7 @@ from torchinstall.core.messages import Message
 from torchinstall.core.request import extras_text
 from torchinstall.index.urls import pytorch_index
 from torchinstall.project.choices import choices, pinned_backend, public_bounds
-from torchinstall.project.edit import requirements_at
+from torchinstall.project.edit import drop, list_at
 from torchinstall.project.foreign import plain_name
 from torchinstall.project.model import Listed, Point, points_of
 from torchinstall.project.pyproject import ProjectView, is_requirement, texts
@@ -61,26 +61,26 @@ def pins_of(view: ProjectView, catalog: Catalog) -> tuple[Listed, ...]:
     return tuple(found)
 
 
-def clean_pins(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+def clean_pins(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> Iterator[Message]:
     """`torch==2.5.1+cu121 ; linux` and `torch==2.5.1 ; darwin` become one `torch==2.5.1`."""
     while pins := pins_of(view, catalog):
         first = pins[0]
         same = [item for item in view.listed if (item.scope, item.package) == (first.scope, first.package)]
         public = {public_bounds(item.requirement.specifier) for item in same}
         covered = frozenset[Point]().union(*(view.points(item.requirement.marker) for item in same))
-        table, key = requirements_at(document, first.scope)
+        rows = list_at(data, *first.scope.path)
         if len(public) == 1 and points_of(_SYSTEMS, view.versions) <= covered:
             extras = extras_text(first.requirement.extras)
-            table[key][same[0].position] = f"{first.requirement.name}{extras}{public.pop()}"
+            rows[same[0].position] = f"{first.requirement.name}{extras}{public.pop()}"
             for item in reversed(same[1:]):
-                del table[key][item.position]
+                del rows[item.position]
         else:  # versions differ by platform, or it is not required everywhere: the markers stay
             for item in same:
-                table[key][item.position] = _without_local(item.text)
+                rows[item.position] = _without_local(item.text)
         yield did(
             f"{first.package} in {first.scope.text} now names only a version; the index chooses the build"
         )
-        view = ProjectView(document.unwrap())
+        view = ProjectView(data)
 
 
 def _without_local(text: str) -> str:
@@ -89,15 +89,15 @@ def _without_local(text: str) -> str:
     return ",".join(parts) + head[len(head.rstrip()) :] + semicolon + marker
 
 
-def clean_links(document: Any, view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+def clean_links(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> Iterator[Message]:
     """PyTorch's pages leave `find-links`; pages of others stay."""
-    uv = document["tool"]["uv"] if view.uv else {}
-    for table in (uv, uv.get("pip")):
-        if not isinstance(table, MutableMapping) or not isinstance(links := table.get("find-links"), list):
+    for path in (("tool", "uv"), ("tool", "uv", "pip")):
+        links = view.tool(*path[1:]).get("find-links")
+        if not isinstance(links, list):
             continue
-        for position in reversed(range(len(links))):
-            if pytorch_index(str(links[position]), catalog.backend):
-                yield did(f"find-links {links[position]} is replaced by an explicit index")
-                del links[position]
-                if not len(links):
-                    del table["find-links"]
+        for link in list(links):
+            if pytorch_index(str(link), catalog.backend):
+                yield did(f"find-links {link} is replaced by an explicit index")
+                links.remove(link)
+                if not links:
+                    drop(data, *path, "find-links")

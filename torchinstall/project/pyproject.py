@@ -135,6 +135,11 @@ class ProjectView:
             canonicalize_name(name): row if isinstance(row, list) else [row] for name, row in rows.items()
         }
 
+    def source_name(self, package: str) -> str:
+        """A package as the file spells it in its sources."""
+        spelled = (name for name in mapping(self.uv.get("sources")) if canonicalize_name(name) == package)
+        return next(spelled, package)
+
     def texts(self, key: str) -> tuple[str, ...] | None:
         """A list of texts in `[tool.uv]` (one text counts as a list of one); None where it is not there."""
         value: Any = _typed(self.uv.get(key), str | tuple[str, ...], None)

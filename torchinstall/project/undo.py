@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.messages import Message
 from torchinstall.project.choices import routed_in
-from torchinstall.project.edit import edit_text, prune, requirements_at
+from torchinstall.project.edit import Edited, drop, edit_text, list_at, table_at
 from torchinstall.project.files import changed_lines, write_atomically
 from torchinstall.project.foreign import backend_of
 from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Scope, required_marker, separation
@@ -90,11 +90,11 @@ def may_be_ours(item: Choice) -> bool:
 
 def strip(
     text: str, gone: tuple[Choice, ...], catalog: Catalog
-) -> tuple[str, tuple[Message, ...], tuple[tuple[str, str], ...]]:
+) -> tuple[Edited, tuple[tuple[str, str], ...]]:
     """Take choices out of a file: sources, indexes that nothing else uses, conflicts, lists of their own.
 
     Returns:
-        The text, what to tell, and package -> the requirement in a list that is gone, without its marker.
+        The file without them, and package -> the requirement in a list that is gone, without its marker.
 
     Raises:
         UsageError: `cannot-edit`.
@@ -103,76 +103,70 @@ def strip(
     scopes = {route.scope.key: route.scope for route in gone if route.scope != ALWAYS}
     wording: dict[str, str] = {}
 
-    def change(document: Any) -> tuple[Message, ...]:
-        notes: list[Message] = []
-        uv = document.get("tool", {}).get("uv", {})
-        _sources(uv, gone, view, catalog)
-        for scope in scopes.values():
-            notes += _list(document, scope, view, catalog, wording)
-        _uv_lists(uv, scopes, gone, view)
-        prune(document, "tool", "uv", "sources")
-        prune(document, "project", "optional-dependencies")
-        prune(document, "dependency-groups")
+    def change(data: dict[str, Any]) -> tuple[Message, ...]:
+        _sources(data, gone, view, catalog)
+        notes = [note for scope in scopes.values() for note in _list(data, scope, view, catalog, wording)]
+        _uv_lists(data, {*scopes}, gone, view)
         return tuple(notes)
 
-    done = edit_text(text, change)
-    return done.text, done.notes, tuple(wording.items())
+    return edit_text(text, change), tuple(wording.items())
 
 
-def _sources(uv: Any, gone: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> None:
+def _sources(data: dict[str, Any], gone: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> None:
     ours = {(route.url, route.scope.key) for route in gone}
-    scopes = {key for _, key in ours}
+    scopes = {route.scope.key for route in gone if route.scope != ALWAYS}
     stay = {route.url for route in routed_in(view, catalog) if (route.url, route.scope.key) not in ours}
+
+    def stays(package: str, row: Mapping[str, Any]) -> bool:
+        url, scope = view.index_url(row), scope_in(row).key
+        if scope in scopes or catalog.family(package) is None:
+            return scope not in scopes
+        # A companion goes with torch, whichever list asks for it.
+        return (url, scope) not in ours and (url in stay or backend_of(url, catalog) is None)
+
     used = set()
-    spelled: dict[str, str] = {canonicalize_name(name): name for name in uv.get("sources", {})}
     for package, rows in view.sources.items():
-        left = [row for row in rows if (view.index_url(row), scope_in(row).key) not in ours]
-        left = rows if catalog.family(package) is None else left
-        left = [row for row in left if scope_in(row) == ALWAYS or scope_in(row).key not in scopes]
-        if catalog.family(package) is not None:  # a companion goes with torch, whichever list asks for it
-            urls = [view.index_url(row) for row in left]
-            left = [
-                row
-                for row, url in zip(left, urls, strict=True)
-                if url in stay or backend_of(url, catalog) is None
-            ]
+        left = [row for row in rows if stays(package, row)]
         used |= {str(row.get("index")) for row in left}
-        if not left:
-            del uv["sources"][spelled[package]]
-            continue
-        for at in reversed(range(len(rows))):
-            if rows[at] not in left:
-                del uv["sources"][spelled[package]][at]
+        _keep(data, ("tool", "uv", "sources", view.source_name(package)), left, rows)
     urls = [route.url for route in gone]
-    for at, row in reversed(tuple(enumerate(view.indexes))):
-        idle = row.explicit and str(row.name) not in used and any(same_url(row.url, url) for url in urls)
-        if idle:
-            del uv["index"][at]
-    if "index" in uv and not len(uv["index"]):
-        del uv["index"]
+    idle = [
+        row.explicit and str(row.name) not in used and any(same_url(row.url, url) for url in urls)
+        for row in view.indexes
+    ]
+    rows = view.uv.get("index", [])[: len(idle)]
+    _keep(data, ("tool", "uv", "index"), [row for row, out in zip(rows, idle, strict=True) if not out], rows)
+
+
+def _keep(data: dict[str, Any], path: tuple[str, ...], left: list[Any], there: list[Any]) -> None:
+    """Leave this much of a list, which goes where nothing is left."""
+    if not left:
+        drop(data, *path)
+    elif len(left) < len(there):
+        table_at(data, *path[:-1])[path[-1]] = left
 
 
 def _list(
-    document: Any, scope: Scope, view: ProjectView, catalog: Catalog, wording: dict[str, str]
-) -> Iterable[Message]:
+    data: dict[str, Any], scope: Scope, view: ProjectView, catalog: Catalog, wording: dict[str, str]
+) -> Iterator[Message]:
     """An extra or group goes where it holds nothing but packages of PyTorch; else these go."""
     kept = view.spelled(scope)
     items = view.lists.get(kept)
     if items is None:
         return
-    mine = [item for item in view.listed if item.scope == kept and catalog.family(item.package)]
-    for item in mine:
+    mine = {
+        item.position: item for item in view.listed if item.scope == kept and catalog.family(item.package)
+    }
+    for item in mine.values():
         family = catalog.family(item.package)
         if family is not None and not family.runtime_of:
             wording.setdefault(item.package, item.text.partition(";")[0].strip())
-    tables, _ = requirements_at(document, scope)
-    if len(mine) == len(items) and kept.key not in _named_by_others(view):
-        del tables[kept.name]
-        if kept.key[1] not in {route.lower() for route in catalog.known_backends()}:
-            yield Message(slug="choice-removed", message=f"the {kept.text} is taken out with its packages")
+    if len(mine) < len(items) or kept.key in _named_by_others(view):
+        list_at(data, *kept.path)[:] = [item for at, item in enumerate(items) if at not in mine]
         return
-    for item in reversed(mine):
-        del tables[kept.name][item.position]
+    drop(data, *kept.path)
+    if kept.key[1] not in {name.lower() for name in catalog.known_backends()}:
+        yield Message(slug="choice-removed", message=f"the {kept.text} is taken out with its packages")
 
 
 def _named_by_others(view: ProjectView) -> set[tuple[str, str]]:
@@ -183,33 +177,23 @@ def _named_by_others(view: ProjectView) -> set[tuple[str, str]]:
     return found | {Scope("extra", name).key for item in own for name in item.requirement.extras}
 
 
-def _uv_lists(uv: Any, scopes: dict[Any, Scope], gone: tuple[Choice, ...], view: ProjectView) -> None:
-    for at, row in reversed(tuple(enumerate(view.conflicts))):
-        mine = [place for place, key in enumerate(row) if key in scopes]
-        if mine and len(row) - len(mine) < 2:
-            del uv["conflicts"][at]
-            continue
-        for place in reversed(mine):
-            del uv["conflicts"][at][place]
-    if "conflicts" in uv and not len(uv["conflicts"]):
-        del uv["conflicts"]
-    _default_groups(uv, scopes, view)
+def _uv_lists(
+    data: dict[str, Any], scopes: set[tuple[str, str]], gone: tuple[Choice, ...], view: ProjectView
+) -> None:
+    """Without the extras and groups that are gone; a key goes where uv does the same without it."""
+    if view.conflicts:
+        rows = view.uv["conflicts"]
+        left = [[item for item in row if scope_in(item).key not in scopes] for row in rows]
+        left = [row for row, old in zip(left, rows, strict=True) if row == old or len(row) > 1]
+        if left != rows:
+            _keep(data, ("tool", "uv", "conflicts"), left, [*rows, None])
+    named = view.texts("default-groups") or ()
+    groups = [name for name in named if ("group", canonicalize_name(name)) not in scopes]
+    if isinstance(view.uv.get("default-groups"), list) and len(groups) < len(named):
+        unasked = ["dev"] if ("group", "dev") in {scope.key for scope in view.lists} else []
+        _keep(data, ("tool", "uv", "default-groups"), [] if groups == unasked else groups, [*named])
     if view.texts("environments") == separation(gone, view.versions):
-        del uv["environments"]
+        drop(data, "tool", "uv", "environments")
     required = view.texts("required-environments")
     if required and set(required) <= {required_marker(item) for item in PLATFORMS}:
-        del uv["required-environments"]
-
-
-def _default_groups(uv: Any, scopes: dict[Any, Scope], view: ProjectView) -> None:
-    """Without the groups that are gone; the key goes where uv takes what is left unasked."""
-    named = view.texts("default-groups") or ()
-    left = [name for name in named if ("group", canonicalize_name(name)) not in scopes]
-    if not isinstance(uv.get("default-groups"), list) or len(left) == len(named):
-        return
-    if left == (["dev"] if ("group", "dev") in {scope.key for scope in view.lists} else []):
-        del uv["default-groups"]
-        return
-    for at in reversed(range(len(named))):
-        if named[at] not in left:
-            del uv["default-groups"][at]
+        drop(data, "tool", "uv", "required-environments")
