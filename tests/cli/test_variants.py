@@ -47,7 +47,7 @@ def plan(folder: Path, index: IndexServer, driver: str, gpu: str, *argv: str) ->
 def test_names_with_a_label() -> None:
     found = parse_variant_name(f"torch-2.14.1-{TAG}-cu130.whl")
     assert found is not None
-    assert (found[0].project, found[0].build, found[0].platform, found[1]) == (
+    assert (found.project, found.build, found.platform, found.variant) == (
         "torch",
         "",
         "manylinux_2_17_x86_64",

@@ -15,7 +15,8 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from tests.support.index_tree import IndexTree, real_tree
 from tests.support.wheelhouse import torch_wheel, wheel, wheel_of_name
 from torchinstall.core.request import Channel
-from torchinstall.index.pages import FetchError, Page, links_of, parse_page, parse_root
+from torchinstall.index.faults import FetchError
+from torchinstall.index.pages import Page, links_of, parse_page, parse_root
 from torchinstall.index.wheels import parse_name
 
 ORIGIN = "https://download.pytorch.org"

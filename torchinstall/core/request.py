@@ -94,6 +94,7 @@ def requirement(text: str) -> Requirement:
     return Requirement(parsed.name, tuple(sorted(parsed.extras)), str(parsed.specifier), parsed.url, marker)
 
 
+@lru_cache(maxsize=1024)
 def canonical_name(name: str) -> str:
     """A project name as indexes spell it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from msgspec import structs
 
@@ -18,6 +17,7 @@ from torchinstall.core.files import real_path
 from torchinstall.core.machine import Libc, Machine
 from torchinstall.export.inputs import ExportInput, Locked, not_exportable
 from torchinstall.export.requirements import install_commands, shell_command
+from torchinstall.index.urls import file_path
 
 _DEBIAN = "bookworm"
 IMAGE_LIBC = Libc(family="glibc", version="2.36")
@@ -150,7 +150,7 @@ def _build_from_plan(export: ExportInput) -> list[str]:
     copies: dict[str, str] = {}
 
     def locate(text: str) -> str:
-        path = Path(unquote(text.removeprefix("file://")))
+        path = file_path(text)
         try:
             inside = real_path(path).relative_to(real_path(export.base)).as_posix()
         except ValueError:

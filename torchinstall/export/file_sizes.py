@@ -15,8 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from msgspec import structs
 
@@ -25,6 +23,7 @@ from torchinstall.core.request import canonical_name
 from torchinstall.export.resolve import files_of, resolve
 from torchinstall.index.inspect import RangeFile
 from torchinstall.index.pages import MOST_BYTES
+from torchinstall.index.urls import file_path
 from torchinstall.index.wheels import File, FileSize
 from torchinstall.install.command import options_in, values_of
 from torchinstall.planning.context import Context
@@ -108,9 +107,8 @@ def ask_sizes(context: Context, prepared: Prepared, files: Sequence[File]) -> It
 
 def _known_size(file: File) -> FileSize | None:
     """The size of a file that lies here, or of a small one whose index says it; None: to be asked for."""
-    parts = urlsplit(file.url)
-    if parts.scheme == "file":
-        path = Path(url2pathname(parts.path))
+    if file.url.startswith("file:"):
+        path = file_path(file.url)
         unpacked = (_unpacked_size(path) or path.stat().st_size) if path.is_file() else None
         return FileSize(file.filename, 0, unpacked)
     return _guessed(file, file.size) if file.size is not None and file.size < _LARGE else None
@@ -124,7 +122,7 @@ def _asked_size(file: File, client: Client, deadline: float) -> FileSize:
     size = file.size
     try:
         size = client.size(file.url, deadline) if size is None else size
-        if size is None or size < _LARGE or not urlsplit(file.url).path.endswith(".whl"):
+        if size is None or size < _LARGE or not file.filename.endswith(".whl"):
             return _guessed(file, size)
         remote = RangeFile(size, lambda start, length: client.part(file.url, start, length, deadline)[0])
         return FileSize(file.filename, size, _unpacked_size(remote) or round(size * _GROWS))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct, structs
 from packaging.requirements import Requirement
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name
 
 from torchinstall import __version__
 from torchinstall.catalog.model import BackendInfo
@@ -17,7 +16,8 @@ from torchinstall.core.files import real_path
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.target import Target
-from torchinstall.index.urls import LINKS, without_credentials
+from torchinstall.index.urls import LINKS, file_name, file_path, without_credentials
+from torchinstall.index.wheels import parse_name
 from torchinstall.install.command import index_name, options_in, project_text
 from torchinstall.install.uv import Uv
 from torchinstall.planning.inputs import Prepared
@@ -250,13 +250,11 @@ def _pin(package: Package, requirement: str, folders: tuple[str, ...]) -> Pin:
         return structs.replace(pin, index=_public(package.index_url))
     if not package.routed:
         return pin
-    paths = (Path(folder.removeprefix("file://")) / (package.wheel or "") for folder in folders)
+    paths = (file_path(folder) / (package.wheel or "") for folder in folders)
     file = next((path for path in paths if path.is_file()), None)
     return structs.replace(pin, folders=folders, url=real_path(file).as_uri() if file is not None else None)
 
 
 def _version_in(url: str) -> str | None:
-    try:
-        return str(parse_wheel_filename(unquote(urlsplit(url).path).rpartition("/")[2])[1])
-    except InvalidWheelFilename:
-        return None
+    wheel = parse_name(file_name(url))
+    return wheel.full_version if wheel is not None else None

@@ -6,12 +6,12 @@ A decided package may come from its one index only, and nothing else may come fr
 from __future__ import annotations
 
 import json
-from urllib.parse import unquote
 
 from packaging.requirements import Requirement
 
 from torchinstall.core.messages import is_url
 from torchinstall.export.inputs import ExportInput, Pin, not_exportable
+from torchinstall.index.urls import file_path
 from torchinstall.project.files import array, inline, quoted
 from torchinstall.project.model import PLATFORMS, marker_of
 
@@ -182,7 +182,7 @@ def _override(toolkit: tuple[int, ...] | None) -> list[str]:
 def _pixi_row(row: Requirement, pin: Pin | None = None) -> str:
     url = pin.url if pin is not None else row.url
     if url is not None and url.startswith("file://"):
-        return inline({"path": unquote(url.removeprefix("file://"))})
+        return inline({"path": str(file_path(url))})
     if url is not None:
         return inline({"url": url})
     version = f"=={pin.version}" if pin is not None and pin.version else str(row.specifier) or "*"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -10,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import structs
-from packaging.tags import compatible_tags, cpython_tags
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.tags import compatible_tags, cpython_tags, parse_tag
 
 from torchinstall.core.errors import NoCompatibleBuildError
 from torchinstall.core.files import real_path
@@ -21,7 +21,7 @@ from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.export.inputs import Locked, not_exportable
 from torchinstall.index.urls import without_credentials
-from torchinstall.index.wheels import File, parse_variant_name
+from torchinstall.index.wheels import File, parse_name, parse_variant_name
 from torchinstall.install.command import project_text, shared_options
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.inputs import Prepared
@@ -184,13 +184,9 @@ def _entry(row: dict[str, Any], entry: dict[str, Any]) -> File:
 
 def _rank(filename: str, ranks: Mapping[str, int]) -> tuple[int, int, str] | None:
     """The rank of a wheel's best tag, then a higher build number first; None where it does not fit."""
-    label = found[1] if (found := parse_variant_name(filename)) is not None else ""
-    try:
-        _, _, build, tags = parse_wheel_filename(
-            filename.replace(f"-{label}.whl", ".whl") if label else filename
-        )
-    except InvalidWheelFilename:
+    name = parse_name(filename) or parse_variant_name(filename)
+    if name is None:
         return None
-    fitting = [ranks[str(tag)] for tag in tags if str(tag) in ranks]
-    number, text = build or (0, "")
-    return (min(fitting), -number, text) if fitting else None
+    fitting = [ranks[str(tag)] for tag in parse_tag(f"{name.tag}-{name.platform}") if str(tag) in ranks]
+    number = re.sub(r"\D.*", "", name.build)
+    return (min(fitting), -int(number or 0), name.build) if fitting else None

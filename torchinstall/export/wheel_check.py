@@ -20,8 +20,8 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name
 from torchinstall.export.resolve import files_of, resolve
 from torchinstall.index.client import Client
+from torchinstall.index.faults import FetchError
 from torchinstall.index.inspect import WheelReport, inspect_wheel, open_remote
-from torchinstall.index.pages import FetchError
 from torchinstall.planner.coverage import Coverage, cover_gpu
 from torchinstall.planner.situation import make_situation
 from torchinstall.planning.context import Context
@@ -56,7 +56,10 @@ def read_wheel(
                     error.message,
                     wanted="a wheel on a server that sends parts of a file",
                     found=redact(url),
-                    hints=("download the wheel, then type: torchinstall inspect FILE",),
+                    hints=(
+                        *error.hints,
+                        "download the wheel, then type: torchinstall inspect FILE",
+                    ),
                 ) from error
     path = context.path(url2pathname(parts.path) if parts.scheme == "file" else where)
     if not path.is_file():

@@ -14,7 +14,7 @@ from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import parse_toml
 from torchinstall.core.request import canonical_name
 from torchinstall.fleet.requires import Build
-from torchinstall.index.urls import pytorch_index
+from torchinstall.index.urls import file_name, pytorch_index
 from torchinstall.index.wheels import parse_name
 
 _PIN = re.compile(
@@ -84,10 +84,8 @@ def _of_text(text: str, catalog: Catalog) -> Iterator[Pinned]:
 
 
 def _version_of(url: str) -> str | None:
-    wheel = parse_name(url.partition("#")[0].rpartition("/")[2].replace("%2B", "+").replace("%2b", "+"))
-    if wheel is None:
-        return None
-    return f"{wheel.version}+{wheel.local}" if wheel.local else wheel.version
+    wheel = parse_name(file_name(url))
+    return None if wheel is None else wheel.full_version
 
 
 def _backend_of(urls: Iterable[str], catalog: Catalog) -> str | None:

@@ -6,20 +6,20 @@ import contextlib
 import hashlib
 import shutil
 import threading
-import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from urllib.request import url2pathname
 
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.messages import redact
 from torchinstall.index.client import Client
-from torchinstall.index.pages import FetchError
+from torchinstall.index.faults import FetchError, with_retries
+from torchinstall.index.urls import file_path
 from torchinstall.index.wheels import File
 
 _CHUNK = 1 << 20
-_TRIES = 5
+_RETRIES = 4
 _AT_ONCE = 4
 
 
@@ -88,10 +88,9 @@ class Downloader:
             self._arrived(place.name + ".part", place.stat().st_size)
             return file.sha256
         part = place.with_name(place.name + ".part")
-        parts = urllib.parse.urlsplit(file.url)
-        if parts.scheme == "file":
+        if file.url.startswith("file:"):
             self._tell(f"copying {file.filename}")
-            shutil.copyfile(url2pathname(parts.path), part)
+            shutil.copyfile(file_path(file.url), part)
         else:
             self._tell(f"downloading {file.filename}")
             self._download(file.url, part)
@@ -109,23 +108,16 @@ class Downloader:
         return digest
 
     def _download(self, url: str, part: Path) -> None:
-        problem = "interrupted"
-        for number in range(_TRIES):
-            if number and self._stopping.wait(self._pause * 2 ** (number - 1)):
-                break
-            try:
-                return self._resume(url, part)
-            except FetchError as error:
-                problem = error.message
-                if not error.retry:
-                    break
-        raise InstallFailedError(
-            "download-failed",
-            f"{redact(url)} could not be downloaded",
-            wanted="the whole file",
-            found=problem,
-            hints=("run the same command again: it continues where it broke off",),
-        )
+        try:
+            with_retries(partial(self._resume, url, part), _RETRIES, self._pause, self._stopping)
+        except FetchError as error:
+            raise InstallFailedError(
+                "download-failed",
+                f"{redact(url)} could not be downloaded",
+                wanted="the whole file",
+                found=error.message,
+                hints=(*error.hints, "run the same command again: it continues where it broke off"),
+            ) from error
 
     def _resume(self, url: str, part: Path) -> None:
         """One request for what the part lacks."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,9 +24,10 @@ from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.cache import CachedPage, PageCache, PageId
-from torchinstall.index.pages import FetchError, Page, parse_page, parse_root, read_needs
+from torchinstall.index.faults import FetchError, with_retries
+from torchinstall.index.pages import VARIANTS, Page, parse_page, parse_root, read_needs
 from torchinstall.index.urls import check_secure, page_url, root_url, without_credentials
-from torchinstall.index.wheels import read_variants
+from torchinstall.index.wheels import parse_name, read_variants
 
 if TYPE_CHECKING:
     from torchinstall.index.client import Client
@@ -39,7 +40,7 @@ _ROOT: PageKey = ("", "")
 
 _MAX_THREADS = 16
 
-_MOST_VARIANT_FILES, _MOST_DESCRIBED = 6, 4
+_MOST_VARIANTS, _MOST_DESCRIBED = 6, 4
 """Of so many releases, the newest ones, the wheel variants are known and the requirements are read."""
 
 _MOST_METADATA = 2_000_000
@@ -100,7 +101,7 @@ class LiveResult(Struct, frozen=True, kw_only=True):
 
     index_base: str
     found: Mapping[PageKey, Page] = {}
-    failures: Mapping[PageKey, Message] = {}
+    failures: Mapping[PageKey, FetchError] = {}
     warnings: tuple[Message, ...] = ()
     live: int = 0
     backends: tuple[str, ...] | None = None
@@ -125,29 +126,17 @@ class LiveResult(Struct, frozen=True, kw_only=True):
         """The error to raise when pages are needed and not one came: the most frequent failure."""
         if self.found or not self.failures:
             return None
-        slug = Counter(failure.slug for failure in self.failures.values()).most_common(1)[0][0]
-        failure = next(failure for failure in self.failures.values() if failure.slug == slug)
+        failure = max(_by_slug(self.failures.values()), key=len)[0]
         return CatalogError(
-            slug,
+            failure.slug,
             failure.message,
             wanted=f"the pages of {self.index_base}",
             hints=(
-                *_HINTS.get(slug, ()),
+                *failure.hints,
                 "--index-base URL takes a mirror of the index",
                 "--find-links DIR takes wheels from a folder",
             ),
         )
-
-
-_HINTS = {
-    "index-unauthorized": (
-        "--index-base https://USER:PASSWORD@HOST/whl logs in, and so does a line for its host in ~/.netrc",
-    ),
-    "index-certificate": (
-        "SSL_CERT_FILE=FILE trusts your company's certificate, UV_SYSTEM_CERTS=1 those of this system",
-    ),
-}
-"""What helps against one fault of an index, before what helps against all."""
 
 
 class _Job(Struct, frozen=True):
@@ -180,7 +169,7 @@ def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool
         if due:
             options.asking()
             options.working(f"reading the index: {redact(base).partition('/{')[0]}")
-            outcomes = _Reader(options, cache).read(due)
+            outcomes = _Reader(options).read(due)
     return _merged(redact(base), jobs, outcomes, cache)
 
 
@@ -208,9 +197,8 @@ def _is_recent(job: _Job, options: LiveOptions) -> bool:
 class _Reader:
     """Reads pages within one time budget, each in a daemon, since a resolver may never answer."""
 
-    def __init__(self, options: LiveOptions, cache: PageCache) -> None:
+    def __init__(self, options: LiveOptions) -> None:
         self.options = options
-        self.cache = cache
         self.deadline = time.monotonic() + options.budget
         told = options.env.get("UV_HTTP_RETRIES", "")
         self.retries = int(told) if told.isdigit() else options.retries
@@ -247,9 +235,12 @@ class _Reader:
         return outcomes
 
     def _run(self, client: Client, key: PageKey, job: _Job) -> None:
+        ask, backoff = partial(self._page, client, job), self.options.backoff
         try:
             with self.slots:
-                self.outcomes[key] = self._page(client, job)
+                self.outcomes[key] = with_retries(ask, self.retries, backoff, self.over, self.deadline)
+        except FetchError as error:
+            self.outcomes[key] = error
         except BaseException as error:  # noqa: BLE001  handed to the thread that waits, which raises it
             self.failure = error
         with self.changed:
@@ -258,26 +249,7 @@ class _Reader:
         if not self.running:
             client.close()
 
-    def _page(self, client: Client, job: _Job) -> Outcome:
-        """One page with retries; an error that no retry can help is an outcome too."""
-        pause, left = self.options.backoff, self.retries
-        while True:
-            try:
-                cached = self._read_once(client, job)
-            except FetchError as error:
-                longer = max(pause, error.after)
-                late = time.monotonic() + longer >= self.deadline
-                if not left or not error.retry or late or self.over.wait(longer):
-                    return error
-                if error.slug == "index-unreachable":
-                    left = min(left, 2)  # no connection twice: others may serve
-            else:
-                if cached.missing is None:
-                    self.cache.store(job.page, cached)
-                return cached
-            pause, left = pause * 2, left - 1
-
-    def _read_once(self, client: Client, job: _Job) -> CachedPage:
+    def _page(self, client: Client, job: _Job) -> CachedPage:
         page, stored, now = job.page, job.stored, self.options.now()
         etag = stored.etag if stored is not None and stored.missing is None else None
         reply = client.page(job.url, etag, self.deadline, self.options.max_bytes)
@@ -296,17 +268,26 @@ class _Reader:
             shared=page.shared,
             any_host=self.options.any_host,
         )
-        if page.described:
-            urls = {text: url for text, url in parsed.wheel_urls.items() if not Version(text).is_prerelease}
-            newest = sorted(urls.items(), key=lambda row: Version(row[0]), reverse=True)[:_MOST_DESCRIBED]
-            needs, notes = _each(newest, lambda url: read_needs(self._metadata(client, url)))
-            parsed = structs.replace(parsed, needs=needs, notes=(*parsed.notes, *notes))
-        if parsed.variant_files:
-            rows = sorted(parsed.variant_files.items(), key=lambda row: dotted_or_none(row[0]) or ())
-            newest = rows[: -_MOST_VARIANT_FILES - 1 : -1]
-            limits = self.deadline, self.options.max_bytes
-            read = _each(newest, lambda url: read_variants(client.page(url, None, *limits).text))
-            parsed = structs.replace(parsed, variants=read[0], notes=(*parsed.notes, *read[1]))
+        described: dict[str, str] = {}
+        listed: dict[str, str] = {}
+        for file in parsed.files:
+            name = parse_name(file.filename) if page.described else None
+            if file.filename.endswith(VARIANTS):
+                listed[file.filename.removesuffix(VARIANTS).rpartition("-")[2]] = file.url
+            elif name is not None and not Version(name.version).is_prerelease:
+                described[name.version] = file.url
+        notes = list(parsed.notes)
+        limits = self.deadline, self.options.max_bytes
+        needs = _newest(
+            described, _MOST_DESCRIBED, lambda url: read_needs(self._metadata(client, url)), notes
+        )
+        variants = _newest(
+            listed, _MOST_VARIANTS, lambda url: read_variants(client.page(url, None, *limits).text), notes
+        )
+        files = parsed.files
+        if self.options.any_host:
+            files = tuple(structs.replace(file, url="") for file in files)
+        parsed = structs.replace(parsed, files=files, needs=needs, variants=variants, notes=tuple(notes))
         return CachedPage(fetched=now, etag=reply.etag, page=parsed)
 
     def _metadata(self, client: Client, url: str) -> str:
@@ -319,15 +300,15 @@ class _Reader:
         return remote_metadata(url, client.part, _MOST_METADATA)
 
 
-def _each(urls: Iterable[tuple[str, str]], read: Callable[[str], T]) -> tuple[dict[str, T], list[str]]:
-    """What these URLs say, by version; one that cannot be had is a note."""
-    found, notes = {}, []
-    for version, url in urls:
+def _newest(urls: Mapping[str, str], most: int, read: Callable[[str], T], notes: list[str]) -> dict[str, T]:
+    """What the URLs of the newest of these versions say; one that cannot be had is a note."""
+    found = {}
+    for version in sorted(urls, key=lambda text: dotted_or_none(text) or (), reverse=True)[:most]:
         try:
-            found[version] = read(url)
+            found[version] = read(urls[version])
         except (FetchError, OSError, ValueError) as error:  # noqa: PERF203 - each URL is one attempt
-            notes.append(f"{redact(url)}: {error}")
-    return found, notes
+            notes.append(f"{redact(urls[version])}: {error}")
+    return found
 
 
 def _merged(
@@ -335,25 +316,23 @@ def _merged(
 ) -> LiveResult:
     """Put outcomes and stored pages together; a stored page stands in for a failure, with a warning."""
     found: dict[PageKey, CachedPage] = {}
-    failures: dict[PageKey, Message] = {}
-    replaced: list[Message] = []
+    failures: dict[PageKey, FetchError] = {}
+    replaced: list[FetchError] = []
     for key, job in jobs.items():
         outcome = outcomes.get(key, job.stored)
-        if isinstance(outcome, FetchError):
-            failure = Message(outcome.slug, outcome.message)
-            if job.stored is not None:
-                replaced.append(failure)
-                found[key] = job.stored
-            elif key != _ROOT:
-                failures[key] = failure
-        elif outcome is not None:
+        if isinstance(outcome, CachedPage):
             found[key] = outcome
+        elif outcome is not None and job.stored is not None:
+            replaced.append(outcome)
+            found[key] = job.stored
+        elif outcome is not None and key != _ROOT:
+            failures[key] = outcome
     absent = _absent_index(found, index_base) if outcomes else {}
     failures.update(absent)
     found = {key: page for key, page in found.items() if key not in absent}
     # Only here it is known whether the index itself is there, so that a page that is not can be stored.
     for key, outcome in outcomes.items():
-        if isinstance(outcome, CachedPage) and outcome.missing is not None and key in found:
+        if isinstance(outcome, CachedPage) and key in found:
             cache.store(jobs[key].page, outcome)
     root = found.pop(_ROOT, None)
     notes = [note for cached in found.values() for note in cached.page.notes]
@@ -363,14 +342,14 @@ def _merged(
         index_base=index_base,
         found={key: cached.page for key, cached in found.items()},
         failures=failures,
-        warnings=_warnings(index_base, failures, replaced),
+        warnings=tuple(_warnings(index_base, failures, replaced)),
         live=sum(isinstance(outcomes.get(key), CachedPage) for key in found),
         backends=root.names if root is not None else None,
         notes=tuple(notes),
     )
 
 
-def _absent_index(found: Mapping[PageKey, CachedPage], index_base: str) -> dict[PageKey, Message]:
+def _absent_index(found: Mapping[PageKey, CachedPage], index_base: str) -> dict[PageKey, FetchError]:
     """Pages "not there" when not one page of torch is: then it is the index that is not there."""
     torch = {page.missing for (package, _), page in found.items() if package == "torch"}
     if not torch or None in torch:
@@ -379,22 +358,26 @@ def _absent_index(found: Mapping[PageKey, CachedPage], index_base: str) -> dict[
     if 403 in torch:
         slug, what, why = "index-forbidden", 403, "access refused"
     message = f"{index_base} answered {what} for every page of torch: no such backend, or {why}"
-    failure = Message(slug, message)
+    failure = FetchError(slug, message)
     return {key: failure for key, page in found.items() if page.missing is not None and key != _ROOT}
 
 
+def _by_slug(failures: Iterable[FetchError]) -> list[list[FetchError]]:
+    groups: dict[str, list[FetchError]] = {}
+    for failure in failures:
+        groups.setdefault(failure.slug, []).append(failure)
+    return list(groups.values())
+
+
 def _warnings(
-    index_base: str, failures: Mapping[PageKey, Message], replaced: list[Message]
-) -> tuple[Message, ...]:
-    warnings: list[Message] = []
-    for slug, count in Counter(failure.slug for failure in failures.values()).items():
-        first = next(failure for failure in failures.values() if failure.slug == slug)
-        others = f" (and {count - 1} more page{'s' * (count > 2)})" if count > 1 else ""
-        warnings.append(Message(slug, f"{first.message}{others}"))
+    index_base: str, failures: Mapping[PageKey, FetchError], replaced: list[FetchError]
+) -> Iterator[Message]:
+    for first, *more in _by_slug(failures.values()):
+        others = f" (and {len(more)} more page{'s' * (len(more) > 1)})" if more else ""
+        yield Message(first.slug, f"{first.message}{others}")
     if replaced:
         message = (
             f"{len(replaced)} pages of {index_base} could not be read again; copies older than "
             f"{MAX_AGE_SECONDS / 3600:.0f} h are used: {replaced[0].message}"
         )
-        warnings.append(Message("index-stale-pages", message))
-    return tuple(warnings)
+        yield Message("index-stale-pages", message)

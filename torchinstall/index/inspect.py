@@ -8,7 +8,6 @@ libraries prove it. Only the head of a large remote library is read; the report 
 from __future__ import annotations
 
 import contextlib
-import email.parser
 import io
 import mmap
 import re
@@ -25,7 +24,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.target import glibc_floor
 from torchinstall.core.versions import version_text
 from torchinstall.index.binaries import Binary, read_binary
-from torchinstall.index.wheels import read_variants, version_values
+from torchinstall.index.wheels import metadata_values, read_variants, version_values
 
 Fetch = Callable[[int, int], bytes]
 """(first byte, number of bytes) -> exactly those bytes."""
@@ -231,7 +230,7 @@ class _Reader:
         self.notes: list[str] = []
 
     def report(self) -> WheelReport:
-        metadata = email.parser.HeaderParser().parsestr(self._text(self._only(".dist-info/METADATA")))
+        metadata = self._text(self._only(".dist-info/METADATA"))
         self._only(".dist-info/WHEEL")
         toolkit, variant = self._toolkit(), self._variant()
         flags = self._compiler_flags()
@@ -249,15 +248,15 @@ class _Reader:
             filename=self.filename,
             size=self.size,
             transferred=self.remote.transferred if self.remote else None,
-            name=metadata["Name"] or "",
-            version=metadata["Version"] or "",
-            requires_python=metadata["Requires-Python"],
+            name=next(iter(metadata_values(metadata, "Name")), ""),
+            version=next(iter(metadata_values(metadata, "Version")), ""),
+            requires_python=next(iter(metadata_values(metadata, "Requires-Python")), None),
             toolkit=toolkit,
             targets=targets,
             targets_from=source,
             libraries=tuple(row for row in libraries if row.sm or row.ptx or row.gfx),
             kernels=self._kernels(),
-            pins=tuple(row for row in metadata.get_all("Requires-Dist", ()) if _PINS.match(row)),
+            pins=tuple(row for row in metadata_values(metadata, "Requires-Dist") if _PINS.match(row)),
             needed=tuple(sorted({name for item, _ in read.values() for name in item.needed} - own)),
             glibc=version_text(max(glibc, default=())) or None,
             macos=version_text(max((item.macos for item, _ in read.values() if item.macos), default=()))

@@ -14,16 +14,19 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from torchinstall.catalog.model import Origin, Wheels
-from torchinstall.core.errors import CatalogError
 from torchinstall.core.messages import redact
 from torchinstall.core.request import Channel
-from torchinstall.index.urls import BACKEND_NAME, origin_of
-from torchinstall.index.wheels import Properties, merged, parse_name, parse_variant_name
+from torchinstall.index.faults import FetchError
+from torchinstall.index.urls import BACKEND_NAME, backend_of_local, origin_of
+from torchinstall.index.wheels import Properties, merged, metadata_values, parse_name, parse_variant_name
 
-_FILES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".egg", ".tgz", "-variants.json")
+VARIANTS = "-variants.json"
+"""Ends the name of the file with the properties of a release's wheel variants."""
+
+_FILES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".egg", ".tgz", VARIANTS)
 _SHA256 = r"(?:^|&)sha256=([0-9a-f]{64})(?:&|$)"
 _DIRECTORY = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _LINKS_TITLE = r"(?i)<(?:title|h1|h2)[^>]*>\s*(?:links for|simple index|index of)\b"
@@ -38,24 +41,10 @@ MOST_BYTES = 1 << 50
 """A file that is said to be larger is not believed."""
 
 
-class FetchError(CatalogError):
-    """A page that cannot be used, or something that cannot be fetched.
-
-    Attributes:
-        retry: whether asking again may help.
-        after: seconds that the server asked to wait before that.
-    """
-
-    def __init__(self, slug: str, message: str, *, retry: bool = False, after: float = 0.0) -> None:
-        super().__init__(slug, message)
-        self.retry = retry
-        self.after = after
-
-
 class PageFile(Struct, frozen=True, omit_defaults=True):
     """One file of a page: its name, its URL (no fragment), its sha256 and bytes where the page knows them.
 
-    Without a URL where the page may link to any host: such a file is for others to download.
+    A stored page has no URLs where it may link to any host: such files are for others to download.
     """
 
     filename: str
@@ -81,18 +70,14 @@ class Page(Struct, frozen=True, kw_only=True):
 
     Attributes:
         notes: what was omitted and why, for a curious user.
-        variant_files: by version, where the properties of its wheel variants are listed.
-        variants: by version, the properties of each label, once these files were read.
-        wheel_urls: by version, one of its wheels, on a page that may link to any host.
-        needs: by version, what its metadata asks for, once that was read.
+        variants: by version, the properties of each label of its wheel variants.
+        needs: by version, what its metadata asks for.
     """
 
     wheels: tuple[Wheels, ...] = ()
     files: tuple[PageFile, ...] = ()
     notes: tuple[str, ...] = ()
-    variant_files: Mapping[str, str] = {}
     variants: Mapping[str, Mapping[str, Properties]] = {}
-    wheel_urls: Mapping[str, str] = {}
     needs: Mapping[str, Needs] = {}
 
 
@@ -125,44 +110,34 @@ def parse_page(
     links, notes = (links_of(text, url), []) if any_host else _inside(links_of(text, url), url)
     rows: list[Wheels] = []
     files: dict[str, PageFile] = {}
-    variant_files: dict[str, str] = {}
-    wheel_urls: dict[str, str] = {}
     skipped = elsewhere = 0
     origin: Origin = "index" if backend else "vendor"
     belongs = _directory_rule(url, backend, shared=shared)
     for link in links:
-        name, label = parse_name(link.filename), ""
-        if name is None and not backend and (found := parse_variant_name(link.filename)) is not None:
-            name, label = found
-        if name is None and not backend and link.filename.endswith("-variants.json"):
-            variant_files[link.filename.removesuffix("-variants.json").rpartition("-")[2]] = link.url
+        name = parse_name(link.filename)
+        if name is None and not backend:
+            name = parse_variant_name(link.filename)
+        if name is None and not backend and link.filename.endswith(VARIANTS):
+            files.setdefault(link.filename, link)
         elif name is None:
             skipped += link.filename.endswith(".whl")
         elif name.project == package and not belongs(link.directory, name.local):
             elsewhere += 1
         elif name.project == package:
             own = backend or _vendor_backend(name.local, url)
-            rows.append(name.row(own, origin, redact(url), channel=channel, variant=label))
-            files.setdefault(link.filename, structs.replace(link, url="") if any_host else link)
-            wheel_urls.setdefault(name.version, link.url)
+            rows.append(name.row(own, origin, redact(url), channel=channel))
+            files.setdefault(link.filename, link)
     if skipped:
         notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
     if elsewhere:
         notes.append(f"{redact(url)}: omitted {elsewhere} wheels of other directories")
-    return Page(
-        wheels=merged(rows),
-        files=tuple(files.values()),
-        notes=tuple(notes),
-        variant_files=variant_files,
-        wheel_urls=wheel_urls if any_host else {},
-    )
+    return Page(wheels=merged(rows), files=tuple(files.values()), notes=tuple(notes))
 
 
 def read_needs(metadata: str) -> Needs:
     """What a release needs, of its METADATA."""
-    head = metadata.replace("\r\n", "\n").partition("\n\n")[0]
-    python = re.search(r"(?m)^Requires-Python: *(.*)$", head)
-    return Needs(python[1] if python else "", tuple(re.findall(r"(?m)^Requires-Dist: *(.*)$", head)))
+    python = next(iter(metadata_values(metadata, "Requires-Python")), "")
+    return Needs(python, tuple(metadata_values(metadata, "Requires-Dist")))
 
 
 def parse_root(text: str, url: str) -> tuple[str, ...]:
@@ -313,9 +288,8 @@ def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, s
 
 def _vendor_backend(local: str, url: str) -> str:
     """`rocm7.13.0a20260401` -> `rocm7.13.0`, else a backend in the path of the page, else nothing."""
-    named = BACKEND_NAME.match(local)
     segments = urllib.parse.urlsplit(url).path.split("/")
-    return named[0] if named else next((text for text in segments if BACKEND_NAME.fullmatch(text)), "")
+    return backend_of_local(local) or next(filter(BACKEND_NAME.fullmatch, segments), "")
 
 
 def _join(base: str, href: str) -> str:

@@ -11,6 +11,7 @@ import re
 import urllib.parse
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -21,6 +22,8 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE
 BACKEND_NAME = re.compile(r"cu\d{2,}|rocm\d+(?:\.\d+)+|cpu|xpu")
 """The names of directories that hold builds; `backend_kinds.json` says what each one means."""
 
+_LOCAL = re.compile(rf"({BACKEND_NAME.pattern})(?:(?:a|b|rc)\d+)?(?:\.[a-z].*)?")
+
 LINKS = "#links"
 """Ends the URL of one page with every file, in place of a page for each package."""
 
@@ -30,6 +33,12 @@ _OFFICIAL_HOSTS = frozenset(
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _PLACEHOLDER = r"\{([^{}]*)\}"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def backend_of_local(local: str) -> str | None:
+    """The backend that a local version names: `cu128`, `cpu.cxx11.abi`, `rocm7.13.0a20260401`; or None."""
+    match = _LOCAL.fullmatch(local)
+    return match[1] if match else None
 
 
 class Origin(Struct, frozen=True):
@@ -275,3 +284,16 @@ def without_credentials(url: str) -> str:
         return url
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def file_name(url: str) -> str:
+    """The name of the file that a URL leads to."""
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2]
+
+
+def file_path(text: str) -> Path:
+    """The path that a `file:` URL names; any other text is a path already."""
+    if not text.startswith("file:"):
+        return Path(text)
+    path = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
+    return Path(re.sub(r"^/(?=[A-Za-z]:)", "", path))  # file:///C:/wheels

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Struct, structs
@@ -27,23 +26,25 @@ from torchinstall.catalog.model import Confidence, Origin, Wheels
 from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, capability_text
-from torchinstall.core.request import Channel
+from torchinstall.core.request import Channel, canonical_name
 from torchinstall.core.versions import dotted_or_none
+from torchinstall.index.urls import backend_of_local, file_name, file_path
 
 _PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
 _TAG = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
 _PYTHON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
-_NORMALISED = re.compile(r"[-_.]+")
 _ASSIGNED = r"(?m)^(__version__|cuda|hip|rocm|xpu)\b[^=\n]*=\s*['\"]([^'\"]+)['\"]"
 _UNSET = r"(?m)^cuda\b[^=\n]*=\s*None"
-_LOCAL = r"(cpu|xpu|cu\d{2,4}|rocm\d+(?:\.\d+)*)(?:\.[a-z].*)?"
 _VERSION_FILE = "torch/version.py"
 _MAX_VERSION_FILE = 100_000
 
 
 class WheelName(Struct, frozen=True):
-    """Project normalised, version as written and split at its `+`, `tag` such as `cp312-cp312`."""
+    """Project normalised, version as written and split at its `+`, `tag` such as `cp312-cp312`.
+
+    `variant` is the label of a wheel variant, empty for an ordinary wheel.
+    """
 
     project: str
     version: str
@@ -51,6 +52,12 @@ class WheelName(Struct, frozen=True):
     build: str
     tag: str
     platform: str
+    variant: str = ""
+
+    @property
+    def full_version(self) -> str:
+        """With its local segment."""
+        return f"{self.version}+{self.local}" if self.local else self.version
 
     def row(
         self,
@@ -59,7 +66,6 @@ class WheelName(Struct, frozen=True):
         source: str,
         confidence: Confidence = "high",
         channel: Channel = "stable",
-        variant: str = "",
     ) -> Wheels:
         """The row of the catalog for this one wheel."""
         return Wheels(
@@ -74,7 +80,7 @@ class WheelName(Struct, frozen=True):
             build=self.build,
             confidence=confidence,
             source=source,
-            variant=variant,
+            variant=self.variant,
         )
 
 
@@ -105,7 +111,7 @@ def parse_name(filename: str) -> WheelName | None:
         return None
     if build and not _BUILD.fullmatch(build):
         return None
-    return WheelName(_normalise(project), *version, build, f"{python}-{abi}", platform)
+    return WheelName(canonical_name(project), *version, build, f"{python}-{abi}", platform)
 
 
 @lru_cache(maxsize=4096)
@@ -119,9 +125,19 @@ def _version(text: str) -> tuple[str, str] | None:
     return public, local
 
 
-@lru_cache(maxsize=256)
-def _normalise(name: str) -> str:
-    return _NORMALISED.sub("-", name).lower()
+def parse_variant_name(filename: str) -> WheelName | None:
+    """The parts of a variant wheel's name; None for any other file."""
+    stem, _, label = filename.removesuffix(".whl").rpartition("-")
+    if not re.fullmatch(r"[a-z0-9_.]*[a-z0-9][a-z0-9_.]*", label) or parse_name(filename):
+        return None
+    name = parse_name(f"{stem}.whl")
+    return None if name is None else structs.replace(name, variant=label)
+
+
+def metadata_values(metadata: str, field: str) -> list[str]:
+    """Every value of one field of a METADATA file."""
+    pairs = (line.partition(":") for line in metadata.replace("\r\n", "\n").partition("\n\n")[0].splitlines())
+    return [value.strip() for name, _, value in pairs if name.lower() == field.lower()]
 
 
 class File(Struct, frozen=True, kw_only=True):
@@ -142,7 +158,7 @@ class File(Struct, frozen=True, kw_only=True):
     @property
     def filename(self) -> str:
         """The last part of the URL."""
-        return unquote(urlsplit(self.url).path).rpartition("/")[2]
+        return file_name(self.url)
 
 
 class FileSize(NamedTuple):
@@ -179,7 +195,7 @@ def local_wheels(folders: Iterable[Path | str], urls: Iterable[str] = ()) -> Loc
         found = [(file, name) for file, name in named if name is not None]
         torch = _torch_backends(found, notes)
         for file, name in found:
-            own = _of_local(name.local) or torch.get(file)
+            own = backend_of_local(name.local) or torch.get(file)
             backends = {own} if own else _beside(name, found, torch)
             confidence: Confidence = "low" if len(backends) > 1 and name.platform != "any" else "high"
             rows += (name.row(backend, "find-links", str(path), confidence) for backend in sorted(backends))
@@ -188,15 +204,12 @@ def local_wheels(folders: Iterable[Path | str], urls: Iterable[str] = ()) -> Loc
 
 
 def _named_wheel(url: str, notes: list[str]) -> Wheels | None:
-    from urllib.request import url2pathname  # it brings in ssl
-
-    parts = urlsplit(url)
-    path = Path(url2pathname(parts.path))
-    name = parse_name(unquote(parts.path).rpartition("/")[2])
+    name = parse_name(file_name(url))
     if name is None:
         return None  # a source archive, a repository: nobody knows before it is built
-    backend = _of_local(name.local)
-    if parts.scheme == "file":
+    backend = backend_of_local(name.local)
+    if url.startswith("file:"):
+        path = file_path(url)
         if not path.is_file():
             raise UsageError(
                 "wheel-not-found",
@@ -211,7 +224,7 @@ def _named_wheel(url: str, notes: list[str]) -> Wheels | None:
 
 def _folder(folder: Path | str) -> Path:
     text = str(folder)
-    path = Path(text.removeprefix("file://"))
+    path = file_path(text)
     if re.match(r"https?:/", text) or not path.is_dir():
         web = text.startswith("http")
         raise UsageError(
@@ -224,17 +237,11 @@ def _folder(folder: Path | str) -> Path:
     return path
 
 
-def _of_local(local: str) -> str | None:
-    """`cu128` -> `cu128`, `cpu.cxx11.abi` -> `cpu`; None where the local version names no backend."""
-    match = re.fullmatch(_LOCAL, local)
-    return match[1] if match else None
-
-
 def _torch_backends(found: list[tuple[Path, WheelName]], notes: list[str]) -> dict[Path, str]:
     """What torch wheels without a telling local version were built for, from inside."""
     backends: dict[Path, str] = {}
     for file, name in found:
-        if name.project != "torch" or _of_local(name.local):
+        if name.project != "torch" or backend_of_local(name.local):
             continue
         text = _version_file(file)
         if text is None:
@@ -265,7 +272,7 @@ def backend_of(version: str, text: str | None) -> str | None:
     """
     said = version_values(text or "")
     for local in (version.partition("+")[2], said.get("__version__", "").partition("+")[2]):
-        if backend := _of_local(local):
+        if backend := backend_of_local(local):
             return backend
     for name, key, dot in (("cu", "cuda", ""), ("rocm", "hip", ".")):
         number = dotted_or_none(said.get(key))
@@ -279,7 +286,7 @@ def backend_of(version: str, text: str | None) -> str | None:
 def _beside(name: WheelName, found: list[tuple[Path, WheelName]], torch: dict[Path, str]) -> set[str]:
     """The backends of the torch wheels beside a package that does not say what it was built for."""
     backends = {
-        _of_local(other.local) or torch[file]
+        backend_of_local(other.local) or torch[file]
         for file, other in found
         if other.project == "torch" and (other.platform == name.platform or name.platform == "any")
     }
@@ -303,19 +310,6 @@ class VariantBuild(Struct, frozen=True):
     backend: str
     native: tuple[str, ...] = ()
     ptx: tuple[str, ...] = ()
-
-
-def parse_variant_name(filename: str) -> tuple[WheelName, str] | None:
-    """The parts of a variant wheel's name, and its label; None for any other file."""
-    stem, _, label = filename.removesuffix(".whl").rpartition("-")
-    if (
-        not label.replace("_", "").replace(".", "").isalnum()
-        or label != label.lower()
-        or parse_name(filename)
-    ):
-        return None
-    name = parse_name(f"{stem}.whl")
-    return None if name is None else (name, label)
 
 
 def read_variants(text: str | bytes) -> dict[str, Properties]:

@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 
 from torchinstall.core.files import sha256
 from torchinstall.core.request import canonical_name
+from torchinstall.index.wheels import metadata_values
 
 _DIST_INFO = r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info"
 
@@ -47,10 +48,8 @@ class DistInfo(Struct, frozen=True, array_like=True):
         return read_start(self.site / self.info / name) or ""
 
     def metadata(self, key: str) -> list[str]:
-        """Every value of one key (in lower case) of its metadata."""
-        head = self.text("METADATA").partition("\n\n")[0]
-        pairs = (line.partition(":") for line in head.splitlines())
-        return [value.strip() for name, _, value in pairs if name.lower() == key]
+        """Every value of one key of its metadata."""
+        return metadata_values(self.text("METADATA"), key)
 
     @property
     def listed(self) -> bool:

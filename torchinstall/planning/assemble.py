@@ -20,11 +20,12 @@ from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.index.cache import default_cache_dir
+from torchinstall.index.faults import NOT_THERE, ON_THE_WAY
 from torchinstall.index.fetch import LiveResult
 from torchinstall.planner.selection import pages_to_read, plan
 from torchinstall.planning.companion_pages import with_companions
 from torchinstall.planning.context import Context, PlanOptions
-from torchinstall.planning.index_pages import NOT_THERE, Reading, read_pages
+from torchinstall.planning.index_pages import Reading, read_pages
 from torchinstall.planning.inputs import Inputs, Prepared, Purpose, collect_inputs
 from torchinstall.planning.sources import (
     default_index,
@@ -39,12 +40,6 @@ if TYPE_CHECKING:
     from torchinstall.catalog.model import Advice
     from torchinstall.catalog.tables import PageKey
     from torchinstall.install.lock import EnvironmentLock
-
-UNREACHABLE = frozenset(
-    {"index-unreachable", "index-timeout", "index-unavailable", "index-certificate", "index-redirect"}
-    | {"index-garbage"}
-)
-"""Slugs that may mean that something on the way keeps this machine from the index."""
 
 
 def prepare(
@@ -243,7 +238,7 @@ class _Online:
     def _is_blocked(self, slug: str) -> bool:
         """Whether something on the way may keep this machine from the index; pages that it lacks do not."""
         if slug != "index-forbidden":
-            return slug in UNREACHABLE
+            return slug in ON_THE_WAY
         # A store of files says 403 of what it lacks, a filter of everything.
         root = read_pages((), self.inputs.catalog, self.context, self.options, discover=True)
         return root.backends is None

@@ -11,6 +11,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import CatalogError
 from torchinstall.core.messages import Message
+from torchinstall.index.faults import NOT_THERE
 from torchinstall.index.fetch import LiveResult, fetch_pages
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.inputs import live_options
@@ -20,9 +21,6 @@ _DISCOVER_AFTER_DAYS = 30
 
 _MOST_TURNS = 6
 """How often pages are read for one plan; each turn is bounded in time."""
-
-NOT_THERE = frozenset({"index-forbidden", "index-not-found"})
-"""Slugs that say that the index answered and has no such page."""
 
 
 class Reading:

@@ -30,7 +30,7 @@ from torchinstall.core.messages import redact, size_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
 from torchinstall.core.target import Target
-from torchinstall.index.urls import without_credentials
+from torchinstall.index.urls import file_path, without_credentials
 from torchinstall.index.wheels import VariantBuild, WheelName, local_wheels, provider_env, variant_build
 from torchinstall.install.command import values_of
 from torchinstall.install.uv import own_default_index, uv_settings
@@ -345,10 +345,8 @@ def configured_folders(env: Mapping[str, str], cwd: Path, prefix: str | None) ->
     seen = set()
     for base, text, by in rows:
         path = text.strip()
-        if path.startswith("file:"):
-            path = re.sub(r"^/(?=[A-Za-z]:)", "", urllib.parse.unquote(urllib.parse.urlsplit(path).path))
-        place = str(user_path(base, path))
-        if path and "://" not in path and place not in seen:
+        place = str(user_path(base, str(file_path(path))))
+        if path and (path.startswith("file:") or "://" not in path) and place not in seen:
             seen.add(place)
             yield Source(place, by)
 
