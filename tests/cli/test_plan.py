@@ -12,7 +12,6 @@ from msgspec import structs
 from tests.cli.support import RunResult, run
 from tests.support.planning import linux, mac, nvidia, windows
 from torchinstall.core.machine import Machine, decode_machine, machine_to_json
-from torchinstall.core.plan import Plan, plan_from_json, plan_to_json
 
 GTX_1080_TI = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")
 RTX_4090 = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="550.54.14")
@@ -76,7 +75,6 @@ def test_json_keys_are_the_contract(tmp_path: Path) -> None:
         "error",
     }
     assert wanted <= set(data)
-    assert json.loads(json.dumps(plan_to_json(plan_from_json(data)))) == data
 
 
 def test_failure_before_there_is_a_plan_has_the_same_keys(tmp_path: Path) -> None:
@@ -112,7 +110,7 @@ def test_probe_and_plan_are_a_pipe(tmp_path: Path) -> None:
         tmp_path, "plan", "--machine", "-", "--offline", "--json", stdin=probed.out, env={"PATH": ""}
     )
     assert planned.code == 0, planned.err
-    assert isinstance(plan_from_json(planned.json), Plan)
+    assert planned.json["status"] == "ready"
 
 
 def test_probe_text_and_anonymous(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.support.faults import slow
 from tests.support.index_server import IndexServer
 from tests.support.installing import a_plan, an_environment, pin
 from torchinstall.cli.text import works_text
+from torchinstall.core.machine import Vendor
 from torchinstall.core.plan import GpuVerdict
 from torchinstall.install.verify import Check, Report
 
@@ -83,7 +84,7 @@ def test_a_bundle_counts_its_bytes(tmp_path: Path, server: IndexServer) -> None:
     ],
 )
 def test_the_last_line_says_what_works_and_what_to_type(
-    tmp_path: Path, vendor: str, name: str, backend: str, check: str, said: str
+    tmp_path: Path, vendor: Vendor, name: str, backend: str, check: str, said: str
 ) -> None:
     verdict = GpuVerdict(index=0, vendor=vendor, name=name, covered=True, by="sm_86")
     made = a_plan(

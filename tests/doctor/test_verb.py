@@ -66,7 +66,7 @@ def test_a_healthy_environment(place: Place) -> None:
     assert said.err.startswith(
         "examining this machine and its environment\nchecking that torch 2.9.1+cpu computes"
     )
-    assert "right: the planner would choose the same" in said.out
+    assert "recommended" not in said.out
     assert "computes     yes" in said.out
     assert "no problems found" in said.out
     assert "error" not in said.err
@@ -78,6 +78,7 @@ def test_a_fault_is_exit_7_in_text_and_json(place: Place) -> None:
     text = doctor(place, "--no-verify", machine=ADA)
     assert text.code == 7
     assert text.out.startswith("torch 2.9.1+cpu: wrong for this machine\n")
+    assert "recommended  torch 2.9.1+cu130" in text.out
     assert "error[cpu-build-on-gpu-machine]: this is a CPU build" in text.out
     assert "type: torchinstall auto --machine machine.json torch==2.9.1 torchvision" in text.out
     assert "error[faults-found]: the doctor found 1 fault: cpu-build-on-gpu-machine" in text.err

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from tests.support.planning import amd, decide, intel, linux, nvidia, shipped, windows
 from torchinstall.core.machine import decode_machine, machine_to_json
-from torchinstall.core.plan import plan_from_json, plan_to_json
+from torchinstall.core.plan import plan_to_json
 from torchinstall.core.versions import dotted
 from torchinstall.planner.rules import RULES
 
@@ -163,10 +163,9 @@ def test_silence(machine: Machine, python: str, wanted: tuple[str, ...]) -> None
 @settings(max_examples=80, deadline=None)
 @given(machine=machines(), python=pythons, wanted=requirements)
 def test_round_trips(machine: Machine, python: str, wanted: tuple[str, ...]) -> None:
-    """Machines and plans survive their JSON."""
+    """Machines survive their JSON, and plans are plain values."""
     assert decode_machine(json.dumps(machine_to_json(machine)), "a file") == machine
-    data = json.loads(json.dumps(plan_to_json(decide(machine, *wanted, python=python))))
-    assert json.loads(json.dumps(plan_to_json(plan_from_json(data)))) == data
+    json.dumps(plan_to_json(decide(machine, *wanted, python=python)))
 
 
 @settings(max_examples=80, deadline=None)

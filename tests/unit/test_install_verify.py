@@ -15,6 +15,7 @@ import pytest
 from tests.support.installing import Place, a_plan, an_environment, here, pin
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.catalog.catalog import load_catalog
+from torchinstall.core.machine import Vendor
 from torchinstall.core.plan import GpuVerdict
 from torchinstall.install.verify import (
     Check,
@@ -299,7 +300,7 @@ def test_a_companion_of_the_plan_that_is_missing(environment: Place, fill: Fill)
     ],
 )
 def test_what_a_plan_promises(
-    backend: str, vendor: str | None, toolkit: dict[str, str], device: str | None
+    backend: str, vendor: Vendor | None, toolkit: dict[str, str], device: str | None
 ) -> None:
     gpus = (GpuVerdict(vendor=vendor, index=0, name=None, covered=True, by=""),) if vendor else ()
     plan = a_plan(pin("torch", "2.9.1"), pin("triton", None), backend=backend, gpus=gpus)

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from tests.support.planning import amd, decide, intel, linux, mac, nvidia, rejection, shipped, windows
 from torchinstall.core.machine import Driver, Gpu, Machine
-from torchinstall.core.plan import Plan, plan_from_json, plan_to_json
+from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.core.versions import dotted, within
 
 
@@ -272,11 +272,10 @@ def test_other_gpus_are_not_accused() -> None:
         assert decide(machine).limits == ()
 
 
-def test_limits_survive_the_json() -> None:
+def test_limits_in_json() -> None:
     plan = decide(b200("575.57.08"))
     keys = {"slug", "severity", "gpu", "effect", "message", "source"}
     assert [set(row) for row in plan_to_json(plan)["limits"]] == [keys] * len(plan.limits)
-    assert plan_from_json(plan_to_json(plan)).limits == plan.limits
 
 
 def test_a_whole_backend_can_be_left_out() -> None:

@@ -202,8 +202,9 @@ def _report_text(seen: Environment, found: Sequence[Diagnosis]) -> str:
         ("environment", f"{target.prefix} (Python {target.python_version}, {target.why})"),
         *(("installed", _package(item)) for item in target.installed),
         *([("GPU", gpu.label) for gpu in seen.machine.gpus] or [("GPU", "none found")]),
-        ("build", _build(seen, found)),
     ]
+    if (choice := seen.choice) is None or choice.status != "satisfied":
+        rows += [("recommended", f"torch {better.torch}")] if (better := seen.better) and better.torch else []
     if report is not None:
         passed = f"{len(report.checks) - len(report.failed)} of {len(report.checks)} checks"
         rows.append(("computes", f"{'yes' if report.ok else 'no'}: {passed}"))
@@ -226,7 +227,7 @@ def _verdict(seen: Environment, found: Sequence[Diagnosis]) -> str:
     if report is None:
         return f"torch {torch}{local}: {fits}"
     gpu = gpu_used(choice, seen.backend, report)
-    where = "on the CPU" if gpu is None else f"on the {gpu.name or gpu.vendor}"
+    where = "on the CPU" if gpu is None else f"on the {gpu.label}"
     return f"torch {torch}{local}: {fits}, " + (f"computes {where}" if report.ok else "does not compute")
 
 
@@ -234,21 +235,6 @@ def _package(item: Installed) -> str:
     notes = [item.backend] if item.backend and not item.version.endswith(item.backend) else []
     notes += [f"wheel variant {item.variant}"] if item.variant else []
     return f"{item.name} {item.version}" + (f" ({', '.join(notes)})" if notes else "")
-
-
-def _build(seen: Environment, found: Sequence[Diagnosis]) -> str:
-    """One line: is this the build that the planner would choose?"""
-    if seen.release is None:
-        return "torch is not installed"
-    choice = seen.choice
-    if choice is None or choice.error is not None:
-        better = seen.free.torch if seen.free is not None else None
-        recommended = f"; the planner would choose {better}" if better else ""
-        return "no build of this release is right for this machine" + recommended
-    if choice.status == "satisfied":
-        return "right: the planner would choose the same"
-    wrong = any(item.severity == "error" for item in found)
-    return f"{'wrong' if wrong else 'different'}: the planner would choose {choice.torch}"
 
 
 _COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}

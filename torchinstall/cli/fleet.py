@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import PurePath
 from typing import Any, ClassVar
 
+import click
 from msgspec import structs
 
 from torchinstall.cli.console import Console, Session, envelope
-from torchinstall.cli.text import build_text, counted, fields, gpus_text, heading, names_text, wrapped
+from torchinstall.cli.text import counted, fields, heading, package_texts, wrapped
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, NoCompatibleBuildError, UsageError
 from torchinstall.core.machine import Machine, machine_to_json
@@ -25,16 +26,16 @@ from torchinstall.export.resolve import resolve
 from torchinstall.fleet.classes import Fleet, Group, Kind, PlannedFleet, Saving, plan_machines
 from torchinstall.fleet.inventories import INVENTORIES, Inventory, read_inventories
 from torchinstall.fleet.manifests import INDEX, affinity, slurm_conf, to_yaml, write_folder
-from torchinstall.fleet.nodes import parse_assumed
+from torchinstall.fleet.nodes import Node, parse_assumed
 from torchinstall.install.uv import Uv
 from torchinstall.planner.selection import plan
 from torchinstall.planning.context import Context, PlanOptions
-from torchinstall.planning.inputs import Prepared, catalog_of
+from torchinstall.planning.inputs import Prepared, catalog_of, machine_of
 
 _SUFFIXES = (".json", ".yaml", ".yml", ".csv", ".tsv", ".prom", ".txt", ".ndjson")
 
-
-_nodes = partial(counted, "node")
+_SHOWN = 4
+"""Of the names of machines."""
 
 
 class _FleetOptions(PlanOptions, frozen=True, kw_only=True):
@@ -62,7 +63,10 @@ def run(session: Session, options: _FleetOptions) -> int:
     planned = plan_machines(context, options, machines, savings=True)
     fleet = planned.fleet
     console.warn_all(planned.warnings)
-    _warn(console, fleet)
+    _warn(console, fleet, "node")
+    if fleet.groups and fleet.left_out:
+        lost = counted("node", len(fleet.impossible))
+        console.warn("nodes-left-out", f"no build serves {lost}; see Left out")
     console.partial = _to_json(fleet, inventory)
     if not fleet.groups:
         raise fleet.left_out[0][1].error or _none(inventory)
@@ -108,75 +112,119 @@ def _none(inventory: Inventory) -> NoCompatibleBuildError:
     )
 
 
-def _warn(console: Console, fleet: Fleet) -> None:
-    """Each warning once, with the number of nodes that it is about."""
+def several_machines(session: Session, options: PlanOptions) -> int:
+    """`plan` for every `--machine`: who gets which build, one for all or the fewest that do."""
+    context, console = session.context, session.console
+    one_each = {name: structs.replace(options, machine=(name,)) for name in options.machine}
+    planned = plan_machines(
+        context, options, [(name, machine_of(context, one)) for name, one in one_each.items()]
+    )
+    fleet = planned.fleet
+    console.warn_all(planned.warnings)
+    _warn(console, fleet, "machine")
+    error = fleet.impossible[0][1].error if fleet.impossible else None
+    console.partial = {
+        "schema_version": 1,
+        "status": "impossible" if error else "ready",
+        "groups": [
+            {"torch": row.torch, "backend": row.backend, "machines": [*map(_planned, row.plans)]}
+            for row in fleet.groups
+        ],
+        "impossible": [*map(_planned, fleet.impossible)],
+        "error": error and error.to_json(),
+    }
+    if not (error and console.json):
+        console.answer(console.partial, "\n\n".join(_builds(fleet, "machine", _left_out(fleet))))
+    if error:
+        raise error
+    return 0
+
+
+def _planned(machine: tuple[str, Plan]) -> dict[str, Any]:
+    return {"name": machine[0], "plan": plan_to_json(machine[1])}
+
+
+def _warn(console: Console, fleet: Fleet, word: str) -> None:
+    """Each warning once, with the number of machines that it is about."""
     counts: dict[tuple[str, str], int] = {}
     for kind, made in [pair for group in fleet.groups for pair in group.kinds]:
         for row in made.warnings:
             counts[row.slug, row.message] = counts.get((row.slug, row.message), 0) + len(kind.names)
     for (slug, message), count in counts.items():
-        console.warn(slug, f"{_nodes(count)}: {message}")
-    if fleet.groups and fleet.left_out:
-        console.warn("nodes-left-out", f"no build serves {_nodes(len(fleet.impossible))}; see Left out")
+        console.warn(slug, f"{counted(word, count)}: {message}")
 
 
 def _text(fleet: Fleet, inventory: Inventory) -> str:
     kinds = counted("kind", sum(len(group.kinds) for group in fleet.groups) + len(fleet.left_out))
     formats = ", ".join(dict.fromkeys(node.format for node in inventory.nodes))
-    rows = [("inventory", f"{_nodes(len(inventory.nodes))} ({formats}), {kinds} of machines")]
+    rows = [("inventory", f"{counted('node', len(inventory.nodes))} ({formats}), {kinds} of machines")]
     for row, count in inventory.assumed.items():
         name, value = ("unknown", row.fact) if row.value is None else ("assumed", f"{row.fact} {row.value}")
-        rows.append((name, f"{value} for {_nodes(count)} ({row.why})"))
-    parts = [fields(rows), _verdict(fleet)]
-    for part in fleet.classes:
-        said = [("for", f"{_nodes(len(kind.names))}: {_machine(kind, made)}") for kind, made in part.kinds]
-        said.append(("nodes", names_text(part.names)))
-        parts.append(build_text(part.torch, part.backend, part.kinds[0][1], said, f", {part.platform}"))
-    if left := _left_out(fleet, inventory):
-        said = [(_nodes(len(names)), f"{reason} ({names_text(names)})") for reason, names in left.items()]
-        parts.append(f"{heading('Left out')}\n{fields(said)}")
+        rows.append((name, f"{value} for {counted('node', count)} ({row.why})"))
+    parts = [fields(rows), *_builds(fleet, "node", _left_out(fleet, inventory.nodes))]
     if fleet.savings:
         saved = "\n".join(wrapped(_saving(row, len(fleet.groups))) for row in fleet.savings)
         parts.append(f"{heading('What a driver update would save')}\n{saved}")
     return "\n\n".join(parts)
 
 
-def _verdict(fleet: Fleet) -> str:
+def _builds(fleet: Fleet, word: str, left: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """How many builds serve the machines, each build with its machines, and which are left out, and why."""
     count, number = len(fleet.groups), sum(len(group.plans) for group in fleet.groups)
-    if count == 1:
-        return f"One build serves {'all ' * (number > 1 and not fleet.left_out)}{_nodes(number)}."
     bound = "fewer do not" if fleet.proven else f"at least {fleet.at_least} are needed"
-    return f"{count} builds serve {_nodes(number)}; {bound}."
+    if count == 1:
+        yield f"One build serves {'all ' * (number > 1 and not fleet.left_out)}{counted(word, number)}."
+    elif count:
+        yield f"{count} builds serve {counted(word, number)}; {bound}."
+    for part in fleet.classes:
+        backend = click.style(part.backend, fg="green", bold=True)
+        rows = [("installs", text) for text in package_texts(part.kinds[0][1])]
+        rows += [
+            ("for", f"{counted(word, len(kind.names))}: {_machine(kind, made)}") for kind, made in part.kinds
+        ]
+        rows.append((f"{word}s", _names(part.names)))
+        yield f"{heading(f'torch {part.torch}, backend {backend}, {part.platform}')}\n{fields(rows)}"
+    if left:
+        rows = [(counted(word, len(names)), f"{reason} ({_names(names)})") for reason, names in left.items()]
+        yield f"{heading('Left out')}\n{fields(rows)}"
 
 
 def _saving(row: Saving, before: int) -> str:
     branch = row.driver.partition(".")[0]
     return (
-        f"Drivers of {_nodes(len(row.names))} to {row.driver} or newer (R{branch}): "
-        f"{counted('build', row.builds)} instead of {before} ({names_text(row.names)})."
+        f"Drivers of {counted('node', len(row.names))} to {row.driver} or newer (R{branch}): "
+        f"{counted('build', row.builds)} instead of {before} ({_names(row.names)})."
     )
 
 
 def _machine(kind: Kind, made: Plan) -> str:
     """`8 x NVIDIA H100 (sm_90), driver 580.95.05`."""
+    gpus = [f"{gpu.label} ({gpu.by if gpu.covered else f'not used: {gpu.by}'})" for gpu in made.gpus]
+    counts = {text: gpus.count(text) for text in gpus} or {"no GPU": 1}
+    drivers = (f"driver {row.version or 'unknown'}" for row in kind.machine.drivers)
     return ", ".join(
-        (gpus_text(made), *(f"driver {row.version or 'unknown'}" for row in kind.machine.drivers))
+        (*(f"{count} x {text}" if count > 1 else text for text, count in counts.items()), *drivers)
     )
 
 
-def _left_out(fleet: Fleet, inventory: Inventory) -> dict[str, list[str]]:
-    """Reason -> the nodes that it keeps out."""
+def _names(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+
+
+def _left_out(fleet: Fleet, nodes: Iterable[Node] = ()) -> dict[str, list[str]]:
+    """Reason -> the machines that it keeps out."""
     found: dict[str, list[str]] = {}
     for kind, made in fleet.left_out:
         found.setdefault(made.error.message if made.error else "no build", []).extend(kind.names)
-    for node in inventory.nodes:
+    for node in nodes:
         if node.unusable is not None:
             found.setdefault(node.unusable, []).append(node.name)
     return found
 
 
 def _to_json(fleet: Fleet, inventory: Inventory) -> dict[str, Any]:
-    left = _left_out(fleet, inventory)
+    left = _left_out(fleet, inventory.nodes)
     return envelope(
         "impossible" if not fleet.groups else "partial" if left else "ready",
         nodes=len(inventory.nodes),

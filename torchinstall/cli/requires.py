@@ -12,7 +12,7 @@ from msgspec import structs, to_builtins
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.text import OS_NAMES, fields, heading
+from torchinstall.cli.text import OS_LABELS, fields, heading
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import read_text
@@ -86,7 +86,7 @@ def _shown(
             head = f"{click.style(f'torch {build.name}', bold=True)}{beside} needs one of:"
             parts += [f"torch {build.name} with driver {driver}:" if driver else head] * bool(rows)
             for need in rows:
-                title = f"{OS_NAMES[need.os]} {need.arch}" + (", WSL 2" if need.wsl else "")
+                title = f"{OS_LABELS[need.os]} {need.arch}" + (", WSL 2" if need.wsl else "")
                 lines = _need(need, catalog) if driver is None else _effect(need, driver, catalog)
                 parts.append(f"{heading(title)}\n{fields(lines)}")
         return "\n\n".join(parts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchinstall.core.machine import Driver, Finding, Gpu, Machine, capability_text
+from torchinstall.core.machine import VENDOR_NAMES, Driver, Finding, Gpu, Machine, capability_text
 from torchinstall.core.messages import redact, size_text
 from torchinstall.core.plan import Candidate, Download, GpuVerdict, Plan
 from torchinstall.core.request import extras_text
@@ -66,8 +66,7 @@ def wrapped(text: str, indent: int = 0, width: int = WIDTH) -> str:
     return "\n".join(lines)
 
 
-OS_NAMES = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
-_VENDOR = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
+OS_LABELS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
 
 
 def machine_text(machine: Machine) -> str:
@@ -86,7 +85,7 @@ def _joined(*parts: str | None, by: str = ", ") -> str:
 def _host(machine: Machine) -> str:
     libc = machine.libc
     return _joined(
-        _joined(OS_NAMES[machine.os], machine.os_version, by=" "),
+        _joined(OS_LABELS[machine.os], machine.os_version, by=" "),
         machine.arch,
         _joined(libc.family, libc.version, by=" ") if libc is not None else None,
         f"{_gib(machine.memory_bytes)} memory" if machine.memory_bytes else None,
@@ -98,7 +97,7 @@ def _host(machine: Machine) -> str:
 
 def _driver(driver: Driver) -> str:
     text = _joined(
-        f"{_VENDOR[driver.vendor]} {driver.version or '(version unknown)'}",
+        f"{VENDOR_NAMES[driver.vendor]} {driver.version or '(version unknown)'}",
         f"supports CUDA {driver.cuda_version}" if driver.cuda_version else None,
         f"ROCm userland {driver.rocm_version}" if driver.rocm_version else None,
     )
@@ -158,10 +157,10 @@ def chosen_text(plan: Plan) -> str:
     ]
     rows.append(("from", _origin(plan)))
     for gpu in plan.gpus:
-        name = f"{_number(gpu.index)}{gpu.name or f'{_VENDOR[gpu.vendor]} GPU'}"
         verdict = f"runs on {gpu.by}" if gpu.covered else f"not used: {gpu.by}"
         verdict = "assumed to run" if gpu.covered and gpu.by == "assumed" else verdict
-        rows.append(("on GPU", f"{name} {click.style(verdict, fg='green' if gpu.covered else 'yellow')}"))
+        verdict = click.style(verdict, fg="green" if gpu.covered else "yellow")
+        rows.append(("on GPU", f"{_number(gpu.index)}{gpu.label} {verdict}"))
     title = f"Chosen: backend {click.style(plan.backend or '?', fg='green', bold=True)}"
     return f"{heading(title + ', already installed' * there)}\n{fields(rows)}"
 
@@ -249,8 +248,7 @@ _TRY_CUDA = "import torch; print(torch.cuda.get_device_name())"
 def works_text(plan: Plan, report: Report, env: Mapping[str, str], cwd: Path) -> str:
     """What works where, as checks showed, and what to type to see it."""
     gpu = gpu_used(plan, plan.backend, report)
-    name = "CPU" if gpu is None else (gpu.name or f"{gpu.vendor} GPU")
-    shown = name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+    shown = ("CPU" if gpu is None else gpu.label).removeprefix("NVIDIA ").removeprefix("GeForce ")
     took = f"proved on {report.proved_at}" if report.proved_at else f"{report.seconds:.1f} s"
     python = Path(plan.target.python or "python")
     if plan.target.prefix in (env.get("VIRTUAL_ENV"), env.get("CONDA_PREFIX")):
@@ -263,30 +261,9 @@ def works_text(plan: Plan, report: Report, env: Mapping[str, str], cwd: Path) ->
     return f'{works} Try: {typed} -c "{code}"'
 
 
-def build_text(torch: str, backend: str, made: Plan, rows: Sequence[tuple[str, str]], where: str = "") -> str:
-    """A build that serves several machines: what it installs, then `rows` about the machines."""
-    title = f"torch {torch}, backend {click.style(backend, fg='green', bold=True)}{where}"
-    installs = [("installs", text) for text in package_texts(made)]
-    return f"{heading(title)}\n{fields([*installs, *rows])}"
-
-
-def gpus_text(made: Plan) -> str:
-    """`8 x NVIDIA H100 (sm_90)`."""
-    said = [
-        f"{gpu.name or gpu.vendor} ({gpu.by if gpu.covered else f'not used: {gpu.by}'})" for gpu in made.gpus
-    ]
-    counts = {text: said.count(text) for text in said}
-    return ", ".join(f"{count} x {text}" if count > 1 else text for text, count in counts.items()) or "no GPU"
-
-
 def counted(word: str, number: int) -> str:
     """`1 node`, `1,200 nodes`."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
-def names_text(names: Sequence[str], most: int = 4) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 _HARDLY_ANY = 50_000

@@ -6,8 +6,7 @@ The slugs are part of the contract: scripts match on them, and `docs/reference/e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 class TorchInstallError(Exception):
@@ -22,12 +21,9 @@ class TorchInstallError(Exception):
     """
 
     exit_code: ClassVar[int] = 70
-    _of_code: ClassVar[dict[int, type[TorchInstallError]]] = {}
 
     def __init_subclass__(cls, exit_code: int | None = None) -> None:
-        if exit_code is not None:
-            cls.exit_code = exit_code
-            cls._of_code[exit_code] = cls
+        cls.exit_code = exit_code or cls.exit_code
 
     def __init__(
         self,
@@ -55,19 +51,6 @@ class TorchInstallError(Exception):
             "hint": "\n".join(self.hints) or None,
             "exit_code": self.exit_code,
         }
-
-    @staticmethod
-    def from_json(row: Mapping[str, Any]) -> TorchInstallError:
-        """The error that `to_json` wrote, of the class that its exit code names.
-
-        Raises:
-            KeyError: a key is missing.
-        """
-        kind = TorchInstallError._of_code.get(row["exit_code"], TorchInstallError)
-        hints = tuple(str(row.get("hint") or "").splitlines())
-        return kind(
-            row["slug"], row["message"], wanted=row.get("wanted"), found=row.get("found"), hints=hints
-        )
 
 
 class InstallFailedError(TorchInstallError, exit_code=1):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct, ValidationError, to_builtins
+from msgspec import Struct, to_builtins
 
-from torchinstall.core.decoding import convert
 from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.machine import VENDOR_NAMES, Vendor
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Channel, Setting, canonical_name, requirement
 
@@ -47,11 +47,16 @@ class Package(Struct, frozen=True, kw_only=True):
 class GpuVerdict(Struct, frozen=True, kw_only=True):
     """Whether the chosen build runs on one GPU, and through which code (`sm_86`, `gfx1100`) or why not."""
 
-    vendor: str
+    vendor: Vendor
     index: int | None
     name: str | None
     covered: bool
     by: str
+
+    @property
+    def label(self) -> str:
+        """What to call it in a sentence."""
+        return self.name or f"{VENDOR_NAMES[self.vendor]} GPU"
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -213,18 +218,3 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
     """The plan as plain JSON values; what shows it hides credentials, as it does in everything."""
     data = to_builtins(plan, enc_hook=TorchInstallError.to_json)
     return {"schema_version": SCHEMA_VERSION, **data, "env": dict(plan.env)}
-
-
-def plan_from_json(data: dict[str, Any]) -> Plan:
-    """Rebuild a plan from what `plan_to_json` made; unknown keys are ignored.
-
-    Raises:
-        ValueError: another schema, or a key that is missing or of the wrong type.
-    """
-    if data.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(f"plan schema {data.get('schema_version')!r} is not {SCHEMA_VERSION}")
-    try:
-        env = tuple(dict(data.get("env", {})).items())
-        return convert({**data, "env": env}, Plan, dec_hook=lambda _, row: TorchInstallError.from_json(row))
-    except (ValidationError, KeyError, TypeError) as error:
-        raise ValueError(f"not a plan: {error}") from error

@@ -322,8 +322,8 @@ def _companions(uses: Iterable[CompanionUse], plan: Plan) -> Iterator[str]:
 def _why_chosen(plan: Plan, chosen: Candidate) -> Iterator[str]:
     yield f"torch {chosen.torch}+{chosen.backend} was chosen."
     for gpu in plan.gpus:
-        name = gpu.name or "The GPU"
-        yield f"It has code for {name} ({gpu.by})." if gpu.covered else f"It does not use {name}: {gpu.by}."
+        used = f"It has code for {gpu.label} ({gpu.by})."
+        yield used if gpu.covered else f"It does not use {gpu.label}: {gpu.by}."
     newer = [item for item in plan.candidates if Version(item.torch) > Version(chosen.torch)]
     reasons = dict.fromkeys(item.rule for item in newer if item.rule not in (None, *_OTHER_BACKENDS))
     rejected = ", ".join(map(str, reasons)) or "for this machine"

@@ -50,7 +50,7 @@ def cpu_build_on_gpu_machine(seen: Environment) -> Iterator[Diagnosis]:
     choice = seen.choice
     if seen.backend != "cpu" or choice is None or choice.backend in (None, "cpu"):
         return
-    used = next((gpu.name or gpu.vendor for gpu in choice.gpus if gpu.covered), None)
+    used = next((gpu.label for gpu in choice.gpus if gpu.covered), None)
     if used is not None:
         requested = seen.decision is not None and seen.decision.backend == "cpu" and not _moved(seen)
         message = f"this is a CPU build, but {choice.backend} could use the {used}"
