@@ -71,7 +71,7 @@ def test_recording_this_machine(tmp_path: Path, fake_nvml: Path) -> None:
     assert stored == machine.anonymous()
     with pytest.raises(UsageError, match="not empty"):
         record_machine(system, target)
-    with pytest.raises(UsageError, match="cannot write"):
+    with pytest.raises(UsageError, match="cannot be written"):
         record_machine(system, target / "machine.json")
 
 

@@ -12,8 +12,9 @@ import pytest
 from tests.project.small import small_catalog
 from tests.support.systems import POSIX
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import write_file
 from torchinstall.project.configure import configure
-from torchinstall.project.files import read_text, unified_diff, write_atomically
+from torchinstall.project.files import read_text, unified_diff
 from torchinstall.project.model import Layout
 
 PROJECT = '[project]\nname = "demo"\nversion = "1"\ndependencies = ["torch"]\n'
@@ -31,12 +32,12 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path.write_text(PROJECT, encoding="utf-8")
     code = (
         "import resource, signal, sys, pathlib\n"
-        "from torchinstall.project.files import write_atomically\n"
+        "from torchinstall.core.files import write_file\n"
         "from torchinstall.core.errors import UsageError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "try:\n"
-        "    write_atomically(pathlib.Path(sys.argv[1]), 'x' * 5000)\n"
+        "    write_file(pathlib.Path(sys.argv[1]), 'x' * 5000)\n"
         "except UsageError as error:\n"
         "    print(error.slug)\n"
     )
@@ -52,13 +53,13 @@ def test_ctrl_c_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path.write_text(PROJECT, encoding="utf-8")
     code = (
         "import signal, sys, pathlib\n"
-        "from torchinstall.project.files import write_atomically\n"
+        "from torchinstall.core.files import write_file\n"
         "text = 'x' * 200_000_000\n"
         "def stop(*_): raise KeyboardInterrupt\n"
         "signal.signal(signal.SIGALRM, stop)\n"
         "signal.setitimer(signal.ITIMER_REAL, 0.005)\n"
         "try:\n"
-        "    write_atomically(pathlib.Path(sys.argv[1]), text)\n"
+        "    write_file(pathlib.Path(sys.argv[1]), text)\n"
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
     )
@@ -95,7 +96,7 @@ def test_mode_is_kept_and_a_link_is_followed(tmp_path: Path) -> None:
     real.chmod(0o640)
     link = tmp_path / "pyproject.toml"
     link.symlink_to(real)
-    write_atomically(link, "new = 1\n")
+    write_file(link, "new = 1\n")
     assert link.is_symlink()
     assert real.read_text("utf-8") == "new = 1\n"
     assert real.stat().st_mode & 0o777 == 0o640
@@ -105,7 +106,7 @@ def test_a_new_file_has_the_usual_mode(tmp_path: Path) -> None:
     path = tmp_path / "new.toml"
     old = os.umask(0o027)
     try:
-        write_atomically(path, "x = 1\n")
+        write_file(path, "x = 1\n")
     finally:
         os.umask(old)
     assert path.stat().st_mode & 0o777 == 0o640

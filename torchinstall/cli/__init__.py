@@ -20,6 +20,7 @@ from torchinstall.cli.app import NoSuchVerb, build
 from torchinstall.cli.console import Console, Session
 from torchinstall.cli.verb import FlagOption
 from torchinstall.core.errors import TorchInstallError, UsageError
+from torchinstall.core.files import cannot_write
 from torchinstall.core.messages import close_matches
 from torchinstall.install.signals import leave_on_signals
 from torchinstall.planning.context import Context
@@ -202,12 +203,8 @@ def _failed(error: BaseException, console: Console) -> int:
 
         console.say("".join(traceback.format_exception(error)).rstrip())
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        error = UsageError(
-            "cannot-write",
-            f"{error.filename or 'a file'} could not be written: {error.strerror}",
-            wanted="room and the right to write there",
-            hints=("make room, or name another place; then run the same command again",),
-        )
+        hint = "make room, or name another place; then run the same command again"
+        error = cannot_write(error.filename or "a file", error, hint)
     if not isinstance(error, TorchInstallError):
         hint = "run the same command with -v for the traceback, and report both"
         if console.verbose:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
-from torchinstall.index.cache import default_cache_dir
 from torchinstall.planning.inputs import catalog_of
 from torchinstall.project.configure import (
     Configured,
@@ -67,7 +65,7 @@ def run(session: Session, options: _ConfigureOptions) -> int:
         view = project_view(metadata(read_text(script)))
         python = options.python_version or next(iter(view.pythons), context.python_version)
         project = Project(script.parent, view, python)
-    cache = default_cache_dir(context.env, sys.platform)
+    cache = context.cache_folder
     memory = Memory(cache / "projects" if cache is not None else None)
     lock = _locker(session, options, script) if options.lock and not dry_run else None
     if options.remove and script is None:

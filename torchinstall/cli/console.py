@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 import click
 from msgspec import Struct, structs
 
-from torchinstall.core.errors import TorchInstallError, UsageError
+from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.files import cannot_write
 from torchinstall.core.messages import Message, json_text, printable, redact, redacted
 from torchinstall.planning.context import Context
 
@@ -185,7 +186,7 @@ class Console:
             except OSError as error:
                 with contextlib.suppress(OSError):
                     copy.close()
-                raise _unwritable("the log", error, "another file with --log") from error
+                raise cannot_write("the log", error, "write to another file with --log") from error
             self.copy = copy
 
     def working(self, text: str, total: int | None = 0) -> bool:
@@ -219,7 +220,7 @@ class Console:
         try:
             self.copy = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
         except OSError as error:
-            raise _unwritable(f"the log {path}", error, "another file with --log") from error
+            raise cannot_write(f"the log {path}", error, "write to another file with --log") from error
 
     def uv_flags(self) -> tuple[str, ...]:
         """As loud, as coloured and with as much progress as we are ourselves, for uv."""
@@ -255,7 +256,7 @@ class Console:
             raise
         except (OSError, ValueError) as error:
             name = "stdout" if stream is self.stdout else "stderr"
-            raise _unwritable(name, error, "another place") from error
+            raise cannot_write(name, error, "write to another place") from error
 
     def warn_all(self, messages: Iterable[Message]) -> None:
         """Say each of these warnings."""
@@ -270,15 +271,6 @@ class Console:
             head = {} if "candidates" in self.partial else {"schema_version": _ENVELOPE, "status": "error"}
             code = {"exit_code": exit_code or error.exit_code}
             self.out_json({**head, **self.partial, "error": {**error.to_json(), **code}})
-
-
-def _unwritable(what: str, error: Exception, other: str) -> UsageError:
-    return UsageError(
-        "cannot-write",
-        f"{what} cannot be written: {getattr(error, 'strerror', None) or error}",
-        wanted="an open terminal or pipe, or a file with room in a folder that exists",
-        hints=(f"write to {other}",),
-    )
 
 
 def _encoding(stream: TextIO) -> str:

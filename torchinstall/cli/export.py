@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 from typing import ClassVar
 
 from msgspec import structs, to_builtins
@@ -13,7 +12,7 @@ from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.sync import Project, open_project, project_folder
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
-from torchinstall.core.files import write_file
+from torchinstall.core.files import make_folder, write_file
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan
@@ -83,7 +82,6 @@ def run(session: Session, options: _ExportOptions) -> int:
     text = FORMATS[name](export)
     path = None if options.output in (None, "-") else context.path(options.output)
     if path is not None:
-        make_folder(path.parent)
         write_file(path, text)
         console.say(f"wrote {path}: {export.title}")
     if console.json:
@@ -112,24 +110,6 @@ def prepare_files(
 
 def _resolving(plan: Plan) -> str:
     return f"resolving what torch{f' {plan.torch}' if plan.torch else ''} needs"
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder where it is missing.
-
-    Raises:
-        UsageError: `cannot-write`.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            "cannot-write",
-            f"the folder {folder} cannot be made: {error.strerror or error}",
-            wanted="a folder that this user may write",
-            found=str(error),
-            hints=("name another place with -o",),
-        ) from error
 
 
 def _locked_project(context: Context, options: _ExportOptions, *, needed: bool) -> Project | None:

@@ -15,7 +15,7 @@ from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import OS_LABELS, fields, heading
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
-from torchinstall.core.files import read_text
+from torchinstall.core.files import cannot_read, read_text
 from torchinstall.core.machine import Driver, Machine
 from torchinstall.core.target import foreign_target
 from torchinstall.core.versions import dotted_or_none, unprefixed
@@ -133,13 +133,8 @@ def _read(name: str, path: Path) -> str:
     try:
         return read_text(path, _MOST_BYTES)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            "bad-lock",
-            f"{name} cannot be read",
-            wanted="a lock in UTF-8",
-            found=getattr(error, "strerror", None) or str(error),
-            hints=("in a project: uv lock", "without a lock: torchinstall requires torch==2.9.1+cu128"),
-        ) from error
+        hints = "in a project: uv lock", "without a lock: torchinstall requires torch==2.9.1+cu128"
+        raise cannot_read("bad-lock", name, error, "a lock in UTF-8", *hints) from error
 
 
 def _newest(backend: str, catalog: Catalog) -> list[Build]:

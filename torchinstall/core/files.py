@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
 import re
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,14 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
     return data.decode("utf-8-sig")
 
 
+def text_of(path: Path, most: int = _MOST_BYTES) -> str:
+    """A text file; empty where there is none that can be read."""
+    try:
+        return read_text(path, most)
+    except (OSError, ValueError):
+        return ""
+
+
 def sha256(content: bytes) -> str:
     """In hex."""
     import hashlib  # it loads OpenSSL, for which a plan without a cache has no use
@@ -76,22 +86,58 @@ def parse_toml(text: str) -> dict[str, Any]:
     return table
 
 
+def reason(error: Exception) -> str:
+    """Why a file could not be read or written, without its name."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 (byte {error.start})"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def cannot_read(slug: str, what: str, error: Exception, wanted: str, *hints: str) -> UsageError:
+    """The refusal of a file that a person named and that is not there, no text, or too large."""
+    return UsageError(slug, f"{what} cannot be read", wanted=wanted, found=reason(error), hints=hints)
+
+
+def cannot_write(what: Path | str, error: Exception, *hints: str) -> UsageError:
+    """The refusal of a place that nothing can be written to."""
+    return UsageError(
+        "cannot-write",
+        f"{what} cannot be written: {reason(error)}",
+        wanted="a file with room, in a folder that this user may write to",
+        found=str(error),
+        hints=hints,
+    )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises:
+        UsageError: `cannot-write`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error, "name another place") from error
+
+
 def write_file(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Replace a file's content: whole or not at all; mode kept, a symbolic link followed.
+    """Replace a file's content: whole or not at all. Its mode is kept, a symbolic link followed.
 
     Args:
-        path: a file, or where one will be; its folder is there.
-        content: text is written in UTF-8.
+        path: a file, or where one will be; its folder is made.
+        content: text is written in UTF-8, with the mark of it that the file had.
         durable: it must outlast a power cut.
 
     Raises:
         UsageError: `cannot-write`: it is a folder, a device or a pipe, or there is no right or room to write.
     """
-    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     temporary: Path | None = None
     try:
         real = real_path(path)
         mode, place = _mode(real), real.parent / f".{real.name[:60]}.{os.urandom(6).hex()}.tmp"
+        data = content if isinstance(content, bytes) else _encoded(content, real)
+        real.parent.mkdir(parents=True, exist_ok=True)
         with open(place, "xb", opener=_for_us_alone) as file:
             temporary = place
             file.write(data)
@@ -108,14 +154,16 @@ def write_file(path: Path, content: str | bytes, *, durable: bool = True) -> Non
                 temporary.unlink()
         if not isinstance(error, OSError | ValueError):
             raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(
-            "cannot-write",
-            f"{path} could not be written: {reason}",
-            wanted="a file that this user may write, in a folder with room",
-            found=str(error),
-            hints=("what was there is as it was; fix the cause, or name another place",),
-        ) from error
+        hint = "what was there is as it was; fix the cause, or name another place"
+        raise cannot_write(path, error, hint) from error
+
+
+def _encoded(text: str, path: Path) -> bytes:
+    """A text for a file; the mark of UTF-8 that an editor put there stays."""
+    marked = False
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        marked = file.read(3) == codecs.BOM_UTF8
+    return text.encode("utf-8-sig" if marked else "utf-8", "surrogateescape")
 
 
 def _sync_folder(path: Path) -> None:
@@ -146,3 +194,22 @@ def _mode(path: Path) -> int:
         return stat.S_IMODE(found)
     kind = "a folder" if stat.S_ISDIR(found) else "a device, a pipe or a socket"
     raise OSError(errno.EINVAL, f"it is {kind}, not a file")
+
+
+def cache_folder(env: Mapping[str, str], platform: str) -> Path | None:
+    """Where everything is kept that may go: `TORCHINSTALL_CACHE_DIR`, else the platform's folder for caches.
+
+    None where nothing names a home. The rules of `platformdirs`, by hand: it reads the environment of the
+    process instead of the one that was handed in, and to import it costs a tenth of an offline plan.
+    """
+    if explicit := env.get("TORCHINSTALL_CACHE_DIR"):
+        return Path(explicit)
+    home = env.get("HOME")
+    if platform == "win32":
+        local = env.get("LOCALAPPDATA")
+        return Path(local) / "torchinstall" / "cache" if local else None
+    if platform == "darwin":
+        return Path(home) / "Library" / "Caches" / "torchinstall" if home else None
+    if (xdg := env.get("XDG_CACHE_HOME", "")).startswith("/"):
+        return Path(xdg) / "torchinstall"
+    return Path(home) / ".cache" / "torchinstall" if home else None

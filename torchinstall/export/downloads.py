@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
 from msgspec import structs
 
-from torchinstall.core.decoding import decoder
-from torchinstall.core.errors import TorchInstallError, UsageError
-from torchinstall.core.files import write_file
+from torchinstall.core.decoding import load, store
+from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.plan import Download, Room
-from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, FileSize
 from torchinstall.install.command import values_of
@@ -26,6 +22,7 @@ from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.index_pages import read_pages
 from torchinstall.planning.inputs import Prepared
 
+_SIZES = "sizes.json"
 _MOST_STORED = 500
 
 
@@ -40,15 +37,15 @@ def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Downl
     coming = {name: version for name, version in (heard.due or {}).items() if version is not None}
     if not coming or prepared.uv is None:
         return None
-    stored = _Stored(default_cache_dir(context.env, sys.platform))
+    stored = _stored(context)
     keys = _keys(prepared, coming)
-    sizes = {name: stored.sizes.get(key, FileSize()) for name, key in keys.items()}
+    sizes = {name: stored.get(key, FileSize()) for name, key in keys.items()}
     if missing := {name: coming[name] for name, size in sizes.items() if not size.file}:
         from torchinstall.export.file_sizes import find_sizes  # loads zipfile and threads
 
         with contextlib.suppress(TorchInstallError):
             found = dict(find_sizes(context, prepared, missing))
-            stored.add({keys[name]: size for name, size in found.items() if size.down is not None})
+            _keep(context, {keys[name]: size for name, size in found.items()})
             sizes |= found
     named = values_of("--cache-dir", prepared.uv_args)
     cache = cache_folder(prepared.uv.path, context.env, context.cwd, named)
@@ -79,9 +76,9 @@ def look_ahead(context: Context, options: PlanOptions, prepared: Prepared) -> No
         for item in plan.packages
         if item.version and item.wheel and item.index_url and (item.name, item.version) not in there
     }
-    stored = _Stored(default_cache_dir(context.env, sys.platform))
+    stored = _stored(context)
     keys = _keys(prepared, {name: version for name, (version, _) in coming.items()})
-    missing = [(name, plan.backend or "") for name, key in keys.items() if key not in stored.sizes]
+    missing = [(name, plan.backend or "") for name, key in keys.items() if key not in stored]
     if not missing or prepared.request.offline or plan.status != "ready":
         return
     read = read_pages(missing, prepared.catalog, context, structs.replace(options, offline=True))
@@ -94,8 +91,7 @@ def look_ahead(context: Context, options: PlanOptions, prepared: Prepared) -> No
     from torchinstall.export.file_sizes import ask_sizes
 
     with contextlib.suppress(TorchInstallError):
-        found = ask_sizes(context, prepared, files)
-        stored.add({keys[name]: size for name, size in found if size.down is not None})
+        _keep(context, {keys[name]: size for name, size in ask_sizes(context, prepared, files)})
 
 
 def _keys(prepared: Prepared, coming: Mapping[str, str]) -> dict[str, str]:
@@ -108,23 +104,17 @@ def _keys(prepared: Prepared, coming: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-class _Stored:
+def _stored(context: Context) -> dict[str, FileSize]:
     """Sizes that were found before, so that a second run asks for nothing."""
+    folder = context.cache_folder
+    return (load(folder / _SIZES, dict[str, FileSize]) if folder is not None else None) or {}
 
-    def __init__(self, folder: Path | None) -> None:
-        self._path = folder / "sizes.json" if folder is not None else None
-        self.sizes: dict[str, FileSize] = {}
-        with contextlib.suppress(OSError, ValueError):
-            if self._path is not None:
-                self.sizes = decoder(dict[str, FileSize]).decode(self._path.read_bytes())
 
-    def add(self, sizes: Mapping[str, FileSize]) -> None:
-        """Keep more of them; a folder that cannot be written is no fault."""
-        if self._path is not None and sizes:
-            with contextlib.suppress(OSError, UsageError):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                newest = dict([*self.sizes.items(), *sizes.items()][-_MOST_STORED:])
-                write_file(self._path, msgspec.json.encode(newest), durable=False)
+def _keep(context: Context, sizes: Mapping[str, FileSize]) -> None:
+    known = {key: size for key, size in sizes.items() if size.down is not None}
+    if known and context.cache_folder is not None:
+        newest = [*_stored(context).items(), *known.items()][-_MOST_STORED:]
+        store(context.cache_folder / _SIZES, dict(newest))
 
 
 def _is_cached(cache: Path, name: str, version: str, file: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import cannot_write
 from torchinstall.core.versions import dotted, dotted_or_none
 from torchinstall.fleet.nodes import Node, names_of
 from torchinstall.fleet.requires import GpuNeed, PlatformNeed, Window
@@ -291,13 +292,7 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
-        raise UsageError(
-            "cannot-write",
-            f"{folder} cannot be written: {error.strerror or error}",
-            wanted="a folder that this user may write",
-            found=str(error),
-            hints=("name another place: --export-dir DIR",),
-        ) from error
+        raise cannot_write(folder, error, "name another place: --export-dir DIR") from error
 
 
 def _is_ours(folder: Path) -> bool:

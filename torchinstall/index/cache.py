@@ -1,27 +1,22 @@
 """Pages on disk, already parsed, so that a warm start asks for nothing and reads no HTML.
 
-One file per page, named by a hash: no page can choose a path. A file holds a checksum of itself and the URL
-it stands for; one that is torn, altered or in the wrong place is thrown away. Files are replaced whole, so
-several processes may share a folder. A folder that cannot be written is no fault: pages are fetched again.
+One file per page, named by a hash: no page can choose a path. A file holds the URL that it stands for; one
+that is torn or in the wrong place is thrown away. Files are replaced whole, so several processes may share a
+folder. A folder that cannot be written is no fault: pages are fetched again.
 """
 
 import contextlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from torchinstall import __version__
-from torchinstall.core.decoding import decoder
-from torchinstall.core.errors import UsageError
-from torchinstall.core.files import sha256, write_file
+from torchinstall.core.decoding import load, store
+from torchinstall.core.files import sha256
 from torchinstall.core.request import Channel
 from torchinstall.index.pages import Page
 from torchinstall.index.urls import origin_of
-
-_MAGIC = b"torchinstall-page-2 "
-_MAX_BYTES = 64_000_000
 
 
 class PageId(Struct, frozen=True):
@@ -75,84 +70,33 @@ class PageCache:
         """The file of a page."""
         if self.folder is None:
             return None
-        parts = (
-            __version__,
-            page.url,
-            page.package,
-            page.backend,
-            page.channel,
-            str(page.shared),
-            str(page.described),
-        )
-        return self.folder / f"{sha256(chr(10).join(parts).encode())[:40]}.json"
+        name = sha256(msgspec.json.encode((__version__, page)))[:40]
+        return self.folder / f"{name}.json"
 
     def load(self, page: PageId) -> CachedPage | None:
         """The stored page, None where there is none that can be trusted."""
-        path = self.path(page) if self.folder is not None and self.folder.is_dir() else None
-        if path is None:
+        path = self.path(page)
+        if path is None or not path.is_file():
             return None
-        try:
-            with path.open("rb") as stream:
-                content = stream.read(_MAX_BYTES + 1)
-        except OSError:
-            return None
-        try:
-            return _decode(content, page)
-        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        file = load(path, _File)
+        if file is None or not _is_right(file, page):
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
+        return file.cached
 
     def store(self, page: PageId, cached: CachedPage) -> None:
         """Store a page; what prevents it is noted in `problem` and otherwise ignored."""
         path = self.path(page)
-        if path is None:
-            return
-        body = msgspec.json.encode(_File(page, cached))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, _head(body) + b"\n" + body, durable=False)
-        except OSError as error:
-            self.problem = f"{path.parent}: {error.strerror or error}"
-        except UsageError as error:
-            self.problem = error.message
+        if path is not None:
+            self.problem = store(path, _File(page, cached)) or self.problem
 
 
-def _head(body: bytes) -> bytes:
-    """The first line of a file: what it is, and a digest that a torn file does not have."""
-    return _MAGIC + sha256(body).encode()
-
-
-def _decode(content: bytes, page: PageId) -> CachedPage:
-    head, _, body = content.partition(b"\n")
-    if head != _head(body):
-        raise ValueError("torn")
-    file = decoder(_File).decode(body)
-    if file.id != page:
-        raise ValueError("another page")
-    origin = origin_of(page.url)
-    files = file.cached.page.files
-    if not all(map(origin.owns, {row.directory for row in files if row.url})):
-        raise ValueError("a file that is not the index's")
-    if any("/" in row.filename or "\\" in row.filename for row in files):
-        raise ValueError("a file name that is a path")
-    return file.cached
-
-
-def default_cache_dir(env: Mapping[str, str], platform: str) -> Path | None:
-    """Where pages are stored: `TORCHINSTALL_CACHE_DIR`, else the platform's folder for caches.
-
-    None where nothing names a home. The rules of `platformdirs`, by hand: it reads the environment of the
-    process instead of the one that was handed in, and to import it costs a tenth of an offline plan.
-    """
-    if explicit := env.get("TORCHINSTALL_CACHE_DIR"):
-        return Path(explicit)
-    home = env.get("HOME")
-    if platform == "win32":
-        local = env.get("LOCALAPPDATA")
-        return Path(local) / "torchinstall" / "cache" if local else None
-    if platform == "darwin":
-        return Path(home) / "Library" / "Caches" / "torchinstall" if home else None
-    if (xdg := env.get("XDG_CACHE_HOME", "")).startswith("/"):
-        return Path(xdg) / "torchinstall"
-    return Path(home) / ".cache" / "torchinstall" if home else None
+def _is_right(file: _File, page: PageId) -> bool:
+    """Whether it is this page, and names nothing that its index could not name."""
+    origin, files = origin_of(page.url), file.cached.page.files
+    return (
+        file.id == page
+        and all(map(origin.owns, {row.directory for row in files if row.url}))
+        and not any("/" in row.filename or "\\" in row.filename for row in files)
+    )

@@ -236,7 +236,7 @@ def protected(
             with deferred_signals():
                 if backup.complete:  # otherwise uv has made the environment anew
                     check()
-                if decision is not None and store_decision(str(prefix), decision) is None:
+                if decision is not None and not store_decision(str(prefix), decision):
                     text = f"the record of this decision could not be written to {prefix}"
                     warn("decision-not-stored", text)
                 _end(backup)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from torchinstall.core.decoding import decoder
-from torchinstall.core.errors import InstallFailedError, UsageError
-from torchinstall.core.files import real_path, write_file
+from torchinstall.core.decoding import load
+from torchinstall.core.errors import InstallFailedError
+from torchinstall.core.files import cannot_write, real_path, write_file
 from torchinstall.install.environment import STATE
 from torchinstall.install.journal import Owner, recover, uv_ended
 
@@ -85,13 +85,7 @@ class EnvironmentLock:
             raise
         except OSError as error:
             place = prefix / STATE
-            raise UsageError(
-                "cannot-write",
-                f"{place}, which torchinstall needs while it changes the environment, cannot be used",
-                wanted="a folder of its own, or nothing yet",
-                found=str(error),
-                hints=(f"look into it, then remove it: {place}",),
-            ) from error
+            raise cannot_write(place, error, f"look into it, then remove it: {place}") from error
 
     def _taken(self, prefix: Path) -> bool:
         if (prefix / STATE).is_symlink():
@@ -144,7 +138,4 @@ class EnvironmentLock:
         self._tell(f"waiting for {holder} to finish with {prefix}")
 
     def _holder(self, prefix: Path) -> str:
-        try:
-            return str(decoder(Owner).decode((prefix / STATE / _OWNER).read_bytes()))
-        except (OSError, ValueError):
-            return "another run"
+        return str(load(prefix / STATE / _OWNER, Owner) or "another run")

@@ -7,6 +7,7 @@ the same, or cannot be read, there is no proof.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,9 +19,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from torchinstall import __version__
-from torchinstall.core.decoding import decoder
-from torchinstall.core.errors import UsageError
-from torchinstall.core.files import write_file
+from torchinstall.core.decoding import load, store
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Plan
@@ -110,24 +109,15 @@ def path_in(prefix: str) -> Path:
     return Path(prefix) / "share" / "torchinstall" / "decision.json"
 
 
-def store_decision(prefix: str, decision: Decision) -> Path | None:
-    """Write the decision; None where that cannot be: an installation that works does not fail for it."""
-    path = path_in(prefix)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, msgspec.json.format(msgspec.json.encode(decision), indent=1) + b"\n")
-    except (OSError, UsageError):
-        return None
-    return path
+def store_decision(prefix: str, decision: Decision) -> bool:
+    """Write the decision; False where that cannot be: an installation that works does not fail for it."""
+    return store(path_in(prefix), decision, durable=True) is None
 
 
 def read_decision(prefix: str) -> Decision | None:
     """The stored decision; None where there is none that this release can read."""
-    try:
-        decision = decoder(Decision).decode(path_in(prefix).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return decision if decision.schema_version == SCHEMA_VERSION else None
+    decision = load(path_in(prefix), Decision)
+    return decision if decision is not None and decision.schema_version == SCHEMA_VERSION else None
 
 
 def drift(decision: Decision, target: Target) -> tuple[str, ...]:
@@ -213,27 +203,17 @@ def _files(site: str) -> Iterator[bytes]:
 
 def read_proof(prefix: str, state: str | None) -> Report | None:
     """What was proved for this state in an environment, with the time of that."""
-    try:
-        proof = decoder(_Proof).decode(_proof_in(prefix).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return proof.report if proof.state == state and proof.report.ok else None
+    proof = load(_proof_in(prefix), _Proof)
+    return proof.report if proof is not None and proof.state == state and proof.report.ok else None
 
 
 def store_proof(prefix: str, state: str | None, report: Report, *, proved_at: str) -> None:
-    """Keep a proof, in place of the one before; checks that failed leave none.
-
-    An environment that cannot be written to is no fault: the checks are run again.
-    """
-    try:
-        if state is None or not report.ok:
+    """Keep a proof, in place of the one before; checks that failed leave none."""
+    if state is not None and report.ok:
+        store(_proof_in(prefix), _Proof(state, structs.replace(report, proved_at=proved_at)))
+    else:
+        with contextlib.suppress(OSError):
             _proof_in(prefix).unlink(missing_ok=True)
-            return
-        _proof_in(prefix).parent.mkdir(parents=True, exist_ok=True)
-        proof = _Proof(state, structs.replace(report, proved_at=proved_at))
-        write_file(_proof_in(prefix), msgspec.json.encode(proof) + b"\n", durable=False)
-    except (OSError, UsageError):
-        pass
 
 
 def _proof_in(prefix: str) -> Path:

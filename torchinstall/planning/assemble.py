@@ -7,7 +7,6 @@ plan falls back to the tables, with a warning, unless that is forbidden, and an 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +18,6 @@ from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
-from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.faults import NOT_THERE, ON_THE_WAY
 from torchinstall.index.fetch import LiveResult
 from torchinstall.planner.selection import pages_to_read, plan
@@ -172,7 +170,7 @@ class _Online:
             if alone.error is None:
                 return _Made(alone, folders)
         tables = made = self.decide(catalog)
-        folder = default_cache_dir(context.env, sys.platform)
+        folder = context.cache_folder
         unread = request.offline and (folder is None or not folder.is_dir())
         if tables.status == "satisfied" or unread:
             return _Made(tables, catalog)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, TextIO
 
 from msgspec import Struct, structs
 
-from torchinstall.core.errors import UsageError
-from torchinstall.core.files import parse_toml, read_text, user_path
+from torchinstall.core.files import cache_folder, cannot_read, parse_toml, read_text, reason, user_path
 from torchinstall.core.messages import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, CompanionSource, Setting
 
@@ -70,6 +69,11 @@ class Context(Struct, frozen=True, kw_only=True):
         """A path that the user typed."""
         return user_path(self.cwd, text)
 
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where this user's cache is."""
+        return cache_folder(self.env, sys.platform)
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
@@ -79,15 +83,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         return parse_toml(read_text(path))
-    except (OSError, ValueError) as error:
-        what, correct = f"is not valid TOML: {error}", "the file"
-        if isinstance(error, OSError):
-            what, correct = f"cannot be read: {error.strerror}", "the file or its permissions"
-        raise UsageError(
-            "bad-config",
-            f"{path} {what}",
-            hints=(f"correct {correct}, or ignore it with --no-config",),
-        ) from error
+    except OSError as error:
+        hint = "correct its permissions, or ignore it with --no-config"
+        raise cannot_read("bad-config", str(path), error, "a file that this user may read", hint) from error
+    except ValueError as error:
+        hint = "correct the file, or ignore it with --no-config"
+        raise UsageError("bad-config", f"{path} is not valid TOML: {reason(error)}", hints=(hint,)) from error
 
 
 class Options(Struct, frozen=True, kw_only=True):

@@ -13,13 +13,12 @@ from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog, load_catalog
 from torchinstall.core.errors import TorchInstallError, UsageError
-from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
+from torchinstall.core.files import MOST_BYTES_OF_TOOLS, cannot_read, read_text
 from torchinstall.core.machine import Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, canonical_name, requirement
 from torchinstall.core.target import Target, foreign_target, platform_tags
-from torchinstall.index.cache import default_cache_dir
 from torchinstall.index.fetch import LiveOptions, warm_up
 from torchinstall.index.wheels import local_wheels
 from torchinstall.install.command import check_uv_args, command
@@ -246,13 +245,8 @@ def machine_of(context: Context, options: MachineOptions) -> Machine:
     try:
         text = read_text(path, MOST_BYTES_OF_TOOLS)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            "bad-machine-file",
-            f"the machine file {path} cannot be read",
-            wanted="the JSON that `torchinstall probe --json` prints",
-            found=getattr(error, "strerror", None) or str(error),
-            hints=("torchinstall probe --json > machine.json",),
-        ) from error
+        wanted, hint = "what `torchinstall probe --json` prints", "torchinstall probe --json > machine.json"
+        raise cannot_read("bad-machine-file", f"the machine file {path}", error, wanted, hint) from error
     return decode_machine(text, str(path))
 
 
@@ -289,7 +283,7 @@ def live_options(context: Context, options: PlanOptions, index_base: str | None 
     return LiveOptions(
         index_base=index_base or index_base_of(options),
         channel=options.channel,
-        cache_dir=default_cache_dir(context.env, sys.platform),
+        cache_dir=context.cache_folder,
         env=context.env,
         offline=options.offline,
         refresh=options.refresh,

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import read_text, real_path, user_path
+from torchinstall.core.files import cannot_read, read_text, real_path, user_path
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import Requirement, canonical_name, requirement
 from torchinstall.index.urls import BACKEND_NAME, pytorch_index
@@ -275,9 +275,8 @@ def _read_text(path: Path) -> str:
     try:
         return read_text(path)
     except (OSError, ValueError) as error:
-        found = getattr(error, "strerror", None) or str(error)
-        what = f"the requirements file {path} cannot be read"
-        raise _bad_file(what, "a text file in UTF-8", found) from error
+        what = f"the requirements file {path}"
+        raise cannot_read("bad-requirements-file", what, error, "a text file in UTF-8") from error
 
 
 def _lines(text: str) -> list[tuple[int, str]]:

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import write_file
+from torchinstall.core.files import make_folder, write_file
 from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.probe.detect import probe_machine
 from torchinstall.probe.host import report
@@ -197,14 +197,10 @@ def record_machine(system: System, folder: Path) -> Machine:
     UUIDs, serial numbers, container ids, home folders and the names of machine and user are replaced.
 
     Raises:
-        UsageError: the folder is not empty, or cannot be written to.
+        UsageError: `record-folder`: it is not empty; `cannot-write`.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
-    except OSError as error:
-        raise UsageError("record-folder", f"cannot write to {folder}: {error.strerror}") from error
-    if occupied:
+    make_folder(folder)
+    if any(folder.iterdir()):
         raise UsageError("record-folder", f"{folder} is not empty", wanted="a new or an empty folder")
     recorder = _Recorder(system)
     machine = probe_machine(recorder)
@@ -372,5 +368,4 @@ class _Recorder(System):
         folders = {path[:end] for path in paths for end in range(1, len(path)) if path[end] == "/"}
         for path in sorted(paths - folders):
             target = root / stored_path(scrub(path, names))
-            target.parent.mkdir(parents=True, exist_ok=True)
             write_file(target, scrub(self.texts.get(path, ""), names), durable=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from torchinstall.core.decoding import decoder
+from torchinstall.core.decoding import load
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import write_file
 from torchinstall.core.messages import size_text
@@ -156,10 +156,6 @@ def write_bundle(
 
 def _earlier_files(folder: Path) -> set[str]:
     """The files of the bundle that is in the folder already; names only, nothing outside of it."""
-    try:
-        manifest = decoder(_Manifest).decode((folder / MANIFEST).read_bytes())
-    except (OSError, msgspec.MsgspecError):
-        return set()
-    return {
-        row.file for row in manifest.files if row.file.endswith(".whl") and Path(row.file).name == row.file
-    }
+    manifest = load(folder / MANIFEST, _Manifest)
+    names = {row.file for row in manifest.files} if manifest is not None else set()
+    return {name for name in names if name.endswith(".whl") and Path(name).name == name}

@@ -16,7 +16,7 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.project.checks import check_uv
 from torchinstall.project.edit import edit_text
 from torchinstall.project.entries import project_entries
-from torchinstall.project.files import read_text, write_atomically
+from torchinstall.project.files import read_text
 from torchinstall.project.foreign import Foreign, read_requirements
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
@@ -335,7 +335,7 @@ def _verified(plan: Configured, lockfile: Path, catalog: Catalog) -> Configured:
 def _write(plan: Configured) -> None:
     for edit in reversed(plan.edits):  # the root first: a member may need what stands there
         if not edit.path.exists() or read_text(edit.path) != edit.after:
-            write_atomically(edit.path, edit.after)
+            write_file(edit.path, edit.after)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +12,7 @@ from typing import Any
 
 from torchinstall.core import files
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import cannot_read
 
 _HEADER = re.compile(r"\[\[?\s*[A-Za-z0-9_\"'.\- ]+\s*\]\]?\s*(?:#.*)?$")
 
@@ -42,22 +41,9 @@ def read_text(path: Path) -> str:
                 "run it in the project's folder, or name it with --project DIR",
             ),
         ) from None
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            "bad-pyproject",
-            f"{path.name} is not valid TOML: it is not UTF-8 (byte {error.start})",
-            wanted="valid TOML, which is UTF-8",
-            found=f"byte {error.object[error.start]:#04x} at offset {error.start}",
-            hints=(f"save {path.name} as UTF-8; it was not changed",),
-        ) from error
     except (OSError, ValueError) as error:
-        raise UsageError(
-            "bad-pyproject",
-            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}",
-            wanted="a text file that this user may read",
-            found=str(error),
-            hints=("correct the file; it was not changed",),
-        ) from error
+        hint = f"save {path.name} as UTF-8, or correct its permissions; it was not changed"
+        raise cannot_read("bad-pyproject", str(path), error, "valid TOML, which is UTF-8", hint) from error
 
 
 def parse_toml(text: str, source: str = "pyproject.toml") -> dict[str, Any]:
@@ -180,19 +166,6 @@ def _is_comment(line: str) -> bool:
 def _opens(line: str) -> bool:
     """Whether a line is a table header (an array's items are indented where we write them)."""
     return _HEADER.match(line) is not None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a project file; its mark of UTF-8 is kept.
-
-    Raises:
-        UsageError: `cannot-write`.
-    """
-    with contextlib.suppress(OSError):
-        with path.open("rb") as file:
-            marked = file.read(3) == codecs.BOM_UTF8
-        text = "\ufeff" + text if marked else text
-    files.write_file(path, text)
 
 
 def unified_diff(before: str, after: str, name: str) -> str:

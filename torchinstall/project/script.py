@@ -9,6 +9,7 @@ from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import write_file
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.project.configure import (
     Configured,
@@ -18,7 +19,7 @@ from torchinstall.project.configure import (
     configure_texts,
     restored_on_error,
 )
-from torchinstall.project.files import read_text, write_atomically
+from torchinstall.project.files import read_text
 from torchinstall.project.migrate import Legacy
 from torchinstall.project.model import Layout
 from torchinstall.project.pyproject import ProjectView
@@ -88,7 +89,7 @@ def configure_script(
     plan = structs.replace(done, edits=(FileEdit(path, text, after),))
     if not dry_run and after != text:
         with restored_on_error((path, path.with_name(path.name + ".lock"))):
-            write_atomically(path, after)
+            write_file(path, after)
             if lock is not None:
                 lock(path)
     return plan

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,23 @@ from msgspec import Struct
 from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.errors import UsageError
-from torchinstall.core.files import real_path
+from torchinstall.core.decoding import load, store
+from torchinstall.core.files import real_path, sha256
 from torchinstall.core.messages import Message
 from torchinstall.project.choices import routed_in
 from torchinstall.project.edit import Edited, drop, edit_text, list_at, table_at
-from torchinstall.project.files import changed_lines, write_atomically
+from torchinstall.project.files import changed_lines
 from torchinstall.project.foreign import backend_of
 from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Scope, required_marker, separation
 from torchinstall.project.pyproject import ProjectView, mapping, project_view, same_url, scope_in
+
+
+class _Remembered(Struct, frozen=True):
+    """A file before and after configure wrote into it."""
+
+    path: str
+    before: str
+    after: str
 
 
 class Memory(Struct, frozen=True):
@@ -29,7 +36,7 @@ class Memory(Struct, frozen=True):
     folder: Path | None = None
 
     def _page(self, path: Path) -> Path | None:
-        name = hashlib.sha256(str(real_path(path)).encode()).hexdigest()[:32]
+        name = sha256(str(real_path(path)).encode())[:32]
         return self.folder / f"{name}.json" if self.folder is not None else None
 
     def knows(self, path: Path) -> bool:
@@ -44,14 +51,10 @@ class Memory(Struct, frozen=True):
         which configure had written nothing.
         """
         page = self._page(path)
-        try:
-            data = json.loads(page.read_text(encoding="utf-8")) if page is not None else {}
-            before, after = str(data["before"]), str(data["after"])
-        except (OSError, ValueError, KeyError, TypeError):
+        was = load(page, _Remembered) if page is not None else None
+        if was is None:
             return None
-        if now == after:
-            return before
-        return _replayed(after, before, now) if before != after else None
+        return was.before if now == was.after else _replayed(was.after, was.before, now)
 
     def remember(self, path: Path, before: str, after: str) -> None:
         """Remember a file; a folder that cannot be written is no fault: the file says most of it.
@@ -59,18 +62,18 @@ class Memory(Struct, frozen=True):
         Where both texts are equal, nothing in it is from configure.
         """
         page = self._page(path)
-        if page is None:
-            return
-        try:
-            page.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomically(page, json.dumps({"path": str(path), "before": before, "after": after}))
-        except (OSError, UsageError):
-            return
+        if page is not None:
+            with contextlib.suppress(OSError):
+                page.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            store(page, _Remembered(str(path), before, after))
 
 
 def _replayed(old: str, new: str, now: str) -> str | None:
-    """The change from `old` to `new`, made in a text that differs elsewhere; None where it does not fit."""
-    if now == new:
+    """The change from `old` to `new`, made in a text that differs elsewhere; None where it does not fit.
+
+    Also where there is no change, or it is made already.
+    """
+    if new in (old, now):
         return None
     a, b, lines = (text.splitlines(keepends=True) for text in (old, new, now))
     for _, a1, a2, b1, b2 in reversed(changed_lines(a, b)):
