@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, TextIO
 
 from msgspec import Struct, structs
 
+from torchinstall.core.errors import UsageError
 from torchinstall.core.files import cache_folder, cannot_read, parse_toml, read_text, reason, user_path
 from torchinstall.core.messages import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, CompanionSource, Setting
