@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from msgspec import structs
-from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.model import (
     Advice,
@@ -31,7 +30,7 @@ from torchinstall.catalog.model import (
 )
 from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
-from torchinstall.core.versions import Dotted, at_least, dotted
+from torchinstall.core.versions import Dotted, at_least, dotted, dotted_or_none, version_text
 
 T = TypeVar("T")
 
@@ -96,14 +95,15 @@ class Catalog(Memo, frozen=True, eq=False):
 
     def backend(self, name: str) -> BackendInfo | None:
         """What a backend's name says, also for one that no table knows yet; None: not a backend name."""
-        return self.once(("backend", name), lambda: self._parse_backend(name))
 
-    def _parse_backend(self, name: str) -> BackendInfo | None:
-        for kind in self.tables.kinds:
-            if match := re.fullmatch(kind.pattern, name):
-                toolkit = tuple(int(part) for part in match.groups() if part is not None)
-                return BackendInfo(name, kind, toolkit or None, self.tables.retired.get(name))
-        return None
+        def parse() -> BackendInfo | None:
+            for kind in self.tables.kinds:
+                if match := re.fullmatch(kind.pattern, name):
+                    toolkit = tuple(map(int, filter(None, match.groups())))
+                    return BackendInfo(name, kind, toolkit or None, self.tables.retired.get(name))
+            return None
+
+        return self.once(("backend", name), parse)
 
     def known_backends(self) -> tuple[str, ...]:
         """Every backend with a build of torch here, in the order of the tables, live ones last."""
@@ -162,7 +162,7 @@ class Catalog(Memo, frozen=True, eq=False):
         A release newer than the table takes the newest row of its backend, an unknown backend the newest
         row of its toolkit's major version. None: nothing is known that could be assumed.
         """
-        minor = _minor(torch)
+        minor = version_text((dotted_or_none(torch) or ())[:2])
         rows = self._code.get((backend.name, platform), {})
         if exact := rows.get(minor):
             return exact
@@ -173,15 +173,14 @@ class Catalog(Memo, frozen=True, eq=False):
         return structs.replace(nearest, torch=minor, backend=backend.name, confidence="low", assumed=assumed)
 
     def _code_of_major(self, backend: BackendInfo, platform: str, minor: str) -> Code | None:
-        if backend.toolkit is None:
-            return None
-        similar: list[tuple[Dotted, str]] = []
-        for name, key_platform in self._code:
-            info = self.backend(name) if key_platform == platform else None
-            if info is None or info.toolkit is None or info.kind.kind != backend.kind.kind:
-                continue
-            if info.toolkit[0] == backend.toolkit[0]:
-                similar.append((info.toolkit, name))
+        major = (backend.toolkit or ())[:1]
+        infos = [self.backend(name) for name, there in self._code if there == platform]
+        similar = [
+            (info.toolkit, info.name)
+            for info in infos
+            if info is not None and info.toolkit is not None
+            if info.kind.kind == backend.kind.kind and info.toolkit[:1] == major
+        ]
         found = (_nearest(self._code[name, platform], minor) for _, name in sorted(similar, reverse=True))
         return next((row for row in found if row is not None), None)
 
@@ -305,15 +304,6 @@ def _grouped(rows: Iterable[T], key: Callable[[T], str]) -> Mapping[str, tuple[T
     for row in rows:
         groups[key(row)].append(row)
     return {name: tuple(found) for name, found in groups.items()}
-
-
-@lru_cache(maxsize=512)
-def _minor(torch: str) -> str:
-    try:
-        version = Version(torch)
-    except InvalidVersion:
-        return torch
-    return f"{version.major}.{version.minor}"
 
 
 def _nearest(rows: Mapping[str, Code], minor: str) -> Code | None:

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -189,17 +190,15 @@ class Tables:
 
     def _hashes_of(self, filename: str) -> tuple[model.WheelHash, ...]:
         """The rows of one file; the others are not parsed: two of some thousand are needed for a plan."""
-        content, needle = self._hash_lines, json.dumps(filename, ensure_ascii=False).encode()
-        rows: list[model.WheelHash] = []
-        at = content.find(needle)
-        while at >= 0:
-            start, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
-            try:
-                rows.append(decoder(model.WheelHash).decode(content[start:end].rstrip(b",")))
-            except msgspec.DecodeError:  # not one row a line, or a wrong row: read it all, which will say so
-                return tuple(row for row in self.hashes if row.file == filename)
-            at = content.find(needle, end)
-        return tuple(rows)
+        name = json.dumps(filename, ensure_ascii=False).encode()
+        lines = (
+            before.rpartition(b"\n")[2] + name + after.partition(b"\n")[0].rstrip(b",")
+            for before, after in pairwise(self._hash_lines.split(name))
+        )
+        try:
+            return tuple(map(decoder(model.WheelHash).decode, lines))
+        except msgspec.DecodeError:  # not one row a line, or a wrong row: read it all, which will say so
+            return tuple(row for row in self.hashes if row.file == filename)
 
     def _content(self, name: str) -> bytes:
         try:

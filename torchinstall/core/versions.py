@@ -6,6 +6,7 @@ Package versions (PEP 440) are `packaging.version.Version` instead.
 
 from __future__ import annotations
 
+import operator
 import re
 from functools import lru_cache
 
@@ -44,41 +45,34 @@ def dotted_or_none(text: str | None) -> Dotted | None:
 
 def at_least(found: Dotted, wanted: Dotted) -> bool:
     """Whether `found` is `wanted` or newer; missing trailing parts count as zero (`580` >= `580.0`)."""
-    width = max(len(found), len(wanted))
-    return found + (0,) * (width - len(found)) >= wanted + (0,) * (width - len(wanted))
+    one, other = _aligned(found, wanted)
+    return one >= other
+
+
+def _aligned(one: Dotted, other: Dotted) -> tuple[Dotted, Dotted]:
+    width = max(len(one), len(other))
+    return one + (0,) * (width - len(one)), other + (0,) * (width - len(other))
 
 
 RANGE = r"(?:(?:==|<=|>=|<|>)\d+(?:\.\d+)*[,|]?)*"
 """What `within` reads."""
 
 _BOUND = r"(==|<=|>=|<|>)([\d.]+)"
+_COMPARE = {"==": operator.eq, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 
 
 def within(found: Dotted, text: str) -> bool:
     """Whether a version lies in a range: `>=2.12,<2.14`; `|` joins alternatives; empty: any version does."""
     return not text or any(
-        all(_holds(found, *bound) for bound in alternative) for alternative in _alternatives(text)
+        all(_COMPARE[sign](*_aligned(found, bound)) for sign, bound in bounds)
+        for bounds in _alternatives(text)
     )
 
 
 @lru_cache(maxsize=512)
 def _alternatives(text: str) -> tuple[tuple[tuple[str, Dotted], ...], ...]:
-    return tuple(
-        tuple((operator, dotted(version)) for operator, version in re.findall(_BOUND, part))
-        for part in text.split("|")
-    )
-
-
-def _holds(found: Dotted, operator: str, bound: Dotted) -> bool:
-    if operator == ">=":
-        return at_least(found, bound)
-    if operator == "<":
-        return not at_least(found, bound)
-    if operator == "<=":
-        return at_least(bound, found)
-    if operator == ">":
-        return not at_least(bound, found)
-    return at_least(found, bound) and at_least(bound, found)
+    parts = (re.findall(_BOUND, part) for part in text.split("|"))
+    return tuple(tuple((sign, dotted(version)) for sign, version in part) for part in parts)
 
 
 def version_text(version: Dotted) -> str:
