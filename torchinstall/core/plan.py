@@ -12,7 +12,7 @@ from msgspec import Struct, to_builtins
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.machine import VENDOR_NAMES, Vendor
 from torchinstall.core.messages import Message
-from torchinstall.core.request import Channel, Setting, canonical_name, requirement
+from torchinstall.core.request import Channel, Setting, requirement
 
 SCHEMA_VERSION = 1
 
@@ -211,7 +211,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     def direct(self) -> dict[str, str]:
         """Name -> text of the requirements that name their file."""
         texts = (text for text in self.requirements if " @ " in text)
-        return {canonical_name(requirement(text).name): text for text in texts}
+        return {requirement(text).package: text for text in texts}
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

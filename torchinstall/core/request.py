@@ -37,7 +37,7 @@ class Requirement(Struct, frozen=True):
     """One requirement (PEP 508), taken apart.
 
     Attributes:
-        name: as written; `canonical_name` compares.
+        name: as written; `package` compares.
         extras: sorted.
         specifier: version bounds as text, empty for none.
         url: of a direct reference, `torch @ https://…`.
@@ -57,6 +57,16 @@ class Requirement(Struct, frozen=True):
         space = " " if self.url else ""
         marker = f"{space}; {self.marker}" if self.marker else ""
         return f"{self.name}{extras}{self.specifier}{url}{marker}"
+
+    @property
+    def package(self) -> str:
+        """Its name as indexes spell it."""
+        return canonical_name(self.name)
+
+    def holds(self, environment: dict[str, str]) -> bool:
+        """Whether its marker holds where markers have these values; without one it always does."""
+        marker = self.parsed().marker if self.marker else None
+        return marker is None or marker.evaluate(environment)
 
     def parsed(self) -> requirements.Requirement:
         """The same as a value of `packaging`, whose bounds and markers can be asked."""

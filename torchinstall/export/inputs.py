@@ -7,7 +7,6 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from torchinstall import __version__
 from torchinstall.catalog.model import BackendInfo
@@ -15,6 +14,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Package, Plan
+from torchinstall.core.request import canonical_name
 from torchinstall.core.target import Target
 from torchinstall.index.urls import LINKS, file_name, file_path, without_credentials
 from torchinstall.index.wheels import parse_name
@@ -229,7 +229,7 @@ def _pins(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
     others: list[str] = []
     for text in (loads(project_text(plan)) or {})["project"]["dependencies"]:
         requirement = Requirement(text)
-        name = canonicalize_name(requirement.name)
+        name = canonical_name(requirement.name)
         package = packages.get(name)
         if requirement.url is not None:
             version = _version_in(requirement.url) or (package.version if package is not None else None)

@@ -169,9 +169,7 @@ def check_age(
         NoCompatibleBuildError: `package-far-older`: because of torch.
     """
     pinned = {item.name for item in plan.packages if item.version is not None or item.routed}
-    named = {
-        canonical_name(asked.name): text for text in plan.requirements if not (asked := requirement(text)).url
-    }
+    named = {asked.package: text for text in plan.requirements if not (asked := requirement(text)).url}
     free = {name: text for name, text in named.items() if name not in pinned and coming.get(name)}
     newest = _newest(free, ask)
     for name, version in coming.items():
@@ -201,7 +199,7 @@ def _newest(free: Mapping[str, str], ask: Ask) -> Due:
 
 def _error(plan: Plan, name: str, version: str, newest: str, of_newest: Due | None) -> NoCompatibleBuildError:
     torch = ((of_newest or {}).get("torch") or "").partition("+")[0]
-    asked = {canonical_name(requirement(text).name): text for text in plan.requirements}
+    asked = {requirement(text).package: text for text in plan.requirements}
     hints = []
     if torch:
         words = {**asked, "torch": f"torch=={torch}"}

@@ -166,7 +166,7 @@ def before_builds(plan: Plan) -> Plan:
     """The plan without what is built from source, which needs an installed torch; with the tools for it."""
     if not plan.builds:
         return plan
-    kept = [text for text in plan.requirements if canonical_name(requirement(text).name) not in plan.builds]
+    kept = [text for text in plan.requirements if requirement(text).package not in plan.builds]
     rest = structs.replace(
         plan,
         requirements=(*kept, *plan.build_tools),
@@ -246,8 +246,8 @@ def _dependencies(plan: Plan) -> list[str]:
     """Every requirement as asked, the packages of the plan pinned; a package nobody asked for is added."""
     packages = {canonical_name(package.name): package for package in plan.packages}
     asked = {text: requirement(text) for text in plan.requirements}
-    seen = {canonical_name(item.name) for item in asked.values()}
-    entries = [_pin(packages.get(canonical_name(item.name)), item, text) for text, item in asked.items()]
+    seen = {item.package for item in asked.values()}
+    entries = [_pin(packages.get(item.package), item, text) for text, item in asked.items()]
     entries += [_pin(item, None, "") for name, item in packages.items() if name not in seen]
     return list(dict.fromkeys(entries))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
-from torchinstall.core.request import Requirement, canonical_name, requirement
+from torchinstall.core.request import Requirement, requirement
 from torchinstall.planner.builds import Build, Pick, Rejection, pick_packages
 from torchinstall.planner.companion_lines import (
     Choice,
@@ -39,10 +39,10 @@ def wanted_companions(situation: Situation) -> tuple[Wanted, ...]:
 def _wanted(situation: Situation) -> Iterator[Wanted]:
     catalog, request = situation.catalog, situation.request
     installed = {row.name: row.version for row in situation.target.installed}
-    bounds = {canonical_name(row.name): row.specifier for row in request.constraints}
+    bounds = {row.package: row.specifier for row in request.constraints}
     named: dict[str, list[Requirement]] = {}
     for asked in situation.requirements.others:
-        named.setdefault(canonical_name(asked.name), []).append(asked)
+        named.setdefault(asked.package, []).append(asked)
     for name, rows in named.items():
         if rows[0].url is None and catalog.companion_builds(name):
             text = ",".join(filter(None, (*(row.specifier for row in rows), bounds.get(name))))
@@ -114,7 +114,7 @@ class _Search:
         """`needs` with those of a choice; None where they contradict what was chosen before."""
         merged = dict(needs)
         for need in _needs(choice):
-            name = canonical_name(need.name)
+            name = need.package
             before = merged.get(name, "")
             merged[name] = f"{before},{need.specifier}".strip(",")
             chosen = next((item for item in done if item.name == name and item.version), None)
@@ -165,7 +165,7 @@ class _Search:
 
     def _family_missing(self, missing: Rejection, needs: dict[str, str], done: tuple[Choice, ...]) -> None:
         name = missing.package
-        who = [choice.name for choice in done if name in {canonical_name(row.name) for row in _needs(choice)}]
+        who = [choice.name for choice in done if name in {row.package for row in _needs(choice)}]
         if who:
             wanted = f"{name}{needs.get(name, '')} for torch {self.build.name}"
             self._missing(who[0], wanted, f"{missing.found} ({', '.join(who)} needs it)")

@@ -17,7 +17,6 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo, Code, Limit
 from torchinstall.core.machine import VENDOR_NAMES, Gpu, capability, capability_text
 from torchinstall.core.plan import KnownLimit
-from torchinstall.core.request import canonical_name
 from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none, version_text, within
 from torchinstall.planner.builds import Build
@@ -369,7 +368,7 @@ def _about(row: Limit, gpu: Gpu) -> bool:
 def _here(row: Limit, situation: Situation) -> Limit | None:
     """The row if its conditions on the machine hold, weaker where it is not known whether they do."""
     target, machine = situation.target, situation.machine
-    asked = {canonical_name(item.name) for item in situation.request.requirements}
+    asked = {item.package for item in situation.request.requirements}
     asked |= {line.instead for name in asked for line in situation.catalog.companion_builds(name)}
     if (
         (row.os and target.os not in row.os)

@@ -22,7 +22,7 @@ from torchinstall.core.plan import (
     PlanTarget,
     Verdict,
 )
-from torchinstall.core.request import Request, canonical_name, requirement
+from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, Target, python_tags
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import Build, Pick, runtime_entry, version_key
@@ -63,7 +63,7 @@ def plan(
     cut_off = request.offline and not made.find_links and made.status == "ready"
     if not request.wanted or (made.error is None and not lacking and not cut_off):
         return made
-    named = tuple(item for item in request.requirements if canonical_name(item.name) not in request.wanted)
+    named = tuple(item for item in request.requirements if item.package not in request.wanted)
     fewer = structs.replace(request, requirements=named, wanted=())
     alone = _with_installed(fewer, machine, target, catalog, today)
     if alone.error is not None:
@@ -99,7 +99,7 @@ def _with_installed(
 
 def _beside(request: Request, target: Target, catalog: Catalog) -> tuple[str, ...]:
     """Installed packages that move with torch and that nobody asked for; what torch needs, uv moves."""
-    asked = {"torch", *(canonical_name(item.name) for item in request.requirements)}
+    asked = {"torch", *(item.package for item in request.requirements)}
     rows = filter(None, (catalog.family(item.name) for item in target.installed if item.name not in asked))
     moves = (row for row in rows if row.pairing == "table" and not row.runtime_of)
     return tuple(dict.fromkeys(row.package for row in moves if row.routed or row.ended))

@@ -13,7 +13,7 @@ from torchinstall.catalog.model import Advice, BackendInfo, Memo, Wheels
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.machine import VENDOR_NAMES, Finding, Gpu, Machine, Vendor, capability
 from torchinstall.core.messages import Message
-from torchinstall.core.request import Request, Requirement, canonical_name
+from torchinstall.core.request import Request, Requirement
 from torchinstall.core.target import Target
 from torchinstall.core.versions import Dotted, dotted_or_none
 
@@ -181,10 +181,9 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
     bounds: dict[str, SpecifierSet] = {}
     others: list[Requirement] = []
     direct: dict[str, Requirement] = {}
-    for requirement in request.requirements:
-        if not _holds(requirement, target):
-            continue
-        name = canonical_name(requirement.name)
+    here = target.marker_environment()
+    for requirement in (row for row in request.requirements if row.holds(here)):
+        name = requirement.package
         known = catalog.family(name)
         # On some platforms another package is installed in its place (triton on Windows).
         rows = (row for row in catalog.companion_builds(name) if row.instead)
@@ -198,15 +197,10 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
             family[name] = None
             _bound(bounds, name, requirement)
     for constraint in request.constraints:
-        name = canonical_name(constraint.name)
-        if catalog.family(name) is not None and constraint.url is None and _holds(constraint, target):
+        name = constraint.package
+        if catalog.family(name) is not None and constraint.url is None and constraint.holds(here):
             _bound(bounds, name, constraint)
     return Requirements(tuple(family), bounds, tuple(others), direct)
-
-
-def _holds(requirement: Requirement, target: Target) -> bool:
-    marker = requirement.marker and requirement.parsed().marker
-    return not marker or marker.evaluate(target.marker_environment())
 
 
 def _bound(bounds: dict[str, SpecifierSet], name: str, requirement: Requirement) -> None:

@@ -14,7 +14,7 @@ from torchinstall.core.errors import NoCompatibleBuildError
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import CompanionUse
-from torchinstall.core.request import Request, Requirement, canonical_name
+from torchinstall.core.request import Request, Requirement
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.planner.builds import Rejection
@@ -82,7 +82,7 @@ def built(chosen: EvaluatedBuild) -> dict[str, tuple[str, ...]]:
     situation = chosen.situation
     found = {row.installs: row.line.build_needs for row in chosen.choices if row.asked and row.compiles}
     for item in situation.requirements.others:
-        name = canonical_name(item.name)
+        name = item.package
         if name in situation.request.allow_build and not situation.catalog.companion_builds(name):
             found[name] = ()
     return {name: tools or _BUILD_TOOLS for name, tools in found.items()}
@@ -97,7 +97,7 @@ def ready_only(chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...]) -> tuple[
         return ()
     situation = chosen.situation
     names = [choice.installs for choice in chosen.choices if choice.asked]
-    names += [canonical_name(item.name) for item in situation.requirements.others if item.url is None]
+    names += [item.package for item in situation.requirements.others if item.url is None]
     names += [row.package for row in situation.catalog.tables.companion_builds if row.build == "sdist"]
     allowed = {*situation.request.allow_build, *built(chosen)}
     return tuple(dict.fromkeys(name for name in names if name not in allowed))
@@ -110,7 +110,7 @@ def asked_requirements(
     taken = {choice.name: choice for choice in (chosen.choices if chosen is not None else ())}
     found = []
     for item in asked:
-        choice = taken.get(canonical_name(item.name))
+        choice = taken.get(item.package)
         if choice is None or item.url is not None:
             found.append(item)
             continue
@@ -276,15 +276,12 @@ def _nearest_sets(blockers: Iterable[str], able: list[EvaluatedBuild], situation
     for name in blockers:
         item = next(_with_all(able, names - {name}), None)
         if item is not None:
-            rest = [str(row) for row in asked if canonical_name(row.name) != name]
+            rest = [str(row) for row in asked if row.package != name]
             words = shlex.join(rest or ["torch"])
             yield f"torchinstall auto {words}  # without {name}: torch {item.build.name}"
     for name in ("torch", *blockers):
-        if any(canonical_name(row.name) == name and row.specifier for row in asked):
-            free = tuple(
-                structs.replace(row, specifier="") if canonical_name(row.name) == name else row
-                for row in asked
-            )
+        if any(row.package == name and row.specifier for row in asked):
+            free = tuple(structs.replace(row, specifier="") if row.package == name else row for row in asked)
             if item := _with(situation, request=structs.replace(situation.request, requirements=free)):
                 words = shlex.join(dict.fromkeys(map(str, free)))
                 yield f"torchinstall auto {words}  # another {name}: torch {item.build.name} has them all"

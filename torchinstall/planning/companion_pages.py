@@ -18,7 +18,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.tables import PageKey
-from torchinstall.core.request import canonical_name, requirement
+from torchinstall.core.request import requirement
 from torchinstall.core.target import Target
 from torchinstall.index.urls import LINKS
 from torchinstall.planner.builds import version_key
@@ -48,15 +48,10 @@ def with_companions(
         detail: told what was read, for `-v`.
     """
     catalog, target = inputs.catalog, inputs.target
-    asked = {canonical_name(item.name) for item in inputs.request.requirements if item.url is None}
+    asked = {item.package for item in inputs.request.requirements if item.url is None}
     names = [name for name in sorted(asked) if any(_places(name, catalog))]
     lines_of = catalog.companion_builds
-    needed = {
-        canonical_name(requirement(text).name)
-        for name in asked
-        for line in lines_of(name)
-        for text in line.needs
-    }
+    needed = {requirement(text).package for name in asked for line in lines_of(name) for text in line.needs}
     bounded = frozenset(name for name in asked | needed if any(map(_says_itself, lines_of(name))))
     backends = able_backends(inputs.request, inputs.machine, target, catalog) if names else ()
     built: dict[str, tuple[CompanionBuild, ...]] = {}
@@ -126,13 +121,12 @@ def _wanted(
     needs: Needs, like: CompanionBuild, target: Target, catalog: Catalog
 ) -> Iterator[tuple[str, str]]:
     """What of a release's needs counts for the choice: packages that move with torch, and those of before."""
-    before = {canonical_name(requirement(text).name) for text in like.needs}
-    environment = {**target.marker_environment(), "extra": ""}
-    for text in needs.packages:
-        need = requirement(text)
-        name, marker = canonical_name(need.name), need.parsed().marker
+    before = {requirement(text).package for text in like.needs}
+    here = target.marker_environment()
+    for need in map(requirement, needs.packages):
+        name = need.package
         counts = name in before or catalog.family(name) is not None or catalog.companion_builds(name)
-        if counts and (marker is None or marker.evaluate(environment)):
+        if counts and need.holds(here):
             yield name, need.specifier
 
 

@@ -17,7 +17,7 @@ from torchinstall.core.files import MOST_BYTES_OF_TOOLS, cannot_read, read_text
 from torchinstall.core.machine import Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
-from torchinstall.core.request import Request, canonical_name, requirement
+from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Target, foreign_target, platform_tags
 from torchinstall.index.fetch import LiveOptions, warm_up
 from torchinstall.index.wheels import local_wheels
@@ -75,10 +75,10 @@ class Prepared(Inputs, frozen=True, kw_only=True):
             return False
         planned = {package.name for package in self.plan.packages if package.version is not None}
         if self.request.wanted:  # what no source has was left out
-            kept = {canonical_name(requirement(text).name) for text in self.plan.requirements}
+            kept = {requirement(text).package for text in self.plan.requirements}
             planned |= {*self.request.wanted} - kept
         others = any(
-            asked.url is not None or asked.extras or canonical_name(asked.name) not in planned
+            asked.url is not None or asked.extras or asked.package not in planned
             for asked in self.request.requirements
         )
         return self.plan.status == "ready" or others or bool(self.uv_args)
@@ -90,7 +90,7 @@ class Prepared(Inputs, frozen=True, kw_only=True):
         where they are built for another backend.
         """
         planned = {package.name for package in self.plan.packages}
-        direct = {canonical_name(asked.name) for asked in self.request.requirements if asked.url}
+        direct = {asked.package for asked in self.request.requirements if asked.url}
         rows = (self.catalog.family(name) for name in sorted(set(names) - planned - direct))
         return tuple(
             row.package
@@ -192,9 +192,7 @@ def catalog_of(context: Context) -> Catalog:
 def _with_wheels(catalog: Catalog, request: Request, context: Context) -> Catalog:
     """The catalog with the wheels of `--find-links`, and those asked for by path or URL, on top."""
     named = [
-        item.url
-        for item in request.requirements
-        if item.url and catalog.family(canonical_name(item.name)) is not None
+        item.url for item in request.requirements if item.url and catalog.family(item.package) is not None
     ]
     if not (request.find_links or named):
         return catalog

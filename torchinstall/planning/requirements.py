@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import cannot_read, read_text, real_path, user_path
 from torchinstall.core.messages import Message, redact
-from torchinstall.core.request import Requirement, canonical_name, requirement
+from torchinstall.core.request import Requirement, requirement
 from torchinstall.index.urls import BACKEND_NAME, pytorch_index
 from torchinstall.index.wheels import parse_name
 from torchinstall.planning.context import read_toml
@@ -239,7 +239,7 @@ def _parse(text: str, source: str) -> Requirement:
         if single := re.fullmatch(r"([A-Za-z][\w.-]*)=(\d[\d.]*)(?:=.*)?", text):  # as conda has it
             quote = f"two equals signs: '{single[1]}=={single[2].rstrip('.')}.*'"
         raise _bad_requirement(repr(text), source, str(error).splitlines()[0].rstrip("."), quote) from error
-    name = canonical_name(found.name)
+    name = found.package
     if re.fullmatch(r"v?\d+(?:[.-]\d+)*", name) and not found.url:
         raise _bad_requirement(repr(text), source, "a version without a name", f"'torch=={text}.*'")
     if not found.url and (BACKEND_NAME.fullmatch(name) or name in _ANY_GPU):

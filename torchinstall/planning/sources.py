@@ -28,7 +28,7 @@ from torchinstall.core.files import user_path
 from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import redact, size_text
 from torchinstall.core.plan import Plan
-from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
 from torchinstall.core.target import Target
 from torchinstall.index.urls import file_path, without_credentials
 from torchinstall.index.wheels import VariantBuild, WheelName, local_wheels, provider_env, variant_build
@@ -265,7 +265,7 @@ def default_resort(inputs: Inputs, index: Source, read: Read, context: Context) 
     Raises:
         CatalogError: it does not answer, or has no torch that the tables know.
     """
-    asked = (canonical_name(item.name) for item in inputs.request.requirements)
+    asked = (item.package for item in inputs.request.requirements)
     names = ("torch", *asked, *(item.name for item in inputs.target.installed))
     family = [name for name in dict.fromkeys(names) if inputs.catalog.family(name) is not None]
     result = read(tuple((name, "") for name in family), f"{index.place}/{{package}}", any_host=True)

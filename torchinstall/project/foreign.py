@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field, structs
-from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
-from torchinstall.core.request import extras_text
+from torchinstall.core.request import canonical_name, extras_text
 from torchinstall.index.urls import pytorch_index
 from torchinstall.install.command import options_in
 from torchinstall.planning.requirements import Reader
@@ -81,7 +80,7 @@ class Foreign(Struct):
         if found:
             found |= {scope.kind: scope.name} if scope != ALWAYS else {}
             found |= {"marker": marker} if marker else {}
-            rows = self.sources.setdefault(canonicalize_name(package), [])
+            rows = self.sources.setdefault(canonical_name(package), [])
             rows += [found] if found not in rows else []
 
 
@@ -110,7 +109,7 @@ def pixi_offers(view: ProjectView, package: str) -> Iterator[Offer]:
     """A package names its index; those of `pypi-options` serve every package."""
     for scope, marker, table in _pixi_tables(view):
         for name, row in mapping(table.get("pypi-dependencies")).items():
-            if canonicalize_name(str(name)) == package and "index" in mapping(row):
+            if canonical_name(str(name)) == package and "index" in mapping(row):
                 yield Offer(str(row["index"]), (package,), scope, marker)
         options = mapping(table.get("pypi-options"))
         for url in (*texts(options.get("index-url")), *texts(options.get("extra-index-urls"))):
@@ -195,7 +194,7 @@ def read_requirements(
     """
     found = Foreign()
     if not view.data:
-        found.project = {"name": canonicalize_name(real_path(folder).name) or "project", "version": "0"}
+        found.project = {"name": canonical_name(real_path(folder).name) or "project", "version": "0"}
     try:
         for scope, files in _requirements_files(folder, view):
             reader = Reader(folder, env, index_base)
@@ -224,8 +223,8 @@ def _with_bounds(found: Foreign, scope: Scope, reader: Reader, catalog: Catalog)
     """The requirements of a reader; those of PyTorch with its constraints, which may name a build."""
     bounds: dict[str, list[str]] = {}
     for item in reader.constraints:
-        name = canonicalize_name(item.name)
-        listed = [row for row in reader.requirements if canonicalize_name(row.name) == name]
+        name = canonical_name(item.name)
+        listed = [row for row in reader.requirements if row.package == name]
         if catalog.family(name) is None:
             found.constraints += [str(item)] if str(item) not in found.constraints else []
         elif listed and all(item.marker in (None, row.marker) for row in listed):
@@ -234,7 +233,7 @@ def _with_bounds(found: Foreign, scope: Scope, reader: Reader, catalog: Catalog)
             found.omitted.append(f"the constraint {item} is for what {scope.text} does not list so")
     found.lists[scope] = []
     for row in reader.requirements:
-        parts = [row.specifier, *bounds.get(canonicalize_name(row.name), ())]
+        parts = [row.specifier, *bounds.get(row.package, ())]
         whole = structs.replace(row, specifier=",".join(dict.fromkeys(filter(None, parts))))
         found.lists[scope].append(str(whole))
 
@@ -267,4 +266,4 @@ def all_of(*markers: str) -> str:
 
 def plain_name(text: str) -> str:
     """The normalised name at the start of a requirement."""
-    return canonicalize_name(re.split(r"[\s<>=!~;\[@(]", text, maxsplit=1)[0])
+    return canonical_name(re.split(r"[\s<>=!~;\[@(]", text, maxsplit=1)[0])

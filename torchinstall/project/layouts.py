@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from msgspec import structs
-from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
+from torchinstall.core.request import canonical_name
 from torchinstall.planner.builds import version_key
 from torchinstall.project.choices import Availability, routed_in
 from torchinstall.project.foreign import backend_of
@@ -40,7 +40,7 @@ def current_layout(view: ProjectView, catalog: Catalog) -> Layout | None:
     if "extra" in kinds:
         return Layout(name="extras", backends=backends, kept=routes)
     if "group" in kinds:
-        defaults = {("group", canonicalize_name(name)) for name in view.default_groups}
+        defaults = {("group", canonical_name(name)) for name in view.default_groups}
         default = next((route.backend for route in routes if route.scope.key in defaults), None)
         return Layout(name="groups", backends=backends, default=default, kept=routes)
     if len(backends) == 1:

@@ -9,13 +9,13 @@ from typing import Any
 
 from msgspec import Struct
 from packaging.markers import InvalidMarker, Marker
-from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import InstallFailedError, VerifyFailedError
 from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
 from torchinstall.core.messages import Message
+from torchinstall.core.request import canonical_name
 from torchinstall.install.uv import install_failure, run_uv
 from torchinstall.project.files import loads
 from torchinstall.project.model import ALWAYS, Choice, Entries, Scope, marker_environment
@@ -117,7 +117,7 @@ class Lockfile:
 
     def __init__(self, data: Mapping[str, Any], name: str) -> None:
         self.packages: list[_Row] = list(data.get("package", []))
-        self.name = canonicalize_name(name)
+        self.name = canonical_name(name)
         local = ("virtual", "editable", "directory")
         mine = [row for row in self.packages if any(key in row.get("source", {}) for key in local)]
         only = mine[0] if len(mine) == 1 else {}
@@ -337,8 +337,8 @@ def uv_command_notes(
     notes = []
     scopes = [item.scope for item in entries.routes if item.package == "torch"]
     names = {kind: [scope.name for scope in scopes if scope.kind == kind] for kind in _KINDS}
-    defaults = {canonicalize_name(name) for name in view.default_groups}
-    active = [name for name in names["group"] if canonicalize_name(name) in defaults]
+    defaults = {canonical_name(name) for name in view.default_groups}
+    active = [name for name in names["group"] if canonical_name(name) in defaults]
     use = "use `torchinstall run -- …` and `torchinstall sync`"
     if names["extra"]:
         message = (

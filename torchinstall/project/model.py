@@ -16,10 +16,9 @@ from typing import Literal
 from msgspec import Struct, structs
 from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from torchinstall.core.messages import Message
-from torchinstall.core.request import DEFAULT_INDEX_BASE
+from torchinstall.core.request import DEFAULT_INDEX_BASE, canonical_name
 
 LayoutName = Literal["this-machine", "markers", "extras", "groups"]
 
@@ -52,7 +51,7 @@ class Scope(Struct, frozen=True):
     @property
     def key(self) -> tuple[str, str]:
         """The same for every spelling of the name (PEP 685)."""
-        return self.kind, canonicalize_name(self.name)
+        return self.kind, canonical_name(self.name)
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -76,7 +75,7 @@ class Listed(Struct, frozen=True):
     @property
     def package(self) -> str:
         """Its normalised name."""
-        return canonicalize_name(self.requirement.name)
+        return canonical_name(self.requirement.name)
 
 
 class Index(Struct, frozen=True):

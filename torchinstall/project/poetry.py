@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
-from torchinstall.core.request import extras_text
+from torchinstall.core.request import canonical_name, extras_text
 from torchinstall.project.foreign import Foreign, Offer, all_of, backend_of, plain_name
 from torchinstall.project.model import ALWAYS, Index, Scope
 from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
@@ -28,7 +27,7 @@ def poetry_offers(view: ProjectView, package: str) -> Iterator[Offer]:
     for scope, listed in _poetry_lists(view):
         for name, row in listed:
             source = str(mapping(row).get("source", ""))
-            if canonicalize_name(name) == package and source in urls:
+            if canonical_name(name) == package and source in urls:
                 for extra, marker in by_extra(_poetry_marker(mapping(row))):
                     asks = Scope("extra", extra) if extra else scope
                     yield Offer(urls[source], (package,), asks, marker)
@@ -64,8 +63,8 @@ def read_poetry(view: ProjectView, catalog: Catalog) -> Foreign:
     for extra, names in extras.items():
         there = {plain_name(text) for text in found.lists[Scope("extra", extra)]}
         for name in names:  # a package that the extra only names
-            if canonicalize_name(name) not in there:
-                found.add(Scope("extra", extra), canonicalize_name(name), "", "", {})
+            if canonical_name(name) not in there:
+                found.add(Scope("extra", extra), canonical_name(name), "", "", {})
     return found
 
 

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from msgspec import ValidationError
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
 
 from torchinstall.core import files
 from torchinstall.core.decoding import convert
+from torchinstall.core.request import canonical_name
 from torchinstall.project.files import loads, parse_toml
 from torchinstall.project.model import ALWAYS, PLATFORMS, Index, Listed, Point, Scope, points_where
 
@@ -131,13 +131,11 @@ class ProjectView:
         """Package -> its entries; the single form is a list of one."""
         kind = dict[str, dict[str, Any] | list[dict[str, Any]]]
         rows: dict[str, Any] = _typed(self.uv.get("sources"), kind, {})
-        return {
-            canonicalize_name(name): row if isinstance(row, list) else [row] for name, row in rows.items()
-        }
+        return {canonical_name(name): row if isinstance(row, list) else [row] for name, row in rows.items()}
 
     def source_name(self, package: str) -> str:
         """A package as the file spells it in its sources."""
-        spelled = (name for name in mapping(self.uv.get("sources")) if canonicalize_name(name) == package)
+        spelled = (name for name in mapping(self.uv.get("sources")) if canonical_name(name) == package)
         return next(spelled, package)
 
     def texts(self, key: str) -> tuple[str, ...] | None:
@@ -161,7 +159,7 @@ class ProjectView:
     def rival_groups(self, scope: Scope) -> tuple[str, ...]:
         """The default groups that may not be active together with an extra or group."""
         rivals = {key for row in self.conflicts if scope.key in row for key in row} - {scope.key}
-        return tuple(name for name in self.default_groups if ("group", canonicalize_name(name)) in rivals)
+        return tuple(name for name in self.default_groups if ("group", canonical_name(name)) in rivals)
 
     @cached_property
     def platforms(self) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct, structs
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
+from torchinstall.core.request import canonical_name
 from torchinstall.planner.builds import version_key
 from torchinstall.project.choices import routed_in
 from torchinstall.project.layouts import plan_platform
@@ -155,7 +155,7 @@ def scope_flags(scope: Scope, view: ProjectView) -> tuple[str, ...]:
     off = [flag for name in view.rival_groups(scope) for flag in ("--no-group", name)]
     if scope.kind == "extra":
         return (*off, "--extra", scope.name)
-    defaults = {canonicalize_name(name) for name in view.default_groups}
+    defaults = {canonical_name(name) for name in view.default_groups}
     return (*off, *(() if scope.key[1] in defaults else ("--group", scope.name)))
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.decoding import load, store
 from torchinstall.core.files import real_path, sha256
 from torchinstall.core.messages import Message
+from torchinstall.core.request import canonical_name
 from torchinstall.project.choices import routed_in
 from torchinstall.project.edit import Edited, drop, edit_text, list_at, table_at
 from torchinstall.project.files import changed_lines
@@ -176,7 +176,7 @@ def _named_by_others(view: ProjectView) -> set[tuple[str, str]]:
     """Groups that another group includes, and extras that the project's own lists name (`demo[gpu]`)."""
     rows = [mapping(item) for items in view.lists.values() for item in items]
     found = {Scope("group", str(row["include-group"])).key for row in rows if "include-group" in row}
-    own = (item for item in view.listed if item.package == canonicalize_name(view.name))
+    own = (item for item in view.listed if item.package == canonical_name(view.name))
     return found | {Scope("extra", name).key for item in own for name in item.requirement.extras}
 
 
@@ -191,7 +191,7 @@ def _uv_lists(
         if left != rows:
             _keep(data, ("tool", "uv", "conflicts"), left, [*rows, None])
     named = view.texts("default-groups") or ()
-    groups = [name for name in named if ("group", canonicalize_name(name)) not in scopes]
+    groups = [name for name in named if ("group", canonical_name(name)) not in scopes]
     if isinstance(view.uv.get("default-groups"), list) and len(groups) < len(named):
         unasked = ["dev"] if ("group", "dev") in {scope.key for scope in view.lists} else []
         _keep(data, ("tool", "uv", "default-groups"), [] if groups == unasked else groups, [*named])

@@ -11,11 +11,11 @@ from itertools import combinations
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message, redact
+from torchinstall.core.request import canonical_name
 from torchinstall.index.urls import LINKS, pytorch_index
 from torchinstall.project.edit import list_at, table_at
 from torchinstall.project.model import ALWAYS, Choice, Dependency, Entries, Index, Point, Scope, marker_at
@@ -225,11 +225,11 @@ def _set_default_groups(data: dict[str, Any], ours: str, entries: Entries, view:
             found=f"default-groups = {raw!r}",
             hints=(f"write default-groups as a list that ends with {ours!r}",),
         )
-    key = canonicalize_name(ours)
-    pairs = [{canonicalize_name(scope.name) for scope in pair} for pair in entries.conflicts]
+    key = canonical_name(ours)
+    pairs = [{canonical_name(scope.name) for scope in pair} for pair in entries.conflicts]
     rivals = {name for pair in pairs if key in pair for name in pair} - {key}
-    wanted = [name for name in view.default_groups if canonicalize_name(name) not in rivals]
-    if key not in map(canonicalize_name, wanted):
+    wanted = [name for name in view.default_groups if canonical_name(name) not in rivals]
+    if key not in map(canonical_name, wanted):
         wanted.append(ours)
     if raw is None or wanted != list(view.default_groups):
         table_at(data, "tool", "uv")["default-groups"] = wanted

@@ -7,10 +7,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 
-from packaging.markers import UndefinedEnvironmentName
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
+from torchinstall.core.request import Requirement, canonical_name, requirement
 from torchinstall.doctor.model import (
     Diagnosis,
     Environment,
@@ -91,7 +88,7 @@ def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
             majors[dist.name]["none"] = dist
     doubled = [dist for found in majors.values() if len(found) > 1 for dist in found.values()]
     asked = (re.match(r"[A-Za-z0-9][\w.-]*", text) for row in seen.inventory.dists for text in row.requires)
-    idle = {dist.name for dist in doubled} - {canonicalize_name(match[0]) for match in asked if match}
+    idle = {dist.name for dist in doubled} - {canonical_name(match[0]) for match in asked if match}
     if doubled:
         message = "CUDA libraries of more than one major version are installed"
         message += "" if idle else ", and installed packages ask for each of them"
@@ -102,16 +99,16 @@ def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
 
 def missing_dependencies(seen: Environment) -> Iterator[Diagnosis]:
     """A package that torch or a companion needs is not there, or not in the version that it needs."""
-    for dist, requirement, version in _unmet(seen):
-        if "triton" not in requirement.name.lower() and seen.moves_with_torch(dist.name):
-            yield _missing(seen, "missing-dependency", dist.name, dist, requirement, version)
+    for dist, needed, version in _unmet(seen):
+        if "triton" not in needed.package and seen.moves_with_torch(dist.name):
+            yield _missing(seen, "missing-dependency", dist.name, dist, needed, version)
 
 
 def triton_missing(seen: Environment) -> Iterator[Diagnosis]:
     """torch.compile needs Triton; Windows builds come without it."""
-    for dist, requirement, version in _unmet(seen):
-        if dist.name == "torch" and "triton" in requirement.name.lower():
-            yield _missing(seen, "triton-missing", "torch.compile", dist, requirement, version)
+    for dist, needed, version in _unmet(seen):
+        if dist.name == "torch" and "triton" in needed.package:
+            yield _missing(seen, "triton-missing", "torch.compile", dist, needed, version)
             return
     bare = not any("triton" in dist.name for dist in seen.inventory.dists)
     if bare and seen.target.os == "windows" and seen.backend not in (None, "cpu"):
@@ -123,15 +120,15 @@ def triton_missing(seen: Environment) -> Iterator[Diagnosis]:
 
 
 def _missing(
-    seen: Environment, slug: str, who: str, dist: Dist, requirement: Requirement, version: str | None
+    seen: Environment, slug: str, who: str, dist: Dist, needed: Requirement, version: str | None
 ) -> Diagnosis:
-    needed = f"{requirement.name}{requirement.specifier}"
-    family = seen.catalog.family(canonicalize_name(requirement.name))
+    text = f"{needed.name}{needed.specifier}"
+    family = seen.catalog.family(needed.package)
     routed = family is not None and family.routed
     severity: Severity = "warning" if slug == "triton-missing" else "error"
-    message = f"{who} needs {needed}, but {f'{version} is installed' if version else 'it is missing'}"
-    remedy = reinstall(seen, "torch") if routed else uv_pip(seen, "install", needed)
-    return Diagnosis(slug, severity, message, (f"{dist.name} {dist.version}: {requirement}",), (remedy,))
+    message = f"{who} needs {text}, but {f'{version} is installed' if version else 'it is missing'}"
+    remedy = reinstall(seen, "torch") if routed else uv_pip(seen, "install", text)
+    return Diagnosis(slug, severity, message, (f"{dist.name} {dist.version}: {needed}",), (remedy,))
 
 
 def _unmet(seen: Environment) -> Iterator[tuple[Dist, Requirement, str | None]]:
@@ -143,24 +140,21 @@ def _unmet(seen: Environment) -> Iterator[tuple[Dist, Requirement, str | None]]:
     versions = {dist.name: dist.version for dist in seen.inventory.dists}
     for dist in seen.inventory.dists:
         family = seen.moves_with_torch(dist.name)
-        for requirement in filter(None, (_parsed(text, seen) for text in dist.requires)):
-            name = canonicalize_name(requirement.name)
-            version = versions.get(name)
-            if (family or name == "torch") and (
-                version is None or not requirement.specifier.contains(version, prereleases=True)
+        for needed in filter(None, (_parsed(text, seen) for text in dist.requires)):
+            version = versions.get(needed.package)
+            if (family or needed.package == "torch") and (
+                version is None or not needed.parsed().specifier.contains(version, prereleases=True)
             ):
-                yield dist, requirement, version
+                yield dist, needed, version
 
 
 def _parsed(text: str, seen: Environment) -> Requirement | None:
     """The requirement, where it parses and its marker holds here."""
     try:
-        requirement = Requirement(text)
-        here = seen.target.marker_environment()
-        holds = requirement.marker is None or requirement.marker.evaluate(here)
-    except (InvalidRequirement, UndefinedEnvironmentName):
+        found = requirement(text)
+        return found if found.holds(seen.target.marker_environment()) else None
+    except ValueError:  # of a requirement, a marker, or a name that markers do not have
         return None
-    return requirement if holds else None
 
 
 def built_for_other_torch(seen: Environment) -> Iterator[Diagnosis]:
@@ -173,9 +167,9 @@ def built_for_other_torch(seen: Environment) -> Iterator[Diagnosis]:
         if (other := _other_build(seen, dist)) is not None:
             told.add(dist.name)
             yield _foreign(seen, dist, f"is built for {other}")
-    for dist, requirement, version in _unmet(seen):
-        if canonicalize_name(requirement.name) == "torch" and version and dist.name not in told:
-            yield _foreign(seen, dist, f"needs torch{requirement.specifier}")
+    for dist, needed, version in _unmet(seen):
+        if needed.package == "torch" and version and dist.name not in told:
+            yield _foreign(seen, dist, f"needs torch{needed.specifier}")
 
 
 def _foreign(seen: Environment, dist: Dist, fault: str) -> Diagnosis:
