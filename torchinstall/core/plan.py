@@ -59,7 +59,7 @@ class GpuVerdict(Struct, frozen=True, kw_only=True):
         return self.name or f"{VENDOR_NAMES[self.vendor]} GPU"
 
 
-class Candidate(Struct, frozen=True, kw_only=True):
+class Candidate(Struct, frozen=True):
     """One build (backend x torch release) that was considered.
 
     Attributes:

@@ -126,10 +126,10 @@ class Rejection(Struct, frozen=True):
     depth: int = 0
 
 
-def pick_packages(build: Build, situation: Situation) -> tuple[tuple[Pick, ...], Rejection | None]:
-    """All requested packages for a build whose torch wheel fits, and the first that is missing."""
+def pick_packages(build: Build, situation: Situation) -> tuple[Pick, ...] | Rejection:
+    """All requested packages for a build whose torch wheel fits, or the first that is missing."""
     if conflict := _url_conflict(build, situation):
-        return (), conflict
+        return conflict
     torch = _usable_wheels(build.wheels, situation.target)[0]
     found = [Pick("torch", torch)]
     for package in situation.requirements.family:
@@ -138,9 +138,9 @@ def pick_packages(build: Build, situation: Situation) -> tuple[tuple[Pick, ...],
             continue
         pick = _companion(family, build, torch, situation)
         if isinstance(pick, Rejection):
-            return (), pick
+            return pick
         found.append(pick)
-    return (*found, *_runtime(build, torch, situation)), None
+    return (*found, *_runtime(build, torch, situation))
 
 
 def _url_conflict(build: Build, situation: Situation) -> Rejection | None:

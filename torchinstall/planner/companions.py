@@ -148,16 +148,16 @@ class _Search:
             bounds[name] = specifiers(text) if before is None else before & specifiers(text)
         while True:
             wider = structs.replace(requirements, family=tuple(family), bounds=bounds)
-            picks, missing = pick_packages(self.build, structs.replace(situation, requirements=wider))
-            if missing is None:
+            picks = pick_packages(self.build, structs.replace(situation, requirements=wider))
+            if not isinstance(picks, Rejection):
                 return Stack((*picks, *self._picks(done)), done)
             # A package of the family that its own index does not have may have files elsewhere.
-            other = Wanted(missing.package, bounds.get(missing.package, specifiers("")))
-            choices = choices_of(other, self.build, situation) if missing.package in needs else ()
+            other = Wanted(picks.package, bounds.get(picks.package, specifiers("")))
+            choices = choices_of(other, self.build, situation) if picks.package in needs else ()
             if not choices or isinstance(choices, Rejection):
-                self._family_missing(missing, needs, done)
+                self._family_missing(picks, needs, done)
                 return None
-            del family[missing.package]
+            del family[picks.package]
             done = (*done, choices[0])
 
     def _picks(self, done: tuple[Choice, ...]) -> Iterator[Pick]:

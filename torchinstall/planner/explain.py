@@ -64,10 +64,10 @@ STALE_DAYS = 90
 """After this many days the shipped tables are called old."""
 
 
-def plan_warnings(chosen: EvaluatedBuild, reasons: dict[Gpu, str], today: date | None) -> Iterator[Message]:
+def plan_warnings(chosen: EvaluatedBuild, reasons: dict[Gpu, str]) -> Iterator[Message]:
     """What the user should know about a chosen build: each assumption and each loss is a warning with a slug.
 
-    `reasons` says for each GPU that no build could use, why; `today` judges the age of the tables.
+    `reasons` says for each GPU that no build could use, why.
     """
     situation = chosen.situation
     yield from situation.assumptions
@@ -82,15 +82,13 @@ def plan_warnings(chosen: EvaluatedBuild, reasons: dict[Gpu, str], today: date |
     yield from _driver_notes(chosen)
     yield from _works_in_part(chosen)
     yield from _not_on_index(chosen)
-    if not chosen.uses_gpu:
+    if not chosen.covered:
         yield from vendor_indexes(situation)
     for finding in situation.unreadable:
         text = f"{finding.detail}; {finding.hint}" if finding.hint else finding.detail
         yield Message(finding.slug or "gpu-unreadable", text)
     if not situation.gpus and not situation.unreadable and situation.request.backend == "auto":
         yield from _no_gpu(chosen)
-    if not situation.catalog.live and today is not None:
-        yield from _old_tables(situation.catalog.snapshot, today)
     asked = situation.requirements.direct.get("torch")
     if asked is not None and not situation.wheels_by_url("torch"):
         yield Message(
@@ -115,7 +113,7 @@ def _unused_gpus(chosen: EvaluatedBuild, reasons: dict[Gpu, str]) -> Iterator[Me
     unused = [gpu for gpu in chosen.situation.gpus if gpu not in chosen.covered]
     by = {**{item.gpu: item.by for item in chosen.coverage}, **reasons}
     why = "; ".join(f"{gpu.label}: {by.get(gpu, 'another GPU was preferred')}" for gpu in unused)
-    if unused and not chosen.uses_gpu:
+    if unused and not chosen.covered:
         yield Message("gpu-not-used", f"torch will not use the GPU of this machine ({why})")
     elif any(gpu.integrated is not True for gpu in unused):
         yield Message("gpu-left-out", f"no build can use all GPUs of this machine; not used: {why}")
@@ -258,7 +256,8 @@ def _no_gpu(chosen: EvaluatedBuild) -> Iterator[Message]:
         )
 
 
-def _old_tables(snapshot: str, today: date) -> Iterator[Message]:
+def old_tables(snapshot: str, today: date) -> Iterator[Message]:
+    """Nothing newer than the shipped tables was read, and they are old."""
     days = (today - date.fromisoformat(snapshot)).days
     if days >= STALE_DAYS:
         yield Message(

@@ -16,7 +16,6 @@ from torchinstall.core.machine import Gpu, capability_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 from torchinstall.core.versions import Dotted, at_least, dotted
-from torchinstall.planner.builds import Rejection
 from torchinstall.planner.coverage import UNRANKED, cover_gpu
 from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, pinned_out
 from torchinstall.planner.situation import Situation
@@ -30,7 +29,6 @@ _SYSTEM_HINTS = {
 }
 _PLAIN_ABI = r"cp3(\d+)m?"
 _DEPTH = {slug: depth for depth, (slug, _) in enumerate(RULES)}
-_DEPTH.update(dict.fromkeys(_SYSTEM_HINTS, _DEPTH["system-too-old"]) | {"rosetta": _DEPTH["rosetta"]})
 
 
 def left_behind(package: str, made: Plan, target: Target) -> TorchInstallError:
@@ -53,7 +51,7 @@ def unreadable_gpu(best: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) 
     """Hardware that is there and cannot be read stops the plan, unless a better GPU can be used anyway."""
     ranks = best.situation.catalog.vendor_ranks
     vendor = best.build.backend.kind.vendor
-    used = ranks.get(vendor, UNRANKED) if vendor and best.uses_gpu else UNRANKED
+    used = ranks.get(vendor, UNRANKED) if vendor and best.covered else UNRANKED
     for finding in best.situation.unreadable:
         if ranks.get(finding.probe, UNRANKED) < used:
             name = _usual_backend(evaluated, finding.probe)
@@ -75,7 +73,7 @@ def _usual_backend(evaluated: tuple[EvaluatedBuild, ...], vendor: str) -> str | 
         item.build
         for item in evaluated
         if item.build.backend.kind.vendor == vendor
-        and not item.rejected_by("python-not-published", "system-too-old", "glibc-too-old", "not-confirmed")
+        and not item.rejected_by("python-not-published", "system-too-old", "not-confirmed")
     ]
     if not own:
         return None
@@ -86,7 +84,7 @@ def _usual_backend(evaluated: tuple[EvaluatedBuild, ...], vendor: str) -> str | 
 
 def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError | None:
     """A published torch could use the GPU, and only what the user asked for rules it out."""
-    lost = [item for item in evaluated if item.rejected_by(*REQUEST_RULES) and item.uses_gpu]
+    lost = [item for item in evaluated if item.rejected_by(*REQUEST_RULES) and item.covered]
     if not lost:
         return None
     if any(item.rejected_by("need-not-met") for item in lost):
@@ -115,9 +113,10 @@ def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError
 def _limit_of_asked(evaluated: tuple[EvaluatedBuild, ...]) -> str | None:
     """Why the build that was asked for does not compute, where not even its code is at fault."""
     for item in evaluated:
+        rejection = item.rejection
         blocks = (hit.row.slug for hit in item.limits if hit.blocks)
-        if item.rejection is not None and item.rejected_by(*blocks) and pinned_out(item) is None:
-            return f"torch {item.build.name} needs {item.rejection.wanted}"
+        if rejection is not None and rejection.rule in blocks and pinned_out(item) is None:
+            return f"torch {item.build.name} needs {rejection.wanted}"
     return None
 
 
@@ -163,16 +162,10 @@ def no_build(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> Tor
         )
     if request.backend != "auto" and all(item.rejected_by("backend-not-asked") for item in evaluated):
         return _backend_not_published(evaluated, situation)
-    allows = situation.requirements.allows
-    asked = [
-        item
-        for item in evaluated
-        if any(allows("torch", row.full_version) for row in item.build.wheels)
-        and not item.rejected_by("backend-not-asked")
-    ]
+    asked = [item for item in evaluated if item.torch_allowed and not item.rejected_by("backend-not-asked")]
     # A build for GPUs that are not here says nothing of what keeps the others from running.
     served = [item for item in asked if not item.rejected_by("no-gpu-of-vendor")]
-    furthest = max(served or asked or evaluated, key=lambda item: (_depth(item.rejection), item.build.order))
+    furthest = max(served or asked or evaluated, key=lambda item: (_depth(item), item.build.order))
     rejection = furthest.rejection
     assert rejection is not None, "somebody was accepted"  # noqa: S101
     return NoCompatibleBuildError(
@@ -223,16 +216,16 @@ def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, .
     elif furthest.coverage:
         advice = driver_advice(evaluated, furthest.coverage[0].gpu, furthest.situation)
         same = [item for item in evaluated if item.build.torch == furthest.build.torch]
-        other = next((item for item in same if item.rejected_by(*REQUEST_RULES) and item.uses_gpu), None)
+        other = next((item for item in same if item.rejected_by(*REQUEST_RULES) and item.covered), None)
         yield from filter(None, (advice, other and f"or ask for torch=={other.build.name}, which runs here"))
         yield more
     else:
         yield more
 
 
-def _depth(rejection: Rejection | None) -> int:
-    """How far a build came: the place of the rule that rejected it; some rules reject under other slugs."""
-    return _DEPTH.get(rejection.rule if rejection else "", _DEPTH["no-code-for-gpu"])
+def _depth(item: EvaluatedBuild) -> int:
+    """How far a build came: the place of the rule that rejected it; one for another GPU has no code here."""
+    return _DEPTH[item.rule or "no-code-for-gpu"]
 
 
 def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> dict[Gpu, str]:
@@ -253,7 +246,7 @@ def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> 
                 newest = max(able, key=lambda item: item.build.order).build.name
                 reasons[gpu] = f"what was asked for rules out the builds that could, such as torch {newest}"
         else:
-            closest = max(own, key=lambda item: (_depth(item.rejection), item.build.version))
+            closest = max(own, key=lambda item: (_depth(item), item.build.version))
             reasons[gpu] = driver_advice(evaluated, gpu, situation) or _reason(closest, gpu)
     return reasons
 
@@ -266,16 +259,7 @@ def _reason(closest: EvaluatedBuild, gpu: Gpu) -> str:
     return by or "another GPU was preferred"
 
 
-_NOT_HERE = (
-    "backend-not-asked",
-    "did-not-compute",
-    "rosetta",
-    "python-not-published",
-    "musl",
-    "glibc-too-old",
-    "macos-too-old",
-    "not-confirmed",
-)
+_NOT_HERE = ("not-confirmed", *(slug for slug, _ in RULES[: _DEPTH["no-gpu-of-vendor"]]))
 """Rules that a driver cannot change."""
 
 

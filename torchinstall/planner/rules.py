@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable
 from functools import cached_property
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from torchinstall.catalog.model import Wheels
 from torchinstall.core.machine import VENDOR_NAMES, Gpu
@@ -34,19 +34,20 @@ from torchinstall.planner.coverage import (
 from torchinstall.planner.situation import Situation
 
 
-class EvaluatedBuild:
+class EvaluatedBuild(Struct, dict=True, eq=False):
     """One build and what the rules say of it; what they look at is worked out only when asked for.
 
     Attributes:
-        rejection: of the first rule that objects; None: accepted.
+        rule: the first of `RULES` that objects; None: accepted.
+        rejection: its objection, whose slug may be finer.
         overridden: hardware rules that object, for a build that the user named.
     """
 
-    def __init__(self, build: Build, situation: Situation) -> None:
-        self.build = build
-        self.situation = situation
-        self.rejection: Rejection | None = None
-        self.overridden: tuple[Rejection, ...] = ()
+    build: Build
+    situation: Situation
+    rule: str | None = None
+    rejection: Rejection | None = None
+    overridden: tuple[Rejection, ...] = ()
 
     @cached_property
     def wheels(self) -> tuple[Wheels, ...]:
@@ -57,22 +58,17 @@ class EvaluatedBuild:
     def torch_allowed(self) -> bool:
         """Whether the user's bounds of torch itself allow it."""
         allows = self.situation.requirements.allows
-        return any(allows("torch", row.full_version) for row in self.wheels)
+        return any(allows("torch", row.full_version) for row in self.build.wheels)
 
     @cached_property
     def coverage(self) -> tuple[Coverage, ...]:
         """Every GPU of the backend's vendor."""
         return cover_gpus(self.build, self.situation)
 
-    @property
+    @cached_property
     def covered(self) -> list[Gpu]:
         """The GPUs that it runs on."""
         return [item.gpu for item in self.coverage if item.covered]
-
-    @property
-    def uses_gpu(self) -> bool:
-        """Whether it runs on any GPU."""
-        return any(item.covered for item in self.coverage)
 
     @property
     def limits(self) -> tuple[Hit, ...]:
@@ -96,46 +92,44 @@ class EvaluatedBuild:
         avoided = any(hit.row.avoid for hit in self.limits)
         need = self.situation.request.need  # whoever needs something is not given a guess
         certain = need is None or all(item.assumed is None for item in self.coverage if item.covered)
-        ready = self.blocked is not None or not any(choice.compiles for choice in self.choices)
+        ready = not any(choice.compiles for choice in self.choices)
         toolkit = rank_toolkit(self.build.backend, self.situation)
         return (*self.gpu_rank, not avoided, ready, self.build.version, certain, *toolkit)
 
     @cached_property
-    def _packages(self) -> tuple[tuple[Pick, ...], Rejection | None]:
+    def _packages(self) -> tuple[Pick, ...] | Rejection:
         return pick_packages(self.build, self.situation)
-
-    @cached_property
-    def stack(self) -> Stack | Rejection:
-        """It with every companion; only for a build whose torch wheel fits."""
-        if wanted_companions(self.situation):
-            return find_stack(self.build, self.situation)
-        return Stack(self._packages[0])
-
-    @property
-    def blocked(self) -> Rejection | None:
-        """The companion that keeps it out, if the rules came as far as to ask."""
-        stack = self.__dict__.get("stack")
-        return stack if isinstance(stack, Rejection) else None
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """What is taken of each companion, if the rules came as far as to ask."""
-        stack = self.__dict__.get("stack")
-        return stack.choices if isinstance(stack, Stack) else ()
-
-    @property
-    def picks(self) -> tuple[Pick, ...]:
-        """What is taken of each package, torch first; only for a build whose torch wheel fits."""
-        return self.stack.picks if isinstance(self.stack, Stack) else self._packages[0]
 
     @property
     def missing(self) -> Rejection | None:
-        """The first package that it lacks; only for a build whose torch wheel fits."""
-        return self._packages[1]
+        """The first package of torch's family that it lacks; only for a build whose torch wheel fits."""
+        return self._packages if isinstance(self._packages, Rejection) else None
+
+    @cached_property
+    def stack(self) -> Stack | Rejection:
+        """It with everything that was asked for, or what it lacks; for a build whose torch wheel fits."""
+        if wanted_companions(self.situation):
+            return find_stack(self.build, self.situation)
+        return self._packages if isinstance(self._packages, Rejection) else Stack(self._packages)
+
+    @property
+    def blocked(self) -> Rejection | None:
+        """The companion that alone keeps it out: their rules are asked last."""
+        return self.rejection if self.rejected_by("companion-no-code", "needs-build") else None
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What is taken of each companion."""
+        return self.stack.choices if isinstance(self.stack, Stack) else ()
+
+    @property
+    def picks(self) -> tuple[Pick, ...]:
+        """What is taken of each package, torch first."""
+        return self.stack.picks if isinstance(self.stack, Stack) else ()
 
     def rejected_by(self, *rules: str) -> bool:
         """Whether one of these rules rejected it."""
-        return self.rejection is not None and self.rejection.rule in rules
+        return self.rule in rules
 
 
 Objection = tuple[str, str] | Rejection | None
@@ -229,12 +223,9 @@ def driver_too_old(item: EvaluatedBuild) -> Objection:
 
 def no_code_for_gpu(item: EvaluatedBuild) -> Objection:
     """No GPU of the vendor can run the build's code; the most capable one's reason is named."""
-    if not item.coverage or item.build.backend.kind.vendor is None or item.uses_gpu:
+    if not item.coverage or item.build.backend.kind.vendor is None or item.covered:
         return None
-    best = max(
-        item.coverage,
-        key=lambda item: (item.gpu.integrated is not True, item.gpu.compute_capability or (0, 0)),
-    )
+    best = max(item.coverage, key=lambda one: (one.gpu.integrated is not True, gpu_power(one.gpu)))
     return Rejection(best.rule or "no-code-for-gpu", best.wanted or "", best.found or "")
 
 
@@ -262,7 +253,8 @@ def not_confirmed(item: EvaluatedBuild) -> Objection:
 
 def companion_missing(item: EvaluatedBuild) -> Objection:
     """A requested package is not published for this build."""
-    return item.missing if item.missing and item.missing.rule == "companion-missing" else None
+    missing = item.missing
+    return missing if missing and missing.rule == "companion-missing" else None
 
 
 def pinned_out(item: EvaluatedBuild) -> Objection:
@@ -279,7 +271,7 @@ def companion_no_code(item: EvaluatedBuild) -> Objection:
 
 def needs_build(item: EvaluatedBuild) -> Objection:
     """There are only sources of a package, and nobody allowed to build it."""
-    return item.blocked
+    return None if isinstance(item.stack, Stack) else item.stack
 
 
 Rule = Callable[[EvaluatedBuild], Objection]
@@ -341,7 +333,7 @@ def evaluate(situation: Situation) -> tuple[EvaluatedBuild, ...]:
                 continue
             rejection = answer if isinstance(answer, Rejection) else Rejection(slug, *answer)
             if slug not in soft:
-                item.rejection = rejection
+                item.rule, item.rejection = slug, rejection
                 break
             item.overridden = (*item.overridden, rejection)
         found.append(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 
 from msgspec import structs
@@ -20,14 +20,13 @@ from torchinstall.core.plan import (
     Package,
     Plan,
     PlanTarget,
-    Verdict,
 )
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, Target, python_tags
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import Build, Pick, runtime_entry, version_key
 from torchinstall.planner.companions import wanted_companions
-from torchinstall.planner.explain import plan_warnings, vendor_indexes
+from torchinstall.planner.explain import old_tables, plan_warnings, vendor_indexes
 from torchinstall.planner.refusals import (
     gpu_reasons,
     left_behind,
@@ -57,15 +56,23 @@ def plan(
 
     `today` is for the age of the catalog; None: do not judge it.
     """
-    made = _with_installed(request, machine, target, catalog, today)
+    made = _without_wanted(request, machine, target, catalog)
+    if made.error is not None or today is None or catalog.live:
+        return made
+    return structs.replace(made, warnings=(*made.warnings, *old_tables(catalog.snapshot, today)))
+
+
+def _without_wanted(request: Request, machine: Machine, target: Target, catalog: Catalog) -> Plan:
+    """The plan, without the packages that nobody named where they would cost torch."""
+    made = _with_installed(request, machine, target, catalog)
     # In a folder a version that nobody knows means that nothing there goes with its torch.
-    lacking = [item.name for item in made.packages if item.version is None and item.name in request.wanted]
+    lacking = any(item.version is None and item.name in request.wanted for item in made.packages)
     cut_off = request.offline and not made.find_links and made.status == "ready"
     if not request.wanted or (made.error is None and not lacking and not cut_off):
         return made
     named = tuple(item for item in request.requirements if item.package not in request.wanted)
     fewer = structs.replace(request, requirements=named, wanted=())
-    alone = _with_installed(fewer, machine, target, catalog, today)
+    alone = _with_installed(fewer, machine, target, catalog)
     if alone.error is not None:
         return made
     why = f"where torch {alone.torch} comes from, none is known that goes with it"
@@ -77,13 +84,12 @@ def plan(
     return structs.replace(alone, warnings=(*alone.warnings, message))
 
 
-def _with_installed(
-    request: Request, machine: Machine, target: Target, catalog: Catalog, today: date | None
-) -> Plan:
+def _with_installed(request: Request, machine: Machine, target: Target, catalog: Catalog) -> Plan:
     def planned(*also: str) -> Plan:
         asked = (*request.requirements, *map(requirement, also))
-        wider = structs.replace(request, requirements=asked) if also else request
-        return _plan(wider, machine, target, catalog, today)
+        return _plan(
+            structs.replace(request, requirements=asked) if also else request, machine, target, catalog
+        )
 
     made, beside = planned(), _beside(request, target, catalog)
     there = {item.version for item in target.installed if item.name == "torch"}
@@ -105,7 +111,7 @@ def _beside(request: Request, target: Target, catalog: Catalog) -> tuple[str, ..
     return tuple(dict.fromkeys(row.package for row in moves if row.routed or row.ended))
 
 
-def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog, today: date | None) -> Plan:
+def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog) -> Plan:
     situation = make_situation(request, machine, target, catalog)
     evaluated = evaluate(situation)
     current = _installed_build(evaluated)
@@ -117,10 +123,11 @@ def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog, 
         if current is not None or not _accepted(evaluated):
             situation, evaluated = alone, freed
     accepted = _accepted(evaluated)
-    error = _refusal(evaluated, accepted, situation)
-    if error is not None:
-        return _made(None, evaluated, situation, today, error)
-    made = _made(current or max(accepted, key=_preference), evaluated, situation, today)
+    best = max(accepted, key=_preference, default=None)
+    error = _refusal(evaluated, best, situation)
+    if best is None or error is not None:
+        return _made(None, evaluated, situation, error)
+    made = _made(current or best, evaluated, situation)
     if current is None:
         return made
     there = {item.name: item for item in target.installed}
@@ -149,27 +156,27 @@ def acceptable_builds(
     situation = make_situation(request, machine, target, catalog)
     evaluated = evaluate(situation)
     accepted = [item for item in _accepted(evaluated) if not item.overridden]
-    if not accepted or _refusal(evaluated, accepted, situation) is not None:
+    best = max(accepted, key=_preference, default=None)
+    if best is None or _refusal(evaluated, best, situation) is not None:
         return ()
-    best = max(item.gpu_rank for item in accepted)
-    return tuple((item.build.torch, item.build.backend.name) for item in accepted if item.gpu_rank == best)
+    mine = (item.build for item in accepted if item.gpu_rank == best.gpu_rank)
+    return tuple((build.torch, build.backend.name) for build in mine)
 
 
 def _refusal(
-    evaluated: Evaluated, accepted: Sequence[EvaluatedBuild], situation: Situation
+    evaluated: Evaluated, best: EvaluatedBuild | None, situation: Situation
 ) -> TorchInstallError | None:
     """A reason to stop although a build could be installed (design, rules 4 and 5)."""
     request = situation.request
-    best = max(accepted, key=lambda item: item.rank, default=None)
     if refusal := companion_refusal(evaluated, best, situation):
         return refusal
     if best is None:
         return no_build(evaluated, situation)
     if not situation.names_build and not request.allow_cpu:
-        error = unreadable_gpu(best, evaluated) or (None if best.uses_gpu else pins_exclude_gpu(evaluated))
+        error = unreadable_gpu(best, evaluated) or (None if best.covered else pins_exclude_gpu(evaluated))
         if error is not None:
             return error
-    return required_gpu(evaluated, situation) if request.require_gpu and not best.uses_gpu else None
+    return required_gpu(evaluated, situation) if request.require_gpu and not best.covered else None
 
 
 def _installed_build(evaluated: Evaluated) -> EvaluatedBuild | None:
@@ -209,7 +216,6 @@ def _made(
     chosen: EvaluatedBuild | None,
     evaluated: Evaluated,
     situation: Situation,
-    today: date | None,
     error: TorchInstallError | None = None,
 ) -> Plan:
     """The plan for a chosen build, or the one that says why there is none."""
@@ -249,7 +255,7 @@ def _made(
     if "torch" in situation.requirements.direct and not situation.wheels_by_url("torch"):
         packages = (Package(name="torch", version=None, routed=False), *packages[1:])
     builds = built(chosen)
-    warnings = (*plan_warnings(chosen, reasons, today), *companion_warnings(chosen, uses, evaluated))
+    warnings = (*plan_warnings(chosen, reasons), *companion_warnings(chosen, uses, evaluated))
     return structs.replace(
         made,
         status="ready",
@@ -315,12 +321,10 @@ def _verdict(gpu: Gpu, by: str, *, covered: bool = False) -> GpuVerdict:
 
 
 def _candidate(item: EvaluatedBuild, chosen: EvaluatedBuild | None) -> Candidate:
-    rejection = item.rejection
-    verdict: Verdict = "rejected" if rejection else "chosen" if item is chosen else "accepted"
-    made = Candidate(backend=item.build.backend.name, torch=item.build.torch, verdict=verdict)
+    rejection, backend, torch = item.rejection, item.build.backend.name, item.build.torch
     if rejection is None:
-        return made
-    return structs.replace(made, rule=rejection.rule, wanted=rejection.wanted, found=rejection.found)
+        return Candidate(backend, torch, "chosen" if item is chosen else "accepted")
+    return Candidate(backend, torch, "rejected", rejection.rule, rejection.wanted, rejection.found)
 
 
 def pages_to_read(

@@ -35,7 +35,7 @@ _PYTHONS = ("3.12", "3.13", "3.11", "3.10", "3.14")
 
 def _able(evaluated: Iterable[EvaluatedBuild]) -> list[EvaluatedBuild]:
     """The builds that would do but for companions (whose rules are asked last), the best first."""
-    free = [item for item in evaluated if item.rejection is None or (item.blocked and item.missing is None)]
+    free = [item for item in evaluated if item.rejection is None or item.blocked]
     best = max((item.gpu_rank for item in free), default=())
     return sorted((item for item in free if item.gpu_rank == best), key=lambda item: item.rank, reverse=True)
 
