@@ -77,16 +77,15 @@ class _Run:
 
     Attributes:
         lock: makes the environment ours; None: nothing is changed.
-        early: asks uv while the index is still read; None: what it said is of no use any more.
+        early: asks uv while the index is still read.
         prepared: the plan as it stands.
     """
 
     def __init__(
         self, session: Session, options: _AutoOptions, lock: EnvironmentLock | None, early: EarlyRehearsal
     ) -> None:
-        self.session, self.options, self.lock = session, options, lock
+        self.session, self.options, self.lock, self.early = session, options, lock, early
         self.console, self.context = session.console, session.context
-        self.early: EarlyRehearsal | None = early
         self.prepared = self._prepare(lock=lock, early=self._begin)
 
     def spelled_otherwise(self) -> Iterator[str]:
@@ -110,12 +109,7 @@ class _Run:
 
     def _begin(self, likely: Prepared) -> None:
         """Ask uv about the plan that the tables make."""
-        if (
-            self.early is not None
-            and likely.place is not None
-            and likely.place.base is None
-            and likely.asks_uv
-        ):
+        if likely.place is not None and likely.place.base is None and likely.asks_uv:
             scratch = None if self.lock is None else Path(str(likely.target.prefix), STATE)
             rehearsal = likely.command(self.context.env, dry_run=True)
             self.early.begin(rehearsal, self.context.env, self.context.cwd, scratch)
@@ -170,9 +164,8 @@ class _Run:
         if report.ok:
             return result, report
         console.say(_verify_text(report, full=True))
-        if self.early is None or not report.blames_build or not self._leave_out(report):
+        if self.prepared.request.failed or not report.blames_build or not self._leave_out(report):
             raise failure(report)
-        self.early = None
         return self._install_and_verify()
 
     def _rehearse(self) -> InstallResult | None:
@@ -280,26 +273,18 @@ class _Run:
         self.prepared = other
         return True
 
-    def _checklist(self) -> tuple[Checklist, bool]:
-        """What the checks compare with, and whether the GPUs were described: those need not be here."""
-        plan, request = self.prepared.plan, self.prepared.request
-        info = self.prepared.catalog.backend(plan.backend) if plan.backend else None
-        wanted = checklist_of(plan, info)
-        declared = request.target_gpus or request.target_driver or request.target_cuda is not None
-        if declared or self.options.machine:
-            return structs.replace(wanted, device=None), True
-        return wanted, False
+    def _checklist(self) -> Checklist:
+        plan, catalog = self.prepared.plan, self.prepared.catalog
+        return checklist_of(plan, catalog.backend(plan.backend or ""), described=self.prepared.elsewhere)
 
     def _state(self) -> str | None:
-        """What a proof of this installation rests on."""
-        wanted, described = self._checklist()
+        """What a proof of this installation rests on; None where it would not speak of this machine."""
         place, env = self.prepared.place, self.context.env
-        if described or place is None:
+        if self.prepared.elsewhere or place is None:
             return None
-        found = place
         if place.base is not None:  # it was made since the plan
-            found = inspect_python(str(place.target.python), env=env, family=())
-        return state_of(found, wanted, self.prepared.machine, env)
+            place = inspect_python(str(place.target.python), env=env, family=())
+        return state_of(place, self._checklist(), self.prepared.machine, env)
 
     def _proved(self) -> Report | None:
         """What was proved before of all that is there, unless it was asked to check, or not to."""
@@ -314,7 +299,7 @@ class _Run:
         """Run the checks on what is installed, and keep what they prove."""
         self.console.working("checking that torch computes")
         state, target = self._state(), self.prepared.target
-        report = verify(str(self.prepared.plan.target.python), self._checklist()[0], env=self.context.env)
+        report = verify(str(self.prepared.plan.target.python), self._checklist(), env=self.context.env)
         store_proof(str(target.prefix), state, report, proved_at=self.context.today().isoformat())
         self.console.partial["verify"] = report_to_json(report)
         return report

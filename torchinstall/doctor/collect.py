@@ -109,7 +109,7 @@ def collect(
     if not verify:
         return seen
     context.working(f"checking that torch {seen.installed('torch')} computes; this takes some seconds")
-    promised = _promised(seen, described=bool(options.machine) or options.root is not None)
+    promised = _promised(seen, described=inputs.elsewhere)
     return structs.replace(seen, report=verify_installed(python, promised, env=context.env))
 
 
@@ -120,12 +120,11 @@ def _plan(inputs: Inputs, *texts: str, upgrade: bool = False) -> Plan:
 
 
 def _promised(seen: Environment, *, described: bool) -> Checklist:
-    """What the installed build promises; a device only where the machine is this one and the build fits."""
+    """What the installed build promises; a device only where the build fits."""
     choice = seen.choice
     if choice is None or choice.error is not None or choice.backend != seen.backend:
         return Checklist()
-    promised = checklist_of(structs.replace(choice, packages=()), seen.build)
-    return structs.replace(promised, device=None) if described else promised
+    return checklist_of(structs.replace(choice, packages=()), seen.build, described=described)
 
 
 def flags_of(options: PlanOptions) -> tuple[str, ...]:

@@ -43,18 +43,6 @@ class Agreement(Struct, frozen=True, kw_only=True):
         packages = self.plan.packages if self.plan is not None else ()
         return {item.name: item.version for item in packages if item.version is not None}
 
-    @property
-    def _origins(self) -> dict[str, str | None]:
-        """URL that each planned package must come from; None: an index."""
-        if self.plan is None:
-            return {}
-        direct = self.plan.direct
-        return {
-            item.name: item.url
-            for item in self.plan.packages
-            if item.url is not None or (item.version is not None and item.name not in direct)
-        }
-
     def check_destination(self) -> None:
         """Uv must install into the environment that was inspected."""
         for file, key, value in self._elsewhere():
@@ -95,7 +83,13 @@ class Agreement(Struct, frozen=True, kw_only=True):
         self, dist: DistInfo, version: str, state: Path, *, changed: bool
     ) -> Iterator[tuple[str, str, str]]:
         lacking = next(dist.faults(), None) if changed else None
-        origin = self._origins.get(dist.name, dist.url)
+        # URL that it must come from; None: an index.
+        origin = dist.url
+        if self.plan is not None:
+            named = self.plan.direct
+            planned = (item for item in self.plan.packages if item.name == dist.name)
+            decided = (item.url for item in planned if item.url or (item.version and item.name not in named))
+            origin = next(decided, origin)
         if lacking is not None:
             yield dist.name, f"{version}, whole", f"{lacking[0]} is missing or cut short"
         elif dist.url != origin:

@@ -107,17 +107,9 @@ def command(
 ) -> Plan:
     """The plan with `command`, `env` and `project` filled.
 
-    Args:
-        plan: its target has an interpreter, its requirements parse.
-        uv: path of uv.
-        env: of the user; a timeout that is set there stays.
-        installed: what is there already; a build without a local version (`2.9.1`) needs a push to replace
-            one that has it (`2.9.1+cu128`), since uv takes the latter for good.
-        constraints: paths of constraint files (`-c`).
-        uv_args: that were checked; appended as they are.
-        dry_run: uv says what it would do and does nothing.
-        offline: uv uses its cache and folders only.
-        upgrade: other requirements are brought up to date too.
+    A timeout in the user's `env` stays, and `uv_args`, which were checked, are appended as they are. Of what
+    is `installed`, a build with a local version (`2.9.1+cu128`) is pushed out where one without it (`2.9.1`)
+    is wanted: uv takes it for good.
 
     Raises:
         UsageError: `foreign-target`: there is no interpreter to install into.
@@ -131,7 +123,9 @@ def command(
             hints=("omit --python-version, or name an interpreter with --python",),
         )
     argv = [uv, "pip", "install", "--python", plan.target.python, "-r", PROJECT_FILE]
-    argv += [item for name in _pushed(plan, installed) for item in ("--reinstall-package", name)]
+    wanted = {package.name: f"{package.version}+" for package in plan.packages}
+    in_the_way = (item.name for item in installed if item.version.startswith(wanted.get(item.name, "+")))
+    argv += [item for name in in_the_way for item in ("--reinstall-package", name)]
     argv += [item for name in plan.builds for item in ("--no-build-isolation-package", name)]
     argv += shared_options(plan, constraints, offline=offline)
     flags = {"--upgrade": upgrade, "--dry-run": dry_run}
@@ -176,45 +170,10 @@ def before_builds(plan: Plan) -> Plan:
     return structs.replace(rest, project=project_text(rest))
 
 
-def _pushed(plan: Plan, installed: Iterable[Installed]) -> list[str]:
-    """Packages whose plain version is wanted where the same version with a local segment is installed."""
-    there = {item.name: item.version for item in installed}
-    return [
-        package.name
-        for package in plan.packages
-        if package.version is not None
-        and "+" not in package.version
-        and there.get(package.name, "").startswith(f"{package.version}+")
-    ]
-
-
 def _routed(plan: Plan) -> list[Package]:
     """The packages that must come from one index; not those whose requirement has a URL."""
     routed = (package for package in plan.packages if package.routed and package.url is None)
     return [package for package in routed if package.name not in plan.direct]
-
-
-def _is_folder(source: str, plan: Plan) -> bool:
-    """Whether it is a folder (or a page) of wheels and not an index with a page for each package."""
-    return not is_url(source) or source in plan.find_links or source.endswith(LINKS)
-
-
-def _indexes(plan: Plan) -> tuple[dict[str, str], dict[str, str]]:
-    """The explicit indexes, each with its name, and the name of the index of each routed package.
-
-    A package that is routed without an index is in the `--find-links` folder. With several folders nobody
-    has said in which, so these packages are left to uv's `--find-links`; their exact version is pinned.
-    """
-    names: dict[str, str] = {}
-    index_of: dict[str, str] = {}
-    for package in _routed(plan):
-        source = package.index_url or (plan.find_links[0] if len(plan.find_links) == 1 else None)
-        if source is None:
-            continue
-        tail = "folder" if _is_folder(source, plan) else source
-        names.setdefault(_absolute(source), index_name("torchinstall", tail, names.values()))
-        index_of[package.name] = names[_absolute(source)]
-    return names, index_of
 
 
 def index_name(prefix: str, url: str, taken: Collection[str]) -> str:
@@ -227,42 +186,46 @@ def index_name(prefix: str, url: str, taken: Collection[str]) -> str:
 
 def project_text(plan: Plan) -> str:
     """The project file of a plan, also of one for a Python that is not here."""
-    names, index_of = _indexes(plan)
     lines = ["[project]", 'name = "your-request"', 'version = "0"', "dependencies = ["]
     lines += [*(f"  {_toml(text)}," for text in _dependencies(plan)), "]"]
-    folders = {_absolute(folder) for folder in plan.find_links}
-    for place, name in names.items():
-        url = _toml(place.removesuffix(LINKS))
-        lines += ["", "[[tool.uv.index]]", f"name = {_toml(name)}", f"url = {url}"]
-        lines += ['format = "flat"'] if place in folders or _is_folder(place, plan) else []
-        lines += ["explicit = true"]
-    if index_of:
-        lines += ["", "[tool.uv.sources]"]
-        lines += [f"{_toml(name)} = {{ index = {_toml(index)} }}" for name, index in index_of.items()]
-    return "\n".join(lines) + "\n"
+    names: dict[str, str] = {}
+    sources = ["", "[tool.uv.sources]"]
+    for package in _routed(plan):
+        # Without an index it is in the folder; of several folders uv finds the one that has the version.
+        source = package.index_url or (plan.find_links[0] if len(plan.find_links) == 1 else None)
+        if source is None:
+            continue
+        if (place := _absolute(source)) not in names:
+            flat = not is_url(source) or source in plan.find_links or source.endswith(LINKS)
+            name = index_name("torchinstall", "folder" if flat else source, names.values())
+            names[place], url = name, place.removesuffix(LINKS)
+            lines += ["", "[[tool.uv.index]]", f"name = {_toml(name)}", f"url = {_toml(url)}"]
+            lines += [*(['format = "flat"'] if flat else []), "explicit = true"]
+        sources.append(f"{_toml(package.name)} = {{ index = {_toml(names[place])} }}")
+    return "\n".join([*lines, *(sources if names else [])]) + "\n"
 
 
 def _dependencies(plan: Plan) -> list[str]:
     """Every requirement as asked, the packages of the plan pinned; a package nobody asked for is added."""
     packages = {canonical_name(package.name): package for package in plan.packages}
     asked = {text: requirement(text) for text in plan.requirements}
+    entries = [
+        text if item.url or item.package not in packages else _pin(packages[item.package], item)
+        for text, item in asked.items()
+    ]
     seen = {item.package for item in asked.values()}
-    entries = [_pin(packages.get(item.package), item, text) for text, item in asked.items()]
-    entries += [_pin(item, None, "") for name, item in packages.items() if name not in seen]
+    entries += [_pin(item, Requirement(name)) for name, item in packages.items() if name not in seen]
     return list(dict.fromkeys(entries))
 
 
-def _pin(package: Package | None, asked: Requirement | None, text: str) -> str:
+def _pin(package: Package, asked: Requirement) -> str:
     """`torch[opt]==2.9.1+cu128 ; marker`: extras and marker as asked, the version as planned."""
-    if package is None or (asked is not None and asked.url):
-        return text
-    marker = f" ; {asked.marker}" if asked is not None and asked.marker else ""
-    specifier = asked.specifier if asked is not None else ""
-    name = package.name + extras_text({*package.extras, *(asked.extras if asked is not None else ())})
+    marker = f" ; {asked.marker}" if asked.marker else ""
+    name = package.name + extras_text({*package.extras, *asked.extras})
     if package.url is not None:
         digest = f"#sha256={package.sha256}" if package.sha256 else ""
         return f"{name} @ {package.url}{digest}{marker}"
-    return name + (f"=={package.version}" if package.version is not None else specifier) + marker
+    return name + (asked.specifier if package.version is None else f"=={package.version}") + marker
 
 
 def _absolute(place: str) -> str:

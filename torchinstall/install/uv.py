@@ -17,6 +17,7 @@ from msgspec import Struct
 from torchinstall.core.errors import InstallFailedError, ToolMissingError
 from torchinstall.core.files import parse_toml, read_text, user_path
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
+from torchinstall.install.distributions import distributions
 
 if TYPE_CHECKING:
     from torchinstall.install.stream import Completed
@@ -60,20 +61,15 @@ def uv_beside_us() -> str | None:
 def recorded_version(path: str) -> str | None:
     """The version of the uv that was installed together with us, as its package's metadata has it.
 
-    None where `path` is not that package's program, or not as long as the package says: such a uv must show
-    that it runs, which costs a process.
+    None where `path` is not that package's program, or the package is not whole: such a uv must show that it
+    runs, which costs a process.
     """
     try:
         site = Path(str(importlib.import_module("uv").__file__)).parents[1]
-        for folder in site.glob("uv-*.dist-info"):
-            for line in (folder / "RECORD").read_text(encoding="utf-8").splitlines():
-                name, size = line.partition(",")[0], line.rpartition(",")[2]
-                if name.endswith(("/uv", "/uv.exe")) and os.path.normpath(site / name) == path:
-                    unchanged = size == str(Path(path).stat().st_size) and os.access(path, os.X_OK)
-                    return folder.name[len("uv-") : -len(".dist-info")] if unchanged else None
-    except (ImportError, OSError):
-        pass
-    return None
+    except ImportError:
+        return None
+    ours = (dist for dist in distributions((site,), {"uv"}) if Path(path) in dist.files())
+    return next((dist.version for dist in ours if not any(dist.faults()) and os.access(path, os.X_OK)), None)
 
 
 def find_uv(
@@ -217,18 +213,10 @@ def run_uv(
 ) -> Completed:
     """Run a command of uv; the only place that starts one, but for `EarlyRehearsal`.
 
-    Its environment is `uv_env` of the first three.
-
-    Args:
-        argv: the path of uv and its arguments.
-        env: of the user.
-        project: see `uv_env`.
-        changes: see `uv_env`.
-        cwd: folder that uv finds the user's configuration from.
-        timeout: seconds that it may take, where nobody watches.
-        sink: its stderr is copied there as it comes, its stdin is ours.
-        inherit: all of its streams are ours, and nothing is captured.
-        keep: file descriptors that it inherits, where its streams are watched.
+    `env`, `project` and `changes` make its environment (`uv_env`), and from `cwd` on it looks for the user's
+    configuration. What it prints is captured and must come within `timeout` seconds. With a `sink` its stderr
+    is copied there as it comes, its stdin is ours, and it inherits the files `keep`. With `inherit` all
+    of its streams are ours.
 
     Raises:
         ToolMissingError: `uv-broken`: it does not start.
@@ -250,12 +238,8 @@ def run_uv(
 def install_failure(done: Completed, what: str, routed: Iterable[str] = ()) -> InstallFailedError:
     """The error for a uv that failed, by the first row of `hints.json` whose pattern occurs in its words.
 
-    Its slug is that of the row, or `uv-failed` / `uv-killed`; `found` is the telling line of uv's own.
-
-    Args:
-        done: with uv's stderr without terminal codes.
-        what: what uv could not do: `install torch 2.9.1`.
-        routed: packages that come from one index only; `{routed}` in a pattern is any of them.
+    Its slug is that of the row, or `uv-failed` / `uv-killed`; `found` is the telling line of uv's own. `what`
+    is what uv could not do, and `{routed}` in a pattern any of the packages that come from one index only.
     """
     said = done.stderr
     slug, hint, pattern = "uv-failed", "uv's own words above say why; -v shows more of them", r"error: "

@@ -97,13 +97,14 @@ class Checklist(Struct, frozen=True, kw_only=True):
     device: str | None = None
 
 
-def checklist_of(plan: Plan, info: BackendInfo | None) -> Checklist:
+def checklist_of(plan: Plan, info: BackendInfo | None, *, described: bool) -> Checklist:
     """What the plan promises: a device must be seen where it says that the build covers a GPU here.
 
-    `info` is the catalog's row of its backend; None: nothing is known of its toolkit.
+    `info` is the catalog's row of its backend; None: nothing is known of its toolkit. GPUs that were only
+    `described` need not be here.
     """
     packages = {package.name: package.version for package in plan.packages if package.version is not None}
-    covered = {gpu.vendor for gpu in plan.gpus if gpu.covered}
+    covered = {gpu.vendor for gpu in plan.gpus if gpu.covered and not described}
     device = "mps" if "apple" in covered else None
     if info is None:
         return Checklist(packages=packages, device=device)

@@ -58,6 +58,13 @@ class Inputs(Struct, frozen=True, kw_only=True):
     uv: Uv | None = None
     described: bool = False
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the machine or its GPUs were described: those need not be here."""
+        asked = self.request
+        declared = asked.target_gpus or asked.target_driver or asked.target_cuda is not None
+        return self.described or bool(declared)
+
 
 class Prepared(Inputs, frozen=True, kw_only=True):
     """A plan (with its command where there is one) and what it was made from.

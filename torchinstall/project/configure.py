@@ -318,7 +318,7 @@ def _transitive(lockfile: Path, text: str, catalog: Catalog) -> set[str]:
     """Packages of the torch family that the lock has and the project does not require itself."""
     lock = read_lock(lockfile, project_view(text).name)
     family = {row.package for row in catalog.families if row.routed and not row.runtime_of}
-    return set((lock.reachable() & family) - lock.direct()) if lock is not None else set()
+    return set(lock.transitive() & family) if lock is not None else set()
 
 
 def _verified(plan: Configured, lockfile: Path, catalog: Catalog) -> Configured:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from packaging.markers import InvalidMarker, Marker
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import platform_of
@@ -18,7 +17,7 @@ from torchinstall.core.messages import Message
 from torchinstall.core.request import canonical_name
 from torchinstall.install.uv import install_failure, run_uv
 from torchinstall.project.files import loads
-from torchinstall.project.model import ALWAYS, Choice, Entries, Scope, marker_environment
+from torchinstall.project.model import ALWAYS, Choice, Entries, Scope, holds, marker_environment
 from torchinstall.project.pyproject import ProjectView, same_url
 
 _EXTRA = re.compile(r"extra\s*(==|!=)\s*'([^']*)'")
@@ -32,6 +31,19 @@ _MISSING_PLATFORM = (
     r"required.environments?",
 )
 """uv's words for a platform that the lock must serve and that a package has no wheel for."""
+
+_UNREACHABLE = (
+    "check the network, HTTPS_PROXY and --index-base",
+    "add --no-lock to write the entries now, and lock where the index can be reached: uv lock",
+)
+_HINTS = {
+    "requirements-conflict": (
+        "change the requirement that uv names above, or choose another backend with --backend",
+    ),
+    "index-unreachable": _UNREACHABLE,
+    "offline": _UNREACHABLE,
+}
+"""Slug of a failure -> what to do about it in a project."""
 
 _KINDS = ("extra", "group")
 
@@ -55,27 +67,19 @@ def lock_project(
     # The caller wants a new lock, whatever the user's variables say about the one that is there.
     changes = (("UV_FROZEN", None), ("UV_LOCKED", None))
     done = run_uv(argv, env=env, project=True, changes=changes, cwd=directory)
-    if done.returncode != 0:
-        words = " ".join(done.stderr.split())
-        missing = next((row for row in _MISSING_PLATFORM if re.search(row, words)), None)
-        why = install_failure(done, "lock the project")
-        hints = why.hints
-        if missing is not None:
-            hints = ("require fewer platforms: --require-platform linux_x86_64",)
-        elif why.slug == "requirements-conflict":
-            hints = ("change the requirement that uv names above, or choose another backend with --backend",)
-        elif why.slug in ("index-unreachable", "offline"):
-            hints = (
-                "check the network, HTTPS_PROXY and --index-base",
-                "add --no-lock to write the entries now, and lock where the index can be reached: uv lock",
-            )
-        raise InstallFailedError(
-            "lock-failed",
-            "uv cannot resolve the project with these entries, so nothing was changed",
-            wanted="a lock for every platform" if script is None else "versions that fit together",
-            found=_told(done.stderr, why.found or done.ending),
-            hints=(*hints, "see the entries without locking: torchinstall configure --dry-run"),
-        )
+    if done.returncode == 0:
+        return
+    why, words = install_failure(done, "lock the project"), " ".join(done.stderr.split())
+    hints = _HINTS.get(why.slug, why.hints)
+    if any(re.search(row, words) for row in _MISSING_PLATFORM):
+        hints = ("require fewer platforms: --require-platform linux_x86_64",)
+    raise InstallFailedError(
+        "lock-failed",
+        "uv cannot resolve the project with these entries, so nothing was changed",
+        wanted="a lock for every platform" if script is None else "versions that fit together",
+        found=_told(done.stderr, why.found or done.ending),
+        hints=(*hints, "see the entries without locking: torchinstall configure --dry-run"),
+    )
 
 
 def _told(said: str, telling: str) -> str:
@@ -129,19 +133,16 @@ class Lockfile:
         kinds = ("directory", "editable", "virtual", "path")
         return tuple(str(source[kind]) for source in sources for kind in kinds if kind in source)
 
-    def direct(self) -> frozenset[str]:
-        """Packages that the project itself requires, in any list."""
-        return frozenset(str(edge["name"]) for edge in _edges(self._root))
-
-    def reachable(self) -> frozenset[str]:
-        """Everything that the project may need anywhere, with any extra or group, by name."""
-        todo, found = list(_edges(self._root)), set[str]()
+    def transitive(self) -> frozenset[str]:
+        """Packages that the project may need, with any extra or group, and requires nowhere itself."""
+        direct = frozenset(str(edge["name"]) for edge in _edges(self._root))
+        todo, found = list(direct), set(direct)
         while todo:
-            name = str(todo.pop()["name"])
-            if name not in found:
-                found.add(name)
-                todo += [edge for row in self.packages if row["name"] == name for edge in _edges(row)]
-        return frozenset(found)
+            rows = (row for row in self.packages if row["name"] == todo[-1])
+            needed = {str(edge["name"]) for row in rows for edge in _edges(row)} - found
+            todo = [*todo[:-1], *needed]
+            found |= needed
+        return frozenset(found - direct)
 
     def tree(self, platform: str, python: str, scopes: tuple[Scope, ...] = ()) -> dict[str, Locked]:
         """What is installed on a platform with these extras and groups (default groups too), by name."""
@@ -183,17 +184,12 @@ def _edges(row: _Row, scopes: tuple[Scope, ...] | None = None) -> Iterator[_Row]
 
 def _holds(marker: str, environment: dict[str, str], active: set[str]) -> bool:
     """Whether a marker of the lock holds; uv's conflict markers compare `extra` with each active one."""
-    if not marker:
-        return True
 
     def fixed(match: re.Match[str]) -> str:
-        holds = (match[2] in active) == (match[1] == "==")
-        return f"sys_platform {'==' if holds else '!='} '{environment['sys_platform']}'"
+        true = (match[2] in active) == (match[1] == "==")
+        return f"sys_platform {'==' if true else '!='} '{environment['sys_platform']}'"
 
-    try:
-        return Marker(_EXTRA.sub(fixed, marker)).evaluate(dict(environment))
-    except InvalidMarker:
-        return True
+    return holds(_EXTRA.sub(fixed, marker), environment)
 
 
 def _locked(row: _Row) -> Locked:

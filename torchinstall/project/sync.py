@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct, structs
 from packaging.version import Version
@@ -51,28 +52,25 @@ def choose(
     plan: Plan,
     catalog: Catalog,
     *,
-    locked: Mapping[Scope, str] | None = None,
+    locked: Mapping[Scope, str] = MappingProxyType({}),
     require_gpu: bool = False,
 ) -> Selection:
-    """The offer that fits the machine of a plan best.
+    """The offer of a project that fits the machine of a plan best.
 
-    Args:
-        view: the project.
-        plan: for this machine and `torch` without bounds; its candidates are the judgement on every build.
-        catalog: knows backends.
-        locked: what asks for torch -> the version that the project's lock holds for it on this platform.
-        require_gpu: rather fail than take an offer without a GPU.
+    The plan is for `torch` without bounds: its candidates are the judgement on every build. `locked` has the
+    version that the project's lock holds on this platform for what asks for torch. With `require_gpu`, rather
+    fail than take an offer without a GPU.
 
     Raises:
         NoCompatibleBuildError: nothing that the project offers runs here.
         GpuUnavailableError: `require_gpu`, and only a CPU build fits.
     """
     routes = routed_in(view, catalog)
-    offers = offers_of(view, plan, catalog, locked or {})
+    offers = offers_of(view, plan, catalog, locked)
     if not offers:
-        return _without_choice(routes, plan, locked or {})
+        return _without_choice(routes, plan, locked)
     names = [route.backend for route in offers]
-    fitting = [route for route in offers if _accepted(route, plan, locked or {})]
+    fitting = [route for route in offers if _accepted(route, plan, locked)]
     if not fitting:
         raise NoCompatibleBuildError(
             "nothing-offered-fits",
