@@ -12,10 +12,10 @@ from msgspec import structs
 
 from tests.doctor.environments import ADA, dist, environment, healthy, project
 from tests.support.planning import amd, decide, linux, nvidia, windows
-from torchinstall.core.machine import Finding
+from torchinstall.core.machine import Finding, Machine
 from torchinstall.core.messages import Message
 from torchinstall.doctor.checks import CHECKS, examine
-from torchinstall.doctor.model import Diagnosis, Disk, Environment, Project, Surroundings
+from torchinstall.doctor.model import Diagnosis, Environment, Project, Surroundings
 from torchinstall.install.interpreter import Inventory
 from torchinstall.install.record import decision_of
 from torchinstall.install.verify import Check, Report
@@ -30,6 +30,13 @@ def around(**values: Any) -> Surroundings:
 
 def with_inventory(base: Environment, **values: Any) -> Environment:
     return structs.replace(base, inventory=structs.replace(base.inventory, **values))
+
+
+def told(slug: str, detail: str, machine: Machine = ADA) -> Machine:
+    """A machine with a finding about the host."""
+    return structs.replace(
+        machine, findings=(Finding(probe="host", status="found", slug=slug, detail=detail),)
+    )
 
 
 def torch_only(version: str, backend: str) -> tuple[tuple[str, str, str | None], ...]:
@@ -379,9 +386,7 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
     (
         "low-disk",
         "warning",
-        lambda: healthy(
-            surroundings=around(disks=(Disk(what="environment", path="/venv", device=1, free=GIB // 10),))
-        ),
+        lambda: environment(told("low-disk", "only 3.0 GiB are free"), torch_only("2.9.1+cpu", "cpu")),
         "uv cache prune",
     ),
     (
@@ -393,27 +398,22 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
     (
         "separate-file-systems",
         "info",
-        lambda: healthy(
-            surroundings=around(
-                disks=(
-                    Disk(what="environment", path="/venv", device=1, free=99 * GIB),
-                    Disk(what="uv cache", path="/cache", device=2, free=99 * GIB),
-                )
-            )
-        ),
+        lambda: environment(told("separate-file-systems", "two disks")),
         "UV_LINK_MODE=copy",
     ),
+    ("long-paths-disabled", "warning", lambda: _deep_windows(), "uv venv"),
     (
-        "long-path",
+        "vc-runtime-missing",
         "warning",
-        lambda: _deep_windows(),
-        "uv venv",
+        lambda: environment(told("vc-runtime-missing", "it is missing")),
+        "winget",
     ),
+    ("vc-runtime-old", "warning", lambda: environment(told("vc-runtime-old", "it is 14.30")), "winget"),
 ]
 
 
 def _deep_windows() -> Environment:
-    base = environment(windows(), torch_only("2.9.1+cpu", "cpu"))
+    base = environment(told("long-paths-disabled", "260", windows()), torch_only("2.9.1+cpu", "cpu"))
     return structs.replace(base, target=structs.replace(base.target, prefix="C:\\Users\\" + "deep\\" * 20))
 
 
@@ -450,10 +450,6 @@ def test_healthy_with_everything_around_it() -> None:
         surroundings=around(
             env={"VIRTUAL_ENV": "/venv", "CUDA_VISIBLE_DEVICES": "0"},
             path_python="/venv/bin/python",
-            disks=(
-                Disk(what="environment", path="/venv", device=1, free=500 * GIB),
-                Disk(what="uv cache", path="/cache", device=1, free=500 * GIB),
-            ),
             project=Project(
                 root="/home/me",
                 files={

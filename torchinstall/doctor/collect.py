@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,12 +18,12 @@ from torchinstall.core.errors import TargetError, ToolMissingError
 from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import requirement
-from torchinstall.doctor.model import Disk, Environment, Project, Surroundings
+from torchinstall.doctor.model import Environment, Project, Surroundings
 from torchinstall.install.interpreter import take_inventory
 from torchinstall.install.journal import unfinished
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.record import read_decision
-from torchinstall.install.uv import cache_folder, run_uv
+from torchinstall.install.uv import run_uv
 from torchinstall.install.verify import Checklist, checklist_of
 from torchinstall.install.verify import verify as verify_installed
 from torchinstall.planner.selection import plan
@@ -155,8 +154,8 @@ def surroundings(
 ) -> Surroundings:
     """Read what the checks need; what cannot be read is omitted.
 
-    uv is asked for its cache, and for what it would do to this environment (`prefix`); `packages` are import
-    names that must not be shadowed.
+    uv is asked for what it would do to this environment (`prefix`); `packages` are import names that must not
+    be shadowed.
     """
     path = env.get("PATH", "")
     return Surroundings(
@@ -164,7 +163,6 @@ def surroundings(
         path_python=shutil.which("python", path=path) or shutil.which("python3", path=path),
         shadows=tuple(_shadows(env, cwd, packages)),
         libraries=tuple(_libraries(env)),
-        disks=tuple(_disks(env, cwd, prefix, uv)),
         project=_project(env, cwd, prefix, uv),
     )
 
@@ -190,18 +188,6 @@ def _names(folder: str) -> tuple[str, ...]:
         return tuple(sorted(entry.name for entry in Path(folder).iterdir()))
     except OSError:
         return ()
-
-
-def _disks(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Iterable[Disk]:
-    places = [("environment", prefix), ("temporary files", tempfile.gettempdir())]
-    with contextlib.suppress(ToolMissingError):
-        if cache := cache_folder(uv, env, cwd):
-            places.insert(1, ("uv cache", str(cache)))
-    for what, text in places:
-        path = Path(text)
-        with contextlib.suppress(OSError):
-            path = next(folder for folder in (path, *path.parents) if folder.exists())
-            yield Disk(what=what, path=text, device=path.stat().st_dev, free=shutil.disk_usage(path).free)
 
 
 def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project | None:

@@ -78,18 +78,6 @@ class Diagnosis(Struct, frozen=True):
         }
 
 
-class Disk(Struct, frozen=True, kw_only=True):
-    """A folder that an installation writes to (`environment`, `uv cache`, `temporary files`).
-
-    `device` is the number of its file system; `free`: bytes that this user may still write.
-    """
-
-    what: str
-    path: str
-    device: int
-    free: int
-
-
 class Project(Struct, frozen=True, kw_only=True):
     """The project that the current folder belongs to.
 
@@ -121,7 +109,6 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     path_python: str | None = None
     shadows: tuple[str, ...] = ()
     libraries: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    disks: tuple[Disk, ...] = ()
     project: Project | None = None
 
 

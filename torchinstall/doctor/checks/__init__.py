@@ -49,10 +49,8 @@ CHECKS: tuple[Row, ...] = (
     Row(system.wrong_interpreter, ("wrong-interpreter",)),
     Row(system.hsa_override, ("hsa-override",)),
     Row(system.gpus_hidden, ("gpus-hidden",)),
-    Row(system.low_disk, ("low-disk",)),
+    Row(system.of_host, tuple(system.OF_HOST)),
     Row(system.low_memory, ("low-memory",)),
-    Row(system.separate_file_systems, ("separate-file-systems",)),
-    Row(system.long_path, ("long-path",)),
 )
 
 

@@ -7,22 +7,18 @@ import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from torchinstall.core.messages import Message
+from torchinstall.core.machine import Finding
+from torchinstall.core.messages import Message, size_text
 from torchinstall.doctor.model import Diagnosis, Environment, Project, Remedy, Severity
 from torchinstall.project.checks import check_requirements, check_uv, check_variables, unused_sources
 from torchinstall.project.files import loads
 from torchinstall.project.pyproject import ProjectView
 
-_GIB = 2**30
-_ROOM = {"environment": 10 * _GIB, "uv cache": 10 * _GIB, "temporary files": 1 * _GIB}
-"""The most that a CUDA build of torch needs: its wheels are 4 to 8 GB, and are unpacked beside themselves."""
-_ROOM_CPU = 2 * _GIB
-"""A CPU build unpacks to less than 1 GiB."""
-_MEMORY = 2 * _GIB
-"""Below this even the import of a GPU build may fail."""
-_WINDOWS_PATH = 260
-_DEEPEST = 171
-"""The longest path below site-packages in a torch wheel, in characters (measured on 2.13.0)."""
+_LOW_MEMORY = 2_000_000_000
+"""Bytes; below this even the import of a GPU build may fail."""
+
+_LONGEST_PREFIX = 260 - len("\\Lib\\site-packages\\") - 171
+"""Windows allows 260 characters, and a torch wheel has paths of 171 (measured on 2.13.0)."""
 
 
 def unreadable_hardware(seen: Environment) -> Iterator[Diagnosis]:
@@ -35,10 +31,13 @@ def unreadable_hardware(seen: Environment) -> Iterator[Diagnosis]:
         vendor = finding.probe
         if finding.status in ("denied", "broken") and vendor in served:
             works = seen.machine.driver(vendor) and any(gpu.vendor == vendor for gpu in seen.machine.gpus)
-            evidence = tuple(filter(None, (f"{vendor}: {finding.slug or finding.status}", finding.source)))
             remedies = (Remedy(finding.hint or "torchinstall probe"),)
             severity: Severity = "warning" if works else "error"
-            yield Diagnosis("unreadable-hardware", severity, finding.detail, evidence, remedies)
+            yield Diagnosis("unreadable-hardware", severity, finding.detail, _seen_at(finding), remedies)
+
+
+def _seen_at(finding: Finding) -> tuple[str, ...]:
+    return tuple(filter(None, (f"{finding.probe}: {finding.slug or finding.status}", finding.source)))
 
 
 def system_cuda_first(seen: Environment) -> Iterator[Diagnosis]:
@@ -117,62 +116,40 @@ def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
         )
 
 
-def low_disk(seen: Environment) -> Iterator[Diagnosis]:
-    """Less space than the installation needs."""
-    plan = seen.better
-    rooms: Mapping[str, int] = _ROOM
-    if plan is None or plan.status == "satisfied" or plan.backend is None:
-        rooms = dict.fromkeys(_ROOM, _GIB // 2)
-    elif plan.backend == "cpu":
-        rooms = dict.fromkeys(_ROOM, _ROOM_CPU)
-    for disk in seen.surroundings.disks:
-        if disk.free < rooms.get(disk.what, 0):
-            message = f"only {disk.free / _GIB:.1f} GiB are free for the {disk.what}"
-            evidence = (f"{disk.path}: {disk.free} bytes free",)
-            remedies = (Remedy("uv cache prune"), Remedy("df -h"))
-            advice = "a CPU build is a tenth of the size: torchinstall auto --backend cpu"
-            yield Diagnosis("low-disk", "warning", message, evidence, remedies, advice)
+_VC_RUNTIME = "winget install --id Microsoft.VCRedist.2015+.x64"
+OF_HOST: Mapping[str, tuple[Severity, str]] = {
+    "low-disk": ("warning", "uv cache prune"),
+    "separate-file-systems": ("info", "export UV_LINK_MODE=copy"),
+    "long-paths-disabled": ("warning", "uv venv C:\\venv"),
+    "vc-runtime-missing": ("warning", _VC_RUNTIME),
+    "vc-runtime-old": ("warning", _VC_RUNTIME),
+}
+"""Findings of the probe about the host that matter to an environment, each with what to type."""
 
 
-def separate_file_systems(seen: Environment) -> Iterator[Diagnosis]:
-    """Hard links work only within one file system."""
-    disks = {disk.what: disk for disk in seen.surroundings.disks}
-    place, cache = disks.get("environment"), disks.get("uv cache")
-    if place is None or cache is None or seen.surroundings.env.get("UV_LINK_MODE"):
-        return
-    if place.device != cache.device:
-        yield Diagnosis(
-            "separate-file-systems",
-            "info",
-            "uv's cache and the environment are on different file systems, so uv copies every file",
-            (f"environment: {place.path}", f"uv cache: {cache.path}"),
-            (Remedy("export UV_LINK_MODE=copy"),),
-            "or set UV_CACHE_DIR to a folder beside the environment, so that uv can link files",
-        )
+def of_host(seen: Environment) -> Iterator[Diagnosis]:
+    """What the probe has to say of disks, long paths and libraries of Windows, where it matters here."""
+    better = seen.better
+    large = better is not None and better.status == "ready" and better.backend != "cpu"
+    for finding in seen.machine.findings:
+        slug = finding.slug or ""
+        linked = slug == "separate-file-systems" and seen.surroundings.env.get("UV_LINK_MODE")
+        short = slug == "long-paths-disabled" and len(seen.target.prefix or "") <= _LONGEST_PREFIX
+        if slug in OF_HOST and not linked and not short:
+            severity, command = OF_HOST[slug]
+            severity = "info" if slug == "low-disk" and not large else severity
+            yield Diagnosis(
+                slug, severity, finding.detail, _seen_at(finding), (Remedy(command),), finding.hint
+            )
 
 
 def low_memory(seen: Environment) -> Iterator[Diagnosis]:
     """Too little memory to import torch safely."""
     size = seen.machine.memory_bytes
-    if size is not None and size < _MEMORY:
-        message = f"this machine has only {size / _GIB:.1f} GiB of memory; the system may kill torch"
+    if size is not None and size < _LOW_MEMORY:
+        message = f"this machine has only {size_text(size)} of memory; the system may kill torch"
         remedies = (Remedy("torchinstall auto --backend cpu"),)
         yield Diagnosis("low-memory", "warning", message, (f"{size} bytes",), remedies)
-
-
-def long_path(seen: Environment) -> Iterator[Diagnosis]:
-    """Windows allows 260 characters unless long paths are enabled."""
-    prefix = seen.target.prefix or ""
-    length = len(prefix) + len("\\Lib\\site-packages\\") + _DEEPEST
-    if seen.target.os == "windows" and length > _WINDOWS_PATH:
-        yield Diagnosis(
-            "long-path",
-            "warning",
-            "paths in this environment may exceed the 260 characters that Windows allows by default",
-            (f"{prefix}: {len(prefix)} characters",),
-            (Remedy("uv venv C:\\venv"),),
-            "or enable long paths: set LongPathsEnabled to 1 in the registry and restart",
-        )
 
 
 _CONFIGURE = Remedy("torchinstall configure")
