@@ -22,8 +22,8 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
 from torchinstall.project.files import array, changed_lines, inline, loads, quoted, tidy
 
-_SOURCES = ("tool", "uv", "sources")
-_INDEX = ("tool", "uv", "index")
+_UV = ("tool", "uv")
+_SOURCES, _INDEX = (*_UV, "sources"), (*_UV, "index")
 _ON_ONE_LINE = ("default-groups", "members")
 
 _T = TypeVar("_T")
@@ -57,26 +57,35 @@ def edit_text(text: str, change: Callable[[dict[str, Any]], tuple[Message, ...]]
     notes = change(wanted)
     if wanted == before:
         return Edited(text, notes)
-    result, fault = "", None
-    try:
-        document = _Document(plain, before, wanted)
-        document.bring((), before, wanted)
-        result = tidy(plain, document.toml.as_string())
-    except (TOMLKitError, LookupError, TypeError, ValueError) as error:
-        fault = error  # tomlkit lost its way
-    if fault is not None or loads(result) != wanted:
+    results = (_edited(plain, before, wanted, flat=flat) for flat in (False, True))
+    result = next((text for text in results if loads(text) == wanted), None)
+    if result is None:
         raise UsageError(
             "cannot-edit",
             "this project file is written in a way that cannot be edited without losing something",
             hints=("write each of [tool.uv], [tool.uv.sources] and [[tool.uv.index]] as one table",),
-        ) from fault
+        )
     return Edited(mark + (result.replace("\n", "\r\n") if crlf else result), notes)
 
 
-class _Document:
-    """A file as tomlkit has it, and the lists that are to stand somewhere else, with their comments."""
+def _edited(text: str, before: dict[str, Any], wanted: dict[str, Any], *, flat: bool) -> str:
+    """The text with other values; what was there already where tomlkit finds no place for something."""
+    try:
+        document = _Document(text, before, wanted, flat)
+        document.bring((), before, wanted)
+        return tidy(text, document.toml.as_string())
+    except (TOMLKitError, LookupError, TypeError, ValueError):
+        return text
 
-    def __init__(self, text: str, before: dict[str, Any], wanted: dict[str, Any]) -> None:
+
+class _Document:
+    """A file as tomlkit has it, and the lists that are to stand somewhere else, with their comments.
+
+    `flat`: uv's new tables become inline tables: beside dotted keys (`uv.package`) no others fit.
+    """
+
+    def __init__(self, text: str, before: dict[str, Any], wanted: dict[str, Any], flat: bool) -> None:
+        self.flat = flat
         self.toml: Any = tomlkit.parse(text)
         origin: Any = tomlkit.parse(text)
         self.moving: list[Any] = [reduce(getitem, path, origin) for path in _lost(before, wanted)]
@@ -126,7 +135,8 @@ class _Document:
     def put(self, path: _Path, item: Any) -> None:
         """Write a new value."""
         here = self.at(path[:-1])
-        here[path[-1]] = self.written(path, item, flat=isinstance(here, InlineTable))
+        flat = isinstance(here, InlineTable) or (self.flat and path[:2] == _UV)
+        here[path[-1]] = self.written(path, item, flat=flat)
 
     def written(self, path: _Path, item: Any, *, flat: bool) -> Any:
         """A new value as uv's documentation writes it; `flat`: it stands in an inline table or list."""
