@@ -22,9 +22,8 @@ from msgspec import structs
 from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.choices import Availability, choices
-from torchinstall.project.configure import Configured, Locker, configure, unconfigure
+from torchinstall.project.configure import Change, Configured, Locker, configure, unconfigure
 from torchinstall.project.layouts import current_layout
-from torchinstall.project.migrate import Legacy
 from torchinstall.project.model import ALWAYS, Layout
 from torchinstall.project.pyproject import ProjectView, project_view
 from torchinstall.project.undo import Memory
@@ -110,8 +109,7 @@ def projects(draw: st.DrawFn, base: str = BASE) -> str:
     return "\n".join(lines) + draw(st.sampled_from(("\n", "", "\n\n# end\n")))
 
 
-def _keep(view: ProjectView, legacy: Legacy) -> Layout:
-    legacy.accept(chosen=False)
+def _keep(view: ProjectView) -> Layout:
     current = current_layout(view, small_catalog())
     if current is None:
         return Layout(name="this-machine", backends=("cu128",))
@@ -139,11 +137,11 @@ def _contradicts(read: dict[tuple[object, ...], str]) -> bool:
 def _configure(
     folder: Path, layout: Layout | None, memory: Memory, base: str, lock: Locker | None
 ) -> Configured:
-    def make(view: ProjectView, legacy: Legacy) -> Layout:
-        found = layout if layout is not None else _keep(view, legacy)
-        return structs.replace(found, index_base=base)
+    def make(view: ProjectView) -> Layout:
+        return structs.replace(layout if layout is not None else _keep(view), index_base=base)
 
-    return configure(folder, make, small_catalog(), migrate=True, lock=lock, index_base=base, memory=memory)
+    change = Change(layout_of=make, chosen=layout is not None, migrate=True, index_base=base)
+    return configure(folder, change, small_catalog(), lock=lock, memory=memory)
 
 
 def check(

@@ -15,11 +15,10 @@ import pytest
 from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.choices import choices
-from torchinstall.project.configure import Configured, configure_texts
+from torchinstall.project.configure import Change, Configured, FileEdit, edit_files
 from torchinstall.project.files import loads
-from torchinstall.project.migrate import Legacy
 from torchinstall.project.model import PLATFORMS, Layout
-from torchinstall.project.pyproject import ProjectView, project_view
+from torchinstall.project.pyproject import project_view
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
@@ -53,12 +52,8 @@ def layout_of(case: dict[str, Any], text: str) -> Layout:
 
 
 def configure(text: str, case: dict[str, Any]) -> Configured:
-    def make(_view: ProjectView, legacy: Legacy) -> Layout:
-        return layout_of(case, text)
-
-    return configure_texts(
-        {Path("pyproject.toml"): text}, make, small_catalog(), migrate=case.get("migrate", False)
-    )
+    change = Change(layout_of=lambda _view: layout_of(case, text), migrate=case.get("migrate", False))
+    return edit_files((FileEdit(Path("pyproject.toml"), text, text),), change, small_catalog())
 
 
 def test_there_are_enough_cases() -> None:

@@ -164,3 +164,9 @@ def test_a_script_gets_its_sources(place: Place) -> None:
     assert said.code == 2
     assert "error[script-has-one-build]" in said.err
     assert script.read_text("utf-8") == once
+    for argv in (("--on", "linux=cu128", "--on", "windows=cpu"), ("--backend", "cu126")):
+        said = configure(place, place.folder, "--script", "train.py", *argv, "--no-lock", *GPU)
+        assert said.code == 0, said.err
+        assert (script.read_text("utf-8") == once) == ("--backend" in argv)
+    assert configure(place, place.folder, "--script", "train.py", "--remove", *NONE).code == 0
+    assert script.read_text("utf-8") == start

@@ -19,7 +19,7 @@ from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.project.choices import routed_in
-from torchinstall.project.configure import configure_texts
+from torchinstall.project.configure import Change, FileEdit, edit_files
 from torchinstall.project.edit import edit_text
 from torchinstall.project.files import loads, tidy
 from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
@@ -207,10 +207,9 @@ def test_no_plan_is_no_layout_unless_backends_are_named() -> None:
     assert layout(broken, "groups", backends=("cpu", "cu130")).backends == ("cpu", "cu130")
 
 
-def configured(text: str, wanted: Layout) -> str:
-    return configure_texts(
-        {Path("pyproject.toml"): text}, lambda _view, _legacy: wanted, small_catalog()
-    ).text
+def configured(text: str, wanted: Layout, *, migrate: bool = False) -> str:
+    file = FileEdit(Path("pyproject.toml"), text, text)
+    return edit_files((file,), Change(layout_of=lambda _view: wanted, migrate=migrate), small_catalog()).text
 
 
 def with_layout(text: str, wanted: Layout) -> ProjectView:
@@ -245,10 +244,7 @@ def test_what_has_the_wrong_type_is_named_or_left_alone(more: str, migrate: bool
     text = HEAD + 'dependencies = ["torch"]\n\n' + more
     stopped = None
     try:
-        done = configure_texts(
-            {Path("pyproject.toml"): text}, lambda _view, _legacy: EXTRAS, small_catalog(), migrate=migrate
-        )
-        assert loads(done.text) is not None
+        assert loads(configured(text, EXTRAS, migrate=migrate)) is not None
     except TorchInstallError as error:
         stopped = error.slug
     assert stopped in (None, "bad-pyproject", "needs-migration")

@@ -16,20 +16,12 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.planning.inputs import catalog_of
-from torchinstall.project.configure import (
-    Configured,
-    LayoutOf,
-    Locker,
-    configure,
-    unconfigure,
-)
+from torchinstall.project.configure import Change, Configured, Locker, configure, unconfigure
 from torchinstall.project.files import read_text, unified_diff
 from torchinstall.project.layouts import DEFAULT_INDEX, change, complete, current_layout
 from torchinstall.project.lock import Build, lock_project
-from torchinstall.project.migrate import Legacy
 from torchinstall.project.model import ALWAYS, PLATFORMS, Layout, LayoutName
-from torchinstall.project.pyproject import ProjectView, project_view
-from torchinstall.project.script import configure_script, metadata
+from torchinstall.project.pyproject import ProjectView, metadata, project_view
 from torchinstall.project.undo import Memory
 
 _NEWS = frozenset({"migrated", "default-group", "later-companions", "bare-uv-run-drops-extra"})
@@ -68,35 +60,19 @@ def run(session: Session, options: _ConfigureOptions) -> int:
     cache = context.cache_folder
     memory = Memory(cache / "projects" if cache is not None else None)
     lock = _locker(session, options, script) if options.lock and not dry_run else None
-    if options.remove and script is None:
-        removed = unconfigure(project.folder, catalog, dry_run=dry_run, lock=lock, memory=memory)
-        return _report(session, options, removed, None, project.folder)
+    folder = project.folder
+    if options.remove:
+        removed = unconfigure(folder, catalog, script=script, dry_run=dry_run, lock=lock, memory=memory)
+        return _report(session, options, removed, None, folder)
     requirements = _requirements(project.view, catalog, options.reqs)
     prepared = project_plan(session, options, project, requirements)
-    layout, base = _layout_of(options, prepared.plan, prepared.catalog), options.index_base
-    if script is not None:
-        done = configure_script(
-            script,
-            layout,
-            prepared.catalog,
-            python=project.python,
-            dry_run=dry_run,
-            lock=lock,
-            index_base=base,
-        )
-    else:
-        done = configure(
-            project.folder,
-            layout,
-            prepared.catalog,
-            migrate=options.migrate,
-            dry_run=dry_run,
-            lock=lock,
-            index_base=base,
-            memory=memory,
-            env=context.env,
-        )
-    return _report(session, options, done, prepared.plan, project.folder)
+    change = structs.replace(
+        _change(options, prepared.plan, prepared.catalog), script=script, python=project.python
+    )
+    done = configure(
+        folder, change, prepared.catalog, dry_run=dry_run, lock=lock, memory=memory, env=context.env
+    )
+    return _report(session, options, done, prepared.plan, folder)
 
 
 def _requirements(view: ProjectView, catalog: Catalog, reqs: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -117,7 +93,7 @@ def _requirements(view: ProjectView, catalog: Catalog, reqs: tuple[str, ...] = (
     return tuple(found.values())
 
 
-def _layout_of(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> LayoutOf:
+def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Change:
     """What was asked for; what was not asked for stays as the file has it, unless a backend was named."""
     asked = Layout(
         name=options.layout or "this-machine",
@@ -129,13 +105,11 @@ def _layout_of(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Layo
         index_base=options.index_base,
     )
     named = options.layout is not None or options.is_set("backend")
-    changes = named or bool(options.with_ or options.without or options.on or options.default_backend)
+    chosen = named or bool(options.with_ or options.without or options.on or options.default_backend)
     planned = (plan.backend,) if options.is_set("backend") and plan.backend else ()
 
-    def make(view: ProjectView, legacy: Legacy) -> Layout:
+    def make(view: ProjectView) -> Layout:
         current = current_layout(view, catalog)
-        if not changes:
-            legacy.accept(chosen=False)
         if current is None:
             if options.without:
                 change(Layout(name="this-machine"), asked, options.without, catalog, named=False)
@@ -149,7 +123,9 @@ def _layout_of(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Layo
         new = change(current, typed, options.without, catalog, named=options.layout is not None)
         return complete(new, plan, catalog)
 
-    return make
+    # A script has no older ways to keep: nothing but uv reads its metadata.
+    migrate = options.migrate or options.script is not None
+    return Change(layout_of=make, chosen=chosen, migrate=migrate, index_base=options.index_base)
 
 
 def parse_on(text: str) -> tuple[str, str]:

@@ -20,33 +20,75 @@ from torchinstall.project.files import read_text
 from torchinstall.project.foreign import Foreign, read_requirements
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
-from torchinstall.project.migrate import Legacy, Migrated, migrate_text, recognise
+from torchinstall.project.migrate import migrate_text, recognise
 from torchinstall.project.model import ALWAYS, Entries, Layout
 from torchinstall.project.pins import check_spelled
-from torchinstall.project.pyproject import ProjectView, below, project_view, scope_in, workspace_root
+from torchinstall.project.pyproject import (
+    ProjectView,
+    below,
+    metadata,
+    project_view,
+    scope_in,
+    with_metadata,
+    workspace_root,
+)
 from torchinstall.project.undo import Memory, may_be_ours, strip
 from torchinstall.project.write import write_entries
 
 Locker = Callable[[Path], None]
-"""Locks the project in a folder, or resolves a script, or raises."""
-
-LayoutOf = Callable[[ProjectView, Legacy], Layout]
-"""The layout for what a file says (after migration) and for what was recognised in it."""
+"""Locks the project in a folder, or resolves a script there, or raises."""
 
 _ROUNDS = 3
 """Each round makes packages direct that the lock showed to be only transitive."""
 
 
+class Change(Struct, frozen=True, kw_only=True):
+    """What to make of a project.
+
+    Attributes:
+        layout_of: the layout for what the file says (after migration).
+        chosen: the user says which builds the project shall have, whatever was chosen in it.
+        migrate: rewrite older ways first; makes a project file of `requirements.txt` where there is none.
+        index_base: for pins that name a build and no index.
+        script: has its own metadata (PEP 723), which are a project file without extras and groups.
+        python: the lowest version that new metadata ask for.
+    """
+
+    layout_of: Callable[[ProjectView], Layout]
+    chosen: bool = True
+    migrate: bool = False
+    index_base: str = DEFAULT_INDEX_BASE
+    script: Path | None = None
+    python: str = ""
+
+
 class FileEdit(Struct, frozen=True):
-    """A file before (empty: there is none) and after."""
+    """A project file or a script before (empty: there is none) and after.
+
+    `base`: before, without what configure had written into it; None where that is not remembered.
+    """
 
     path: Path
     before: str
     after: str
+    base: str | None = None
+
+    def toml(self, text: str, python: str = "") -> str:
+        """A text of it as that of a project file."""
+        return text if self.path.name == "pyproject.toml" else metadata(text, python)
+
+    def bring(self, toml: str) -> FileEdit:
+        """The file with another text as a project file."""
+        if self.path.name != "pyproject.toml":
+            toml = with_metadata(self.before, toml) if toml != metadata(self.before) else self.before
+        return structs.replace(self, after=toml)
 
 
 class Configured(Struct, frozen=True, kw_only=True):
-    """What was (or, in a dry run, would be) done; `builds` is empty where nothing was locked."""
+    """What was (or, in a dry run, would be) done; `builds` is empty where nothing was locked.
+
+    Of a member of a workspace, the second of the edits is that of the root.
+    """
 
     edits: tuple[FileEdit, ...]
     layout: Layout
@@ -62,48 +104,41 @@ class Configured(Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """The project file afterwards; as it was where it says all of the layout already."""
-        return self.edits[0].after
+        return self.edits[0].toml(self.edits[0].after)
 
 
-class _Files(Struct, frozen=True):
-    """The project file, then the workspace root's; each text, and without what configure wrote before."""
-
-    texts: Mapping[Path, str]
-    bases: Mapping[Path, str]
-    lock: Path
-
-
-def _files_of(directory: Path, memory: Memory, *, may_be_missing: bool = False) -> _Files:
+def _files_of(
+    directory: Path, memory: Memory, script: Path | None, *, may_be_missing: bool = False
+) -> tuple[tuple[FileEdit, ...], Path]:
+    """The files to edit, and the lock that goes with them."""
     path, root = directory / "pyproject.toml", workspace_root(directory)
     paths = [path] if root == real_path(directory) else [path, root / "pyproject.toml"]
+    lock = root / "uv.lock"
+    if script is not None:
+        paths, lock = [script], script.with_name(script.name + ".lock")
     missing = may_be_missing and not path.exists() and (directory / "requirements.txt").is_file()
     texts = {item: "" if missing and item == path else read_text(item) for item in paths}
-    bases = {item: base for item, text in texts.items() if (base := memory.before(item, text)) is not None}
-    return _Files(texts, bases, root / "uv.lock")
+    return tuple(FileEdit(item, text, text, memory.before(item, text)) for item, text in texts.items()), lock
 
 
 def configure(
     directory: Path,
-    layout_of: LayoutOf,
+    change: Change,
     catalog: Catalog,
     *,
-    migrate: bool = False,
     dry_run: bool = False,
     lock: Locker | None = None,
-    index_base: str = DEFAULT_INDEX_BASE,
     memory: Memory = Memory(),  # noqa: B008  # a frozen value
     env: Mapping[str, str] | None = None,
 ) -> Configured:
-    """Write a layout into a project and check what uv makes of it.
+    """Change a project and check what uv makes of it.
 
     Args:
-        directory: of the project.
-        layout_of: the layout for what the file says.
+        directory: of the project, or of the script.
+        change: to make.
         catalog: what is published.
-        migrate: rewrite older ways first; makes a project file of `requirements.txt` where there is none.
         dry_run: change nothing.
         lock: None: do not lock.
-        index_base: for pins that name a build and no index.
         memory: of what the files were before configure wrote into them.
         env: for variables in requirements files.
 
@@ -113,58 +148,53 @@ def configure(
         InstallFailedError: uv cannot resolve it; the files are as they were.
         VerifyFailedError: `lock-wrong-build`: a platform would get another build; the files are as they were.
     """
-    files = _files_of(directory, memory, may_be_missing=migrate)
-    text = next(iter(files.texts.values()))
-    known = _transitive(files.lock, text, catalog)
-    more, older = (
-        read_requirements(directory, project_view(there), catalog, index_base, env or {}, strict=strict)
-        for there, strict in ((text, migrate), (next(iter(files.bases.values()), text), False))
-    )
+    files, lockfile = _files_of(directory, memory, change.script, may_be_missing=change.migrate)
+    text = files[0].toml(files[0].before)
+    known = _transitive(lockfile, text, catalog)
+    base = text if files[0].base is None else files[0].toml(files[0].base)
+
+    def requirements(there: str, *, strict: bool) -> Foreign:
+        view = project_view(there)
+        return read_requirements(directory, view, catalog, change.index_base, env or {}, strict=strict)
+
+    more = requirements(text, strict=change.migrate), requirements(base, strict=False)
 
     def edited(*, split: bool = False) -> Configured:
-        def wider(view: ProjectView, legacy: Legacy) -> Layout:
-            layout = layout_of(view, legacy)
+        def wider(view: ProjectView) -> Layout:
+            layout = change.layout_of(view)
             packages = tuple(dict.fromkeys((*layout.packages, *sorted(known))))
             return structs.replace(layout, packages=packages, split=layout.split or split)
 
-        return configure_texts(
-            files.texts,
-            wider,
-            catalog,
-            migrate=migrate,
-            index_base=index_base,
-            bases=files.bases,
-            more=(more, older),
-        )
+        return edit_files(files, structs.replace(change, layout_of=wider), catalog, more)
 
     def locked(plan: Configured, lock: Locker) -> Configured:
         for _ in range(_ROUNDS):
             lock(directory)
-            missing = _transitive(files.lock, plan.text, catalog) - set(plan.layout.packages)
+            missing = _transitive(lockfile, plan.text, catalog) - set(plan.layout.packages)
             if not missing:
                 break
             known.update(missing)
             plan = edited()
             _write(plan)
         try:
-            return _verified(plan, files.lock, catalog)
+            return _verified(plan, lockfile, catalog)
         except VerifyFailedError:
             apart = edited(split=True)  # uv may let the index of an extra leak to other platforms
             if apart.edits == plan.edits:
                 raise
             _write(apart)
             lock(directory)
-            return _verified(apart, files.lock, catalog)
+            return _verified(apart, lockfile, catalog)
 
     plan = edited()
     if dry_run:
         return plan
-    with restored_on_error((*files.texts, files.lock), plan.notes):
+    with _restored_on_error((*(file.path for file in files), lockfile), plan.notes):
         _write(plan)
         plan = locked(plan, lock) if lock is not None else plan
         for edit in plan.edits:
             if edit.before and (edit.before != edit.after or not memory.knows(edit.path)):
-                memory.remember(edit.path, files.bases.get(edit.path, edit.before), edit.after)
+                memory.remember(edit.path, edit.before if edit.base is None else edit.base, edit.after)
     return plan
 
 
@@ -172,6 +202,7 @@ def unconfigure(
     directory: Path,
     catalog: Catalog,
     *,
+    script: Path | None = None,
     dry_run: bool = False,
     lock: Locker | None = None,
     memory: Memory = Memory(),  # noqa: B008  # a frozen value
@@ -182,19 +213,21 @@ def unconfigure(
         UsageError: `nothing-to-remove`, or no project.
         InstallFailedError: uv cannot resolve what is left.
     """
-    files = _files_of(directory, memory)
-    path, text = next(iter(files.texts.items()))
-    after, notes = dict(files.bases), tuple[Message, ...]()
-    if path not in after or all(after.get(item, there) == there for item, there in files.texts.items()):
-        current = current_layout(project_view(text), catalog) if path not in after else None
+    files, lockfile = _files_of(directory, memory, script)
+    edits = [file if file.base is None else structs.replace(file, after=file.base) for file in files]
+    notes = tuple[Message, ...]()
+    if files[0].base is None or not any(edit.after != edit.before for edit in edits):
+        text = files[0].toml(files[0].before)
+        current = current_layout(project_view(text), catalog) if files[0].base is None else None
         ours = tuple(item for item in current.kept if may_be_ours(item)) if current is not None else ()
         if not ours:
+            which = f" --script {script.name}" if script is not None else ""
             raise UsageError(
                 "nothing-to-remove",
                 "nothing in this project that chooses a build of torch is from configure",
                 wanted="entries that configure wrote",
                 found="entries that a person wrote, or none",
-                hints=("torchinstall configure --dry-run shows what it would write",),
+                hints=(f"torchinstall configure{which} --dry-run shows what it would write",),
             )
         stripped, _ = strip(text, ours, catalog)
         kept = Message(
@@ -202,11 +235,10 @@ def unconfigure(
             message="what configure wrote here is not remembered on this machine, so what chooses a build "
             "was taken out, and the requirements in project.dependencies stay",
         )
-        after[path], notes = stripped.text, (*stripped.notes, kept)
-    edits = tuple(FileEdit(item, text, after.get(item, text)) for item, text in files.texts.items())
-    plan = Configured(edits=edits, layout=Layout(name="this-machine"), entries=Entries(), notes=notes)
+        edits[0], notes = files[0].bring(stripped.text), (*stripped.notes, kept)
+    plan = Configured(edits=tuple(edits), layout=Layout(name="this-machine"), entries=Entries(), notes=notes)
     if not dry_run:
-        with restored_on_error((*files.texts, files.lock)):
+        with _restored_on_error((*(file.path for file in files), lockfile)):
             _write(plan)
             try:
                 if lock is not None:
@@ -219,48 +251,44 @@ def unconfigure(
     return plan
 
 
-def configure_texts(
-    texts: Mapping[Path, str],
-    layout_of: LayoutOf,
+def edit_files(
+    files: tuple[FileEdit, ...],
+    change: Change,
     catalog: Catalog,
-    *,
-    migrate: bool = False,
-    index_base: str = DEFAULT_INDEX_BASE,
-    bases: Mapping[Path, str] | None = None,
     more: tuple[Foreign, Foreign] = (Foreign(), Foreign()),  # only read
 ) -> Configured:
     """Write a layout into the text of a project file. Pure.
 
     Args:
-        texts: the project file and, for a member of a workspace, the root's, whose indexes a member may name
+        files: the project file and, for a member of a workspace, the root's, whose indexes a member may name
             and which holds what uv reads only there.
-        layout_of: the layout for what the file says.
+        change: to make.
         catalog: what is published.
-        migrate: rewrite older ways first.
-        index_base: for pins that name a build and no index.
-        bases: the files without what configure wrote before, where that is remembered.
-        more: what the project's requirements files say, and what they said to the file in `bases`.
+        more: what the project's requirements files say, and what they said to the file as it was before
+            configure wrote into it.
 
     Raises:
         UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.
         NoCompatibleBuildError: its version bounds rule out every build of a backend.
     """
-    (path, before), *above = texts.items()
-    check_spelled(project_view(before), catalog)
-    migrated, legacy = Migrated(moved=before, text=before), Legacy()
-    if migrate:
-        migrated = migrate_text(before, catalog, index_base, more[0])
-        legacy = Legacy(error=migrated.error)
+    file, *above = files
+    text = moved = file.toml(file.before, change.python)
+    check_spelled(project_view(text), catalog)
+    if change.migrate:
+        migrated = migrate_text(text, catalog, change.index_base, more[0])
+        if migrated.error is not None and not change.chosen:
+            raise migrated.error
+        text, moved, notes = migrated.text, migrated.moved, migrated.notes
     else:
-        legacy = recognise(project_view(before), catalog, more[0])
-    roots = tuple(_for_all(project_view(there)) for _, there in above)
-    text = migrated.text
-    layout = layout_of(below(project_view(text), *roots), legacy)
-    if migrated.text != migrated.moved and not layout.kept:
+        notes = recognise(project_view(text), catalog, more[0]).accept(chosen=change.chosen)
+    roots = tuple(_for_all(project_view(root.before)) for root in above)
+    layout = change.layout_of(below(project_view(text), *roots))
+    if text != moved and not layout.kept:
         # Another choice was asked for than the one that was found.
-        text = migrated.moved
-        layout = layout_of(below(project_view(text), *roots), Legacy())
-    notes = (*migrated.notes, *legacy.accept())
+        text = moved
+        layout = change.layout_of(below(project_view(text), *roots))
+    if change.script is not None:
+        layout = _of_script(layout, change.script)
     if layout.offers_choice and not layout.kept and not project_view(text).project:
         raise UsageError(
             "not-supported",
@@ -270,25 +298,38 @@ def configure_texts(
             hints=("torchinstall configure --layout markers", "write [project] with a name and a version"),
         )
     if layout.fresh:
-        base = (bases or {}).get(path) or text
+        base = file.toml(file.base, change.python) if file.base else text
         was = recognise(project_view(base), catalog, more[1])
         if was.blocking or was.unread:  # it was migrated before, too
-            base = migrate_text(base, catalog, index_base, more[1]).text
+            base = migrate_text(base, catalog, change.index_base, more[1]).text
         text, layout, told = _afresh(base, layout, catalog)
         notes = (*notes, *told)
     entries = ours = project_entries(layout, below(project_view(text), *roots), catalog)
     if above:
         ours = structs.replace(entries, environments=(), required=())
     done = edit_text(text, lambda data: write_entries(data, ours, catalog, roots))
-    edits = [FileEdit(path, before, done.text)]
+    edits = [file.bring(done.text)]
     notes = (*notes, *done.notes, *check_uv(project_view(done.text).uv, catalog))
     shared = Entries(environments=entries.environments, required=entries.required)
-    for root, there in above:
-        base = (bases or {}).get(root, there) if layout.fresh else there
+    for root in above:
+        base = root.base if layout.fresh and root.base is not None else root.before
         top = edit_text(base, lambda data: write_entries(data, shared, catalog))
-        edits.append(FileEdit(root, there, top.text))
+        edits.append(root.bring(top.text))
         notes = (*notes, *top.notes)
     return Configured(edits=tuple(edits), layout=layout, entries=entries, notes=tuple(dict.fromkeys(notes)))
+
+
+def _of_script(layout: Layout, script: Path) -> Layout:
+    """A layout for a script, which has no extras, no groups, and no lock for other platforms."""
+    if layout.offers_choice:
+        raise UsageError(
+            "script-has-one-build",
+            f"a script has no {layout.name}, so it cannot offer a choice between builds",
+            wanted="the layout this-machine or markers",
+            found=layout.name,
+            hints=(f"torchinstall configure --script {script.name} --on linux=cu130",),
+        )
+    return structs.replace(layout, required=())
 
 
 def _for_all(root: ProjectView) -> ProjectView:
@@ -339,7 +380,7 @@ def _write(plan: Configured) -> None:
 
 
 @contextlib.contextmanager
-def restored_on_error(paths: tuple[Path, ...], notes: tuple[Message, ...] = ()) -> Iterator[None]:
+def _restored_on_error(paths: tuple[Path, ...], notes: tuple[Message, ...] = ()) -> Iterator[None]:
     """Put files back as they were where anything goes wrong, Ctrl-C included."""
     saved = {path: path.read_bytes() if path.exists() else None for path in paths}
     try:

@@ -60,25 +60,21 @@ class Legacy(Struct, frozen=True, kw_only=True):
         kinds: every older way that the file uses.
         blocking: kinds that must be migrated before a layout can be written.
         unread: choices of a build that uv does not read.
-        error: why a migration could not carry the choices; it matters where they are to stay.
     """
 
     kinds: tuple[str, ...] = ()
     blocking: tuple[str, ...] = ()
     unread: tuple[Choice, ...] = ()
-    error: UsageError | None = None
 
-    def accept(self, *, chosen: bool = True) -> tuple[Message, ...]:
+    def accept(self, *, chosen: bool) -> tuple[Message, ...]:
         """What to tell where the file is left as it is.
 
         Args:
             chosen: the user says which builds the project shall have, whatever was chosen in it.
 
         Raises:
-            UsageError: `needs-migration`, or `not-carried`.
+            UsageError: `needs-migration`.
         """
-        if self.error is not None and not chosen:
-            raise self.error
         reasons = [_BLOCKING[kind] for kind in self.blocking]
         if self.unread and not chosen and not reasons:
             each = dict.fromkeys(f"{item.backend} in {item.scope.text}" for item in self.unread)
@@ -138,7 +134,7 @@ class Migrated(Struct, frozen=True, kw_only=True):
     """A file after migration: `moved` without the choices that were seen, `text` with them.
 
     Attributes:
-        error: why they could not all be written; `text` is `moved` then.
+        error: why they could not all be written; `text` is `moved` then. It matters where they are to stay.
     """
 
     moved: str

@@ -20,6 +20,9 @@ from torchinstall.project.model import ALWAYS, PLATFORMS, Index, Listed, Point, 
 
 _MINORS = range(6, 30)
 _T = TypeVar("_T")
+_BLOCK = re.compile(r"(?m)^# /// script\r?$\n(?P<lines>(?:^#(?:| .*)\r?$\n)+?)^# ///\r?$\n?")
+_HEAD = "[project]\n"
+"""The keys of a script stand at the top of its metadata; in a project file they are those of this table."""
 
 
 class ProjectView:
@@ -176,6 +179,31 @@ def project_view(text: str) -> ProjectView:
         UsageError: `bad-pyproject`.
     """
     return ProjectView(parse_toml(text.removeprefix("\ufeff")))
+
+
+def metadata(text: str, python: str = "") -> str:
+    """The inline metadata of a script (PEP 723) as a project file.
+
+    Where there is none, that of new metadata for this lowest version of Python, or the bare table.
+    """
+    found = _BLOCK.search(text)
+    python = ".".join(python.split(".")[:2])
+    if found is None:
+        return _HEAD + (f'requires-python = ">={python}"\ndependencies = []\n' if python else "")
+    return _HEAD + "".join(line[2:] + "\n" for line in found["lines"].splitlines())
+
+
+def with_metadata(text: str, toml: str) -> str:
+    """The script with other metadata; new metadata goes below the line that names the interpreter."""
+    end = "\r\n" if "\r\n" in text else "\n"
+    lines = [f"# {line}".rstrip() for line in toml.removeprefix(_HEAD).rstrip("\n").splitlines()]
+    block = end.join(["# /// script", *lines, "# ///", ""])
+    found = _BLOCK.search(text)
+    if found:
+        return text[: found.start()] + block + text[found.end() :]
+    first = re.match(r"(?:#!.*\n)?(?:#.*coding[:=].*\n)?", text)
+    at = first.end() if first else 0
+    return text[:at] + block + end + text[at:]
 
 
 def view_in(folder: Path) -> ProjectView:
