@@ -14,7 +14,7 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import an_environment, here
 from tests.support.variant_wheels import nvidia, variant_wheels
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
-from torchinstall.index.wheels import parse_name, parse_variant_name, read_variants, variant_build
+from torchinstall.index.wheels import parse_name, read_variants, variant_build
 
 PYTHON = f"cp3{sys.version_info[1]}"
 MINOR = f"3.{sys.version_info[1]}"
@@ -45,7 +45,7 @@ def plan(folder: Path, index: IndexServer, driver: str, gpu: str, *argv: str) ->
 
 
 def test_names_with_a_label() -> None:
-    found = parse_variant_name(f"torch-2.14.1-{TAG}-cu130.whl")
+    found = parse_name(f"torch-2.14.1-{TAG}-cu130.whl", variants=True)
     assert found is not None
     assert (found.project, found.build, found.platform, found.variant) == (
         "torch",
@@ -53,9 +53,10 @@ def test_names_with_a_label() -> None:
         "manylinux_2_17_x86_64",
         "cu130",
     )
-    assert parse_variant_name(f"torch-2.14.1-1-{TAG}-cu130.whl") is not None
+    assert parse_name(f"torch-2.14.1-1-{TAG}-cu130.whl", variants=True) is not None
     for ordinary in (f"torch-2.14.1-{TAG}.whl", f"torch-2.14.1-1-{TAG}.whl", "torch-2.14.1.tar.gz"):
-        assert parse_variant_name(ordinary) is None
+        found = parse_name(ordinary, variants=True)
+        assert found is None or not found.variant
     assert parse_name(f"torch-2.14.1-{TAG}-cu130.whl") is None
 
 

@@ -16,8 +16,9 @@ from tests.support.faults import Answer
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
+from torchinstall.index.archives import RangeFile
 from torchinstall.index.binaries import read_binary
-from torchinstall.index.inspect import RangeFile, WheelReport, inspect_wheel
+from torchinstall.index.inspect import WheelReport, inspect_wheel
 
 TAG = "cp312-cp312-manylinux_2_28_x86_64"
 LISTED = "sm_75 sm_80 sm_90 compute_90"

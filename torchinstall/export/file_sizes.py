@@ -7,22 +7,18 @@ large wheel's own table of contents says what it takes unpacked.
 from __future__ import annotations
 
 import contextlib
-import struct
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.request import canonical_name
 from torchinstall.export.resolve import files_of, resolve
-from torchinstall.index.inspect import RangeFile
-from torchinstall.index.pages import MOST_BYTES
+from torchinstall.index.archives import remote_file, unpacked_size
 from torchinstall.index.urls import file_path
 from torchinstall.index.wheels import File, FileSize
 from torchinstall.install.command import options_in, values_of
@@ -109,7 +105,7 @@ def _known_size(file: File) -> FileSize | None:
     """The size of a file that lies here, or of a small one whose index says it; None: to be asked for."""
     if file.url.startswith("file:"):
         path = file_path(file.url)
-        unpacked = (_unpacked_size(path) or path.stat().st_size) if path.is_file() else None
+        unpacked = (unpacked_size(path) or path.stat().st_size) if path.is_file() else None
         return FileSize(file.filename, 0, unpacked)
     return _guessed(file, file.size) if file.size is not None and file.size < _LARGE else None
 
@@ -124,16 +120,7 @@ def _asked_size(file: File, client: Client, deadline: float) -> FileSize:
         size = client.size(file.url, deadline) if size is None else size
         if size is None or size < _LARGE or not file.filename.endswith(".whl"):
             return _guessed(file, size)
-        remote = RangeFile(size, lambda start, length: client.part(file.url, start, length, deadline)[0])
-        return FileSize(file.filename, size, _unpacked_size(remote) or round(size * _GROWS))
+        remote = remote_file(client, file.url, size=size, deadline=deadline)
+        return FileSize(file.filename, size, unpacked_size(remote) or round(size * _GROWS))
     except (TorchInstallError, OSError):
         return _guessed(file, size)
-
-
-def _unpacked_size(file: Path | RangeFile) -> int | None:
-    """Of all members of a wheel, by its table of contents; None for what is no zip file."""
-    try:
-        with zipfile.ZipFile(cast("Path", file)) as wheel:
-            return min(sum(member.file_size for member in wheel.infolist()), MOST_BYTES)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
-        return None

@@ -21,7 +21,7 @@ from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.export.inputs import Locked, not_exportable
 from torchinstall.index.urls import without_credentials
-from torchinstall.index.wheels import File, parse_name, parse_variant_name
+from torchinstall.index.wheels import File, parse_name
 from torchinstall.install.command import project_text, shared_options
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.inputs import Prepared
@@ -184,7 +184,7 @@ def _entry(row: dict[str, Any], entry: dict[str, Any]) -> File:
 
 def _rank(filename: str, ranks: Mapping[str, int]) -> tuple[int, int, str] | None:
     """The rank of a wheel's best tag, then a higher build number first; None where it does not fit."""
-    name = parse_name(filename) or parse_variant_name(filename)
+    name = parse_name(filename, variants=True)
     if name is None:
         return None
     fitting = [ranks[str(tag)] for tag in parse_tag(f"{name.tag}-{name.platform}") if str(tag) in ranks]

@@ -6,22 +6,23 @@ Importing this module imports the HTTP client, so only a run that looks into a w
 from __future__ import annotations
 
 import contextlib
-import urllib.parse
 from collections.abc import Iterator
-from urllib.request import url2pathname
 
 from msgspec import structs
 
 from torchinstall.catalog.model import Code
-from torchinstall.core.errors import CatalogError, NoCompatibleBuildError, UsageError
+from torchinstall.core.errors import CatalogError, NoCompatibleBuildError
 from torchinstall.core.machine import capability_text
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name
 from torchinstall.export.resolve import files_of, resolve
+from torchinstall.index.archives import remote_file
 from torchinstall.index.client import Client
 from torchinstall.index.faults import FetchError
-from torchinstall.index.inspect import WheelReport, inspect_wheel, open_remote
+from torchinstall.index.inspect import WheelReport, inspect_wheel
+from torchinstall.index.urls import file_name, file_path
+from torchinstall.index.wheels import existing_wheel
 from torchinstall.planner.coverage import Coverage, cover_gpu
 from torchinstall.planner.situation import make_situation
 from torchinstall.planning.context import Context
@@ -44,12 +45,11 @@ def read_wheel(
         CatalogError: a remote wheel cannot be read.
     """
     url, _, _ = where.partition("#")
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme in ("http", "https"):
+    if url.startswith(("http://", "https://")):
         client = Client(context.env, allow_insecure, known_urls)
         with contextlib.closing(client):
             try:
-                return inspect_wheel(open_remote(url, client.part), parts.path.rpartition("/")[2])
+                return inspect_wheel(remote_file(client, url), file_name(url))
             except FetchError as error:
                 raise CatalogError(
                     error.slug,
@@ -61,15 +61,7 @@ def read_wheel(
                         "download the wheel, then type: torchinstall inspect FILE",
                     ),
                 ) from error
-    path = context.path(url2pathname(parts.path) if parts.scheme == "file" else where)
-    if not path.is_file():
-        raise UsageError(
-            "wheel-not-found",
-            f"there is no wheel {path}",
-            wanted="a .whl file, or its URL",
-            found="a folder" if path.is_dir() else "nothing",
-            hints=("pip download --no-deps torch",),
-        )
+    path = existing_wheel(context.path(str(file_path(where))))
     return inspect_wheel(path, path.name)
 
 

@@ -27,8 +27,7 @@ from msgspec import Struct
 from torchinstall import __version__
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import redact
-from torchinstall.index.faults import FetchError
-from torchinstall.index.pages import MOST_BYTES
+from torchinstall.index.faults import MOST_BYTES, FetchError
 from torchinstall.index.urls import check_secure, names_host, origin_of, without_credentials
 
 # httpx imports its command line, which imports click, pygments and rich where they are installed; it takes a

@@ -12,6 +12,9 @@ from torchinstall.core.errors import CatalogError
 
 T = TypeVar("T")
 
+MOST_BYTES = 1 << 50
+"""A file that is said to be larger is not believed."""
+
 NOT_THERE = frozenset({"index-forbidden", "index-not-found"})
 """Slugs that say that the index answered and has no such page."""
 

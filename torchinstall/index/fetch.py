@@ -295,9 +295,10 @@ class _Reader:
         reply = client.page(f"{url}.metadata", None, self.deadline, _MOST_METADATA)
         if reply.status == 200:
             return reply.text
-        from torchinstall.index.inspect import remote_metadata  # it reads binaries too
+        from torchinstall.index.archives import member_text, remote_file  # they load zipfile
 
-        return remote_metadata(url, client.part, _MOST_METADATA)
+        wheel = remote_file(client, url, deadline=self.deadline)
+        return member_text(wheel, ".dist-info/METADATA", _MOST_METADATA)
 
 
 def _newest(urls: Mapping[str, str], most: int, read: Callable[[str], T], notes: list[str]) -> dict[str, T]:

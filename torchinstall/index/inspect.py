@@ -8,34 +8,27 @@ libraries prove it. Only the head of a large remote library is read; the report 
 from __future__ import annotations
 
 import contextlib
-import io
 import mmap
 import re
 import tempfile
-import urllib.parse
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import cast
 
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.target import glibc_floor
 from torchinstall.core.versions import version_text
+from torchinstall.index.archives import RangeFile, member, open_wheel
 from torchinstall.index.binaries import Binary, read_binary
-from torchinstall.index.wheels import metadata_values, read_variants, version_values
-
-Fetch = Callable[[int, int], bytes]
-"""(first byte, number of bytes) -> exactly those bytes."""
+from torchinstall.index.wheels import metadata_values, parse_name, read_variants, version_values
 
 _SHARE = 0.018
 """How much of a remote wheel may be transferred, unless its own table of contents is larger."""
 _FLOOR = 128 << 10
 """What may be transferred of a wheel so small that its share is less."""
-_BLOCK = 16 << 10
-_MOST = 1 << 20
-"""The most that one request asks for."""
+_PIECE = 1 << 20
 
 _LIBRARY = re.compile(r"\.(so(\.[\d.]+)?|dll|pyd|dylib)$")
 _GENCODE = re.compile(r"code=(sm|compute)_(\d+[af]?)")
@@ -114,110 +107,24 @@ class WheelReport(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class RangeFile(io.RawIOBase):
-    """A remote file as one that can be read anywhere: blocks are fetched when they are needed, and kept.
-
-    Attributes:
-        ahead: how much one request asks for at most; pieces grow up to that while a file is read on.
-        transferred: bytes that came over the network.
-    """
-
-    def __init__(self, size: int, fetch: Fetch) -> None:
-        self.size = size
-        self.ahead = min(max(size // 512, _BLOCK), _MOST)
-        self.transferred = 0
-        self._fetch = fetch
-        self._at = 0
-        self._blocks: dict[int, bytes] = {}
-        self._next, self._pieces = -1, 1
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def tell(self) -> int:
-        """As of any file."""
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        """As of any file; shorter only at the end."""
-        end = self.size if size < 0 else min(self.size, self._at + size)
-        parts = []
-        while self._at < end:
-            number, skip = divmod(self._at, _BLOCK)
-            block = self._block(number, end)[skip : skip + end - self._at]
-            parts.append(block)
-            self._at += len(block)
-        return b"".join(parts)
-
-    def _block(self, number: int, end: int) -> bytes:
-        if number not in self._blocks:
-            # Read on where the last request ended: the further, the larger the piece.
-            self._pieces = min(self._pieces * 2, self.ahead // _BLOCK) if number == self._next else 1
-            start = number * _BLOCK
-            length = max(self._pieces * _BLOCK, -(-(end - start) // _BLOCK) * _BLOCK)
-            length = min(length, self.ahead // _BLOCK * _BLOCK, self.size - start)
-            data = self._fetch(start, length)
-            if len(data) != length:
-                raise OSError(f"the server sent {len(data)} bytes instead of {length}")
-            self.transferred += length
-            for offset in range(0, length, _BLOCK):
-                self._blocks[number + offset // _BLOCK] = data[offset : offset + _BLOCK]
-            self._next = number + -(-length // _BLOCK)
-        return self._blocks[number]
-
-
-def open_remote(url: str, part: Callable[[str, int, int], tuple[bytes, int]]) -> RangeFile:
-    """A file on a server; `part` returns some bytes of it and the size of the whole (`Client.part`)."""
-    _, size = part(url, 0, 1)
-    return RangeFile(size, lambda start, length: part(url, start, length)[0])
-
-
-def remote_metadata(url: str, part: Callable[[str, int, int], tuple[bytes, int]], most: int) -> str:
-    """The METADATA of a wheel on a server, of at most so many bytes; little else of it is read.
-
-    Raises:
-        ValueError: it is no wheel.
-    """
-    try:
-        with zipfile.ZipFile(cast("Path", open_remote(url, part))) as wheel:
-            name = next((name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")), None)
-            if name is None or wheel.getinfo(name).file_size > most:
-                raise ValueError("it has no metadata")
-            return wheel.read(name).decode("utf-8", "replace")
-    except zipfile.BadZipFile as error:
-        raise ValueError(str(error)) from error
-
-
 def inspect_wheel(file: Path | RangeFile, filename: str) -> WheelReport:
     """Read a wheel.
 
     Args:
         file: a local file, or a remote one, of which little is read.
-        filename: its name.
+        filename: of it.
 
     Raises:
         UsageError: `bad-wheel`: it is no zip file, or has no metadata.
     """
-    name = urllib.parse.unquote(filename)
     try:
-        with zipfile.ZipFile(cast("Path", file)) as wheel:
+        with open_wheel(file) as wheel:
             remote = file if isinstance(file, RangeFile) else None
             size = file.size if isinstance(file, RangeFile) else file.stat().st_size
-            return _Reader(wheel, remote, name, size).report()
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, ValueError) as error:
+            return _Reader(wheel, remote, filename, size).report()
+    except ValueError as error:
         raise UsageError(
-            "bad-wheel", f"{name} cannot be read as a wheel", wanted="a .whl file", found=str(error)
+            "bad-wheel", f"{filename} cannot be read as a wheel", wanted="a .whl file", found=str(error)
         ) from error
 
 
@@ -230,14 +137,15 @@ class _Reader:
         self.notes: list[str] = []
 
     def report(self) -> WheelReport:
-        metadata = self._text(self._only(".dist-info/METADATA"))
-        self._only(".dist-info/WHEEL")
+        metadata = self._text(member(self.wheel, ".dist-info/METADATA"))
+        member(self.wheel, ".dist-info/WHEEL")
         toolkit, variant = self._toolkit(), self._variant()
         flags = self._compiler_flags()
         read = dict(self._binaries())
         targets, source = self._targets({name: item for name, (item, _) in read.items()}) or flags
         own = {PurePosixPath(name).name for name in self.members}
-        tag = glibc_floor(self.filename.removesuffix(".whl").rpartition("-")[2])
+        named = parse_name(self.filename, variants=True)
+        tag = glibc_floor(named.platform) if named is not None else None
         glibc = [item.glibc for item, _ in read.values() if item.glibc] + ([tag] if tag else [])
         if any(item.packed for item, _ in read.values()):
             self.notes.append("some AMD code is in compressed bundles, whose targets cannot be read")
@@ -264,12 +172,6 @@ class _Reader:
             variant=variant,
             notes=tuple(self.notes),
         )
-
-    def _only(self, ending: str) -> str:
-        found = next((name for name in self.members if name.endswith(ending)), None)
-        if found is None:
-            raise ValueError(f"it has no {ending.rpartition('/')[2]}")
-        return found
 
     def _text(self, name: str) -> str:
         return self.wheel.read(name).decode("utf-8", "replace")
@@ -337,7 +239,7 @@ class _Reader:
         """One library; of a remote one as much as `room` compressed bytes hold."""
         start = self.remote.transferred if self.remote else 0
         with self.wheel.open(info) as member, tempfile.TemporaryFile() as spool:
-            while piece := member.read(_MOST):
+            while piece := member.read(_PIECE):
                 spool.write(piece)
                 if room is not None and self.remote and self.remote.transferred - start >= room:
                     break

@@ -19,9 +19,9 @@ from msgspec import Struct
 from torchinstall.catalog.model import Origin, Wheels
 from torchinstall.core.messages import redact
 from torchinstall.core.request import Channel
-from torchinstall.index.faults import FetchError
+from torchinstall.index.faults import MOST_BYTES, FetchError
 from torchinstall.index.urls import BACKEND_NAME, backend_of_local, origin_of
-from torchinstall.index.wheels import Properties, merged, metadata_values, parse_name, parse_variant_name
+from torchinstall.index.wheels import Properties, merged, metadata_values, parse_name
 
 VARIANTS = "-variants.json"
 """Ends the name of the file with the properties of a release's wheel variants."""
@@ -35,10 +35,6 @@ _OPENED = r"(?i)<(?:!doctype\s+html|html|body)\b"
 _CLOSED = r"(?i)</(?:html|body)\s*>"
 _HEAD = 4096
 """Characters in which a page says what it is."""
-
-
-MOST_BYTES = 1 << 50
-"""A file that is said to be larger is not believed."""
 
 
 class PageFile(Struct, frozen=True, omit_defaults=True):
@@ -114,9 +110,7 @@ def parse_page(
     origin: Origin = "index" if backend else "vendor"
     belongs = _directory_rule(url, backend, shared=shared)
     for link in links:
-        name = parse_name(link.filename)
-        if name is None and not backend:
-            name = parse_variant_name(link.filename)
+        name = parse_name(link.filename, variants=not backend)
         if name is None and not backend and link.filename.endswith(VARIANTS):
             files.setdefault(link.filename, link)
         elif name is None:

@@ -33,6 +33,7 @@ from torchinstall.index.urls import backend_of_local, file_name, file_path
 _PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
 _TAG = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
 _PYTHON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+_LABEL = re.compile(r"[a-z0-9_.]*[a-z0-9][a-z0-9_.]*")
 _BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
 _ASSIGNED = r"(?m)^(__version__|cuda|hip|rocm|xpu)\b[^=\n]*=\s*['\"]([^'\"]+)['\"]"
 _UNSET = r"(?m)^cuda\b[^=\n]*=\s*None"
@@ -92,15 +93,23 @@ def merged(rows: Iterable[Wheels]) -> tuple[Wheels, ...]:
     return tuple(structs.replace(row, tag_list=" ".join(sorted(found))) for row, found in tags.items())
 
 
-def parse_name(filename: str) -> WheelName | None:
+def parse_name(filename: str, *, variants: bool = False) -> WheelName | None:
     """The parts of a wheel's name; None for what is no wheel, or follows no rule.
 
     It accepts what `packaging.utils.parse_wheel_filename` accepts (a test holds the two against each other)
     but for a space in the platform tag (a download that was renamed, `…_x86_64 (1).whl`) and a `+` in the
     build tag: there the local version slid into it (`torch-2.10.0-1+cu128-…`), so the name contradicts the
-    wheel.
+    wheel. With `variants` it also accepts a label at the end.
     """
     parts = filename[:-4].split("-") if filename.endswith(".whl") else []
+    name = _parse_parts(parts)
+    if name is None and variants and parts and _LABEL.fullmatch(parts[-1]):
+        name = _parse_parts(parts[:-1])
+        return None if name is None else structs.replace(name, variant=parts[-1])
+    return name
+
+
+def _parse_parts(parts: list[str]) -> WheelName | None:
     if len(parts) not in (5, 6):
         return None
     project, build = parts[0], parts[2] if len(parts) == 6 else ""
@@ -123,15 +132,6 @@ def _version(text: str) -> tuple[str, str] | None:
         return None
     public, _, local = text.partition("+")
     return public, local
-
-
-def parse_variant_name(filename: str) -> WheelName | None:
-    """The parts of a variant wheel's name; None for any other file."""
-    stem, _, label = filename.removesuffix(".whl").rpartition("-")
-    if not re.fullmatch(r"[a-z0-9_.]*[a-z0-9][a-z0-9_.]*", label) or parse_name(filename):
-        return None
-    name = parse_name(f"{stem}.whl")
-    return None if name is None else structs.replace(name, variant=label)
 
 
 def metadata_values(metadata: str, field: str) -> list[str]:
@@ -193,10 +193,15 @@ def local_wheels(folders: Iterable[Path | str], urls: Iterable[str] = ()) -> Loc
         named = [(file, parse_name(file.name)) for file in sorted(path.glob("*.whl"))]
         notes += [f"{file}: the name follows no rule" for file, name in named if name is None]
         found = [(file, name) for file, name in named if name is not None]
-        torch = _torch_backends(found, notes)
+        torch = {file: _torch_backend(file, name, notes) for file, name in found if name.project == "torch"}
         for file, name in found:
             own = backend_of_local(name.local) or torch.get(file)
-            backends = {own} if own else _beside(name, found, torch)
+            beside = {
+                torch[other]
+                for other, its in found
+                if other in torch and name.platform in (its.platform, "any")
+            }
+            backends = {own} if own else beside or {"cpu"}
             confidence: Confidence = "low" if len(backends) > 1 and name.platform != "any" else "high"
             rows += (name.row(backend, "find-links", str(path), confidence) for backend in sorted(backends))
     rows += filter(None, (_named_wheel(url, notes) for url in urls))
@@ -209,17 +214,26 @@ def _named_wheel(url: str, notes: list[str]) -> Wheels | None:
         return None  # a source archive, a repository: nobody knows before it is built
     backend = backend_of_local(name.local)
     if url.startswith("file:"):
-        path = file_path(url)
-        if not path.is_file():
-            raise UsageError(
-                "wheel-not-found",
-                f"the wheel {path} is not there",
-                wanted="a file that exists",
-                found=url,
-                hints=(f"ls {next(folder for folder in path.parents if folder.is_dir())}",),
-            )
-        backend = backend or _torch_backends([(path, name)], notes).get(path) or "cpu"
+        path = existing_wheel(file_path(url))
+        backend = (_torch_backend(path, name, notes) if name.project == "torch" else backend) or "cpu"
     return name.row(backend, "find-links", url) if backend is not None else None
+
+
+def existing_wheel(path: Path) -> Path:
+    """The path of a wheel that somebody named.
+
+    Raises:
+        UsageError: `wheel-not-found`.
+    """
+    if path.is_file():
+        return path
+    raise UsageError(
+        "wheel-not-found",
+        f"there is no wheel {path}",
+        wanted="a .whl file that exists",
+        found="a folder" if path.is_dir() else "nothing",
+        hints=(f"ls {next(folder for folder in (path, *path.parents) if folder.is_dir())}",),
+    )
 
 
 def _folder(folder: Path | str) -> Path:
@@ -237,27 +251,18 @@ def _folder(folder: Path | str) -> Path:
     return path
 
 
-def _torch_backends(found: list[tuple[Path, WheelName]], notes: list[str]) -> dict[Path, str]:
-    """What torch wheels without a telling local version were built for, from inside."""
-    backends: dict[Path, str] = {}
-    for file, name in found:
-        if name.project != "torch" or backend_of_local(name.local):
-            continue
-        text = _version_file(file)
-        if text is None:
-            notes.append(f"{file}: {_VERSION_FILE} cannot be read, so it counts as a CPU build")
-        backends[file] = backend_of("", text) or "cpu"
-    return backends
+def _torch_backend(file: Path, name: WheelName, notes: list[str]) -> str:
+    """What a torch wheel was built for: one whose local version does not tell is asked itself."""
+    if named := backend_of_local(name.local):
+        return named
+    from torchinstall.index.archives import member_text  # it loads zipfile
 
-
-def _version_file(file: Path) -> str | None:
-    import zipfile
-
+    text = None
     try:
-        with zipfile.ZipFile(file) as archive, archive.open(_VERSION_FILE) as member:
-            return member.read(_MAX_VERSION_FILE).decode("utf-8", "replace")
-    except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        return None
+        text = member_text(file, f"/{_VERSION_FILE}", _MAX_VERSION_FILE)
+    except (OSError, ValueError):
+        notes.append(f"{file}: {_VERSION_FILE} cannot be read, so it counts as a CPU build")
+    return backend_of("", text) or "cpu"
 
 
 def version_values(text: str) -> dict[str, str]:
@@ -281,16 +286,6 @@ def backend_of(version: str, text: str | None) -> str | None:
     if "xpu" in said:
         return "xpu"
     return "cpu" if re.search(_UNSET, text or "") else None
-
-
-def _beside(name: WheelName, found: list[tuple[Path, WheelName]], torch: dict[Path, str]) -> set[str]:
-    """The backends of the torch wheels beside a package that does not say what it was built for."""
-    backends = {
-        backend_of_local(other.local) or torch[file]
-        for file, other in found
-        if other.project == "torch" and (other.platform == name.platform or name.platform == "any")
-    }
-    return backends or {"cpu"}
 
 
 Properties = Mapping[str, Mapping[str, tuple[str, ...]]]
