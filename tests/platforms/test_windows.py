@@ -31,7 +31,7 @@ SYSTEM = "from torchinstall.probe.real import real_system\nsystem = real_system(
 
 def test_adapters_are_those_that_are_plugged_in() -> None:
     """Names and versions come from the registry; a value of the wrong kind is none."""
-    code = SYSTEM + "result = [[a.device_id, a.name, a.driver_version] for a in system.adapters()]"
+    code = SYSTEM + "result = [[a.device_id, a.name, a.driver_version] for a in system.adapters]"
     assert on_windows(code, TWO_ADAPTERS) == [
         [RTX, "NVIDIA GeForce RTX 3060", "32.0.15.8088"],
         [UHD, "Intel(R) UHD Graphics 770", None],
@@ -39,12 +39,12 @@ def test_adapters_are_those_that_are_plugged_in() -> None:
 
 
 def test_adapter_without_a_driver_has_no_name() -> None:
-    code = SYSTEM + "result = [[a.device_id, a.name] for a in system.adapters()]"
+    code = SYSTEM + "result = [[a.device_id, a.name] for a in system.adapters]"
     assert on_windows(code, {"devices": [RTX]}) == [[RTX, None]]
 
 
 def test_silent_device_manager_means_no_adapters() -> None:
-    code = SYSTEM + "result = len(system.adapters())"
+    code = SYSTEM + "result = len(system.adapters)"
     assert on_windows(code, {**TWO_ADAPTERS, "manager_error": 5}) == 0
 
 
@@ -91,7 +91,7 @@ def test_commands_come_from_system32_first(tmp_path: Path) -> None:
 def test_free_space_and_registry() -> None:
     code = (
         SYSTEM + "result = [system.disk('target').free_bytes > 0, system.registry('A', 'B'), "
-        "system.registry('A', 'C'), system.registry('Z', 'B'), system.glibc(), system.group('/')]"
+        "system.registry('A', 'C'), system.registry('Z', 'B'), system.glibc, system.group('/')]"
     )
     assert on_windows(code, {"registry": {"A": {"B": 26100, "C": [1]}}}) == [
         True,

@@ -13,7 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from torchinstall.core.errors import UsageError
+
+if sys.platform == "win32":
+    import shutil
 
 _MOST_BYTES = 256 * 1024
 """Of a file that a person writes; the largest known ones have a third of it."""
@@ -57,6 +62,24 @@ def text_of(path: Path, most: int = _MOST_BYTES) -> str:
         return read_text(path, most)
     except (OSError, ValueError):
         return ""
+
+
+class Disk(Struct, frozen=True, kw_only=True):
+    """A file system: free bytes for this user, and a number that tells one file system from another."""
+
+    free_bytes: int
+    device: int
+
+
+def disk_of(path: Path) -> Disk:
+    """The file system of a folder, or of the nearest one above it that is there."""
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if sys.platform == "win32":
+        free = shutil.disk_usage(there).free
+    else:
+        volume = os.statvfs(there)
+        free = volume.f_bavail * volume.f_frsize
+    return Disk(free_bytes=free, device=there.stat().st_dev)
 
 
 def sha256(content: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from msgspec import structs
 
 from torchinstall.core.decoding import load, store
 from torchinstall.core.errors import TorchInstallError
+from torchinstall.core.files import disk_of
 from torchinstall.core.plan import Download, Room
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, FileSize
@@ -137,15 +137,10 @@ def _unpacked(sizes: Iterable[FileSize]) -> int:
 
 def _rooms(context: Context, prepared: Prepared, cache: Path, everything: int, new: int) -> Iterator[Room]:
     """What the environment and uv's cache take; where they share files, these count once."""
-    place, above = Path(str(prepared.target.prefix)), _there(cache)
+    place = Path(str(prepared.target.prefix))
+    there, above = disk_of(place), disk_of(cache)
     copies = "copy" in (context.env.get("UV_LINK_MODE"), *values_of("--link-mode", prepared.uv_args))
-    shared = _there(place).stat().st_dev == above.stat().st_dev and not copies
+    shared = there.device == above.device and not copies
     if not shared:
-        yield Room(folder=str(cache), bytes=new, free=shutil.disk_usage(above).free)
-    free = shutil.disk_usage(_there(place)).free
-    yield Room(folder=str(place), bytes=new if shared else everything, free=free)
-
-
-def _there(path: Path) -> Path:
-    """A folder, or the nearest one above it that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+        yield Room(folder=str(cache), bytes=new, free=above.free_bytes)
+    yield Room(folder=str(place), bytes=new if shared else everything, free=there.free_bytes)

@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from torchinstall.core.machine import Driver, Finding, Gpu
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.probe import bus
-from torchinstall.probe.host import group_hint, joinable_group, report
+from torchinstall.probe.host import group_hint, report
 from torchinstall.probe.system import Fact, System, clean, version_number
 
 _KFD = "/dev/kfd"
@@ -93,9 +93,7 @@ def _out_of_reach(system: System, nodes: Sequence[KfdNode]) -> Finding | None:
     closed = [path for path in (_KFD, *renders) if system.access(path) is False]
     if _KFD not in closed and len(closed) < len(renders):
         return None
-    owners = (joinable_group(system, path) for path in closed)
-    groups = list(dict.fromkeys(name for name in owners if name is not None))
-    hint = group_hint(system, groups or ["render", "video"])
+    hint = group_hint(system, closed, "render", "video")
     key = "kfd-permission" if _KFD in closed else "render-permission"
     return _amd(system, key, hint=hint, targets=targets, node=closed[0])
 
@@ -105,7 +103,7 @@ def _render_nodes(system: System, nodes: Sequence[KfdNode]) -> list[str]:
     own = [node.render for node in nodes if node.render is not None]
     if own:
         return [path for path in own if system.exists(path)]
-    return [f"/dev/dri/{name}" for name in system.listdir("/dev/dri") if name.startswith("renderD")]
+    return bus.render_nodes(system)
 
 
 def _outside_kfd(device: bus.PciDevice, system: System, *, served: bool) -> Finding:
@@ -135,7 +133,7 @@ def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> It
     One that some build could support is out of reach; one that none supports is merely listed.
     """
     for device in left:
-        if bus.is_passed_through(device):
+        if device.passed_through:
             yield _amd(system, "gpu-passed-through", device=device, driver=device.driver)
         elif _served(device):
             yield _outside_kfd(device, system, served=True)
@@ -271,16 +269,14 @@ def _rocminfo_gpus(text: str) -> list[tuple[str, str | None]]:
 
 
 def _windows(system: System) -> Iterator[Fact]:
-    adapters = bus.display_adapters(system, "amd")
-    if not adapters:
-        yield _amd(system, "/nothing-on-windows")
-        return
-    driven = [adapter for adapter in adapters if adapter.name]
-    if driven:
-        yield Driver(vendor="amd", version=version_number(driven[0].driver_version), source="display-adapter")
-    yield from bus.adapter_gpus("amd", adapters)
+    gpus, driver = bus.display_adapters(system, "amd")
     runtime = system.library("amdhip64_7.dll", "amdhip64_6.dll", "amdhip64.dll")
-    if not driven:
+    yield from gpus
+    if driver is not None:
+        yield driver
+    if not gpus:
+        yield _amd(system, "/nothing-on-windows")
+    elif driver is None:
         yield _amd(system, "driver-missing/windows")
     elif runtime is None:
         yield _amd(system, "hip-runtime-missing")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 
 from msgspec import Struct
 
 from torchinstall.catalog.model import GpuFact
 from torchinstall.catalog.tables import Tables
-from torchinstall.core.machine import Gpu, Vendor
-from torchinstall.probe.system import System, clean
-
-_VENDORS: dict[Vendor, int] = {"nvidia": 0x10DE, "amd": 0x1002, "intel": 0x8086}
+from torchinstall.core.machine import PCI_VENDORS, Driver, Gpu, Vendor
+from torchinstall.probe.system import System, clean, version_number
 
 _HYPERVISORS = ("vfio-pci", "pci-stub", "xen-pciback")
 """Kernel drivers that keep a device for a virtual machine."""
@@ -35,9 +33,13 @@ class PciDevice(Struct, frozen=True, kw_only=True):
     """
 
     address: str
-    vendor: int
     pci_id: str
     driver: str | None
+
+    @property
+    def passed_through(self) -> bool:
+        """Whether a virtual machine has this GPU."""
+        return self.driver in _HYPERVISORS
 
     def __str__(self) -> str:
         return f"{self.pci_id} at {self.address}"
@@ -55,8 +57,8 @@ def has_bus(system: System) -> bool:
 
 def displays(system: System, vendor: Vendor) -> tuple[PciDevice, ...]:
     """The vendor's display devices in the order of the bus."""
-    found = (_device(system, address) for address in system.listdir(_DEVICES))
-    return tuple(device for device in found if device is not None and device.vendor == _VENDORS[vendor])
+    found = filter(None, (_device(system, address) for address in system.listdir(_DEVICES)))
+    return tuple(device for device in found if PCI_VENDORS.get(device.pci_id[:4]) == vendor)
 
 
 def _device(system: System, address: str) -> PciDevice | None:
@@ -75,8 +77,7 @@ def _device(system: System, address: str) -> PciDevice | None:
         return None
     link = system.readlink(f"{folder}/driver") or ""
     driver = known.get("DRIVER") or link.rstrip("/").rpartition("/")[2]
-    pci_id = f"{vendor:04x}:{device:04x}"
-    return PciDevice(address=address.lower(), vendor=vendor, pci_id=pci_id, driver=driver or None)
+    return PciDevice(address=address.lower(), pci_id=f"{vendor:04x}:{device:04x}", driver=driver or None)
 
 
 def _hex(text: str | None) -> int | None:
@@ -94,37 +95,32 @@ def bus_address(text: str | None) -> str | None:
     return f"{int(domain, 16):04x}:{bus}:{slot}.{function}".lower()
 
 
-def is_passed_through(device: PciDevice) -> bool:
-    """Whether a virtual machine has this GPU."""
-    return device.driver in _HYPERVISORS
+def render_nodes(system: System) -> list[str]:
+    """The nodes through which programs compute on a GPU without NVIDIA's driver."""
+    return [f"/dev/dri/{name}" for name in system.listdir("/dev/dri") if name.startswith("renderD")]
 
 
-class DisplayAdapter(Struct, frozen=True, kw_only=True):
-    """An adapter of one vendor; without name and driver when Windows runs it with its own basic driver."""
+def display_adapters(system: System, vendor: Vendor) -> tuple[tuple[Gpu, ...], Driver | None]:
+    """The vendor's GPUs on Windows, and its driver with Windows' number for it (`32.0.15.6636`).
 
-    pci_id: str
-    name: str | None
-    driver_version: str | None
-
-
-def display_adapters(system: System, vendor: Vendor) -> tuple[DisplayAdapter, ...]:
-    """The vendor's adapters; empty on every system but Windows."""
-    found = []
-    for adapter in system.adapters():
-        match = re.search(r"VEN_([0-9A-F]{4})&DEV_([0-9A-F]{4})", adapter.device_id, re.IGNORECASE)
-        if match is not None and int(match[1], 16) == _VENDORS[vendor]:
-            name, pci_id = clean(adapter.name), f"{match[1]}:{match[2]}".lower()
-            own = name is not None and not name.startswith("Microsoft ")
-            version = clean(adapter.driver_version) if own else None
-            found.append(DisplayAdapter(pci_id=pci_id, name=name if own else None, driver_version=version))
-    return tuple(found)
-
-
-def adapter_gpus(vendor: Vendor, adapters: Iterable[DisplayAdapter]) -> Iterator[Gpu]:
-    """Windows' adapters as GPUs."""
-    source = "display-adapter"
-    for index, row in enumerate(adapters):
-        yield Gpu(vendor=vendor, index=index, name=row.name, pci_id=row.pci_id, source=source)
+    A GPU that Windows runs with its own basic driver has no name.
+    """
+    gpus: list[Gpu] = []
+    versions: list[str | None] = []
+    for adapter in system.adapters:
+        match = re.search(r"ven_([0-9a-f]{4})&dev_([0-9a-f]{4})", adapter.device_id.lower())
+        if match is None or PCI_VENDORS.get(match[1]) != vendor:
+            continue
+        name = clean(adapter.name)
+        if name is not None and name.startswith("Microsoft "):
+            name = None
+        if name is not None:
+            versions.append(version_number(adapter.driver_version))
+        pci_id = f"{match[1]}:{match[2]}"
+        gpus.append(Gpu(vendor=vendor, index=len(gpus), name=name, pci_id=pci_id, source="display-adapter"))
+    version = next(filter(None, versions), None)
+    driver = Driver(vendor=vendor, version=version, source="display-adapter") if versions else None
+    return tuple(gpus), driver
 
 
 def nvidia_number(windows: str | None) -> str | None:
@@ -136,7 +132,7 @@ def nvidia_number(windows: str | None) -> str | None:
 _tables = cache(Tables)
 
 
-def product(vendor: Vendor, pci_id: str) -> GpuFact | None:
+def product(vendor: Vendor, pci_id: str | None) -> GpuFact | None:
     """What the catalog knows of a PCI id."""
     return next((row for row in _tables().gpus(vendor) if row.pci_id == pci_id), None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def _linux(system: System) -> Iterator[Fact]:
 
 
 def _libc(system: System) -> Libc | None:
-    if glibc := version_number(system.glibc()):
+    if glibc := version_number(system.glibc):
         return Libc(family="glibc", version=glibc)
     loader = next((name for name in system.listdir("/lib") if name.startswith("ld-musl-")), None)
     if loader is None:
@@ -123,8 +123,8 @@ def _libc(system: System) -> Libc | None:
 
 def total_memory(system: System) -> int | None:
     """Physical memory in bytes."""
-    if (recorded := system.memory_bytes()) is not None:
-        return recorded if recorded > 0 else None
+    if system.memory_bytes is not None:
+        return system.memory_bytes if system.memory_bytes > 0 else None
     text = system.read_text("/proc/meminfo") or ""
     match = re.search(r"^MemTotal:\s+([0-9]{1,15}) kB$", text, re.MULTILINE)
     return int(match[1]) * 1024 if match else None
@@ -194,6 +194,10 @@ _CGROUPS = (("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podman
 _NOT_A_CONTAINER = ("wsl", "vm")
 
 
+_GROUP = re.compile(r"(?!(?:root|wheel|0)$)[\w.-]{1,64}")
+"""A group that is not root's, and that one could type."""
+
+
 def container_engine(system: System) -> str | None:
     """`docker`, `podman`, `kubernetes`, `apptainer`, `lxc` …; None outside of containers."""
     if system.platform != "linux":
@@ -212,19 +216,20 @@ def container_engine(system: System) -> str | None:
     return next((name for mark, name in _CGROUPS if re.search(rf"[/:-]{mark}", cgroups)), None)
 
 
-def joinable_group(system: System, path: str) -> str | None:
-    """The group of a node by name or number; None where it is root's, or no name that one could type."""
-    group = system.group(path)
-    if group is None or group in ("root", "wheel", "0") or re.fullmatch(r"[\w.-]{1,64}", group) is None:
+def group_hint(system: System, paths: Iterable[str], *usual: str) -> str | None:
+    """How this user becomes a member of the groups that may open these nodes.
+
+    `usual` are the groups where only root may; None: there is none either.
+    """
+    found = dict.fromkeys(map(system.group, paths))
+    groups = [
+        name for name in found if name and name not in ("root", "wheel", "0") and _GROUP.fullmatch(name)
+    ]
+    if not (names := groups or usual):
         return None
-    return group
-
-
-def group_hint(system: System, groups: Sequence[str]) -> str:
-    """How this user becomes a member of the groups that may open a device."""
     if container_engine(system):
-        return " ".join(["start the container with", *(f"--group-add {name}" for name in groups)])
-    return f"sudo usermod -aG {','.join(groups)} $USER, then log in again"
+        return " ".join(["start the container with", *(f"--group-add {name}" for name in names)])
+    return f"sudo usermod -aG {','.join(names)} $USER, then log in again"
 
 
 _GIB = 1 << 30

@@ -7,8 +7,8 @@ from functools import partial
 
 from torchinstall.core.machine import Driver, Finding, Gpu
 from torchinstall.probe import bus
-from torchinstall.probe.host import group_hint, joinable_group, report
-from torchinstall.probe.system import Fact, System, version_number
+from torchinstall.probe.host import group_hint, report
+from torchinstall.probe.system import Fact, System
 
 _KERNEL_DRIVERS = ("i915", "xe")
 _LOADER, _GPU_LIBRARY = "libze_loader.so.1", ("libze_intel_gpu.so.1", "libze_intel_gpu_legacy1.so.1")
@@ -45,7 +45,7 @@ def probe_intel(system: System) -> Iterator[Fact]:
         yield _level_zero(system)
 
 
-def _served(pci_id: str) -> bool:
+def _served(pci_id: str | None) -> bool:
     """Whether the catalog does not rule it out: an id that it does not know may be a new one."""
     fact = bus.product("intel", pci_id)
     return fact is None or fact.supported is not False
@@ -62,12 +62,12 @@ def _out_of_reach(system: System, served: Sequence[bus.PciDevice]) -> Finding | 
     if all(device.driver not in _KERNEL_DRIVERS for device in served):
         holder = next((f" ({device.driver} uses it)" for device in served if device.driver), "")
         return _intel(system, "driver-missing", devices=what, holder=holder)
-    renders = [f"/dev/dri/{name}" for name in system.listdir("/dev/dri") if name.startswith("renderD")]
+    renders = bus.render_nodes(system)
     if not renders:
         return _intel(system, "no-device-node", devices=what)
     if any(system.access(path) for path in renders):
         return None
-    hint = group_hint(system, [joinable_group(system, renders[0]) or "render"])
+    hint = group_hint(system, renders[:1], "render")
     return _intel(system, "render-permission", hint=hint, devices=what, node=renders[0])
 
 
@@ -84,16 +84,14 @@ def _level_zero(system: System) -> Finding:
 
 
 def _windows(system: System) -> Iterator[Fact]:
-    adapters = bus.display_adapters(system, "intel")
-    if not adapters:
+    gpus, driver = bus.display_adapters(system, "intel")
+    yield from gpus
+    if driver is not None:
+        yield driver
+    if not gpus:
         yield _intel(system, "/nothing-on-windows")
-        return
-    yield from bus.adapter_gpus("intel", adapters)
-    own = [adapter for adapter in adapters if adapter.name]
-    if own:
-        yield Driver(vendor="intel", version=version_number(own[0].driver_version), source="display-adapter")
-    if not any(_served(adapter.pci_id) for adapter in adapters):
-        pci_id = adapters[0].pci_id
+    elif not any(_served(gpu.pci_id) for gpu in gpus):
+        pci_id = gpus[0].pci_id
         yield _intel(system, "gpu-not-supported-by-xpu", pci_id=pci_id, bus="display adapters")
     elif system.library("ze_loader.dll") is None:
         yield _intel(system, "level-zero-missing/windows")

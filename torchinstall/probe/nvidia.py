@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 from torchinstall.core.machine import Driver, Finding, Gpu
 from torchinstall.core.versions import dotted
 from torchinstall.probe import bus
-from torchinstall.probe.host import container_engine, group_hint, joinable_group, report
+from torchinstall.probe.host import container_engine, group_hint, report
 from torchinstall.probe.nvidia_sources import (
     CONTROL,
     Kernel,
@@ -60,7 +60,8 @@ class _Evidence(Struct, frozen=True, kw_only=True):
 
     system: System
     devices: tuple[bus.PciDevice, ...]
-    adapters: tuple[bus.DisplayAdapter, ...]
+    adapters: tuple[Gpu, ...]
+    windows_driver: Driver | None
     kernel: Kernel
     tegra: Tegra | None
     end: float
@@ -97,11 +98,10 @@ class _Evidence(Struct, frozen=True, kw_only=True):
     @property
     def driver(self) -> Driver:
         """The driver as its kernel module, or an adapter of Windows, names it."""
-        version, source = self.kernel.version, self.kernel.source
-        if self.adapters:
-            numbers = (bus.nvidia_number(row.driver_version) for row in self.adapters)
-            version, source = next(filter(None, numbers), None), "display-adapter"
-        return Driver(vendor="nvidia", version=version, source=source)
+        if self.windows_driver is not None:
+            number = bus.nvidia_number(self.windows_driver.version)
+            return structs.replace(self.windows_driver, version=number)
+        return Driver(vendor="nvidia", version=self.kernel.version, source=self.kernel.source)
 
     @property
     def in_container_or_job(self) -> bool:
@@ -116,7 +116,7 @@ class _Evidence(Struct, frozen=True, kw_only=True):
     def pci_gpus(self) -> Iterator[Gpu]:
         """The GPUs on the bus, except those of virtual machines."""
         names = kernel_gpus(self.system)
-        devices = [device for device in self.devices if not bus.is_passed_through(device)]
+        devices = [device for device in self.devices if not device.passed_through]
         for index, device in enumerate(devices):
             name, uuid = names.get(device.address, (None, None))
             yield Gpu(vendor="nvidia", index=index, name=name, pci_id=device.pci_id, uuid=uuid, source="pci")
@@ -126,10 +126,12 @@ def probe_nvidia(system: System) -> Iterator[Fact]:
     """Yield NVIDIA's drivers, GPUs and findings."""
     if system.platform == "darwin":
         return
+    adapters, windows_driver = bus.display_adapters(system, "nvidia")
     seen = _Evidence(
         system=system,
         devices=bus.displays(system, "nvidia"),
-        adapters=bus.display_adapters(system, "nvidia"),
+        adapters=adapters,
+        windows_driver=windows_driver,
         kernel=kernel_driver(system),
         tegra=tegra(system),
         end=time.monotonic() + _ALL_TIMEOUT_S,
@@ -210,14 +212,12 @@ def _failed_child(seen: _Evidence, problem: str) -> Finding:
 
 
 def _permission_hint(system: System) -> str:
-    group = joinable_group(system, CONTROL)
     if system.env.get("SLURM_JOB_ID"):
         return "request a GPU from Slurm: srun --gres=gpu:1"
     if container_engine(system):
         return "start the container with its GPUs: docker run --gpus all"
-    if system.access(CONTROL) is False and group is not None:
-        return group_hint(system, [group])
-    return "ls -l /dev/nvidia* shows who may open the devices; ask the administrator"
+    hint = group_hint(system, [CONTROL]) if system.access(CONTROL) is False else None
+    return hint or "ls -l /dev/nvidia* shows who may open the devices; ask the administrator"
 
 
 def _unlisted(seen: _Evidence, nvml: Nvml, version: str | None) -> Iterator[Finding]:
@@ -241,7 +241,7 @@ def _known_reasons(
     left = []
     for device in devices:
         last = bus.last_branch(device.pci_id)
-        if bus.is_passed_through(device):
+        if device.passed_through:
             yield seen.finding("gpu-passed-through", device=device, driver=device.driver)
         elif version is not None and last is not None and dotted(version)[0] > last:
             yield seen.finding("gpu-unsupported-by-driver", version=version, device=device, last=last)
@@ -353,7 +353,7 @@ def _by_command(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
         driven = seen.driver.version is not None
         if driven:
             yield seen.driver
-        yield from bus.adapter_gpus("nvidia", seen.adapters)
+        yield from seen.adapters
         if not driven:
             yield seen.finding("driver-missing/windows")
     elif seen.kernel.version is not None:

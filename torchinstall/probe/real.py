@@ -13,13 +13,13 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
+from torchinstall.core.files import Disk, disk_of
 from torchinstall.core.messages import exit_name
 from torchinstall.probe.system import (
     LONGEST_READ,
     NVML_VARIABLE,
     Adapter,
     CommandResult,
-    Disk,
     DiskRole,
     LibraryAnswer,
     System,
@@ -30,10 +30,17 @@ from torchinstall.probe.system import (
 
 if sys.platform == "win32":
     import ctypes
-    import shutil
     import winreg
 else:
     import grp
+
+    def _glibc() -> str | None:
+        try:
+            text = os.confstr("CS_GNU_LIBC_VERSION") or ""
+        except (OSError, ValueError):
+            return None
+        return text.partition(" ")[2] or None
+
 
 _LAST_WORDS_S = 0.1
 
@@ -60,8 +67,14 @@ class _RealSystem(System):
         self.platform = sys.platform
         if sys.platform == "win32":
             self.machine = _windows_machine() or env.get("PROCESSOR_ARCHITECTURE", "")
+            self.adapters = _windows_adapters()
         else:
             self.machine = os.uname().machine
+            self.glibc = _glibc()
+        if sys.platform != "linux":  # there `/proc/meminfo` tells, and psutil need not be imported
+            import psutil
+
+            self.memory_bytes = psutil.virtual_memory().total
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
@@ -149,29 +162,9 @@ class _RealSystem(System):
         except OSError:
             return b""
 
-    def memory_bytes(self) -> int | None:
-        if self.platform == "linux":
-            return None  # `/proc/meminfo` tells, and psutil need not be imported
-        import psutil
-
-        return int(psutil.virtual_memory().total)
-
-    def glibc(self) -> str | None:
-        if sys.platform == "win32":
-            return None
-        try:
-            text = os.confstr("CS_GNU_LIBC_VERSION") or ""
-        except (OSError, ValueError):
-            return None
-        return text.partition(" ")[2] or None
-
     def disk(self, role: DiskRole) -> Disk | None:
-        """The file system of the nearest existing folder of that role."""
         path = self._disk_path(role)
-        for folder in (path, *path.parents) if path is not None else ():
-            if folder.exists():
-                return Disk(free_bytes=_free_bytes(folder), device=folder.stat().st_dev)
-        return None
+        return disk_of(path) if path is not None else None
 
     def _disk_path(self, role: DiskRole) -> Path | None:
         env = self.env
@@ -186,24 +179,11 @@ class _RealSystem(System):
         home = env.get("HOME") or env.get("USERPROFILE")
         return Path(home) / ".cache" / "uv" if home else None
 
-    def adapters(self) -> tuple[Adapter, ...]:
-        if sys.platform == "win32":
-            return _windows_adapters()
-        return ()
-
     def registry(self, key: str, name: str) -> str | int | None:
         if sys.platform == "win32":
             value = _registry_value(key, name)
             return value if isinstance(value, str | int) else None
         return None
-
-
-def _free_bytes(folder: Path) -> int:
-    """Bytes that this user may still write."""
-    if sys.platform == "win32":
-        return shutil.disk_usage(folder).free
-    volume = os.statvfs(folder)
-    return volume.f_bavail * volume.f_frsize
 
 
 def run_command(argv: Sequence[str], timeout: float, env: Mapping[str, str]) -> CommandResult:

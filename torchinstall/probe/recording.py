@@ -23,14 +23,13 @@ from msgspec import Struct
 
 from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import make_folder, write_file
+from torchinstall.core.files import Disk, make_folder, write_file
 from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.probe.detect import probe_machine
 from torchinstall.probe.host import report
 from torchinstall.probe.system import (
     Adapter,
     CommandResult,
-    Disk,
     DiskRole,
     LibraryAnswer,
     System,
@@ -105,6 +104,8 @@ class _FolderSystem(System):
             (name for name, mark in _PLATFORM_MARKS if (root / mark).is_dir()), "linux"
         )
         self.machine = self.record.machine or self._guess_machine()
+        self.glibc, self.memory_bytes = self.record.glibc, self.record.memory_bytes
+        self.adapters = self.record.adapters
 
     def _load(self) -> Recording:
         try:
@@ -175,17 +176,8 @@ class _FolderSystem(System):
         recorded = next(filter(None, map(self.record.libraries.get, names)), None)
         return recorded or find_library(self, names)
 
-    def memory_bytes(self) -> int | None:
-        return self.record.memory_bytes
-
-    def glibc(self) -> str | None:
-        return self.record.glibc
-
     def disk(self, role: DiskRole) -> Disk | None:
         return self.record.disks.get(role)
-
-    def adapters(self) -> tuple[Adapter, ...]:
-        return self.record.adapters
 
     def registry(self, key: str, name: str) -> str | int | None:
         return self.record.registry.get(f"{key}\\{name}")
@@ -285,8 +277,15 @@ class _Recorder(System):
     def __init__(self, real: System) -> None:
         self.real = real
         self.platform, self.machine, self.complaints = real.platform, real.machine, real.complaints
+        self.glibc, self.memory_bytes, self.adapters = real.glibc, real.memory_bytes, real.adapters
         self.record = Recording(
-            schema_version=1, source="recorded", platform=real.platform, machine=real.machine
+            schema_version=1,
+            source="recorded",
+            platform=real.platform,
+            machine=real.machine,
+            glibc=real.glibc,
+            memory_bytes=real.memory_bytes,
+            adapters=real.adapters,
         )
         self.env = _Variables(real.env, self.record.env)
         self.texts: dict[str, str] = {}
@@ -340,20 +339,8 @@ class _Recorder(System):
             self.record.libraries[name if name in names else names[0]] = path
         return path
 
-    def memory_bytes(self) -> int | None:
-        self.record.memory_bytes = self.real.memory_bytes()
-        return self.record.memory_bytes
-
-    def glibc(self) -> str | None:
-        self.record.glibc = self.real.glibc()
-        return self.record.glibc
-
     def disk(self, role: DiskRole) -> Disk | None:
         return _noted(self.record.disks, role, self.real.disk(role))
-
-    def adapters(self) -> tuple[Adapter, ...]:
-        self.record.adapters = self.real.adapters()
-        return self.record.adapters
 
     def registry(self, key: str, name: str) -> str | int | None:
         return _noted(self.record.registry, f"{key}\\{name}", self.real.registry(key, name))

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from torchinstall.core.files import Disk
 from torchinstall.core.machine import Driver, Finding, Gpu, Libc
 
 NVML_VARIABLE = "TORCHINSTALL_NVML_LIBRARY"
@@ -65,25 +66,24 @@ class Adapter(Struct, frozen=True, kw_only=True):
     driver_version: str | None = None
 
 
-class Disk(Struct, frozen=True, kw_only=True):
-    """A file system: free bytes for this user, and a number that tells one file system from another."""
-
-    free_bytes: int
-    device: int
-
-
 class System(ABC):
     """What a probe may ask of the machine.
 
     Attributes:
         platform: as `sys.platform`: `linux`, `win32`, `darwin`.
         machine: its architecture as its system calls it: `x86_64`, `aarch64`, `arm64`, `AMD64`.
+        glibc: the version that programs run on; None: another C library, or none.
+        memory_bytes: physical memory, where `/proc/meminfo` does not tell.
+        adapters: display adapters that are present (Windows).
         complaints: what the door itself has to report.
     """
 
     env: Mapping[str, str]
     platform: str
     machine: str
+    glibc: str | None = None
+    memory_bytes: int | None = None
+    adapters: tuple[Adapter, ...] = ()
     complaints: tuple[Finding, ...] = ()
 
     def path_of(self, path: str) -> Path:
@@ -140,20 +140,8 @@ class System(ABC):
         """Where the loader would find the first of these shared libraries; nothing is loaded."""
 
     @abstractmethod
-    def memory_bytes(self) -> int | None:
-        """Physical memory, where `/proc/meminfo` does not tell."""
-
-    @abstractmethod
-    def glibc(self) -> str | None:
-        """The version of glibc that programs run on here; None: another C library, or none."""
-
-    @abstractmethod
     def disk(self, role: DiskRole) -> Disk | None:
         """The file system of uv's cache, or of the environment installed into."""
-
-    @abstractmethod
-    def adapters(self) -> tuple[Adapter, ...]:
-        """Display adapters that are present (Windows)."""
 
     @abstractmethod
     def registry(self, key: str, name: str) -> str | int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from msgspec import Struct
 
 from torchinstall.core.decoding import load
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import write_file
+from torchinstall.core.files import disk_of, write_file
 from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
@@ -67,7 +66,7 @@ def check_room(files: tuple[File, ...], folder: Path) -> None:
         UsageError: `no-room`.
     """
     missing = sum(file.size or 0 for file in files if not (folder / file.filename).is_file())
-    free = shutil.disk_usage(folder).free
+    free = disk_of(folder).free_bytes
     if missing > free:
         raise UsageError(
             "no-room",
