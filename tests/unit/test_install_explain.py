@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import torchinstall.install.uv as module
-from torchinstall.install.stream import Completed, plain
+from torchinstall.core.processes import Completed
+from torchinstall.install.stream import plain
 from torchinstall.install.uv import install_failure
 
 TABLE = json.loads(Path(module.__file__).with_name("hints.json").read_text("utf-8"))

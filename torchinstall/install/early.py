@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from torchinstall.install.stream import Completed
+    from torchinstall.core.processes import Completed
 
 
 _SAYS_WHAT_IS_CACHED = ("RUST_LOG", "uv_installer::plan=debug")
@@ -72,7 +72,7 @@ class EarlyRehearsal:
         if self._asked is not None:
             return
         plan = to_rehearse(rehearsal)
-        from torchinstall.install.stream import completed, start  # it brings in subprocess
+        from torchinstall.core.processes import completed, start  # it brings in subprocess
 
         with contextlib.suppress(OSError):
             folder = tempfile.TemporaryDirectory(prefix="torchinstall-", dir=scratch)

@@ -22,7 +22,7 @@ from torchinstall.install import interpreter_script
 from torchinstall.install.distributions import DistInfo, distributions, names_in, read_start
 
 if TYPE_CHECKING:
-    from torchinstall.install.stream import Completed
+    from torchinstall.core.processes import Completed
 
 MARKER = "@torchinstall@"
 """Stands before what our scripts say; an interpreter that starts may say something of its own."""
@@ -170,7 +170,7 @@ def _version(found: DistInfo) -> str:
 
 def run_script(name: str, python: str, *arguments: str, env: Mapping[str, str], timeout: float) -> Completed:
     """Run one of our scripts in `python`, apart from the user's site, PYTHONPATH and the current folder."""
-    from torchinstall.install.stream import capture
+    from torchinstall.core.processes import capture
 
     text = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     # Without the first, macOS tells an interpreter built with an old SDK that it is 10.16.

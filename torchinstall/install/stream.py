@@ -1,7 +1,4 @@
-"""Start a child process: captured, its stderr shown as it comes, or on our own streams.
-
-Imported only where a process is started: `subprocess` is a good part of what a plan costs.
-"""
+"""Start a child process that a person watches: its stderr shown as it comes, or on our own streams."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from msgspec import Struct
 from typing_extensions import Self
 
-from torchinstall.core.messages import exit_name, printable, redact
+from torchinstall.core.messages import printable, redact
+from torchinstall.core.processes import Completed, text_of
 from torchinstall.install.signals import deferred_signals, leave_on_signals
 
 if sys.platform != "win32":
@@ -37,77 +34,10 @@ _UNFINISHED = re.compile(
 """A terminal code or a URL whose rest comes with the next piece."""
 
 
-class Completed(Struct, frozen=True, kw_only=True):
-    """How a process ended and what it printed.
-
-    Attributes:
-        returncode: negative: the signal that ended it; None: it was stopped because it took too long.
-        timeout: seconds that it was given.
-    """
-
-    returncode: int | None
-    stdout: str = ""
-    stderr: str = ""
-    timeout: float | None = None
-
-    @property
-    def ending(self) -> str:
-        """How it ended, as a person says it."""
-        if self.returncode is None:
-            return f"no answer within {self.timeout:g} s"
-        return f"{'ended by ' * (self.returncode < 0)}{exit_name(self.returncode)}"
-
-    @property
-    def problem(self) -> str:
-        """How it ended, and its last words."""
-        last = self.stderr.strip().splitlines()
-        return self.ending + (f": {last[-1]}" if last else "")
-
-
 def plain(text: str) -> str:
     """Text without terminal codes; of a line that was overwritten in place only its last state."""
     lines = (printable(line.rstrip("\r").rpartition("\r")[2]).rstrip() for line in text.split("\n"))
     return "\n".join(line for line in lines if line)
-
-
-def capture(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, timeout: float | None = None
-) -> Completed:
-    """Run a command without stdin and read what it prints.
-
-    Raises:
-        OSError: it does not start.
-    """
-    return completed(start(argv, env=env, cwd=cwd), timeout)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace").replace("\r\n", "\n")
-
-
-def start(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a command without stdin; `completed` waits for it.
-
-    Raises:
-        OSError: it does not start.
-    """
-    pipe = subprocess.PIPE
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=env, cwd=cwd)
-
-
-def completed(process: subprocess.Popen[bytes], timeout: float | None = None) -> Completed:
-    """How a command of `start` ended, or that it took too long."""
-    with process:
-        try:
-            printed, said = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as late:
-            process.kill()
-            printed, said = late.stdout or b"", late.stderr or b""
-            return Completed(returncode=None, stdout=_text(printed), stderr=_text(said), timeout=timeout)
-        except BaseException:
-            process.kill()
-            raise
-    return Completed(returncode=process.returncode, stdout=_text(printed), stderr=_text(said))
 
 
 def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> Completed:
@@ -155,7 +85,7 @@ def stream(
             stack.push(lambda kind, *_: None if kind is None else _stop(process, grace))
             copy.start()
         printed = _printed(process)
-        return Completed(returncode=process.returncode, stdout=_text(printed), stderr=copy.finish())
+        return Completed(returncode=process.returncode, stdout=text_of(printed), stderr=copy.finish())
 
 
 def _printed(process: subprocess.Popen[bytes]) -> bytes:

@@ -45,7 +45,7 @@ from torchinstall.install.signals import deferred_signals
 from torchinstall.install.uv import Uv, install_failure, run_uv
 
 if TYPE_CHECKING:
-    from torchinstall.install.stream import Completed
+    from torchinstall.core.processes import Completed
 
 _PATIENCE = 120.0
 """Seconds that uv may take to say what a command will change."""

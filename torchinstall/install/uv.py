@@ -20,7 +20,7 @@ from torchinstall.core.versions import at_least, dotted, dotted_or_none
 from torchinstall.install.distributions import distributions
 
 if TYPE_CHECKING:
-    from torchinstall.install.stream import Completed
+    from torchinstall.core.processes import Completed
 
 UV_FLOOR = "0.13"
 """The oldest uv with all that we use: JSON output of `uv pip install`, flat and explicit indexes.
@@ -222,6 +222,7 @@ def run_uv(
         ToolMissingError: `uv-broken`: it does not start.
         KeyboardInterrupt: Ctrl-C, after uv has ended.
     """
+    from torchinstall.core import processes
     from torchinstall.install import stream
 
     child = uv_env(env, project=project, changes=changes)
@@ -230,7 +231,7 @@ def run_uv(
             return stream.attach(argv, env=child, cwd=cwd)
         if sink is not None:
             return stream.stream(argv, env=child, cwd=cwd, sink=sink, keep=keep)
-        return stream.capture(argv, env=child, cwd=cwd, timeout=timeout)
+        return processes.capture(argv, env=child, cwd=cwd, timeout=timeout)
     except OSError as error:
         raise _broken(argv[0], str(error)) from error
 

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from torchinstall.core.files import Disk, disk_of
 from torchinstall.core.messages import exit_name
+from torchinstall.core.processes import capture
 from torchinstall.probe.system import (
     LONGEST_READ,
     NVML_VARIABLE,
@@ -41,8 +41,6 @@ else:
             return None
         return text.partition(" ")[2] or None
 
-
-_LAST_WORDS_S = 0.1
 
 _COMMAND_FOLDERS = (
     "/usr/bin",
@@ -191,34 +189,17 @@ def run_command(argv: Sequence[str], timeout: float, env: Mapping[str, str]) -> 
 
     It runs in the root folder: an empty entry in a loader path means the current one, which must not matter.
     """
-    root = os.path.abspath(os.sep)  # noqa: PTH100 - `/`, or the drive that Windows calls current
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    root = Path(os.path.abspath(os.sep))  # noqa: PTH100 - `/`, or the drive that Windows calls current
     try:
-        process = subprocess.Popen(
-            list(argv), stdin=nothing, stdout=pipe, stderr=pipe, env=dict(env), cwd=root
-        )
+        done = capture(argv, env=env, cwd=root, timeout=timeout)
     except (OSError, ValueError) as error:
         return CommandResult(returncode=None, problem=f"cannot start: {error}")
-    try:
-        out, err = process.communicate(timeout=timeout)
-        return CommandResult(returncode=process.returncode, stdout=_decode(out), stderr=_decode(err))
-    except subprocess.TimeoutExpired:
-        process.kill()
-    try:
-        out, err = process.communicate(timeout=_LAST_WORDS_S)
-    except subprocess.TimeoutExpired as expired:
-        # A grandchild keeps the pipe open, or the process is stuck inside the kernel: leave it behind.
-        out, err = expired.output or b"", expired.stderr or b""
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_LAST_WORDS_S)
-    return CommandResult(returncode=None, stdout=_decode(out), stderr=_decode(err), problem="timeout")
-
-
-def _decode(data: bytes) -> str:
-    return data.decode("utf-8", "replace")[:LONGEST_READ]
+    return CommandResult(
+        returncode=done.returncode,
+        stdout=done.stdout[:LONGEST_READ],
+        stderr=done.stderr[:LONGEST_READ],
+        problem="timeout" if done.returncode is None else None,
+    )
 
 
 def library_answer(result: CommandResult) -> LibraryAnswer:
