@@ -26,6 +26,7 @@ from torchinstall.index.urls import BACKEND_NAME, pytorch_index
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import catalog_of
 from torchinstall.planning.request import plain_backend
+from torchinstall.planning.requirements import from_conda
 
 Words = tuple[tuple[str, tuple[str, ...]], ...]
 """Words that people type, and what they mean here."""
@@ -85,13 +86,6 @@ _OF_CONDA = ("-c", "--channel", "-n", "--name")
 _CUDA = ("--cuda", "--cu", "--cuda-version", "--toolkit", "--cudatoolkit", "--pytorch-cuda")
 _INDEX = ("--index-url", "--extra-index-url", "--index", "--default-index", "-i")
 _OF_SYNC = ("--extra", "--all-extras", "--group", "--no-dev", "--frozen", "--locked", "--active")
-_REQUIREMENTS = (
-    (r"(?i:pytorch)(?=$|[=<>~!\[])", "torch"),
-    (r"(?:pytorch-)?cuda(?:toolkit)?=+(\d+)\.(\d+).*", r"--backend cu\1\2"),
-    ("cpuonly", "--backend cpu"),
-    (r"([A-Za-z][\w.-]*)=(\d[\w.]*)(?:=.*)?$", r"\1==\2.*"),
-)
-"""Requirements of conda's commands, as `auto` has them."""
 
 
 def _flag_meant(flag: str, value: str) -> tuple[str, ...]:
@@ -121,9 +115,8 @@ def _pasted(words: Iterable[str], tool: str) -> list[str]:
             meant = _flag_meant(flag, value or next(rest, ""))
             said += meant[0].split() if meant else [word]
         elif word[0:1] != "-":
-            for theirs, ours in _REQUIREMENTS:
-                word = re.sub(f"^(?:{theirs})", ours, word)
-            said += word.split(" ") if word[:2] == "--" else [word]
+            ours = from_conda(word)
+            said += ours.split(" ") if ours[:2] == "--" else [ours]
         elif word not in ("-y", "--yes"):
             said.append(word)
     return said

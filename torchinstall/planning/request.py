@@ -16,7 +16,7 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_nam
 from torchinstall.core.versions import dotted, unprefixed
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.gpus import ImageHint, declared_gpus, image_hint, visible_gpus
-from torchinstall.planning.requirements import Reader
+from torchinstall.planning.requirements import ANY_GPU, Reader
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
@@ -171,17 +171,13 @@ def plain_backend(name: str) -> str:
     return re.sub(r"^(?:rocm|hip)[-_ ]?(?=\d)", "rocm", name)
 
 
-_ANY_GPU = ("gpu", "cuda", "nvidia", "amd", "rocm", "hip", "intel")
-"""What people call a backend who want the one that fits."""
-
-
 def _backend(options: PlanOptions, catalog: Catalog) -> str:
     name = (options.backend or "auto").strip().lower()
     for spelling in (name, plain_backend(name)):
         if spelling == "auto" or catalog.backend(spelling) is not None:
             return spelling
     known = ("auto", *catalog.known_backends())
-    close = () if name in _ANY_GPU else close_matches(name, known, most=4, cutoff=0.5)
+    close = () if name in ANY_GPU else close_matches(name, known, most=4, cutoff=0.5)
     raise UsageError(
         "unknown-backend",
         f"no backend is called {name!r}",

@@ -235,40 +235,57 @@ def _parse(text: str, source: str) -> Requirement:
         if found.url:
             _ = urlsplit(found.url).port  # looked at here, so that whoever reads it later need not doubt it
     except ValueError as error:  # packaging's InvalidRequirement is one
+        said, ours = str(error).splitlines()[0].rstrip("."), from_conda(text)
         quote = "quote it, so that the shell does not interpret < and >: 'torch<2.10'"
-        if single := re.fullmatch(r"([A-Za-z][\w.-]*)=(\d[\d.]*)(?:=.*)?", text):  # as conda has it
-            quote = f"two equals signs: '{single[1]}=={single[2].rstrip('.')}.*'"
-        raise _bad_requirement(repr(text), source, str(error).splitlines()[0].rstrip("."), quote) from error
-    name = found.package
-    if re.fullmatch(r"v?\d+(?:[.-]\d+)*", name) and not found.url:
-        raise _bad_requirement(repr(text), source, "a version without a name", f"'torch=={text}.*'")
-    if not found.url and (BACKEND_NAME.fullmatch(name) or name in _ANY_GPU):
-        build = f"--backend {name}" if BACKEND_NAME.fullmatch(name) else "--require-gpu"
-        raise UsageError(
-            "not-torch",
-            f"{found.name} ({source}) is no package that goes with torch: it is a kind of build",
-            wanted="the name of a package",
-            found=text,
-            hints=(f"choose the build with a flag: torchinstall auto {build}",),
-        )
-    if why := _NOT_TORCH.get(name) if not found.url else None:
-        raise UsageError(
-            "not-torch",
-            f"{found.name} ({source}) is not the package of PyTorch: {why}",
-            wanted="torch",
-            found=text,
-            hints=(f"name torch instead: torchinstall auto {shlex.quote(f'torch{found.specifier}')}",),
-        )
+        hint = quote if ours == text else f"torchinstall auto {ours if ours[0] == '-' else shlex.quote(ours)}"
+        raise _bad_requirement(repr(text), source, said, hint) from error
+    if found.url is None:
+        _check_name(found, text, source)
     return found
 
 
-_ANY_GPU = ("gpu", "cuda", "rocm", "hip")
+def _check_name(found: Requirement, text: str, source: str) -> None:
+    """Refuse what is a version, a kind of build, or what conda calls torch."""
+    name = found.package
+    if re.fullmatch(r"v?\d+(?:[.-]\d+)*", name):
+        raise _bad_requirement(repr(text), source, "a version without a name", f"'torch=={text}.*'")
+    backend = BACKEND_NAME.fullmatch(name)
+    if backend or name in ANY_GPU:
+        why, wanted = "is no package that goes with torch: it is a kind of build", "the name of a package"
+        build = f"--backend {name}" if backend else "--require-gpu"
+        hint = f"choose the build with a flag: torchinstall auto {build}"
+    elif name in _NOT_TORCH:
+        why, wanted = f"is not the package of PyTorch: {_NOT_TORCH[name]}", "torch"
+        hint = f"name torch instead: torchinstall auto {shlex.quote(f'torch{found.specifier}')}"
+    else:
+        return
+    raise UsageError("not-torch", f"{found.name} ({source}) {why}", wanted=wanted, found=text, hints=(hint,))
+
+
+ANY_GPU = ("gpu", "cuda", "nvidia", "amd", "rocm", "hip", "intel")
+"""What people call a build who want the one that fits."""
+
 _OF_CONDA = "conda calls its own packages so; here --backend chooses between CPU and GPUs"
 _NOT_TORCH = {
     "pytorch": "on PyPI that name holds a file which only fails and says so",
     **dict.fromkeys(("pytorch-cuda", "pytorch-cpu", "pytorch-gpu", "cpuonly", "cudatoolkit"), _OF_CONDA),
 }
 """Names that people take for torch, and what they are: the descriptions on PyPI and conda-forge."""
+
+
+_CONDA = (
+    (r"(?i:pytorch)(?=$|[=<>~!\[])", "torch"),
+    (r"(?:pytorch-)?cuda(?:toolkit)?=+(\d+)\.(\d+).*", r"--backend cu\1\2"),
+    ("cpuonly", "--backend cpu"),
+    (r"([A-Za-z][\w.-]*)=(\d[\w.]*?)\.?(?:=.*)?$", r"\1==\2.*"),
+)
+
+
+def from_conda(word: str) -> str:
+    """A requirement of conda's commands as `auto` has it: `torch==2.9.*` of `pytorch=2.9=py3.12_cuda`."""
+    for theirs, ours in _CONDA:
+        word = re.sub(f"^(?:{theirs})", ours, word)
+    return word
 
 
 def _read_text(path: Path) -> str:
