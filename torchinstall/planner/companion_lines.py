@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
 from packaging.version import Version
@@ -127,18 +127,13 @@ def _installed_lines(name: str, version: str, situation: Situation) -> Iterator[
     public, _, local = version.partition("+")
     there = {item.name for item in situation.target.installed}
     rows = [row for row in situation.catalog.companion_builds(name) if not row.instead]
+
+    def like(row: CompanionBuild, **said: Any) -> CompanionBuild:
+        return CompanionBuild(name, row.kind, confidence=row.confidence, source=row.source, **said)
+
     majors = [row for row in rows if _any_version(row) and (not row.shown_by or row.shown_by in there)]
     if majors:
-        for row in majors:
-            backends = (*row.backends, *_WITHOUT_CUDA)
-            yield CompanionBuild(
-                name,
-                row.kind,
-                backends=backends,
-                extra=row.extra,
-                confidence=row.confidence,
-                source=row.source,
-            )
+        yield from (like(row, backends=(*row.backends, *_WITHOUT_CUDA), extra=row.extra) for row in majors)
         return
     says = {
         row.id: "{torch" in row.write
@@ -151,15 +146,7 @@ def _installed_lines(name: str, version: str, situation: Situation) -> Iterator[
         if plain and (row.build == "sdist" or has_version(row, public)):
             yield row
     for grammar, abi in dict.fromkeys((row.grammar, row.abi) for row in rows if says.get(row.grammar)):
-        yield CompanionBuild(
-            name,
-            rows[0].kind,
-            versions=public,
-            grammar=grammar,
-            abi=abi,
-            confidence=rows[0].confidence,
-            source=rows[0].source,
-        )
+        yield like(rows[0], versions=public, grammar=grammar, abi=abi)
 
 
 def _fault(kind: str, name: str, wanted: str, found: str, rule: str = "companion-missing") -> Rejection:
@@ -215,9 +202,9 @@ def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Rej
     if line.platforms and not here:
         there = ", ".join(dict.fromkeys(str(platform_of(tag)) for tag in line.platforms))
         yield _fault("platform", name, f"files of {name} for {target.platform}", f"files for {there}")
-    if line.tags and python_tags(target.abi).isdisjoint(line.tags.split(" ")):
-        pythons = [tag.rpartition("-cp3")[2] for tag in line.tags.split(" ")]
-        span = " or ".join(f"3.{minor}" for minor in dict.fromkeys(pythons))
+    tags = line.tags.split()
+    if tags and python_tags(target.abi).isdisjoint(tags):
+        span = " or ".join(dict.fromkeys(f"3.{tag.rpartition('-cp3')[2]}" for tag in tags))
         yield _fault("python", name, f"Python {span} (for {name})", f"Python {short} ({target.abi})")
     elif line.python and not specifiers(line.python).contains(short):
         yield _fault("python", name, f"Python {line.python} (for {name})", f"Python {short}")
@@ -269,29 +256,23 @@ def _of_maker(line: CompanionBuild, build: Build) -> bool:
 
 def has_code(line: CompanionBuild, gpu: Gpu, build: Build, situation: Situation) -> bool:
     """Whether a line has code for a GPU; where the GPU does not say what it is, it is assumed."""
-    if gpu.gfx_target is not None:
-        return gpu.gfx_target in line.code
     device = gpu.compute_capability
-    if device is None:
-        return True
+    if device is None or line.code[0].startswith("gfx"):
+        return gpu.gfx_target in line.code or (device is None and gpu.gfx_target is None)
     driver = situation.driver_of(build.backend)
     knows = None if driver is None else driver.cuda
     jit = knows is None or at_least(knows, build.backend.toolkit or ())
     for text in line.code:
-        code = _capability_in(text)
-        if code is None:
-            continue
-        newer = text.startswith(">=") or (text.endswith("+PTX") and jit)
+        code, newer = _capability_in(text), text.startswith(">=") or (text.endswith("+PTX") and jit)
         same = device[0] == code[0] and device[1] >= code[1]
         if device == code or (not text.endswith("a") and (same or (newer and device >= code))):
             return True
     return False
 
 
-def _capability_in(text: str) -> Capability | None:
-    """`(8, 0)` of `8.0`, `>=8.0`, `8.0a` or `8.0+PTX`; None of a gfx target."""
-    plain = text.removeprefix(">=").removesuffix("a").removesuffix("+PTX")
-    return None if plain.startswith("gfx") else capability(plain)
+def _capability_in(text: str) -> Capability:
+    """`(8, 0)` of `8.0`, `>=8.0`, `8.0a` or `8.0+PTX`."""
+    return capability(text.removeprefix(">=").removesuffix("a").removesuffix("+PTX"))
 
 
 def _lowest(code: tuple[str, ...]) -> str:
@@ -300,8 +281,7 @@ def _lowest(code: tuple[str, ...]) -> str:
         return f"one of {', '.join(code)}"
     if all(text.endswith("a") for text in code):
         return " or ".join(f"sm_{text.rstrip('a').replace('.', '')}" for text in code)
-    lowest = min(filter(None, map(_capability_in, code)))
-    return f"sm_{lowest[0]}{lowest[1]} or newer"
+    return "sm_{}{} or newer".format(*min(map(_capability_in, code)))
 
 
 def _versions(line: CompanionBuild, wanted: Wanted, build: Build, situation: Situation) -> Iterator[Choice]:
