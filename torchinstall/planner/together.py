@@ -14,11 +14,11 @@ from torchinstall.core.errors import NoCompatibleBuildError
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import CompanionUse
-from torchinstall.core.request import Request, Requirement
+from torchinstall.core.request import Request, Requirement, extras_text
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.planner.builds import Rejection
-from torchinstall.planner.companion_lines import Wanted, choices_of, has_code, specifiers
+from torchinstall.planner.companion_lines import Choice, Wanted, choices_of, has_code, specifiers
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
@@ -56,6 +56,10 @@ def _names(situation: Situation) -> frozenset[str]:
     return frozenset(item.name for item in wanted_companions(situation))
 
 
+def _taken(chosen: EvaluatedBuild | None) -> dict[str, Choice]:
+    return {choice.name: choice for choice in chosen.choices} if chosen is not None else {}
+
+
 def companion_uses(
     chosen: EvaluatedBuild | None, evaluated: Iterable[EvaluatedBuild], situation: Situation
 ) -> tuple[CompanionUse, ...]:
@@ -64,7 +68,7 @@ def companion_uses(
     if not names:
         return ()
     able = _able(evaluated)
-    taken = {choice.name: choice for choice in (chosen.choices if chosen is not None else ())}
+    taken = _taken(chosen)
     uses = []
     for name in names:
         releases = tuple(dict.fromkeys(item.build.torch for item in _with_all(able, (name,))))
@@ -107,19 +111,17 @@ def asked_requirements(
     chosen: EvaluatedBuild | None, asked: Iterable[Requirement]
 ) -> tuple[Requirement, ...]:
     """The requirements as they were asked for, companions by the name and within the bounds that fit."""
-    taken = {choice.name: choice for choice in (chosen.choices if chosen is not None else ())}
-    found = []
-    for item in asked:
-        choice = taken.get(item.package)
-        if choice is None or item.url is not None:
-            found.append(item)
-            continue
-        bounds = item.specifier
-        if not choice.version and choice.line.bound:
-            bounds = str(specifiers(",".join(filter(None, (bounds, choice.line.bound)))))
+    taken = _taken(chosen)
+
+    def fitted(item: Requirement) -> Requirement:
+        choice = taken.get(item.package) if item.url is None else None
+        if choice is None:
+            return item
+        bounds = (item.specifier, "" if choice.version else choice.line.bound)
         name = choice.installs if choice.line.instead else item.name
-        found.append(structs.replace(item, name=name, specifier=bounds))
-    return tuple(found)
+        return structs.replace(item, name=name, specifier=str(specifiers(",".join(filter(None, bounds)))))
+
+    return tuple(map(fitted, asked))
 
 
 def companion_warnings(
@@ -129,35 +131,29 @@ def companion_warnings(
     yield from _held_back(chosen, uses, evaluated)
     yield from _left_behind(chosen)
     gpus = [gpu for gpu in chosen.covered if gpu.compute_capability]
-    for choice in chosen.choices:
+    for choice in (row for row in chosen.choices if row.asked):
         line = choice.line
-        if not choice.asked:
-            continue
         if line.instead:
-            yield Message(
-                "companion-renamed",
-                f"{choice.installs} is installed in place of {choice.name}, which has no ready files here",
-            )
+            text = f"{choice.installs} is installed in place of {choice.name}, which has no ready files here"
+            yield Message("companion-renamed", text)
         floor = dotted(line.note_below) if line.note_below else None
         if choice.compiles:
             yield Message("builds-from-source", f"{choice.name} is built from source: it {line.note}")
         elif line.note and (floor is None or any((gpu.compute_capability or ()) < floor for gpu in gpus)):
             yield Message("companion-note", f"{choice.name}: {line.note}")
-        build, gpus_of = chosen.build, chosen.covered if line.code else []
-        without = [gpu.label for gpu in gpus_of if not has_code(line, gpu, build, chosen.situation)]
+        covered = chosen.covered if line.code else []
+        without = [gpu for gpu in covered if not has_code(line, gpu, chosen.build, chosen.situation)]
         if without:
-            text = f"{choice.name} has no code for {', '.join(without)}; it runs on the other GPUs only"
+            labels = ", ".join(gpu.label for gpu in without)
+            text = f"{choice.name} has no code for {labels}; it runs on the other GPUs only"
             yield Message("companion-not-for-gpu", text)
         if line.confidence == "low":
-            yield Message(
-                "companion-assumed",
-                f"which torch {choice.name} goes with is a guess: nobody has confirmed it",
-            )
+            text = f"which torch {choice.name} goes with is a guess: nobody has confirmed it"
+            yield Message("companion-assumed", text)
 
 
 def _typed(item: Wanted) -> str:
-    extras = f"[{','.join(item.extras)}]" if item.extras else ""
-    return shlex.quote(item.name + extras)
+    return shlex.quote(item.name + extras_text(item.extras))
 
 
 def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
@@ -253,20 +249,19 @@ def companion_refusal(
     else:
         message = f"{name} has no ready files for this machine"
     # Sources of what names its torch in metadata name the same one.
-    names_torch = any(row.kind == "bounded" for row in situation.catalog.companion_builds(name))
+    platform, lines = situation.target.platform, situation.catalog.companion_builds(name)
+    names_torch = any(row.kind == "bounded" for row in lines)
     other_torch = names_torch and (no_release or nearest.wanted.startswith(f"{name} for torch "))
     allow = nearest.rule != "companion-no-code" and not other_torch
-    hints = list(_nearest_sets(hopeless or names, able, situation))
-    hints += _other_drivers(evaluated, situation)
-    hints += _other_sources(hopeless or names, situation, allow=allow)
-    platform = situation.target.platform
-    hints += [
-        row.otherwise
-        for row in situation.catalog.companion_builds(name)
-        if row.otherwise and (not row.platforms or platform in map(platform_of, row.platforms))
-    ][:1]
+    here = (row for row in lines if not row.platforms or platform in map(platform_of, row.platforms))
+    hints = (
+        *_nearest_sets(hopeless or names, able, situation),
+        *_other_drivers(evaluated, situation),
+        *_other_sources(hopeless or names, situation, allow=allow),
+        *[row.otherwise for row in here if row.otherwise][:1],
+    )
     return NoCompatibleBuildError(
-        nearest.rule, message, wanted=nearest.wanted, found=nearest.found, hints=tuple(hints)
+        nearest.rule, message, wanted=nearest.wanted, found=nearest.found, hints=hints
     )
 
 
