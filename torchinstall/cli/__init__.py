@@ -58,7 +58,16 @@ def main(
     try:
         # A signal asks us to leave, and on the way out everything is put right.
         with leave_on_signals():
-            return _main(arguments, Session(context, console), table)
+            try:
+                return _dispatch(arguments, Session(context, console), table)
+            except BrokenPipeError:
+                raise
+            except Exception as error:  # noqa: BLE001  # this is the place where every error ends
+                return _failed(error, console)
+    except BrokenPipeError:
+        return _discard_output(BROKEN_PIPE)  # whoever read our output has seen enough
+    except TorchInstallError as error:
+        return _discard_output(error.exit_code)  # there is no place to say what went wrong
     except KeyboardInterrupt:
         return _stopped(console, INTERRUPTED)
     except SystemExit as error:
@@ -69,22 +78,6 @@ def main(
         console.close()
         if ours:
             gc.freeze()  # nor for those that an interpreter would look for when it ends
-
-
-def _main(arguments: list[str], session: Session, table: Mapping[str, tuple[str, str]] | None) -> int:
-    console = session.console
-    try:
-        try:
-            code = _dispatch(arguments, session, table)
-        except (KeyboardInterrupt, BrokenPipeError, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001  # this is the place where every error ends
-            code = _failed(error, console)
-    except BrokenPipeError:
-        code = _discard_output(BROKEN_PIPE)  # whoever read our output has seen enough
-    except TorchInstallError as error:
-        code = _discard_output(error.exit_code)  # there is no place to say what went wrong
-    return code
 
 
 def _discard_output(code: int) -> int:
@@ -196,7 +189,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What an operating system says of a disk, which no program can mend."""
 
 
-def _failed(error: BaseException, console: Console) -> int:
+def _failed(error: Exception, console: Console) -> int:
     expected = isinstance(error, TorchInstallError)
     if console.verbose > int(expected):
         import traceback  # only for who asks for it

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -118,18 +116,7 @@ def build(table: Mapping[str, Row] | None = None) -> LazyGroup:
     )
 
 
-def _catalog_date() -> str:
-    """When the shipped tables were made, from the head of the largest; reading it whole would cost more."""
-    table = Path(__file__).parents[1] / "catalog" / "data" / "wheels.json"
-    try:
-        with table.open(encoding="utf-8") as file:
-            match = re.search(r'"as_of": "([\d-]+)"', file.read(200))
-    except OSError:
-        return ""
-    return f" (catalog of {match[1]})" if match else ""
-
-
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        session_of(ctx).console.out(f"torchinstall {__version__}{_catalog_date()}")
+        session_of(ctx).console.out(f"torchinstall {__version__}")
         ctx.exit()

@@ -123,16 +123,12 @@ def several_machines(session: Session, options: PlanOptions) -> int:
     console.warn_all(planned.warnings)
     _warn(console, fleet, "machine")
     error = fleet.impossible[0][1].error if fleet.impossible else None
-    console.partial = {
-        "schema_version": 1,
-        "status": "impossible" if error else "ready",
-        "groups": [
-            {"torch": row.torch, "backend": row.backend, "machines": [*map(_planned, row.plans)]}
-            for row in fleet.groups
-        ],
-        "impossible": [*map(_planned, fleet.impossible)],
-        "error": error and error.to_json(),
-    }
+    rows = [
+        {"torch": row.torch, "backend": row.backend, "machines": [*map(_planned, row.plans)]}
+        for row in fleet.groups
+    ]
+    lost = [*map(_planned, fleet.impossible)]
+    console.partial = envelope("impossible" if error else "ready", groups=rows, impossible=lost)
     if not (error and console.json):
         console.answer(console.partial, "\n\n".join(_builds(fleet, "machine", _left_out(fleet))))
     if error:

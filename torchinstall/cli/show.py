@@ -17,7 +17,7 @@ from torchinstall.cli.verb import GROUP_OPTIONS, Argument, Verb, global_options
 from torchinstall.cli.words import SHELLS, completion_script
 from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.machine import machine_to_json
-from torchinstall.core.messages import close_matches
+from torchinstall.core.messages import close_matches, size_text
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.index.inspect import WheelReport
 from torchinstall.planning.context import Options, PlanOptions
@@ -66,15 +66,15 @@ def inspect(session: Session, options: _InspectOptions) -> int:
     from torchinstall.export.wheel_check import read_wheel  # it brings the HTTP client
 
     report = read_wheel(session.context, options.wheel, options.allow_insecure_host)
-    session.console.answer({"schema_version": 1, **to_builtins(report), "error": None}, _wheel_text(report))
+    session.console.answer(envelope("ok", **to_builtins(report)), _wheel_text(report))
     return 0
 
 
 def _wheel_text(report: WheelReport) -> str:
-    about = [("file", f"{report.filename}, {report.size / 1e6:.1f} MB")]
+    about = [("file", f"{report.filename}, {size_text(report.size)}")]
     if report.transferred is not None:
         share = 100 * report.transferred / report.size
-        about.append(("read", f"{report.transferred / 1e6:.1f} MB over the network ({share:.1f} %)"))
+        about.append(("read", f"{size_text(report.transferred)} over the network ({share:.1f} %)"))
     facts = (
         ("package", f"{report.name} {report.version}"),
         ("Python", report.requires_python),

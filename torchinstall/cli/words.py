@@ -125,7 +125,7 @@ def _pasted(words: Iterable[str], tool: str) -> list[str]:
 def _as_requirement(word: str) -> tuple[str, ...]:
     """A package or a backend where the verb should stand."""
     if re.match(r"(?i)(py)?torch", word):
-        return (f"auto {re.sub('(?i)^pytorch$', 'torch', word)}",)
+        return (f"auto {from_conda(word)}",)
     return (f"auto --backend {word.lower()}",) if re.fullmatch(r"(?i)cpu|xpu|cu\d+|rocm[\d.]+", word) else ()
 
 

@@ -117,7 +117,7 @@ def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
 
 
 _VC_RUNTIME = "winget install --id Microsoft.VCRedist.2015+.x64"
-OF_HOST: Mapping[str, tuple[Severity, str]] = {
+_OF_HOST: Mapping[str, tuple[Severity, str]] = {
     "low-disk": ("warning", "uv cache prune"),
     "separate-file-systems": ("info", "export UV_LINK_MODE=copy"),
     "long-paths-disabled": ("warning", "uv venv C:\\venv"),
@@ -135,8 +135,8 @@ def of_host(seen: Environment) -> Iterator[Diagnosis]:
         slug = finding.slug or ""
         linked = slug == "separate-file-systems" and seen.surroundings.env.get("UV_LINK_MODE")
         short = slug == "long-paths-disabled" and len(seen.target.prefix or "") <= _LONGEST_PREFIX
-        if slug in OF_HOST and not linked and not short:
-            severity, command = OF_HOST[slug]
+        if slug in _OF_HOST and not linked and not short:
+            severity, command = _OF_HOST[slug]
             severity = "info" if slug == "low-disk" and not large else severity
             yield Diagnosis(
                 slug, severity, finding.detail, _seen_at(finding), (Remedy(command),), finding.hint
@@ -154,7 +154,7 @@ def low_memory(seen: Environment) -> Iterator[Diagnosis]:
 
 _CONFIGURE = Remedy("torchinstall configure")
 
-SETTINGS: Mapping[str, tuple[str, str | None]] = {
+_SETTINGS: Mapping[str, tuple[str, str | None]] = {
     "torch-backend-ignored": ("torch-backend is set, but uv sync, uv run and uv lock ignore it", None),
     "unsafe-index-strategy": (
         "any index may supply any package, even under a name that belongs to another index",
@@ -214,7 +214,7 @@ def settings(seen: Environment) -> Iterator[Diagnosis]:
             messages = check_requirements(text, seen.catalog)
         told += [(name, item) for item in messages]
     told += [("environment", item) for item in check_variables(seen.surroundings.env, seen.catalog)]
-    for slug, (summary, advice) in SETTINGS.items():
+    for slug, (summary, advice) in _SETTINGS.items():
         evidence = tuple(f"{place}: {message.message}" for place, message in told if message.slug == slug)
         # Without a `[project]` there is nothing to sync, and `uv pip` does read `torch-backend`.
         if evidence and (view.project or slug != "torch-backend-ignored"):
