@@ -374,7 +374,7 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
     (
         "hsa-override",
         "warning",
-        lambda: healthy(surroundings=around(env={"HSA_OVERRIDE_GFX_VERSION": "10.3.0"})),
+        lambda: environment(told("hsa-override", "it makes ROCm treat the GPU as another one")),
         "unset HSA_OVERRIDE_GFX_VERSION",
     ),
     (

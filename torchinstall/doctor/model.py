@@ -23,6 +23,8 @@ from torchinstall.install.record import Decision
 from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.verify import Report
 from torchinstall.planning.context import Context
+from torchinstall.project.files import loads
+from torchinstall.project.pyproject import ProjectView
 
 Severity = Literal["error", "warning", "info"]
 """An error makes `doctor` exit 7; a warning is a fault that has not struck yet; info is worth knowing."""
@@ -93,6 +95,11 @@ class Project(Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[tuple[str, str, str], ...] | None = None
     choice: tuple[str, ...] = ()
+
+    @property
+    def view(self) -> ProjectView:
+        """What `pyproject.toml` says; nothing where it is not TOML: uv itself reports that."""
+        return ProjectView(loads(self.files.get("pyproject.toml", "")) or {})
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):

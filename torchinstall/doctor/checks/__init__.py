@@ -16,7 +16,7 @@ Check = Callable[[Environment], Iterator[Diagnosis]]
 CHECKS: tuple[Check, ...] = (
     packages.interrupted_install,
     build.torch_missing,
-    system.unreadable_hardware,
+    system.found_by_probe,
     build.hardware_objections,
     build.cpu_build_on_gpu_machine,
     build.partly_covered,
@@ -39,9 +39,7 @@ CHECKS: tuple[Check, ...] = (
     packages.leftovers,
     packages.mixed_cuda_packages,
     system.wrong_interpreter,
-    system.hsa_override,
     system.gpus_hidden,
-    system.of_host,
     system.low_memory,
 )
 

@@ -26,19 +26,15 @@ from torchinstall.planner.rules import (
     no_gpu_of_vendor,
 )
 from torchinstall.planner.situation import make_situation
-from torchinstall.project.files import loads
-from torchinstall.project.pyproject import ProjectView
 
 
 def torch_missing(seen: Environment) -> Iterator[Diagnosis]:
     """There is no torch."""
     if seen.release is None:
-        message, evidence = (
-            "torch is not installed in this environment",
-            (f"environment: {seen.target.prefix}",),
-        )
+        message = "torch is not installed in this environment"
+        evidence = (f"environment: {seen.target.prefix}",)
         project = seen.surroundings.project or Project(root="")
-        asks = ProjectView(loads(project.files.get("pyproject.toml", "")) or {}).scopes_of("torch")
+        asks = project.view.scopes_of("torch")
         ours = asks and not {"--venv", "--python", "--system"} & {*seen.flags}
         # What auto installs into the project's environment, uv takes out again.
         remedies = (Remedy("torchinstall sync"), auto(seen)) if ours else (auto(seen),)

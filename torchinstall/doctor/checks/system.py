@@ -7,12 +7,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from torchinstall.core.machine import Finding
 from torchinstall.core.messages import Message, size_text
 from torchinstall.doctor.model import Diagnosis, Environment, Project, Remedy, Severity
+from torchinstall.planning.gpus import visible_gpus
 from torchinstall.project.checks import check_requirements, check_uv, check_variables, unused_sources
 from torchinstall.project.files import loads
-from torchinstall.project.pyproject import ProjectView
 
 _LOW_MEMORY = 2_000_000_000
 """Bytes; below this even the import of a GPU build may fail."""
@@ -21,23 +20,44 @@ _LONGEST_PREFIX = 260 - len("\\Lib\\site-packages\\") - 171
 """Windows allows 260 characters, and a torch wheel has paths of 171 (measured on 2.13.0)."""
 
 
-def unreadable_hardware(seen: Environment) -> Iterator[Diagnosis]:
-    """Hardware is there but cannot be read: driver and library differ, no permission, no driver.
+_VC_RUNTIME = "winget install --id Microsoft.VCRedist.2015+.x64"
+_FINDINGS: Mapping[str, tuple[Severity, str]] = {
+    "hsa-override": ("warning", "unset HSA_OVERRIDE_GFX_VERSION"),
+    "low-disk": ("warning", "uv cache prune"),
+    "separate-file-systems": ("info", "export UV_LINK_MODE=copy"),
+    "long-paths-disabled": ("warning", "uv venv C:\\venv"),
+    "vc-runtime-missing": ("warning", _VC_RUNTIME),
+    "vc-runtime-old": ("warning", _VC_RUNTIME),
+}
+"""Findings of the probe that matter to an environment, each with what to type."""
 
-    It is a warning where other GPUs of the same vendor work: one lost GPU among four.
+
+def found_by_probe(seen: Environment) -> Iterator[Diagnosis]:
+    """Hardware that is there but cannot be read, and what the probe says of disks, paths and variables.
+
+    Unreadable hardware is a warning where other GPUs of the same vendor work: one lost GPU among four.
     """
     served = {kind.vendor for kind in seen.catalog.tables.kinds}
     for finding in seen.machine.findings:
-        vendor = finding.probe
+        vendor, slug = finding.probe, finding.slug or ""
+        evidence = tuple(filter(None, (f"{vendor}: {slug or finding.status}", finding.source)))
         if finding.status in ("denied", "broken") and vendor in served:
             works = seen.machine.driver(vendor) and any(gpu.vendor == vendor for gpu in seen.machine.gpus)
             remedies = (Remedy(finding.hint or "torchinstall probe"),)
             severity: Severity = "warning" if works else "error"
-            yield Diagnosis("unreadable-hardware", severity, finding.detail, _seen_at(finding), remedies)
+            yield Diagnosis("unreadable-hardware", severity, finding.detail, evidence, remedies)
+        elif slug in _FINDINGS and not _of_no_account(slug, seen):
+            severity, command = _FINDINGS[slug]
+            better = seen.better
+            if slug == "low-disk" and (better is None or better.status != "ready" or better.backend == "cpu"):
+                severity = "info"  # nothing large will be installed
+            yield Diagnosis(slug, severity, finding.detail, evidence, (Remedy(command),), finding.hint)
 
 
-def _seen_at(finding: Finding) -> tuple[str, ...]:
-    return tuple(filter(None, (f"{finding.probe}: {finding.slug or finding.status}", finding.source)))
+def _of_no_account(slug: str, seen: Environment) -> bool:
+    if slug == "separate-file-systems":
+        return bool(seen.surroundings.env.get("UV_LINK_MODE"))
+    return slug == "long-paths-disabled" and len(seen.target.prefix or "") <= _LONGEST_PREFIX
 
 
 def system_cuda_first(seen: Environment) -> Iterator[Diagnosis]:
@@ -67,23 +87,14 @@ def compat_on_consumer_gpu(seen: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis("compat-on-consumer-gpu", "error", message, loaded, remedies, advice)
 
 
-def hsa_override(seen: Environment) -> Iterator[Diagnosis]:
-    """An override that was right for one GPU makes kernels crash on another one."""
-    name = "HSA_OVERRIDE_GFX_VERSION"
-    if value := seen.surroundings.env.get(name):
-        targets = [gpu.gfx_target for gpu in seen.machine.gpus if gpu.gfx_target]
-        message = f"{name}={value} makes ROCm treat every AMD GPU as another model"
-        evidence = (f"found: {', '.join(targets) or 'no AMD GPU'}",)
-        yield Diagnosis("hsa-override", "warning", message, evidence, (Remedy(f"unset {name}"),))
-
-
 def gpus_hidden(seen: Environment) -> Iterator[Diagnosis]:
-    """A variable that hides every GPU; torch will report that there is none."""
-    env = seen.surroundings.env
-    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
-        if name in env and env[name].strip() in ("", "-1", "NoDevFiles") and seen.machine.gpus:
-            message, evidence = f"{name} hides every GPU from torch", (f"{name}={env[name]!r}",)
-            yield Diagnosis("gpus-hidden", "info", message, evidence, (Remedy(f"unset {name}"),))
+    """Variables that hide every GPU; torch will report that there is none."""
+    hiding = re.compile(r"(CUDA|HIP|ROCR)_VISIBLE_DEVICES")
+    env = {name: value for name, value in seen.surroundings.env.items() if hiding.fullmatch(name)}
+    if env and seen.machine.gpus and visible_gpus(env, seen.machine) == ():
+        evidence = tuple(f"{name}={value!r}" for name, value in env.items())
+        message = f"torch sees no GPU, because of {' and '.join(env)}"
+        yield Diagnosis("gpus-hidden", "info", message, evidence, (Remedy(f"unset {' '.join(env)}"),))
 
 
 def shadowed(seen: Environment) -> Iterator[Diagnosis]:
@@ -116,33 +127,6 @@ def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
         )
 
 
-_VC_RUNTIME = "winget install --id Microsoft.VCRedist.2015+.x64"
-_OF_HOST: Mapping[str, tuple[Severity, str]] = {
-    "low-disk": ("warning", "uv cache prune"),
-    "separate-file-systems": ("info", "export UV_LINK_MODE=copy"),
-    "long-paths-disabled": ("warning", "uv venv C:\\venv"),
-    "vc-runtime-missing": ("warning", _VC_RUNTIME),
-    "vc-runtime-old": ("warning", _VC_RUNTIME),
-}
-"""Findings of the probe about the host that matter to an environment, each with what to type."""
-
-
-def of_host(seen: Environment) -> Iterator[Diagnosis]:
-    """What the probe has to say of disks, long paths and libraries of Windows, where it matters here."""
-    better = seen.better
-    large = better is not None and better.status == "ready" and better.backend != "cpu"
-    for finding in seen.machine.findings:
-        slug = finding.slug or ""
-        linked = slug == "separate-file-systems" and seen.surroundings.env.get("UV_LINK_MODE")
-        short = slug == "long-paths-disabled" and len(seen.target.prefix or "") <= _LONGEST_PREFIX
-        if slug in _OF_HOST and not linked and not short:
-            severity, command = _OF_HOST[slug]
-            severity = "info" if slug == "low-disk" and not large else severity
-            yield Diagnosis(
-                slug, severity, finding.detail, _seen_at(finding), (Remedy(command),), finding.hint
-            )
-
-
 def low_memory(seen: Environment) -> Iterator[Diagnosis]:
     """Too little memory to import torch safely."""
     size = seen.machine.memory_bytes
@@ -153,19 +137,6 @@ def low_memory(seen: Environment) -> Iterator[Diagnosis]:
 
 
 _CONFIGURE = Remedy("torchinstall configure")
-
-_SETTINGS: Mapping[str, tuple[str, str | None]] = {
-    "torch-backend-ignored": ("torch-backend is set, but uv sync, uv run and uv lock ignore it", None),
-    "unsafe-index-strategy": (
-        "any index may supply any package, even under a name that belongs to another index",
-        "explicit indexes with sources make this setting unnecessary; remove it afterwards",
-    ),
-    "index-not-explicit": (
-        "a PyTorch index is searched for every package, not only for torch and its companions",
-        "set `explicit = true` on the index, and name it in [tool.uv.sources] for torch's packages",
-    ),
-}
-"""Slug -> message and advice of the settings that `configure` warns of too."""
 
 
 def would_undo(seen: Environment) -> Iterator[Diagnosis]:
@@ -203,7 +174,7 @@ def would_undo(seen: Environment) -> Iterator[Diagnosis]:
 def settings(seen: Environment) -> Iterator[Diagnosis]:
     """Settings of uv and pip that have no effect or do harm, in files and variables."""
     project = seen.surroundings.project or Project(root="")
-    view = _view(project)
+    view = project.view
     told: list[tuple[str, Message]] = []
     for name, text in project.files.items():
         if name == "pyproject.toml":
@@ -212,25 +183,19 @@ def settings(seen: Environment) -> Iterator[Diagnosis]:
             messages = check_uv(loads(text) or {}, seen.catalog, prefix="")
         else:
             messages = check_requirements(text, seen.catalog)
-        told += [(name, item) for item in messages]
-    told += [("environment", item) for item in check_variables(seen.surroundings.env, seen.catalog)]
-    for slug, (summary, advice) in _SETTINGS.items():
-        evidence = tuple(f"{place}: {message.message}" for place, message in told if message.slug == slug)
+        told += [(f"{name} in {project.root}", item) for item in messages]
+    told += [("the environment", item) for item in check_variables(seen.surroundings.env, seen.catalog)]
+    # Where torch has a source already, configure has nothing to write: the message is what is left.
+    remedies = () if "torch" in view.sources else (_CONFIGURE,)
+    for place, item in told:
         # Without a `[project]` there is nothing to sync, and `uv pip` does read `torch-backend`.
-        if evidence and (view.project or slug != "torch-backend-ignored"):
-            # Where torch has a source already, configure has nothing to write: the advice is what is left.
-            remedies = () if advice and "torch" in view.sources else (_CONFIGURE,)
-            yield Diagnosis(slug, "warning", summary, evidence, remedies, advice)
-
-
-def _view(project: Project) -> ProjectView:
-    """`pyproject.toml`; empty where it is not TOML: uv itself reports that."""
-    return ProjectView(loads(project.files.get("pyproject.toml", "")) or {})
+        if view.project or item.slug != "torch-backend-ignored":
+            yield Diagnosis(item.slug, "warning", item.message, (place,), remedies)
 
 
 def source_without_dependency(seen: Environment) -> Iterator[Diagnosis]:
     """A source of a package that the project does not ask for itself."""
-    if idle := unused_sources(_view(seen.surroundings.project or Project(root="")), seen.catalog):
+    if idle := unused_sources((seen.surroundings.project or Project(root="")).view, seen.catalog):
         message = f"the source of {', '.join(idle)} is ignored: sources count for direct dependencies only"
         remedies = (Remedy(f"uv add {' '.join(idle)}"), _CONFIGURE)
         evidence = ("pyproject.toml: tool.uv.sources",)
