@@ -13,18 +13,18 @@ from msgspec import Struct, structs
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, UsageError
-from torchinstall.core.files import read_text as read_bounded
-from torchinstall.core.files import real_path
+from torchinstall.core.files import real_path, text_of, venv_python
+from torchinstall.install.distributions import sites_of
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.uv import run_uv
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.context import Context, MachineOptions, PlanOptions
 from torchinstall.planning.inputs import Prepared
-from torchinstall.project.files import loads, read_text
+from torchinstall.project.files import read_text
 from torchinstall.project.lock import read_lock
-from torchinstall.project.pyproject import ProjectView, project_view, workspace_root
-from torchinstall.project.sync import choose_locked, environment_of, sites_of
+from torchinstall.project.pyproject import ProjectView, project_view, view_in, workspace_root
+from torchinstall.project.sync import choose_locked, environment_of
 
 
 class ProjectOptions(MachineOptions, frozen=True, kw_only=True):
@@ -78,8 +78,7 @@ def project_would_undo(context: Context, prefix: str, torch: str | None) -> bool
     folder = project_folder(context, None)
     root = workspace_root(folder)
     venv = environment_of(folder, context.env)
-    text = _text(folder / "pyproject.toml")
-    view = ProjectView(loads(text) or {})
+    view = view_in(folder)
     if venv.resolve() != Path(prefix).resolve() or not view.project:
         return False
     lock = read_lock(root / "uv.lock", "")
@@ -93,20 +92,12 @@ def _python(folder: Path, view: ProjectView, here: str) -> str:
 
     Only one that the project allows; else the oldest that it allows.
     """
-    pinned, venv = _text(folder / ".python-version"), _text(folder / ".venv" / "pyvenv.cfg")
-    made_with = re.search(r"^version(?:_info)?\s*=\s*(\S+)", venv, re.MULTILINE)
-    for text in (pinned.partition("\n")[0], made_with[1] if made_with else "", here):
+    pinned = text_of(folder / ".python-version").partition("\n")[0]
+    for text in (pinned, venv_python(folder / ".venv"), here):
         match = re.search(r"\b3\.\d+", text)
         if match and view.requires_python.contains(f"{match.group()}.99", prereleases=True):
             return match.group()
     return next(iter(view.pythons), "3.12")
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_bounded(path)
-    except (OSError, ValueError):
-        return ""
 
 
 def project_plan(

@@ -56,10 +56,11 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
     return data.decode("utf-8-sig")
 
 
-def text_of(path: Path, most: int = _MOST_BYTES) -> str:
-    """A text file; empty where there is none that can be read."""
+def text_of(path: Path, most: int = MOST_BYTES_OF_TOOLS) -> str:
+    """A text file of somebody else, or its beginning; empty where there is none that can be read."""
     try:
-        return read_text(path, most)
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(most)
     except (OSError, ValueError):
         return ""
 
@@ -80,6 +81,27 @@ def disk_of(path: Path) -> Disk:
         volume = os.statvfs(there)
         free = volume.f_bavail * volume.f_frsize
     return Disk(free_bytes=free, device=there.stat().st_dev)
+
+
+def names_in(folder: Path) -> tuple[str, ...]:
+    """What lies in a folder, sorted; nothing where it cannot be read."""
+    try:
+        return tuple(sorted(entry.name for entry in os.scandir(folder)))
+    except OSError:
+        return ()
+
+
+def venv_settings(prefix: Path) -> dict[str, str]:
+    """What the `pyvenv.cfg` of a virtual environment says, by key in lower case; empty where it is none."""
+    pairs = (line.partition("=") for line in text_of(prefix / "pyvenv.cfg").splitlines())
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
+def venv_python(prefix: Path) -> str:
+    """The version of Python, such as `3.12`, that a virtual environment has; empty where nothing says it."""
+    settings = venv_settings(prefix)
+    match = re.match(r"\d+\.\d+", settings.get("version_info") or settings.get("version", ""))
+    return match.group() if match else ""
 
 
 def sha256(content: bytes) -> str:

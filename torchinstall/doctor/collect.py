@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import structs
 
 from torchinstall.core.errors import TargetError, ToolMissingError
-from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_text
+from torchinstall.core.files import MOST_BYTES_OF_TOOLS, names_in, read_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import requirement
 from torchinstall.doctor.model import Environment, Project, Surroundings
@@ -178,23 +178,18 @@ def _shadows(env: Mapping[str, str], cwd: Path, packages: Iterable[str]) -> Iter
 
 def _libraries(env: Mapping[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
     for text in dict.fromkeys(env.get("LD_LIBRARY_PATH", "").split(os.pathsep)):
-        names = tuple(name for name in _names(text) if _CUDA_LIBRARY.match(name)) if text else ()
+        names = tuple(name for name in names_in(Path(text)) if _CUDA_LIBRARY.match(name)) if text else ()
         if names:
             yield text, names
 
 
-def _names(folder: str) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(entry.name for entry in Path(folder).iterdir()))
-    except OSError:
-        return ()
 
 
 def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project | None:
     """The nearest folder, here or above, with a `pyproject.toml` or `uv.toml`; else requirements here."""
     own = (folder for folder in (cwd, *cwd.parents) for name in _PROJECT_FILES if (folder / name).is_file())
     root = next(own, cwd)
-    names = (*_PROJECT_FILES, *(name for name in _names(str(root)) if _REQUIREMENTS.fullmatch(name)))
+    names = (*_PROJECT_FILES, *(name for name in names_in(root) if _REQUIREMENTS.fullmatch(name)))
     files: dict[str, str] = {}
     for name in names:
         with contextlib.suppress(OSError, ValueError):

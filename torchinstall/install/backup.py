@@ -121,14 +121,12 @@ class Backup(Struct, frozen=True, kw_only=True):
         others = [row for row in distributions(self.sites) if stay is not None and row.name not in stay]
         elsewhere = {path for dist in others if dist.key not in old for path in dist.files()}
         safe = {*self.files, *(path for dist in others for path in dist.files())}
-        came, failed = set[Path](), list[OSError]()
-        for dist in distributions(self.sites, self.changing):
-            if dist.key not in old:
-                came.update(dist.files(), (self._bin / name for name in dist.scripts()))
-        failed += self._remove(came - safe)
-        for dist in distributions(self.sites, self.changing):
-            if dist.key not in old:
-                shutil.rmtree(dist.site / dist.info, ignore_errors=True)
+        new = [dist for dist in distributions(self.sites, self.changing) if dist.key not in old]
+        came = {self._bin / name for dist in new for name in dist.scripts()}
+        came |= {path for dist in new for path in dist.files()}
+        failed = self._remove(came - safe)
+        for dist in new:
+            shutil.rmtree(dist.site / dist.info, ignore_errors=True)
         debris = [path for path in walk(self.sites) if path not in safe and self._is_debris(path)]
         failed += self._remove(debris)
         for number, (path, kept) in enumerate(self._kept()):

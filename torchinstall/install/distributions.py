@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import binascii
+import base64
 import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-import msgspec
 from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
-from torchinstall.core.files import sha256
+from torchinstall.core.decoding import load
+from torchinstall.core.files import names_in, sha256, text_of
 from torchinstall.core.request import canonical_name
 from torchinstall.index.wheels import metadata_values
 
@@ -45,7 +46,7 @@ class DistInfo(Struct, frozen=True, array_like=True):
 
     def text(self, name: str) -> str:
         """A file of its metadata; empty where it cannot be read."""
-        return read_start(self.site / self.info / name) or ""
+        return text_of(self.site / self.info / name)
 
     def metadata(self, key: str) -> list[str]:
         """Every value of one key of its metadata."""
@@ -118,11 +119,10 @@ class DistInfo(Struct, frozen=True, array_like=True):
             try:
                 found = path.stat().st_size
                 small = content and found <= _SMALL and digest.startswith("sha256=") and path.is_file()
-                told = bytes.fromhex(sha256(path.read_bytes())) if small else b""
+                other = small and digest != _digest(path)
             except OSError:
                 yield name, True
                 continue
-            other = small and digest != "sha256=" + _base64(told)
             if other or (size.isdecimal() and int(size) != found):
                 yield name, False
 
@@ -183,18 +183,10 @@ def walk(folders: Iterable[Path]) -> Iterator[Path]:
             yield from (Path(place, name) for name in names)
 
 
-def _base64(data: bytes) -> str:
-    text = binascii.b2a_base64(data, newline=False).decode().rstrip("=")
-    return text.replace("+", "-").replace("/", "_")
-
-
-def read_start(path: Path, most: int = -1) -> str | None:
-    """A text file, or its beginning; None where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape") as file:
-            return file.read(most)
-    except OSError:
-        return None
+def _digest(path: Path) -> str:
+    """The hash of a file as `RECORD` writes it."""
+    data = bytes.fromhex(sha256(path.read_bytes()))
+    return "sha256=" + base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def same_version(one: str, other: str) -> bool:
@@ -207,19 +199,18 @@ def same_version(one: str, other: str) -> bool:
         return False
 
 
-def names_in(folder: Path) -> tuple[str, ...]:
-    """What lies in a folder; nothing where it cannot be read."""
-    try:
-        return tuple(sorted(entry.name for entry in os.scandir(folder)))
-    except OSError:
-        return ()
+class _Origin(Struct):
+    """What is read of `direct_url.json` (PEP 610)."""
+
+    url: str = ""
+    dir_info: dict[str, Any] = {}
 
 
 def _direct_url(info: Path) -> str | None:
-    try:
-        data = msgspec.json.decode((info / "direct_url.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(data, dict) or (data.get("dir_info") or {}).get("editable"):
-        return None
-    return str(data.get("url") or "") or None
+    found = load(info / "direct_url.json", _Origin)
+    return found.url or None if found is not None and not found.dir_info.get("editable") else None
+
+
+def sites_of(prefix: Path) -> list[Path]:
+    """The folders of packages in an environment."""
+    return [*prefix.glob("lib/python3*/site-packages"), *prefix.glob("Lib/site-packages")]

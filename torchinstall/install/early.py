@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -35,14 +34,19 @@ def to_rehearse(plan: Plan) -> Plan:
     return structs.replace(plan, env=(*plan.env, _SAYS_WHAT_IS_CACHED))
 
 
-def on_disk(plan: Plan, folder: str) -> list[str]:
-    """The plan's command, with its project file written to a folder; that may hold credentials."""
+@contextlib.contextmanager
+def on_disk(plan: Plan, scratch: Path | None) -> Iterator[list[str]]:
+    """The plan's command, while its project file lies in a folder that only this user can read.
+
+    The folder is made below `scratch`; None: in the system's folder for such files.
+    """
     argv = list(plan.command)
-    if plan.project is not None:
-        path = Path(folder, "pyproject.toml")
-        path.write_text(plan.project, encoding="utf-8")
-        argv[argv.index("-r") + 1] = str(path)
-    return argv
+    with tempfile.TemporaryDirectory(prefix="torchinstall-", dir=scratch) as folder:
+        if plan.project is not None:
+            path = Path(folder, "pyproject.toml")
+            path.write_text(plan.project, encoding="utf-8")
+            argv[argv.index("-r") + 1] = str(path)
+        yield argv
 
 
 class EarlyRehearsal:
@@ -55,9 +59,7 @@ class EarlyRehearsal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Nobody wants an answer any more."""
         if self._asked is not None and self._asked[1].poll() is None:
             self._asked[1].kill()
@@ -65,18 +67,14 @@ class EarlyRehearsal:
         self._open.close()
 
     def begin(self, rehearsal: Plan, env: Mapping[str, str], cwd: Path, scratch: Path | None) -> None:
-        """Start uv on the rehearsal of a plan, once; one that does not start is no fault yet.
-
-        The project file is written below `scratch`; None: to the system's folder for such files.
-        """
+        """Start uv on the rehearsal of a plan, once; one that does not start is no fault yet."""
         if self._asked is not None:
             return
         plan = to_rehearse(rehearsal)
         from torchinstall.core.processes import completed, start  # it brings in subprocess
 
         with contextlib.suppress(OSError):
-            folder = tempfile.TemporaryDirectory(prefix="torchinstall-", dir=scratch)
-            argv = on_disk(plan, self._open.enter_context(folder))
+            argv = self._open.enter_context(on_disk(plan, scratch))
             process = start(argv, env=uv_env(env, changes=plan.env), cwd=cwd)
             self._asked = plan, self._open.enter_context(process), lambda: completed(process)
 
@@ -90,5 +88,5 @@ class EarlyRehearsal:
         early, _, completed = self._asked
         same = (early.command, early.env, early.project) == (plan.command, plan.env, plan.project)
         done = completed() if same else None
-        self.__exit__(None, None, None)
+        self.__exit__()
         return done if done is not None and done.returncode == 0 else None

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from torchinstall.core.errors import TargetError
+from torchinstall.core.files import names_in, text_of
 from torchinstall.core.machine import OS_NAMES, Libc, machine_arch
 from torchinstall.core.target import Installed, Target, platform_tags
 from torchinstall.core.versions import dotted
 from torchinstall.index.wheels import backend_of, read_variants
 from torchinstall.install import interpreter_script
-from torchinstall.install.distributions import DistInfo, distributions, names_in, read_start
+from torchinstall.install.distributions import DistInfo, distributions
 
 if TYPE_CHECKING:
     from torchinstall.core.processes import Completed
@@ -242,7 +243,7 @@ def _installed(sites: Iterable[Path], family: Collection[str]) -> tuple[Installe
     rows = []
     for dist in found:
         if dist.listed or dist.name not in listed:
-            code = read_start(dist.site / dist.name.replace("-", "_") / "version.py", 8192)
+            code = text_of(dist.site / dist.name.replace("-", "_") / "version.py", 8192)
             version, variant = _version(dist), _label(dist.text("variant.json"))
             backend = backend_of(version, code)
             rows.append(Installed(name=dist.name, version=version, backend=backend, variant=variant))
@@ -272,7 +273,7 @@ def _built_for(dist: DistInfo, version: str) -> dict[str, str]:
     found: Any = {}
     if dist.name == "xformers":
         with suppress(ValueError, KeyError, TypeError):
-            found = json.loads(read_start(dist.site / "xformers/cpp_lib.json") or "")["version"]
+            found = json.loads(text_of(dist.site / "xformers/cpp_lib.json"))["version"]
     elif dist.name == "bitsandbytes":
         names = " ".join(names_in(dist.site / "bitsandbytes"))
         found = {"cuda": ",".join(sorted(set(re.findall(r"cuda(\d+)", names))))}

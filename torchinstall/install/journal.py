@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import InstallFailedError, UsageError
-from torchinstall.core.files import real_path, write_file
+from torchinstall.core.files import real_path, reason, venv_python, write_file
 from torchinstall.core.messages import Message, redact
 from torchinstall.install.backup import Backup, Due, plan_backup
-from torchinstall.install.distributions import distributions
+from torchinstall.install.distributions import distributions, sites_of
 from torchinstall.install.environment import STATE
 from torchinstall.install.record import Decision, path_in, store_decision
 from torchinstall.install.signals import deferred_signals
@@ -53,9 +52,10 @@ class Owner(Struct, frozen=True, kw_only=True):
     @classmethod
     def here(cls) -> Owner:
         """This process."""
-        pid = os.getpid()
-        started, words = _seen(pid) or (0.0, [])
-        return cls(pid=pid, started=started, command=_command(words), host=socket.gethostname())
+        started, words = _seen(os.getpid()) or (0.0, [])
+        ours = next((at for at, word in enumerate(words) if "torchinstall" in Path(word).parts[-2:]), 0)
+        command = shlex.join(["torchinstall", *map(redact, words[ours + 1 :])])
+        return cls(pid=os.getpid(), started=started, command=command, host=socket.gethostname())
 
     @property
     def alive(self) -> bool:
@@ -67,24 +67,17 @@ class Owner(Struct, frozen=True, kw_only=True):
         return f"process {self.pid}, {self.command}"
 
 
-def _command(words: Sequence[str]) -> str:
-    """What a process was started with, from our own name on."""
-    ours = next((at for at, word in enumerate(words) if "torchinstall" in Path(word).parts[-2:]), 0)
-    return shlex.join(["torchinstall", *(redact(word) for word in words[ours + 1 :])])
-
-
 def _seen(pid: int) -> tuple[float, list[str]] | None:
-    """When a process was started and with which words; None: there is none."""
+    """When a process was started and with which words (none: it is another user's); None: there is none."""
     import psutil  # only who changes an environment, or meets somebody who does, asks
 
     try:
         process = psutil.Process(pid)
-        started = float(process.create_time())
+        with contextlib.suppress(psutil.AccessDenied):
+            return process.create_time(), process.cmdline()
+        return process.create_time(), []
     except psutil.Error:
         return None
-    with contextlib.suppress(psutil.Error):  # it may be another user's
-        return started, process.cmdline()
-    return started, []
 
 
 class Journal(Struct, frozen=True, kw_only=True):
@@ -110,10 +103,12 @@ class Journal(Struct, frozen=True, kw_only=True):
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[int, ...]]:
-        """Write it to disk (OSError, UsageError); a uv inherits what it yields, so that it is waited for."""
-        path = self.prefix / STATE / _NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, msgspec.json.encode(self, enc_hook=str))
+        """Write it to disk (OSError, UsageError); a uv inherits what it yields, so that it is waited for.
+
+        What lies in the environment is named from there: it may be moved before somebody reads this.
+        """
+        path, inside = self.prefix / STATE / _NAME, f"{self.prefix}{os.sep}"
+        write_file(path, msgspec.json.encode(self, enc_hook=lambda at: f"{at}{os.sep}".removeprefix(inside)))
         with path.open("rb") as file:
             if sys.platform == "win32":
                 yield ()
@@ -125,43 +120,22 @@ class Journal(Struct, frozen=True, kw_only=True):
 def read_journal(prefix: Path) -> Journal | None:
     """The journal of a change that is under way or was cut off; None where there is none.
 
-    One that a package brought, or that leads out of its environment, is none. The environment may have been
-    moved since.
+    One that a package brought, or that leads out of its environment, is none.
     """
     path = prefix / STATE / _NAME
     try:
-        data = path.read_bytes()
         decoder(Journal)
-        journal = msgspec.json.decode(data, type=Journal, dec_hook=lambda kind, value: kind(value))
-        journal = journal if journal.prefix == prefix else _moved(journal, prefix)
+        data = path.read_bytes()
+        journal = msgspec.json.decode(data, type=Journal, dec_hook=lambda _, value: prefix / value)
     except (OSError, ValueError, TypeError):
         return None
-    if journal.backup is not None and not journal.backup.stays_in(prefix):
+    backup = journal.backup
+    if journal.prefix != prefix or (backup is not None and not backup.stays_in(prefix)):
         return None
-    sites = (*journal.sites, *prefix.glob("lib/python*/site-packages"), prefix / "Lib/site-packages")
-    there = distributions(dict.fromkeys(sites))
-    if journal.backup is None and any(dist.name not in _SEED for dist in there):
+    there = distributions(dict.fromkeys((*journal.sites, *sites_of(prefix))))
+    if backup is None and any(dist.name not in _SEED for dist in there):
         return None  # what is made for the first time has no packages yet
     return None if any(dist.brings(path) for dist in there) else journal
-
-
-def _moved(journal: Journal, prefix: Path) -> Journal:
-    """The journal of an environment that lies elsewhere now; ValueError: not all of it lay in it."""
-
-    def here(path: Path) -> Path:
-        return prefix / path.relative_to(journal.prefix)
-
-    if journal.backup is None:
-        raise ValueError("it was being made elsewhere")
-    backup = structs.replace(
-        journal.backup,
-        prefix=prefix,
-        sites=tuple(map(here, journal.backup.sites)),
-        dists=tuple(structs.replace(dist, site=here(dist.site)) for dist in journal.backup.dists),
-        files=tuple(map(here, journal.backup.files)),
-        store=here(journal.backup.store),
-    )
-    return structs.replace(journal, prefix=prefix, backup=backup)
 
 
 def remove_journal(prefix: Path) -> None:
@@ -267,7 +241,7 @@ def _begin(stack: contextlib.ExitStack, journal: Journal, backup: Backup) -> tup
             "no-backup",
             "the files of the installed packages could not be backed up, so nothing was begun",
             wanted=f"room and the right to write in {journal.prefix / STATE}",
-            found=getattr(error, "strerror", None) or str(error),
+            found=reason(error),
             hints=("make room or change the owner of the environment, then run the same command again",),
         ) from error
     return keep
@@ -321,12 +295,11 @@ def recover(prefix: Path, tell: Callable[[str], None]) -> None:
                 raise _not_put_back(prefix, text)
             _say(tell, text)
         if journal is None or read_journal(prefix) is None:
-            # A backup without a journal belongs to nobody; releases before this one kept theirs here.
+            # A backup without a journal belongs to nobody.
             remove_journal(prefix)
             ours = prefix / STATE
             left = [*ours.glob("backup-*"), *ours.glob("torchinstall-*"), *ours.glob(".*.tmp")]
-            left += [*prefix.glob(".torchinstall-keep-*"), *path_in(str(prefix)).parent.glob(".*.tmp")]
-            for path in left:
+            for path in (*left, *path_in(str(prefix)).parent.glob(".*.tmp")):
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -381,9 +354,5 @@ def empty_environment(prefix: Path) -> None:
 
 def _python_of(prefix: Path) -> str:
     """What makes an environment with the same Python again, as its `pyvenv.cfg` says: `--python 3.12 `."""
-    try:
-        text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
-    match = re.search(r"^version(?:_info)?[ \t]*=[ \t]*(\d+\.\d+)", text, re.MULTILINE)
-    return f"--python {match[1]} " if match else ""
+    version = venv_python(prefix)
+    return f"--python {version} " if version else ""

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct, field, structs
 
 from torchinstall import __version__
 from torchinstall.core.decoding import load, store
+from torchinstall.core.files import sha256, venv_settings
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Plan
@@ -65,20 +64,9 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 def machine_digest(machine: Machine) -> str:
     """SHA-256 in hex of what a decision depends on: platform, drivers and GPUs, without what names them."""
-    gpus = (
-        [gpu.vendor, gpu.name or "", list(gpu.compute_capability or ()), gpu.gfx_target or ""]
-        for gpu in machine.gpus
-    )
-    essence: dict[str, Any] = {
-        "os": machine.os,
-        "arch": machine.arch,
-        "rosetta": machine.rosetta,
-        "l4t": machine.l4t,
-        "drivers": _drivers(machine),
-        "gpus": sorted(gpus),
-    }
-    # Decisions of every release so far have the digest of this form.
-    return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()
+    gpus = ((gpu.vendor, gpu.name, gpu.compute_capability, gpu.gfx_target) for gpu in machine.gpus)
+    platform = (machine.os, machine.arch, machine.rosetta, machine.l4t)
+    return sha256(msgspec.json.encode((platform, _drivers(machine), sorted(gpus, key=repr))))
 
 
 def _drivers(machine: Machine) -> tuple[tuple[str | None, ...], ...]:
@@ -151,15 +139,14 @@ def state_of(
     target = interpreter.target
     if target.python is None or target.prefix is None or not interpreter.site_packages:
         return None
-    config = Path(target.prefix) / "pyvenv.cfg"
+    settings = venv_settings(Path(target.prefix))
+    if settings.get("include-system-site-packages", "").lower() == "true":
+        return None  # it imports from folders that are not its own
     try:
-        settings = config.read_text(encoding="utf-8") if config.exists() else ""
-        if "true" in settings.partition("include-system-site-packages")[2].partition("\n")[0].lower():
-            return None  # it imports from folders that are not its own
         python = os.stat(target.python)  # noqa: PTH116  as for the files
         script = Path(__file__).with_name("verify_script.py").read_bytes()
         facts = (
-            (__version__, hashlib.sha256(script).hexdigest(), checklist),
+            (__version__, sha256(script), checklist),
             (target.python, target.python_version, settings, python.st_size, python.st_mtime_ns),
             (machine.os, machine.arch, machine.kernel_version, machine.libc, machine.environment),
             (machine.drivers, machine.gpus),

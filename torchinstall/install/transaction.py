@@ -11,7 +11,6 @@ import io
 import re
 import shlex
 import signal
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -258,7 +257,7 @@ def execute(
     keep: tuple[int, ...] = (),
     scratch: Path | None = None,
 ) -> InstallResult:
-    """Write the plan's project file to a private folder (in `scratch`) and run its command on it.
+    """Run a plan's command, with its project file on disk for as long.
 
     uv reads our stdin, draws on `sink` and prints its list of changes to us, never to our stdout. It resolves
     and downloads everything before it touches the environment, and inherits `keep`.
@@ -268,9 +267,7 @@ def execute(
         ToolMissingError: `uv-broken`: it could not be started.
         KeyboardInterrupt: Ctrl-C, after uv has ended.
     """
-    # Only this user can read the folder.
-    with tempfile.TemporaryDirectory(prefix="torchinstall-", dir=scratch) as folder:
-        argv = on_disk(plan, folder)
+    with on_disk(plan, scratch) as argv:
         done = run_uv(argv, env=env, changes=plan.env, cwd=cwd, sink=sink, keep=keep)
     what = f"install torch {plan.torch}" if plan.torch else "install the packages"
     routed = [item.name for item in plan.packages if item.routed]

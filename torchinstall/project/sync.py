@@ -215,8 +215,3 @@ def environment_of(directory: Path, env: Mapping[str, str], *, active: bool = Fa
     if active and env.get("VIRTUAL_ENV"):
         return Path(env["VIRTUAL_ENV"])
     return workspace_root(directory) / (env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
-
-
-def sites_of(prefix: Path) -> list[Path]:
-    """The folders of an environment that packages are installed in."""
-    return [*prefix.glob("lib/python3*/site-packages"), *prefix.glob("Lib/site-packages")]
