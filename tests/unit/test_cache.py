@@ -14,7 +14,7 @@ from tests.support.faults import garbage, unavailable
 from tests.support.index_server import IndexServer
 from tests.support.index_tree import IndexTree, real_tree
 from tests.support.wheelhouse import torch_wheel
-from torchinstall.core.files import cache_folder
+from torchinstall.core.files import cache_dir
 from torchinstall.index.cache import CachedPage, PageCache, PageId
 from torchinstall.index.fetch import LiveOptions, LiveResult, fetch_pages
 from torchinstall.index.pages import Page, parse_page
@@ -305,5 +305,5 @@ def test_a_warm_start_does_not_import_httpx(tmp_path: Path) -> None:
     ],
 )
 def test_where_pages_are_kept(env: dict[str, str], platform: str, folder: str | None) -> None:
-    found = cache_folder(env, platform)
+    found = cache_dir(env, platform)
     assert found == (None if folder is None else Path(folder))

@@ -57,7 +57,7 @@ def run(session: Session, options: _ConfigureOptions) -> int:
         view = project_view(metadata(read_text(script)))
         python = options.python_version or next(iter(view.pythons), context.python_version)
         project = Project(script.parent, view, python)
-    cache = context.cache_folder
+    cache = context.cache_dir
     memory = Memory(cache / "projects" if cache is not None else None)
     lock = _locker(session, options, script) if options.lock and not dry_run else None
     folder = project.folder

@@ -241,7 +241,7 @@ def _mode(path: Path) -> int:
     raise OSError(errno.EINVAL, f"it is {kind}, not a file")
 
 
-def cache_folder(env: Mapping[str, str], platform: str) -> Path | None:
+def cache_dir(env: Mapping[str, str], platform: str) -> Path | None:
     """Where everything is kept that may go: `TORCHINSTALL_CACHE_DIR`, else the platform's folder for caches.
 
     None where nothing names a home. The rules of `platformdirs`, by hand: it reads the environment of the

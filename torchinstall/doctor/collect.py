@@ -183,8 +183,6 @@ def _libraries(env: Mapping[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
             yield text, names
 
 
-
-
 def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project | None:
     """The nearest folder, here or above, with a `pyproject.toml` or `uv.toml`; else requirements here."""
     own = (folder for folder in (cwd, *cwd.parents) for name in _PROJECT_FILES if (folder / name).is_file())

@@ -106,15 +106,15 @@ def _keys(prepared: Prepared, coming: Mapping[str, str]) -> dict[str, str]:
 
 def _stored(context: Context) -> dict[str, FileSize]:
     """Sizes that were found before, so that a second run asks for nothing."""
-    folder = context.cache_folder
+    folder = context.cache_dir
     return (load(folder / _SIZES, dict[str, FileSize]) if folder is not None else None) or {}
 
 
 def _keep(context: Context, sizes: Mapping[str, FileSize]) -> None:
     known = {key: size for key, size in sizes.items() if size.down is not None}
-    if known and context.cache_folder is not None:
+    if known and context.cache_dir is not None:
         newest = [*_stored(context).items(), *known.items()][-_MOST_STORED:]
-        store(context.cache_folder / _SIZES, dict(newest))
+        store(context.cache_dir / _SIZES, dict(newest))
 
 
 def _is_cached(cache: Path, name: str, version: str, file: str) -> bool:

@@ -170,7 +170,7 @@ class _Online:
             if alone.error is None:
                 return _Made(alone, folders)
         tables = made = self.decide(catalog)
-        folder = context.cache_folder
+        folder = context.cache_dir
         unread = request.offline and (folder is None or not folder.is_dir())
         if tables.status == "satisfied" or unread:
             return _Made(tables, catalog)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, TextIO
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import cache_folder, cannot_read, parse_toml, read_text, reason, user_path
+from torchinstall.core.files import cache_dir, cannot_read, parse_toml, read_text, reason, user_path
 from torchinstall.core.messages import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, CompanionSource, Setting
 
@@ -71,9 +71,9 @@ class Context(Struct, frozen=True, kw_only=True):
         return user_path(self.cwd, text)
 
     @property
-    def cache_folder(self) -> Path | None:
+    def cache_dir(self) -> Path | None:
         """Where this user's cache is."""
-        return cache_folder(self.env, sys.platform)
+        return cache_dir(self.env, sys.platform)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -288,7 +288,7 @@ def live_options(context: Context, options: PlanOptions, index_base: str | None 
     return LiveOptions(
         index_base=index_base or index_base_of(options),
         channel=options.channel,
-        cache_dir=context.cache_folder,
+        cache_dir=context.cache_dir,
         env=context.env,
         offline=options.offline,
         refresh=options.refresh,
