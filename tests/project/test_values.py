@@ -26,6 +26,7 @@ from torchinstall.project.layouts import complete, current_layout, plan_caps, pl
 from torchinstall.project.migrate import migrate_text
 from torchinstall.project.model import (
     PLATFORMS,
+    Choice,
     Layout,
     LayoutName,
     Scope,
@@ -33,8 +34,9 @@ from torchinstall.project.model import (
     marker_at,
     marker_environment,
     marker_of,
-    partition,
+    points_of,
     points_where,
+    separation,
 )
 from torchinstall.project.poetry import specifier
 from torchinstall.project.pyproject import ProjectView, project_view, same_url
@@ -67,7 +69,8 @@ def test_the_complement_holds_exactly_elsewhere(platforms: frozenset[str]) -> No
 @settings(deadline=None)
 @given(st.lists(platform_sets, min_size=1, max_size=4))
 def test_a_partition_covers_each_platform_once_and_cuts_no_route(served: list[frozenset[str]]) -> None:
-    markers = partition(served)
+    routes = (Choice(backend="cpu", url="", points=points_of(item, MINORS)) for item in served)
+    markers = separation(routes, MINORS)
     for platform in PLATFORMS:
         assert not markers or sum(holds(marker, platform) for marker in markers) == 1
     for platforms in served:

@@ -291,7 +291,7 @@ def routed_in(view: ProjectView, catalog: Catalog, package: str = "torch") -> tu
     return tuple(found.values())
 
 
-def by_point(items: tuple[Choice, ...]) -> dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]]:
+def _by_point(items: tuple[Choice, ...]) -> dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]]:
     """Scope, package, platform, Python -> the backends and the bounds: the same for every spelling."""
     found: dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]] = {}
     for item in items:
@@ -302,10 +302,16 @@ def by_point(items: tuple[Choice, ...]) -> dict[tuple[Any, ...], tuple[frozenset
     return found
 
 
-def missing(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> tuple[Choice, ...]:
-    """Those of the choices that uv does not read in a file."""
-    there = by_point(choices(view, catalog, uv=True))
-    return tuple(item for item in seen if not by_point((item,)).items() <= there.items())
+def missing(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> dict[Choice, str]:
+    """Those of the choices that uv does not read in a file, and where."""
+    read = choices(view, catalog, uv=True)
+    there, wanted = _by_point(read), _by_point(seen)
+    found = {}
+    for item in seen:
+        lost = (key for key in _by_point((item,)) if there.get(key) != wanted[key])
+        if key := next(lost, None):
+            found[item] = f"on {key[2]} with Python {key[3]}"
+    return found
 
 
 def public_bounds(spec: SpecifierSet) -> str:
@@ -356,28 +362,18 @@ def check_carried(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog)
         UsageError: `not-carried`: uv would not do the same.
     """
     read = choices(view, catalog, uv=True)
-    for item in seen:
-        if item.unsaid and item not in read:
-            raise _not_carried(item, f"where {item.unsaid}")
-    there = by_point(read)
-    items = tuple(_publishable(item, catalog) for item in seen)
-    wanted = by_point(items)
-    for item in items:
-        for key in by_point((item,)):
-            if there.get(key) != wanted[key]:
-                raise _not_carried(item, f"on {key[2]} with Python {key[3]}")
-
-
-def _not_carried(item: Choice, where: str) -> UsageError:
-    return UsageError(
-        "not-carried",
-        f"uv has no words for one choice of this project, so nothing was changed: {item.package} for "
-        f"{item.backend} in {item.scope.text}, {where}",
-        wanted=f"one index for {item.package} in {item.scope.text} on each platform",
-        found=f"{item.package} {item.bounds} from {item.url}",
-        hints=(
-            "make extras or dependency groups of the choices, one backend each, then run it again",
-            "or choose anew: torchinstall configure --migrate --layout groups --with cpu --with "
-            + (item.backend if item.backend != "cpu" else "cu130"),
-        ),
-    )
+    lost = {item: f"where {item.unsaid}" for item in seen if item.unsaid and item not in read}
+    lost |= missing(tuple(_publishable(item, catalog) for item in seen), view, catalog)
+    for item, where in lost.items():
+        raise UsageError(
+            "not-carried",
+            f"uv has no words for one choice of this project, so nothing was changed: {item.package} for "
+            f"{item.backend} in {item.scope.text}, {where}",
+            wanted=f"one index for {item.package} in {item.scope.text} on each platform",
+            found=f"{item.package} {item.bounds} from {item.url}",
+            hints=(
+                "make extras or dependency groups of the choices, one backend each, then run it again",
+                "or choose anew: torchinstall configure --migrate --layout groups --with cpu --with "
+                + (item.backend if item.backend != "cpu" else "cu130"),
+            ),
+        )

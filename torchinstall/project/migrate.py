@@ -126,7 +126,7 @@ def recognise(view: ProjectView, catalog: Catalog, more: Foreign | None = None) 
     return Legacy(
         kinds=tuple(kinds),
         blocking=tuple(kind for kind in kinds if blocks.get(kind)),
-        unread=missing(seen, view, catalog) if view.project else (),
+        unread=(*missing(seen, view, catalog),) if view.project else (),
     )
 
 
@@ -164,7 +164,7 @@ def migrate_text(
         return tuple(notes)
 
     moved = edit_text(text, change)
-    entries = entries_of(missing(tuple(seen), project_view(moved.text), catalog), catalog)
+    entries = entries_of((*missing(tuple(seen), project_view(moved.text), catalog),), catalog)
     done = edit_text(moved.text, lambda data: write_entries(data, entries, catalog))
     try:
         check_carried(tuple(seen), project_view(done.text), catalog)

@@ -167,28 +167,16 @@ class Layout(Struct, frozen=True, kw_only=True):
         return Scope("group", backend) if self.name == "groups" else ALWAYS
 
 
-class Dependency(Struct, frozen=True, kw_only=True):
-    """A package that must stand in a list of requirements.
+class Dependency(Struct, frozen=True):
+    """A package that must stand in a list of requirements: as `text` where it is not listed there yet.
 
-    Attributes:
-        floor: lowest version; like `marker` only used where the package is not listed there yet.
-        cap: versions from this one on are out; added to what is listed unless that says so already.
-        wording: the requirement as a person wrote it, in place of the floor.
+    `cap`: versions from this one on are out; added to what is listed unless that says so already.
     """
 
     scope: Scope
     package: str
-    floor: str | None = None
+    text: str
     cap: str | None = None
-    marker: str | None = None
-    wording: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The requirement to write."""
-        bounds = (self.floor and f">={self.floor}", self.cap and f"<{self.cap}")
-        text = self.wording or self.package + ",".join(filter(None, bounds))
-        return text + (f" ; {self.marker}" if self.marker else "")
 
 
 class Entries(Struct, frozen=True, kw_only=True):
@@ -335,37 +323,26 @@ def required_marker(platform: str) -> str:
 def separation(
     choices: Iterable[Choice], pythons: tuple[str, ...], *, others: bool = True
 ) -> tuple[str, ...]:
-    """Disjoint markers for `tool.uv.environments`: each choice holds on all of one, or on nothing of it."""
-    served = tuple(dict.fromkeys(item.points for item in choices))
-    if all(points == points_of({platform for platform, _ in points}, pythons) for points in served):
-        return partition((frozenset(platform for platform, _ in points) for points in served), others=others)
-    classes: dict[tuple[bool, ...], set[Point]] = {}
-    for platform in PLATFORMS:
-        for python in pythons:
-            point = platform, python
-            classes.setdefault(tuple(point in points for points in served), set()).add(point)
-    return tuple(str(marker_at(frozenset(points), pythons)) for points in classes.values())
-
-
-def partition(served: Iterable[frozenset[str]], *, others: bool = True) -> tuple[str, ...]:
-    """Disjoint markers that cover every platform, so that no source's platforms are split by one of them.
+    """Disjoint markers that cover every platform: each choice holds on all of one, or on nothing of it.
 
     uv lets the index of an extra or group leak to platforms where its source does not hold when the same
     package is also a plain dependency; resolving these environments separately (`tool.uv.environments`)
     stops that. Empty where there is nothing to separate. Without `others`, systems that are none of the
-    platforms are left out.
+    platforms are left out; also where a choice holds for some versions of Python only.
     """
-    sets = tuple(dict.fromkeys(served))
-    classes: dict[tuple[bool, ...], list[str]] = {}
-    for platform in PLATFORMS:
-        classes.setdefault(tuple(platform in item for item in sets), []).append(platform)
-    routed = [platforms for signature, platforms in classes.items() if any(signature)]
-    markers = [marker for platforms in routed if (marker := marker_of(platforms)) is not None]
-    left = [platform for platform in PLATFORMS if not any(platform in platforms for platforms in routed)]
-    rest = complement(platform for platforms in routed for platform in platforms)
-    if not others:
-        rest = marker_of(left) if left else None
-    return (*markers, rest) if markers and rest else ()
+    served = tuple(dict.fromkeys(item.points for item in choices))
+    classes: dict[tuple[bool, ...], set[Point]] = {}
+    for point in ((platform, python) for platform in PLATFORMS for python in pythons):
+        classes.setdefault(tuple(point in points for points in served), set()).add(point)
+    nowhere = classes.pop((False,) * len(served), set())
+    markers = [marker_at(frozenset(points), pythons) for points in classes.values()]
+    for_all = all(points == points_of({platform for platform, _ in points}, pythons) for points in served)
+    if others and for_all:
+        markers.append(complement(platform for points in served for platform, _ in points))
+    elif nowhere:
+        markers.append(marker_at(frozenset(nowhere), pythons))
+    found = tuple(marker for marker in markers if marker)
+    return found if len(found) > 1 else ()
 
 
 def marker_environment(platform: str, python_version: str, patch: str = "0") -> dict[str, str]:
