@@ -65,11 +65,7 @@ TWO = linux(
 COMPAT = Finding(
     probe="nvidia", status="overridden", detail="compat", source="/opt/compat", slug="cuda-compat"
 )
-CHANGES = (
-    ("torch", "2.9.1+cu128", "uninstalled"),
-    ("torch", "2.9.1", "installed"),
-    ("six", "1.0", "installed"),
-)
+CHANGES = {"torch": "2.9.1", "six": "1.0"}
 
 FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
     # slug, severity, environment, part of the command
@@ -300,14 +296,14 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
     (
         "project-would-undo",
         "warning",
-        lambda: healthy(surroundings=around(project=Project(root="/home/me", changes=CHANGES[:1]))),
+        lambda: healthy(surroundings=around(project=Project(root="/home/me", changes={"torch": None}))),
         "torchinstall configure",
     ),
     (
         "project-choice",
         "warning",
         lambda: healthy(
-            surroundings=around(project=Project(root="/home/me", changes=(), choice=("--extra", "cu128")))
+            surroundings=around(project=Project(root="/home/me", changes={}, choice=("--extra", "cu128")))
         ),
         "torchinstall sync",
     ),
@@ -458,7 +454,7 @@ def test_healthy_with_everything_around_it() -> None:
                     "url='https://download.pytorch.org/whl/cu128'\nexplicit=true\n",
                     "requirements.txt": "--index-url https://pypi.example/simple\nsix\n",
                 },
-                changes=(("six", "1.17.0", "installed"),),
+                changes={"six": "1.17.0"},
             ),
         ),
         decision=stored(("torch", "2.9.1+cu128"), ("torchvision", "0.24.1+cu128")),

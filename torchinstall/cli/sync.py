@@ -59,7 +59,7 @@ def open_project(
     if may_be_missing and not path.exists() and (folder / "requirements.txt").is_file():
         return Project(folder, ProjectView({}), python or context.python_version)
     view = project_view(read_text(path))
-    return Project(folder, view, python or _python(folder, view, context.python_version))
+    return Project(folder, view, python or _python(folder, view, context))
 
 
 def project_folder(context: Context, project: str | None) -> Path:
@@ -87,13 +87,13 @@ def project_would_undo(context: Context, prefix: str, torch: str | None) -> bool
     return torch not in {row.get("version") for row in lock.packages if row["name"] == "torch"}
 
 
-def _python(folder: Path, view: ProjectView, here: str) -> str:
-    """The Python of `.python-version`, of the environment in `.venv`, or the one that runs torchinstall.
+def _python(folder: Path, view: ProjectView, context: Context) -> str:
+    """The Python of `.python-version`, of the project's environment, or the one that runs torchinstall.
 
     Only one that the project allows; else the oldest that it allows.
     """
     pinned = text_of(folder / ".python-version").partition("\n")[0]
-    for text in (pinned, venv_python(folder / ".venv"), here):
+    for text in (pinned, venv_python(environment_of(folder, context.env)), context.python_version):
         match = re.search(r"\b3\.\d+", text)
         if match and view.requires_python.contains(f"{match.group()}.99", prereleases=True):
             return match.group()

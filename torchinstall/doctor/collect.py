@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import re
 import shlex
@@ -19,11 +18,12 @@ from torchinstall.core.files import MOST_BYTES_OF_TOOLS, names_in, read_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import requirement
 from torchinstall.doctor.model import Environment, Project, Surroundings
+from torchinstall.install.backup import Due
 from torchinstall.install.interpreter import take_inventory
 from torchinstall.install.journal import unfinished
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.record import read_decision
-from torchinstall.install.uv import run_uv
+from torchinstall.install.transaction import announced
 from torchinstall.install.verify import Checklist, checklist_of
 from torchinstall.install.verify import verify as verify_installed
 from torchinstall.planner.selection import plan
@@ -144,7 +144,6 @@ _VARIABLES = re.compile(
 _CUDA_LIBRARY = re.compile(
     r"lib(cudart|cublas|cublasLt|cudnn\w*|nvJitLink|cusparse\w*|cufft|nccl|cusolver)\.so"
 )
-_UV_TIMEOUT = 20.0
 _PROJECT_FILES = ("pyproject.toml", "uv.toml")
 _REQUIREMENTS = re.compile(r"[\w.-]*requirements[\w.-]*\.(txt|in)")
 
@@ -197,42 +196,19 @@ def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project
     uses_this = environment_of(root, env).resolve() == Path(prefix).resolve() and (root / "uv.lock").is_file()
     changes = _sync_changes(uv, env, root) if uses_this else None
     choice: tuple[str, ...] = ()
-    if changes and "torch" in {name for name, _, _ in changes}:
-        choice, changes = _chosen(uv, env, root, files.get("pyproject.toml", ""), changes)
+    if changes and "torch" in changes:
+        view = ProjectView(loads(files.get("pyproject.toml", "")) or {})
+        # What the extra or group whose torch is installed would do.
+        for flags in filter(None, (scope_flags(scope, view) for scope in view.scopes_of("torch"))):
+            there = _sync_changes(uv, env, root, flags)
+            if there is not None and "torch" not in there:
+                choice, changes = flags, there
+                break
     return Project(root=str(root), files=files, changes=changes, choice=choice)
 
 
-_Changes = tuple[tuple[str, str, str], ...]
-
-
-def _chosen(
-    uv: str, env: Mapping[str, str], root: Path, text: str, changes: _Changes
-) -> tuple[tuple[str, ...], _Changes]:
-    """The flags of the extra or group whose torch is installed, and what `uv sync` would do with them."""
-    view = ProjectView(loads(text) or {})
-    for scope in view.scopes_of("torch"):
-        flags = scope_flags(scope, view)
-        there = _sync_changes(uv, env, root, flags) if flags else None
-        if there is not None and "torch" not in {name for name, _, _ in there}:
-            return flags, there
-    return (), changes
-
-
-def _sync_changes(
-    uv: str, env: Mapping[str, str], root: Path, flags: tuple[str, ...] = ()
-) -> _Changes | None:
+def _sync_changes(uv: str, env: Mapping[str, str], root: Path, flags: tuple[str, ...] = ()) -> Due | None:
     """What `uv sync` would do, by uv's own word: nothing is written, nothing is fetched."""
-    argv = [uv, "sync", "--dry-run", "--frozen", "--offline", "--output-format", "json", *flags]
-    try:
-        rows = json.loads(_ask_uv(argv, env, root) or "")["sync"]["changes"]
-        return tuple((row["name"], str(row.get("version") or ""), row["action"]) for row in rows)
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _ask_uv(argv: list[str], env: Mapping[str, str], cwd: Path) -> str | None:
-    try:
-        done = run_uv(argv, env=env, project=True, cwd=cwd, timeout=_UV_TIMEOUT)
-    except ToolMissingError:
-        return None
-    return done.stdout if done.returncode == 0 else None
+    with contextlib.suppress(ToolMissingError):
+        return announced([uv, "sync", "--frozen", "--offline", *flags], env, root, project=True)
+    return None

@@ -85,15 +85,15 @@ class Project(Struct, frozen=True, kw_only=True):
 
     Attributes:
         files: name -> text of `pyproject.toml`, `uv.toml`, `requirements*.txt` … in `root`.
-        changes: what `uv sync` would do to this environment, as (name, version, action); None: unknown,
-            or the project uses another environment.
+        changes: the version that each package has after `uv sync`, None where it is removed; None in all:
+            unknown, or the project uses another environment.
         choice: the flags of uv for the extra or group of the project that is installed, where a bare
             `uv sync` takes another one.
     """
 
     root: str
     files: Mapping[str, str] = field(default_factory=dict)
-    changes: tuple[tuple[str, str, str], ...] | None = None
+    changes: Mapping[str, str | None] | None = None
     choice: tuple[str, ...] = ()
 
     @property

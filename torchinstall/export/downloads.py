@@ -17,7 +17,7 @@ from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, FileSize
 from torchinstall.install.command import values_of
 from torchinstall.install.transaction import InstallResult
-from torchinstall.install.uv import cache_folder
+from torchinstall.install.uv import uv_cache
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.index_pages import read_pages
 from torchinstall.planning.inputs import Prepared
@@ -48,7 +48,7 @@ def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Downl
             _keep(context, {keys[name]: size for name, size in found.items()})
             sizes |= found
     named = values_of("--cache-dir", prepared.uv_args)
-    cache = cache_folder(prepared.uv.path, context.env, context.cwd, named)
+    cache = uv_cache(prepared.uv.path, context.env, context.cwd, named)
     if cache is None:
         return None
     cached = {name for name, size in sizes.items() if _is_cached(cache, name, coming[name], size.file)}

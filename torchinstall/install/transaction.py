@@ -325,7 +325,7 @@ def change_with_uv(
     agreement = Agreement(env=env, cwd=cwd)
     if not project:
         agreement.check_destination()
-    due = _announced(argv, env, cwd, project=project)
+    due = announced(argv, env, cwd, project=project)
     return protected(
         work,
         sites=sites,
@@ -336,7 +336,7 @@ def change_with_uv(
     )
 
 
-def _announced(argv: Sequence[str], env: Mapping[str, str], cwd: Path, *, project: bool) -> Due | None:
+def announced(argv: Sequence[str], env: Mapping[str, str], cwd: Path, *, project: bool) -> Due | None:
     """What uv says that a command will change; None where it does not say."""
     dry = [*argv, "--dry-run", "--output-format", "json"]
     done = run_uv(dry, env=env, cwd=cwd, timeout=_PATIENCE, project=project)

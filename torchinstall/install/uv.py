@@ -137,7 +137,7 @@ def own_default_index(uv: Uv, env: Mapping[str, str]) -> str:
     return found[1]
 
 
-def cache_folder(uv: str, env: Mapping[str, str], cwd: Path, named: Sequence[str] = ()) -> Path | None:
+def uv_cache(uv: str, env: Mapping[str, str], cwd: Path, named: Sequence[str] = ()) -> Path | None:
     """Uv's cache: what its arguments name, else its variable or what it says itself; None: it says nothing.
 
     Raises:

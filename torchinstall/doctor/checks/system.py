@@ -156,17 +156,16 @@ def would_undo(seen: Environment) -> Iterator[Diagnosis]:
             "use torchinstall run and torchinstall sync in this project: they add the flags",
         )
     family = {item.name for item in seen.target.installed} | {"torch"}
-    ours = [row for row in project.changes or () if row[0] in family]
-    gone = {name for name, _, action in ours if action == "uninstalled"}
-    new = {name: version for name, version, action in ours if action != "uninstalled"}
+    ours = {name: version for name, version in (project.changes or {}).items() if name in family}
+    new = {name: version for name, version in ours.items() if version is not None}
     if new:
         replaced = ", ".join(f"{name} {seen.installed(name) or 'nothing'} -> {new[name]}" for name in new)
         message = f"the next uv run or uv sync in this project would replace what is installed: {replaced}"
         advice = "configure writes this build into the project, so that the lock asks for it too"
-        evidence = (asked, *(" ".join(row) for row in ours))
+        evidence = (asked, *(f"{name} {version or 'removed'}" for name, version in ours.items()))
         yield Diagnosis("project-would-undo", "error", message, evidence, (_CONFIGURE,), advice)
-    elif gone:
-        message = f"uv sync in this project would remove {', '.join(sorted(gone))}: not in the lock"
+    elif ours:
+        message = f"uv sync in this project would remove {', '.join(sorted(ours))}: not in the lock"
         advice = "uv run keeps what is installed; configure adds it to the project's dependencies"
         yield Diagnosis("project-would-undo", "warning", message, (asked,), (_CONFIGURE,), advice)
 
