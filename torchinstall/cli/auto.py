@@ -109,7 +109,7 @@ class _Run:
 
     def _begin(self, likely: Prepared) -> None:
         """Ask uv about the plan that the tables make."""
-        if likely.place is not None and likely.place.base is None and likely.asks_uv:
+        if likely.created_with is None and likely.asks_uv:
             scratch = None if self.lock is None else Path(str(likely.target.prefix), STATE)
             rehearsal = likely.command(self.context.env, dry_run=True)
             self.early.begin(rehearsal, self.context.env, self.context.cwd, scratch)
@@ -169,9 +169,9 @@ class _Run:
         return self._install_and_verify()
 
     def _rehearse(self) -> InstallResult | None:
-        """Let uv say what it would do, where it can: the environment is there and so is the index."""
+        """Let uv say what it would do, where the index answered; also in an environment yet to be created."""
         prepared = self.prepared
-        if prepared.place is not None and prepared.place.base is not None:
+        if prepared.created_with is not None:
             self.console.say(f"would create the environment {prepared.target.prefix} first")
         if prepared.index_down or not prepared.plan.command:
             return None
@@ -179,7 +179,12 @@ class _Run:
         with tempfile.TemporaryDirectory(prefix="torchinstall-") as empty:
 
             def rehearse(job: Job) -> InstallResult:
-                return self._transaction().rehearse(structs.replace(job, rehearsal=_in_new(job, empty)))
+                argv = list(job.rehearsal.command)
+                if prepared.created_with is not None:
+                    argv[argv.index("--python") + 1] = prepared.created_with
+                    argv += ["--target", empty]
+                rehearsal = structs.replace(job.rehearsal, command=tuple(argv))
+                return self._transaction().rehearse(structs.replace(job, rehearsal=rehearsal))
 
             result = rehearse(self._job())
             if (wider := self._widen(result.due or ())) is not None:
@@ -226,11 +231,7 @@ class _Run:
 
     def _measure(self, heard: InstallResult) -> None:
         """Say what comes down, and keep it in the plan."""
-        prepared = self.prepared
-        if self.lock is None and prepared.place is not None and prepared.place.base is not None:
-            target = structs.replace(prepared.target, python=prepared.place.base)  # it is yet to be created
-            prepared = structs.replace(prepared, target=target)
-        download = measure(self.context, prepared, heard)
+        download = measure(self.context, self.prepared, heard)
         if download is None:
             return
         self.console.say(download_text(download))
@@ -323,15 +324,6 @@ class _Run:
         else:
             console.say("whether torch computes was not checked; torchinstall doctor does that")
         return 0
-
-
-def _in_new(job: Job, empty: str) -> Plan:
-    """The rehearsal, where the environment is yet to be created: with its Python, in an empty folder."""
-    base, argv = job.environment.base, list(job.rehearsal.command)
-    if base is not None:
-        argv[argv.index("--python") + 1] = base
-        argv += ["--target", empty]
-    return structs.replace(job.rehearsal, command=tuple(argv))
 
 
 def _verify_text(report: Report, *, full: bool) -> str:

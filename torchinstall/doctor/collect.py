@@ -75,7 +75,7 @@ def collect(
     inputs = structs.replace(inputs, catalog=catalog)
     if inputs.place is None or inputs.uv is None:
         raise TypeError("what is examined has an environment and a uv")
-    if inputs.place.base is not None:
+    if inputs.created_with is not None:
         raise TargetError(
             "no-environment",
             f"there is no environment {target.prefix} yet",

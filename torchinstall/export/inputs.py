@@ -93,12 +93,11 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
     """A plan and what formats need besides.
 
     Attributes:
-        uv: the uv that was used here.
         pins: packages whose build is decided, in the plan's order.
         others: requirements that the tool resolves from the user's own indexes.
         resolve: asks uv for everything that will be installed, as PEP 751 text.
-        lock: of the project at hand; None: there is none, or the format does not use it.
         base: the folder that files are written for; paths in them start there.
+        lock: of the project at hand; None: there is none, or the format does not use it.
     """
 
     uv: Uv

@@ -55,13 +55,10 @@ def requirements(export: ExportInput) -> str:
 def requirement_lines(
     files: tuple[File, ...], by_url: set[str], unhashed: set[str] | frozenset[str] = frozenset()
 ) -> list[str]:
-    """One requirement a file.
+    """One requirement a file; the packages in `by_url` are named by URL.
 
-    Args:
-        files: to install.
-        by_url: names of packages that are named by URL.
-        unhashed: names of packages that the index lists without a hash: theirs is only the hash of the file
-            that was downloaded while this was written.
+    Those in `unhashed` the index lists without a hash: theirs is only that of the file that was downloaded
+    while this was written.
     """
     lines: list[str] = []
     for file in files:
@@ -92,10 +89,7 @@ def install_commands(
 ) -> list[str]:
     """The commands that install a plan, in order.
 
-    Args:
-        export: the plan.
-        tool: whose commands.
-        locate: where the reader finds a local path or `file:` URL (in a container, say).
+    `locate` says where the reader finds a local path or `file:` URL (in a container, say).
 
     Raises:
         UsageError: `not-exportable`: pip has no name for one of uv's options.

@@ -107,7 +107,7 @@ def _compile(
 
 
 def _target_options(target: Target) -> list[str]:
-    if target.python is not None:
+    if target.python is not None and Path(target.python).exists():  # of one that is yet to be created, not
         return ["--python", target.python]
     python = f"{target.python_version}t" if target.abi.endswith("t") else sys.executable
     system = {"windows": "pc-windows-msvc", "macos": "apple-darwin"}.get(target.os, "unknown-linux-gnu")

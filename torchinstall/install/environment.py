@@ -55,11 +55,8 @@ class Search(Struct, frozen=True, kw_only=True):
     the current folder or above; the environment that runs torchinstall, unless it is a tool's private one.
     Conda's `base` yields to a `.venv`, as with uv.
 
-    Attributes:
-        env: the environment of the process.
-        python: path of an interpreter or environment, or a version; with `venv`, what to create it with.
-        venv: folder of the environment, created by `create` where it is missing.
-        system: the first interpreter outside environments.
+    `python` is the path of an interpreter or environment, or a version; with `venv`, what to create it with.
+    `system` means the first interpreter outside environments.
     """
 
     env: Mapping[str, str]
@@ -83,22 +80,18 @@ class Search(Struct, frozen=True, kw_only=True):
             return None
 
     def locate(self, uv: str, family: Collection[str]) -> PythonEnvironment:
-        """Find the environment and inspect its interpreter.
-
-        uv resolves versions (`3.12`) and finds system interpreters; `family` moves with torch.
+        """Find the environment and inspect its interpreter; `family` moves with torch.
 
         Raises:
-            TargetError: `no-environment`, `not-an-environment`, `environment-broken`, `python-mismatch`,
-                `python-not-found`, `python-broken`, `unsupported-python`, `unsupported-platform`.
+            TargetError: it is not there, or cannot be installed into.
             ToolMissingError: `uv-broken`.
         """
         if self.venv is not None:
             return self._venv(self.venv, uv, family)
-        python = self.python
-        if self.system or python is not None:
-            words = [*(["--system"] if self.system else []), *([f"--python {python}"] if python else [])]
-            found = self._find_python(python or "", uv, system=self.system)
-            return self._inspect(found, family, " ".join(words))
+        if self.system or self.python is not None:
+            words = ("--system" if self.system else "", f"--python {self.python}" if self.python else "")
+            found = self._find_python(self.python or "", uv, system=self.system)
+            return self._inspect(found, family, " ".join(filter(None, words)))
         folder, why = self._implicit()
         return self._inspect(_interpreter(folder, why), family, why)
 
@@ -249,12 +242,10 @@ def create(environment: PythonEnvironment, *, uv: str, env: Mapping[str, str]) -
 def require_changeable(
     environment: PythonEnvironment, env: Mapping[str, str], uv_args: tuple[str, ...] = ()
 ) -> None:
-    """Refuse an environment that must not or cannot be changed.
-
-    `UV_BREAK_SYSTEM_PACKAGES` and `-- --break-system-packages` lift the first refusal, as in uv.
+    """Refuse an environment that must not (PEP 668, as in uv) or cannot be changed.
 
     Raises:
-        TargetError: `externally-managed` (PEP 668) or `read-only-environment`.
+        TargetError: `externally-managed` or `read-only-environment`.
     """
     forced = env.get("UV_BREAK_SYSTEM_PACKAGES", "").lower() in ("1", "true", "yes", "on", "t", "y")
     if environment.externally_managed and not forced and "--break-system-packages" not in uv_args:

@@ -244,7 +244,10 @@ def _installed(sites: Iterable[Path], family: Collection[str]) -> tuple[Installe
     for dist in found:
         if dist.listed or dist.name not in listed:
             code = text_of(dist.site / dist.name.replace("-", "_") / "version.py", 8192)
-            version, variant = _version(dist), _label(dist.text("variant.json"))
+            variant = None
+            with suppress(ValueError):  # the label in a wheel's own list of its variant
+                variant = next(iter(read_variants(dist.text("variant.json") or "{}")), None)
+            version = _version(dist)
             backend = backend_of(version, code)
             rows.append(Installed(name=dist.name, version=version, backend=backend, variant=variant))
     return tuple(rows)
@@ -258,14 +261,6 @@ def _arch(data: dict[str, Any]) -> str:
     if name == "win32" or (data["bits"] == 32 and name in ("x86_64", "amd64")):
         return "x86"
     return machine_arch(name)
-
-
-def _label(text: str | None) -> str | None:
-    """The label in a wheel's `variant.json`."""
-    try:
-        return next(iter(read_variants(text)), None) if text else None
-    except ValueError:
-        return None
 
 
 def _built_for(dist: DistInfo, version: str) -> dict[str, str]:

@@ -48,7 +48,6 @@ class Report(Struct, frozen=True, kw_only=True):
     Attributes:
         crashed: the last check did not come to an end, and with it all that would have followed.
         proved_at: the date on which they ran, where they were not repeated; None: they just ran.
-        seconds: that they took.
     """
 
     ok: bool

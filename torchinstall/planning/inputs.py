@@ -59,6 +59,11 @@ class Inputs(Struct, frozen=True, kw_only=True):
     described: bool = False
 
     @property
+    def created_with(self) -> str | None:
+        """The interpreter that the environment is yet to be created with; None: it is there."""
+        return None if self.place is None else self.place.base
+
+    @property
     def elsewhere(self) -> bool:
         """Whether the machine or its GPUs were described: those need not be here."""
         asked = self.request

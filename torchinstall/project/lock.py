@@ -229,13 +229,8 @@ def verify_lock(
     """Every routed package at every point, for every choice that the project offers.
 
     What is not required directly at a point has no source there (uv ignores it), so nothing is meant for it.
-
-    Args:
-        lock: as uv wrote it.
-        entries: that were written.
-        view: the project file with them.
-        catalog: knows the packages that only a backend's torch needs; the lock follows torch in these.
-        kept: a person's own choices of torch: where nobody has the locked build, that is theirs to say.
+    What only a backend's torch needs follows torch. Where nobody has the locked build of a choice that a
+    person made (`kept`), that is theirs to say.
 
     Raises:
         VerifyFailedError: `lock-wrong-build`: it is not what was meant.
