@@ -55,6 +55,11 @@ class EvaluatedBuild(Struct, dict=True, eq=False):
         return matching_wheels(self.build.wheels, self.situation.target)
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Its torch release and backend."""
+        return self.build.torch, self.build.backend.name
+
+    @property
     def torch_allowed(self) -> bool:
         """Whether the user's bounds of torch itself allow it."""
         allows = self.situation.requirements.allows
@@ -141,15 +146,14 @@ def backend_not_asked(item: EvaluatedBuild) -> Objection:
     request, build = item.situation.request, item.build
     if request.backend not in ("auto", build.backend.name):
         return f"--backend {request.backend}", build.backend.name
-    if request.only not in (None, (build.torch, build.backend.name)):
+    if request.only not in (None, item.key):
         return "the build that all machines share", build.name
     return None
 
 
 def did_not_compute(item: EvaluatedBuild) -> Objection:
     """It was installed here a moment ago, and the check afterwards failed on the device."""
-    backend, failed = item.build.backend.name, item.situation.request.failed
-    if (item.build.torch, backend) in failed or (None, backend) in failed:
+    if {item.key, (None, item.build.backend.name)} & {*item.situation.request.failed}:
         return "a build that computes on this machine", "it was installed, and its check failed"
     return None
 

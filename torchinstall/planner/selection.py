@@ -120,10 +120,9 @@ def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog) 
         alone = structs.replace(situation, keep_installed=False)
         freed = evaluate(alone)
         current = _installed_build(freed)
-        if current is not None or not _accepted(evaluated):
+        if current is not None or _best(evaluated) is None:
             situation, evaluated = alone, freed
-    accepted = _accepted(evaluated)
-    best = max(accepted, key=_preference, default=None)
+    best = _best(evaluated)
     error = _refusal(evaluated, best, situation)
     if best is None or error is not None:
         return _made(None, evaluated, situation, error)
@@ -145,8 +144,8 @@ def _accepted(evaluated: Evaluated) -> list[EvaluatedBuild]:
     return [item for item in evaluated if item.rejection is None]
 
 
-def _preference(item: EvaluatedBuild) -> tuple[object, ...]:
-    return (not item.overridden, item.rank)
+def _best(evaluated: Evaluated) -> EvaluatedBuild | None:
+    return max(_accepted(evaluated), key=lambda item: (not item.overridden, item.rank), default=None)
 
 
 def acceptable_builds(
@@ -155,12 +154,11 @@ def acceptable_builds(
     """The builds (torch release, backend) that serve a machine's GPUs as well as its best one does."""
     situation = make_situation(request, machine, target, catalog)
     evaluated = evaluate(situation)
-    accepted = [item for item in _accepted(evaluated) if not item.overridden]
-    best = max(accepted, key=_preference, default=None)
-    if best is None or _refusal(evaluated, best, situation) is not None:
+    best = _best(evaluated)
+    if best is None or best.overridden or _refusal(evaluated, best, situation) is not None:
         return ()
-    mine = (item.build for item in accepted if item.gpu_rank == best.gpu_rank)
-    return tuple((build.torch, build.backend.name) for build in mine)
+    equal = (item for item in _accepted(evaluated) if item.gpu_rank == best.gpu_rank)
+    return tuple(item.key for item in equal if not item.overridden)
 
 
 def _refusal(
@@ -185,13 +183,12 @@ def _installed_build(evaluated: Evaluated) -> EvaluatedBuild | None:
     As with pip and uv, a newer release alone is no reason to change anything; `--upgrade` asks for that. What
     is missing beside it, or does not fit it, is brought to it.
     """
-    accepted = _accepted(evaluated)
-    best = max(accepted, key=_preference, default=None)
+    best = _best(evaluated)
     if best is None or best.situation.request.upgrade or best.situation.requirements.direct:
         return None
     rows = best.situation.target.installed
     there = {(_public(row), row.backend) for row in rows if row.name == "torch"}
-    found = next((item for item in accepted if (item.build.torch, item.build.backend.name) in there), None)
+    found = next((item for item in _accepted(evaluated) if item.key in there), None)
     return found if found is not None and found.gpu_rank == best.gpu_rank else None
 
 
@@ -351,26 +348,21 @@ def pages_to_read(
         return ()
     family = (*family, *_beside(request, target, catalog))
     evaluated = evaluate(situation)
-    best = max(_accepted(evaluated), key=_preference, default=None)
+    best = _best(evaluated)
     if best and all(pick.wheels is None or pick.wheels.origin == "find-links" for pick in best.picks):
         return ()
     if request.channel != "stable":
         # The tables know which backends this machine runs on the stable channel only.
         stable = structs.replace(situation, request=structs.replace(request, channel="stable"))
         evaluated += evaluate(stable)
-    needed = [pick.package for pick in best.picks if pick.asked] if best is not None else []
-    names = dict.fromkeys((*family, *needed))
-    rows = [row for name in names if (row := catalog.family(name)) is not None]
-    routed = [row.package for row in rows if row.routed or row.index_first]
+    names = {*family, *(pick.package for pick in best.picks if pick.asked)} if best else {*family}
     keys: list[PageKey] = []
     for name in _backends_to_read(evaluated, best, situation, discovered):
         info = catalog.backend(name)
-        runtime = [
-            row.package
-            for row in catalog.families
-            if info is not None and runtime_entry(row, info, request.channel) not in (None, name)
-        ]
-        keys += [(package, name) for package in dict.fromkeys([*routed, *runtime])]
+        for row in catalog.families:
+            asked = row.package in names and (row.routed or row.index_first)
+            if asked or (info and runtime_entry(row, info, request.channel) not in (None, name)):
+                keys.append((row.package, name))
     return tuple(keys)
 
 
@@ -383,20 +375,12 @@ def _backends_to_read(
     request, catalog = situation.request, situation.catalog
     if request.backend != "auto":
         return (request.backend,)
-    able = [item.build.backend for item in evaluated if _can_run(item)]
-    names = dict.fromkeys(backend.name for backend in able if backend.retired is None)
     newest = max((item.build.torch for item in evaluated), key=version_key, default="0")
-    for name in discovered:
-        backend = catalog.backend(name)
-        if backend is not None and name not in names:
-            build = Build(newest, version_key(newest), backend, ())
-            names |= {name: None} if _can_run(EvaluatedBuild(build, situation)) else {}
+    rows = (row for name in discovered if (row := catalog.backend(name)) is not None)
+    listed = (EvaluatedBuild(Build(newest, version_key(newest), row, ()), situation) for row in rows)
+    able = (item for item in (*evaluated, *listed) if all(rule(item) is None for _, rule in HARDWARE_RULES))
+    backends = {item.build.backend.name: item.build.backend for item in able}
+    living = {name: row for name, row in backends.items() if row.retired is None}
     if best is not None:
-        names[best.build.backend.name] = None
-    gpu = [name for name in names if (row := catalog.backend(name)) is not None and row.kind.vendor]
-    return tuple(gpu or names)
-
-
-def _can_run(item: EvaluatedBuild) -> bool:
-    """Whether no hardware rule objects to a build."""
-    return all(rule(item) is None for _, rule in HARDWARE_RULES)
+        living[best.build.backend.name] = best.build.backend
+    return tuple(name for name, row in living.items() if row.kind.vendor is not None) or tuple(living)
