@@ -287,6 +287,7 @@ class Family(Row, frozen=True):
         own_cuda: it carries its own CUDA, so that it is not tied to torch's backend (vllm, flash-attn).
         index_first: where the PyTorch index has it for the backend it is taken from there, else from the
             user's indexes.
+        pypi_backends: that PyPI's Linux files of such a package have code for (`cu13*`); empty: all.
         ended: nothing of it goes with a torch newer than those in `companions.json`.
     """
 
@@ -297,6 +298,7 @@ class Family(Row, frozen=True):
     own_cuda: bool
     ended: bool = False
     index_first: bool = False
+    pypi_backends: tuple[Text, ...] = ()
 
 
 class WheelHash(Row, frozen=True):

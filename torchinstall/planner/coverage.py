@@ -9,11 +9,10 @@ the build; one that `degrades` becomes a warning, and rejects only what was aske
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, structs
 
-from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo, Code, Limit
 from torchinstall.core.machine import VENDOR_NAMES, Gpu, capability, capability_text
 from torchinstall.core.plan import KnownLimit
@@ -47,38 +46,43 @@ class Coverage(Struct, frozen=True):
 
 def cover_gpus(build: Build, situation: Situation) -> tuple[Coverage, ...]:
     """A build on every GPU of its backend's vendor (of nobody's vendor, for a backend without one)."""
-    code = situation.catalog.code(build.torch, build.backend, situation.target.platform)
-    blocking = [hit for hit in build_limits(build, situation) if hit.blocks and hit.gpu is not None]
+    backend, vendor = build.backend, build.backend.kind.vendor
+    code = situation.catalog.code(build.torch, backend, situation.target.platform)
+
+    def cover() -> tuple[Coverage, ...]:
+        nobodys = {gpu.vendor for gpu in situation.gpus} - situation.catalog.vendor_ranks.keys()
+        vendors = nobodys if vendor is None else {vendor}
+        gpus = (gpu for gpu in situation.gpus if gpu.vendor in vendors)
+        return tuple(cover_gpu(backend, code, gpu, situation) for gpu in gpus)
+
     # Patch releases share their minor's list of code, and so its verdicts.
-    key = ("coverage", build.backend.name, code and (code.torch, code.assumed), *map(id, blocking))
-    # The hits are stored beside the answer, so that no other ones can get their identities.
-    return situation.once(
-        key, lambda: (tuple(_cover_gpus(build.backend, code, blocking, situation)), blocking)
-    )[0]
+    found = situation.once(("coverage", backend.name, code and (code.torch, code.assumed)), cover)
+    # A library beside torch may keep it from the GPU.
+    hits = [hit for hit in build_limits(build, situation) if hit.blocks and hit.gpu is not None]
+    return tuple(_with_libraries(item, hits) for item in found) if hits else found
+
+
+def _with_libraries(item: Coverage, hits: Iterable[Hit]) -> Coverage:
+    hit = next((hit for hit in hits if item.covered and hit.gpu is item.gpu), None)
+    if hit is None:
+        return item
+    by, wanted, found = map(hit.said, ("message", "wanted", "found"))
+    return Coverage(item.gpu, f"{hit.backend}: {by}", hit.row.slug, wanted, found)
 
 
 def build_limits(build: Build, situation: Situation) -> tuple[Hit, ...]:
     """What is known to fail with a build, for each GPU; what a vendor built himself is another matter."""
     if build.wheels and all(row.origin == "vendor" for row in build.wheels):
         return ()
-    key = ("limits", build.torch, build.backend.name)
-    return situation.once(key, lambda: tuple(_hits(build.torch, build.backend, situation)))
 
+    def hits() -> Iterator[Hit]:
+        backend, release = build.backend, dotted_or_none(build.torch)
+        for row, gpus in situation.once("limit-rows", lambda: tuple(_rows_here(situation))):
+            ours = row.kind in ("", backend.kind.kind) and release and within(release, row.torch)
+            if ours and (not row.toolkit or (backend.toolkit and within(backend.toolkit, row.toolkit))):
+                yield from (Hit(row, gpu, build.torch, backend.name, situation.kernel) for gpu in gpus)
 
-def _cover_gpus(
-    backend: BackendInfo, code: Code | None, blocking: list[Hit], situation: Situation
-) -> Iterator[Coverage]:
-    vendor = backend.kind.vendor
-    served = {kind.vendor for kind in situation.catalog.tables.kinds}
-    for gpu in situation.gpus:
-        if gpu.vendor == vendor if vendor is not None else gpu.vendor not in served:
-            found = cover_gpu(backend, code, gpu, situation)
-            # A library beside torch may keep it from the GPU.
-            hit = next((hit for hit in blocking if hit.gpu is gpu), None) if found.covered else None
-            if hit is not None:
-                by, wanted, there = map(hit.said, ("message", "wanted", "found"))
-                found = Coverage(gpu, f"{backend.name}: {by}", hit.row.slug, wanted, there)
-            yield found
+    return situation.once(("limits", build.torch, build.backend.name), lambda: tuple(hits()))
 
 
 def cover_gpu(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situation) -> Coverage:
@@ -86,9 +90,8 @@ def cover_gpu(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situ
     strategy = backend.kind.strategy
     for row in situation.served_by(gpu):
         if row in situation.catalog.vendor:
-            return Coverage(
-                gpu, row.match, assumed=None if row.confidence == "high" else f"this is a guess ({row.text})"
-            )
+            assumed = None if row.confidence == "high" else f"this is a guess ({row.text})"
+            return Coverage(gpu, row.match, assumed=assumed)
     if strategy == "device":
         return _by_device(backend, gpu, situation)
     if strategy == "none":
@@ -97,8 +100,7 @@ def cover_gpu(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situ
         return Coverage(gpu, "CPU only", "no-code-for-gpu", "a build for this GPU", backend.name)
     if strategy == "sm" and gpu.compute_capability is None:
         return Coverage(gpu, "assumed", assumed="its compute capability is not known")
-    driver = situation.drivers.get(gpu.vendor)
-    if strategy == "sm" and (refused := _refused_by_driver(gpu, driver, situation.catalog)):
+    if strategy == "sm" and (refused := _refused_by_driver(gpu, situation)):
         return refused
     if strategy == "gfx" and gpu.gfx_target is None:
         wanted, found = "a known gfx target", f"{gpu.label}: unknown"
@@ -107,7 +109,7 @@ def cover_gpu(backend: BackendInfo, code: Code | None, gpu: Gpu, situation: Situ
         by = "it is not known which GPUs this build has code for"
         return Coverage(gpu, by, "code-unknown", "a list of the build's GPU code", "none")
     if strategy == "sm":
-        return _by_sm(backend, code, gpu, driver, situation.catalog)
+        return _by_sm(backend, code, gpu, situation)
     if gpu.gfx_target in code.native:
         return Coverage(gpu, gpu.gfx_target or "", assumed=_assumed(code))
     return _no_code(gpu, code, str(gpu.gfx_target))
@@ -125,13 +127,11 @@ def _assumed(code: Code) -> str | None:
     return code.assumed and f"the list of {code.assumed} was taken"
 
 
-def _by_sm(
-    backend: BackendInfo, code: Code, gpu: Gpu, driver: DriverFacts | None, catalog: Catalog
-) -> Coverage:
+def _by_sm(backend: BackendInfo, code: Code, gpu: Gpu, situation: Situation) -> Coverage:
     asked = gpu.compute_capability or (0, 0)
     rules = [
         row
-        for row in catalog.tables.code_rules
+        for row in situation.catalog.tables.code_rules
         if not (row.until and backend.toolkit and at_least(backend.toolkit, dotted(row.until)))
     ]
     same = {capability(row.capability): capability(row.other) for row in rules if row.other}
@@ -152,8 +152,8 @@ def _by_sm(
     if not ptx or backend.toolkit is None:
         return _no_code(gpu, code, f"compute capability {capability_text(asked)}")
     # PTX is compiled by the driver, which must know the toolkit's PTX: minor versions count here.
-    target = "compute_{}{}".format(*max(ptx))
-    if driver is not None and driver.cuda is not None and at_least(driver.cuda, backend.toolkit):
+    target, driver = "compute_{}{}".format(*max(ptx)), situation.drivers.get(gpu.vendor)
+    if driver is not None and driver.speaks(backend):
         return Coverage(gpu, target, assumed=_assumed(code))
     needed = version_text(backend.toolkit)
     supported = f"CUDA {version_text(driver.cuda)}" if driver and driver.cuda else "an unknown CUDA version"
@@ -166,12 +166,13 @@ def _by_sm(
     )
 
 
-def _refused_by_driver(gpu: Gpu, driver: DriverFacts | None, catalog: Catalog) -> Coverage | None:
+def _refused_by_driver(gpu: Gpu, situation: Situation) -> Coverage | None:
     """A driver branch that came before the GPU, or after it was dropped, cannot use it."""
+    driver = situation.drivers.get(gpu.vendor)
     if driver is None or driver.version is None or gpu.compute_capability is None:
         return None
-    service = catalog.service(capability_text(gpu.compute_capability))
-    branch = catalog.branch_of(driver.version[0])
+    service = situation.catalog.service(capability_text(gpu.compute_capability))
+    branch = situation.catalog.branch_of(driver.version[0])
     if service is None or branch is None:
         return None
     if service.last_branch is not None and branch > service.last_branch:
@@ -263,14 +264,9 @@ def rank_toolkit(backend: BackendInfo, situation: Situation) -> tuple[object, ..
     if toolkit is None:
         return (False, ())
     driver = situation.driver_of(backend)
-    spoken = driver is not None and driver.cuda is not None and at_least(driver.cuda, toolkit)
-    if spoken or situation.catalog.floor(backend) is None:
+    if (driver is not None and driver.speaks(backend)) or situation.catalog.floor(backend) is None:
         return (True, toolkit)
     return (False, tuple(-part for part in toolkit))
-
-
-_FASTER = " speed"
-"""Ends the name of an effect that is only slow: it is in the plan, and no warning."""
 
 
 class Hit(Struct, frozen=True):
@@ -278,7 +274,9 @@ class Hit(Struct, frozen=True):
 
     row: Limit
     gpu: Gpu | None
-    values: dict[str, str]
+    torch: str
+    backend: str
+    kernel: str | None
 
     @property
     def blocks(self) -> bool:
@@ -287,16 +285,22 @@ class Hit(Struct, frozen=True):
 
     @property
     def silent(self) -> bool:
-        """Whether it is not worth a warning."""
-        return self.row.effect.endswith(_FASTER)
-
-    def fails(self, need: str | None) -> bool:
-        """Whether what was asked for with `--need` does not work, and nothing but another build mends it."""
-        return need is not None and self.row.effect == need and not self.row.mendable
+        """Whether it is not worth a warning, since something is only slow."""
+        return self.row.effect.endswith(" speed")
 
     def said(self, text: str) -> str:
         """One of the row's texts, `wanted`, `found`, `message` or `way`, about this build and GPU."""
-        return str(getattr(self.row, text)).format_map(self.values)
+        # Where the kernel is not known, the row's first range says which ones it is about.
+        first = self.row.kernel[0][0].lstrip("><=").partition(",")[0] if self.row.kernel else ""
+        template: str = getattr(self.row, text)
+        return template.format(
+            torch=self.torch,
+            backend=self.backend,
+            gpu=self.gpu.label if self.gpu else "",
+            code=(self.gpu and self.gpu.code) or "",
+            has=" ".join(self.row.except_gfx),
+            kernel=self.kernel or f"{first} or newer",
+        )
 
     @property
     def known(self) -> KnownLimit:
@@ -312,33 +316,6 @@ class Hit(Struct, frozen=True):
         )
 
 
-def _hits(torch: str, backend: BackendInfo, situation: Situation) -> Iterator[Hit]:
-    release = dotted_or_none(torch)
-    if release is None:  # a version that nobody can compare
-        return
-    for row, gpus in situation.once("limit-rows", lambda: tuple(_rows_here(situation))):
-        ours = row.kind in ("", backend.kind.kind) and within(release, row.torch)
-        if ours and (not row.toolkit or (backend.toolkit and within(backend.toolkit, row.toolkit))):
-            yield from (Hit(row, gpu, _values(row, gpu, torch, backend, situation)) for gpu in gpus)
-
-
-def _values(
-    row: Limit, gpu: Gpu | None, torch: str, backend: BackendInfo, situation: Situation
-) -> dict[str, str]:
-    code = gpu and gpu.code
-    kernel = situation.kernel
-    # Where the kernel is not known, the row's first range says which ones it is about.
-    unknown = row.kernel and f"{row.kernel[0][0].lstrip('><=').partition(',')[0]} or newer"
-    return {
-        "torch": torch,
-        "backend": backend.name,
-        "gpu": gpu.label if gpu else "",
-        "code": code or "",
-        "has": " ".join(row.except_gfx),
-        "kernel": kernel or unknown or "",
-    }
-
-
 def _rows_here(situation: Situation) -> Iterator[tuple[Limit, tuple[Gpu | None, ...]]]:
     """The rows whose conditions on the machine hold, with the GPUs that each is about."""
     vendors = {kind.kind: kind.vendor for kind in situation.catalog.tables.kinds}
@@ -347,7 +324,7 @@ def _rows_here(situation: Situation) -> Iterator[tuple[Limit, tuple[Gpu | None, 
         gpus: tuple[Gpu | None, ...] = (None,)
         if vendor is not None:
             gpus = tuple(gpu for gpu in situation.gpus if gpu.vendor == vendor and _about(row, gpu))
-        here = _here(row, situation) if gpus else None
+        here = _here(row, situation, situation.drivers.get(vendor) if vendor else None) if gpus else None
         if here is not None:
             yield here, gpus
 
@@ -355,17 +332,14 @@ def _rows_here(situation: Situation) -> Iterator[tuple[Limit, tuple[Gpu | None, 
 def _about(row: Limit, gpu: Gpu) -> bool:
     """Whether a row is about a GPU of its vendor; one that is not known well enough is not accused."""
     if row.gfx or row.except_gfx:
-        return (
-            gpu.gfx_target is not None
-            and (gpu.gfx_target in row.gfx or not row.gfx)
-            and (gpu.gfx_target not in row.except_gfx)
-        )
+        code = gpu.gfx_target
+        return code is not None and code not in row.except_gfx and (not row.gfx or code in row.gfx)
     if row.sm:
         return gpu.compute_capability is not None and within(gpu.compute_capability, row.sm)
     return not row.pci or (gpu.pci_id or "").lower().startswith(row.pci)
 
 
-def _here(row: Limit, situation: Situation) -> Limit | None:
+def _here(row: Limit, situation: Situation, driver: DriverFacts | None) -> Limit | None:
     """The row if its conditions on the machine hold, weaker where it is not known whether they do."""
     target, machine = situation.target, situation.machine
     asked = {item.package for item in situation.request.requirements}
@@ -376,12 +350,9 @@ def _here(row: Limit, situation: Situation) -> Limit | None:
         or not set(row.environment) <= set(machine.environment)
         or not asked.isdisjoint(row.names)
         or (row.cpu_lacks and (not machine.cpu_features or set(row.cpu_lacks) <= set(machine.cpu_features)))
+        or (row.cuda and not (driver and driver.cuda and within(driver.cuda, row.cuda)))
     ):
         return None
-    if row.cuda:
-        driver = situation.drivers.get("nvidia")
-        if driver is None or driver.cuda is None or not within(driver.cuda, row.cuda):
-            return None
     # The number after `-` counts distributions' own changes.
     release = situation.kernel or ""
     number = re.match(r"\d+(?:\.\d+)*(?:-\d+)?", release) if row.kernel else None

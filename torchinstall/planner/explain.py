@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import date
+from fnmatch import fnmatch
 
 from packaging.version import Version
 
 from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.plan import Candidate, CompanionUse, Plan
-from torchinstall.core.target import glibc_floor
-from torchinstall.core.versions import at_least, dotted_or_none, version_text
-from torchinstall.planner.builds import Pick
+from torchinstall.core.target import glibc_floor, wheel_fits
+from torchinstall.core.versions import version_text
 from torchinstall.planner.rules import EvaluatedBuild, vendor_gpu
 from torchinstall.planner.situation import Situation
 
@@ -76,8 +76,7 @@ def plan_warnings(chosen: EvaluatedBuild, reasons: dict[Gpu, str]) -> Iterator[M
     else:
         yield from _unused_gpus(chosen, reasons)
     yield from _assumed_code(chosen)
-    for pick in chosen.picks:
-        yield from _assumed_glibc(pick, situation)
+    yield from _assumed_glibc(chosen)
     yield from _assumed_packages(chosen)
     yield from _driver_notes(chosen)
     yield from _works_in_part(chosen)
@@ -87,8 +86,9 @@ def plan_warnings(chosen: EvaluatedBuild, reasons: dict[Gpu, str]) -> Iterator[M
     for finding in situation.unreadable:
         text = f"{finding.detail}; {finding.hint}" if finding.hint else finding.detail
         yield Message(finding.slug or "gpu-unreadable", text)
-    if not situation.gpus and not situation.unreadable and situation.request.backend == "auto":
-        yield from _no_gpu(chosen)
+    by_itself = situation.request.backend == "auto" and situation.target.os != "macos"
+    if by_itself and not situation.gpus and not situation.unreadable:
+        yield _no_gpu(chosen)
     asked = situation.requirements.direct.get("torch")
     if asked is not None and not situation.wheels_by_url("torch"):
         yield Message(
@@ -120,17 +120,13 @@ def _unused_gpus(chosen: EvaluatedBuild, reasons: dict[Gpu, str]) -> Iterator[Me
 
 
 def _assumed_code(chosen: EvaluatedBuild) -> Iterator[Message]:
-    """Design, rule 11: an assumption is never silent."""
-    assumed = [item for item in chosen.coverage if item.covered and item.assumed is not None]
-    for item in sorted(assumed, key=lambda item: item.by == "assumed"):
-        if item.by == "assumed":
+    for item in chosen.coverage:
+        if item.covered and item.by == "assumed":
             text = f"{item.gpu.label}: {item.assumed}; the build is assumed to fit"
             yield Message("capability-unknown", text)
-        else:
-            yield Message(
-                "code-list-assumed",
-                f"it is not certain which GPUs torch {chosen.build.name} has code for: {item.assumed}",
-            )
+        elif item.covered and item.assumed is not None:
+            text = f"it is not certain which GPUs torch {chosen.build.name} has code for: {item.assumed}"
+            yield Message("code-list-assumed", text)
 
 
 def _works_in_part(chosen: EvaluatedBuild) -> Iterator[Message]:
@@ -144,26 +140,24 @@ def _works_in_part(chosen: EvaluatedBuild) -> Iterator[Message]:
         yield Message("works-in-part", f"torch {chosen.build.name}{where}: {'; '.join(messages)}")
 
 
-def _assumed_glibc(pick: Pick, situation: Situation) -> Iterator[Message]:
-    """A plain `linux_*` wheel below the glibc that every other wheel of its release names.
+def _assumed_glibc(chosen: EvaluatedBuild) -> Iterator[Message]:
+    """A plain `linux_*` wheel says nothing about glibc, and all others of its release need a newer one.
 
-    A plain tag says nothing about glibc; the wheels of one release are built on one system.
+    The wheels of one release are built on one system.
     """
-    libc = situation.target.libc
-    have = dotted_or_none(libc.version) if libc else None
-    if pick.wheels is None or libc is None or not have or not pick.wheels.platform_tag.startswith("linux_"):
-        return
-    floors = [
-        floor
-        for row in situation.catalog.wheels(pick.package, situation.target.platform)
-        if row.version == pick.wheels.version and (floor := glibc_floor(row.platform_tag)) is not None
-    ]
-    if floors and not at_least(have, min(floors)):
-        yield Message(
-            "glibc-assumed",
-            f"the wheel of {pick.package} does not say which glibc it needs; others of the same release need "
-            f"a newer one than {libc.version}, so it may not load",
+    target, catalog = chosen.situation.target, chosen.situation.catalog
+    for row in (pick.wheels for pick in chosen.picks if pick.wheels is not None):
+        same = (
+            other for other in catalog.wheels(row.package, target.platform) if other.version == row.version
         )
+        told = [other for other in same if glibc_floor(other.platform_tag)]
+        plain = row.platform_tag.startswith("linux_") and told
+        if plain and all(wheel_fits(other.platform_tag, target) for other in told):
+            yield Message(
+                "glibc-assumed",
+                f"the wheel of {row.package} does not say which glibc it needs; others of the same release "
+                "need a newer one than there is here, so it may not load",
+            )
 
 
 def _assumed_packages(chosen: EvaluatedBuild) -> Iterator[Message]:
@@ -194,18 +188,16 @@ def _assumed_packages(chosen: EvaluatedBuild) -> Iterator[Message]:
 
 
 def _not_on_index(chosen: EvaluatedBuild) -> Iterator[Message]:
-    """Packages with code for one backend, of which the index has no file for the chosen one."""
-    situation, backend = chosen.situation, chosen.build.backend
-    for pick in chosen.picks:
+    """Packages of which the index has no file for the backend, and PyPI's has code for others only."""
+    situation, backend = chosen.situation, chosen.build.backend.name
+    for pick in chosen.picks if situation.target.platform == "linux_x86_64" else ():
         family = situation.catalog.family(pick.package)
-        if family is None or not (family.index_first and family.pairing == "table" and pick.asked):
-            continue
-        served = backend.kind.kind == "cuda" and at_least(backend.toolkit or (), (13,))
-        if pick.wheels is None and situation.target.platform == "linux_x86_64" and not served:
+        elsewhere = family.pypi_backends if family and pick.asked and pick.wheels is None else ()
+        if elsewhere and not any(fnmatch(backend, pattern) for pattern in elsewhere):
             yield Message(
                 "companion-not-for-backend",
-                f"no {pick.package} is known on the index for {backend.name}; PyPI's is built for CUDA, so "
-                "its own kernels may not load",
+                f"no {pick.package} is known on the index for {backend}; PyPI's is built for "
+                f"{' and '.join(elsewhere)}, so its own kernels may not load",
             )
 
 
@@ -220,7 +212,7 @@ def _driver_notes(chosen: EvaluatedBuild) -> Iterator[Message]:
             f"the driver of the target is not known; {backend.name} needs driver {floor} or "
             "newer (name it with --target-driver)",
         )
-    elif not chosen.overridden and driver.cuda is not None and not at_least(driver.cuda, backend.toolkit):
+    elif not chosen.overridden and driver.cuda is not None and not driver.speaks(backend):
         yield Message(
             "toolkit-newer-than-driver",
             f"{backend.name} is newer than the driver CUDA version {version_text(driver.cuda)}; it runs "
@@ -236,24 +228,21 @@ def vendor_indexes(situation: Situation) -> Iterator[Message]:
                 yield Message("vendor-index", f"{row.text}; to install from {row.url} add --vendor-index")
 
 
-def _no_gpu(chosen: EvaluatedBuild) -> Iterator[Message]:
+def _no_gpu(chosen: EvaluatedBuild) -> Message:
     """A CPU build because nothing else is visible: loud where a GPU may be elsewhere."""
-    situation, backend = chosen.situation, chosen.build.backend
-    environment = situation.machine.environment
-    what = "the CPU build"
+    backend, what = chosen.build.backend, "the CPU build"
     if backend.kind.vendor is not None:
         what = f"the {backend.name} build, which computes on the CPU as well,"
-    place = "this container" if "container" in environment else "this CI run" if "ci" in environment else None
-    if situation.target.os == "macos":
-        return
+    places = {"container": "this container", "ci": "this CI run"}
+    environment = chosen.situation.machine.environment
+    place = next((text for name, text in places.items() if name in environment), None)
     if place is None:
-        yield Message("no-gpu", f"no GPU was found on this machine, so {what} was chosen")
-    else:
-        yield Message(
-            "no-gpu-here",
-            f"no GPU is visible in {place}, so {what} was chosen; if it will run on a GPU elsewhere, "
-            "describe it: --target-driver 580 --target-gpu sm_90",
-        )
+        return Message("no-gpu", f"no GPU was found on this machine, so {what} was chosen")
+    return Message(
+        "no-gpu-here",
+        f"no GPU is visible in {place}, so {what} was chosen; if it will run on a GPU elsewhere, "
+        "describe it: --target-driver 580 --target-gpu sm_90",
+    )
 
 
 def old_tables(snapshot: str, today: date) -> Iterator[Message]:

@@ -243,9 +243,10 @@ def need_not_met(item: EvaluatedBuild) -> Objection:
     """What was asked for with `--need` does not work on the most capable GPU that the build covers."""
     need = item.situation.request.need
     best = max(item.covered, key=gpu_power, default=None)
-    hit = next((hit for hit in item.limits if hit.gpu is best and hit.fails(need)), None)
-    where = hit.gpu.label if hit and hit.gpu else ""
-    return (f"{need} on {where} (--need)", hit.said("message")) if hit else None
+    where = best.label if best else "this machine"
+    # What can be made to work asks for no other build.
+    own = (hit for hit in item.limits if hit.gpu is best and hit.row.effect == need and not hit.row.mendable)
+    return next(((f"{need} on {where} (--need)", hit.said("message")) for hit in own), None)
 
 
 def not_confirmed(item: EvaluatedBuild) -> Objection:

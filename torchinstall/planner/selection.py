@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import date
 
 from msgspec import structs
@@ -330,7 +330,7 @@ def pages_to_read(
     target: Target,
     catalog: Catalog,
     *,
-    discovered: Iterable[str] = (),
+    discovered: Sequence[str] = (),
 ) -> tuple[PageKey, ...]:
     """The (package, backend) pages of the index whose content can change the plan.
 
@@ -370,7 +370,7 @@ def _backends_to_read(
     evaluated: tuple[EvaluatedBuild, ...],
     best: EvaluatedBuild | None,
     situation: Situation,
-    discovered: Iterable[str],
+    discovered: Sequence[str],
 ) -> tuple[str, ...]:
     request, catalog = situation.request, situation.catalog
     if request.backend != "auto":
@@ -380,7 +380,7 @@ def _backends_to_read(
     listed = (EvaluatedBuild(Build(newest, version_key(newest), row, ()), situation) for row in rows)
     able = (item for item in (*evaluated, *listed) if all(rule(item) is None for _, rule in HARDWARE_RULES))
     backends = {item.build.backend.name: item.build.backend for item in able}
-    living = {name: row for name, row in backends.items() if row.retired is None}
+    living = {name: row for name, row in backends.items() if row.retired is None or name in discovered}
     if best is not None:
         living[best.build.backend.name] = best.build.backend
     return tuple(name for name, row in living.items() if row.kind.vendor is not None) or tuple(living)

@@ -15,7 +15,7 @@ from torchinstall.core.machine import VENDOR_NAMES, Finding, Gpu, Machine, Vendo
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, Requirement
 from torchinstall.core.target import Target
-from torchinstall.core.versions import Dotted, dotted_or_none
+from torchinstall.core.versions import Dotted, at_least, dotted_or_none
 
 if TYPE_CHECKING:
     # Loading it costs as much as a plan, and most requirements have no version bounds.
@@ -56,6 +56,10 @@ class DriverFacts(Struct, frozen=True):
     version: Dotted | None
     cuda: Dotted | None
     text: str | None
+
+    def speaks(self, backend: BackendInfo) -> bool:
+        """Whether it supports the CUDA of a backend itself, not only by minor-version compatibility."""
+        return self.cuda is not None and at_least(self.cuda, backend.toolkit or ())
 
 
 class Situation(Memo, frozen=True, kw_only=True):
