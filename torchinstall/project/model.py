@@ -17,8 +17,10 @@ from msgspec import Struct, structs
 from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import Requirement
 
+from torchinstall.core.machine import Os
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE, canonical_name
+from torchinstall.core.target import Target
 
 LayoutName = Literal["this-machine", "markers", "extras", "groups"]
 
@@ -28,13 +30,13 @@ Point = tuple[str, str]
 PLATFORMS = ("linux_x86_64", "linux_aarch64", "win_amd64", "macos_arm64")
 """Platform keys as `catalog.platform_of` spells them."""
 
-_NAMES = {
-    "linux_x86_64": ("linux", "x86_64", "posix", "Linux"),
-    "linux_aarch64": ("linux", "aarch64", "posix", "Linux"),
-    "win_amd64": ("win32", "AMD64", "nt", "Windows"),
-    "macos_arm64": ("darwin", "arm64", "posix", "Darwin"),
+_SYSTEMS: dict[str, tuple[Os, str]] = {
+    "linux_x86_64": ("linux", "x86_64"),
+    "linux_aarch64": ("linux", "aarch64"),
+    "win_amd64": ("windows", "x86_64"),
+    "macos_arm64": ("macos", "aarch64"),
 }
-"""Platform key -> `sys_platform`, `platform_machine`, `os_name`, `platform_system`."""
+"""Platform key -> system and architecture."""
 
 
 class Scope(Struct, frozen=True):
@@ -305,19 +307,22 @@ def _clauses(wanted: frozenset[str], operator: str, joint: str) -> Iterator[str]
     linux = [platform for platform in PLATFORMS[:2] if platform in wanted]
     text = f"sys_platform {operator} 'linux'"
     if len(linux) == 1:
-        text += f" {joint} platform_machine {operator} '{_NAMES[linux[0]][1]}'"
+        text += f" {joint} {_clause(linux[0], 'platform_machine', operator)}"
         text = f"({text})" if len(wanted) > 1 else text
     if linux:
         yield text
     for platform in PLATFORMS[2:]:
         if platform in wanted:
-            yield f"sys_platform {operator} '{_NAMES[platform][0]}'"
+            yield _clause(platform, "sys_platform", operator)
 
 
 def required_marker(platform: str) -> str:
     """One platform exactly, as `required-environments` wants it."""
-    system, machine, *_ = _NAMES[platform]
-    return f"sys_platform == '{system}' and platform_machine == '{machine}'"
+    return f"{_clause(platform, 'sys_platform')} and {_clause(platform, 'platform_machine')}"
+
+
+def _clause(platform: str, name: str, operator: str = "==") -> str:
+    return f"{name} {operator} '{marker_environment(platform, '3.12')[name]}'"
 
 
 def separation(
@@ -346,17 +351,6 @@ def separation(
 
 
 def marker_environment(platform: str, python_version: str, patch: str = "0") -> dict[str, str]:
-    """The marker variables of a platform and a Python version (`3.12`), as PEP 508 names them."""
-    names = ("sys_platform", "platform_machine", "os_name", "platform_system")
-    full = f"{python_version}.{patch}"
-    return {
-        **dict(zip(names, _NAMES[platform], strict=True)),
-        "python_version": python_version,
-        "python_full_version": full,
-        "implementation_name": "cpython",
-        "platform_python_implementation": "CPython",
-        "implementation_version": full,
-        "platform_release": "",
-        "platform_version": "",
-        "extra": "",
-    }
+    """The values of markers on a platform and a Python version (`3.12`)."""
+    os, arch = _SYSTEMS[platform]
+    return Target(python_version=f"{python_version}.{patch}", abi="", os=os, arch=arch).marker_environment()
