@@ -72,11 +72,6 @@ def specifiers(text: str) -> SpecifierSet:
     return SpecifierSet(text, prereleases=True)
 
 
-def exact_versions(bounds: SpecifierSet) -> list[str]:
-    """The versions that bounds name exactly."""
-    return [item.version for item in bounds if item.operator == "==" and "*" not in item.version]
-
-
 def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choice] | Rejection:
     """What can be taken of a companion for a build, the best first; or what stands in the way."""
     found: list[Choice] = []
@@ -172,7 +167,8 @@ def _system_faults(line: CompanionBuild, wanted: Wanted, situation: Situation) -
 
 def _in_bounds(line: CompanionBuild, bounds: SpecifierSet) -> list[str] | None:
     """The versions of a line within bounds; `[""]`: uv chooses; None: there is none."""
-    known, exact = line.versions.split(), exact_versions(bounds)
+    known = line.versions.split()
+    exact = [item.version for item in bounds if item.operator == "==" and "*" not in item.version]
     fits = [version for version in known if bounds.contains(version)]
     named = _any_version(line)
     fits += [

@@ -7,6 +7,7 @@ system and GPU, and if what these lines need of other packages can hold at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
@@ -15,13 +16,20 @@ from torchinstall.planner.builds import Build, Pick, Rejection, pick_packages
 from torchinstall.planner.companion_lines import (
     Choice,
     Wanted,
+    can_hold,
     choices_of,
-    exact_versions,
     installed_lines,
     pick_of,
     specifiers,
 )
 from torchinstall.planner.situation import Situation
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
+
+Bounds = dict[str, "SpecifierSet"]
+"""What companions need of other packages, by name."""
 
 
 class Stack(Struct, frozen=True):
@@ -80,26 +88,23 @@ class _Search:
         self.situation = situation
         self.blocked = Rejection("companion-missing", "", "", depth=-1000)
 
-    def run(self, todo: tuple[Wanted, ...], done: tuple[Choice, ...], needs: dict[str, str]) -> Stack | None:
-        """The first set that holds, of choices that are made and such that are to do.
-
-        `needs` is what the former need of other packages: name -> bounds.
-        """
+    def run(self, todo: tuple[Wanted, ...], done: tuple[Choice, ...], needs: Bounds) -> Stack | None:
+        """The first set that holds: of choices that are made, with what these need, and of what is to do."""
         if not todo:
             return self._with_family(done, needs)
         wanted, rest = todo[0], todo[1:]
         if wanted.name in needs:
-            wanted = structs.replace(wanted, bounds=wanted.bounds & specifiers(needs[wanted.name]))
+            wanted = structs.replace(wanted, bounds=wanted.bounds & needs[wanted.name])
         choices = choices_of(wanted, self.build, self.situation)
         if isinstance(choices, Rejection):
-            self._note(choices)
+            self.blocked = max(self.blocked, choices, key=lambda row: row.depth)
             return None
         catalog = self.situation.catalog
         taken = {choice.name for choice in done} | {item.name for item in todo}
         for choice in choices:
             merged = self._needs_of(choice, done, needs)
             more = tuple(
-                Wanted(name, specifiers(bounds))
+                Wanted(name, bounds)
                 for name, bounds in (merged or {}).items()
                 if name not in taken and catalog.companion_builds(name)
                 if (family := catalog.family(name)) is None or family.own_cuda
@@ -108,26 +113,23 @@ class _Search:
                 return found
         return None
 
-    def _needs_of(
-        self, choice: Choice, done: tuple[Choice, ...], needs: dict[str, str]
-    ) -> dict[str, str] | None:
+    def _needs_of(self, choice: Choice, done: tuple[Choice, ...], needs: Bounds) -> Bounds | None:
         """`needs` with those of a choice; None where they contradict what was chosen before."""
         merged = dict(needs)
-        for need in _needs(choice):
-            name = need.package
-            before = merged.get(name, "")
-            merged[name] = f"{before},{need.specifier}".strip(",")
-            chosen = next((item for item in done if item.name == name and item.version), None)
-            other = before if before and _excludes(before, need.specifier) else None
-            if other is None and chosen and not specifiers(merged[name]).contains(chosen.version):
-                other = f"=={chosen.version}"
-            if other is not None:
+        for need in map(requirement, choice.line.needs):
+            before = merged.get(need.package, specifiers(""))
+            bounds = merged[need.package] = before & specifiers(need.specifier)
+            chosen = next((item.version for item in done if item.name == need.package), "")
+            other = str(before) if before and not can_hold(bounds) else ""
+            if not other and chosen and not bounds.contains(chosen):
+                other = f"=={chosen}"
+            if other:
                 wanted = f"{need.name}{need.specifier} ({choice.name} {choice.version} needs it)"
                 self._missing(choice.name, wanted, f"{need.name}{other}, which another package needs")
                 return None
         return merged
 
-    def _with_family(self, done: tuple[Choice, ...], needs: dict[str, str]) -> Stack | None:
+    def _with_family(self, done: tuple[Choice, ...], needs: Bounds) -> Stack | None:
         """The packages of torch's own family, within what the companions need of them."""
         situation, requirements = self.situation, self.situation.requirements
         own = next((choice for choice in done if choice.line.brings), None)
@@ -139,13 +141,12 @@ class _Search:
             ]
             return Stack((*brought, *self._picks(done)), done)
         bounds, family = dict(requirements.bounds), dict.fromkeys(requirements.family)
-        for name, text in needs.items():
+        for name, needed in needs.items():
             row = situation.catalog.family(name)
             if row is None or row.own_cuda or not (row.routed or name in family):
                 continue  # uv finds it where everything else comes from
             family[name] = None
-            before = bounds.get(name)
-            bounds[name] = specifiers(text) if before is None else before & specifiers(text)
+            bounds[name] = bounds.get(name, needed) & needed
         while True:
             wider = structs.replace(requirements, family=tuple(family), bounds=bounds)
             picks = pick_packages(self.build, structs.replace(situation, requirements=wider))
@@ -163,9 +164,10 @@ class _Search:
     def _picks(self, done: tuple[Choice, ...]) -> Iterator[Pick]:
         return (pick_of(choice, self.build, self.situation) for choice in done)
 
-    def _family_missing(self, missing: Rejection, needs: dict[str, str], done: tuple[Choice, ...]) -> None:
+    def _family_missing(self, missing: Rejection, needs: Bounds, done: tuple[Choice, ...]) -> None:
         name = missing.package
-        who = [choice.name for choice in done if name in {row.package for row in _needs(choice)}]
+        needed = {choice.name: {requirement(text).package for text in choice.line.needs} for choice in done}
+        who = [asking for asking, packages in needed.items() if name in packages]
         if who:
             wanted = f"{name}{needs.get(name, '')} for torch {self.build.name}"
             self._missing(who[0], wanted, f"{missing.found} ({', '.join(who)} needs it)")
@@ -173,21 +175,5 @@ class _Search:
             self._missing(name, missing.wanted, missing.found)
 
     def _missing(self, name: str, wanted: str, found: str) -> None:
-        self._note(Rejection("companion-missing", wanted, found, name, 100))
-
-    def _note(self, blocked: Rejection) -> None:
-        if blocked.depth > self.blocked.depth:
-            self.blocked = blocked
-
-
-def _needs(choice: Choice) -> Iterator[Requirement]:
-    return map(requirement, choice.line.needs)
-
-
-def _excludes(one: str, other: str) -> bool:
-    """Whether two bounds contradict each other, as far as an exact version among them says."""
-    return any(
-        not specifiers(against).contains(version)
-        for text, against in ((one, other), (other, one))
-        for version in exact_versions(specifiers(text))
-    )
+        blocked = Rejection("companion-missing", wanted, found, name, 100)
+        self.blocked = max(self.blocked, blocked, key=lambda row: row.depth)
