@@ -13,6 +13,7 @@ from torchinstall.core.machine import Gpu
 
 if TYPE_CHECKING:
     from packaging import requirements
+    from packaging.specifiers import SpecifierSet
 
 DEFAULT_INDEX_BASE = "https://download.pytorch.org/whl"
 
@@ -63,14 +64,15 @@ class Requirement(Struct, frozen=True):
         """Its name as indexes spell it."""
         return canonical_name(self.name)
 
+    @property
+    def bounds(self) -> SpecifierSet:
+        """The versions that it allows."""
+        return specifiers(self.specifier)
+
     def holds(self, environment: dict[str, str]) -> bool:
         """Whether its marker holds where markers have these values; without one it always does."""
-        marker = self.parsed().marker if self.marker else None
+        marker = _parse(str(self)).marker if self.marker else None
         return marker is None or marker.evaluate(environment)
-
-    def parsed(self) -> requirements.Requirement:
-        """The same as a value of `packaging`, whose bounds and markers can be asked."""
-        return _parse(str(self))
 
 
 @lru_cache(maxsize=256)
@@ -79,6 +81,14 @@ def _parse(text: str) -> requirements.Requirement:
     from packaging import requirements
 
     return requirements.Requirement(text)
+
+
+@lru_cache(maxsize=512)
+def specifiers(text: str) -> SpecifierSet:
+    """Version bounds (PEP 440); releases in preparation count."""
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(text, prereleases=True)
 
 
 def extras_text(extras: Iterable[str]) -> str:

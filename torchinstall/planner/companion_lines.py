@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
@@ -13,6 +12,7 @@ from packaging.version import Version
 from torchinstall.catalog.stack import CompanionBuild
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.machine import Capability, Gpu, capability
+from torchinstall.core.request import specifiers
 from torchinstall.core.target import python_tags, wheel_fits
 from torchinstall.core.versions import at_least
 from torchinstall.index.urls import LINKS, index_url
@@ -62,14 +62,6 @@ class Choice(Struct, frozen=True):
     def compiles(self) -> bool:
         """Whether it is built from source while it is installed."""
         return self.line.build == "sdist"
-
-
-@lru_cache(maxsize=512)
-def specifiers(text: str) -> SpecifierSet:
-    """Version bounds (PEP 440)."""
-    from packaging.specifiers import SpecifierSet
-
-    return SpecifierSet(text, prereleases=True)
 
 
 def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choice] | Rejection:

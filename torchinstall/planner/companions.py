@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from torchinstall.core.request import Requirement, requirement
+from torchinstall.core.request import Requirement, requirement, specifiers
 from torchinstall.planner.builds import Build, Pick, Rejection, pick_packages
 from torchinstall.planner.companion_lines import (
     Choice,
@@ -20,7 +20,6 @@ from torchinstall.planner.companion_lines import (
     choices_of,
     installed_lines,
     pick_of,
-    specifiers,
 )
 from torchinstall.planner.situation import Situation
 
@@ -118,7 +117,7 @@ class _Search:
         merged = dict(needs)
         for need in map(requirement, choice.line.needs):
             before = merged.get(need.package, specifiers(""))
-            bounds = merged[need.package] = before & specifiers(need.specifier)
+            bounds = merged[need.package] = before & need.bounds
             chosen = next((item.version for item in done if item.name == need.package), "")
             other = str(before) if before and not can_hold(bounds) else ""
             if not other and chosen and not bounds.contains(chosen):

@@ -40,7 +40,7 @@ class Requirements(Struct, frozen=True):
     def allows(self, package: str, version: str) -> bool:
         """Whether a version (local segment included) satisfies the user's bounds."""
         spec = self.bounds.get(package)
-        return not spec or spec.contains(version, prereleases=True)
+        return not spec or spec.contains(version)
 
     def bounded(self, package: str) -> str:
         """The package with the user's bounds, as text."""
@@ -186,6 +186,8 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
     others: list[Requirement] = []
     direct: dict[str, Requirement] = {}
     here = target.marker_environment()
+    limits = (row for row in request.constraints if row.url is None and catalog.family(row.package))
+    bounding = [row for row in limits if row.holds(here)]
     for requirement in (row for row in request.requirements if row.holds(here)):
         name = requirement.package
         known = catalog.family(name)
@@ -199,18 +201,10 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
             others.append(requirement)
         else:
             family[name] = None
-            _bound(bounds, name, requirement)
-    for constraint in request.constraints:
-        name = constraint.package
-        if catalog.family(name) is not None and constraint.url is None and constraint.holds(here):
-            _bound(bounds, name, constraint)
+            bounding.append(requirement)
+    for row in filter(lambda row: row.specifier, bounding):
+        bounds[row.package] = bounds.get(row.package, row.bounds) & row.bounds
     return Requirements(tuple(family), bounds, tuple(others), direct)
-
-
-def _bound(bounds: dict[str, SpecifierSet], name: str, requirement: Requirement) -> None:
-    if requirement.specifier:
-        specifier = requirement.parsed().specifier
-        bounds[name] = bounds[name] & specifier if name in bounds else specifier
 
 
 def _facts(version: str | None, cuda: str | None, branches: Catalog | None) -> DriverFacts:

@@ -14,11 +14,11 @@ from torchinstall.core.errors import NoCompatibleBuildError
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import CompanionUse
-from torchinstall.core.request import Request, Requirement, extras_text
+from torchinstall.core.request import Request, Requirement, extras_text, specifiers
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.planner.builds import Rejection
-from torchinstall.planner.companion_lines import Choice, Wanted, choices_of, has_code, specifiers
+from torchinstall.planner.companion_lines import Choice, Wanted, choices_of, has_code
 from torchinstall.planner.companions import Stack, find_stack, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation

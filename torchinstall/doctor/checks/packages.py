@@ -142,9 +142,7 @@ def _unmet(seen: Environment) -> Iterator[tuple[Dist, Requirement, str | None]]:
         family = seen.moves_with_torch(dist.name)
         for needed in filter(None, (_parsed(text, seen) for text in dist.requires)):
             version = versions.get(needed.package)
-            if (family or needed.package == "torch") and (
-                version is None or not needed.parsed().specifier.contains(version, prereleases=True)
-            ):
+            if (family or needed.package == "torch") and not (version and needed.bounds.contains(version)):
                 yield dist, needed, version
 
 
