@@ -248,7 +248,7 @@ def killed_in_the_middle(box: Box) -> None:
     folder = box.place.folder / STATE
     folder.mkdir()
     backup = plan_backup([box.site], box.place.folder, folder / "backup-x", ["torch"])
-    nobody = Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
+    nobody = Owner(pid=2**22 + 1, command="torchinstall auto")
     due: dict[str, str | None] = {"torch": "9.9"}
     with Journal(owner=nobody, prefix=box.place.folder, due=due, backup=backup).open():
         backup.keep()

@@ -301,7 +301,7 @@ def begun(venv: Venv, wanted: Due) -> Backup:
     store = venv.prefix / STATE / "backup-x"
     backup = plan_backup([venv.site], venv.prefix, store, wanted)
     store.parent.mkdir(exist_ok=True)
-    nobody = Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
+    nobody = Owner(pid=2**22 + 1, command="torchinstall auto")
     journal = Journal(owner=nobody, prefix=venv.prefix, due=wanted, backup=backup)
     with journal.open():
         backup.keep()
@@ -429,7 +429,7 @@ def test_a_journal_that_leads_out_of_its_environment_is_none(venv: Venv) -> None
 def test_an_environment_with_packages_was_not_just_being_made(venv: Venv) -> None:
     """Or a file that anybody left there would empty it."""
     before = venv.listing()
-    nobody = Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
+    nobody = Owner(pid=2**22 + 1, command="torchinstall auto")
     for prefix in (venv.prefix, venv.folder / "elsewhere"):
         journal = Journal(owner=nobody, prefix=prefix, created=True)
         (venv.prefix / STATE).mkdir(exist_ok=True)

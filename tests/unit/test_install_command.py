@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from tests.support.installing import a_plan, pin
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import quoted
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Installed
 from torchinstall.install.command import (
     PROJECT_FILE,
-    _toml,
     check_uv_args,
     command,
     options_in,
@@ -195,4 +195,4 @@ def test_the_shell_form_can_be_pasted_and_keeps_secrets() -> None:
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_any_text_survives_the_project_file(text: str) -> None:
-    assert tomlkit.parse(f"x = {_toml(text)}\n")["x"] == text
+    assert tomlkit.parse(f"x = {quoted(text)}\n")["x"] == text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import json
 import os
 import re
 import stat
@@ -164,6 +165,11 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error, "name another place") from error
+
+
+def quoted(text: str) -> str:
+    """A string of TOML, which is one of JSON but for a character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def write_file(path: Path, content: str | bytes, *, durable: bool = True) -> None:

@@ -9,10 +9,11 @@ import json
 
 from packaging.requirements import Requirement
 
+from torchinstall.core.files import quoted
 from torchinstall.core.messages import is_url
 from torchinstall.export.inputs import ExportInput, Pin, not_exportable
 from torchinstall.index.urls import file_path
-from torchinstall.project.files import array, inline, quoted
+from torchinstall.project.files import array, inline
 from torchinstall.project.model import PLATFORMS, marker_of
 
 _PIXI_PLATFORMS = {

@@ -7,7 +7,6 @@ wherever the user takes packages from.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -16,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from msgspec import structs
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import quoted
 from torchinstall.core.messages import is_url, redact
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.request import Requirement, canonical_name, extras_text, requirement
@@ -187,7 +187,7 @@ def index_name(prefix: str, url: str, taken: Collection[str]) -> str:
 def project_text(plan: Plan) -> str:
     """The project file of a plan, also of one for a Python that is not here."""
     lines = ["[project]", 'name = "your-request"', 'version = "0"', "dependencies = ["]
-    lines += [*(f"  {_toml(text)}," for text in _dependencies(plan)), "]"]
+    lines += [*(f"  {quoted(text)}," for text in _dependencies(plan)), "]"]
     names: dict[str, str] = {}
     sources = ["", "[tool.uv.sources]"]
     for package in _routed(plan):
@@ -199,9 +199,9 @@ def project_text(plan: Plan) -> str:
             flat = not is_url(source) or source in plan.find_links or source.endswith(LINKS)
             name = index_name("torchinstall", "folder" if flat else source, names.values())
             names[place], url = name, place.removesuffix(LINKS)
-            lines += ["", "[[tool.uv.index]]", f"name = {_toml(name)}", f"url = {_toml(url)}"]
+            lines += ["", "[[tool.uv.index]]", f"name = {quoted(name)}", f"url = {quoted(url)}"]
             lines += [*(['format = "flat"'] if flat else []), "explicit = true"]
-        sources.append(f"{_toml(package.name)} = {{ index = {_toml(names[place])} }}")
+        sources.append(f"{quoted(package.name)} = {{ index = {quoted(names[place])} }}")
     return "\n".join([*lines, *(sources if names else [])]) + "\n"
 
 
@@ -233,11 +233,6 @@ def _absolute(place: str) -> str:
     if is_url(place):
         return place
     return os.path.abspath(os.path.expanduser(place))  # noqa: PTH100, PTH111  links stay as they were named
-
-
-def _toml(text: str) -> str:
-    """A basic TOML string: as in JSON, and DEL is escaped too."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def shell(plan: Plan) -> str:

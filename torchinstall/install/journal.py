@@ -10,12 +10,11 @@ import contextlib
 import os
 import shlex
 import shutil
-import socket
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -33,6 +32,9 @@ from torchinstall.install.signals import deferred_signals
 if sys.platform != "win32":
     import fcntl
 
+if TYPE_CHECKING:
+    from psutil import Process
+
 _NAME = "journal.json"
 
 _SEED = ("pip", "setuptools", "wheel")
@@ -41,41 +43,29 @@ _SEED = ("pip", "setuptools", "wheel")
 Work = TypeVar("Work")
 
 
-class Owner(Struct, frozen=True, kw_only=True):
-    """A process, told by its start time from a later one with the same number; `command` has no secrets."""
+class Owner(Struct, frozen=True):
+    """A process, and what it was started with, without secrets."""
 
     pid: int
-    started: float
     command: str
-    host: str = ""
 
     @classmethod
     def here(cls) -> Owner:
         """This process."""
-        started, words = _seen(os.getpid()) or (0.0, [])
+        process = _process(os.getpid())
+        words = process.cmdline() if process is not None else []
         ours = next((at for at, word in enumerate(words) if "torchinstall" in Path(word).parts[-2:]), 0)
-        command = shlex.join(["torchinstall", *map(redact, words[ours + 1 :])])
-        return cls(pid=os.getpid(), started=started, command=command, host=socket.gethostname())
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs on this host."""
-        seen = _seen(self.pid) if self.host == socket.gethostname() else None
-        return seen is not None and abs(seen[0] - self.started) < 1.0
+        return cls(os.getpid(), shlex.join(["torchinstall", *map(redact, words[ours + 1 :])]))
 
     def __str__(self) -> str:
         return f"process {self.pid}, {self.command}"
 
 
-def _seen(pid: int) -> tuple[float, list[str]] | None:
-    """When a process was started and with which words (none: it is another user's); None: there is none."""
+def _process(pid: int) -> Process | None:
     import psutil  # only who changes an environment, or meets somebody who does, asks
 
     try:
-        process = psutil.Process(pid)
-        with contextlib.suppress(psutil.AccessDenied):
-            return process.create_time(), process.cmdline()
-        return process.create_time(), []
+        return psutil.Process(pid)
     except psutil.Error:
         return None
 
@@ -109,11 +99,12 @@ class Journal(Struct, frozen=True, kw_only=True):
         """
         path, inside = self.prefix / STATE / _NAME, f"{self.prefix}{os.sep}"
         write_file(path, msgspec.json.encode(self, enc_hook=lambda at: f"{at}{os.sep}".removeprefix(inside)))
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # NFS locks only what may be written
             if sys.platform == "win32":
                 yield ()
             else:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
                 yield (file.fileno(),)
 
 
@@ -149,7 +140,8 @@ def unfinished(prefix: Path) -> Message | None:
     journal = read_journal(real_path(prefix))
     if journal is None:
         return None
-    if journal.owner.alive or not uv_ended(journal.prefix, wait=False):
+    alive = sys.platform == "win32" and _process(journal.owner.pid) is not None
+    if alive or not uv_ended(journal.prefix, wait=False):
         return Message("environment-busy", f"the environment is being changed right now: {journal.owner}")
     text = (
         f"a run that changed this environment was killed ({journal.owner}); torchinstall auto or "
@@ -163,12 +155,12 @@ def uv_ended(prefix: Path, *, wait: bool) -> bool:
 
     On Windows an ended run takes its uv with it, or the files are in use.
     """
-    try:
-        with (prefix / STATE / _NAME).open("rb") as file:
-            if sys.platform != "win32":
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        return isinstance(error, FileNotFoundError)
+    with contextlib.suppress(OSError), (prefix / STATE / _NAME).open("rb") as file:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                return False
     return True
 
 

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from torchinstall.core.decoding import load
+from torchinstall.core.decoding import load, store
 from torchinstall.core.errors import InstallFailedError
-from torchinstall.core.files import cannot_write, real_path, write_file
+from torchinstall.core.files import cannot_write, real_path
 from torchinstall.install.environment import STATE
 from torchinstall.install.journal import Owner, recover, uv_ended
 
@@ -87,9 +85,8 @@ class EnvironmentLock:
     def _taken(self, prefix: Path) -> bool:
         if (prefix / STATE).is_symlink():
             raise OSError(errno.ELOOP, "it leads elsewhere")
-        owner = msgspec.json.encode(Owner.here())
         waited = self._acquire(prefix)
-        write_file(prefix / STATE / _OWNER, owner, durable=False)
+        store(prefix / STATE / _OWNER, Owner.here())
         if not uv_ended(prefix, wait=False):
             self._meet(prefix, "the uv of a run that was ended")
             uv_ended(prefix, wait=True)
@@ -113,7 +110,8 @@ class EnvironmentLock:
                     lock.acquire(timeout=0)
                 except Timeout:
                     if not waited:
-                        self._meet(prefix, self._holder(prefix))
+                        holder = load(prefix / STATE / _OWNER, Owner)
+                        self._meet(prefix, str(holder or "another run"))
                     waited = True
                     lock.acquire(poll_interval=0.1)
                 if path.stat().st_ino == before or sys.platform == "win32":
@@ -133,6 +131,3 @@ class EnvironmentLock:
                 hints=("run the same command again when it has finished, or omit --no-wait to wait for it",),
             )
         self._tell(f"waiting for {holder} to finish with {prefix}")
-
-    def _holder(self, prefix: Path) -> str:
-        return str(load(prefix / STATE / _OWNER, Owner) or "another run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -49,14 +48,18 @@ class BundledFile(Struct, frozen=True, kw_only=True):
     url: str
 
 
-class _Name(Struct):
-    file: str
+class _Manifest(Struct, frozen=True, kw_only=True):
+    """What a bundle says of itself."""
 
-
-class _Manifest(Struct):
-    """What is read of an earlier bundle's manifest."""
-
-    files: list[_Name]
+    schema_version: int = 1
+    title: str
+    made_by: str
+    made_at: str
+    target: dict[str, str | None]
+    backend: str | None
+    torch: str | None
+    catalog: str
+    files: tuple[BundledFile, ...]
 
 
 def check_room(files: tuple[File, ...], folder: Path) -> None:
@@ -134,22 +137,17 @@ def write_bundle(
     write_file(folder / "install.sh", _SHELL)
     (folder / "install.sh").chmod(0o755)
     write_file(folder / "install.cmd", _CMD.replace("\n", "\r\n"))
-    manifest = {
-        "schema_version": 1,
-        "title": title,
-        "made_by": made_by,
-        "made_at": made_at,
-        "target": {
-            "python_version": target.python_version,
-            "abi": target.abi,
-            "platform": target.platform,
-        },
-        "backend": plan.backend,
-        "torch": plan.torch,
-        "catalog": plan.catalog.snapshot,
-        "files": msgspec.to_builtins(rows),
-    }
-    write_file(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    manifest = _Manifest(
+        title=title,
+        made_by=made_by,
+        made_at=made_at,
+        target={"python_version": target.python_version, "abi": target.abi, "platform": target.platform},
+        backend=plan.backend,
+        torch=plan.torch,
+        catalog=plan.catalog.snapshot,
+        files=rows,
+    )
+    write_file(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     return rows
 
 

@@ -19,8 +19,9 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Array, InlineTable
 
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import quoted
 from torchinstall.core.messages import Message
-from torchinstall.project.files import array, changed_lines, inline, loads, quoted, tidy
+from torchinstall.project.files import array, changed_lines, inline, loads, tidy
 
 _UV = ("tool", "uv")
 _SOURCES, _INDEX = (*_UV, "sources"), (*_UV, "index")

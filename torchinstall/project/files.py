@@ -12,7 +12,7 @@ from typing import Any
 
 from torchinstall.core import files
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import cannot_read
+from torchinstall.core.files import cannot_read, quoted
 
 _HEADER = re.compile(r"\[\[?\s*[A-Za-z0-9_\"'.\- ]+\s*\]\]?\s*(?:#.*)?$")
 
@@ -46,7 +46,7 @@ def read_text(path: Path) -> str:
         raise cannot_read("bad-pyproject", str(path), error, "valid TOML, which is UTF-8", hint) from error
 
 
-def parse_toml(text: str, source: str = "pyproject.toml") -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, Any]:
     """Parse a project file.
 
     Raises:
@@ -60,25 +60,19 @@ def parse_toml(text: str, source: str = "pyproject.toml") -> dict[str, Any]:
         row = rows[int(match[1]) - 1 : int(match[1])] if match else []
         raise UsageError(
             "bad-pyproject",
-            f"{source} is not valid TOML: {error}",
+            f"pyproject.toml is not valid TOML: {error}",
             wanted="valid TOML",
             found=row[0].strip()[:80] if row else "a file that does not parse",
-            hints=(f"fix {source}{match.group() if match else ''}; it was not changed",),
+            hints=(f"fix pyproject.toml{match.group() if match else ''}; it was not changed",),
         ) from error
 
 
 def loads(text: str) -> dict[str, Any] | None:
     """Plain values; None where the text does not parse."""
     try:
-        return parse_toml(text)
-    except UsageError:
+        return files.parse_toml(text)
+    except ValueError:
         return None
-
-
-def quoted(text: str) -> str:
-    """A TOML string; markers hold single quotes, so double ones are the rule."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def inline(row: Mapping[str, Any]) -> str:
