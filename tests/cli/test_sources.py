@@ -23,7 +23,7 @@ from tests.support.planning import linux, nvidia
 from tests.support.systems import LINUX
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import Machine, machine_to_json
-from torchinstall.planning.sources import configured_folders, default_index
+from torchinstall.planning.configured import configured_folders, default_index
 
 PYTHON = f"cp3{sys.version_info[1]}"
 TAG = f"{PYTHON}-{PYTHON}-manylinux_2_28_x86_64"

@@ -15,7 +15,7 @@ from tests.support.systems import POSIX
 pytestmark = pytest.mark.only_on(POSIX, "paths are joined with /")
 
 FILES = (
-    "from torchinstall.planning.sources import _pip_files\n"
+    "from torchinstall.planning.configured import _pip_files\n"
     "result = [str(path) for path in _pip_files(%r, '/env')]"
 )
 

@@ -43,10 +43,10 @@ from torchinstall.install.verify import (
     verify,
 )
 from torchinstall.planning.assemble import prepare
+from torchinstall.planning.configured import configured_folders
 from torchinstall.planning.context import PlanOptions
 from torchinstall.planning.inputs import Prepared
 from torchinstall.planning.request import package_meant
-from torchinstall.planning.sources import configured_folders
 
 
 class _AutoOptions(PlanOptions, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
 from torchinstall.planner.selection import acceptable_builds, pages_to_read, plan
 from torchinstall.planning.context import Context, PlanOptions
-from torchinstall.planning.index_pages import Reading
+from torchinstall.planning.index_pages import Reading, Run
 from torchinstall.planning.inputs import Inputs, collect_inputs
 
 MOST_PROVEN = 20
@@ -134,7 +134,7 @@ def plan_machines(
     targets = {id(machine): foreign_target(machine, version) for _, machine in machines}
     kinds = kinds_of((name, machine, targets[id(machine)]) for name, machine in machines)
     request, today = inputs.request, context.today()
-    reading = Reading(context, options, inputs.catalog)
+    reading = Reading(Run(inputs, options, context))
     tables = fleet = plan_fleet(request, kinds, inputs.catalog, today=today)
     while keys := reading.unread(_wanted(reading, request, kinds, fleet)):
         reading.read(keys)

@@ -67,7 +67,8 @@ def _without_wanted(request: Request, machine: Machine, target: Target, catalog:
     made = _with_installed(request, machine, target, catalog)
     # In a folder a version that nobody knows means that nothing there goes with its torch.
     lacking = any(item.version is None and item.name in request.wanted for item in made.packages)
-    cut_off = request.offline and not made.find_links and made.status == "ready"
+    there = any(item.name == "torch" for item in target.installed)
+    cut_off = request.offline and there and not made.find_links and made.status == "ready"
     if not request.wanted or (made.error is None and not lacking and not cut_off):
         return made
     named = tuple(item for item in request.requirements if item.package not in request.wanted)

@@ -7,35 +7,35 @@ plan falls back to the tables, with a warning, unless that is forbidden, and an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import CatalogError, ToolMissingError
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
-from torchinstall.core.request import Request, requirement
+from torchinstall.core.request import requirement
 from torchinstall.index.faults import NOT_THERE, ON_THE_WAY
 from torchinstall.index.fetch import LiveResult
-from torchinstall.planner.selection import pages_to_read, plan
+from torchinstall.planner.selection import pages_to_read
 from torchinstall.planning.companion_pages import with_companions
+from torchinstall.planning.configured import default_index
 from torchinstall.planning.context import Context, PlanOptions
-from torchinstall.planning.index_pages import Reading, read_pages
-from torchinstall.planning.inputs import Inputs, Prepared, Purpose, collect_inputs
+from torchinstall.planning.index_pages import Reading, Run
+from torchinstall.planning.inputs import Prepared, Purpose, collect_inputs
 from torchinstall.planning.sources import (
-    default_index,
-    default_resort,
+    Made,
+    fallbacks,
     flat_template,
-    last_resorts,
     named_vendor,
+    of_default_index,
     vendor_plan,
 )
 
 if TYPE_CHECKING:
-    from torchinstall.catalog.model import Advice
     from torchinstall.catalog.tables import PageKey
     from torchinstall.install.lock import EnvironmentLock
 
@@ -74,7 +74,10 @@ def prepare(
     target = inputs.target
     context.detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
 
-    def prepared(made: _Made) -> Prepared:
+    described = partial(_described, Run(inputs, options, context))
+    inputs = with_companions(inputs, Run(inputs, options, context).read, described, context.detail)
+
+    def prepared(made: Made) -> Prepared:
         warnings = (*made.plan.warnings, *inputs.notes)
         return Prepared(
             **{**structs.asdict(inputs), "catalog": made.catalog},
@@ -82,164 +85,118 @@ def prepare(
             index_down=made.index_down,
         )
 
-    def before(made: _Made) -> None:
+    def before(made: Made) -> None:
         if early is not None and made.plan.status == "ready":
             early(prepared(made))
 
-    online = _Online(inputs, options, context, must_reach=purpose == "install", before=before)
-    done = prepared(online.made())
+    done = prepared(_made(Run(inputs, options, context), before, must_reach=purpose == "install"))
     return structs.replace(done, plan=done.command(context.env, dry_run=options.dry_run))
 
 
-class _Made(NamedTuple):
-    """A plan, what it was made from, and whether the index was needed and did not answer."""
-
-    plan: Plan
-    catalog: Catalog
-    index_down: bool = False
-
-    def warned(self, warnings: Iterable[Message]) -> _Made:
-        """The same with warnings before its own."""
-        return self._replace(plan=structs.replace(self.plan, warnings=(*warnings, *self.plan.warnings)))
+def _described(run: Run, names: frozenset[str]) -> LiveResult:
+    """The pages of uv's default index, with what the newest releases of these packages need."""
+    try:
+        index = default_index(run.context, run.inputs.uv_args)
+    except ToolMissingError as error:  # whoever installs is told of it; a plan rests on the tables
+        run.context.detail(error.message)
+        return LiveResult(index_base="")
+    return run.read([(name, "") for name in sorted(names)], index.pages, any_host=True, described=names)
 
 
-class _Online:
-    """Plans from the tables, reads the pages that could change the plan, and plans again."""
+def _made(run: Run, before: Callable[[Made], None], *, must_reach: bool) -> Made:
+    """The plan from the source that was asked for, else from the PyTorch index, else from what stands in.
 
-    def __init__(
-        self,
-        inputs: Inputs,
-        options: PlanOptions,
-        context: Context,
-        *,
-        must_reach: bool,
-        before: Callable[[_Made], None],
-    ) -> None:
-        self.options = options
-        self.context = context
-        self._must_reach = must_reach
-        self.before = before
-        self.inputs = inputs
-        self.inputs = with_companions(inputs, self._pages, self._described, context.detail)
+    Args:
+        run: its inputs have the tables.
+        before: told the plan of the tables before the index is asked.
+        must_reach: where the index is needed, it or another source must serve.
 
-    def _pages(self, keys: Iterable[PageKey], base: str, **more: Any) -> LiveResult:
-        return read_pages(keys, self.inputs.catalog, self.context, self.options, index_base=base, **more)
+    Raises:
+        CatalogError: the index is needed and did not answer, and no other source serves as well.
+        UsageError: its URL or a proxy setting is wrong.
+    """
+    inputs, options, context = run
+    request, catalog = inputs.request, inputs.catalog
+    if options.index_base == "default":
+        only = of_default_index(run).catalog
+        return Made(run.decide(only), only)
+    chosen = named_vendor(inputs, options)
+    if chosen is not None and (made := vendor_plan(run, *chosen)) is not None:
+        return made
+    if request.offline and request.find_links and any(row.package == "torch" for row in catalog.local):
+        # Without a network a folder is all there is: what the tables know of an index cannot be had.
+        folders = structs.replace(catalog, live={}, index_down=True, folders_only=True)
+        alone = run.decide(folders)
+        if alone.error is None:
+            return Made(alone, folders)
+    tables = best = run.decide(catalog)
+    folder = context.cache_dir
+    unread = request.offline and (folder is None or not folder.is_dir())
+    if tables.status == "satisfied" or unread:
+        return Made(tables, catalog)
+    reading = Reading(run)
+    while keys := reading.unread(_wanted(run, reading, best, tables)):
+        reading.read(keys, asking=lambda: before(Made(tables, catalog)))
+        best = run.decide(reading.catalog)
+    if reading.failure is None:
+        return Made(best, reading.catalog).warned(reading.warnings)
+    flat = flat_template(request.index_base)
+    if reading.failure.slug in NOT_THERE and flat is not None:
+        # It has no backend's page of torch: it may be an index that is not divided by backend.
+        made = vendor_plan(run, (), flat)
+        if made is not None:
+            return made
+    return _without_index(run, tables, reading.failure, must_reach=must_reach).warned(reading.warnings)
 
-    def _described(self, names: frozenset[str]) -> LiveResult:
-        """The pages of uv's default index, with what the newest releases of these packages need."""
-        try:
-            index = default_index(self.context, self.inputs.uv_args)
-        except ToolMissingError as error:  # whoever installs is told of it; a plan rests on the tables
-            self.context.detail(error.message)
-            return LiveResult(index_base="")
-        keys = [(name, "") for name in sorted(names)]
-        return self._pages(keys, f"{index.place}/{{package}}", any_host=True, described=names)
 
-    def decide(self, catalog: Catalog, request: Request | None = None) -> Plan:
-        inputs, today = self.inputs, self.context.today()
-        return plan(request or inputs.request, inputs.machine, inputs.target, catalog, today=today)
+def _wanted(run: Run, reading: Reading, best: Plan, tables: Plan) -> tuple[PageKey, ...]:
+    """The pages that could change a plan, with those of similar backends once the tables proved wrong."""
+    inputs, known = run.inputs, reading.catalog
+    keys = pages_to_read(inputs.request, inputs.machine, inputs.target, known, discovered=reading.backends)
+    if best.chosen == tables.chosen:
+        return keys
+    names = dict.fromkeys(item.backend for item in best.candidates if item.verdict != "rejected")
+    infos = [info for name in names if (info := known.backend(name)) is not None]
+    vendors = {info.kind.vendor for info in infos if info.name == best.backend}
+    similar = [info.name for info in infos if info.kind.vendor in vendors]
+    return (*keys, *((package, name) for name in similar for package, _ in keys))
 
-    def _of_vendor(self, rows: tuple[Advice, ...], template: str) -> _Made | None:
-        made = vendor_plan(self.inputs, rows, template, self.context, self._pages)
-        return None if made is None else _Made(*made)
 
-    def made(self) -> _Made:
-        """The plan.
+def _without_index(run: Run, best: Plan, failure: CatalogError, *, must_reach: bool) -> Made:
+    """The plan where the index did not answer; what stands in uses the GPUs that the `best` one uses."""
+    inputs, request = run.inputs, run.inputs.request
+    blocked, hints = _is_blocked(run, failure.slug), list(failure.hints)
+    easier_ways: dict[str, str] = {}
+    tried: list[str] = []
+    every = blocked and run.options.fallback
+    here = inputs.place is not None and not inputs.described
+    for source in fallbacks(run, every=every) if must_reach or here else ():
+        made = run.decide(source.catalog, source.request)
+        if source.serves(made) and (request.allow_cpu or _serves_as_well(made, best)):
+            message = f"taken instead: {source.said(made)}; what that needs comes on top"
+            message = f"{message}; --no-fallback forbids it"
+            return Made(made, source.catalog).warned((Message("fallback-source", message),))
+        tried.append(source.words)
+        easier = structs.replace(source.request, backend="auto", allow_cpu=True)
+        other = run.decide(source.catalog, easier)
+        if source.serves(other):
+            ways = [] if request.backend == "auto" else [f"omit --backend {request.backend}"]
+            ways += [] if ways and _serves_as_well(other, best) else ["add --allow-cpu"]
+            easier_ways.setdefault(" and ".join(ways), source.said(other))
+    unread = best.error is not None and best.error.slug == "channel-not-read"
+    if not must_reach and not unread and (every or not blocked):
+        return Made(best, inputs.catalog, index_down=True)
+    hints += [f"{ways}, to take {said}" for ways, said in easier_ways.items()]
+    if blocked and not every:
+        hints.append("omit --no-fallback, to take a build from your other sources")
+    found = f"nothing that fits in {' or in '.join(tried)}" if tried else None
+    raise CatalogError(failure.slug, failure.message, wanted=failure.wanted, found=found, hints=tuple(hints))
 
-        Raises:
-            CatalogError: the index is needed and did not answer, and no other source serves as well.
-            UsageError: its URL or a proxy setting is wrong.
-        """
-        inputs, context = self.inputs, self.context
-        if self.options.index_base == "default":
-            index = default_index(context, inputs.uv_args)
-            resort = default_resort(inputs, index, self._pages, context)
-            return _Made(self.decide(resort.catalog), resort.catalog)
-        chosen = named_vendor(inputs, self.options)
-        made = None if chosen is None else self._of_vendor(*chosen)
-        return made or self._of_backends(flat_template(inputs.request.index_base))
 
-    def _of_backends(self, flat: str | None) -> _Made:
-        """The plan from an index that is divided by backend, or as `flat` says where it has no such page."""
-        inputs, context = self.inputs, self.context
-        request, catalog = inputs.request, inputs.catalog
-        if request.offline and request.find_links and any(row.package == "torch" for row in catalog.local):
-            # Without a network a folder is all there is: what the tables know of an index cannot be had.
-            folders = structs.replace(catalog, live={}, index_down=True, folders_only=True)
-            alone = self.decide(folders)
-            if alone.error is None:
-                return _Made(alone, folders)
-        tables = made = self.decide(catalog)
-        folder = context.cache_dir
-        unread = request.offline and (folder is None or not folder.is_dir())
-        if tables.status == "satisfied" or unread:
-            return _Made(tables, catalog)
-        reading = Reading(context, self.options, catalog)
-        while keys := reading.unread(self._wanted(reading, made, tables)):
-            reading.read(keys, asking=lambda: self.before(_Made(tables, catalog)))
-            made = self.decide(reading.catalog)
-        if (failure := reading.failure) is None:
-            return _Made(made, reading.catalog).warned(reading.warnings)
-        if failure.slug in NOT_THERE and flat is not None:
-            # It has no backend's page of torch: it may be an index that is not divided by backend.
-            of_flat = self._of_vendor((), flat)
-            if of_flat is not None:
-                return of_flat
-        return self._without_index(tables, failure).warned(reading.warnings)
-
-    def _wanted(self, reading: Reading, made: Plan, tables: Plan) -> tuple[PageKey, ...]:
-        """The pages that could change a plan, with those of similar backends once the tables proved wrong."""
-        inputs, known = self.inputs, reading.catalog
-        keys = pages_to_read(
-            inputs.request, inputs.machine, inputs.target, known, discovered=reading.backends
-        )
-        if made.chosen == tables.chosen:
-            return keys
-        names = dict.fromkeys(item.backend for item in made.candidates if item.verdict != "rejected")
-        infos = [info for name in names if (info := known.backend(name)) is not None]
-        vendors = {info.kind.vendor for info in infos if info.name == made.backend}
-        similar = [info.name for info in infos if info.kind.vendor in vendors]
-        return (*keys, *((package, name) for name in similar for package, _ in keys))
-
-    def _without_index(self, best: Plan, failure: CatalogError) -> _Made:
-        """The plan where the index did not answer; what stands in uses the GPUs that the `best` one uses."""
-        inputs, request = self.inputs, self.inputs.request
-        blocked, hints = self._is_blocked(failure.slug), list(failure.hints)
-        easier_ways: dict[str, str] = {}
-        tried: list[str] = []
-        fallback = blocked and self.options.fallback
-        resorts = last_resorts(inputs, self.context, self._pages, fallback=fallback)
-        for resort in resorts if self._must_reach or (inputs.place and not inputs.described) else ():
-            made = self.decide(resort.catalog, resort.request)
-            if resort.serves(made) and (request.allow_cpu or _serves_as_well(made, best)):
-                message = f"taken instead: {resort.said(made)}; what that needs comes on top"
-                message = f"{message}; --no-fallback forbids it"
-                return _Made(made, resort.catalog).warned((Message("fallback-source", message),))
-            tried.append(resort.words)
-            easier = structs.replace(resort.request, backend="auto", allow_cpu=True)
-            other = self.decide(resort.catalog, easier)
-            if resort.serves(other):
-                ways = [] if request.backend == "auto" else [f"omit --backend {request.backend}"]
-                ways += [] if ways and _serves_as_well(other, best) else ["add --allow-cpu"]
-                easier_ways.setdefault(" and ".join(ways), resort.said(other))
-        unread = best.error is not None and best.error.slug == "channel-not-read"
-        if not self._must_reach and not unread and (fallback or not blocked):
-            return _Made(best, inputs.catalog, index_down=True)
-        hints += [f"{ways}, to take {said}" for ways, said in easier_ways.items()]
-        if blocked and not fallback:
-            hints.append("omit --no-fallback, to take a build from your other sources")
-        found = f"nothing that fits in {' or in '.join(tried)}" if tried else None
-        raise CatalogError(
-            failure.slug, failure.message, wanted=failure.wanted, found=found, hints=tuple(hints)
-        )
-
-    def _is_blocked(self, slug: str) -> bool:
-        """Whether something on the way may keep this machine from the index; pages that it lacks do not."""
-        if slug != "index-forbidden":
-            return slug in ON_THE_WAY
-        # A store of files says 403 of what it lacks, a filter of everything.
-        root = read_pages((), self.inputs.catalog, self.context, self.options, discover=True)
-        return root.backends is None
+def _is_blocked(run: Run, slug: str) -> bool:
+    """Whether something on the way may keep this machine from the index; pages that it lacks do not."""
+    # A store of files says 403 of what it lacks, a filter of everything.
+    return slug in ON_THE_WAY or (slug == "index-forbidden" and run.read((), discover=True).backends is None)
 
 
 def _serves_as_well(made: Plan, best: Plan) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import date
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
@@ -11,16 +12,39 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import CatalogError
 from torchinstall.core.messages import Message
+from torchinstall.core.plan import Plan
+from torchinstall.core.request import Request
 from torchinstall.index.faults import NOT_THERE
 from torchinstall.index.fetch import LiveResult, fetch_pages
+from torchinstall.planner.selection import plan
 from torchinstall.planning.context import Context, PlanOptions
-from torchinstall.planning.inputs import live_options
+from torchinstall.planning.inputs import Inputs, live_options
 
 _DISCOVER_AFTER_DAYS = 30
 """The age of the tables from which the index is asked for backends that they cannot know."""
 
 _MOST_TURNS = 6
 """How often pages are read for one plan; each turn is bounded in time."""
+
+
+class Run(NamedTuple):
+    """One run that plans: what a plan is made from, and how indexes may be asked."""
+
+    inputs: Inputs
+    options: PlanOptions
+    context: Context
+
+    def decide(self, catalog: Catalog, request: Request | None = None) -> Plan:
+        """The plan from a catalog."""
+        inputs = self.inputs
+        return plan(
+            request or inputs.request, inputs.machine, inputs.target, catalog, today=self.context.today()
+        )
+
+    def read(self, keys: Iterable[PageKey], index_base: str | None = None, **more: Any) -> LiveResult:
+        """Pages of the index that the options name, or of another one; `more` as of `read_pages`."""
+        catalog = self.inputs.catalog
+        return read_pages(keys, catalog, self.context, self.options, index_base=index_base, **more)
 
 
 class Reading:
@@ -35,12 +59,11 @@ class Reading:
         failure: set when the index did not answer, or has not one page of torch of those asked for.
     """
 
-    def __init__(self, context: Context, options: PlanOptions, tables: Catalog) -> None:
-        self.catalog = tables
+    def __init__(self, run: Run) -> None:
+        self.catalog = run.inputs.catalog
         self.backends: tuple[str, ...] = ()
         self.failure: CatalogError | None = None
-        self._context = context
-        self._options = options
+        self._run = run
         self._warnings: list[Message] = []
         self._asked: set[PageKey] = set()
         self._turns = 0
@@ -60,11 +83,11 @@ class Reading:
 
     def read(self, keys: tuple[PageKey, ...], asking: Callable[[], object] = bool) -> None:
         """Read pages; `asking` is called before the index is asked."""
-        context, first = self._context, not self._asked
+        context, first = self._run.context, not self._asked
         age = (context.today() - date.fromisoformat(self.catalog.snapshot)).days
         # The tables hold the stable channel only: what another one has, it must say itself.
-        discover = first and (age > _DISCOVER_AFTER_DAYS or self._options.channel != "stable")
-        result = read_pages(keys, self.catalog, context, self._options, discover=discover, asking=asking)
+        discover = first and (age > _DISCOVER_AFTER_DAYS or self._run.options.channel != "stable")
+        result = self._run.read(keys, discover=discover, asking=asking)
         self._turns += 1
         self._asked |= set(keys)
         read, cached, failed = result.live, len(result.found) - result.live, len(result.failures)

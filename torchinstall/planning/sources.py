@@ -9,14 +9,10 @@ have been cloned.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import sys
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
@@ -24,26 +20,33 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import Advice, Code, Wheels
 from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import CatalogError, ToolMissingError, UsageError
-from torchinstall.core.files import user_path
 from torchinstall.core.machine import Gpu
-from torchinstall.core.messages import redact, size_text
+from torchinstall.core.messages import Message, redact, size_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
 from torchinstall.core.target import Target
-from torchinstall.index.urls import file_path, without_credentials
+from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import VariantBuild, WheelName, local_wheels, provider_env, variant_build
-from torchinstall.install.command import values_of
-from torchinstall.install.uv import own_default_index, uv_settings
-from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
-from torchinstall.planning.context import Context, PlanOptions
+from torchinstall.planning.configured import Source, configured_folders, default_index
+from torchinstall.planning.context import PlanOptions
+from torchinstall.planning.index_pages import Run
 from torchinstall.planning.inputs import Inputs
 
 if TYPE_CHECKING:
     from torchinstall.index.fetch import LiveResult
 
-Read = Callable[..., "LiveResult"]
-"""(keys, index base), and as named what `assemble.read_pages` may be told besides -> pages."""
+
+class Made(NamedTuple):
+    """A plan, what it was made from, and whether the index was needed and did not answer."""
+
+    plan: Plan
+    catalog: Catalog
+    index_down: bool = False
+
+    def warned(self, warnings: Iterable[Message]) -> Made:
+        """The same with warnings before its own."""
+        return self._replace(plan=structs.replace(self.plan, warnings=(*warnings, *self.plan.warnings)))
 
 
 def named_vendor(inputs: Inputs, options: PlanOptions) -> tuple[tuple[Advice, ...], str] | None:
@@ -100,9 +103,7 @@ def _same(url: str, base: str) -> bool:
     return mine == theirs or path[-len(distinct) :] == distinct
 
 
-def vendor_plan(
-    inputs: Inputs, rows: tuple[Advice, ...], template: str, context: Context, read: Read
-) -> tuple[Plan, Catalog] | None:
+def vendor_plan(run: Run, rows: tuple[Advice, ...], template: str) -> Made | None:
     """The plan from the pages of a vendor's index; None where it has no torch whose backend is known.
 
     `rows` are those of the index, where it is a known one; `template` is as `index.urls.index_url` reads it.
@@ -110,28 +111,26 @@ def vendor_plan(
     Raises:
         CatalogError: a known index did not answer.
     """
+    inputs = run.inputs
     request: Request = structs.replace(inputs.request, index_base=template)
     found = inputs.catalog.of_vendor({}, {}, rows)
     situation = make_situation(request, inputs.machine, inputs.target, found)
     families = [row for name in situation.requirements.family if (row := found.family(name)) is not None]
     names = [row.package for row in families if row.routed]
     names += [name for row in situation.vendor_rows for name in row.runtime()]
-    result = read(tuple((name, "") for name in dict.fromkeys(names)), template)
+    result = run.read(tuple((name, "") for name in dict.fromkeys(names)), template)
     silent = (rows[0].backend if rows else None) or ""
-    built = {
-        (row.package, row.version, row.variant): variant_build(properties)
-        for key, page in result.pages.items()
-        for row in page
-        if row.variant
-        and (properties := result.found[key].variants.get(row.version, {}).get(row.variant)) is not None
-    }
+
+    def variant_of(row: Wheels) -> VariantBuild | None:
+        """None: nobody knows what it is built for."""
+        properties = result.found[row.package, ""].variants.get(row.version, {}).get(row.variant)
+        return None if properties is None else variant_build(properties)
 
     def backend_of(row: Wheels) -> str:
         if not row.variant:
             return row.backend or silent
-        # Empty, so that it is not considered, where nobody knows what the variant is built for.
-        build = built.get((row.package, row.version, row.variant))
-        return "" if build is None else build.backend
+        variant = variant_of(row)
+        return "" if variant is None else variant.backend  # empty, so that it is not considered
 
     pages = {
         key: tuple(structs.replace(row, backend=backend_of(row)) for row in page)
@@ -148,26 +147,24 @@ def vendor_plan(
             wanted=f"the pages of {base}",
             hints=("omit --vendor-index for PyTorch's own builds", "--index-base URL takes a mirror of it"),
         )
-    catalog = inputs.catalog.of_vendor(pages, result.hashes, rows, tuple(dict.fromkeys(_code(torch, built))))
-    made = plan(request, inputs.machine, inputs.target, catalog, today=context.today())
-    notes = tuple(item for item in result.warnings if item.slug == "index-stale-pages")
-    warned = structs.replace(made, warnings=(*notes, *made.warnings))
-    return _naming_files(warned, situation.gpus, result), catalog
+    catalog = inputs.catalog.of_vendor(
+        pages, result.hashes, rows, tuple(dict.fromkeys(_code(torch, variant_of)))
+    )
+    made = _naming_files(run.decide(catalog, request), situation.gpus, result)
+    return Made(made, catalog).warned(item for item in result.warnings if item.slug == "index-stale-pages")
 
 
-def _code(
-    rows: Iterable[Wheels], built: Mapping[tuple[str, str, str], VariantBuild | None]
-) -> Iterator[Code]:
+def _code(rows: Iterable[Wheels], variant_of: Callable[[Wheels], VariantBuild | None]) -> Iterator[Code]:
     """The GPU code of each torch variant, as the index itself says it."""
     for row in rows:
-        build, platform = built.get((row.package, row.version, row.variant)), platform_of(row.platform_tag)
-        if build is not None and build.native and platform is not None:
+        variant, platform = variant_of(row) if row.variant else None, platform_of(row.platform_tag)
+        if variant is not None and variant.native and platform is not None:
             yield Code(
                 torch=".".join(row.version.split(".")[:2]),
-                backend=build.backend,
+                backend=variant.backend,
                 platform=platform,
-                native=build.native,
-                ptx=build.ptx,
+                native=variant.native,
+                ptx=variant.ptx,
                 confidence="high",
                 source=f"the properties of variant {row.variant}",
             )
@@ -187,15 +184,8 @@ def _naming_files(made: Plan, gpus: Iterable[Gpu], result: LiveResult) -> Plan:
     return structs.replace(made, packages=packages, env=tuple(provider_env(properties, gpus).items()))
 
 
-class Source(NamedTuple):
-    """A folder of wheels or an index (its URL), and who named it."""
-
-    place: str
-    named_by: str
-
-
-class Resort(NamedTuple):
-    """A source made ready for the planner.
+class Fallback(NamedTuple):
+    """A source of builds in place of the PyTorch index, made ready for the planner.
 
     Attributes:
         request: for this source.
@@ -229,11 +219,12 @@ class Resort(NamedTuple):
         return f"{' and '.join(named)} from {self.words}"
 
 
-def last_resorts(inputs: Inputs, context: Context, read: Read, *, fallback: bool) -> Iterator[Resort]:
-    """The sources to try in their order; `fallback`: also those that the user did not name for this run."""
+def fallbacks(run: Run, *, every: bool) -> Iterator[Fallback]:
+    """The sources to try in their order; `every`: also those that the user did not name for this run."""
+    inputs, context = run.inputs, run.context
     own = [Source(folder, "--find-links") for folder in inputs.request.find_links]
-    yield from (resort._replace(own=True) for resort in _of_folders(own, inputs))
-    if not fallback:
+    yield from (source._replace(own=True) for source in _of_folders(own, inputs))
+    if not every:
         return
     named = [*configured_folders(context.env, context.cwd, inputs.target.prefix)]
     for folder in named:
@@ -241,17 +232,17 @@ def last_resorts(inputs: Inputs, context: Context, read: Read, *, fallback: bool
             context.detail(f"{folder.place} ({folder.named_by}) is not a folder here")
     yield from _of_folders([folder for folder in named if Path(folder.place).is_dir()], inputs)
     try:
-        yield default_resort(inputs, default_index(context, inputs.uv_args), read, context)
+        yield of_default_index(run)
     except (CatalogError, ToolMissingError) as error:
         context.detail(error.message)
 
 
-def _of_folders(folders: Sequence[Source], inputs: Inputs) -> Iterator[Resort]:
+def _of_folders(folders: Sequence[Source], inputs: Inputs) -> Iterator[Fallback]:
     found = local_wheels(folder.place for folder in folders).wheels
     used = [folder for folder in folders if any(row.source == folder.place for row in found)]
     if any(row.package == "torch" for row in found):
         places = tuple(folder.place for folder in used)
-        yield Resort(
+        yield Fallback(
             structs.replace(inputs.request, find_links=places),
             Catalog(inputs.catalog.tables, local=found, index_down=True, folders_only=True),
             " and ".join(f"the folder {folder.place} ({folder.named_by})" for folder in used),
@@ -259,16 +250,19 @@ def _of_folders(folders: Sequence[Source], inputs: Inputs) -> Iterator[Resort]:
         )
 
 
-def default_resort(inputs: Inputs, index: Source, read: Read, context: Context) -> Resort:
-    """Uv's default index as the only source.
+def of_default_index(run: Run) -> Fallback:
+    """The index that uv takes packages from, as the only source.
 
     Raises:
         CatalogError: it does not answer, or has no torch that the tables know.
+        ToolMissingError: there is no uv to say which index that is.
     """
+    inputs, context = run.inputs, run.context
+    index = default_index(context, inputs.uv_args)
     asked = (item.package for item in inputs.request.requirements)
     names = ("torch", *asked, *(item.name for item in inputs.target.installed))
     family = [name for name in dict.fromkeys(names) if inputs.catalog.family(name) is not None]
-    result = read(tuple((name, "") for name in family), f"{index.place}/{{package}}", any_host=True)
+    result = run.read(tuple((name, "") for name in family), index.pages, any_host=True)
     pages = {key: tuple(_built(rows, inputs.catalog)) for key, rows in result.pages.items()}
     words = f"{redact(without_credentials(index.place))} ({index.named_by})"
     context.detail(f"{words}: {result.live} pages read, {len(result.found) - result.live} from the cache")
@@ -279,7 +273,7 @@ def default_resort(inputs: Inputs, index: Source, read: Read, context: Context) 
             wanted="torch on the index that uv takes packages from",
             hints=("--index-base URL takes a mirror of the PyTorch index",),
         )
-    return Resort(
+    return Fallback(
         inputs.request,
         structs.replace(inputs.catalog.overlay(pages, result.hashes), index_down=True),
         words,
@@ -298,99 +292,3 @@ def _built(rows: Iterable[Wheels], catalog: Catalog) -> Iterator[Wheels]:
         backend = row.backend or shipped.get((row.package, row.version, platform_of(row.platform_tag)))
         if backend is not None:
             yield structs.replace(row, origin="default", backend=backend)
-
-
-def default_index(context: Context, uv_args: Sequence[str]) -> Source:
-    """The index that uv takes packages from unless told otherwise.
-
-    Its arguments count before variables, these before its files, what it says itself is the last.
-    """
-    env = context.env
-    named = [Source(url, "--default-index") for url in values_of("--default-index", uv_args)]
-    named += [Source(env[name], name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL") if env.get(name)]
-    for file, settings, _ in uv_settings(env, context.cwd):
-        indexes = [row for row in _rows(settings, "index") if isinstance(row, dict)]
-        urls = [row.get("url") for row in indexes if row.get("default") is True]
-        urls += _rows(settings, "index-url")
-        named += [Source(url, str(file)) for url in urls if isinstance(url, str)]
-    if not named:
-        named = [Source(own_default_index(context.find_uv(env), env), "the default index")]
-    place, named_by = named[0]
-    url = place.partition("=")[2] if re.match(_NAMED_URL, place) else place
-    return Source(url.rstrip("/"), named_by)
-
-
-_NAMED_URL = r"[\w.-]+=\w+://"
-
-
-def _rows(settings: Mapping[str, Any], key: str) -> list[Any]:
-    """What uv's settings hold under a key, as a list; what is for `uv pip` comes first."""
-    values = [part.get(key, []) for part in (settings.get("pip"), settings) if isinstance(part, dict)]
-    return [row for value in values for row in (value if isinstance(value, list) else [value])]
-
-
-def configured_folders(env: Mapping[str, str], cwd: Path, prefix: str | None) -> Iterator[Source]:
-    """What pip's and then uv's configuration names as `find-links`, pages on the web left out.
-
-    Args:
-        env: of the user: `PIP_FIND_LINKS`, `PIP_CONFIG_FILE`, `UV_FIND_LINKS`, `HOME` …
-        cwd: where relative paths of variables start.
-        prefix: of the environment, which may hold a configuration of pip.
-    """
-    rows = [(cwd, text, by) for text, by in _of_pip(env, prefix)]
-    rows += [(cwd, text, "UV_FIND_LINKS") for text in env.get("UV_FIND_LINKS", "").split(",")]
-    for file, settings, of_project in uv_settings(env, cwd):
-        links = _rows(settings, "find-links") if not of_project else ()
-        rows += [(file.parent, str(text), f"find-links in {file}") for text in links]
-    seen = set()
-    for base, text, by in rows:
-        path = text.strip()
-        place = str(user_path(base, str(file_path(path))))
-        if path and (path.startswith("file:") or "://" not in path) and place not in seen:
-            seen.add(place)
-            yield Source(place, by)
-
-
-def _of_pip(env: Mapping[str, str], prefix: str | None) -> Iterator[tuple[str, str]]:
-    """Pip's `find-links` and who says so: its variable, else the last of its files, `[install]` first.
-
-    https://pip.pypa.io/en/stable/topics/configuration/
-    """
-    import configparser  # only where the index does not answer
-
-    found = {"variable": (env.get("PIP_FIND_LINKS") or "", "PIP_FIND_LINKS")}
-    for file in _pip_files(env, prefix):
-        parser = configparser.RawConfigParser()
-        with contextlib.suppress(configparser.Error, UnicodeDecodeError):
-            parser.read(file, encoding="utf-8")
-        for section in {"install", "global"}.intersection(parser):
-            for key, value in parser.items(section):
-                if key.replace("_", "-") == "find-links":
-                    found[section] = (value, f"find-links in {file}")
-    rows = (found.get(name, ("", "")) for name in ("variable", "install", "global"))
-    value, by = next((row for row in rows if row[0]), ("", ""))
-    yield from ((text, by) for text in value.split())
-
-
-def _pip_files(env: Mapping[str, str], prefix: str | None) -> Iterator[Path]:
-    """Pip's configuration files, the one that wins last: of the system, the user, the environment, named."""
-    named = env.get("PIP_CONFIG_FILE")
-    if named == os.devnull:
-        return
-    home = Path(env.get("HOME") or env.get("USERPROFILE") or os.devnull)
-    name, own = "pip.conf", home / ".pip"
-    user = Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "pip"
-    system = [f"{folder}/pip" for folder in (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")] + ["/etc"]
-    if sys.platform == "win32":
-        name, own = "pip.ini", home / "pip"
-        user = Path(env.get("APPDATA") or home / "AppData/Roaming") / "pip"
-        system = [str(Path(env.get("PROGRAMDATA") or r"C:\ProgramData", "pip"))]
-    elif sys.platform == "darwin":
-        system = ["/Library/Application Support/pip"]
-        library = home / "Library/Application Support/pip"
-        user = library if library.is_dir() else home / ".config/pip"
-    yield from (Path(folder, name) for folder in system)
-    if not (named and Path(named).exists()):
-        yield from (own / name, user / name)
-    yield from (Path(prefix, name),) if prefix else ()
-    yield from (Path(named),) if named else ()
