@@ -158,30 +158,23 @@ def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[
 def _usage_error(error: click.UsageError) -> UsageError:
     """Put click's complaint about the command line into our shape."""
     command = error.ctx.command_path if error.ctx is not None else "torchinstall"
-    slug, message = "bad-usage", error.format_message().rstrip(".")
-    wanted, found, hints = None, None, list[str]()
-    if isinstance(error, click.MissingParameter):
-        slug, argument = "missing-argument", error.param
-        if argument is not None:
-            message = f"{argument.make_metavar(error.ctx) if error.ctx else argument.name} is missing"
-            wanted = ", ".join(argument.type.choices) if isinstance(argument.type, click.Choice) else None
-    elif isinstance(error, click.BadParameter):
-        slug, flag = "bad-value", error.param
-        if isinstance(flag, FlagOption) and error.ctx is not None:
-            wanted, source = flag.values, flag.set_by(error.ctx)
-            typed, cut, _ = error.message.partition(" is not ")  # click's words for what it wants are its own
-            found = f"{typed.strip(chr(39))} ({source})" if cut else f"a value from the {source}"
-            message = f"{found.partition(' (')[0]!r} is no value of {flag.flag.spelling}" if cut else message
-            hints += [
-                f"unset {name}"
-                for name in (source.removeprefix("environment "),)
-                if name in flag.flag.variables
-            ]
-            if isinstance(flag.type, click.Choice):
-                hints += [
-                    f"{flag.flag.spelling} {name}"
-                    for name in close_matches(typed.strip("'"), flag.type.choices)[:1]
-                ]
+    slug, message, wanted, found = "bad-usage", error.format_message().rstrip("."), None, None
+    hints: list[str] = []
+    param = error.param if isinstance(error, click.BadParameter) else None
+    choices = tuple(param.type.choices) if param is not None and isinstance(param.type, click.Choice) else ()
+    if isinstance(error, click.MissingParameter) and param is not None and error.ctx is not None:
+        slug, message = "missing-argument", f"{param.make_metavar(error.ctx)} is missing"
+        wanted = ", ".join(choices) or None
+    elif isinstance(param, FlagOption) and error.ctx is not None:
+        slug, wanted, source = "bad-value", param.values, param.set_by(error.ctx)
+        # What click wants it says in words of its own.
+        typed = getattr(error, "message", "").partition(" is not ")[0].strip("'")
+        message, found = f"{typed!r} is no value of {param.flag.spelling}", f"{typed} ({source})"
+        by, _, name = source.partition(" ")
+        hints += [f"unset {name}"] * (by == "environment")
+        hints += [f"{param.flag.spelling} {name}" for name in close_matches(typed, choices, most=1)]
+    elif param is not None:
+        slug = "bad-value"
     return UsageError(slug, message, wanted=wanted, found=found, hints=(*hints, f"{command} --help"))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import stat
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 import click
@@ -19,15 +21,17 @@ from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import counted, fields, gpu_used, wrapped
 from torchinstall.cli.verb import Verb
 from torchinstall.core.errors import InstallFailedError, TorchInstallError, UsageError, VerifyFailedError
+from torchinstall.core.files import real_path
 from torchinstall.core.machine import machine_to_json
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.core.target import Installed
 from torchinstall.doctor.checks import examine
 from torchinstall.doctor.collect import collect, flags_of
 from torchinstall.doctor.facts import Mentions
-from torchinstall.doctor.model import Diagnosis, Environment, Remedy, carry_out, next_remedies
+from torchinstall.doctor.model import Diagnosis, Environment, Remedy, next_remedies
 from torchinstall.doctor.rules import Here, Match, explain
 from torchinstall.install.lock import EnvironmentLock
+from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.verify import report_to_json
 from torchinstall.planning.context import MachineOptions, PlanOptions
 from torchinstall.planning.inputs import catalog_of, collect_inputs
@@ -124,10 +128,27 @@ def _done(session: Session, options: _DoctorOptions, remedy: Remedy, seen: Envir
     """Do one safe thing in the environment that was examined; whether it worked."""
     if remedy.argv[:1] == ("torchinstall",):
         return _again(session, remedy.argv[1:]) == 0
-    say = session.console.say
+    context, say, prefix = session.context, session.console.say, Path(str(seen.target.prefix))
     try:
         with EnvironmentLock(wait=options.wait, tell=say) as lock:
-            carry_out(remedy, seen, session.context, lock, sink=session.sink(), tell=say)
+            lock.take(prefix)
+            for path in map(Path, remedy.remove):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            if remedy.argv:
+                change_with_uv(
+                    remedy.argv,
+                    sites=[
+                        real_path(site) for site in dict.fromkeys(dist.site for dist in seen.inventory.dists)
+                    ],
+                    prefix=real_path(prefix),
+                    env=context.env,
+                    cwd=context.cwd,
+                    sink=session.sink(),
+                    tell=say,
+                )
     except (OSError, InstallFailedError) as error:
         say(f"this failed: {error}")
         return False

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo
-from torchinstall.core.files import real_path
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 from torchinstall.install.interpreter import Inventory
-from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.record import Decision
-from torchinstall.install.transaction import change_with_uv
 from torchinstall.install.verify import Report
-from torchinstall.planning.context import Context
 from torchinstall.project.files import loads
 from torchinstall.project.pyproject import ProjectView
 
@@ -234,37 +228,3 @@ def next_remedies(found: Iterable[Diagnosis], done: Collection[Remedy]) -> tuple
         if item.severity != "info" and all(remedy.safe and not remedy.first for remedy in item.remedies)
     )
     return next((remedies for remedies in safe if not set(remedies) <= set(done)), ())
-
-
-def carry_out(
-    remedy: Remedy,
-    seen: Environment,
-    context: Context,
-    lock: EnvironmentLock,
-    *,
-    sink: BinaryIO,
-    tell: Callable[[str], None],
-) -> None:
-    """Remove what a remedy removes, and run uv as it says.
-
-    Raises:
-        OSError: something cannot be removed.
-        InstallFailedError: uv failed, or another run is changing the environment.
-    """
-    lock.take(Path(str(seen.target.prefix)))
-    for path in map(Path, remedy.remove):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    if remedy.argv:
-        sites = dict.fromkeys(dist.site for dist in seen.inventory.dists)
-        change_with_uv(
-            remedy.argv,
-            sites=[real_path(site) for site in sites],
-            prefix=real_path(str(seen.target.prefix)),
-            env=context.env,
-            cwd=context.cwd,
-            sink=sink,
-            tell=tell,
-        )
