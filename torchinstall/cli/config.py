@@ -1,16 +1,7 @@
 """Options from files: `[tool.torchinstall]` of the nearest `pyproject.toml`, then the user's own file.
 
 Strict: a key that no flag knows is an error, since a setting that is silently ignored is a wrong install.
-
-    [tool.torchinstall]
-    backend = "cu128"
-
-    [tool.torchinstall.families]                        # packages that move with torch
-    my-extension = { routed = true }                    # from the PyTorch index, if it is there
-    torch-tb-profiler = { routed = false }              # never from there
-    my-kernels = { routed = true, pairing = "torch" }   # the version is torch's own
-
-A row of `families` replaces the shipped one of the same name (`families.json`).
+Besides flags a file may hold `families`, rows for packages that move with torch: `docs/reference/catalog.md`.
 
 A project may have been cloned: its file chooses builds, but neither where they come from nor which Python
 is changed. `Flag.of_user` marks the keys that count only in the user's own file; `index-base` counts, and is

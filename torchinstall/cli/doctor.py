@@ -167,7 +167,7 @@ def _fix(session: Session, options: _DoctorOptions) -> Environment:
             console.say(f"> {remedy.command}")
             done.append(remedy)
             if not _done(session, options, remedy, seen):
-                console.warn("fix-failed", f"this failed: {remedy.command}")
+                console.warn("fix-failed", f"{remedy.command} did not succeed")
                 break
         seen = look()
     if not done:

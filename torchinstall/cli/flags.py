@@ -1,6 +1,6 @@
 """Every flag of the command line: its spelling, its variables, its section of the help, and its help.
 
-One row a flag. A verb takes the flags whose names are fields of its options (`planning/options.py`); the
+One row a flag. A verb takes the flags whose names are fields of its options (`planning/context.py`); the
 field also holds the default. A new flag is a row here and a field there.
 """
 
@@ -90,7 +90,7 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
         _flag("--allow-build PKG...", "Allow this package to be built from source (repeatable)."),
         _flag(
             "--companion-source [makers|trusted|community]",
-            "Whose builds of packages that are built against torch to take.",
+            "From whom to take packages that are built against torch.",
         ),
         _flag(
             "--layout [this-machine|markers|extras|groups]",
@@ -130,7 +130,10 @@ SECTIONS: dict[str, tuple[Flag, ...]] = {
             "The backend (line of PyTorch builds) to install, whatever this machine has.",
             also=("UV_TORCH_BACKEND",),
         ),
-        _flag("--channel [stable|test|nightly]", "The PyTorch index to choose from."),
+        _flag(
+            "--channel [stable|test|nightly]",
+            "Choose among releases, release candidates or nightly builds.",
+        ),
         _flag("--require-gpu", "Fail (exit 4) rather than install a CPU build."),
         _flag("--allow-cpu", "Accept a CPU build where version pins or an unreadable GPU would stop."),
         _flag("--need [compile]", "Choose only among builds whose torch.compile works here too."),

@@ -142,7 +142,9 @@ _OF_MANY = ("no-gpu-of-vendor", "python-not-published", "backend-not-asked")
 
 def plan_text(plan: Plan, machine: Machine) -> str:
     """The whole plan but its warnings and its error, which go to stderr."""
-    parts = [machine_text(machine), fields(_target(plan)), chosen_text(plan), why_not_text(plan)]
+    described = any(row.name == "target_gpu" and row.source != "default" for row in plan.settings)
+    about = fields([("machine", _host(machine))]) if described else machine_text(machine)
+    parts = [about, fields(_target(plan)), chosen_text(plan), why_not_text(plan)]
     return "\n\n".join(part for part in parts if part)
 
 

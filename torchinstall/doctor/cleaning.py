@@ -15,6 +15,8 @@ from html import unescape
 from itertools import islice
 from typing import Any
 
+from torchinstall.core.messages import printable
+
 _LONGEST = 600_000
 """Characters that are read whole; of a longer text, the ends and the places that speak of a fault."""
 _END = 150_000
@@ -41,7 +43,6 @@ _SIGNS = (
 _OF_EACH_SIGN = 12
 
 _ESC = re.compile(r"\\u001[bB]|\\x1[bB]|\\033|\\e(?=\[)|\^\[(?=\[)|␛")
-_ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _BARE_COLOUR = re.compile(r"\[\d{1,3}(?:;\d{1,3}){0,4}m|\[m(?![a-z])")
 _TAGS = re.compile(
     r"</?(?:br|p|pre|code|span|div|b|i|em|strong|a|li|ul|ol|td|tr|table|tbody|blockquote|font|details|summary)"
@@ -57,12 +58,12 @@ _MESSAGE_KEYS = ("log", "message", "msg", "MESSAGE", "text", "error", "stderr", 
 _UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 # What rich, miette (uv), pip and progress bars draw around and between the lines of a message.
 _DRAWN = re.compile(r"[\u2500-\u259f\u25b6\u2771\u00d7\u2022\u2713\u2717\u274c\u26a0\u2139\ufe0f]+")
-_INVISIBLE = re.compile(r"[\u200b-\u200f\u2060\ufeff\u00ad\x00-\x08\x0b-\x1f\x7f]")
 _SIGNS_ALIKE = str.maketrans(
     {
         **dict.fromkeys('\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a`"\u00b4', "'"),
         **dict.fromkeys("\u00a0\u2002\u2003\u2009\u202f\u3000\t", " "),
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+        **dict.fromkeys("\u00ad\u200c\u200d"),
         "\uff1a": ":",
         "\uff08": "(",
         "\uff09": ")",
@@ -125,7 +126,7 @@ def clean(text: str) -> Cleaned:
     text = _unescaped(_excerpt(text).replace("\r\n", "\n").replace("\r", "\n"))
     text = _DRAWN.sub(" ", text).translate(_SIGNS_ALIKE)
     text = re.sub(r"\\+(?=')", "", text)
-    text = _INVISIBLE.sub("", re.sub(r"\\+", "/", text))
+    text = printable(re.sub(r"\\+", "/", text))
     return Cleaned(_joined(text.split("\n")))
 
 
@@ -160,7 +161,7 @@ def _unescaped(text: str) -> str:
     """Without JSON, HTML and terminal escapes."""
     if text.lstrip()[:1] in ('"', "{", "["):
         text = _of_json(text)
-    text = _ANSI.sub("", _ESC.sub("\x1b", text))
+    text = printable(_ESC.sub("\x1b", text))
     if "&" in text or "<" in text:
         text = _of_html(text)
     if "\\n" in text:
