@@ -10,6 +10,7 @@ import pytest
 
 from tests.machines.golden import MACHINES
 from tests.support.machine_folder import MachineFolder
+from torchinstall.cli.text import machine_text
 from torchinstall.core.machine import Machine, decode_machine, machine_to_json
 from torchinstall.probe.detect import probe_machine
 from torchinstall.probe.recording import RECORD, folder_system, record_machine
@@ -99,3 +100,19 @@ def test_a_host_bridge_of_gb10_is_no_gpu(tmp_path: Path) -> None:
     said = " ".join(row.detail for row in detect(folder).findings if row.probe == "nvidia")
     assert "10de:2e12" in said
     assert "10de:22ce" not in said
+
+
+@pytest.mark.parametrize(
+    ("release", "text"),
+    [
+        ('NAME="Debian GNU/Linux"\nID=debian\nVERSION_ID="12"\n', "Debian GNU/Linux 12, x86_64"),
+        ("ID=arch\nBUILD_ID=rolling\n", "arch rolling, x86_64"),
+        ("", "Linux, x86_64"),
+    ],
+)
+def test_a_distribution_is_called_by_its_name_which_is_no_key_of_the_file(
+    tmp_path: Path, release: str, text: str
+) -> None:
+    machine = detect(linux(tmp_path, X86).file("/etc/os-release", release))
+    assert text in machine_text(machine)
+    assert "distribution" not in machine_to_json(machine)

@@ -12,11 +12,11 @@ from msgspec import structs, to_builtins
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.cli.console import Session, envelope
-from torchinstall.cli.text import OS_LABELS, fields, heading
+from torchinstall.cli.text import fields, heading
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import cannot_read, read_text
-from torchinstall.core.machine import Driver, Machine
+from torchinstall.core.machine import OS_LABELS, Driver, Machine
 from torchinstall.core.target import foreign_target
 from torchinstall.core.versions import dotted_or_none, unprefixed
 from torchinstall.fleet.locked import Pinned, builds_of, pinned_in

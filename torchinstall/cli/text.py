@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchinstall.core.machine import VENDOR_NAMES, Driver, Finding, Gpu, Machine, capability_text
+from torchinstall.core.machine import OS_LABELS, VENDOR_NAMES, Driver, Finding, Gpu, Machine, capability_text
 from torchinstall.core.messages import redact, size_text
 from torchinstall.core.plan import Candidate, Download, GpuVerdict, Plan
 from torchinstall.core.request import extras_text
@@ -66,9 +66,6 @@ def wrapped(text: str, indent: int = 0, width: int = WIDTH) -> str:
     return "\n".join(lines)
 
 
-OS_LABELS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
-
-
 def machine_text(machine: Machine) -> str:
     """What the probe saw: host, drivers, GPUs, then everything that went wrong."""
     rows = [("machine", _host(machine))]
@@ -85,7 +82,7 @@ def _joined(*parts: str | None, by: str = ", ") -> str:
 def _host(machine: Machine) -> str:
     libc = machine.libc
     return _joined(
-        _joined(OS_LABELS[machine.os], machine.os_version, by=" "),
+        _joined(machine.distribution or OS_LABELS[machine.os], machine.os_version, by=" "),
         machine.arch,
         _joined(libc.family, libc.version, by=" ") if libc is not None else None,
         f"{_gib(machine.memory_bytes)} memory" if machine.memory_bytes else None,

@@ -27,6 +27,9 @@ PCI_VENDORS: dict[str, Vendor] = {"10de": "nvidia", "1002": "amd", "8086": "inte
 OS_NAMES: dict[str, Os] = {"linux": "linux", "win32": "windows", "darwin": "macos"}
 """By `sys.platform`."""
 
+OS_LABELS: dict[Os, str] = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
+"""How each system is written in a sentence."""
+
 ARCHES = ("x86_64", "aarch64")
 
 
@@ -134,6 +137,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     Attributes:
         os_version: distribution version, Windows build, macOS product version.
+        distribution: how a Linux distribution calls itself, where it was probed; no key of a machine file.
         arch: of the machine, `x86_64` or `aarch64` (Apple Silicon and Windows on ARM are `aarch64`).
         libc: None where it has no meaning.
         environment: any of `wsl2`, `container`, `ci`, `jetson` and what later probes add.
@@ -145,6 +149,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     os: Os
     os_version: str | None = None
+    distribution: str | None = None
     arch: Annotated[str, Meta(pattern="^(x86_64|aarch64)$")]
     libc: Libc | None = None
     environment: tuple[str, ...] = ()
@@ -182,6 +187,7 @@ def machine_to_json(machine: Machine) -> dict[str, Any]:
     for row in data["gpus"]:
         if code := row.get("compute_capability"):
             row["compute_capability"] = capability_text(code)
+    del data["distribution"]
     data["environment"] = list(machine.environment)
     if not machine.rosetta:
         del data["rosetta"]

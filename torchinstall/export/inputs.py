@@ -12,6 +12,7 @@ from torchinstall import __version__
 from torchinstall.catalog.model import BackendInfo
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
+from torchinstall.core.machine import OS_LABELS
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.request import canonical_name
@@ -22,8 +23,6 @@ from torchinstall.install.command import index_name, options_in, project_text
 from torchinstall.install.uv import Uv
 from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
-
-_SYSTEMS = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
 
 PIP_OPTIONS = {
     "--default-index": "--index-url",
@@ -218,7 +217,7 @@ def title_of(plan: Plan, target: Target, *, torch: str | None = None, backend: s
         build += f" ({backend})"
     version = ".".join(target.python_version.split(".")[:2])
     gpus = dict.fromkeys(gpu.name or f"{gpu.vendor} {gpu.by}" for gpu in plan.gpus if gpu.covered and same)
-    return ", ".join([f"{build} for CPython {version} on {_SYSTEMS[target.os]} {target.arch}", *gpus])
+    return ", ".join([f"{build} for CPython {version} on {OS_LABELS[target.os]} {target.arch}", *gpus])
 
 
 def _pins(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct, structs
 
 from torchinstall.catalog.model import BackendInfo, Code, Limit
-from torchinstall.core.machine import VENDOR_NAMES, Gpu, capability, capability_text
+from torchinstall.core.machine import OS_LABELS, VENDOR_NAMES, Gpu, capability, capability_text
 from torchinstall.core.plan import KnownLimit
 from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none, version_text, within
@@ -197,12 +197,13 @@ def _by_system(code: Code, gpu: Gpu, target: Target) -> Coverage:
     version = dotted_or_none(target.os_version)
     if floor is None or version is None or at_least(version, floor):
         return Coverage(gpu, name)
+    system = OS_LABELS[target.os]
     return Coverage(
         gpu,
-        f"{name} of torch {code.torch} needs {target.os} {version_text(floor)}",
+        f"{name} of torch {code.torch} needs {system} {version_text(floor)}",
         "system-too-old",
-        f"{target.os} {version_text(floor)} or newer for {name}",
-        f"{target.os} {version_text(version)}",
+        f"{system} {version_text(floor)} or newer for {name}",
+        f"{system} {version_text(version)}",
     )
 
 

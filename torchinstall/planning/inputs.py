@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from torchinstall.catalog.catalog import Catalog, load_catalog
 from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.files import MOST_BYTES_OF_TOOLS, cannot_read, read_text
-from torchinstall.core.machine import Machine, decode_machine
+from torchinstall.core.machine import OS_LABELS, Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
@@ -326,8 +326,8 @@ def _require_installable(
         raise UsageError(
             "machine-elsewhere",
             "what was planned for that machine cannot be installed on this one",
-            wanted=f"a machine file for {target.os} on {target.arch}",
-            found=f"{described.os} on {described.arch} ({options.source('machine')})",
+            wanted=f"a machine file for {OS_LABELS[target.os]} on {target.arch}",
+            found=f"{OS_LABELS[described.os]} on {described.arch} ({options.source('machine')})",
             hints=("torchinstall plan --machine FILE plans for it",),
         )
 

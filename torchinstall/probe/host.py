@@ -92,6 +92,8 @@ def _linux(system: System) -> Iterator[Fact]:
     text = system.read_text("/etc/os-release") or system.read_text("/usr/lib/os-release") or ""
     pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
     release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+    if name := clean(release.get("NAME") or release.get("ID")):
+        yield HostFact("distribution", name)
     if version := clean(release.get("VERSION_ID") or release.get("BUILD_ID")):
         yield HostFact("os_version", version)
     if libc := _libc(system):
