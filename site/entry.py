@@ -81,7 +81,7 @@ def read(text: str, assumed: list[str]) -> str:
     catalog = load_catalog()
     try:
         taken = parse_assumed(assumed, catalog)
-        found = read_inventories(_context(*streams), ("-",), None, catalog, taken, IMAGE_LIBC).nodes
+        found = read_inventories(_context(*streams), ("-",), None, catalog, taken, IMAGE_LIBC)
     except TorchInstallError as error:
         return json.dumps({"error": error.to_json(), "asks": text.lstrip()[:1] in ("{", "[")})
     same: dict[str, dict[str, Any]] = {}

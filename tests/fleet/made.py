@@ -114,7 +114,7 @@ def read(folder: Path, *names: str, form: str | None = None, assume: tuple[str, 
     found = read_inventories(
         context(folder), names, form, shipped(), parse_assumed(assume, shipped()), IMAGE_LIBC
     )
-    return {node.name: node for node in found.nodes}
+    return {node.name: node for node in found}
 
 
 def read_text(folder: Path, text: str, name: str = "nodes.json", **more: Any) -> dict[str, Node]:

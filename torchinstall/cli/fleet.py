@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import PurePath
@@ -24,9 +25,9 @@ from torchinstall.export.formats import FORMATS
 from torchinstall.export.inputs import export_input
 from torchinstall.export.resolve import resolve
 from torchinstall.fleet.classes import Fleet, Group, Kind, PlannedFleet, Saving, plan_machines
-from torchinstall.fleet.inventories import INVENTORIES, Inventory, read_inventories
+from torchinstall.fleet.inventories import INVENTORIES, read_inventories
 from torchinstall.fleet.manifests import INDEX, affinity, slurm_conf, to_yaml, write_folder
-from torchinstall.fleet.nodes import Node, parse_assumed
+from torchinstall.fleet.nodes import Assumption, Node, parse_assumed
 from torchinstall.install.uv import Uv
 from torchinstall.planner.selection import plan
 from torchinstall.planning.context import Context, PlanOptions
@@ -55,11 +56,11 @@ def run(session: Session, options: _FleetOptions) -> int:
     inventories, reqs = _split(session, options.words)
     catalog = catalog_of(context)
     assumed = parse_assumed(options.assume, catalog)
-    inventory = read_inventories(context, inventories, options.format, catalog, assumed, IMAGE_LIBC)
-    machines = [(node.name, node.machine) for node in inventory.nodes if node.machine is not None]
+    nodes = read_inventories(context, inventories, options.format, catalog, assumed, IMAGE_LIBC)
+    machines = [(node.name, node.machine) for node in nodes if node.machine is not None]
     options = structs.replace(options, reqs=reqs)
     if not machines:
-        raise _none(inventory)
+        raise _none(nodes)
     planned = plan_machines(context, options, machines, savings=True)
     fleet = planned.fleet
     console.warn_all(planned.warnings)
@@ -67,14 +68,14 @@ def run(session: Session, options: _FleetOptions) -> int:
     if fleet.groups and fleet.left_out:
         lost = counted("node", len(fleet.impossible))
         console.warn("nodes-left-out", f"no build serves {lost}; see Left out")
-    console.partial = _to_json(fleet, inventory)
+    console.partial = _to_json(fleet, nodes)
     if not fleet.groups:
-        raise fleet.left_out[0][1].error or _none(inventory)
+        raise fleet.left_out[0][1].error or _none(nodes)
     if options.export_dir is not None:
-        files = _files(session, options, planned, inventory)
+        files = _files(session, options, planned, nodes)
         write_folder(context.path(options.export_dir), files)
         console.say(f"wrote {len(files)} files to {options.export_dir}")
-    console.answer(console.partial, _text(fleet, inventory))
+    console.answer(console.partial, _text(fleet, nodes))
     return 0
 
 
@@ -99,8 +100,8 @@ def _split(session: Session, words: Sequence[str]) -> tuple[tuple[str, ...], tup
     return tuple(inventories), tuple(reqs)
 
 
-def _none(inventory: Inventory) -> NoCompatibleBuildError:
-    reasons = dict.fromkeys(node.unusable or "" for node in inventory.nodes)
+def _none(nodes: Sequence[Node]) -> NoCompatibleBuildError:
+    reasons = dict.fromkeys(node.unusable or "" for node in nodes)
     missing = any("--assume" in reason for reason in reasons)
     hint = "say what is missing: --assume gpu=h100 --assume driver=580"
     return NoCompatibleBuildError(
@@ -150,14 +151,14 @@ def _warn(console: Console, fleet: Fleet, word: str) -> None:
         console.warn(slug, f"{counted(word, count)}: {message}")
 
 
-def _text(fleet: Fleet, inventory: Inventory) -> str:
+def _text(fleet: Fleet, nodes: Sequence[Node]) -> str:
     kinds = counted("kind", sum(len(group.kinds) for group in fleet.groups) + len(fleet.left_out))
-    formats = ", ".join(dict.fromkeys(node.format for node in inventory.nodes))
-    rows = [("inventory", f"{counted('node', len(inventory.nodes))} ({formats}), {kinds} of machines")]
-    for row, count in inventory.assumed.items():
+    formats = ", ".join(dict.fromkeys(node.format for node in nodes))
+    rows = [("inventory", f"{counted('node', len(nodes))} ({formats}), {kinds} of machines")]
+    for row, count in _assumed(nodes).items():
         name, value = ("unknown", row.fact) if row.value is None else ("assumed", f"{row.fact} {row.value}")
         rows.append((name, f"{value} for {counted('node', count)} ({row.why})"))
-    parts = [fields(rows), *_builds(fleet, "node", _left_out(fleet, inventory.nodes))]
+    parts = [fields(rows), *_builds(fleet, "node", _left_out(fleet, nodes))]
     if fleet.savings:
         saved = "\n".join(wrapped(_saving(row, len(fleet.groups))) for row in fleet.savings)
         parts.append(f"{heading('What a driver update would save')}\n{saved}")
@@ -219,12 +220,17 @@ def _left_out(fleet: Fleet, nodes: Iterable[Node] = ()) -> dict[str, list[str]]:
     return found
 
 
-def _to_json(fleet: Fleet, inventory: Inventory) -> dict[str, Any]:
-    left = _left_out(fleet, inventory.nodes)
+def _assumed(nodes: Sequence[Node]) -> Counter[Assumption]:
+    """What was assumed or stays unknown, and for how many nodes."""
+    return Counter(row for node in nodes for row in node.assumed)
+
+
+def _to_json(fleet: Fleet, nodes: Sequence[Node]) -> dict[str, Any]:
+    left = _left_out(fleet, nodes)
     return envelope(
         "impossible" if not fleet.groups else "partial" if left else "ready",
-        nodes=len(inventory.nodes),
-        assumed=[{**structs.asdict(row), "nodes": count} for row, count in inventory.assumed.items()],
+        nodes=len(nodes),
+        assumed=[{**structs.asdict(row), "nodes": count} for row, count in _assumed(nodes).items()],
         classes=[_class_to_json(row) for row in fleet.classes],
         builds=len(fleet.groups),
         proven=fleet.proven,
@@ -249,13 +255,13 @@ def _class_to_json(row: Group) -> dict[str, Any]:
 
 
 def _files(
-    session: Session, options: _FleetOptions, planned: PlannedFleet, inventory: Inventory
+    session: Session, options: _FleetOptions, planned: PlannedFleet, nodes: Sequence[Node]
 ) -> dict[str, str]:
     """Everything for `--export-dir`, by path; nothing is written before all of it is there."""
     context, fleet = session.context, planned.fleet
     uv = context.find_uv(context.env)
-    clusters = [node for node in inventory.nodes if node.format == "kubernetes"]
-    slurm = [node for node in inventory.nodes if node.format == "slurm"]
+    clusters = [node for node in nodes if node.format == "kubernetes"]
+    slurm = [node for node in nodes if node.format == "slurm"]
     files: dict[str, str] = {}
     rows = []
     for row in fleet.classes:
@@ -273,17 +279,17 @@ def _files(
                     raise
                 session.console.warn("file-left-out", f"{row.name}/Dockerfile: {error.message} (--offline)")
         names = set(row.names)
-        for nodes, name in ((clusters, "affinity.yaml"), (slurm, "slurm.conf")):
-            inside = [node for node in nodes if node.name in names]
-            outside = [node for node in nodes if node.name not in names]
-            if inside and nodes is clusters:
+        for like, name in ((clusters, "affinity.yaml"), (slurm, "slurm.conf")):
+            inside = [node for node in like if node.name in names]
+            outside = [node for node in like if node.name not in names]
+            if inside and like is clusters:
                 head = f"# The nodes of {row.name}. It belongs below spec.affinity of a Pod.\n"
                 mine[name] = head + to_yaml(affinity(inside, outside))
             elif inside:
                 mine[name] = slurm_conf(row.name, inside, outside)
         files |= {f"{row.name}/{name}": text for name, text in mine.items()}
         rows.append({**_class_to_json(row), "kinds": len(row.kinds), "files": list(mine)})
-    index = {key: value for key, value in _to_json(fleet, inventory).items() if key != "error"}
+    index = {key: value for key, value in _to_json(fleet, nodes).items() if key != "error"}
     index |= {"classes": rows, "files": list(files)}
     return {**files, INDEX: json.dumps(index, indent=2, ensure_ascii=False) + "\n"}
 

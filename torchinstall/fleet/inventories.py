@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torchinstall.core.decoding import decoder
 from torchinstall.core.machine import Libc, decode_machine
 from torchinstall.fleet.hosts import SMI, ansible, answer, metrics, nomad, nvidia_smi, slurm, table
 from torchinstall.fleet.kubernetes import LABELS, kubernetes, labels
-from torchinstall.fleet.nodes import Assumption, Facts, Node, Nodes, OddEntryError, Said
+from torchinstall.fleet.nodes import Facts, Node, Nodes, OddEntryError, Said
 from torchinstall.planning.context import Context
 
 INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "nvidia-smi", "machine", "csv")
@@ -26,17 +25,6 @@ _READABLE = "name a file or folder that is there and can be read"
 """Of one file: the nodes of the largest clusters, with room."""
 
 
-class Inventory(Struct, frozen=True):
-    """All nodes of the inventories."""
-
-    nodes: tuple[Node, ...]
-
-    @property
-    def assumed(self) -> Mapping[Assumption, int]:
-        """What was assumed or stays unknown, and for how many nodes."""
-        return Counter(row for node in self.nodes for row in node.assumed)
-
-
 def read_inventories(
     context: Context,
     names: Sequence[str],
@@ -44,7 +32,7 @@ def read_inventories(
     catalog: Catalog,
     assumed: Mapping[str, str],
     image: Libc,
-) -> Inventory:
+) -> tuple[Node, ...]:
     """Read files, folders and stdin (`-`) of one of INVENTORIES; None: each file shows of which.
 
     Where an inventory does not say a fact, it is `assumed`, or the libc of the container image.
@@ -67,7 +55,7 @@ def read_inventories(
     if not nodes:
         hint = "kubectl get nodes -o json > nodes.json"
         raise OddEntryError("there is no node in it", hint=hint).of(", ".join(names))
-    return Inventory(nodes)
+    return nodes
 
 
 def _files(context: Context, name: str) -> Iterator[tuple[str, Path]]:
