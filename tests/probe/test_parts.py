@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from tests.support.machine_folder import GIB, MachineFolder, nvml_gpu, nvml_rows
 from tests.support.systems import POSIX
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Machine, machine_arch
+from torchinstall.core.machine import Machine, cuda_text, machine_arch
 from torchinstall.probe.amd import decode_gfx
 from torchinstall.probe.bus import displays, nvidia_number
 from torchinstall.probe.detect import probe_machine
 from torchinstall.probe.host import container_engine, wsl_version
 from torchinstall.probe.nvidia_sources import (
     Smi,
-    cuda_text,
     kernel_driver,
     query_smi,
     smi_library_version,

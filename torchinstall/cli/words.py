@@ -20,6 +20,7 @@ from click.shell_completion import (
 
 from torchinstall.cli.flags import TYPED
 from torchinstall.core.errors import UsageError
+from torchinstall.core.machine import sm_text
 from torchinstall.core.messages import close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.index.urls import BACKEND_NAME, pytorch_index
@@ -212,7 +213,7 @@ def beginning(
         known = ("auto", *reversed(catalog.known_backends()))
     elif name == "target_gpu":
         facts = [fact for vendor in ("nvidia", "amd", "intel") for fact in catalog.tables.gpus(vendor)]
-        codes = [f"sm_{row.capability.replace('.', '')}" for row in catalog.tables.gpu_service]
+        codes = [sm_text(row.capability) for row in catalog.tables.gpu_service]
         names = [fact.name.replace(" ", "-") for fact in facts if fact.name]
         known = (*codes, *(fact.code for fact in facts if fact.code and fact.code[:3] == "gfx"), *names)
     elif name == "reqs":

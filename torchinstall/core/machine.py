@@ -1,5 +1,6 @@
 """What a machine is: the values that the probe produces and the planner reads. No I/O."""
 
+import re
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -59,6 +60,27 @@ def capability(text: str) -> Capability:
 def capability_text(value: Capability) -> str:
     """`(8, 9)` as `8.9`."""
     return f"{value[0]}.{value[1]}"
+
+
+_SM = r"(?:(?:sm|compute|cc|lto)[-_. ]?)?(\d{1,2})[._]?(\d)[af]?(?:\+ptx|[-_](?:real|virtual))?"
+
+
+@lru_cache(maxsize=512)
+def capability_named(text: str) -> Capability | None:
+    """The capability of code in any spelling: `sm_90a`, `compute_90`, `9.0+PTX`, `90-real`."""
+    match = re.fullmatch(_SM, text.strip().lower())
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def sm_text(code: str) -> str:
+    """`8.9` as `sm_89`; a gfx target stays."""
+    return f"sm_{code.replace('.', '')}" if "." in code else code
+
+
+def cuda_text(number: int | None) -> str | None:
+    """A CUDA version as NVIDIA's libraries give it: 13000 as `13.0`; None for nonsense."""
+    number = number or 0
+    return f"{number // 1000}.{number % 1000 // 10}" if 1000 <= number < 100_000 else None
 
 
 class Libc(Struct, frozen=True, kw_only=True):

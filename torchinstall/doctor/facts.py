@@ -16,7 +16,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from torchinstall.core.decoding import convert, decoder
-from torchinstall.core.machine import Os
+from torchinstall.core.machine import Os, cuda_text
 from torchinstall.doctor.cleaning import Cleaned
 
 Kind = Literal["library", "symbol", "loader", "gpu-code", "requirement", "download"]
@@ -196,9 +196,8 @@ class Reading:
                     found[row.of] = tuple(dict.fromkeys((*found.get(row.of, ()), value)))
                 else:
                     found.setdefault(row.of, value)
-        number = int(found.pop("spoken", 0))
-        if number:
-            found["driver_cuda"] = f"{number // 1000}.{number % 1000 // 10}"
+        if (spoken := cuda_text(int(found.pop("spoken", 0)))) is not None:
+            found["driver_cuda"] = spoken
         if digits := found.get("python"):
             found["python"] = f"3.{digits.removeprefix('3').lstrip('.')}"
         return convert(found, Mentions)

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from torchinstall.catalog.model import Code
 from torchinstall.core.errors import CatalogError, NoCompatibleBuildError
-from torchinstall.core.machine import capability_text
+from torchinstall.core.machine import capability_named, capability_text
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name
@@ -142,8 +142,6 @@ def code_of(targets: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]
     """Targets as a wheel spells them (`sm_90a`, `gfx1100`, `compute_90`), as the tables do: native, PTX."""
     native, ptx = dict[str, None](), dict[str, None]()
     for target in targets:
-        kind, _, number = target.partition("_")
-        digits = int(number.rstrip("af")) if number else 0
-        text = capability_text((digits // 10, digits % 10)) if number else kind
-        (ptx if kind == "compute" else native)[text] = None
+        value = capability_named(target)
+        (ptx if target.startswith("compute") else native)[capability_text(value) if value else target] = None
     return tuple(native), tuple(ptx)

@@ -13,6 +13,7 @@ from typing import Any
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import cannot_write
+from torchinstall.core.machine import sm_text
 from torchinstall.core.versions import dotted, dotted_or_none
 from torchinstall.fleet.nodes import Node, names_of
 from torchinstall.fleet.requires import GpuNeed, PlatformNeed, Window
@@ -216,7 +217,7 @@ def needs_slurm(needs: Sequence[PlatformNeed], catalog: Catalog) -> str:
         if need.os != "linux" or need.wsl:
             continue
         for row in need.gpus:
-            names = [f"sm_{code.replace('.', '')}" if need.vendor == "nvidia" else code for code in row.codes]
+            names = list(map(sm_text, row.codes))
             branches = [
                 f"r{branch}"
                 for branch in catalog.tables.branch_cuda

@@ -25,7 +25,7 @@ from packaging.version import Version
 from torchinstall.catalog.model import Confidence, Origin, Wheels
 from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Gpu, capability_text
+from torchinstall.core.machine import Gpu, capability_named, capability_text
 from torchinstall.core.request import Channel, canonical_name
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import backend_of_local, file_name, file_path
@@ -329,13 +329,10 @@ def variant_build(properties: Properties) -> VariantBuild | None:
         return None
     native, ptx = [], []
     for value in nvidia.get("sm_arch", ()):
-        number, _, kind = value.partition("_")
-        digits = number.rstrip("af")
-        if not digits.isdigit() or kind not in ("", "real", "virtual"):
+        if (code := capability_named(value)) is None:
             return None
-        text = capability_text((int(digits) // 10, int(digits) % 10))
-        native += [text] if kind != "virtual" else []
-        ptx += [text] if kind != "real" else []
+        native += [capability_text(code)] if not value.endswith("virtual") else []
+        ptx += [capability_text(code)] if not value.endswith("real") else []
     return VariantBuild(f"cu{toolkit[0]}{toolkit[1]}", tuple(native), tuple(ptx))
 
 

@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from torchinstall.catalog.stack import CompanionBuild
 from torchinstall.catalog.tables import platform_of
-from torchinstall.core.machine import Capability, Gpu, capability
+from torchinstall.core.machine import Capability, Gpu, capability, sm_text
 from torchinstall.core.request import specifiers
 from torchinstall.core.target import python_tags, wheel_fits
 from torchinstall.core.versions import at_least
@@ -231,8 +231,7 @@ def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> I
         yield _fault("torch", name, f"{name} for torch {build.name}", f"files for torch {line.torch}")
     gpus = [item.gpu for item in cover_gpus(build, situation) if item.covered]
     if line.code and gpus and not any(has_code(line, gpu, build, situation) for gpu in gpus):
-        device = gpus[0].compute_capability
-        code = gpus[0].gfx_target or (f"sm_{device[0]}{device[1]}" if device else "unknown")
+        code = sm_text(gpus[0].code or "unknown")
         yield _fault("code", name, _lowest(line.code), f"{gpus[0].label} ({code})", "companion-no-code")
 
 
@@ -268,7 +267,7 @@ def _lowest(code: tuple[str, ...]) -> str:
     if code[0].startswith("gfx"):
         return f"one of {', '.join(code)}"
     if all(text.endswith("a") for text in code):
-        return " or ".join(f"sm_{text.rstrip('a').replace('.', '')}" for text in code)
+        return " or ".join(sm_text(text.rstrip("a")) for text in code)
     return "sm_{}{} or newer".format(*min(map(_capability_in, code)))
 
 

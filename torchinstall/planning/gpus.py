@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import PCI_VENDORS, Gpu, Machine, Vendor, capability
+from torchinstall.core.machine import (
+    PCI_VENDORS,
+    Gpu,
+    Machine,
+    Vendor,
+    capability_named,
+    capability_text,
+    sm_text,
+)
 from torchinstall.core.messages import close_matches
 
 if TYPE_CHECKING:
     from torchinstall.catalog.catalog import Catalog
     from torchinstall.catalog.model import GpuFact
 
-_SM = r"(?:(?:sm|compute|cc|lto)[-_. ]?)?(\d{1,2})[._]?(\d)[af]?(?:\+ptx|[-_](?:real|virtual))?"
-"""`sm_90`, `sm_90a`, `compute_90`, `9.0`, `9.0+PTX`, `90-real`."""
-
 _GFX = r"(gfx[0-9a-f]+)(?::[a-z]+[+-])*"
 """`gfx942`, and with its features `gfx942:sramecc+:xnack-`."""
-
-_GENERIC = r"gfx(\d+(?:-\d)?)-generic"
-"""LLVM's names for code that a whole family runs: `gfx11-generic`, `gfx10-3-generic`."""
 
 _NOISE = re.compile(
     r"\bmig\b.*|\b\d+g[. ]\d+gb\b.*|-\d+[abcq]$|\bshared\b|\b\d+ ?g[bi]?b?\b|\bhbm\d?e?\b|\bpcie?\b"
@@ -65,8 +67,8 @@ def numbered(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
 def gpu_with_code(text: str) -> Gpu | None:
     """A GPU by what its vendor calls its code, known or not: `sm_90`, `8.9`, `gfx942`."""
     plain = text.strip().lower()
-    if match := re.fullmatch(_SM, plain):
-        return Gpu(vendor="nvidia", compute_capability=capability(f"{match[1]}.{match[2]}"))
+    if (value := capability_named(plain)) is not None:
+        return Gpu(vendor="nvidia", compute_capability=value)
     match = re.fullmatch(_GFX, plain)
     return Gpu(vendor="amd", gfx_target=match[1]) if match else None
 
@@ -81,14 +83,8 @@ def gpu_named(text: str, catalog: Catalog, *, within: bool = False) -> Gpu | Non
 
 
 def _find(text: str, catalog: Catalog, *, within: bool) -> Gpu | None:
-    known = _codes(catalog)
-    if match := re.fullmatch(_GENERIC, text.lower()):
-        width = len(match[1].partition("-")[0]) + 5
-        start = "gfx" + match[1].replace("-", "")
-        own = [code for code in known if code.startswith(start) and len(code) == width]
-        return gpu_with_code(min(own)) if own else None
     if (gpu := gpu_with_code(text)) is not None:
-        return gpu if gpu.code in known else None
+        return gpu if gpu.code in _codes(catalog) else None
     for vendor in PCI_VENDORS.values():
         if (fact := catalog.gpu_fact(vendor, text, text)) is not None:
             return _product_gpu(vendor, fact)
@@ -161,12 +157,11 @@ def _product_gpu(vendor: Vendor, fact: GpuFact) -> Gpu:
 def _unknown(text: str, catalog: Catalog) -> UsageError:
     """The error for a name that nothing has, with the nearest that exist."""
     plain = text.lower().partition(":")[0]
-    number = re.fullmatch(_SM, plain)
+    number = capability_named(plain)
     if number or plain.startswith("gfx"):
         what, wanted = "has the architecture", "an architecture such as sm_90 or gfx1100, or a product's name"
-        plain = f"sm_{number[1]}{number[2]}" if number else plain.partition("-")[0]
-        codes = ("sm_" + code.replace(".", "") if "." in code else code for code in _codes(catalog))
-        known = [code for code in codes if code[:2] == plain[:2]]
+        plain = sm_text(capability_text(number)) if number else plain.partition("-")[0]
+        known = [code for code in map(sm_text, _codes(catalog)) if code[:2] == plain[:2]]
         near = [code for code in known if code.startswith(plain) or plain.startswith(code)]
         near = [*near, *close_matches(plain, known, most=4)] or known[-2:]
     else:

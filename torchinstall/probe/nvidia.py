@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from torchinstall.core.machine import Driver, Finding, Gpu
+from torchinstall.core.machine import Driver, Finding, Gpu, cuda_text
 from torchinstall.core.versions import dotted
 from torchinstall.probe import bus
 from torchinstall.probe.host import container_engine, group_hint, report
@@ -23,7 +23,6 @@ from torchinstall.probe.nvidia_sources import (
     Nvml,
     Row,
     Tegra,
-    cuda_text,
     driver_number,
     kernel_driver,
     kernel_gpus,

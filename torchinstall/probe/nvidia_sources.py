@@ -24,12 +24,6 @@ def driver_number(text: str | None) -> str | None:
     return match[0] if match else None
 
 
-def cuda_text(number: int | None) -> str | None:
-    """13000 as `13.0`; None for nonsense."""
-    number = number or 0
-    return f"{number // 1000}.{number % 1000 // 10}" if 1000 <= number < 100_000 else None
-
-
 class Row(Struct):
     """A fact as `nvml_script.py` prints it; which keys are set depends on `what` it is about."""
 
