@@ -20,9 +20,8 @@ from torchinstall.project.files import read_text
 from torchinstall.project.foreign import Foreign, read_requirements
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
-from torchinstall.project.migrate import migrate_text, recognise
+from torchinstall.project.migrate import check_spelled, migrate_text, recognise
 from torchinstall.project.model import ALWAYS, Entries, Layout
-from torchinstall.project.pins import check_spelled
 from torchinstall.project.pyproject import (
     ProjectView,
     below,

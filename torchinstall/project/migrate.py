@@ -14,18 +14,19 @@ from msgspec import Struct
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message
-from torchinstall.core.request import DEFAULT_INDEX_BASE
+from torchinstall.core.request import DEFAULT_INDEX_BASE, extras_text
 from torchinstall.index.urls import pytorch_index
 from torchinstall.project.choices import (
     check_carried,
     choices,
     entries_of,
     missing,
+    pinned_backend,
+    public_bounds,
 )
 from torchinstall.project.edit import drop, edit_text, list_at, table_at
 from torchinstall.project.foreign import Foreign, plain_name, read_hatch, read_pixi
-from torchinstall.project.model import ALWAYS, Choice, Index, Scope
-from torchinstall.project.pins import clean_links, clean_pins, did, pins_of
+from torchinstall.project.model import ALWAYS, Choice, Index, Listed, Point, Scope, points_of
 from torchinstall.project.poetry import read_poetry
 from torchinstall.project.pyproject import ProjectView, is_requirement, mapping, project_view, tables, texts
 from torchinstall.project.write import write_entries
@@ -46,6 +47,9 @@ NOT_READ = {
 _KEYS = {"always": "dependencies", "extra": "optional-dependencies"}
 """The kind of a list -> its key in `[project]`."""
 
+_SYSTEMS = ("linux_x86_64", "win_amd64", "macos_arm64")
+"""A pin that is written once for each of these is meant for every platform."""
+
 _BLOCKING = {
     "find-links": "it pins builds by local version (torch==X+cuNNN), which no single index serves",
     "poetry": "its dependencies are in [tool.poetry], which uv does not read",
@@ -53,24 +57,19 @@ _BLOCKING = {
 }
 
 
+def _did(message: str) -> Message:
+    return Message(slug="migrated", message=message)
+
+
 class Legacy(Struct, frozen=True, kw_only=True):
-    """What was recognised.
+    """What was recognised: older ways, those to migrate before a layout, choices that uv does not read."""
 
-    Attributes:
-        kinds: every older way that the file uses.
-        blocking: kinds that must be migrated before a layout can be written.
-        unread: choices of a build that uv does not read.
-    """
-
-    kinds: tuple[str, ...] = ()
-    blocking: tuple[str, ...] = ()
-    unread: tuple[Choice, ...] = ()
+    kinds: tuple[str, ...]
+    blocking: tuple[str, ...]
+    unread: tuple[Choice, ...]
 
     def accept(self, *, chosen: bool) -> tuple[Message, ...]:
-        """What to tell where the file is left as it is.
-
-        Args:
-            chosen: the user says which builds the project shall have, whatever was chosen in it.
+        """What to tell where the file is left as it is; `chosen`: the user says anew which builds it has.
 
         Raises:
             UsageError: `needs-migration`.
@@ -91,7 +90,7 @@ class Legacy(Struct, frozen=True, kw_only=True):
         return tuple(Message(slug=slug, message=NOT_READ[slug]) for slug in slugs)
 
 
-def recognise(view: ProjectView, catalog: Catalog, more: Foreign | None = None) -> Legacy:
+def recognise(view: ProjectView, catalog: Catalog, more: Foreign) -> Legacy:
     """Find pins with a local version, PyTorch `find-links`, the tables of other tools, requirements files.
 
     Raises:
@@ -108,7 +107,7 @@ def recognise(view: ProjectView, catalog: Catalog, more: Foreign | None = None) 
                 "to use uv instead: torchinstall configure --migrate",
             ),
         )
-    pins = pins_of(view, catalog)
+    pins = _pins_of(view, catalog)
     links = (*texts(view.uv.get("find-links")), *texts(view.tool("uv", "pip").get("find-links")))
     kinds = ["find-links"] if pins or any(pytorch_index(url, catalog.backend) for url in links) else []
     kinds += [kind for kind in ("rye", "poetry", "pdm") if view.tool(kind)]
@@ -116,7 +115,7 @@ def recognise(view: ProjectView, catalog: Catalog, more: Foreign | None = None) 
     kinds += ["uv-dev"] if any(catalog.family(name) for name in old) else []
     kinds += ["hatch"] if read_hatch(view, catalog).lists else []
     seen = choices(view, catalog)
-    if more is not None and more.lists:
+    if more.lists:
         extras = {scope.name: items for scope, items in more.lists.items() if scope.kind == "extra"}
         lists = {"dependencies": more.lists.get(ALWAYS, []), "optional-dependencies": extras}
         listed = ProjectView({"project": {**view.project, **lists}})
@@ -159,7 +158,7 @@ def migrate_text(
     def change(data: dict[str, Any]) -> tuple[Message, ...]:
         notes = [*_move(data, ProjectView(data), catalog, more)]
         seen.extend(choices(ProjectView(data), catalog, index_base, offers=more.offers))
-        for step in (_clean_rye, _clean_pdm, clean_pins, clean_links):
+        for step in (_clean_rye, _clean_pdm, _clean_pins, _clean_links):
             notes += step(data, ProjectView(data), catalog)
         return tuple(notes)
 
@@ -183,22 +182,24 @@ def _move(data: dict[str, Any], view: ProjectView, catalog: Catalog, more: Forei
             poetry.lists = {scope: poetry.lists[scope] for scope in poetry.lists if scope.kind in taken}
             _make_static(data, poetry)
         else:
-            yield did("tool.poetry became [project] and uv's tables; Poetry 2 reads [project] as well")
+            yield _did("tool.poetry became [project] and uv's tables; Poetry 2 reads [project] as well")
         yield from _add(data, poetry)
     if view.tool("pixi"):
         pixi = read_pixi(view, catalog)
         yield from _add(data, pixi)
-        yield from (did(f"what pixi takes from PyPI is in {scope.text} too") for scope in pixi.lists)
+        yield from (_did(f"what pixi takes from PyPI is in {scope.text} too") for scope in pixi.lists)
     hatch = read_hatch(view, catalog)
     yield from _add(data, hatch)
-    yield from (did(f"the Hatch environment {scope.name} is a dependency group too") for scope in hatch.lists)
+    yield from (
+        _did(f"the Hatch environment {scope.name} is a dependency group too") for scope in hatch.lists
+    )
     if more.lists:
         yield from _add(data, more)
         for key in _make_static(data, more):
             for path in (("setuptools", "dynamic"), ("hatch", "metadata", "hooks", "requirements_txt")):
                 for name in (key, *(("files", "filename") if key == "dependencies" else ())):
                     drop(data, "tool", *path, name)
-        yield did("requirements files became lists of the project file; they are as they were")
+        yield _did("requirements files became lists of the project file; they are as they were")
     for tool in ("rye", "uv"):
         yield from _move_group(data, "dev", "tool", tool, "dev-dependencies")
     for name in [*view.tool("pdm", "dev-dependencies")]:
@@ -268,7 +269,7 @@ def _move_group(data: dict[str, Any], group: str, *path: str) -> Iterator[Messag
             _add_list(data, Scope("group", group), (item for item in rows if item not in odd))
         else:
             groups[group] = rows
-        yield did(f"{what} became the dependency group {group}")
+        yield _did(f"{what} became the dependency group {group}")
     if odd:
         table_at(data, *path[:-1])[path[-1]] = odd
     else:
@@ -280,42 +281,119 @@ def _clean_rye(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> Ite
     rye = view.tool("rye")
     if "rye" not in view.tool():
         return
-    for row in tables(rye.get("sources")):
-        url, name = str(row.get("url", "")), str(row.get("name", ""))
-        if pytorch_index(url, catalog.backend):
-            yield did(f"the Rye source {name or url} is replaced by an explicit index")
-        elif row.get("type", "index") == "index" and url:
-            _add_index(data, Index(url, name, default=name == "default"))
-            yield did(f"the Rye source {name or url} became an index of uv")
-        elif url:
-            list_at(data, "tool", "uv", "find-links").append(url)
-            yield did(f"the Rye source {name or url} became find-links of uv")
+    yield from _move_sources(data, "Rye", rye.get("sources"), "default", catalog)
     if rye.get("virtual") is True:
         table_at(data, "tool", "uv")["package"] = False
-        yield did("tool.rye.virtual became tool.uv.package = false")
+        yield _did("tool.rye.virtual became tool.uv.package = false")
     if members := texts(mapping(rye.get("workspace")).get("members")):
         table_at(data, "tool", "uv", "workspace").setdefault("members", members)
         drop(data, "tool", "rye", "workspace", "members")
-        yield did("tool.rye.workspace became tool.uv.workspace")
+        yield _did("tool.rye.workspace became tool.uv.workspace")
     for key in ("sources", "managed", "virtual", "generate-hashes", "lock-with-sources", "universal"):
         drop(data, "tool", "rye", key)
     if "rye" not in data.get("tool", {}):
-        yield did("tool.rye was removed; you can delete requirements.lock and requirements-dev.lock")
+        yield _did("tool.rye was removed; you can delete requirements.lock and requirements-dev.lock")
 
 
 def _clean_pdm(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> Iterator[Message]:
-    """PDM's sources that are not PyTorch's; its own table stays."""
-    for row in tables(view.tool("pdm").get("source")):
-        url, name = str(row.get("url", "")), str(row.get("name", ""))
-        if not url or pytorch_index(url, catalog.backend):
-            continue
-        if row.get("type", "index") == "index":
-            _add_index(data, Index(url, name, default=name == "pypi"))
-            yield did(f"the PDM source {name or url} is an index of uv too")
-        elif url not in texts(ProjectView(data).uv.get("find-links")):
-            list_at(data, "tool", "uv", "find-links").append(url)
-            yield did(f"the PDM source {name or url} is in find-links of uv too")
+    """PDM's sources in uv's words too; its own table stays."""
+    yield from _move_sources(data, "PDM", view.tool("pdm").get("source"), "pypi", catalog)
     for name, bound in view.tool("pdm", "resolution", "overrides").items():
         message = f"{name} = {bound!r} in tool.pdm.resolution.overrides stays there: "
         message += "uv takes it as a requirement in tool.uv.override-dependencies"
         yield Message(slug="not-migrated", message=message)
+
+
+def _move_sources(
+    data: dict[str, Any], tool: str, rows: object, default: str, catalog: Catalog
+) -> Iterator[Message]:
+    """Add a tool's sources to those of uv; the one that is called `default` replaces uv's own index."""
+    for row in tables(rows):
+        url, name = str(row.get("url", "")), str(row.get("name", ""))
+        what = f"the {tool} source {name or url}"
+        if pytorch_index(url, catalog.backend):
+            yield _did(f"uv has an explicit index in place of {what}")
+        elif row.get("type", "index") == "index" and url:
+            _add_index(data, Index(url, name, default=name == default))
+            yield _did(f"{what} is an index of uv now")
+        elif url and url not in texts(ProjectView(data).uv.get("find-links")):
+            list_at(data, "tool", "uv", "find-links").append(url)
+            yield _did(f"{what} is in find-links of uv now")
+
+
+def check_spelled(view: ProjectView, catalog: Catalog) -> None:
+    """Name a requirement of a package of PyTorch that uv cannot read, instead of adding another one.
+
+    Raises:
+        UsageError: `bad-pyproject`.
+    """
+    for scope, items in view.lists.items():
+        for text in texts(items):
+            if catalog.family(plain_name(text)) and not is_requirement(text):
+                raise UsageError(
+                    "bad-pyproject",
+                    f"{text!r} in {scope.text} is not a requirement that uv can read",
+                    wanted="bounds such as torch>=2.8; only == and != may name a build (+cu126)",
+                    found=text,
+                    hints=("correct the requirement; the file was not changed",),
+                )
+
+
+def _pins_of(view: ProjectView, catalog: Catalog) -> tuple[Listed, ...]:
+    """Requirements of the torch family that name a build (`torch==2.5.1+cu121`) that no source serves."""
+    served = {
+        (item.scope, item.package, item.backend, point)
+        for item in choices(view, catalog, uv=True)
+        for point in item.points
+    }
+    found = []
+    for item in view.listed:
+        family, backend = catalog.family(item.package), pinned_backend(item, catalog)
+        if family is None or not family.routed or "+" not in str(item.requirement.specifier):
+            continue
+        points = view.points(item.requirement.marker)
+        if any((item.scope, item.package, backend, point) not in served for point in points):
+            found.append(item)
+    return tuple(found)
+
+
+def _clean_pins(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+    """`torch==2.5.1+cu121 ; linux` and `torch==2.5.1 ; darwin` become one `torch==2.5.1`."""
+    while pins := _pins_of(view, catalog):
+        first = pins[0]
+        same = [item for item in view.listed if (item.scope, item.package) == (first.scope, first.package)]
+        public = {public_bounds(item.requirement.specifier) for item in same}
+        covered = frozenset[Point]().union(*(view.points(item.requirement.marker) for item in same))
+        rows = list_at(data, *first.scope.path)
+        if len(public) == 1 and points_of(_SYSTEMS, view.versions) <= covered:
+            extras = extras_text(first.requirement.extras)
+            rows[same[0].position] = f"{first.requirement.name}{extras}{public.pop()}"
+            for item in reversed(same[1:]):
+                del rows[item.position]
+        else:  # versions differ by platform, or it is not required everywhere: the markers stay
+            for item in same:
+                rows[item.position] = _without_local(item.text)
+        yield _did(
+            f"{first.package} in {first.scope.text} now names only a version; the index chooses the build"
+        )
+        view = ProjectView(data)
+
+
+def _without_local(text: str) -> str:
+    head, semicolon, marker = text.partition(";")
+    parts = [part.partition("+")[0] for part in head.rstrip().split(",")]
+    return ",".join(parts) + head[len(head.rstrip()) :] + semicolon + marker
+
+
+def _clean_links(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> Iterator[Message]:
+    """PyTorch's pages leave `find-links`; pages of others stay."""
+    for path in (("tool", "uv"), ("tool", "uv", "pip")):
+        links = view.tool(*path[1:]).get("find-links")
+        if not isinstance(links, list):
+            continue
+        for link in list(links):
+            if pytorch_index(str(link), catalog.backend):
+                yield _did(f"find-links {link} is replaced by an explicit index")
+                links.remove(link)
+                if not links:
+                    drop(data, *path, "find-links")

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
-from torchinstall.core.request import canonical_name, extras_text
+from torchinstall.core.request import extras_text
 from torchinstall.project.foreign import Foreign, Offer, all_of, backend_of, plain_name
 from torchinstall.project.model import ALWAYS, Index, Scope
 from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
@@ -21,17 +22,11 @@ _EXTRA = re.compile(r"extra\s*(==|!=)\s*['\"]([^'\"]+)['\"]")
 
 def poetry_offers(view: ProjectView, package: str) -> Iterator[Offer]:
     """A package names its source; a source that is not explicit serves whatever names none."""
-    poetry = view.tool("poetry")
-    sources = tables(poetry.get("source"))
-    urls = {str(row["name"]): str(row.get("url", "")) for row in sources if "name" in row}
-    for scope, listed in _poetry_lists(view):
-        for name, row in listed:
-            source = str(mapping(row).get("source", ""))
-            if canonical_name(name) == package and source in urls:
-                for extra, marker in by_extra(_poetry_marker(mapping(row))):
-                    asks = Scope("extra", extra) if extra else scope
-                    yield Offer(urls[source], (package,), asks, marker)
-    for row in sources:
+    urls = _sources(view)
+    for scope, _, row, marker in _rows(view, package):
+        if (source := str(mapping(row).get("source", ""))) in urls:
+            yield Offer(urls[source], (package,), scope, marker)
+    for row in tables(view.tool("poetry").get("source")):
         if row.get("priority") not in ("explicit", "supplemental"):
             yield Offer(str(row.get("url", "")))
 
@@ -46,64 +41,59 @@ def read_poetry(view: ProjectView, catalog: Catalog) -> Foreign:
     found.project = {key: str(poetry[key]) for key in ("name", "version", "description") if poetry.get(key)}
     for python in texts(mapping(poetry.get("dependencies")).get("python")):
         found.project["requires-python"] = specifier(python) or ""
-    extras = {str(name): texts(names) for name, names in mapping(poetry.get("extras")).items()}
-    rows = tables(poetry.get("source"))
-    sources = {str(row.get("name")): str(row.get("url", "")) for row in rows}
+    rows, urls = tables(poetry.get("source")), _sources(view)
     explicit = {str(row.get("name")) for row in rows if row.get("priority") == "explicit"}
-    found.indexes = [
-        Index(url, name, explicit=name in explicit)
-        for name, url in sources.items()
-        if url and not backend_of(url, catalog)
-    ]
+    others = {name: url for name, url in urls.items() if url and not backend_of(url, catalog)}
+    found.indexes = [Index(url, name, explicit=name in explicit) for name, url in others.items()]
+    extras = _extras(view)
     found.lists = {Scope("extra", name): [] for name in extras}
-    for scope, listed in _poetry_lists(view):
-        for name, row in listed:
-            if name != "python" or scope != ALWAYS:
-                _poetry_row(found, name, row, scope, extras, catalog, sources)
+    for scope, name, row, marker in _rows(view):
+        table = dict(mapping(row))
+        version = str(table.get("version", "*")) if table else str(row)
+        if (spec := specifier(version)) is None:
+            found.omitted.append(f"{name} {version!r} cannot be written as a standard version bound")
+        if (source := str(table.get("source", ""))) in others:
+            table["index"] = source
+        options = extras_text(texts(table.get("extras")))
+        found.add(scope, name, f"{options}{spec or ''}", marker, table)
     for extra, names in extras.items():
         there = {plain_name(text) for text in found.lists[Scope("extra", extra)]}
         for name in names:  # a package that the extra only names
-            if canonical_name(name) not in there:
-                found.add(Scope("extra", extra), canonical_name(name), "", "", {})
+            if canonicalize_name(name) not in there:
+                found.add(Scope("extra", extra), canonicalize_name(name), "", "", {})
     return found
 
 
-def _poetry_lists(view: ProjectView) -> Iterator[tuple[Scope, list[tuple[str, Any]]]]:
-    """Each list with its rows; a package with several comes once for each."""
+def _sources(view: ProjectView) -> dict[str, str]:
+    rows = tables(view.tool("poetry").get("source"))
+    return {str(row.get("name")): str(row.get("url", "")) for row in rows}
+
+
+def _extras(view: ProjectView) -> dict[str, list[str]]:
+    return {str(name): texts(names) for name, names in mapping(view.tool("poetry").get("extras")).items()}
+
+
+def _rows(view: ProjectView, package: str = "") -> Iterator[tuple[Scope, str, Any, str]]:
+    """Each requirement (of one package): the list that has it in standard words, name, row and marker."""
     poetry = view.tool("poetry")
     groups = {name: mapping(row).get("dependencies") for name, row in mapping(poetry.get("group")).items()}
     groups.setdefault("dev", poetry.get("dev-dependencies"))
     named = [(ALWAYS, poetry.get("dependencies"))]
     named += [(Scope("group", str(name)), listed) for name, listed in groups.items()]
-    for scope, listed in named:
-        each = {str(name): row if isinstance(row, list) else [row] for name, row in mapping(listed).items()}
-        yield scope, [(name, row) for name, rows in each.items() for row in rows]
+    listed = [(scope, str(name), row) for scope, rows in named for name, row in mapping(rows).items()]
+    for scope, name, rows in listed:
+        if (name == "python" and scope == ALWAYS) or package not in ("", canonicalize_name(name)):
+            continue
+        extras = [Scope("extra", extra) for extra, names in _extras(view).items() if name in names]
+        for row in rows if isinstance(rows, list) else [rows]:
+            asks = extras if mapping(row).get("optional") else [scope]
+            for extra, marker in _by_extra(_marker(mapping(row))):
+                yield from (
+                    (home, name, row, marker) for home in ([Scope("extra", extra)] if extra else asks)
+                )
 
 
-def _poetry_row(
-    found: Foreign,
-    name: str,
-    row: Any,
-    scope: Scope,
-    extras: Mapping[str, list[str]],
-    catalog: Catalog,
-    sources: Mapping[str, str],
-) -> None:
-    table = dict(mapping(row))
-    version = str(table.get("version", "*")) if table else str(row)
-    if (spec := specifier(version)) is None:
-        found.omitted.append(f"{name} {version!r} cannot be written as a standard version bound")
-    options = extras_text(texts(table.get("extras")))
-    if (url := sources.get(str(table.get("source", "")))) and not backend_of(url, catalog):
-        table["index"] = str(table["source"])
-    homes = [Scope("extra", extra) for extra, names in extras.items() if name in names]
-    for extra, marker in by_extra(_poetry_marker(table)):
-        asks = [Scope("extra", extra)] if extra else homes if table.get("optional") else [scope]
-        for home in asks:
-            found.add(home, name, f"{options}{spec or ''}", marker, table)
-
-
-def _poetry_marker(row: Mapping[str, Any]) -> str:
+def _marker(row: Mapping[str, Any]) -> str:
     """`markers`, `platform` and `python` of a row as one marker."""
     markers = texts(row.get("markers"))
     markers += [f"sys_platform == '{platform}'" for platform in texts(row.get("platform"))]
@@ -145,7 +135,7 @@ def _ceiling(numbers: list[int], *, caret: bool) -> str:
     return ".".join(map(str, raised))
 
 
-def by_extra(marker: str) -> list[tuple[str, str]]:
+def _by_extra(marker: str) -> list[tuple[str, str]]:
     """A marker of Poetry as pairs of an extra (empty: none) and the marker that is left.
 
     Raises:
