@@ -134,13 +134,16 @@ def test_remove_keeps_what_others_wrote_since(place: Place) -> None:
     assert "error[nothing-to-remove]" in said.err
 
 
+@pytest.mark.parametrize("seen", [False, True])
 @pytest.mark.parametrize("layout", ["groups", "extras"])
-def test_remove_without_a_memory(place: Place, layout: str) -> None:
-    """On another machine, where nobody knows what the file was."""
+def test_remove_without_a_memory(place: Place, layout: str, seen: bool) -> None:
+    """On another machine, where nobody knows what the file was, not even if `configure` ran there."""
     start = COMMENTED.format(torch='    "torch>=2.8",  # by hand\n')
     folder = place.project(start)
     assert configure(place, folder, *LAYOUTS[layout], *NONE).code == 0
     place.env["TORCHINSTALL_CACHE_DIR"] = str(place.folder / "elsewhere")
+    if seen:
+        unchanged_twice(place, folder)
     said = configure(place, folder, "--remove", *NONE)
     assert said.code == 0, said.err
     assert "warning[not-remembered]" in said.err

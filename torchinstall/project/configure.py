@@ -31,7 +31,7 @@ from torchinstall.project.pyproject import (
     with_metadata,
     workspace_root,
 )
-from torchinstall.project.undo import Memory, may_be_ours, strip
+from torchinstall.project.undo import Memory, strip, written_here
 from torchinstall.project.write import write_entries
 
 Locker = Callable[[Path], None]
@@ -217,8 +217,8 @@ def unconfigure(
     notes = tuple[Message, ...]()
     if files[0].base is None or not any(edit.after != edit.before for edit in edits):
         text = files[0].toml(files[0].before)
-        current = current_layout(project_view(text), catalog) if files[0].base is None else None
-        ours = tuple(item for item in current.kept if may_be_ours(item)) if current is not None else ()
+        # A run here that changed nothing makes it a person's file, but for what only configure writes.
+        ours = written_here(project_view(text), catalog, plainly=files[0].base is not None)
         if not ours:
             which = f" --script {script.name}" if script is not None else ""
             raise UsageError(

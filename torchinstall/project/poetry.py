@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
-from torchinstall.core.request import extras_text
+from torchinstall.core.request import canonical_name, extras_text
 from torchinstall.project.foreign import Foreign, Offer, all_of, backend_of, plain_name
 from torchinstall.project.model import ALWAYS, Index, Scope
 from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
@@ -59,8 +58,8 @@ def read_poetry(view: ProjectView, catalog: Catalog) -> Foreign:
     for extra, names in extras.items():
         there = {plain_name(text) for text in found.lists[Scope("extra", extra)]}
         for name in names:  # a package that the extra only names
-            if canonicalize_name(name) not in there:
-                found.add(Scope("extra", extra), canonicalize_name(name), "", "", {})
+            if canonical_name(name) not in there:
+                found.add(Scope("extra", extra), canonical_name(name), "", "", {})
     return found
 
 
@@ -82,7 +81,7 @@ def _rows(view: ProjectView, package: str = "") -> Iterator[tuple[Scope, str, An
     named += [(Scope("group", str(name)), listed) for name, listed in groups.items()]
     listed = [(scope, str(name), row) for scope, rows in named for name, row in mapping(rows).items()]
     for scope, name, rows in listed:
-        if (name == "python" and scope == ALWAYS) or package not in ("", canonicalize_name(name)):
+        if (name == "python" and scope == ALWAYS) or package not in ("", canonical_name(name)):
             continue
         extras = [Scope("extra", extra) for extra, names in _extras(view).items() if name in names]
         for row in rows if isinstance(rows, list) else [rows]:

@@ -18,7 +18,15 @@ from torchinstall.project.choices import routed_in
 from torchinstall.project.edit import Edited, drop, edit_text, list_at, table_at
 from torchinstall.project.files import changed_lines
 from torchinstall.project.foreign import backend_of
-from torchinstall.project.model import ALWAYS, PLATFORMS, Choice, Scope, required_marker, separation
+from torchinstall.project.model import (
+    ALWAYS,
+    PLATFORMS,
+    Choice,
+    Scope,
+    marker_at,
+    required_marker,
+    separation,
+)
 from torchinstall.project.pyproject import ProjectView, mapping, project_view, same_url, scope_in
 
 
@@ -86,9 +94,25 @@ def _replayed(old: str, new: str, now: str) -> str | None:
     return "".join(lines)
 
 
-def may_be_ours(item: Choice) -> bool:
-    """Whether configure would call an index and an extra or group so; other names are a person's."""
-    return item.index.startswith("pytorch-") and (item.scope == ALWAYS or item.scope.name == item.backend)
+def written_here(view: ProjectView, catalog: Catalog, *, plainly: bool) -> tuple[Choice, ...]:
+    """The choices of torch whose index, and extra or group, have the names that configure gives.
+
+    `plainly`: only where hardly anyone writes such a file by hand: each choice has one row, whose marker and
+    whose platforms in `required-environments` are those that configure spells out.
+    """
+    found = routed_in(view, catalog)
+    named = (item for item in found if item.index.startswith("pytorch-"))
+    ours = tuple(item for item in named if item.scope == ALWAYS or item.scope.name == item.backend)
+    rows = view.sources.get("torch", [])
+    markers = [marker_at(item.points, view.versions) for item in found]
+    plain = markers == [row.get("marker") for row in rows] and _requires_platforms(view)
+    return ours if plain or not plainly else ()
+
+
+def _requires_platforms(view: ProjectView) -> bool:
+    """Whether `required-environments` has platforms as configure spells them, and nothing else."""
+    required = view.texts("required-environments")
+    return bool(required) and {*(required or ())} <= {required_marker(item) for item in PLATFORMS}
 
 
 def strip(
@@ -197,6 +221,5 @@ def _uv_lists(
         _keep(data, ("tool", "uv", "default-groups"), [] if groups == unasked else groups, [*named])
     if view.texts("environments") == separation(gone, view.versions):
         drop(data, "tool", "uv", "environments")
-    required = view.texts("required-environments")
-    if required and set(required) <= {required_marker(item) for item in PLATFORMS}:
+    if _requires_platforms(view):
         drop(data, "tool", "uv", "required-environments")
