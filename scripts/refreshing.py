@@ -170,16 +170,11 @@ def file_names(row: Row) -> Iterator[str]:
 
 def backend_rows(tables: Tables, wheels: list[Row], source: str) -> list[Row]:
     """Rows of `backends.json` for these wheels, old ones as they are; people say which has ended."""
-    first: dict[str, str] = {}
-    for row in wheels:
-        if row["package"] == "torch" and row.get("channel", "stable") == "stable":
-            first.setdefault(row["backend"], row["version"])
-    rows = [row for row in tables.file("backends.json").rows if row["backend"] in first]
-    known = {row["backend"] for row in rows}
-    for backend, version in first.items():
-        if backend not in known:
-            new = {"backend": backend, "first": version, "retired": None}
-            rows.append({**new, "confidence": "high", "source": source})
+    stable = (row for row in wheels if row.get("channel", "stable") == "stable")
+    names = dict.fromkeys(row["backend"] for row in stable if row["package"] == "torch")
+    known = {row["backend"]: row for row in tables.file("backends.json").rows}
+    new = {"retired": None, "confidence": "high", "source": source}
+    rows = [known.get(name, {"backend": name, **new}) for name in names]
     return sorted(rows, key=backend_order(tables))
 
 

@@ -133,20 +133,11 @@ class Catalog(Memo, frozen=True, eq=False):
         rows = self._by_package.get(package, {})
         return (*rows.get(platform, ()), *rows.get("any", ()))
 
-    def every_wheel(self, package: str) -> tuple[Wheels, ...]:
-        """All wheels of a package, for whatever platform."""
-        return tuple(chain.from_iterable(self._by_package.get(package, {}).values()))
-
-    def wheels_beside(self, package: str, platform: str, backend: str) -> tuple[Wheels, ...]:
-        """Those of `wheels(package, platform)` that lie with a backend, pure ones included."""
-        rows = self.once(
-            ("beside", package, platform),
-            lambda: _grouped(
-                self.wheels(package, platform),
-                lambda row: "any" if row.platform_tag == "any" else row.backend,
-            ),
-        )
-        return (*rows.get(backend, ()), *rows.get("any", ()))
+    def platforms(self, package: str, version: str) -> set[str]:
+        """The platform keys for which the default index has files of a version."""
+        rows = self._by_package.get(package, {}).items()
+        files = ((key, row) for key, found in rows for row in found if row.version == version)
+        return {key for key, row in files if row.origin == "default"}
 
     @cached_property
     def _code(self) -> Mapping[tuple[str, str], dict[str, Code]]:

@@ -93,10 +93,9 @@ class BackendInfo(Struct, frozen=True):
 
 
 class Backend(Row, frozen=True):
-    """The first and the last torch release published for a backend (`backends.json`)."""
+    """The last torch release published for a backend, None while it lives (`backends.json`)."""
 
     backend: Text
-    first: Version
     retired: Version | None
 
 

@@ -69,13 +69,17 @@ class Target(Struct, frozen=True, kw_only=True):
             ("macos", "aarch64"): "macos_arm64",
         }.get((self.os, self.arch), f"{self.os}_{self.arch}")
 
+    @property
+    def python_minor(self) -> str:
+        """`3.12`, whatever its patch release."""
+        return ".".join(self.python_version.split(".")[:2])
+
     def marker_environment(self) -> dict[str, str]:
         """The environment for markers (PEP 508), as far as requirements of a person use it."""
-        short = ".".join(self.python_version.split(".")[:2])
-        full = self.python_version if self.python_version.count(".") > 1 else f"{short}.0"
+        full = self.python_version if self.python_version.count(".") > 1 else f"{self.python_minor}.0"
         machine = {"windows": {"x86_64": "AMD64", "aarch64": "ARM64"}, "macos": {"aarch64": "arm64"}}
         return {
-            "python_version": short,
+            "python_version": self.python_minor,
             "python_full_version": full,
             "implementation_name": self.implementation,
             "implementation_version": self.python_version,

@@ -123,7 +123,7 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
     @property
     def python(self) -> str:
         """`3.12`."""
-        return ".".join(self.target.python_version.split(".")[:2])
+        return self.target.python_minor
 
     @property
     def vendor(self) -> str | None:
@@ -215,9 +215,9 @@ def title_of(plan: Plan, target: Target, *, torch: str | None = None, backend: s
     build = f"torch {torch}" if torch else "torch"
     if backend is not None and backend not in build:
         build += f" ({backend})"
-    version = ".".join(target.python_version.split(".")[:2])
     gpus = dict.fromkeys(gpu.name or f"{gpu.vendor} {gpu.by}" for gpu in plan.gpus if gpu.covered and same)
-    return ", ".join([f"{build} for CPython {version} on {OS_LABELS[target.os]} {target.arch}", *gpus])
+    where = f"CPython {target.python_minor} on {OS_LABELS[target.os]} {target.arch}"
+    return ", ".join([f"{build} for {where}", *gpus])
 
 
 def _pins(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:

@@ -14,7 +14,6 @@ from packaging.version import InvalidVersion, Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo, Family, Wheels
-from torchinstall.catalog.tables import platform_of
 from torchinstall.core.target import Target, python_tags, wheel_fits
 from torchinstall.planner.situation import Situation
 
@@ -170,20 +169,11 @@ def _companion_wheels(package: str, build: Build, torch: Wheels, situation: Situ
     place = (package, build.backend.name, torch.channel, origins)
 
     def usable() -> tuple[Wheels, ...]:
-        rows = catalog.wheels_beside(package, target.platform, build.backend.name)
-        there = (row for row in rows if row.channel == torch.channel and row.origin in origins)
-        return _usable_wheels(tuple(there), target)
+        rows = (row for row in catalog.wheels(package, target.platform) if row.origin in origins)
+        ours = (row for row in rows if row.platform_tag == "any" or row.backend == build.backend.name)
+        return _usable_wheels(tuple(row for row in ours if row.channel == torch.channel), target)
 
     return catalog.once((*place, target.abi, target.platform, target.libc, target.os_version), usable)
-
-
-def _made_for(package: str, version: str, situation: Situation) -> bool:
-    """Whether the default index has files of a version for the system, or nobody knows which it has."""
-    catalog, target = situation.catalog, situation.target
-    known = [
-        row for row in catalog.every_wheel(package) if row.version == version and row.origin == "default"
-    ]
-    return not known or any(platform_of(row.platform_tag) in ("any", target.platform) for row in known)
 
 
 def _companion(family: Family, build: Build, torch: Wheels, situation: Situation) -> Pick | Rejection:
@@ -207,7 +197,8 @@ def _companion(family: Family, build: Build, torch: Wheels, situation: Situation
         if version is not None and not requirements.allows(package, version):
             found = f"{package} {version}"
             return Rejection("pinned-out", requirements.bounded(package), found, package)
-        if version is not None and not _made_for(package, version, situation):
+        platforms = catalog.platforms(package, version or "")
+        if platforms and platforms.isdisjoint(("any", situation.target.platform)):
             found = f"no files of {package} {version} for {situation.target.platform}"
             return Rejection("companion-missing", _for_build(package, version, build), found, package)
         return Pick(package, None, version=version)

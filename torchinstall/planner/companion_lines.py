@@ -185,7 +185,7 @@ def can_hold(bounds: SpecifierSet) -> bool:
 
 def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Rejection]:
     target, name = situation.target, line.package
-    short = ".".join(target.python_version.split(".")[:2])
+    short = target.python_minor
     here = [tag for tag in line.platforms if platform_of(tag) in ("any", target.platform)]
     if line.platforms and not here:
         there = ", ".join(dict.fromkeys(str(platform_of(tag)) for tag in line.platforms))

@@ -92,32 +92,17 @@ def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError
         lost = [item for item in lost if item.rejected_by("pinned-out")] or lost
     newest = max(lost, key=lambda item: item.build.version)
     oldest = min(lost, key=lambda item: item.build.version)
-    rejection = newest.rejection
     gpus = ", ".join(gpu.label for gpu in newest.covered)
     span = " to ".join(dict.fromkeys((oldest.build.torch, newest.build.torch)))
-    ways: tuple[str, ...] = (
+    ways = [
         f"ask for torch=={newest.build.torch}, the newest that works ({newest.build.backend.name})",
         f"the oldest that works is torch=={oldest.build.torch}",
-    )
+    ]
     if newest.rejected_by("need-not-met"):
-        ways = (f"omit --need: torch {newest.build.name} computes, though without it",)
-    return NoCompatibleBuildError(
-        "pins-exclude-gpu",
-        f"what you asked for rules out every build that can use {gpus}; torch {span} could",
-        wanted=rejection.wanted if rejection else None,
-        found="; ".join(filter(None, (rejection.found if rejection else None, _limit_of_asked(evaluated)))),
-        hints=(*ways, "or accept the CPU build: --allow-cpu"),
-    )
-
-
-def _limit_of_asked(evaluated: tuple[EvaluatedBuild, ...]) -> str | None:
-    """Why the build that was asked for does not compute, where not even its code is at fault."""
-    for item in evaluated:
-        rejection = item.rejection
-        blocks = (hit.row.slug for hit in item.limits if hit.blocks)
-        if rejection is not None and rejection.rule in blocks and pinned_out(item) is None:
-            return f"torch {item.build.name} needs {rejection.wanted}"
-    return None
+        ways = [f"omit --need: torch {newest.build.name} computes, though without it"]
+    message = f"what you asked for rules out every build that can use {gpus}; torch {span} could"
+    hints = (*ways, "or accept the CPU build: --allow-cpu")
+    return _error(newest, evaluated, message, hints, "pins-exclude-gpu")
 
 
 def required_gpu(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> TorchInstallError:
@@ -166,14 +151,28 @@ def no_build(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> Tor
     # A build for GPUs that are not here says nothing of what keeps the others from running.
     served = [item for item in asked if not item.rejected_by("no-gpu-of-vendor")]
     furthest = max(served or asked or evaluated, key=lambda item: (_depth(item), item.build.order))
-    rejection = furthest.rejection
-    assert rejection is not None, "somebody was accepted"  # noqa: S101
+    message = f"no build of torch fits; the closest is {furthest.build.name}"
+    return _error(furthest, evaluated, message, _what_to_change(furthest, evaluated))
+
+
+def _error(
+    item: EvaluatedBuild,
+    evaluated: Iterable[EvaluatedBuild],
+    message: str,
+    hints: Iterable[str],
+    slug: str = "",
+) -> NoCompatibleBuildError:
+    """What rejected a build, and what one that was asked for lacks beside code."""
+    rejection = item.rejection
+    assert rejection is not None, "it was accepted"  # noqa: S101  # only rejected builds come here
+    found = [rejection.found]
+    for other in evaluated:
+        blocks = [hit.row.slug for hit in other.limits if hit.blocks]
+        if other.rejection and other.rejection.rule in blocks and pinned_out(other) is None:
+            found.append(f"torch {other.build.name} needs {other.rejection.wanted}")
+            break
     return NoCompatibleBuildError(
-        rejection.rule,
-        f"no build of torch fits; the closest is {furthest.build.name}",
-        wanted=rejection.wanted,
-        found="; ".join(filter(None, (rejection.found, _limit_of_asked(evaluated)))),
-        hints=tuple(_what_to_change(furthest, evaluated)),
+        slug or rejection.rule, message, wanted=rejection.wanted, found="; ".join(found), hints=tuple(hints)
     )
 
 
@@ -200,7 +199,7 @@ def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, .
     if system is not None:
         if fits is not None:
             yield f"ask for torch=={fits}, which runs here"
-        yield system.format(python=".".join(furthest.situation.target.python_version.split(".")[:2]))
+        yield system.format(python=furthest.situation.target.python_minor)
     elif furthest.rejected_by("python-not-published"):
         # Old wheels for macOS have the ABI none.
         tags = {part for row in furthest.build.wheels for tag in row.tags for part in tag.split("-")[:2]}
@@ -284,11 +283,10 @@ def driver_advice(evaluated: Iterable[EvaluatedBuild], gpu: Gpu, situation: Situ
     windows = tuple(_windows(evaluated, gpu, situation))
     code = f"compute capability {capability_text(gpu.compute_capability)}"
     if not windows:
-        python, request = ".".join(situation.target.python_version.split(".")[:2]), situation.request
-        bounds = situation.requirements.bounds
-        asked = " ".join(f"{name}{bound}" for name, bound in bounds.items() if str(bound))
-        named = "" if request.backend == "auto" else f" of {request.backend}"
+        asked = " ".join(f"{name}{bound}" for name, bound in situation.requirements.bounds.items() if bound)
+        named = "" if situation.request.backend == "auto" else f" of {situation.request.backend}"
         named += f" that meets {asked}" if asked else ""
+        python = situation.target.python_minor
         return f"no published torch{named} for Python {python} can use {code}, with any driver"
     branch = situation.catalog.branch_of(driver.version[0]) or driver.version[0]
     best = windows[0]

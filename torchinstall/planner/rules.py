@@ -141,8 +141,7 @@ Objection = tuple[str, str] | Rejection | None
 """(wanted, found); a `Rejection` where a rule objects under several slugs."""
 
 
-def backend_not_asked(item: EvaluatedBuild) -> Objection:
-    """The user named another backend."""
+def _backend_not_asked(item: EvaluatedBuild) -> Objection:
     request, build = item.situation.request, item.build
     if request.backend not in ("auto", build.backend.name):
         return f"--backend {request.backend}", build.backend.name
@@ -151,22 +150,21 @@ def backend_not_asked(item: EvaluatedBuild) -> Objection:
     return None
 
 
-def did_not_compute(item: EvaluatedBuild) -> Objection:
+def _did_not_compute(item: EvaluatedBuild) -> Objection:
     """It was installed here a moment ago, and the check afterwards failed on the device."""
     if {item.key, (None, item.build.backend.name)} & {*item.situation.request.failed}:
         return "a build that computes on this machine", "it was installed, and its check failed"
     return None
 
 
-def rosetta(item: EvaluatedBuild) -> Objection:
+def _rosetta(item: EvaluatedBuild) -> Objection:
     """An x86-64 Python on Apple Silicon: its builds ended with 2.2.2 and never use the GPU."""
     if item.situation.machine.rosetta:
         return "an arm64 Python", "an x86-64 Python that runs under Rosetta"
     return None
 
 
-def python_not_published(item: EvaluatedBuild) -> Objection:
-    """No file for the target's Python version and ABI."""
+def _python_not_published(item: EvaluatedBuild) -> Objection:
     target = item.situation.target
     if target.implementation != "cpython":
         return "CPython", target.implementation
@@ -178,7 +176,7 @@ def python_not_published(item: EvaluatedBuild) -> Objection:
     return f"a wheel for {target.abi}", f"wheels for {', '.join(published)}"
 
 
-def system_too_old(item: EvaluatedBuild) -> Objection:
+def _system_too_old(item: EvaluatedBuild) -> Objection:
     """Every file for this Python needs a newer libc or macOS, or there is none for musl."""
     misfits = [wheel_fits(row.platform_tag, item.situation.target) for row in item.wheels]
     return Rejection(*misfits[0]) if misfits and misfits[0] and None not in misfits else None
@@ -199,7 +197,7 @@ def vendor_gpu(build: Build) -> str:
     return f"{VENDOR_NAMES[vendor]} GPU" if vendor else "GPU"
 
 
-def jetson_needs_own_build(item: EvaluatedBuild) -> Objection:
+def _jetson_needs_own_build(item: EvaluatedBuild) -> Objection:
     """Jetson Linux 32 to 36 cannot run the generic aarch64 builds (design, rule 10)."""
     vendor_build = any(row.origin in ("vendor", "find-links") for row in item.build.wheels)
     if item.situation.tegra and item.build.backend.kind.strategy == "sm" and not vendor_build:
@@ -233,13 +231,12 @@ def no_code_for_gpu(item: EvaluatedBuild) -> Objection:
     return Rejection(best.rule or "no-code-for-gpu", best.wanted or "", best.found or "")
 
 
-def cpu_too_old(item: EvaluatedBuild) -> Objection:
-    """It needs instructions that this processor lacks."""
+def _cpu_too_old(item: EvaluatedBuild) -> Objection:
     hit = next((hit for hit in item.limits if hit.blocks and hit.gpu is None), None)
     return Rejection(hit.row.slug, hit.said("wanted"), hit.said("found")) if hit else None
 
 
-def need_not_met(item: EvaluatedBuild) -> Objection:
+def _need_not_met(item: EvaluatedBuild) -> Objection:
     """What was asked for with `--need` does not work on the most capable GPU that the build covers."""
     need = item.situation.request.need
     best = max(item.covered, key=gpu_power, default=None)
@@ -249,15 +246,13 @@ def need_not_met(item: EvaluatedBuild) -> Objection:
     return next(((f"{need} on {where} (--need)", hit.said("message")) for hit in own), None)
 
 
-def not_confirmed(item: EvaluatedBuild) -> Objection:
-    """Nobody has seen this build: it is only guessed that it is published."""
+def _not_confirmed(item: EvaluatedBuild) -> Objection:
     if item.wheels and all(row.confidence == "low" for row in item.wheels):
         return "evidence that this build is published", f"only a guess ({item.wheels[0].source})"
     return None
 
 
-def companion_missing(item: EvaluatedBuild) -> Objection:
-    """A requested package is not published for this build."""
+def _companion_missing(item: EvaluatedBuild) -> Objection:
     missing = item.missing
     return missing if missing and missing.rule == "companion-missing" else None
 
@@ -269,13 +264,11 @@ def pinned_out(item: EvaluatedBuild) -> Objection:
     return item.situation.requirements.bounded("torch"), f"torch {item.build.wheels[0].full_version}"
 
 
-def companion_no_code(item: EvaluatedBuild) -> Objection:
-    """A package that is built against torch has no files for it, or none with code for the GPU."""
+def _companion_no_code(item: EvaluatedBuild) -> Objection:
     return None if isinstance(item.stack, Stack) or item.stack.rule == "needs-build" else item.stack
 
 
-def needs_build(item: EvaluatedBuild) -> Objection:
-    """There are only sources of a package, and nobody allowed to build it."""
+def _needs_build(item: EvaluatedBuild) -> Objection:
     return None if isinstance(item.stack, Stack) else item.stack
 
 
@@ -283,32 +276,32 @@ Rule = Callable[[EvaluatedBuild], Objection]
 
 HARDWARE_RULES: tuple[tuple[str, Rule], ...] = (
     ("no-gpu-of-vendor", no_gpu_of_vendor),
-    ("jetson-needs-own-build", jetson_needs_own_build),
+    ("jetson-needs-own-build", _jetson_needs_own_build),
     ("driver-too-old", driver_too_old),
     ("no-code-for-gpu", no_code_for_gpu),
-    ("cpu-too-old", cpu_too_old),
+    ("cpu-too-old", _cpu_too_old),
 )
 """Rules that an explicit `--backend` turns into warnings (design, rule 8)."""
 
 _REQUEST_RULES: tuple[tuple[str, Rule], ...] = (
-    ("need-not-met", need_not_met),
-    ("companion-missing", companion_missing),
+    ("need-not-met", _need_not_met),
+    ("companion-missing", _companion_missing),
     ("pinned-out", pinned_out),
-    ("companion-no-code", companion_no_code),
-    ("needs-build", needs_build),
+    ("companion-no-code", _companion_no_code),
+    ("needs-build", _needs_build),
 )
 
 REQUEST_RULES = tuple(slug for slug, _ in _REQUEST_RULES)
 """Slugs of the rules about what was asked for, not about what can run."""
 
 RULES: tuple[tuple[str, Rule], ...] = (
-    ("backend-not-asked", backend_not_asked),
-    ("did-not-compute", did_not_compute),
-    ("rosetta", rosetta),
-    ("python-not-published", python_not_published),
-    ("system-too-old", system_too_old),
+    ("backend-not-asked", _backend_not_asked),
+    ("did-not-compute", _did_not_compute),
+    ("rosetta", _rosetta),
+    ("python-not-published", _python_not_published),
+    ("system-too-old", _system_too_old),
     *HARDWARE_RULES,
-    ("not-confirmed", not_confirmed),
+    ("not-confirmed", _not_confirmed),
     *_REQUEST_RULES,
 )
 
