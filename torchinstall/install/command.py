@@ -43,12 +43,15 @@ _OTHER_NAMES = {
     "-e": "--editable",
     "-p": "--python",
 }
-"""How else uv lets its options be spelled."""
-
 _WITH_VALUE = frozenset(
     {"--default-index", "--index", "--find-links", "--index-strategy", "--keyring-provider", "--prerelease"}
     | {"--allow-insecure-host", "--cache-dir", "--link-mode", "--only-binary", "--no-binary", "--editable"}
 )
+
+
+def uv_name(option: str) -> str:
+    """An option under uv's own name, however pip or uv let it be spelled."""
+    return _OTHER_NAMES.get(option, option)
 
 
 def options_in(uv_args: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -56,7 +59,7 @@ def options_in(uv_args: Iterable[str]) -> Iterator[tuple[str, str]]:
     rest = iter(uv_args)
     for word in rest:
         spelled, equals, value = word.partition("=")
-        name = _OTHER_NAMES.get(spelled, spelled)
+        name = uv_name(spelled)
         yield name, value if equals or name not in _WITH_VALUE else next(rest, "")
 
 

@@ -14,6 +14,7 @@ from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message, close_matches, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
 from torchinstall.core.versions import dotted, unprefixed
+from torchinstall.install.command import values_of
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.gpus import ImageHint, declared_gpus, image_hint, visible_gpus
 from torchinstall.planning.requirements import ANY_GPU, Reader
@@ -133,7 +134,7 @@ def _check_only_versions(asked: Reader, before: tuple[int, int, int], options: P
 
 def _check_index_is_safe(options: PlanOptions, uv_args: Sequence[str], env: Mapping[str, str]) -> None:
     """An index that a project names is not combined with a lack of checks, whoever asked for that."""
-    insecure = next((text for text in uv_args if text.partition("=")[0] in _INSECURE), None)
+    insecure = "--allow-insecure-host" if values_of("--allow-insecure-host", uv_args) else None
     insecure = insecure or ("UV_INSECURE_HOST" if env.get("UV_INSECURE_HOST") else None)
     if insecure is None or not options.of_project("index_base") or options.index_base == DEFAULT_INDEX_BASE:
         return
@@ -145,8 +146,6 @@ def _check_index_is_safe(options: PlanOptions, uv_args: Sequence[str], env: Mapp
         hints=(f"to accept it, type --index-base {options.index_base}", f"omit {insecure}"),
     )
 
-
-_INSECURE = ("--allow-insecure-host", "--trusted-host")
 
 _DESCRIBES = ("target_cuda", "target_driver", "target_gpu", "machine", "root", "allow_cpu")
 """Options that say what machine a build is for, as `--respect-visible-devices` does."""

@@ -19,6 +19,7 @@ from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import Requirement, requirement
 from torchinstall.index.urls import BACKEND_NAME, pytorch_index
 from torchinstall.index.wheels import parse_name
+from torchinstall.install.command import uv_name
 from torchinstall.planning.context import read_toml
 
 _NAMED = r"([A-Za-z0-9][\w.-]*(?:\[[^\]]*\])?)\s*@\s*(\S+?)(\s+;.*)?"
@@ -27,21 +28,9 @@ _URL = r"(?i)(?:[a-z]+\+)?[a-z]+://"
 _PATH = r"[./~]|[A-Za-z]:[\\/]|.*\.whl$"
 _COMMENT = r"(^|\s)#.*$"
 
-_TO_UV = {
-    "-i": "--default-index",
-    "--index-url": "--default-index",
-    "--default-index": "--default-index",
-    "--extra-index-url": "--index",
-    "--index": "--index",
-    "-f": "--find-links",
-    "--find-links": "--find-links",
-    "--no-binary": "--no-binary",
-    "--only-binary": "--only-binary",
-    "--trusted-host": "--allow-insecure-host",
-}
-"""Options of a requirements file with a value, and the option of `uv pip install` that means the same."""
-
-_SOURCES = frozenset({"--default-index", "--index", "--find-links"})
+_SOURCES = ("--default-index", "--index", "--find-links")
+_OPTIONS = (*_SOURCES, "--no-binary", "--only-binary", "--allow-insecure-host")
+"""What a line of a requirements file may ask of uv, under uv's own names."""
 
 _SWITCHES = {
     "--pre": ("--prerelease", "allow"),
@@ -151,22 +140,22 @@ class Reader:
             self._requirement(line, source, base)
 
     def _option(self, option: str, value: str, source: str, base: Path) -> None:
-        for_uv = _TO_UV.get(option)
+        name = uv_name(option)
         if option in ("-r", "--requirement", "-c", "--constraint"):
             is_constraint = option in ("-c", "--constraint")
             self.file(value, constraints=is_constraint or self._in_constraints, base=base)
-        elif option in ("-e", "--editable"):
+        elif name == "--editable":
             self.uv_args += ["--editable", self._local(value, base)]
         elif option in _SWITCHES:
             self.uv_args += _SWITCHES[option]
-        elif for_uv in _SOURCES and self._is_torch_index(value):
+        elif name in _SOURCES and self._is_torch_index(value):
             message = f"{source} names {redact(value)}; torchinstall chooses the PyTorch index itself"
             self.notes.append(Message("index-line-ignored", message))
             self.torch_indexes.append(value)
-        elif for_uv == "--find-links" and not re.match(_URL, value):
+        elif name == "--find-links" and not re.match(_URL, value):
             self.find_links.append(self._local(value, base))
-        elif for_uv is not None:
-            self.uv_args += [for_uv, value]
+        elif name in _OPTIONS:
+            self.uv_args += [name, value]
         else:
             known = "-r, -c, -e, -f, --index-url, --extra-index-url, --pre, --no-binary or --only-binary"
             raise _bad_option(f"{source} has an option that torchinstall does not know", option, known)
