@@ -86,13 +86,8 @@ def dockerfile(export: ExportInput) -> str:
         UsageError: `not-exportable`, or `outside-build-context` for a file that the build cannot see.
     """
     if export.target.abi.endswith("t"):
-        raise UsageError(
-            "not-exportable",
-            "there is no official image of a free-threaded Python",
-            wanted="a Python such as 3.12",
-            found=export.target.abi,
-            hints=(f"torchinstall export --format dockerfile --python-version {export.python}",),
-        )
+        hint = f"torchinstall export --format dockerfile --python-version {export.python}"
+        raise not_exportable("a free-threaded Python, which has no official image", "dockerfile", hint)
     image, vendor, lock = f"python:{export.python}-slim-{_DEBIAN}", export.vendor or "", export.lock
     docker_run = " ".join(("docker run", *_DEVICES.get(vendor, ()), "IMAGE"))
     ignored = "# Keep the project's own .venv out of the image: echo .venv >> .dockerignore"
@@ -138,11 +133,9 @@ def _build_from_lock(export: ExportInput) -> list[str]:
     # Nothing of it is there yet.
     what = "local" if lock.local else "workspace" if lock.workspace else "project"
     lines = ["COPY pyproject.toml uv.lock ./", f"{sync} --no-install-{what}"]
-    return (
-        [*lines, "COPY . .", f"{sync} --no-editable"]
-        if lock.workspace or lock.package or lock.local
-        else lines
-    )
+    if lock.workspace or lock.package or lock.local:
+        lines += ["COPY . .", f"{sync} --no-editable"]
+    return lines
 
 
 def _build_from_plan(export: ExportInput) -> list[str]:

@@ -188,13 +188,7 @@ def check_exportable(uv_args: tuple[str, ...]) -> None:
     """
     for name, _ in options_in(uv_args):
         if name not in PIP_OPTIONS:
-            raise UsageError(
-                "not-exportable",
-                f"{name} cannot be written to a file",
-                wanted="requirements by name, or wheels by path or URL",
-                found=name,
-                hints=("omit it, or build a wheel of it first: uv build --wheel",),
-            )
+            raise not_exportable(name, "a file", "omit it, or build a wheel of it first: uv build --wheel")
 
 
 def not_exportable(what: str, format_name: str, *hints: str) -> UsageError:

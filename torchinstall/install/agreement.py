@@ -152,16 +152,15 @@ def far_older(found: str | None, newest: str | None) -> bool:
     return found is not None and newest is not None and steps[first] >= _APART[first]
 
 
-def check_age(
-    plan: Plan, coming: Due, there: Mapping[str, str], of_torch: Callable[[str], bool], ask: Ask
-) -> Iterator[Message]:
+def check_age(plan: Plan, coming: Due, dists: Collection[DistInfo], ask: Ask) -> Iterator[Message]:
     """Warnings about what was named and comes out far older than it could, because of other packages.
 
-    `there` is what is installed, name -> version, and `of_torch` says whether that depends on torch.
+    What is installed (`dists`) and depends on torch counts as named.
 
     Raises:
         NoCompatibleBuildError: `package-far-older`: because of torch.
     """
+    there = {dist.name: dist.version for dist in dists}
     pinned = {item.name for item in plan.packages if item.version is not None or item.routed}
     named = {asked.package: text for text in plan.requirements if not (asked := requirement(text)).url}
     free = {name: text for name, text in named.items() if name not in pinned and coming.get(name)}
@@ -171,7 +170,7 @@ def check_age(
         if version is None or name in pinned or not far_older(version, known):
             continue
         if name not in named:
-            if of_torch(name):
+            if any(dist.name == name and dist.needs("torch") for dist in dists):
                 raise _error(plan, name, version, str(known), None)
             continue
         beside = [text for other, text in named.items() if other in pinned]

@@ -149,10 +149,10 @@ class _Copy:
                 self._sink.write(redact(printable(text, drawing=True)).encode("utf-8", "replace"))
                 self._sink.flush()
 
-    def finish(self, timeout: float = 2.0) -> str:
+    def finish(self) -> str:
         """Wait for the last words (grandchildren may hold the other end open) and return them plain."""
         if self._thread is not None:
-            self._thread.join(timeout)
+            self._thread.join(2.0)
         if self._thread is None or not self._thread.is_alive():
             while self._ends:
                 os.close(self._ends.pop())

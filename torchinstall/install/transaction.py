@@ -193,7 +193,6 @@ class Transaction(Struct, frozen=True, kw_only=True):
 
     def _check_age(self, rehearsal: Plan, due: Due, sites: Collection[Path]) -> None:
         """Nothing that was named comes out far older than it could."""
-        dists = distributions(sites)
 
         def ask(texts: Iterable[str], packages: tuple[Package, ...], more: tuple[str, ...]) -> Due | None:
             asked = structs.replace(rehearsal, requirements=tuple(texts), packages=packages)
@@ -204,10 +203,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
             except InstallFailedError:
                 return None
 
-        def of_torch(name: str) -> bool:
-            return any(dist.name == name and dist.needs("torch") for dist in dists)
-
-        for message in check_age(rehearsal, due, {dist.name: dist.version for dist in dists}, of_torch, ask):
+        for message in check_age(rehearsal, due, distributions(sites), ask):
             self.warn(message.slug, message.message)
 
     def _carry_out(self, plan: Plan, keep: tuple[int, ...]) -> InstallResult:

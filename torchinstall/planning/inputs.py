@@ -140,7 +140,6 @@ def collect_inputs(
     *,
     purpose: Purpose = "plan",
     machine: Machine | None = None,
-    catalog: Catalog | None = None,
     lock: EnvironmentLock | None = None,
 ) -> Inputs:
     """Bring together what a plan is made from.
@@ -151,7 +150,7 @@ def collect_inputs(
     Raises:
         TorchInstallError: the machine, the target or what was asked for is not right.
     """
-    catalog = catalog or catalog_of(context)
+    catalog = catalog_of(context)
     if lock is not None and (folder := _search(context, options).folder()) is not None:
         lock.take_if_writable(folder)
     located = _begin_to_locate(context, options, catalog)
