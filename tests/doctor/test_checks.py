@@ -45,7 +45,7 @@ def torch_only(version: str, backend: str) -> tuple[tuple[str, str, str | None],
 
 def stored(*packages: tuple[str, str], machine: Any = ADA, backend: str | None = None) -> Any:
     plan = decide(machine, "torch", **({} if backend is None else {"backend": backend}))
-    made = decision_of(plan, machine, made_at="2026-11-01T10:00:00+00:00", versions={})
+    made = decision_of(plan, machine, made_at="2026-11-01T10:00:00+00:00", uv="0.13.9")
     return structs.replace(made, packages=dict(packages))
 
 

@@ -41,8 +41,7 @@ def decided() -> Decision:
     plan = a_plan(
         pin("torch", "2.9.1+cu128", url), pin("triton", None), requirements=("torch",), backend="cu128"
     )
-    versions = {"torchinstall": "1.0", "uv": "0.13.9"}
-    return decision_of(plan, MACHINE, made_at="2026-11-23T01:02:03+00:00", versions=versions)
+    return decision_of(plan, MACHINE, made_at="2026-11-23T01:02:03+00:00", uv="0.13.9")
 
 
 def test_a_decision_is_read_back_as_it_was_stored(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ class _Run:
             cwd=self.context.cwd,
             sink=self.session.sink(),
             early=self.early,
-            now=self.context.now,
+            made_at=self.context.moment(),
             tell=self.console.say,
             warn=self.console.warn,
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import ClassVar
 
 from msgspec import structs, to_builtins
 
-from torchinstall import __version__
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.sync import Project, open_project, project_folder
 from torchinstall.cli.verb import REQS, Verb
@@ -18,7 +16,7 @@ from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan
 from torchinstall.export.containers import container_machine
 from torchinstall.export.formats import CONTAINERS, FORMATS, LOCKED
-from torchinstall.export.inputs import Locked, check_exportable, export_input, holds_credentials, title_of
+from torchinstall.export.inputs import Locked, check_exportable, export_input, holds_credentials
 from torchinstall.export.resolve import export_lock, files_of, resolve
 from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import prepare
@@ -236,9 +234,7 @@ def bundle(session: Session, options: FileOptions) -> int:
         files,
         plan,
         target,
-        title=title_of(plan, target),
-        made_by=f"torchinstall {__version__}",
-        made_at=dt.datetime.fromtimestamp(context.now(), tz=dt.timezone.utc).isoformat(timespec="seconds"),
+        made_at=context.moment(),
         fetch=downloader.fetch_all,
     )
     size = sum(row.size for row in rows)

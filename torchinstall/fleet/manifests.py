@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.decoding import load
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import cannot_write
 from torchinstall.core.machine import sm_text
+
+
+from torchinstall.core.files import cannot_write, write_file
 from torchinstall.core.versions import dotted, dotted_or_none
 from torchinstall.fleet.nodes import Node, names_of
 from torchinstall.fleet.requires import GpuNeed, PlatformNeed, Window
@@ -281,17 +285,12 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".torchinstall-", dir=folder.parent))
-        try:
+        with tempfile.TemporaryDirectory(prefix=".torchinstall-", dir=folder.parent) as made:
             for name, text in files.items():
-                path = made / "new" / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8", newline="\n")
+                write_file(Path(made, "new", name), text, durable=False)
             if folder.exists():
-                folder.rename(made / "old")
-            (made / "new").rename(folder)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+                folder.rename(Path(made, "old"))
+            Path(made, "new").rename(folder)
     except OSError as error:
         raise cannot_write(folder, error, "name another place: --export-dir DIR") from error
 
@@ -301,8 +300,11 @@ def _is_ours(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    try:
-        known = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return not there
-    return there <= {INDEX, *known}
+    index = load(folder / INDEX, _Index)
+    return there <= {INDEX, *index.files} if index is not None else not there
+
+
+class _Index(Struct):
+    """What is read of the index of an earlier run."""
+
+    files: list[str]

@@ -30,13 +30,9 @@ SCHEMA_VERSION = 1
 
 
 class DecidedMachine(Struct, frozen=True, kw_only=True):
-    """The machine that a decision was made for; nothing that names this one machine.
-
-    Of each driver its vendor, version, CUDA version and ROCm version.
-    """
+    """The machine that a decision was made for; nothing that names this one machine."""
 
     digest: str = ""
-    drivers: tuple[tuple[str | None, ...], ...] = ()
     gpus: tuple[str, ...] = ()
 
 
@@ -64,16 +60,13 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 def machine_digest(machine: Machine) -> str:
     """SHA-256 in hex of what a decision depends on: platform, drivers and GPUs, without what names them."""
+    drivers = [(row.vendor, row.version, row.cuda_version, row.rocm_version) for row in machine.drivers]
     gpus = ((gpu.vendor, gpu.name, gpu.compute_capability, gpu.gfx_target) for gpu in machine.gpus)
     platform = (machine.os, machine.arch, machine.rosetta, machine.l4t)
-    return sha256(msgspec.json.encode((platform, _drivers(machine), sorted(gpus, key=repr))))
+    return sha256(msgspec.json.encode((platform, drivers, sorted(gpus, key=repr))))
 
 
-def _drivers(machine: Machine) -> tuple[tuple[str | None, ...], ...]:
-    return tuple((row.vendor, row.version, row.cuda_version, row.rocm_version) for row in machine.drivers)
-
-
-def decision_of(plan: Plan, machine: Machine, *, made_at: str, versions: Mapping[str, str]) -> Decision:
+def decision_of(plan: Plan, machine: Machine, *, made_at: str, uv: str) -> Decision:
     """The decision behind a plan that was carried out, without credentials in URLs."""
     return Decision(
         made_at=made_at,
@@ -84,11 +77,10 @@ def decision_of(plan: Plan, machine: Machine, *, made_at: str, versions: Mapping
         packages={item.name: item.version for item in plan.packages if item.version is not None},
         machine=DecidedMachine(
             digest=machine_digest(machine),
-            drivers=_drivers(machine),
             gpus=tuple(gpu.label for gpu in machine.gpus),
         ),
         catalog=plan.catalog.snapshot,
-        versions=dict(versions),
+        versions={"torchinstall": __version__, "uv": uv},
     )
 
 

@@ -6,7 +6,6 @@ The only place that starts uv to change an environment.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import io
 import re
 import shlex
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 from msgspec import Struct, structs
 
-from torchinstall import __version__
 from torchinstall.core.decoding import convert, decoder
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.files import real_path
@@ -103,7 +101,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
         lock: makes the environment ours; None: nothing is changed, only rehearsed.
         cwd: folder that uv finds the user's configuration from.
         sink: our stderr: what uv prints goes there.
-        now: seconds since 1970.
+        made_at: time of the run, ISO 8601 with offset.
         warn: is told (slug, message) what is wrong and does not matter enough to stop.
         announce: is told what will change, right before it does.
         early: what uv may have been asked already.
@@ -113,7 +111,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     cwd: Path
     sink: BinaryIO
-    now: Callable[[], float]
+    made_at: str
     tell: Callable[[str], None]
     warn: Callable[[str, str], None]
     announce: Callable[[InstallResult], None] = lambda _: None
@@ -150,8 +148,6 @@ class Transaction(Struct, frozen=True, kw_only=True):
             if coming:
                 self.tell(f"installing {len(coming)} packages: " + ", ".join(coming))
             agreement = Agreement(plan=job.plan, env=self.env, cwd=self.cwd)
-            made_at = dt.datetime.fromtimestamp(self.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
-            versions = {"torchinstall": __version__, "uv": job.uv.version}
             return protected(
                 lambda keep: self._carry_out(job.plan, keep),
                 sites=sites,
@@ -159,7 +155,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
                 due=None if job.plan.builds else due,
                 created=job.environment.base is not None,
                 check=lambda: agreement.check_installed(sites, due or {}, prefix / STATE),
-                decision=decision_of(job.plan, job.machine, made_at=made_at, versions=versions),
+                decision=decision_of(job.plan, job.machine, made_at=self.made_at, uv=job.uv.version),
                 tell=self.tell,
                 warn=self.warn,
             )

@@ -66,6 +66,10 @@ class Context(Struct, frozen=True, kw_only=True):
         """The date in UTC."""
         return dt.datetime.fromtimestamp(self.now(), tz=dt.timezone.utc).date()
 
+    def moment(self) -> str:
+        """This moment in UTC, to the second (ISO 8601)."""
+        return dt.datetime.fromtimestamp(self.now(), tz=dt.timezone.utc).isoformat(timespec="seconds")
+
     def path(self, text: str) -> Path:
         """A path that the user typed."""
         return user_path(self.cwd, text)

@@ -8,12 +8,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from torchinstall import __version__
 from torchinstall.core.decoding import load
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import disk_of, write_file
 from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
+from torchinstall.export.inputs import title_of
 from torchinstall.export.requirements import requirement_lines
 from torchinstall.index.wheels import File
 
@@ -92,8 +94,6 @@ def write_bundle(
     plan: Plan,
     target: Target,
     *,
-    title: str,
-    made_by: str,
     made_at: str,
     fetch: Callable[[tuple[File, ...]], Mapping[str, str]],
 ) -> tuple[BundledFile, ...]:
@@ -104,8 +104,6 @@ def write_bundle(
         files: to install, each a wheel.
         plan: whose files they are.
         target: that they are for.
-        title: what it is for, one line.
-        made_by: name and version of this program.
         made_at: ISO date and time.
         fetch: brings the files into the folder; file name -> sha256.
 
@@ -129,6 +127,7 @@ def write_bundle(
         )
         for file in files
     )
+    title, made_by = title_of(plan, target), f"torchinstall {__version__}"
     head = [f"# {title}.", f"# Written by {made_by}."]
     pins = [f"{row.name}=={row.version}" for row in rows]
     requirements = requirement_lines(files, set())
