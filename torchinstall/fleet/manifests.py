@@ -14,10 +14,8 @@ from msgspec import Struct
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.decoding import load
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import sm_text
-
-
 from torchinstall.core.files import cannot_write, write_file
+from torchinstall.core.machine import sm_text
 from torchinstall.core.versions import dotted, dotted_or_none
 from torchinstall.fleet.nodes import Node, names_of
 from torchinstall.fleet.requires import GpuNeed, PlatformNeed, Window

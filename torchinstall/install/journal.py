@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import InstallFailedError, UsageError
@@ -79,8 +79,8 @@ class Journal(Struct, frozen=True, kw_only=True):
         decision: to be recorded in the environment with the end of the change.
     """
 
-    owner: Owner
     prefix: Path
+    owner: Owner = field(default_factory=Owner.here)
     created: bool = False
     due: Due | None = None
     backup: Backup | None = None
@@ -189,9 +189,7 @@ def protected(
     store = prefix / STATE / f"backup-{uuid.uuid4().hex}"
     more = [path_in(str(prefix))] if decision is not None else []
     backup = plan_backup(sites, prefix, store, None if due is None else due.keys(), more)
-    journal = Journal(
-        owner=Owner.here(), prefix=prefix, created=created, due=due, backup=backup, decision=decision
-    )
+    journal = Journal(prefix=prefix, created=created, due=due, backup=backup, decision=decision)
     python, begun, done = _python_of(prefix), False, False
     with contextlib.ExitStack() as stack:
         try:
@@ -283,10 +281,11 @@ def recover(prefix: Path, tell: Callable[[str], None]) -> None:
         journal = read_journal(prefix)
         if journal is not None:
             text = f"an earlier run was killed {_recovered(journal)}"
-            if read_journal(prefix) is not None and all(map(Path.is_dir, journal.sites)):
+            journal = read_journal(prefix)  # none where it came to its end
+            if journal is not None and all(map(Path.is_dir, journal.sites)):
                 raise _not_put_back(prefix, text)
             _say(tell, text)
-        if journal is None or read_journal(prefix) is None:
+        if journal is None:
             # A backup without a journal belongs to nobody.
             remove_journal(prefix)
             ours = prefix / STATE

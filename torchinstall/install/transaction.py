@@ -29,13 +29,7 @@ from torchinstall.install.distributions import distributions
 from torchinstall.install.early import EarlyRehearsal, on_disk, to_rehearse
 from torchinstall.install.environment import STATE, create
 from torchinstall.install.interpreter import PythonEnvironment
-from torchinstall.install.journal import (
-    Journal,
-    Owner,
-    empty_environment,
-    protected,
-    remove_journal,
-)
+from torchinstall.install.journal import Journal, empty_environment, protected, remove_journal
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.record import decision_of
 from torchinstall.install.signals import deferred_signals
@@ -224,8 +218,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
             yield environment
             return
         self.tell(f"creating the environment {prefix} with {environment.base}")
-        journal = Journal(owner=Owner.here(), prefix=prefix, created=True)
-        with journal.open():
+        with Journal(prefix=prefix, created=True).open():
             try:
                 yield create(environment, uv=job.uv.path, env=self.env)
             except BaseException:
