@@ -244,7 +244,7 @@ def _planned(question: Question, world: World) -> tuple[str, str] | None:
         catalog=world.catalog,
         request=Request(requirements=tuple(map(requirement, ("torch", *question.asked)))),
     )
-    made = _plan(question, with_companions(inputs, read, describe, lambda _: None).catalog, *question.asked)
+    made = _plan(question, with_companions(inputs, read, describe).catalog, *question.asked)
     chosen = made.chosen
     return (chosen.torch, chosen.backend) if chosen is not None and chosen.backend != "cpu" else None
 

@@ -8,7 +8,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
@@ -80,7 +80,6 @@ def test_root_objects_of_torch_are_not_builds_of_a_backend() -> None:
     page = read(tree, "cu128", "torch")
     assert "2.0.1" not in versions(page)
     assert {row.local for row in page.wheels} == {"cu128"}
-    assert any("omitted" in note for note in page.notes)
 
 
 def test_root_objects_of_shared_packages_serve_every_backend() -> None:
@@ -101,14 +100,13 @@ def test_companions_without_local_version_belong_to_their_directory() -> None:
     assert (row.local, row.backend, row.version) == ("", "cu128", "0.24.1")
 
 
-def test_names_that_follow_no_rule_are_skipped_and_counted() -> None:
+def test_names_that_follow_no_rule_are_skipped() -> None:
     tree = IndexTree({"cu126": [torch_wheel("2.9.1+cu126", TAG)]})
     tree.add("cu126", wheel_of_name("torch-2.9.0+cu126-cp312-cp312-manylinux2014_x86_64 (1).whl"))
     tree.add("cu126", wheel_of_name("torch-not.a.version!-cp312-cp312-linux_x86_64.whl"))
     tree.add("cu126", wheel_of_name("torch-2.10.0-1+cu126-cp312-cp312-manylinux_2_28_x86_64.whl"))
     page = read(tree, "cu126", "torch")
     assert versions(page) == {"2.9.1+cu126"}
-    assert page.notes == (f"{ORIGIN}/whl/cu126/torch/: skipped 3 wheels whose names follow no rule",)
 
 
 def test_build_tags_are_kept_apart() -> None:
@@ -281,6 +279,7 @@ def test_real_names_parse_as_packaging_parses_them() -> None:
         }
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of the names
 @given(st.from_regex(r"[a-zA-Z0-9._ +()-]{0,12}(-[0-9a-z.+]{0,6}){0,5}(\.whl)?", fullmatch=True))
 def test_made_up_names_are_accepted_only_where_packaging_accepts_them(filename: str) -> None:
     if parse_name(filename) is not None:

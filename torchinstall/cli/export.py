@@ -73,7 +73,7 @@ def run(session: Session, options: _ExportOptions) -> int:
     def resolved() -> str:
         console.working(_resolving(prepared.plan))
         if lock is None:
-            return resolve(prepared, uv, context.env, context.cwd)
+            return resolve(context, prepared, uv)
         return export_lock(lock, uv, context.env, base)
 
     export = export_input(prepared, uv=uv, resolve=resolved, base=base, lock=lock)
@@ -208,7 +208,7 @@ def bundle(session: Session, options: FileOptions) -> int:
     plan, target = prepared.plan, prepared.target
     check_exportable(prepared.uv_args)
     console.working(_resolving(plan))
-    files = files_of(resolve(prepared, uv, context.env, context.cwd, only_wheels=True), target)
+    files = files_of(resolve(context, prepared, uv, only_wheels=True), target)
     folder = context.path(options.output)
     make_folder(folder)
     check_room(files, folder)

@@ -312,7 +312,7 @@ def _exported(
         made = structs.replace(made, packages=known_ones)
     known = {**structs.asdict(inputs), "machine": machine, "target": target, "request": request}
     prepared = Prepared(**known, plan=made)
-    lock = partial(resolve, prepared, uv, context.env, context.cwd)
+    lock = partial(resolve, context, prepared, uv)
     return FORMATS[format_name](export_input(prepared, uv=uv, resolve=lock, base=context.cwd))
 
 

@@ -76,7 +76,7 @@ def find_sizes(
         constraint_files=(),
         uv_args=(*shared, "--no-deps"),
     )
-    files = files_of(resolve(alone, prepared.uv, context.env, context.cwd), prepared.target)
+    files = files_of(resolve(context, alone, prepared.uv), prepared.target)
     asked = []
     for file in files:
         if (size := _known_size(file)) is None:

@@ -24,6 +24,7 @@ from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, parse_name
 from torchinstall.install.command import project_text, shared_options
 from torchinstall.install.uv import Uv, install_failure, run_uv
+from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
 from torchinstall.project.model import holds
@@ -32,9 +33,7 @@ _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """The minor versions of glibc that uv has a platform name for (`uv pip compile --help`)."""
 
 
-def resolve(
-    prepared: Prepared, uv: Uv, env: Mapping[str, str], cwd: Path, *, only_wheels: bool = False
-) -> str:
+def resolve(context: Context, prepared: Prepared, uv: Uv, *, only_wheels: bool = False) -> str:
     """Ask uv what a plan installs (not an impossible one); its answer as PEP 751 text.
 
     `only_wheels`: nothing may have to be built.
@@ -43,17 +42,17 @@ def resolve(
         InstallFailedError: there is no solution, or an index cannot be reached.
         ToolMissingError: `uv-broken`: uv does not start.
     """
-    plan = prepared.plan
-    lock = ("--format", "pylock.toml")
+    plan, binary = prepared.plan, ("--only-binary", ":all:") if only_wheels else ()
+    lock = ("--format", "pylock.toml", *binary)
     named = {item.name: item for item in plan.packages if item.variant is not None}
     if not named:
-        return _compile(prepared, uv, env, cwd, lock, only_wheels=only_wheels)
+        return _compile(context, prepared, uv, lock)
     # uv writes no lock of wheel variants: it pins everything and locks the rest, and they are added.
-    pinned = _compile(prepared, uv, env, cwd, (), only_wheels=only_wheels).splitlines()
+    pinned = _compile(context, prepared, uv, binary).splitlines()
     others = tuple(line for line in pinned if line[:1].isalnum() and requirement(line).name not in named)
     packages = tuple(item for item in plan.packages if item.name not in named)
     rest = structs.replace(prepared, plan=structs.replace(plan, packages=packages, requirements=others))
-    text = _compile(rest, uv, env, cwd, (*lock, "--no-deps"), only_wheels=only_wheels)
+    text = _compile(context, rest, uv, (*lock, "--no-deps"))
     return text + "".join(_archive(item) for item in named.values())
 
 
@@ -80,15 +79,7 @@ def _archive(package: Package) -> str:
     )
 
 
-def _compile(
-    prepared: Prepared,
-    uv: Uv,
-    env: Mapping[str, str],
-    cwd: Path,
-    options: tuple[str, ...],
-    *,
-    only_wheels: bool,
-) -> str:
+def _compile(context: Context, prepared: Prepared, uv: Uv, options: tuple[str, ...]) -> str:
     plan, target = prepared.plan, prepared.target
     macos = (("MACOSX_DEPLOYMENT_TARGET", target.os_version),) if target.os == "macos" else ()
     routed = [item.name for item in plan.packages if item.routed]
@@ -97,10 +88,10 @@ def _compile(
         path.write_text(project_text(plan), encoding="utf-8")
         # No torch is installed here: what may be built says in isolation what it needs.
         argv = [uv.path, "pip", "compile", str(path), *options, "--no-header", "--no-annotate"]
-        argv += [*_target_options(target), *(("--only-binary", ":all:") if only_wheels else ())]
+        argv += _target_options(target)
         argv += shared_options(plan, prepared.constraint_files, offline=prepared.request.offline)
         argv += prepared.uv_args
-        done = run_uv(argv, env=env, changes=(*plan.env, *macos), cwd=cwd)
+        done = run_uv(argv, env=context.env, changes=(*plan.env, *macos), cwd=context.cwd)
     if done.returncode != 0:
         raise install_failure(done, f"resolve what torch {plan.torch} needs", routed)
     return done.stdout

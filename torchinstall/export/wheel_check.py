@@ -75,7 +75,7 @@ def checked(context: Context, prepared: Prepared, allow_insecure: tuple[str, ...
     """
     plan, uv = prepared.plan, prepared.uv or context.find_uv(context.env)
     alone = structs.replace(prepared, uv_args=(*prepared.uv_args, "--no-deps"))
-    files = files_of(resolve(alone, uv, context.env, context.cwd, only_wheels=True), prepared.target)
+    files = files_of(resolve(context, alone, uv, only_wheels=True), prepared.target)
     url = next(file.url for file in files if canonical_name(file.name) == "torch")
     report = read_wheel(context, url, allow_insecure, tuple(row.index_url or "" for row in plan.packages))
     if report.transferred is not None:

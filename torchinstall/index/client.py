@@ -79,7 +79,7 @@ class Client:
     def __init__(
         self, env: Mapping[str, str], allow_insecure: tuple[str, ...] = (), known_urls: Iterable[str] = ()
     ) -> None:
-        self.allow_insecure = allow_insecure
+        self.allow_insecure = (*allow_insecure, *env.get("UV_INSECURE_HOST", "").replace(",", " ").split())
         self.env = NetworkEnv(env)
         self._secrets = [url for url in known_urls if "@" in url.partition("?")[0] and "://" in url]
         self._clients: dict[tuple[str, bool, str | None], httpx.Client] = {}

@@ -186,8 +186,7 @@ def warm_up(options: LiveOptions) -> None:
 def _client(options: LiveOptions) -> Client:
     from torchinstall.index.client import Client  # it loads httpx, which a warm cache spares
 
-    named = options.env.get("UV_INSECURE_HOST", "").replace(",", " ").split()
-    return Client(options.env, (*options.allow_insecure, *named))
+    return Client(options.env, options.allow_insecure)
 
 
 def _is_recent(job: _Job, options: LiveOptions) -> bool:

@@ -139,26 +139,30 @@ class _Reader:
     def report(self) -> WheelReport:
         metadata = self._text(member(self.wheel, ".dist-info/METADATA"))
         member(self.wheel, ".dist-info/WHEEL")
+        name, version, python = (
+            next(iter(metadata_values(metadata, field)), None)
+            for field in ("Name", "Version", "Requires-Python")
+        )
         toolkit, variant = self._toolkit(), self._variant()
         flags = self._compiler_flags()
         read = dict(self._binaries())
-        targets, source = self._targets({name: item for name, (item, _) in read.items()}) or flags
-        own = {PurePosixPath(name).name for name in self.members}
+        # The list that was compiled in as text, the longest of them.
+        compiled = ((item.listed, path) for path, (item, _) in read.items() if item.listed)
+        targets, source = max(compiled, key=lambda pair: len(pair[0]), default=flags)
+        own = {PurePosixPath(path).name for path in self.members}
         named = parse_name(self.filename, variants=True)
         tag = glibc_floor(named.platform) if named is not None else None
         glibc = [item.glibc for item, _ in read.values() if item.glibc] + ([tag] if tag else [])
         if any(item.packed for item, _ in read.values()):
             self.notes.append("some AMD code is in compressed bundles, whose targets cannot be read")
-        libraries = [
-            _library(name, item, targets, whole=whole) for name, (item, whole) in sorted(read.items())
-        ]
+        libraries = [_library(path, *found, targets) for path, found in sorted(read.items())]
         return WheelReport(
             filename=self.filename,
             size=self.size,
             transferred=self.remote.transferred if self.remote else None,
-            name=next(iter(metadata_values(metadata, "Name")), ""),
-            version=next(iter(metadata_values(metadata, "Version")), ""),
-            requires_python=next(iter(metadata_values(metadata, "Requires-Python")), None),
+            name=name or "",
+            version=version or "",
+            requires_python=python,
             toolkit=toolkit,
             targets=targets,
             targets_from=source,
@@ -195,11 +199,6 @@ class _Reader:
             for feature, values in features.items()
             for value in values
         )
-
-    def _targets(self, read: Mapping[str, Binary]) -> tuple[tuple[str, ...], str | None] | None:
-        """The list that was compiled in as text, the longest of them."""
-        found = [(item.listed, name) for name, item in read.items() if item.listed]
-        return max(found, key=lambda pair: len(pair[0]), default=None)
 
     def _compiler_flags(self) -> tuple[tuple[str, ...], str | None]:
         """The targets in a header of torch that repeats the flags of the compiler."""
@@ -250,7 +249,7 @@ class _Reader:
                 return read_binary(data)
 
 
-def _library(name: str, item: Binary, targets: tuple[str, ...], *, whole: bool) -> LibraryReport:
+def _library(name: str, item: Binary, whole: bool, targets: tuple[str, ...]) -> LibraryReport:
     row = LibraryReport(
         name=name,
         sm=tuple(f"sm_{number}" for number in sorted(item.sm)),

@@ -106,25 +106,16 @@ def parse_page(
     links, notes = (links_of(text, url), []) if any_host else _inside(links_of(text, url), url)
     rows: list[Wheels] = []
     files: dict[str, PageFile] = {}
-    skipped = elsewhere = 0
     origin: Origin = "index" if backend else "vendor"
     belongs = _directory_rule(url, backend, shared=shared)
     for link in links:
         name = parse_name(link.filename, variants=not backend)
         if name is None and not backend and link.filename.endswith(VARIANTS):
             files.setdefault(link.filename, link)
-        elif name is None:
-            skipped += link.filename.endswith(".whl")
-        elif name.project == package and not belongs(link.directory, name.local):
-            elsewhere += 1
-        elif name.project == package:
+        elif name is not None and name.project == package and belongs(link.directory, name.local):
             own = backend or _vendor_backend(name.local, url)
             rows.append(name.row(own, origin, redact(url), channel=channel))
             files.setdefault(link.filename, link)
-    if skipped:
-        notes.append(f"{redact(url)}: skipped {skipped} wheels whose names follow no rule")
-    if elsewhere:
-        notes.append(f"{redact(url)}: omitted {elsewhere} wheels of other directories")
     return Page(wheels=merged(rows), files=tuple(files.values()), notes=tuple(notes))
 
 

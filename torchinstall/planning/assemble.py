@@ -75,7 +75,7 @@ def prepare(
     context.detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
 
     described = partial(_described, Run(inputs, options, context))
-    inputs = with_companions(inputs, Run(inputs, options, context).read, described, context.detail)
+    inputs = with_companions(inputs, Run(inputs, options, context).read, described)
 
     def prepared(made: Made) -> Prepared:
         warnings = (*made.plan.warnings, *inputs.notes)

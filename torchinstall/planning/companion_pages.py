@@ -37,7 +37,6 @@ def with_companions(
     inputs: Inputs,
     read: Read,
     describe: Callable[[frozenset[str]], LiveResult],
-    detail: Callable[[str], None],
 ) -> Inputs:
     """The inputs with the companions that were asked for as their places list them today.
 
@@ -45,7 +44,6 @@ def with_companions(
         inputs: what a plan is made from.
         read: reads pages (package, backend) of an index, given by the template of its URL.
         describe: reads pages of uv's default index, with what the newest releases need.
-        detail: told what was read, for `-v`.
     """
     catalog, target = inputs.catalog, inputs.target
     asked = {item.package for item in inputs.request.requirements if item.url is None}
@@ -58,11 +56,10 @@ def with_companions(
     for name in names:
         lines = catalog.companion_builds(name)
         for place, grammar in _places(name, catalog):
-            lines = _of_today(lines, place, grammar, backends, read, detail)
+            lines = _of_today(lines, place, grammar, backends, read)
         built[name] = lines
     if bounded:
         result = describe(bounded)
-        detail(f"{result.index_base}: {len(result.found)} pages of companions read")
         for (name, _), page in result.found.items():
             if page.wheels:
                 lines = built.get(name) or catalog.companion_builds(name)
@@ -145,7 +142,6 @@ def _of_today(
     grammar: Grammar,
     backends: Iterable[str],
     read: Read,
-    detail: Callable[[str], None],
 ) -> tuple[CompanionBuild, ...]:
     """The lines of a companion, those of one place as its pages have them; unread pages change nothing."""
     mine = [line for line in lines if line.place == place.id]
@@ -155,7 +151,6 @@ def _of_today(
     known: set[tuple[str, str]] = set()
     for base, keys in _pages(place, mine[0].package, backends, torches).items():
         result = read(keys, base)
-        detail(f"{result.index_base}: {result.live} pages of companions read, {len(result.failures)} failed")
         torch = next((text for text in torches if text and f"-{text}." in base), "")
         for (_, backend), rows in result.pages.items():
             known.add((backend, torch))

@@ -90,10 +90,6 @@ class Reading:
         result = self._run.read(keys, discover=discover, asking=asking)
         self._turns += 1
         self._asked |= set(keys)
-        read, cached, failed = result.live, len(result.found) - result.live, len(result.failures)
-        context.detail(f"{result.index_base}: {read} pages read, {cached} from the cache, {failed} failed")
-        for note in result.notes:
-            context.detail(note)
         # "Not one page of torch is there" may only mean that the index lacks these backends: others may do.
         absent = {key: () for key, failure in result.failures.items() if failure.slug in NOT_THERE}
         if any(package == "torch" and rows for (package, _), rows in result.pages.items()):
@@ -113,33 +109,29 @@ def read_pages(
     context: Context,
     options: PlanOptions,
     *,
-    discover: bool = False,
     index_base: str | None = None,
-    any_host: bool = False,
-    described: frozenset[str] = frozenset(),
-    asking: Callable[[], object] = bool,
+    discover: bool = False,
+    **changes: Any,
 ) -> LiveResult:
-    """Read pages of the index, as this run may.
+    """Read pages of the index that the options name, or of another one, as this run may.
 
     Args:
         keys: the pages.
         catalog: knows the packages that every backend shares.
         context: clock, environment and cache folder.
         options: where the index is and how it may be asked.
+        index_base: the other index.
         discover: ask which backends there are, too.
-        index_base: another index than that of the options.
-        any_host: its pages may link to files on other hosts.
-        described: packages of whose newest releases the requirements are read too.
-        asking: called before the index is asked.
+        changes: other fields of `LiveOptions`.
 
     Raises:
         UsageError: the base of the index is no URL.
     """
-    live = structs.replace(
-        live_options(context, options, index_base),
-        shared=frozenset(row.package for row in catalog.families if row.runtime_of),
-        any_host=any_host,
-        described=described,
-        asking=asking,
-    )
-    return fetch_pages(keys, live, discover=discover)
+    shared = frozenset(row.package for row in catalog.families if row.runtime_of)
+    live = structs.replace(live_options(context, options, index_base), shared=shared, **changes)
+    result = fetch_pages(keys, live, discover=discover)
+    read, cached, failed = result.live, len(result.found) - result.live, len(result.failures)
+    context.detail(f"{result.index_base}: {read} pages read, {cached} from the cache, {failed} failed")
+    for note in result.notes:
+        context.detail(note)
+    return result

@@ -265,7 +265,6 @@ def of_default_index(run: Run) -> Fallback:
     result = run.read(tuple((name, "") for name in family), index.pages, any_host=True)
     pages = {key: tuple(_built(rows, inputs.catalog)) for key, rows in result.pages.items()}
     words = f"{redact(without_credentials(index.place))} ({index.named_by})"
-    context.detail(f"{words}: {result.live} pages read, {len(result.found) - result.live} from the cache")
     if not pages.get(("torch", "")):
         raise result.error() or CatalogError(
             "index-not-found",
