@@ -173,12 +173,9 @@ def quoted(text: str) -> str:
 
 
 def write_file(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Replace a file's content: whole or not at all. Its mode is kept, a symbolic link followed.
+    """Replace a file's content: whole or not at all. Its folder is made, its mode kept, a link followed.
 
-    Args:
-        path: a file, or where one will be; its folder is made.
-        content: text is written in UTF-8, with the mark of it that the file had.
-        durable: it must outlast a power cut.
+    Text is written in UTF-8, with the mark of it that the file had. `durable`: it must outlast a power cut.
 
     Raises:
         UsageError: `cannot-write`: it is a folder, a device or a pipe, or there is no right or room to write.

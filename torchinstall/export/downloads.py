@@ -27,13 +27,7 @@ _MOST_STORED = 500
 
 
 def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Download | None:
-    """What a rehearsed plan brings down; None where uv did not say what it would change.
-
-    Args:
-        context: environment and folder.
-        prepared: the plan.
-        heard: what uv said.
-    """
+    """What a rehearsed plan brings down; None where uv did not say what it would change."""
     coming = {name: version for name, version in (heard.due or {}).items() if version is not None}
     if not coming or prepared.uv is None:
         return None

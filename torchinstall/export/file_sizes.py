@@ -49,12 +49,9 @@ _SAME_FOR_COMPILE = frozenset(
 def find_sizes(
     context: Context, prepared: Prepared, coming: Mapping[str, str]
 ) -> Iterator[tuple[str, FileSize]]:
-    """The file that uv would take of each package, with its sizes.
+    """The file that uv would take of each package that is coming, with its sizes.
 
-    Args:
-        context: environment and folder.
-        prepared: the plan, which uv has rehearsed: its cache knows what there is.
-        coming: the version of each package.
+    uv has rehearsed the plan: its cache knows what there is.
 
     Raises:
         InstallFailedError: the cache does not know it.

@@ -52,15 +52,7 @@ class _File(Struct):
 
 
 class PageCache:
-    """A folder of pages.
-
-    Args:
-        folder: made where missing; None: nothing is stored.
-
-    Attributes:
-        folder: where the pages lie.
-        problem: why the last page could not be stored, None when all is well.
-    """
+    """Pages in a folder (None: nothing is stored); `problem` says why one could not be stored."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder / "pages" if folder is not None else None
@@ -70,8 +62,7 @@ class PageCache:
         """The file of a page."""
         if self.folder is None:
             return None
-        name = sha256(msgspec.json.encode((__version__, page)))[:40]
-        return self.folder / f"{name}.json"
+        return self.folder / f"{sha256(msgspec.json.encode((__version__, page)))[:40]}.json"
 
     def load(self, page: PageId) -> CachedPage | None:
         """The stored page, None where there is none that can be trusted."""

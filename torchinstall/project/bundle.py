@@ -99,13 +99,7 @@ def write_bundle(
 ) -> tuple[BundledFile, ...]:
     """Fill a folder, which exists; files of an earlier bundle that this one does not need are removed.
 
-    Args:
-        folder: of the bundle.
-        files: to install, each a wheel.
-        plan: whose files they are.
-        target: that they are for.
-        made_at: ISO date and time.
-        fetch: brings the files into the folder; file name -> sha256.
+    `fetch` brings the wheels of the plan there, and returns the sha256 of each file name.
 
     Raises:
         InstallFailedError: a file could not be brought.

@@ -77,13 +77,8 @@ def loads(text: str) -> dict[str, Any] | None:
 
 def inline(row: Mapping[str, Any]) -> str:
     """An inline table as uv's documentation writes it."""
-    return "{ " + ", ".join(f"{key} = {_scalar(item)}" for key, item in row.items()) + " }"
-
-
-def _scalar(item: Any) -> str:
-    if isinstance(item, bool):
-        return "true" if item else "false"
-    return quoted(str(item))
+    texts = (str(item).lower() if isinstance(item, bool) else quoted(str(item)) for item in row.values())
+    return "{ " + ", ".join(f"{key} = {text}" for key, text in zip(row, texts, strict=True)) + " }"
 
 
 def array(items: Iterable[str], *, multiline: bool = True, indent: str = "    ") -> str:
