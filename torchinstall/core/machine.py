@@ -225,11 +225,7 @@ class _Schema(Struct, frozen=True):
 
 
 def decode_machine(text: str, source: str) -> Machine:
-    """Read a machine file's text; unknown keys are ignored.
-
-    Args:
-        text: JSON.
-        source: the file's name, for messages.
+    """Read a machine file's JSON; unknown keys are ignored, and `source` names the file in messages.
 
     Raises:
         UsageError: not JSON, of a newer schema, or a value is missing or wrong; the path of the fault

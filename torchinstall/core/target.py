@@ -40,7 +40,6 @@ class Target(Struct, frozen=True, kw_only=True):
         arch: of the interpreter: an x86-64 Python on Windows for ARM installs x86-64 wheels.
         os_version: macOS product version, where wheels ask for one.
         libc: of the interpreter; None where it has no meaning.
-        platform_tags: wheel platform tags that fit, the most specific first.
         python: path of the interpreter; None for a foreign target.
         prefix: the environment's root; None for a foreign target.
         why: how this place was chosen, one clause for a person.
@@ -54,11 +53,15 @@ class Target(Struct, frozen=True, kw_only=True):
     implementation: str = "cpython"
     os_version: str | None = None
     libc: Libc | None = None
-    platform_tags: tuple[str, ...] = ()
     python: str | None = None
     prefix: str | None = None
     why: str = ""
     installed: tuple[Installed, ...] = ()
+
+    @property
+    def platform_tags(self) -> tuple[str, ...]:
+        """Wheel platform tags that fit, the most specific first; none where macOS' version is unknown."""
+        return _platform_tags(self.os, self.arch, self.libc, self.os_version)
 
     @property
     def platform(self) -> str:
@@ -105,8 +108,8 @@ _MACOS = r"macosx_(\d+)_(\d+)_"
 _PYTHON = r"3\.(\d+)(?:\.\d+)?(t?)"
 
 
-def platform_tags(os: Os, arch: str, libc: Libc | None, os_version: str | None) -> tuple[str, ...]:
-    """Platform tags that fit, the most specific first; empty where a version is needed and unknown."""
+@lru_cache(maxsize=256)
+def _platform_tags(os: Os, arch: str, libc: Libc | None, os_version: str | None) -> tuple[str, ...]:
     if os == "windows":
         return ("win_arm64" if arch == "aarch64" else "win_amd64",)
     if os == "macos":
@@ -193,12 +196,11 @@ def wheel_fits(platform_tag: str, target: Target) -> tuple[str, str, str] | None
     return None
 
 
-def foreign_target(machine: Machine, python_version: str) -> Target:
-    """The target on a machine that is not this one: CPython of that version, built for the machine.
+_DESCRIBED = "--python-version, for the machine that was described"
 
-    Args:
-        machine: whose platform counts.
-        python_version: `3.12`, `3.12.4`, or `3.14t` for a free-threaded interpreter.
+
+def foreign_target(machine: Machine, python_version: str, why: str = _DESCRIBED) -> Target:
+    """The target on a machine that is not this one: CPython `3.12`, `3.12.4`, or `3.14t` (free-threaded).
 
     Raises:
         UsageError: not a Python 3 version.
@@ -222,6 +224,5 @@ def foreign_target(machine: Machine, python_version: str) -> Target:
         arch=arch,
         os_version=machine.os_version,
         libc=machine.libc,
-        platform_tags=platform_tags(machine.os, arch, machine.libc, machine.os_version),
-        why="--python-version, for the machine that was described",
+        why=why,
     )

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from torchinstall.core.errors import TargetError
 from torchinstall.core.files import names_in, text_of
 from torchinstall.core.machine import OS_NAMES, Libc, machine_arch
-from torchinstall.core.target import Installed, Target, platform_tags
+from torchinstall.core.target import Installed, Target
 from torchinstall.core.versions import dotted
 from torchinstall.index.wheels import backend_of, read_variants
 from torchinstall.install import interpreter_script
@@ -221,7 +221,6 @@ def _environment(data: dict[str, Any], python: str, why: str, family: Collection
         implementation=data["implementation"],
         os_version=data["macos"],
         libc=libc,
-        platform_tags=platform_tags(os_name, arch, libc, data["macos"]),
         python=python,
         prefix=data["prefix"],
         why=why,

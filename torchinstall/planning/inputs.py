@@ -18,7 +18,7 @@ from torchinstall.core.machine import OS_LABELS, Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
-from torchinstall.core.target import Target, foreign_target, platform_tags
+from torchinstall.core.target import Target, foreign_target
 from torchinstall.index.fetch import LiveOptions, warm_up
 from torchinstall.index.wheels import local_wheels
 from torchinstall.install.command import check_uv_args, command
@@ -113,10 +113,7 @@ class Prepared(Inputs, frozen=True, kw_only=True):
     def command(self, env: Mapping[str, str], *, dry_run: bool = False, more: tuple[str, ...] = ()) -> Plan:
         """The plan with its command; without one where nothing is to do or the target is not here.
 
-        Args:
-            env: of the user.
-            dry_run: uv only says what it would do.
-            more: further arguments for uv.
+        With `dry_run` uv only says what it would do; `more` are further arguments for it.
         """
         check_uv_args(self.uv_args)
         if self.uv is None or self.plan.target.python is None or not self.asks_uv:
@@ -171,7 +168,11 @@ def collect_inputs(
         if lock is not None and lock.take(Path(str(place.target.prefix))):
             place, uv = _locate(context, options, catalog)
         target = place.target
-    left = _unfinished(place.target.prefix if place is not None else None)
+    left = None
+    if place is not None and (Path(str(place.target.prefix)) / STATE).exists():
+        from torchinstall.install.journal import unfinished  # it brings in all that a change needs
+
+        left = unfinished(Path(str(place.target.prefix)))
     return Inputs(
         machine=seen,
         target=target,
@@ -184,14 +185,6 @@ def collect_inputs(
         uv=uv,
         described=described,
     )
-
-
-def _unfinished(prefix: str | None) -> Message | None:
-    if prefix is None or not (Path(prefix) / STATE).exists():
-        return None
-    from torchinstall.install.journal import unfinished  # it brings in all that a change needs
-
-    return unfinished(Path(prefix))
 
 
 def catalog_of(context: Context) -> Catalog:
@@ -351,7 +344,7 @@ def _target_to_plan(
         if named or not (described or error.slug == "no-environment"):
             raise
         why = f"the Python that runs torchinstall, for want of another: {error.message}"
-        return None, None, structs.replace(foreign_target(machine, context.python_version), why=why)
+        return None, None, foreign_target(machine, context.python_version, why)
     if there is None:
         return None, None, foreign_target(machine, options.python_version or context.python_version)
     place, uv = there
@@ -360,13 +353,6 @@ def _target_to_plan(
         return place, uv, target
     if (machine.os, machine.arch) != (target.os, target.arch):
         why = f"the Python version of {target.prefix}, for the machine that was described"
-        return None, None, structs.replace(foreign_target(machine, target.python_version), why=why)
+        return None, None, foreign_target(machine, target.python_version, why)
     libc, os_version = machine.libc or target.libc, machine.os_version or target.os_version
-    target = structs.replace(
-        target,
-        libc=libc,
-        os_version=os_version,
-        platform_tags=platform_tags(target.os, target.arch, libc, os_version),
-        installed=(),
-    )
-    return place, uv, target
+    return place, uv, structs.replace(target, libc=libc, os_version=os_version, installed=())
