@@ -411,10 +411,12 @@ def test_tables_are_read_as_people_fill_them(tmp_path: Path) -> None:
         "c,,none,-\n"
         "d,macOS,M3,\n"
         "e,Rocky Linux 9,gfx90a:sramecc+,\n"
+        "f,Pop!_OS 22.04,H100,\n"
+        "g,FreeBSD 14,H100,\n"
     )
     nodes = read_text(tmp_path, text, "table.csv")
     systems = {name: node.machine.os for name, node in nodes.items() if node.machine is not None}
-    assert systems == {"a": "linux", "b": "windows", "c": "linux", "d": "macos", "e": "linux"}
+    assert systems == {"a": "linux", "b": "windows", "c": "linux", "d": "macos", "e": "linux", "f": "linux"}
     assert [driver(nodes[name]) for name in "abc"] == ["535", "581.15", None]
     assert codes(nodes["c"]) == []
     assert codes(nodes["e"]) == ["gfx90a"]

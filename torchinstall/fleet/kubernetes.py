@@ -86,7 +86,6 @@ def kubernetes(items: Iterable[Raw | Any], catalog: Catalog) -> Iterator[Said]:
     """Every node of a list of Nodes and ResourceSlices; where both tell of a device, the slice counts."""
     nodes: dict[str, Said] = {}
     slices: dict[str, list[_Spec]] = {}
-    reader = _Labels(catalog)
     for item in items:
         seen = decoded(item, _Object)
         name = seen.metadata.name
@@ -95,76 +94,72 @@ def kubernetes(items: Iterable[Raw | Any], catalog: Catalog) -> Iterator[Said]:
         elif seen.kind == "Node":
             if name in nodes:
                 raise OddEntryError("it is there twice", node=name)
-            nodes[name] = reader.node(seen)
+            nodes[name] = _node(seen, catalog)
     for name, specs in slices.items():
         node = nodes.setdefault(name, Said(name, Facts(in_image=True)))
         node.facts = _with_devices(node.facts, specs, catalog)
     yield from nodes.values()
 
 
-class _Labels:
-    """Reads labels of nodes; nodes with equal labels are read once."""
+def _node(seen: _Object, catalog: Catalog) -> Said:
+    """A node by its labels; those with equal labels are read once, and share what was read."""
+    name, labels, status = seen.metadata.name, seen.metadata.labels or {}, seen.status
+    amounts = {**(status.capacity or {}), **(status.allocatable or {})}
+    resources = tuple(
+        vendor
+        for vendor, keys in _ROWS["resources"].items()
+        if any(str(amounts.get(key, "0")) != "0" for key in keys)
+    )
+    telling = tuple(pair for pair in labels.items() if pair[0].startswith(_TELLING))
+    telling = tuple(pair for pair in telling if not pair[0].startswith(_VOLATILE))
+    os, arch = status.node_info.operating_system, status.node_info.architecture
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._facts: dict[object, Facts] = {}
-        self._shared: dict[object, tuple[tuple[str, str], ...]] = {}
+    def read() -> Facts:
+        facts = _read(name, dict(telling), resources, catalog)
+        return structs.replace(facts, os=facts.os or os, arch=facts.arch or arch)
 
-    def node(self, seen: _Object) -> Said:
-        name, labels, status = seen.metadata.name, seen.metadata.labels or {}, seen.status
-        amounts = {**(status.capacity or {}), **(status.allocatable or {})}
-        resources = tuple(
-            vendor
-            for vendor, keys in _ROWS["resources"].items()
-            if any(str(amounts.get(key, "0")) != "0" for key in keys)
-        )
-        telling = tuple(pair for pair in labels.items() if pair[0].startswith(_TELLING))
-        telling = tuple(pair for pair in telling if not pair[0].startswith(_VOLATILE))
-        key = (telling, resources, status.node_info.operating_system, status.node_info.architecture)
-        if key not in self._facts:
-            self._facts[key] = self._read(name, dict(telling), resources, status.node_info)
-        selectable = tuple(sorted(pair for pair in telling if pair[0].startswith(_SELECTABLE)))
-        shared = self._shared.setdefault(selectable, selectable)
-        return Said(name, self._facts[key], shared, first_of(labels, _NAMES["hostname"]))
+    facts = catalog.once(("labels", telling, resources, os, arch), read)
+    selectable = tuple(sorted(pair for pair in telling if pair[0].startswith(_SELECTABLE)))
+    shared = catalog.once(("selectable", selectable), lambda: selectable)
+    return Said(name, facts, shared, first_of(labels, _NAMES["hostname"]))
 
-    def _read(self, name: str, labels: dict[str, str], resources: tuple[str, ...], info: _NodeInfo) -> Facts:
-        found = {"nvidia": self._nvidia(name, labels)}
-        found |= {vendor: self._others(labels, vendor) for vendor in _DEVICES}
-        silent = [
-            vendor
-            for vendor, gpus in found.items()
-            if not gpus and (vendor in resources or _is(labels, vendor))
-        ]
-        gpus = [*chain.from_iterable(found.values()), *[None] * len(silent)]
-        values = told(labels, _ROWS["facts"])
-        values["os"] = values["os"] or info.operating_system
-        values["arch"] = values["arch"] or info.architecture
-        if found["amd"] and not found["nvidia"]:
-            values["driver"] = first_of(labels, _NAMES["amd.driver"])
-        unusable = _UNDESCRIBED if silent and len(gpus) == len(silent) and not resources else None
-        return Facts(**values, gpus=tuple(gpus), unusable=unusable, in_image=True)  # type: ignore[arg-type]  # names of fields
 
-    def _nvidia(self, name: str, labels: dict[str, str]) -> list[Gpu | None]:
-        values, number = told(labels, _ROWS["gpu"]), number_of(first_of(labels, _NAMES["count"]) or "1", name)
-        code = values["code"]
-        if code is not None and not re.fullmatch(r"\d{1,2}\.\d", code):
-            raise OddEntryError("that is no compute capability", node=name, found=code)
-        if any(_MIG_COUNT.fullmatch(key) and value not in _NO for key, value in labels.items()):
-            number = max(number, 1)  # GPUs that are cut into slices are not counted as whole ones
-        return [_gpu(self._catalog, "labels", **values)] * number if any(values.values()) else []
+def _read(name: str, labels: dict[str, str], resources: tuple[str, ...], catalog: Catalog) -> Facts:
+    found = {"nvidia": _nvidia(name, labels, catalog)}
+    found |= {vendor: _others(labels, vendor, catalog) for vendor in _DEVICES}
+    silent = [
+        vendor for vendor, gpus in found.items() if not gpus and (vendor in resources or _is(labels, vendor))
+    ]
+    gpus = [*chain.from_iterable(found.values()), *[None] * len(silent)]
+    values = told(labels, _ROWS["facts"])
+    if found["amd"] and not found["nvidia"]:
+        values["driver"] = first_of(labels, _NAMES["amd.driver"])
+    unusable = _UNDESCRIBED if silent and len(gpus) == len(silent) and not resources else None
+    return Facts(**values, gpus=tuple(gpus), unusable=unusable, in_image=True)  # type: ignore[arg-type]  # names of fields
 
-    def _others(self, labels: Mapping[str, str], vendor: str) -> list[Gpu | None]:
-        """GPUs by the device ids in the names or values of labels, else the product."""
-        prefix, pattern = _DEVICES[vendor]
-        matches = (pattern.fullmatch(key.lower()) for key, value in labels.items() if value not in _NO)
-        ids = {match[1]: None for match in matches if match is not None}
-        values = (labels.get(name, "").lower() for name in _NAMES.get(f"{vendor}.device", ()))
-        ids |= {value.removeprefix("0x"): None for value in values if value}
-        product = (first_of(labels, _NAMES[f"{vendor}.product"]) or "").replace("_", " ") or None
-        named = product if len(ids) < 2 else None
-        pci_ids: list[str | None] = [f"{prefix}:{device}" for device in ids]
-        pci_ids += [None] if product and not ids else []
-        return [_gpu(self._catalog, "labels", product=named, pci_id=pci_id) for pci_id in pci_ids]
+
+def _nvidia(name: str, labels: dict[str, str], catalog: Catalog) -> list[Gpu | None]:
+    values, number = told(labels, _ROWS["gpu"]), number_of(first_of(labels, _NAMES["count"]) or "1", name)
+    code = values["code"]
+    if code is not None and not re.fullmatch(r"\d{1,2}\.\d", code):
+        raise OddEntryError("that is no compute capability", node=name, found=code)
+    if any(_MIG_COUNT.fullmatch(key) and value not in _NO for key, value in labels.items()):
+        number = max(number, 1)  # GPUs that are cut into slices are not counted as whole ones
+    return [_gpu(catalog, "labels", **values)] * number if any(values.values()) else []
+
+
+def _others(labels: Mapping[str, str], vendor: str, catalog: Catalog) -> list[Gpu | None]:
+    """GPUs by the device ids in the names or values of labels, else the product."""
+    prefix, pattern = _DEVICES[vendor]
+    matches = (pattern.fullmatch(key.lower()) for key, value in labels.items() if value not in _NO)
+    ids = {match[1]: None for match in matches if match is not None}
+    values = (labels.get(name, "").lower() for name in _NAMES.get(f"{vendor}.device", ()))
+    ids |= {value.removeprefix("0x"): None for value in values if value}
+    product = (first_of(labels, _NAMES[f"{vendor}.product"]) or "").replace("_", " ") or None
+    named = product if len(ids) < 2 else None
+    pci_ids: list[str | None] = [f"{prefix}:{device}" for device in ids]
+    pci_ids += [None] if product and not ids else []
+    return [_gpu(catalog, "labels", product=named, pci_id=pci_id) for pci_id in pci_ids]
 
 
 def _gpu(catalog: Catalog, source: str, **known: str | None) -> Gpu | None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,14 +26,14 @@ _MOST_GPUS = 1024
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]{1,512}")
 _VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,6}){0,4}(?![0-9.])")
 _LIBC = re.compile(r"(?:(glibc|musl)[ =-]?)?([0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?)")
-_DISTRIBUTIONS = (
-    "linux gnu/linux ubuntu debian rhel red centos rocky almalinux fedora suse sles opensuse amazon arch"
-)
-_SYSTEMS: dict[str, Os] = {
-    **dict.fromkeys(_DISTRIBUTIONS.split(), "linux"),
-    "windows": "windows",
-    **dict.fromkeys(("macos", "mac", "darwin"), "macos"),
+_SYSTEMS: dict[str, Os | None] = {
+    "win": "windows",
+    "mac|darwin|os x": "macos",
+    ".*(?:bsd|android|solaris|aix)": None,
+    "": "linux",
 }
+"""Beginnings of names of systems, of which the first that fits counts; most are those of distributions."""
+
 _ASSUMABLE = {"driver": "580.95.05", "libc": "2.36", "arch": "x86_64", "gpu": "h100", "os_version": "14.5"}
 """What can be assumed, each with an example."""
 
@@ -98,16 +99,14 @@ class OddEntryError(Exception):
 
     def __init__(self, what: str, *, node: str = "", found: object = "", hint: str = "") -> None:
         super().__init__(what)
-        self.what = what
-        self.node = node
-        self.found = found
-        self.hint = hint
+        self.node, self.found, self.hint = node, found, hint
 
     def of(self, source: str) -> UsageError:
         """The error of an inventory, with the node that it is about."""
+        place = f"{source}, node {_printable(self.node)}" if self.node else source
         return UsageError(
             "bad-inventory",
-            f"{source}, node {_printable(self.node)}: {self.what}" if self.node else f"{source}: {self.what}",
+            f"{place}: {self}",
             found=_printable(str(self.found)) if self.found != "" else None,
             hints=(self.hint or "correct the inventory, or leave the node out of it",),
         )
@@ -129,12 +128,7 @@ def first_of(values: Mapping[str, Any], names: Iterable[str | Sequence[str]]) ->
     """The first of several names that has a value; a name may be a list: the parts of a version."""
     for name in names:
         parts = (name,) if isinstance(name, str) else name
-        known: list[str] = []
-        for part in parts:
-            if not values.get(part):
-                break
-            known.append(str(values[part]))
-        if known:
+        if known := tuple(takewhile(bool, (str(values.get(part) or "") for part in parts))):
             return ".".join(known)
     return None
 
@@ -233,7 +227,7 @@ class Nodes:
             return other
 
         name = facts.os or "linux"
-        os = _SYSTEMS.get(name.strip().lower().partition(" ")[0])
+        os = next(os for start, os in _SYSTEMS.items() if re.match(start, name.strip().lower()))
         usual, why = ("aarch64", "Macs of today") if os == "macos" else ("x86_64", "most machines have it")
         arch = machine_arch(value("arch", facts.arch, usual, why) or "")
         if os is None or arch not in ARCHES:

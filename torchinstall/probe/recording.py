@@ -67,9 +67,6 @@ class Recording(Struct, kw_only=True, omit_defaults=True):
     registry: dict[str, str | int] = {}
 
 
-_PLATFORM_MARKS = (("win32", "C/Windows"), ("darwin", "System/Library"))
-
-
 def stored_path(path: str) -> str:
     """Where a path lies below the folder: `/sys/x:y` in `sys/x%3Ay`, `C:/Windows` in `C/Windows`."""
     plain = path.replace("\\", "/")
@@ -100,9 +97,7 @@ class _FolderSystem(System):
         self.root = root
         self.record = self._load()
         self.env = self.record.env
-        self.platform = self.record.platform or next(
-            (name for name, mark in _PLATFORM_MARKS if (root / mark).is_dir()), "linux"
-        )
+        self.platform = self.record.platform or "linux"
         self.machine = self.record.machine or self._guess_machine()
         self.glibc, self.memory_bytes = self.record.glibc, self.record.memory_bytes
         self.adapters = self.record.adapters
