@@ -235,7 +235,7 @@ def test_slurm_gres_features_and_extra(tmp_path: Path) -> None:
     text = slurm_text(
         slurm_node("typed", "gpu:h100:4(S:0-1),shard:h100:16"),
         slurm_node("autodetected", "gpu:nvidia_a100_80gb_pcie:2(S:0,2),craynetwork:4"),
-        slurm_node("by-feature", "gpu:4", features=["skylake", "v100", "ib"]),
+        slurm_node("by-feature", "gpu:4", features=["skylake", "v100", "V100-SXM2", "ib"]),
         slurm_node("by-feature-text", "gpu:8(S:0-1)", features="x86_64,turing,48gb,rtx8000"),
         slurm_node("by-extra", "gpu:2", extra="driver=550.54.14,libc=2.34,gpu=l40s"),
         slurm_node("by-json", "gpu:1", extra=json.dumps({"nvidia_driver": "470.256.02", "gpu_type": "a30"})),
@@ -262,7 +262,7 @@ def test_slurm_gres_features_and_extra(tmp_path: Path) -> None:
     assert nodes["arm"].machine is not None
     assert nodes["arm"].machine.arch == "aarch64"
     assert assumed(nodes["typed"]) == {"driver": None, "libc": None}
-    assert nodes["by-feature"].labels == (("ib", ""), ("skylake", ""), ("v100", ""))
+    assert [key for key, _ in nodes["by-feature"].labels] == ["V100-SXM2", "ib", "skylake", "v100"]
 
 
 MACHINE = machine_to_json(linux(nvidia("NVIDIA L40S", "8.9"), driver="570.124.06"))

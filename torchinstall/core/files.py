@@ -88,7 +88,7 @@ def names_in(folder: Path) -> tuple[str, ...]:
     """What lies in a folder, sorted; nothing where it cannot be read."""
     try:
         return tuple(sorted(entry.name for entry in os.scandir(folder)))
-    except OSError:
+    except (OSError, ValueError):
         return ()
 
 

@@ -51,7 +51,7 @@ def slurm(items: Iterable[Raw], _: str, catalog: Catalog) -> Iterator[Said]:
         gpus: list[Gpu | None] = []
         for kind, count in _gres(node.gres or "", node.name):
             gpus += [_slurm_gpu(kind, product, code, features, catalog)] * count
-        facts = Facts(arch=node.architecture, **values, gpus=tuple(gpus))  # type: ignore[arg-type]  # names of fields
+        facts = Facts(arch=node.architecture, **values, gpus=tuple(gpus))
         yield Said(node.name, facts, tuple((feature, "") for feature in sorted(set(features))))
 
 
@@ -72,8 +72,9 @@ def _slurm_gpu(
     if named is not None or code:
         return named or gpu_of(catalog, product=kind or None, code=code)
     words = (word for word in features if re.search("[A-Za-z]", word))
-    by_feature = {found for word in words if (found := gpu_of(catalog, product=word)) is not None}
-    return gpu_of(catalog, product=product) or (by_feature.pop() if len(by_feature) == 1 else None)
+    found = filter(None, (gpu_of(catalog, product=word) for word in words))
+    by_feature = {(gpu.vendor, gpu.code): gpu for gpu in found}
+    return gpu_of(catalog, product=product) or (by_feature.popitem()[1] if len(by_feature) == 1 else None)
 
 
 def _listed(value: list[str] | str | None) -> list[str]:
@@ -172,7 +173,7 @@ def nomad(items: Iterable[Raw], name: str, catalog: Catalog) -> Iterator[Said]:
                 known = gpu is not None and gpu.vendor == device.vendor.lower()
                 gpus += [gpu if known else None] * (len(device.instances or ()) or 1)
                 values |= {key: _nomad_value(value) for key, value in (device.attributes or {}).items()}
-        facts = Facts(**told(values, names_of("nomad")["facts"]), gpus=tuple(gpus))  # type: ignore[arg-type]  # names of fields
+        facts = Facts(**told(values, names_of("nomad")["facts"]), gpus=tuple(gpus))
         yield Said(node.name or node.i_d or name, facts)
 
 
@@ -194,17 +195,10 @@ _LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 def metrics(text: str, name: str, catalog: Catalog) -> Iterator[Said]:
     """Prometheus' text format."""
-    rows = (
-        _Sample(
-            {
-                "__name__": match[1],
-                **{key: re.sub(r"\\(.)", r"\1", value) for key, value in _LABEL.findall(match[2])},
-            },
-            match[3],
-        )
-        for match in map(_SAMPLE.match, text.splitlines())
-        if match is not None
-    )
+    rows = []
+    for match in filter(None, map(_SAMPLE.match, text.splitlines())):
+        labels = {key: re.sub(r"\\(.)", r"\1", value) for key, value in _LABEL.findall(match[2])}
+        rows.append(_Sample({"__name__": match[1], **labels}, match[3]))
     return _hosts_of(rows, name, catalog)
 
 
@@ -212,13 +206,10 @@ class _Result(Struct):
     result: list[_Sample]
 
 
-class _Answer(Struct):
-    data: _Result
-
-
 def answer(items: Sequence[Raw], name: str, catalog: Catalog) -> Iterator[Said]:
     """What the API of Prometheus answers to a query."""
-    return _hosts_of(decoded(items[0], _Answer).data.result, name, catalog)
+    data = decoded(items[0], dict[str, Any]).get("data")
+    return _hosts_of(decoded(data, _Result).result, name, catalog)
 
 
 def _hosts_of(rows: Iterable[_Sample], name: str, catalog: Catalog) -> Iterator[Said]:
@@ -244,7 +235,7 @@ def _hosts_of(rows: Iterable[_Sample], name: str, catalog: Catalog) -> Iterator[
             known.append(gpu_of(catalog, **{**values, "code": values["code"] or codes.get(uuid)}))
         first = next(iter(metrics.values()))
         os = "windows" if first_of(first, names["model"]) in names["windows"] else "linux"
-        yield Said(host, Facts(os=os, **told(first, names["facts"]), gpus=tuple(known)))  # type: ignore[arg-type]  # names of fields
+        yield Said(host, Facts(os=os, **told(first, names["facts"]), gpus=tuple(known)))
 
 
 _NOTHING = ("none", "no", "-", "n/a", "na", "null", "cpu")
@@ -278,7 +269,7 @@ def table(text: str, _: str, catalog: Catalog) -> Iterator[Said]:
         number = number_of(count or "1", node) if count or any(gpu.values()) else 0
         before = nodes[node].gpus if node in nodes else ()
         gpus = (*before, *[gpu_of(catalog, **gpu)] * number)
-        nodes[node] = Facts(**told(row, names["facts"]), gpus=gpus)  # type: ignore[arg-type]  # names of fields
+        nodes[node] = Facts(**told(row, names["facts"]), gpus=gpus)
     for node, facts in nodes.items():
         yield Said(node, facts)
 

@@ -135,7 +135,7 @@ def _read(name: str, labels: dict[str, str], resources: tuple[str, ...], catalog
     if found["amd"] and not found["nvidia"]:
         values["driver"] = first_of(labels, _NAMES["amd.driver"])
     unusable = _UNDESCRIBED if silent and len(gpus) == len(silent) and not resources else None
-    return Facts(**values, gpus=tuple(gpus), unusable=unusable, in_image=True)  # type: ignore[arg-type]  # names of fields
+    return Facts(**values, gpus=tuple(gpus), unusable=unusable, in_image=True)
 
 
 def _nvidia(name: str, labels: dict[str, str], catalog: Catalog) -> list[Gpu | None]:

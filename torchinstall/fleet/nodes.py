@@ -133,7 +133,7 @@ def first_of(values: Mapping[str, Any], names: Iterable[str | Sequence[str]]) ->
     return None
 
 
-def told(values: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> dict[str, str | None]:
+def told(values: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> dict[str, Any]:
     """What is said, under our names for it."""
     return {ours: first_of(values, theirs) for ours, theirs in names.items()}
 

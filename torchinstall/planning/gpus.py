@@ -120,6 +120,10 @@ def _tight(words: str) -> str:
 
 
 def _products(catalog: Catalog) -> list[_Product]:
+    return catalog.once("products", lambda: _read_products(catalog))
+
+
+def _read_products(catalog: Catalog) -> list[_Product]:
     """Every product by its name; `Navi 21 [Radeon RX 6800/6900 XT]` counts for each of the three."""
     rows = []
     for vendor in PCI_VENDORS.values():
@@ -134,8 +138,7 @@ def _products(catalog: Catalog) -> list[_Product]:
 
 def _by_words(text: str, catalog: Catalog, *, within: bool) -> _Product | None:
     """The product that a shorter name (`Tesla V100`) or one without spaces (`titanv`) means."""
-    products = catalog.once("products", lambda: _products(catalog))
-    wanted = _words(text)
+    products, wanted = _products(catalog), _words(text)
     same = [row for row in products if row.words == wanted]
     same = same or [row for row in products if _tight(row.words) == _tight(wanted)]
     if not same and re.search(r"\d{4}|\d.*[a-z]|[a-z].*\d", wanted):
@@ -167,7 +170,7 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
     else:
         what, wanted = "is called", "sm_90, gfx1100, or a product's name"
         words = _words(text)
-        products = catalog.once("products", lambda: _products(catalog)) if words.strip() else []
+        products = _products(catalog) if words.strip() else []
         names = {row.words: row.name for row in sorted(products, key=lambda row: -len(row.name))}
         holding = [key for key in names if {*words.split()} <= {*key.split()}]
         spelled = {_tight(key).removeprefix("radeon"): key for key in names}

@@ -106,17 +106,6 @@ def _render_nodes(system: System, nodes: Sequence[KfdNode]) -> list[str]:
     return bus.render_nodes(system)
 
 
-def _outside_kfd(device: bus.PciDevice, system: System, *, served: bool) -> Finding:
-    """A GPU on the bus that KFD does not offer; `served`: some build could use it."""
-    named = _enumerator(system) if served else None
-    what = f"{device} ({named} according to rocm_agent_enumerator)" if named else str(device)
-    if device.driver in ("amdgpu", "radeon"):
-        key = "gpu-not-in-kfd" if served else "gpu-not-in-kfd/unsupported"
-    else:
-        key = "driver-missing" if served else "driver-missing/unsupported"
-    return _amd(system, key, device=what, driver=device.driver)
-
-
 def _usable(system: System, nodes: Sequence[KfdNode]) -> Iterator[Fact]:
     for index, gpu in enumerate(node.gpu for node in nodes if node.gpu):
         yield structs.replace(gpu, index=index)
@@ -135,12 +124,16 @@ def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> It
     for device in left:
         if device.passed_through:
             yield _amd(system, "gpu-passed-through", device=device, driver=device.driver)
-        elif _served(device):
-            yield _outside_kfd(device, system, served=True)
+            continue
+        key = "gpu-not-in-kfd" if device.driver in ("amdgpu", "radeon") else "driver-missing"
+        if _served(device):
+            named = _enumerator(system)
+            what = f"{device} ({named} according to rocm_agent_enumerator)" if named else device
+            yield _amd(system, key, device=what, driver=device.driver)
         else:
             yield Gpu(vendor="amd", index=first, pci_id=device.pci_id, source="pci")
             first += 1
-            yield _outside_kfd(device, system, served=False)
+            yield _amd(system, f"{key}/unsupported", device=device, driver=device.driver)
 
 
 def _enumerator(system: System) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from torchinstall.core.files import Disk
+from torchinstall.core.files import Disk, names_in
 from torchinstall.core.machine import Driver, Finding, Gpu, Libc
 
 NVML_VARIABLE = "TORCHINSTALL_NVML_LIBRARY"
@@ -100,10 +100,7 @@ class System(ABC):
 
     def listdir(self, path: str) -> tuple[str, ...]:
         """Names in a folder, sorted; empty where it cannot be read."""
-        try:
-            return tuple(sorted(entry.name for entry in self.path_of(path).iterdir()))
-        except (OSError, ValueError):
-            return ()
+        return names_in(self.path_of(path))
 
     def readlink(self, path: str) -> str | None:
         """Where a symbolic link points."""
