@@ -153,7 +153,7 @@ class Catalog(Memo, frozen=True, eq=False):
         A release newer than the table takes the newest row of its backend, an unknown backend the newest
         row of its toolkit's major version. None: nothing is known that could be assumed.
         """
-        minor = version_text((dotted_or_none(torch) or ())[:2])
+        minor = _minor(torch)
         rows = self._code.get((backend.name, platform), {})
         if exact := rows.get(minor):
             return exact
@@ -295,6 +295,11 @@ def _grouped(rows: Iterable[T], key: Callable[[T], str]) -> Mapping[str, tuple[T
     for row in rows:
         groups[key(row)].append(row)
     return {name: tuple(found) for name, found in groups.items()}
+
+
+@lru_cache(maxsize=512)
+def _minor(torch: str) -> str:
+    return version_text((dotted_or_none(torch) or ())[:2])
 
 
 def _nearest(rows: Mapping[str, Code], minor: str) -> Code | None:
