@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tests.support.planning import amd, linux, mac, nvidia, shipped, windows
 from torchinstall.core.machine import Machine
 from torchinstall.core.request import Request, requirement
-from torchinstall.core.target import foreign_target
 from torchinstall.fleet.classes import Fleet, fewest, kinds_of, plan_fleet
 
 PASCAL = linux(nvidia("NVIDIA GeForce GTX 1080 Ti", "6.1"), driver="580.95.05")
@@ -24,8 +23,8 @@ RADEON = linux(amd("gfx1100"))
 
 
 def fleet(**machines: Machine) -> Fleet:
-    members = ((name, machine, foreign_target(machine, "3.12")) for name, machine in machines.items())
-    return plan_fleet(Request(requirements=(requirement("torch"),)), kinds_of(members), shipped())
+    kinds = kinds_of(machines.items(), "3.12")
+    return plan_fleet(Request(requirements=(requirement("torch"),)), kinds, shipped())
 
 
 def test_one_build_serves_old_and_new() -> None:

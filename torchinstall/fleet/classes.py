@@ -131,8 +131,7 @@ def plan_machines(
         options, python_version=version, sources={**options.sources, "machine": "argument"}
     )
     inputs = collect_inputs(context, options, machine=machines[0][1])
-    targets = {id(machine): foreign_target(machine, version) for _, machine in machines}
-    kinds = kinds_of((name, machine, targets[id(machine)]) for name, machine in machines)
+    kinds = kinds_of(machines, version)
     request, today = inputs.request, context.today()
     reading = Reading(Run(inputs, options, context))
     tables = fleet = plan_fleet(request, kinds, inputs.catalog, today=today)
@@ -157,15 +156,15 @@ def _wanted(reading: Reading, request: Request, kinds: Iterable[Kind], fleet: Fl
             yield from ((item.name, group.backend) for item in made.packages if item.index_url is not None)
 
 
-def kinds_of(members: Iterable[tuple[str, Machine, Target]]) -> tuple[Kind, ...]:
+def kinds_of(machines: Iterable[tuple[str, Machine]], python_version: str) -> tuple[Kind, ...]:
     """Equal machines together, whatever their size of memory and the numbers of their GPUs."""
-    found: dict[tuple[Machine, Target], list[str]] = {}
-    plain: dict[int, Machine] = {}
-    for name, machine, target in members:
-        if id(machine) not in plain:
-            plain[id(machine)] = _plain(machine)
-        found.setdefault((plain[id(machine)], target), []).append(name)
-    return tuple(Kind(machine, target, tuple(names)) for (machine, target), names in found.items())
+    names: dict[tuple[Machine, Target], list[str]] = {}
+    seen: dict[int, tuple[Machine, Target]] = {}
+    for name, machine in machines:
+        if id(machine) not in seen:
+            seen[id(machine)] = _plain(machine), foreign_target(machine, python_version)
+        names.setdefault(seen[id(machine)], []).append(name)
+    return tuple(Kind(*key, tuple(found)) for key, found in names.items())
 
 
 def _plain(machine: Machine) -> Machine:

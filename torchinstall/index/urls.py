@@ -161,14 +161,6 @@ def index_url(index_base: str, channel: str, backend: str) -> str:
     _check_name(backend)
     if "{" not in base:
         return f"{root_url(base, channel)}/{backend}"
-    if "{backend}" not in base:
-        raise UsageError(
-            "bad-index-base",
-            f"the index template {redact(base)} has no {{backend}}",
-            wanted="a URL such as https://mirror.example/whl, or a template with {backend}",
-            found=redact(base),
-            hints=("--index-base 'https://mirror.example/{channel}/{backend}'",),
-        )
     if channel == "stable":
         filled = base.replace("{channel}/", "").replace("{channel}", "")
     elif "{channel}" in base:
@@ -204,15 +196,18 @@ def _checked_base(index_base: str) -> str:
     unknown = [
         name for name in re.findall(_PLACEHOLDER, base) if name not in ("backend", "channel", "package")
     ]
-    unknown += ["package"] if "{package}" in base.removesuffix("/{package}") else []
+    divided = base.removesuffix("/{package}")
+    incomplete = "{" in divided and "{backend}" not in divided
     try:
         origin_of(re.sub(_PLACEHOLDER, "x", base))
         parts = urllib.parse.urlsplit(base.removesuffix(LINKS))
-        wrong = bool(parts.query or parts.fragment or unknown or re.search(r"\s", base))
+        wrong = bool(parts.query or parts.fragment or re.search(r"\s", base))
     except ValueError:
         wrong = True
-    if wrong:
+    if wrong or unknown or incomplete or "{package}" in divided:
         hints: tuple[str, ...] = ("--index-base https://mirror.example/whl",)
+        if incomplete:
+            hints = ("--index-base 'https://mirror.example/{channel}/{backend}'",)
         if "://" not in base or base.startswith("file:"):
             hints = (*hints, "--find-links DIR takes a folder of wheels")
         raise UsageError(
