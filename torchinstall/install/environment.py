@@ -105,13 +105,12 @@ class Search(Struct, frozen=True, kw_only=True):
             found = self._inspect(_interpreter(path, why), family, why)
             if python is not None:
                 wanted = self._inspect(self._find_python(python, uv, system=True), ())
-                here, there = found.target.python_version, wanted.target.python_version
-                if here.split(".")[:2] != there.split(".")[:2]:
+                if found.target.python_minor != wanted.target.python_minor:
                     raise TargetError(
                         "python-mismatch",
                         f"the environment {shown} has another Python",
-                        wanted=f"Python {there} (from --python {python})",
-                        found=f"Python {here}",
+                        wanted=f"Python {wanted.target.python_version} (from --python {python})",
+                        found=f"Python {found.target.python_version}",
                         hints=(f"uv venv --clear --python {python} {shown}", "omit --python"),
                     )
             return found
