@@ -11,7 +11,7 @@ from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import foreign_target
 from torchinstall.export.containers import container_machine
 from torchinstall.export.formats import CONTAINERS, FORMATS
-from torchinstall.export.inputs import ExportInput, Locked, export_input
+from torchinstall.export.inputs import ExportInput, LockedProject, export_input
 from torchinstall.install.uv import Uv
 from torchinstall.planner.selection import plan
 from torchinstall.planning.inputs import Prepared
@@ -23,7 +23,7 @@ def exported(
     machine: Machine,
     *requirements: str,
     python: str = "3.12",
-    lock: Locked | None = None,
+    lock: LockedProject | None = None,
     uv_args: tuple[str, ...] = (),
     constraint_files: tuple[str, ...] = (),
     base: Path = Path("/project"),

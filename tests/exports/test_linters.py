@@ -11,12 +11,12 @@ import pytest
 from tests.exports.pure import rendered
 from tests.exports.support import tool_environment
 from tests.support.planning import linux, nvidia
-from torchinstall.export.inputs import Locked
+from torchinstall.export.inputs import LockedProject
 
 pytestmark = pytest.mark.e2e
 
 MACHINE = linux(nvidia("H100", "9.0"), driver="580.95.05")
-LOCK = Locked(flags=("--extra", "cu130"), package=True, workspace=("packages/a",))
+LOCK = LockedProject(flags=("--extra", "cu130"), package=True, workspace=("packages/a",))
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("lock", [None, LOCK])
-def test_hadolint(tools: Path, tmp_path: Path, lock: Locked | None) -> None:
+def test_hadolint(tools: Path, tmp_path: Path, lock: LockedProject | None) -> None:
     path = tmp_path / "Dockerfile"
     path.write_text(rendered("dockerfile", MACHINE, "torch", lock=lock), encoding="utf-8")
     done = subprocess.run(
@@ -36,7 +36,7 @@ def test_hadolint(tools: Path, tmp_path: Path, lock: Locked | None) -> None:
 
 
 @pytest.mark.parametrize("lock", [None, LOCK])
-def test_the_schema_of_workflows(tools: Path, tmp_path: Path, lock: Locked | None) -> None:
+def test_the_schema_of_workflows(tools: Path, tmp_path: Path, lock: LockedProject | None) -> None:
     path = tmp_path / "tests.yml"
     path.write_text(rendered("github-actions", MACHINE, "torch", lock=lock), encoding="utf-8")
     argv = [str(tools / "check-jsonschema"), "--builtin-schema", "vendor.github-workflows", str(path)]
@@ -45,7 +45,7 @@ def test_the_schema_of_workflows(tools: Path, tmp_path: Path, lock: Locked | Non
 
 
 @pytest.mark.parametrize("lock", [None, LOCK])
-def test_zizmor(tools: Path, tmp_path: Path, lock: Locked | None) -> None:
+def test_zizmor(tools: Path, tmp_path: Path, lock: LockedProject | None) -> None:
     folder = tmp_path / ".github" / "workflows"
     folder.mkdir(parents=True)
     (folder / "tests.yml").write_text(

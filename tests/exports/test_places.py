@@ -15,7 +15,7 @@ from tests.support.planning import amd, intel, linux, mac, nvidia, windows
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.export.formats import FORMATS
-from torchinstall.export.inputs import Locked
+from torchinstall.export.inputs import LockedProject
 from torchinstall.project.files import loads
 
 H100_HERE = linux(nvidia("NVIDIA H100", "9.0"), driver="580.95.05")
@@ -170,7 +170,7 @@ def test_the_steps_of_a_workflow_run(
 
 @pytest.mark.parametrize("name", ["dockerfile", "devcontainer", "github-actions"])
 def test_a_locked_project_is_synced_and_nothing_is_named_again(name: str) -> None:
-    lock = Locked(flags=("--extra", "cpu"))
+    lock = LockedProject(flags=("--extra", "cpu"))
     text = rendered(name, linux(), "torch==2.9.1", "einops", lock=lock)
     assert "uv sync --frozen" in text
     assert "--extra cpu" in text
@@ -179,8 +179,8 @@ def test_a_locked_project_is_synced_and_nothing_is_named_again(name: str) -> Non
 
 
 def test_a_project_with_a_build_backend_is_installed_and_not_copied() -> None:
-    app = rendered("dockerfile", linux(), "torch", lock=Locked())
-    package = rendered("dockerfile", linux(), "torch", lock=Locked(package=True))
+    app = rendered("dockerfile", linux(), "torch", lock=LockedProject())
+    package = rendered("dockerfile", linux(), "torch", lock=LockedProject(package=True))
     first, _, last = package.rpartition("\nFROM ")
     assert "uv sync --frozen --no-dev --no-editable" in first
     assert "COPY --chown=app:app . ." not in last

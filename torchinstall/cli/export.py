@@ -16,7 +16,7 @@ from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan
 from torchinstall.export.containers import container_machine
 from torchinstall.export.formats import CONTAINERS, FORMATS, LOCKED
-from torchinstall.export.inputs import Locked, check_exportable, export_input, holds_credentials
+from torchinstall.export.inputs import LockedProject, check_exportable, export_input, holds_credentials
 from torchinstall.export.resolve import export_lock, files_of, resolve
 from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import prepare
@@ -129,7 +129,7 @@ def _locked_project(context: Context, options: _ExportOptions, *, needed: bool) 
     )
 
 
-def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
+def _lock(session: Session, prepared: Prepared, project: Project) -> LockedProject:
     """What of the project's lock fits the plan."""
     view, asked = project.view, prepared.request.backend
     offered = ", ".join(dict.fromkeys(route.backend for route in routed_in(view, prepared.catalog)))
@@ -160,7 +160,7 @@ def _lock(session: Session, prepared: Prepared, project: Project) -> Locked:
     members = workspace_members(root)
     lock = read_lock(root / "uv.lock", view.name)
     folders = lock.folders() if lock is not None else ()
-    return Locked(
+    return LockedProject(
         flags=(*member, *choice.flags),
         package=package,
         workspace=members,

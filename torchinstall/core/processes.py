@@ -70,7 +70,7 @@ def completed(process: subprocess.Popen[bytes], timeout: float | None = None) ->
     """How a command of `start` ended, or that it took too long; what it printed by then is kept."""
     try:
         printed, said = process.communicate(timeout=timeout)
-        return Completed(returncode=process.returncode, stdout=text_of(printed), stderr=text_of(said))
+        return Completed(returncode=process.returncode, stdout=decoded(printed), stderr=decoded(said))
     except subprocess.TimeoutExpired:
         process.kill()
     except BaseException:
@@ -86,9 +86,9 @@ def completed(process: subprocess.Popen[bytes], timeout: float | None = None) ->
             pipe.close()
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LAST_WORDS)
-    return Completed(returncode=None, stdout=text_of(printed), stderr=text_of(said), timeout=timeout)
+    return Completed(returncode=None, stdout=decoded(printed), stderr=decoded(said), timeout=timeout)
 
 
-def text_of(data: bytes) -> str:
+def decoded(data: bytes) -> str:
     """What a child prints, with plain ends of lines."""
     return data.decode("utf-8", "replace").replace("\r\n", "\n")

@@ -15,7 +15,7 @@ from msgspec import structs
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.machine import Libc, Machine
-from torchinstall.export.inputs import ExportInput, Locked, not_exportable
+from torchinstall.export.inputs import ExportInput, LockedProject, not_exportable
 from torchinstall.export.requirements import install_commands, shell_command
 from torchinstall.index.urls import file_path
 
@@ -118,7 +118,7 @@ def dockerfile(export: ExportInput) -> str:
 
 def _build_from_lock(export: ExportInput) -> list[str]:
     """Dependencies first, in a layer that a change of the code does not touch; then the project."""
-    sync, lock = f"RUN {_CACHE} {_sync(export, '--no-dev')}", export.lock or Locked()
+    sync, lock = f"RUN {_CACHE} {_sync(export, '--no-dev')}", export.lock or LockedProject()
     if outside := [name for name in lock.local if name.startswith(("/", "../")) or Path(name).is_absolute()]:
         raise UsageError(
             "outside-build-context",

@@ -19,7 +19,7 @@ from torchinstall.core.request import canonical_name
 from torchinstall.core.target import Target
 from torchinstall.index.urls import LINKS, file_name, file_path, without_credentials
 from torchinstall.index.wheels import parse_name
-from torchinstall.install.command import index_name, options_in, project_text
+from torchinstall.install.command import new_index_name, options_in, project_text
 from torchinstall.install.uv import Uv
 from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
@@ -68,7 +68,7 @@ class Pin(Struct, frozen=True, kw_only=True):
         return f"{self.name} @ {self.url}" if self.url is not None else self.requirement
 
 
-class Locked(Struct, frozen=True, kw_only=True):
+class LockedProject(Struct, frozen=True, kw_only=True):
     """A project with a lock.
 
     Attributes:
@@ -104,7 +104,7 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
     others: tuple[str, ...]
     resolve: Callable[[], str]
     base: Path
-    lock: Locked | None = None
+    lock: LockedProject | None = None
 
     @property
     def backend(self) -> BackendInfo | None:
@@ -141,7 +141,7 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
         """Name -> URL of every index that a pin names, in order."""
         found: dict[str, str] = {}
         for url in dict.fromkeys(pin.index for pin in self.pins if pin.index is not None):
-            found[index_name("pytorch", url, found)] = url
+            found[new_index_name("pytorch", url, found)] = url
         return found
 
     def index_name(self, pin: Pin) -> str | None:
@@ -155,7 +155,7 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
 
 
 def export_input(
-    prepared: Prepared, *, uv: Uv, resolve: Callable[[], str], base: Path, lock: Locked | None = None
+    prepared: Prepared, *, uv: Uv, resolve: Callable[[], str], base: Path, lock: LockedProject | None = None
 ) -> ExportInput:
     """The input of formats from a plan that is not impossible; URLs lose user names and passwords.
 

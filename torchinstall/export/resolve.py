@@ -19,7 +19,7 @@ from torchinstall.core.plan import Package
 from torchinstall.core.request import requirement
 from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
-from torchinstall.export.inputs import Locked, not_exportable
+from torchinstall.export.inputs import LockedProject, not_exportable
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, parse_name
 from torchinstall.install.command import project_text, shared_options
@@ -56,7 +56,7 @@ def resolve(context: Context, prepared: Prepared, uv: Uv, *, only_wheels: bool =
     return text + "".join(_archive(item) for item in named.values())
 
 
-def export_lock(lock: Locked, uv: Uv, env: Mapping[str, str], folder: Path) -> str:
+def export_lock(lock: LockedProject, uv: Uv, env: Mapping[str, str], folder: Path) -> str:
     """What a project's lock installs, for every platform, as PEP 751 text.
 
     Raises:

@@ -179,7 +179,7 @@ def _routed(plan: Plan) -> list[Package]:
     return [package for package in routed if package.name not in plan.direct]
 
 
-def index_name(prefix: str, url: str, taken: Collection[str]) -> str:
+def new_index_name(prefix: str, url: str, taken: Collection[str]) -> str:
     """A name for an index, `pytorch-cu128`, that no other one has."""
     tail = re.sub(r"[^a-z0-9]+", "-", url.rstrip("/").rpartition("/")[2].lower()).strip("-")
     stem = f"{prefix}-{tail or 'index'}"
@@ -200,7 +200,7 @@ def project_text(plan: Plan) -> str:
             continue
         if (place := _absolute(source)) not in names:
             flat = not is_url(source) or source in plan.find_links or source.endswith(LINKS)
-            name = index_name("torchinstall", "folder" if flat else source, names.values())
+            name = new_index_name("torchinstall", "folder" if flat else source, names.values())
             names[place], url = name, place.removesuffix(LINKS)
             lines += ["", "[[tool.uv.index]]", f"name = {quoted(name)}", f"url = {quoted(url)}"]
             lines += [*(['format = "flat"'] if flat else []), "explicit = true"]

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from typing_extensions import Self
 
 from torchinstall.core.messages import printable, redact
-from torchinstall.core.processes import Completed, text_of
+from torchinstall.core.processes import Completed, decoded
 from torchinstall.install.signals import deferred_signals, leave_on_signals
 
 if sys.platform != "win32":
@@ -85,7 +85,7 @@ def stream(
             stack.push(lambda kind, *_: None if kind is None else _stop(process, grace))
             copy.start()
         printed = _printed(process)
-        return Completed(returncode=process.returncode, stdout=text_of(printed), stderr=copy.finish())
+        return Completed(returncode=process.returncode, stdout=decoded(printed), stderr=copy.finish())
 
 
 def _printed(process: subprocess.Popen[bytes]) -> bytes:
