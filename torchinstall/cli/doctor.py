@@ -21,7 +21,7 @@ from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import counted, fields, gpu_used, wrapped
 from torchinstall.cli.verb import Verb
 from torchinstall.core.errors import InstallFailedError, TorchInstallError, UsageError, VerifyFailedError
-from torchinstall.core.files import real_path
+from torchinstall.core.files import real_path, text_in
 from torchinstall.core.machine import machine_to_json
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.core.target import Installed
@@ -73,7 +73,7 @@ def _of_file(session: Session, text: str) -> str:
     with contextlib.suppress(OSError, ValueError):  # no name of a file: too long, or a NUL in it
         path = session.context.path(text)
         if "\n" not in text and path.is_file():
-            return path.read_text(encoding="utf-8", errors="replace")
+            return text_in(path, errors="replace")
     return text
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, UsageError
-from torchinstall.core.files import real_path, text_of, venv_python
+from torchinstall.core.files import real_path, text_in, venv_python
 from torchinstall.install.distributions import sites_of
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.transaction import change_with_uv
@@ -92,7 +92,7 @@ def _python(folder: Path, view: ProjectView, context: Context) -> str:
 
     Only one that the project allows; else the oldest that it allows.
     """
-    pinned = text_of(folder / ".python-version").partition("\n")[0]
+    pinned = text_in(folder / ".python-version").partition("\n")[0]
     for text in (pinned, venv_python(environment_of(folder, context.env)), context.python_version):
         match = re.search(r"\b3\.\d+", text)
         if match and view.requires_python.contains(f"{match.group()}.99", prereleases=True):

@@ -57,10 +57,10 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
     return data.decode("utf-8-sig")
 
 
-def text_of(path: Path, most: int = MOST_BYTES_OF_TOOLS) -> str:
+def text_in(path: Path, most: int = MOST_BYTES_OF_TOOLS, *, errors: str = "surrogateescape") -> str:
     """A text file of somebody else, or its beginning; empty where there is none that can be read."""
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        with path.open(encoding="utf-8", errors=errors) as file:
             return file.read(most)
     except (OSError, ValueError):
         return ""
@@ -94,7 +94,7 @@ def names_in(folder: Path) -> tuple[str, ...]:
 
 def venv_settings(prefix: Path) -> dict[str, str]:
     """What the `pyvenv.cfg` of a virtual environment says, by key in lower case; empty where it is none."""
-    pairs = (line.partition("=") for line in text_of(prefix / "pyvenv.cfg").splitlines())
+    pairs = (line.partition("=") for line in text_in(prefix / "pyvenv.cfg").splitlines())
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 

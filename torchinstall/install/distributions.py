@@ -14,7 +14,7 @@ from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.core.decoding import load
-from torchinstall.core.files import names_in, sha256, text_of
+from torchinstall.core.files import names_in, sha256, text_in
 from torchinstall.core.request import canonical_name
 from torchinstall.index.wheels import metadata_values
 
@@ -46,7 +46,7 @@ class DistInfo(Struct, frozen=True, array_like=True):
 
     def text(self, name: str) -> str:
         """A file of its metadata; empty where it cannot be read."""
-        return text_of(self.site / self.info / name)
+        return text_in(self.site / self.info / name)
 
     def metadata(self, key: str) -> list[str]:
         """Every value of one key of its metadata."""

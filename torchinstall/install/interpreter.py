@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from torchinstall.core.errors import TargetError
-from torchinstall.core.files import names_in, text_of
+from torchinstall.core.files import names_in, text_in
 from torchinstall.core.machine import OS_NAMES, Libc, machine_arch
 from torchinstall.core.target import Installed, Target
 from torchinstall.core.versions import dotted
@@ -242,7 +242,7 @@ def _installed(sites: Iterable[Path], family: Collection[str]) -> tuple[Installe
     rows = []
     for dist in found:
         if dist.listed or dist.name not in listed:
-            code = text_of(dist.site / dist.name.replace("-", "_") / "version.py", 8192)
+            code = text_in(dist.site / dist.name.replace("-", "_") / "version.py", 8192)
             variant = None
             with suppress(ValueError):  # the label in a wheel's own list of its variant
                 variant = next(iter(read_variants(dist.text("variant.json") or "{}")), None)
@@ -267,7 +267,7 @@ def _built_for(dist: DistInfo, version: str) -> dict[str, str]:
     found: Any = {}
     if dist.name == "xformers":
         with suppress(ValueError, KeyError, TypeError):
-            found = json.loads(text_of(dist.site / "xformers/cpp_lib.json"))["version"]
+            found = json.loads(text_in(dist.site / "xformers/cpp_lib.json"))["version"]
     elif dist.name == "bitsandbytes":
         names = " ".join(names_in(dist.site / "bitsandbytes"))
         found = {"cuda": ",".join(sorted(set(re.findall(r"cuda(\d+)", names))))}
