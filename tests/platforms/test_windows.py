@@ -149,7 +149,7 @@ from torchinstall.install import journal as journals
 
 prefix = Path({str(tmp_path)!r})
 (prefix / ".torchinstall").mkdir()
-dead = journals.Owner(pid=2**22 + 1, started=1.0, command="torchinstall auto")
+dead = journals.Owner(pid=2**22 + 1, command="torchinstall auto")
 with journals.Journal(owner=dead, prefix=prefix).open() as inherited:
     handed = list(inherited)
 told = journals.unfinished(prefix).slug
