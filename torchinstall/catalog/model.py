@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct, field
 
-from torchinstall.core.machine import Vendor
+from torchinstall.core.machine import Machine, Vendor
 from torchinstall.core.request import Channel
 from torchinstall.core.versions import RANGE, Dotted
 
@@ -195,6 +195,10 @@ class Floor(Row, frozen=True):
     minor: int | None
     linux: Version
     windows: Version
+
+    def driver(self, machine: Machine) -> str:
+        """For a machine; WSL runs on the Windows driver."""
+        return self.windows if machine.os == "windows" or "wsl2" in machine.environment else self.linux
 
 
 class DriverBranch(Row, frozen=True):

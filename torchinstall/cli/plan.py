@@ -60,7 +60,7 @@ def run(session: Session, options: _PlanVerbOptions) -> int:
 def _explanation(plan: Plan, options: _PlanVerbOptions) -> tuple[str, ...] | None:
     if options.explain is not None:
         return explain(plan, options.explain)
-    return None if options.why_not is None else why_not(plan, options.why_not)
+    return None if options.why_not is None else tuple(why_not(plan, options.why_not))
 
 
 def _blank() -> dict[str, Any]:

@@ -315,8 +315,7 @@ def _with_driver(request: Request, kind: Kind, floor: Floor, catalog: Catalog) -
     row = next((row for row in catalog.tables.kinds if row.kind == floor.kind), None)
     driver = None if row is None or row.vendor is None else kind.machine.driver(row.vendor)
     have = dotted_or_none(driver.version) if driver is not None else None
-    outside = kind.machine.os == "windows" or "wsl2" in kind.machine.environment
-    wanted = floor.windows if outside else floor.linux
+    wanted = floor.driver(kind.machine)
     if driver is None or have is None or kind.machine.l4t or at_least(have, dotted(wanted)):
         return frozenset()
     new = structs.replace(driver, version=wanted, cuda_version=None)

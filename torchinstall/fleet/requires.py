@@ -298,8 +298,7 @@ class _Asking:
         ended = {code for need in gpus for code in need.codes if any(w.below for w in need.drivers)}
         floor = self._catalog.floor(self._backend)
         if floor is not None:
-            outside = self._base.os == "windows" or self._wsl
-            yield _fact("driver", floor.windows if outside else floor.linux, "driver_floors.json", floor)
+            yield _fact("driver", floor.driver(self._base), "driver_floors.json", floor)
         code = self._catalog.code(build.torch, self._backend, self._platform)
         if code and gpus:
             yield _fact("gpu", " ".join(code.native), "code.json", code)

@@ -266,12 +266,9 @@ def explain(plan: Plan, name: str) -> tuple[str, ...]:
     return (*(() if mine else why_not(plan, name)), *_companions(mine or plan.companions, plan))
 
 
-def why_not(plan: Plan, backend: str) -> tuple[str, ...]:
+def why_not(plan: Plan, backend: str) -> Iterator[str]:
     """What became of a backend: why it is chosen, or why not."""
-    return tuple(_of_backend(plan, [item for item in plan.candidates if item.backend == backend], backend))
-
-
-def _of_backend(plan: Plan, rows: list[Candidate], backend: str) -> Iterator[str]:
+    rows = [item for item in plan.candidates if item.backend == backend]
     rejected = [item for item in rows if item.verdict == "rejected"]
     best = next((item for item in rows if item.verdict != "rejected"), None)
     if not rows and any(message.slug == "fallback-source" for message in plan.warnings):

@@ -126,11 +126,7 @@ class Situation(Memo, frozen=True, kw_only=True):
     def driver_floor(self, backend: BackendInfo) -> str | None:
         """The lowest driver that a backend's toolkit starts on; None: it needs none, or nobody knows."""
         floor = self.catalog.floor(backend)
-        if floor is None:
-            return None
-        # WSL runs on the Windows driver.
-        windows = self.target.os == "windows" or "wsl2" in self.machine.environment
-        return floor.windows if windows else floor.linux
+        return None if floor is None else floor.driver(self.machine)
 
     def wheels_by_url(self, package: str) -> tuple[Wheels, ...]:
         """What is known of the file by whose URL a package was asked for; empty: nothing, or it was not."""
@@ -147,20 +143,23 @@ def make_situation(request: Request, machine: Machine, target: Target, catalog: 
     if request.visible is not None:
         gpus = tuple(gpu for gpu in gpus if (gpu.vendor, gpu.index) in request.visible)
     with_floor = _vendors_with_floor(catalog)
-    drivers: dict[Vendor, DriverFacts] = {
-        row.vendor: _facts(row.version, row.cuda_version, catalog if row.vendor in with_floor else None)
-        for row in machine.drivers
-    }
+    stated = {row.vendor: (row.version, row.cuda_version) for row in machine.drivers}
     # For these the driver comes from a declaration instead of the machine.
     declared_for = with_floor
     if request.target_driver is None and request.target_cuda is None:
         named = {gpu.vendor for gpu in request.target_gpus}
         declared_for = tuple(name for name in with_floor if name in named and machine.driver(name) is None)
     for vendor in declared_for:
-        probed, text = drivers.get(vendor), request.target_driver
-        if dotted_or_none(text) is None and probed is not None and not request.target_cuda:
-            text = probed.text
-        drivers[vendor] = _facts(text, request.target_cuda, catalog)
+        version = request.target_driver
+        if dotted_or_none(version) is None and vendor in stated and not request.target_cuda:
+            version = stated[vendor][0]
+        stated[vendor] = version, request.target_cuda
+    drivers: dict[Vendor, DriverFacts] = {}
+    for vendor, (text, cuda) in stated.items():
+        number, speaks = dotted_or_none(text), dotted_or_none(cuda)
+        if speaks is None and number is not None and vendor in with_floor:
+            speaks = dotted_or_none(catalog.cuda_of_branch(number[0]))
+        drivers[vendor] = DriverFacts(number, speaks, text)
     if not gpus and (request.target_driver or request.target_cuda):
         # A declared driver says that there will be a GPU, though not which one.
         gpus = tuple(Gpu(vendor=vendor, index=0, source="declared") for vendor in declared_for)
@@ -207,14 +206,6 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
     return Requirements(tuple(family), bounds, tuple(others), direct)
 
 
-def _facts(version: str | None, cuda: str | None, branches: Catalog | None) -> DriverFacts:
-    """A driver; what CUDA it speaks is looked up in `branches` where it did not say."""
-    number, speaks = dotted_or_none(version), dotted_or_none(cuda)
-    if speaks is None and number is not None and branches is not None:
-        speaks = dotted_or_none(branches.cuda_of_branch(number[0]))
-    return DriverFacts(number, speaks, version)
-
-
 def _vendors_with_floor(catalog: Catalog) -> tuple[Vendor, ...]:
     """Vendors whose toolkits ask for a driver: the tables say, not the code."""
     kinds = {row.kind for row in catalog.tables.floors}
@@ -255,16 +246,13 @@ def _unreadable(situation: Situation) -> Iterator[Finding]:
     machine, gpus, drivers = situation.machine, situation.gpus, situation.drivers
     with_floor = _vendors_with_floor(situation.catalog)
     readable = {gpu.vendor for gpu in gpus if gpu.vendor not in with_floor or gpu.vendor in drivers}
-    served = {kind.vendor for kind in situation.catalog.tables.kinds}
-    reported: set[str] = set()
-    for finding in machine.findings:
-        if finding.status in ("denied", "broken") and finding.probe in served - readable:
-            reported.add(finding.probe)
-            yield finding
+    faults = [row for row in machine.findings if row.status in ("denied", "broken")]
+    lost = [row for row in faults if row.probe in situation.catalog.vendor_ranks.keys() - readable]
+    yield from lost
+    reported = {row.probe for row in lost}
     # A Jetson's driver is part of its system and answers nobody: it is not missing (design, rule 10).
     for vendor in () if situation.tegra else dict.fromkeys(gpu.vendor for gpu in gpus):
         if vendor not in readable | reported:
-            reported.add(vendor)
             names = ", ".join(gpu.label for gpu in gpus if gpu.vendor == vendor)
             yield Finding(
                 probe=vendor,
@@ -274,9 +262,9 @@ def _unreadable(situation: Situation) -> Iterator[Finding]:
                 slug="driver-missing",
                 hint="install the GPU's driver, then run torchinstall again",
             )
-    seen = {gpu.vendor for gpu in machine.gpus}
+    reported |= {gpu.vendor for gpu in machine.gpus}
     for vendor in drivers:
-        if vendor in with_floor and vendor not in reported | seen:
+        if vendor in with_floor and vendor not in reported:
             yield Finding(
                 probe=vendor,
                 status="broken",

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from msgspec import Struct, structs
-from packaging.version import Version
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError
@@ -79,7 +78,10 @@ def choose(
             found="\n".join(_reasons(names, plan)),
             hints=(f"torchinstall configure --with {plan.backend or 'cpu'}",),
         )
-    best = max(fitting, key=lambda route: _rank(route.backend, plan, catalog))
+    # The planned backend, then one with a GPU, then that of the newest build: candidates come in this order.
+    able = [item.backend for item in plan.candidates if item.verdict != "rejected"]
+    able.sort(key=lambda name: (name != plan.backend, _vendor(name, catalog) is None))
+    best = min(fitting, key=lambda route: able.index(route.backend))
     uses_gpu = _vendor(best.backend, catalog) is not None
     notes: tuple[Message, ...] = ()
     if not uses_gpu and plan.backend and _vendor(plan.backend, catalog) is not None:
@@ -178,15 +180,6 @@ def _reasons(backends: list[str], plan: Plan) -> Iterable[str]:
         else f"{name} is not published for this platform and Python"
         for name in backends
     )
-
-
-def _rank(backend: str, plan: Plan, catalog: Catalog) -> tuple[bool, bool, Version, tuple[int, ...]]:
-    """The planned backend, then one with a GPU, then the newest torch, then the newest toolkit."""
-    accepted = (item for item in plan.candidates if item.backend == backend and item.verdict != "rejected")
-    newest = max((version_key(item.torch) for item in accepted), default=Version("0"))
-    info = catalog.backend(backend)
-    toolkit = (info.toolkit or ()) if info is not None else ()
-    return backend == plan.backend, _vendor(backend, catalog) is not None, newest, toolkit
 
 
 def choose_locked(
