@@ -86,41 +86,26 @@ def find_uv(
     Raises:
         ToolMissingError: `uv-not-found`, `uv-too-old` or `uv-broken`.
     """
+    named = env.get("TORCHINSTALL_UV")
+    places = [(beside(), _BESIDE), (_which("uv", env), "PATH")]
+    if named:
+        places = [(_which(named, env), "TORCHINSTALL_UV")]
     problems: list[ToolMissingError] = []
-    for path, source in _candidates(env, beside):
-        try:
-            return _checked(path, source, env, timeout)
-        except ToolMissingError as error:  # noqa: PERF203  there are two at most
-            problems.append(error)
+    for path, source in places:
+        if path is not None:
+            try:
+                return _checked(path, source, env, timeout)
+            except ToolMissingError as error:
+                problems.append(error)
     if problems:
         raise problems[0]
     raise ToolMissingError(
         "uv-not-found",
-        "uv was not found beside torchinstall or on PATH",
+        f"there is no uv at {named}" if named else "uv was not found beside torchinstall or on PATH",
         wanted=f"uv {UV_FLOOR} or newer",
-        hints=_HOW_TO_GET_UV,
+        found=f"{named} (from TORCHINSTALL_UV)" if named else None,
+        hints=("unset TORCHINSTALL_UV, or set it to the path of a uv",) if named else _HOW_TO_GET_UV,
     )
-
-
-def _candidates(env: Mapping[str, str], beside: Callable[[], str | None]) -> Iterator[tuple[str, str]]:
-    if named := env.get("TORCHINSTALL_UV"):
-        path = _which(named, env)
-        if path is None:
-            raise ToolMissingError(
-                "uv-not-found",
-                "TORCHINSTALL_UV names a uv that does not exist",
-                wanted="an executable file",
-                found=f"{named} (from TORCHINSTALL_UV)",
-                hints=("unset TORCHINSTALL_UV, or set it to the path of a uv",),
-            )
-        yield path, "TORCHINSTALL_UV"
-        return
-    ours = beside()
-    if ours is not None:
-        yield ours, _BESIDE
-    on_path = _which("uv", env)
-    if on_path is not None and on_path != ours:
-        yield on_path, "PATH"
 
 
 def own_default_index(uv: Uv, env: Mapping[str, str]) -> str:
