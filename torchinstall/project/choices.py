@@ -5,7 +5,7 @@ A choice that was seen in a file is in uv's tables after a migration, or the mig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from functools import lru_cache
 from typing import Any
@@ -48,35 +48,27 @@ _ROUTED = tuple(platform for platform in PLATFORMS if not platform.startswith("m
 
 
 class Availability:
-    """Versions by package, backend and platform.
+    """Versions by package, backend (None: the default index) and platform, as far as they are known.
 
-    Args:
-        catalog: what is known to be published; guesses (confidence low) do not count.
-        channel: `stable`, `test`, `nightly`.
-        view: a project whose Python versions count; those for which no torch was ever built are left out.
+    Guesses (confidence low) do not count. Of a project's Python versions (`pythons`, ascending) those for
+    which no torch was ever built are left out.
     """
 
     def __init__(self, catalog: Catalog, channel: str, view: ProjectView | None = None) -> None:
-        self.catalog = catalog
-        self.channel = channel
-        self.pythons: tuple[str, ...] = ()
-        if view is not None and view.pythons:
-            rows = (row for platform in PLATFORMS for row in self._wheels("torch", None, platform))
-            built = {tag.partition("-")[0] for row in rows for tag in row.tags}
-            known = tuple(item for item in view.pythons if "cp" + item.replace(".", "") in built)
-            self.pythons = known or view.pythons[:1]
+        self.catalog, self.channel = catalog, channel
+        allowed = view.pythons if view is not None else ()
+        rows = (row for platform in PLATFORMS for row in self._wheels("torch", None, platform) if allowed)
+        built = {tag.partition("-")[0] for row in rows for tag in row.tags}
+        self.pythons = tuple(item for item in allowed if "cp" + item.replace(".", "") in built) or allowed[:1]
 
     def _wheels(self, package: str, backend: str | None, platform: str) -> list[Wheels]:
-        """The wheels of a backend on the PyTorch index, or (None) of the default index."""
+        origin = "default" if backend is None else "index"
+        rows = [row for row in self.catalog.wheels(package, platform) if row.origin == origin]
         return [
             row
-            for row in self.catalog.wheels(package, platform)
+            for row in rows
             if row.confidence != "low"
-            and (
-                (row.origin == "default")
-                if backend is None
-                else (row.origin == "index" and row.channel == self.channel and row.backend in (backend, ""))
-            )
+            and (backend is None or (row.channel == self.channel and row.backend in (backend, "")))
         ]
 
     def versions(
@@ -87,22 +79,11 @@ class Availability:
         spec: SpecifierSet | None = None,
         python: str | None = None,
     ) -> list[Version]:
-        """Every version that the bounds allow, newest first.
-
-        Args:
-            package: normalised name.
-            backend: None: the default index.
-            platform: platform key.
-            spec: bounds to keep.
-            python: minor version that needs a wheel; None: any.
-        """
-        found = []
-        for row in self._wheels(package, backend, platform):
-            version = version_key(row.full_version)
-            fits = python is None or row.tags & _tags(python)
-            if fits and (spec is None or spec.contains(version, prereleases=True)):
-                found.append(version)
-        return sorted(found, reverse=True)
+        """Every version within the bounds that has a wheel (for a minor version of Python), newest first."""
+        rows = self._wheels(package, backend, platform)
+        found = (version_key(row.full_version) for row in rows if not python or row.tags & _tags(python))
+        kept = (item for item in found if spec is None or spec.contains(item, prereleases=True))
+        return sorted(kept, reverse=True)
 
     def platforms(self, package: str, backend: str, spec: SpecifierSet | None = None) -> frozenset[str]:
         """The platforms for which a backend has the package; macOS never."""
@@ -216,12 +197,8 @@ def choices(
 ) -> tuple[Choice, ...]:
     """Every choice of a file with `[project]`: a package, the list that asks for it, and its index.
 
-    Args:
-        view: the file.
-        catalog: knows backends.
-        index_base: of the index for a pin (`+cu124`) that no index of the file serves.
-        offers: of indexes that other files name.
-        uv: only those that uv reads.
+    `index_base` is for a pin (`+cu124`) that no index of the file serves; `offers` are of indexes that other
+    files name; with `uv`, only what uv reads counts.
     """
     found = []
     for item in view.listed:
@@ -252,7 +229,10 @@ def _serving(
 ) -> list[Offer]:
     """The indexes that serve a requirement, by the first table that says so; `more` None: uv's only."""
     if item.package in view.sources:
-        return [offer for offer in _uv(view, item.package) if offer.scope.key in (ALWAYS.key, item.scope.key)]
+        rows = [
+            row for row in view.sources[item.package] if scope_in(row).key in (ALWAYS.key, item.scope.key)
+        ]
+        return [Offer(view.index_url(row), marker=str(row.get("marker", ""))) for row in rows]
     if more is None:
         return []
     found = [*more, *(offer for reader in _READERS for offer in reader(view, item.package))]
@@ -273,21 +253,14 @@ def _serving(
 def routed_in(view: ProjectView, catalog: Catalog, package: str = "torch") -> tuple[Choice, ...]:
     """What uv's sources of a package say, by index and scope, whether something requires it or not."""
     found: dict[tuple[str, Scope], Choice] = {}
-    for row, offer in zip(view.sources.get(package, []), _uv(view, package), strict=True):
-        if (backend := backend_of(offer.url, catalog)) is None:
-            continue
-        points, key = view.points(offer.marker), (offer.url, offer.scope)
-        if key in found:
-            found[key] = structs.replace(found[key], points=found[key].points | points)
-            continue
-        found[key] = Choice(
-            scope=offer.scope,
-            package=package,
-            backend=backend,
-            url=offer.url,
-            points=points,
-            index=str(row["index"]),
-        )
+    for row in view.sources.get(package, []):
+        url, scope, points = view.index_url(row), scope_in(row), view.points(row.get("marker"))
+        if (backend := backend_of(url, catalog)) is not None:
+            points |= found[url, scope].points if (url, scope) in found else points
+            index = str(row["index"])
+            found[url, scope] = Choice(
+                scope=scope, package=package, backend=backend, url=url, points=points, index=index
+            )
     return tuple(found.values())
 
 
@@ -323,11 +296,6 @@ def pinned_backend(item: Listed, catalog: Catalog) -> str | None:
     """The backend that a requirement pins by its local version."""
     locals_ = (part.version.partition("+")[2] for part in item.requirement.specifier)
     return next((local for local in locals_ if local and catalog.backend(local) is not None), None)
-
-
-def _uv(view: ProjectView, package: str) -> Iterator[Offer]:
-    for row in view.sources.get(package, []):
-        yield Offer(view.index_url(row), (package,), scope_in(row), str(row.get("marker", "")))
 
 
 def entries_of(seen: tuple[Choice, ...], catalog: Catalog) -> Entries:

@@ -130,16 +130,9 @@ def configure(
     memory: Memory = Memory(),  # noqa: B008  # a frozen value
     env: Mapping[str, str] | None = None,
 ) -> Configured:
-    """Change a project and check what uv makes of it.
+    """Change a project (or a script in the folder) and check what uv makes of it.
 
-    Args:
-        directory: of the project, or of the script.
-        change: to make.
-        catalog: what is published.
-        dry_run: change nothing.
-        lock: None: do not lock.
-        memory: of what the files were before configure wrote into them.
-        env: for variables in requirements files.
+    Nothing is locked without `lock`; `env` is for variables in requirements files.
 
     Raises:
         UsageError: no project, not TOML, or something in it stands in the way.
@@ -263,8 +256,7 @@ def edit_files(
             and which holds what uv reads only there.
         change: to make.
         catalog: what is published.
-        more: what the project's requirements files say, and what they said to the file as it was before
-            configure wrote into it.
+        more: what requirements files say to the project, and said before configure wrote into it.
 
     Raises:
         UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.

@@ -48,10 +48,10 @@ def current_layout(view: ProjectView, catalog: Catalog) -> Layout | None:
     on: dict[str, str] = {}
     for route in routes:
         on = {**dict.fromkeys(route.platforms, route.backend), **on}
-    return Layout(name="markers", backends=backends, on=_in_order(on), kept=routes)
+    return Layout(name="markers", backends=backends, on=_routed(on), kept=routes)
 
 
-def _in_order(on: dict[str, str]) -> tuple[tuple[str, str], ...]:
+def _routed(on: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Without the platforms that take the default index."""
     return tuple((item, on[item]) for item in PLATFORMS if on.get(item, DEFAULT_INDEX) != DEFAULT_INDEX)
 
@@ -93,10 +93,7 @@ def plan_caps(plan: Plan) -> tuple[tuple[str, str], ...]:
 def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
     """The layout that the user asked for, completed by a plan for one machine.
 
-    Args:
-        asked: without backends: CPU and the planned one; without a default: the planned one.
-        plan: for the machine.
-        catalog: what is published.
+    Without backends: CPU and the planned one; without a default: the planned one.
 
     Raises:
         TorchInstallError: there is no plan to take the backend from; the plan's own error.
@@ -115,7 +112,7 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
     elif asked.name == "markers":
         base = (asked.backends or ours or (None,))[0]
         there = Availability(catalog, plan.channel).platforms("torch", base) if base else ()
-        on = _in_order({**dict.fromkeys(there, str(base)), **dict(asked.on)})
+        on = _routed({**dict.fromkeys(there, str(base)), **dict(asked.on)})
         on = asked.on if asked.kept else on
         backends = tuple(dict.fromkeys(backend for _, backend in on))
     else:
@@ -129,7 +126,15 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
                 hints=(f"torchinstall configure --layout {asked.name} --with cpu --with cu130",),
             )
         if asked.name == "groups" and (asked.default or not asked.kept):
-            default = _default_backend(asked.default, planned, backends)
+            default = asked.default or (planned if planned in backends else None) or backends[-1]
+            if default not in backends:
+                raise UsageError(
+                    "bad-default",
+                    f"{default} cannot be the default: it is not among the backends of this layout",
+                    wanted=", ".join(backends),
+                    found=default,
+                    hints=(f"--default {backends[-1]}",),
+                )
     return structs.replace(
         asked,
         backends=backends,
@@ -180,12 +185,8 @@ def change(
 ) -> Layout:
     """The layout in a file with a second thought: what was not asked for stays.
 
-    Args:
-        current: in the file.
-        asked: `name`, `backends` (to add; where the layout changes: to offer), `on` and `default` as typed.
-        without: backends to take out.
-        catalog: knows where a backend is published: a source without a marker says more than it can serve.
-        named: the layout was named, so that its name in `asked` counts.
+    `asked` has what was typed: backends to add (where the layout changes: to offer), `on` and `default`; its
+    name counts where the layout was `named`.
 
     Raises:
         UsageError: `not-offered`: a backend to take out is not there; `nothing-left`.
@@ -247,16 +248,3 @@ def change(
     on = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
     on |= {item: backend for item, backend in routes.items() if backend not in without}
     return structs.replace(made, backends=(), on=tuple({**on, **dict(asked.on)}.items()), fresh=True)
-
-
-def _default_backend(asked: str | None, planned: str | None, backends: tuple[str, ...]) -> str:
-    default = asked or (planned if planned in backends else None) or backends[-1]
-    if default not in backends:
-        raise UsageError(
-            "bad-default",
-            f"{default} cannot be the default: it is not among the backends of this layout",
-            wanted=", ".join(backends),
-            found=default,
-            hints=(f"--default {backends[-1]}",),
-        )
-    return default

@@ -253,11 +253,9 @@ def holds(marker: str, environment: dict[str, str]) -> bool:
 
 
 def marker_at(points: frozenset[Point], pythons: tuple[str, ...]) -> str | None:
-    """The marker that holds exactly on these points; None where it is all of them.
+    """The marker that holds exactly on these points (at least one); None where it is all of them.
 
-    Args:
-        points: at least one.
-        pythons: every version of the project, ascending.
+    `pythons` are all versions of the project, ascending.
     """
     platforms: dict[frozenset[str], list[str]] = {}
     for platform in PLATFORMS:

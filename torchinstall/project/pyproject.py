@@ -26,11 +26,9 @@ _HEAD = "[project]\n"
 
 
 class ProjectView:
-    """Read-only access to a project file.
+    """Read-only access to a project file as parsed.
 
-    Args:
-        data: the file as parsed; anything that has not the right type is treated as not there, since uv
-            itself will say so.
+    What has not the right type is treated as not there, since uv itself will say so.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -63,7 +61,7 @@ class ProjectView:
         """Whether the build backend, not this file, says what the project depends on."""
         return "dependencies" in texts(self.project.get("dynamic"))
 
-    @property
+    @cached_property
     def requires_python(self) -> SpecifierSet:
         """Empty where nothing (valid) is said."""
         try:
@@ -289,11 +287,6 @@ def workspace_members(root: Path) -> tuple[str, ...]:
         for path in root.glob(f"{pattern}/pyproject.toml")
     }
     return tuple(sorted(item for item in found if not _matches(PurePosixPath(item), table.get("exclude"))))
-
-
-def in_workspace(view: ProjectView, root: Path) -> ProjectView:
-    """A member with the sources and indexes of the workspace's root, which hold for it too."""
-    return below(view, view_in(root))
 
 
 def below(view: ProjectView, *roots: ProjectView) -> ProjectView:

@@ -18,7 +18,7 @@ from torchinstall.project.choices import routed_in
 from torchinstall.project.layouts import plan_platform
 from torchinstall.project.lock import read_lock
 from torchinstall.project.model import ALWAYS, Choice, Scope, points_of
-from torchinstall.project.pyproject import ProjectView, in_workspace, workspace_root
+from torchinstall.project.pyproject import ProjectView, below, view_in, workspace_root
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -187,7 +187,7 @@ def choose_locked(
 ) -> Selection:
     """`choose`, with the versions that the project's lock holds for the plan's platform and Python."""
     root = workspace_root(directory)
-    view = in_workspace(view, root) if root != directory.resolve() else view
+    view = below(view, view_in(root)) if root != directory.resolve() else view
     lock = read_lock(root / "uv.lock", view.name)
     platform = plan_platform(plan)
     locked = {}

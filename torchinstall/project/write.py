@@ -25,13 +25,7 @@ from torchinstall.project.pyproject import ProjectView, below, same_url, scope_i
 def write_entries(
     data: dict[str, Any], entries: Entries, catalog: Catalog, roots: tuple[ProjectView, ...] = ()
 ) -> tuple[Message, ...]:
-    """Bring a file's values to what the entries ask for.
-
-    Args:
-        data: changed in place.
-        entries: what must be in it.
-        catalog: tells which URLs are backends of PyTorch.
-        roots: of the workspace, whose indexes and sources hold for its members too.
+    """Bring a file's values to what the entries ask for; `roots`: of the workspace, which hold for members.
 
     Raises:
         UsageError: something that a person wrote stands in the way; the values are to be thrown away.
@@ -101,27 +95,25 @@ def _merged_sources(
     wanted = {(names.get(item.url, item.url), item.scope.key): item for item in choices}
     scopes = {key for _, key in wanted}
     served: dict[tuple[str, tuple[str, str]], frozenset[Point]] = {}
-    rows = [
-        ((str(row.get("index") or row.get("url")), scope_in(row).key), row)
-        for row in view.sources.get(package, [])
-    ]
-    for here, row in rows:
-        served[here] = served.get(here, frozenset()) | view.points(row.get("marker"))
+    rows = view.sources.get(package, [])
+    keys = [(str(row.get("index") or row.get("url")), scope_in(row).key) for row in rows]
+    for key, row in zip(keys, rows, strict=True):
+        served[key] = served.get(key, frozenset()) | view.points(row.get("marker"))
     right = {key for key, item in wanted.items() if served.get(key) == item.points}
     kept: list[dict[str, Any]] = []
     notes: list[Message] = []
-    for here, row in rows:
+    for key, row in zip(keys, rows, strict=True):
         url, scope = view.index_url(row), scope_in(row)
-        if here in right:
+        if key in right or not ({scope.key, ALWAYS.key} & scopes or scope == ALWAYS):
             kept.append(row)
         elif scope.key in scopes or scope == ALWAYS:
             ours = row.get("index") in names.values() or pytorch_index(url, catalog.backend)
             if "index" not in row or not ours:
                 raise _from_elsewhere(package, row, url)
-            what = " on other platforms; the marker changes" if here in wanted else "; that entry is replaced"
+            what = " on other platforms; the marker changes" if key in wanted else "; that entry is replaced"
             text = f"{package} came from the index {row['index']}{what}"
             notes.append(Message(slug="source-replaced", message=text))
-        elif ALWAYS.key in scopes:
+        else:
             raise UsageError(
                 "source-conflict",
                 f"{package} is chosen by {scope.kind}s in this project",
@@ -129,8 +121,6 @@ def _merged_sources(
                 found=f"{package} from {row.get('index')} for {scope.text}",
                 hints=(f"torchinstall configure --layout {scope.kind}s",),
             )
-        else:
-            kept.append(row)
     for key, item in wanted.items():
         if key not in right:
             row = {"index": names[item.url]} if item.index else {"url": item.url}
