@@ -194,21 +194,12 @@ def _text(item: Any, depth: int = 0, *, multiline: bool = True) -> str:
     return quoted(item) if isinstance(item, str) else tomlkit.item(item).as_string()
 
 
-def table_at(data: dict[str, Any], *path: str) -> dict[str, Any]:
-    """The table at this path of a file's values, made where it is missing.
+def value_at(data: dict[str, Any], kind: type[_T], *path: str) -> _T:
+    """The table or list at this path of a file's values, made where it is missing.
 
     Raises:
         UsageError: `bad-pyproject`: something else is there.
     """
-    return _value_at(data, path, dict)
-
-
-def list_at(data: dict[str, Any], *path: str) -> list[Any]:
-    """The list at this path, in the same way."""
-    return _value_at(data, path, list)
-
-
-def _value_at(data: dict[str, Any], path: tuple[str, ...], kind: type[_T]) -> _T:
     here: Any = data
     for position, key in enumerate(path, 1):
         wanted: type[Any] = kind if position == len(path) else dict

@@ -24,7 +24,7 @@ from torchinstall.project.choices import (
     pinned_backend,
     public_bounds,
 )
-from torchinstall.project.edit import drop, edit_text, list_at, table_at
+from torchinstall.project.edit import drop, edit_text, value_at
 from torchinstall.project.foreign import Foreign, plain_name, read_hatch, read_pixi
 from torchinstall.project.model import ALWAYS, Choice, Index, Listed, Point, Scope, points_of
 from torchinstall.project.poetry import read_poetry
@@ -215,19 +215,21 @@ def _add(data: dict[str, Any], foreign: Foreign) -> Iterator[Message]:
     for index in foreign.indexes:
         _add_index(data, index)
     if foreign.constraints:
-        list_at(data, "tool", "uv", "constraint-dependencies").extend(foreign.constraints)
+        value_at(data, list, "tool", "uv", "constraint-dependencies").extend(foreign.constraints)
     for package, found in foreign.sources.items():
-        table_at(data, "tool", "uv", "sources").setdefault(package, found[0] if len(found) == 1 else found)
+        value_at(data, dict, "tool", "uv", "sources").setdefault(
+            package, found[0] if len(found) == 1 else found
+        )
     if foreign.default_groups:
         names = [name for name in foreign.default_groups if Scope("group", name) in foreign.lists]
-        table_at(data, "tool", "uv").setdefault("default-groups", names)
+        value_at(data, dict, "tool", "uv").setdefault("default-groups", names)
     for text in foreign.omitted:
         yield Message(slug="not-migrated", message=text)
 
 
 def _add_list(data: dict[str, Any], scope: Scope, items: Iterable[str]) -> None:
     """Add requirements to a list; of a package that it has already, nothing."""
-    rows = list_at(data, *scope.path)
+    rows = value_at(data, list, *scope.path)
     there = {plain_name(text) for text in texts(rows)}
     rows += [text for text in items if plain_name(text) not in there]
 
@@ -237,7 +239,7 @@ def _add_index(data: dict[str, Any], index: Index) -> None:
     if not any(row.url == index.url for row in ProjectView(data).indexes):
         flags = {"explicit": index.explicit, "default": index.default}
         row = {"name": index.name or "migrated", "url": index.url}
-        list_at(data, "tool", "uv", "index").append(row | {key: True for key in flags if flags[key]})
+        value_at(data, list, "tool", "uv", "index").append(row | {key: True for key in flags if flags[key]})
 
 
 def _make_static(data: dict[str, Any], foreign: Foreign) -> list[str]:
@@ -264,14 +266,14 @@ def _move_group(data: dict[str, Any], group: str, *path: str) -> Iterator[Messag
             message=f"{str(item)!r} in {what} stays there: uv takes a folder as `uv add --editable DIR`",
         )
     if len(odd) < len(rows) or not rows:
-        groups = table_at(data, "dependency-groups")
+        groups = value_at(data, dict, "dependency-groups")
         if odd or group in groups:
             _add_list(data, Scope("group", group), (item for item in rows if item not in odd))
         else:
             groups[group] = rows
         yield _did(f"{what} became the dependency group {group}")
     if odd:
-        table_at(data, *path[:-1])[path[-1]] = odd
+        value_at(data, dict, *path[:-1])[path[-1]] = odd
     else:
         drop(data, *path)
 
@@ -283,10 +285,10 @@ def _clean_rye(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> Ite
         return
     yield from _move_sources(data, "Rye", rye.get("sources"), "default", catalog)
     if rye.get("virtual") is True:
-        table_at(data, "tool", "uv")["package"] = False
+        value_at(data, dict, "tool", "uv")["package"] = False
         yield _did("tool.rye.virtual became tool.uv.package = false")
     if members := texts(mapping(rye.get("workspace")).get("members")):
-        table_at(data, "tool", "uv", "workspace").setdefault("members", members)
+        value_at(data, dict, "tool", "uv", "workspace").setdefault("members", members)
         drop(data, "tool", "rye", "workspace", "members")
         yield _did("tool.rye.workspace became tool.uv.workspace")
     for key in ("sources", "managed", "virtual", "generate-hashes", "lock-with-sources", "universal"):
@@ -317,7 +319,7 @@ def _move_sources(
             _add_index(data, Index(url, name, default=name == default))
             yield _did(f"{what} is an index of uv now")
         elif url and url not in texts(ProjectView(data).uv.get("find-links")):
-            list_at(data, "tool", "uv", "find-links").append(url)
+            value_at(data, list, "tool", "uv", "find-links").append(url)
             yield _did(f"{what} is in find-links of uv now")
 
 
@@ -364,7 +366,7 @@ def _clean_pins(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> It
         same = [item for item in view.listed if (item.scope, item.package) == (first.scope, first.package)]
         public = {public_bounds(item.requirement.specifier) for item in same}
         covered = frozenset[Point]().union(*(view.points(item.requirement.marker) for item in same))
-        rows = list_at(data, *first.scope.path)
+        rows = value_at(data, list, *first.scope.path)
         if len(public) == 1 and points_of(_SYSTEMS, view.versions) <= covered:
             extras = extras_text(first.requirement.extras)
             rows[same[0].position] = f"{first.requirement.name}{extras}{public.pop()}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from msgspec import ValidationError
 from packaging.requirements import InvalidRequirement, Requirement
@@ -15,6 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from torchinstall.core import files
 from torchinstall.core.decoding import convert
 from torchinstall.core.request import canonical_name
+from torchinstall.index.urls import without_credentials
 from torchinstall.project.files import loads, parse_toml
 from torchinstall.project.model import ALWAYS, PLATFORMS, Index, Listed, Point, Scope, points_where
 
@@ -259,10 +261,9 @@ def _requirements(items: list[Any]) -> Iterator[tuple[int, str, Requirement]]:
 def same_url(left: str, right: str) -> bool:
     """Whether two index URLs are one index (a slash at the end and user names apart)."""
 
-    def plain(url: str) -> str:
-        scheme, separator, rest = url.strip().rstrip("/").partition("://")
-        host, slash, path = rest.partition("/")
-        return f"{scheme.lower()}{separator}{host.rpartition('@')[2].lower()}{slash}{path}"
+    def plain(url: str) -> SplitResult:
+        parts = urlsplit(without_credentials(url.strip().rstrip("/")))
+        return parts._replace(netloc=parts.netloc.lower())
 
     return plain(left) == plain(right)
 

@@ -15,7 +15,7 @@ from torchinstall.core.files import real_path, sha256
 from torchinstall.core.messages import Message
 from torchinstall.core.request import canonical_name
 from torchinstall.project.choices import routed_in
-from torchinstall.project.edit import Edited, drop, edit_text, list_at, table_at
+from torchinstall.project.edit import Edited, drop, edit_text, value_at
 from torchinstall.project.files import changed_lines
 from torchinstall.project.foreign import backend_of
 from torchinstall.project.model import (
@@ -170,7 +170,7 @@ def _keep(data: dict[str, Any], path: tuple[str, ...], left: list[Any], there: l
     if not left:
         drop(data, *path)
     elif len(left) < len(there):
-        table_at(data, *path[:-1])[path[-1]] = left
+        value_at(data, dict, *path[:-1])[path[-1]] = left
 
 
 def _list(
@@ -189,7 +189,7 @@ def _list(
         if family is not None and not family.runtime_of:
             wording.setdefault(item.package, item.text.partition(";")[0].strip())
     if len(mine) < len(items) or kept.key in _named_by_others(view):
-        list_at(data, *kept.path)[:] = [item for at, item in enumerate(items) if at not in mine]
+        value_at(data, list, *kept.path)[:] = [item for at, item in enumerate(items) if at not in mine]
         return
     drop(data, *kept.path)
     if kept.key[1] not in {name.lower() for name in catalog.known_backends()}:

@@ -17,7 +17,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import canonical_name
 from torchinstall.index.urls import LINKS, pytorch_index
-from torchinstall.project.edit import list_at, table_at
+from torchinstall.project.edit import value_at
 from torchinstall.project.model import ALWAYS, Choice, Dependency, Entries, Index, Point, Scope, marker_at
 from torchinstall.project.pyproject import ProjectView, below, same_url, scope_in
 
@@ -44,11 +44,11 @@ def write_entries(
     _set_uv_lists(data, entries, view, notes)
     for package, rows in sources.items():
         if view.sources.get(package) != rows:
-            table_at(data, "tool", "uv", "sources")[own.source_name(package)] = rows
+            value_at(data, dict, "tool", "uv", "sources")[own.source_name(package)] = rows
     for url, name in names.items():
         if any(row.name == name for row in view.indexes):
             continue
-        rows = list_at(data, "tool", "uv", "index")
+        rows = value_at(data, list, "tool", "uv", "index")
         nameless = next((at for at, row in enumerate(own.indexes) if same_url(row.url, url)), None)
         if nameless is not None:
             rows[nameless]["name"] = name
@@ -146,7 +146,7 @@ def _from_elsewhere(package: str, row: Mapping[str, Any], url: str) -> UsageErro
 def _require(data: dict[str, Any], dependency: Dependency) -> None:
     listed = ProjectView(data).listed
     same = [item for item in listed if (item.scope, item.package) == (dependency.scope, dependency.package)]
-    rows = list_at(data, *dependency.scope.path)
+    rows = value_at(data, list, *dependency.scope.path)
     for item in same:
         if dependency.cap and not excludes(item.requirement.specifier, dependency.cap):
             rows[item.position] = _capped(item.text, dependency.cap)
@@ -178,7 +178,7 @@ def _set_uv_lists(data: dict[str, Any], entries: Entries, view: ProjectView, not
         _set_default_groups(data, entries.default_group, entries, view)
     there = view.texts("environments")
     if entries.environments and there is None:
-        table_at(data, "tool", "uv")["environments"] = list(entries.environments)
+        value_at(data, dict, "tool", "uv")["environments"] = list(entries.environments)
     elif entries.environments and there != entries.environments and len(view.platforms) > 1:
         message = "tool.uv.environments was there already and is kept; if a platform gets the wrong build, "
         message += "split it as follows: " + " | ".join(entries.environments)
@@ -186,7 +186,7 @@ def _set_uv_lists(data: dict[str, Any], entries: Entries, view: ProjectView, not
     required = view.texts("required-environments") or ()
     free = there in (None, entries.environments)
     if missing := [item for item in entries.required if free and item not in required]:
-        table_at(data, "tool", "uv")["required-environments"] = [*required, *missing]
+        value_at(data, dict, "tool", "uv")["required-environments"] = [*required, *missing]
 
 
 def _set_conflicts(data: dict[str, Any], pairs: tuple[tuple[Scope, Scope], ...], view: ProjectView) -> None:
@@ -195,7 +195,7 @@ def _set_conflicts(data: dict[str, Any], pairs: tuple[tuple[Scope, Scope], ...],
     if not missing:
         return
     rows = {scope.key: {scope.kind: scope.name} for pair in pairs for scope in pair}
-    conflicts = list_at(data, "tool", "uv", "conflicts")
+    conflicts = value_at(data, list, "tool", "uv", "conflicts")
     each = len(pairs) == len(rows) * (len(rows) - 1) // 2  # every one of them with every other
     for position, row in enumerate(view.conflicts):
         if each and len(row) > 1 and set(row) <= rows.keys():
@@ -222,4 +222,4 @@ def _set_default_groups(data: dict[str, Any], ours: str, entries: Entries, view:
     if key not in map(canonical_name, wanted):
         wanted.append(ours)
     if raw is None or wanted != list(view.default_groups):
-        table_at(data, "tool", "uv")["default-groups"] = wanted
+        value_at(data, dict, "tool", "uv")["default-groups"] = wanted
