@@ -22,7 +22,7 @@ from msgspec import structs
 from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.choices import Availability, choices
-from torchinstall.project.configure import Change, Configured, Locker, configure, unconfigure
+from torchinstall.project.configure import Change, Configured, Locker, configure
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.model import ALWAYS, Layout
 from torchinstall.project.pyproject import ProjectView, project_view
@@ -202,7 +202,7 @@ def check(
                 "lost on the way back"
             )
     if path.read_bytes().decode() != text:
-        unconfigure(folder, small_catalog(), memory=memory)
+        configure(folder, Change(layout_of=None), small_catalog(), memory=memory)
         assert path.read_bytes().decode() == text, "remove left something"
         assert not member or (root / "pyproject.toml").read_text("utf-8") == ROOT, "the root keeps something"
     return "kept"

@@ -16,7 +16,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.planning.inputs import catalog_of
-from torchinstall.project.configure import Change, Configured, Locker, configure, unconfigure
+from torchinstall.project.configure import Change, Configured, Locker, configure
 from torchinstall.project.files import read_text, unified_diff
 from torchinstall.project.layouts import DEFAULT_INDEX, change, complete, current_layout
 from torchinstall.project.lock import Build, lock_project
@@ -60,19 +60,16 @@ def run(session: Session, options: _ConfigureOptions) -> int:
     cache = context.cache_dir
     memory = Memory(cache / "projects" if cache is not None else None)
     lock = _locker(session, options, script) if options.lock and not dry_run else None
-    folder = project.folder
-    if options.remove:
-        removed = unconfigure(folder, catalog, script=script, dry_run=dry_run, lock=lock, memory=memory)
-        return _report(session, options, removed, None, folder)
-    requirements = _requirements(project.view, catalog, options.reqs)
-    prepared = project_plan(session, options, project, requirements)
-    change = structs.replace(
-        _change(options, prepared.plan, prepared.catalog), script=script, python=project.python
-    )
-    done = configure(
-        folder, change, prepared.catalog, dry_run=dry_run, lock=lock, memory=memory, env=context.env
-    )
-    return _report(session, options, done, prepared.plan, folder)
+    plan, change = None, Change(layout_of=None)
+    if not options.remove:
+        requirements = _requirements(project.view, catalog, options.reqs)
+        prepared = project_plan(session, options, project, requirements)
+        plan, catalog = prepared.plan, prepared.catalog
+        change = _change(options, plan, catalog)
+    change = structs.replace(change, script=script, python=project.python)
+    folder, env = project.folder, context.env
+    done = configure(folder, change, catalog, dry_run=dry_run, lock=lock, memory=memory, env=env)
+    return _report(session, options, done, plan, folder)
 
 
 def _requirements(view: ProjectView, catalog: Catalog, reqs: tuple[str, ...] = ()) -> tuple[str, ...]:

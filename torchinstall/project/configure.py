@@ -45,7 +45,7 @@ class Change(Struct, frozen=True, kw_only=True):
     """What to make of a project.
 
     Attributes:
-        layout_of: the layout for what the file says (after migration).
+        layout_of: the layout for what the file says (after migration); None: take out what configure wrote.
         chosen: the user says which builds the project shall have, whatever was chosen in it.
         migrate: rewrite older ways first; makes a project file of `requirements.txt` where there is none.
         index_base: for pins that name a build and no index.
@@ -53,7 +53,7 @@ class Change(Struct, frozen=True, kw_only=True):
         python: the lowest version that new metadata ask for.
     """
 
-    layout_of: Callable[[ProjectView], Layout]
+    layout_of: Callable[[ProjectView], Layout] | None
     chosen: bool = True
     migrate: bool = False
     index_base: str = DEFAULT_INDEX_BASE
@@ -152,18 +152,13 @@ def configure(
     more = requirements(text, strict=change.migrate), requirements(base, strict=False)
 
     def edited(*, split: bool = False) -> Configured:
-        def wider(view: ProjectView) -> Layout:
-            layout = change.layout_of(view)
-            packages = tuple(dict.fromkeys((*layout.packages, *sorted(known))))
-            return structs.replace(layout, packages=packages, split=layout.split or split)
-
-        return edit_files(files, structs.replace(change, layout_of=wider), catalog, more)
+        return edit_files(files, change, catalog, more, packages=tuple(sorted(known)), split=split)
 
     def locked(plan: Configured, lock: Locker) -> Configured:
         for _ in range(_ROUNDS):
             lock(directory)
             missing = _transitive(lockfile, plan.text, catalog) - set(plan.layout.packages)
-            if not missing:
+            if not missing or change.layout_of is None:
                 break
             known.update(missing)
             plan = edited()
@@ -181,31 +176,23 @@ def configure(
     plan = edited()
     if dry_run:
         return plan
-    with _restored_on_error((*(file.path for file in files), lockfile), plan.notes):
+    with _restored_on_error((*(file.path for file in files), lockfile), change, plan.notes):
         _write(plan)
         plan = locked(plan, lock) if lock is not None else plan
-        for edit in plan.edits:
-            if edit.before and (edit.before != edit.after or not memory.knows(edit.path)):
-                memory.remember(edit.path, edit.before if edit.base is None else edit.base, edit.after)
+        _remember(plan, change, memory)
     return plan
 
 
-def unconfigure(
-    directory: Path,
-    catalog: Catalog,
-    *,
-    script: Path | None = None,
-    dry_run: bool = False,
-    lock: Locker | None = None,
-    memory: Memory = Memory(),  # noqa: B008  # a frozen value
-) -> Configured:
-    """Take out what `configure` wrote; where nothing is remembered, whatever chooses a build.
+def _remember(plan: Configured, change: Change, memory: Memory) -> None:
+    for edit in plan.edits:
+        if change.layout_of is None:
+            memory.remember(edit.path, edit.after, edit.after)
+        elif edit.before and (edit.before != edit.after or not memory.knows(edit.path)):
+            memory.remember(edit.path, edit.before if edit.base is None else edit.base, edit.after)
 
-    Raises:
-        UsageError: `nothing-to-remove`, or no project.
-        InstallFailedError: uv cannot resolve what is left.
-    """
-    files, lockfile = _files_of(directory, memory, script)
+
+def _without(files: tuple[FileEdit, ...], catalog: Catalog) -> Configured:
+    """What is left without what `configure` wrote; where nothing is remembered, without any choice."""
     edits = [file if file.base is None else structs.replace(file, after=file.base) for file in files]
     notes = tuple[Message, ...]()
     if files[0].base is None or not any(edit.after != edit.before for edit in edits):
@@ -213,13 +200,13 @@ def unconfigure(
         # A run here that changed nothing makes it a person's file, but for what only configure writes.
         ours = written_here(project_view(text), catalog, plainly=files[0].base is not None)
         if not ours:
-            which = f" --script {script.name}" if script is not None else ""
+            script = f" --script {files[0].path.name}" if files[0].path.name != "pyproject.toml" else ""
             raise UsageError(
                 "nothing-to-remove",
                 "nothing in this project that chooses a build of torch is from configure",
                 wanted="entries that configure wrote",
                 found="entries that a person wrote, or none",
-                hints=(f"torchinstall configure{which} --dry-run shows what it would write",),
+                hints=(f"torchinstall configure{script} --dry-run shows what it would write",),
             )
         stripped, _ = strip(text, ours, catalog)
         kept = Message(
@@ -228,19 +215,7 @@ def unconfigure(
             "was taken out, and the requirements in project.dependencies stay",
         )
         edits[0], notes = files[0].bring(stripped.text), (*stripped.notes, kept)
-    plan = Configured(edits=tuple(edits), layout=Layout(name="this-machine"), entries=Entries(), notes=notes)
-    if not dry_run:
-        with _restored_on_error((*(file.path for file in files), lockfile)):
-            _write(plan)
-            try:
-                if lock is not None:
-                    lock(directory)
-            except InstallFailedError as error:  # as it was before, uv could not resolve it either
-                error.hints = ("torchinstall configure --remove --no-lock", *error.hints)
-                raise
-        for edit in plan.edits:
-            memory.remember(edit.path, edit.after, edit.after)
-    return plan
+    return Configured(edits=tuple(edits), layout=Layout(name="this-machine"), entries=Entries(), notes=notes)
 
 
 def edit_files(
@@ -248,8 +223,11 @@ def edit_files(
     change: Change,
     catalog: Catalog,
     more: tuple[Foreign, Foreign] = (Foreign(), Foreign()),  # only read
+    *,
+    packages: tuple[str, ...] = (),
+    split: bool = False,
 ) -> Configured:
-    """Write a layout into the text of a project file. Pure.
+    """Write a layout into the text of a project file, or take it out. Pure.
 
     Args:
         files: the project file and, for a member of a workspace, the root's, whose indexes a member may name
@@ -257,11 +235,16 @@ def edit_files(
         change: to make.
         catalog: what is published.
         more: what requirements files say to the project, and said before configure wrote into it.
+        packages: to require besides those of the layout.
+        split: resolve platforms with different sources apart, whatever the layout says.
 
     Raises:
-        UsageError: the file is not TOML, must be migrated first, or says something that stands in the way.
+        UsageError: the file is not TOML, must be migrated first, or says something that stands in the way;
+            `nothing-to-remove`.
         NoCompatibleBuildError: its version bounds rule out every build of a backend.
     """
+    if change.layout_of is None:
+        return _without(files, catalog)
     file, *above = files
     text = moved = file.toml(file.before, change.python)
     check_spelled(project_view(text), catalog)
@@ -278,6 +261,8 @@ def edit_files(
         # Another choice was asked for than the one that was found.
         text = moved
         layout = change.layout_of(below(project_view(text), *roots))
+    wider = tuple(dict.fromkeys((*layout.packages, *packages)))
+    layout = structs.replace(layout, packages=wider, split=layout.split or split)
     if change.script is not None:
         layout = _of_script(layout, change.script)
     if layout.offers_choice and not layout.kept and not project_view(text).project:
@@ -371,7 +356,7 @@ def _write(plan: Configured) -> None:
 
 
 @contextlib.contextmanager
-def _restored_on_error(paths: tuple[Path, ...], notes: tuple[Message, ...] = ()) -> Iterator[None]:
+def _restored_on_error(paths: tuple[Path, ...], change: Change, notes: tuple[Message, ...]) -> Iterator[None]:
     """Put files back as they were where anything goes wrong, Ctrl-C included."""
     saved = {path: path.read_bytes() if path.exists() else None for path in paths}
     try:
@@ -385,4 +370,7 @@ def _restored_on_error(paths: tuple[Path, ...], notes: tuple[Message, ...] = ())
         if isinstance(error, TorchInstallError):
             kept = (note.message for note in notes if note.slug == "environments-kept")
             error.hints = (*error.hints, *kept)
+        if isinstance(error, InstallFailedError) and change.layout_of is None:
+            # As it was before, uv could not resolve it either.
+            error.hints = ("torchinstall configure --remove --no-lock", *error.hints)
         raise
