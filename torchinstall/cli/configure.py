@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from msgspec import structs, to_builtins
 from packaging.utils import InvalidName, canonicalize_name
@@ -19,7 +18,7 @@ from torchinstall.planning.inputs import catalog_of
 from torchinstall.project.configure import Change, Configured, Locker, configure
 from torchinstall.project.files import read_text, unified_diff
 from torchinstall.project.layouts import DEFAULT_INDEX, change, complete, current_layout
-from torchinstall.project.lock import Build, lock_project
+from torchinstall.project.lock import lock_project
 from torchinstall.project.model import ALWAYS, PLATFORMS, Layout, LayoutName
 from torchinstall.project.pyproject import ProjectView, metadata, project_view
 from torchinstall.project.undo import Memory
@@ -196,8 +195,20 @@ def _report(
             console.say(f"note: {note.message}")
         else:
             console.warn(note.slug, note.message)
-    names = {edit.path: _name(edit.path, folder) for edit in done.edits}
+    paths = [edit.path for edit in done.edits]
+    inside = {path: path.relative_to(folder) for path in paths if path.is_relative_to(folder)}
+    names = {path: inside[path].as_posix() if path in inside else str(path) for path in paths}
     diffs = {names[edit.path]: unified_diff(edit.before, edit.after, names[edit.path]) for edit in done.edits}
+    builds = [
+        {
+            "package": build.package,
+            "platform": build.platform,
+            "select": {build.scope.kind: build.scope.name} if build.scope != ALWAYS else None,
+            "version": build.locked.version if build.locked else None,
+            "index_url": build.locked.url if build.locked else None,
+        }
+        for build in done.builds
+    ]
     status = "unchanged" if not done.changed else "dry-run" if options.dry_run else "configured"
     data = envelope(
         status,
@@ -205,27 +216,13 @@ def _report(
         backends=list(done.layout.backends),
         packages=list(done.layout.packages),
         files=[{"path": name, "diff": diff} for name, diff in diffs.items()],
-        builds=[_build_row(build) for build in done.builds],
+        builds=builds,
         warnings=to_builtins(done.notes),
         planned=plan.backend if plan is not None else None,
     )
     text = "".join(diffs.values()).rstrip("\n") or "nothing to change"
     console.answer(data, text if options.dry_run else _text(done, " and ".join(names.values())))
     return 0
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-def _build_row(build: Build) -> dict[str, Any]:
-    return {
-        "package": build.package,
-        "platform": build.platform,
-        "select": {build.scope.kind: build.scope.name} if build.scope != ALWAYS else None,
-        "version": build.locked.version if build.locked else None,
-        "index_url": build.locked.url if build.locked else None,
-    }
 
 
 def _text(done: Configured, files: str) -> str:

@@ -20,8 +20,6 @@ from torchinstall.planning.context import Context
 if TYPE_CHECKING:
     from torchinstall.catalog.model import Family
 
-_ENVELOPE = 1
-
 _PATIENCE = 1.0
 """Seconds after which a person wants to see that something happens."""
 
@@ -267,10 +265,8 @@ class Console:
         """Print an error on stderr and, with `--json`, its envelope on stdout."""
         self._talk(redact(error_text(error)), heard=True)
         if self.json:
-            # Where the verb's data is a plan, its keys are the contract.
-            head = {} if "candidates" in self.partial else {"schema_version": _ENVELOPE, "status": "error"}
-            code = {"exit_code": exit_code or error.exit_code}
-            self.out_json({**head, **self.partial, "error": {**error.to_json(), **code}})
+            shown = {**error.to_json(), "exit_code": exit_code or error.exit_code}
+            self.out_json({**envelope("error"), **self.partial, "error": shown})
 
 
 def _encoding(stream: TextIO) -> str:
@@ -279,7 +275,7 @@ def _encoding(stream: TextIO) -> str:
 
 def envelope(status: str, **parts: Any) -> dict[str, Any]:
     """The JSON object of a verb that has no contract of its own; `status` is one word."""
-    return {"schema_version": _ENVELOPE, "status": status, **parts, "error": None}
+    return {"schema_version": 1, "status": status, **parts, "error": None}
 
 
 class Session(Struct, frozen=True):

@@ -16,7 +16,7 @@ from torchinstall.cli.text import fields, heading
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import cannot_read, read_text
-from torchinstall.core.machine import OS_LABELS, Driver, Machine
+from torchinstall.core.machine import OS_LABELS, Driver
 from torchinstall.core.target import foreign_target
 from torchinstall.core.versions import dotted_or_none, unprefixed
 from torchinstall.fleet.locked import Pinned, builds_of, pinned_in
@@ -167,7 +167,8 @@ def _answer(
     name = options.on_machine or ""
     machine = machine_of(context, PlanOptions.of(options, machine=(name,)))
     if driver is not None:
-        machine = _with_driver(machine, driver)
+        others = (row for row in machine.drivers if row.vendor != "nvidia")
+        machine = structs.replace(machine, drivers=(*others, Driver(vendor="nvidia", version=driver)))
     target = foreign_target(machine, options.python_version or context.python_version)
     mine = [build for build in builds if not build.platforms or target.platform in build.platforms]
     plans = [(build, runs_on(build, machine, target, catalog)) for build in mine or builds]
@@ -184,11 +185,6 @@ def _answer(
     if not console.json:
         console.out(f"no: {build.name} does not run on {name}")
     raise made.error
-
-
-def _with_driver(machine: Machine, version: str) -> Machine:
-    others = tuple(row for row in machine.drivers if row.vendor != "nvidia")
-    return structs.replace(machine, drivers=(*others, Driver(vendor="nvidia", version=version)))
 
 
 def _need(need: PlatformNeed, catalog: Catalog) -> list[tuple[str, str]]:

@@ -199,7 +199,7 @@ def verify(session: Session, _options: Options) -> int:
             f"the catalog has tables that cannot be used: {', '.join(errors)}",
             wanted="rows with the columns that this version knows, each with a source of its file",
             found=problems[0]["what"],
-            hints=("uv pip install --reinstall torchinstall", "unset TORCHINSTALL_CATALOG_DIR if you set it"),
+            hints=next(iter(errors.values())).hints,
         )
     session.console.answer(
         envelope("ok", snapshot=tables.snapshot, problems=[]),

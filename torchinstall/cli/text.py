@@ -191,16 +191,12 @@ def why_not_text(plan: Plan) -> str:
         if candidate.rule in _OF_MANY:
             others.setdefault(f"{candidate.rule}: needs {candidate.wanted}", []).append(backend)
         else:
-            rows.append((backend, candidate.torch, _reason(candidate, plan)))
+            found = f"; found {candidate.found}" if candidate.found else ""
+            refused = f"{candidate.rule}: needs {candidate.wanted}{found}"
+            reason = refused if candidate.verdict == "rejected" else why_second(plan, candidate)
+            rows.append((backend, candidate.torch, reason))
     rows += [(_span(names), "", reason) for reason, names in others.items()]
     return f"{heading('Why not')}\n{columns(rows)}" if rows else ""
-
-
-def _reason(candidate: Candidate, plan: Plan) -> str:
-    if candidate.verdict == "rejected":
-        found = f"; found {candidate.found}" if candidate.found else ""
-        return f"{candidate.rule}: needs {candidate.wanted}{found}"
-    return why_second(plan, candidate)
 
 
 def _span(names: list[str]) -> str:

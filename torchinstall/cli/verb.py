@@ -43,24 +43,21 @@ class FlagOption(click.Option):
         **more: Any,
     ) -> None:
         choices = choices or flag.choices
-        by_kind: dict[str, dict[str, Any]] = {
+        choice = click.Choice(choices, case_sensitive=False) if choices else None
+        kinds: dict[str, dict[str, Any]] = {
             "switch": {"is_flag": True, "default": bool(default)},
             "count": {"count": True},
             "texts": {"multiple": True},
             "paths": {"multiple": True},
             "number": {"default": default, "type": int},
-            "text": {
-                "default": default,
-                "type": click.Choice(choices, case_sensitive=False) if choices else None,
-            },
+            "text": {"default": default, "type": choice},
         }
         super().__init__(
             [*flag.declarations, flag.name],
             help=flag.help + (f" [also: {', '.join(flag.also)}]" if flag.also else ""),
-            envvar=list(flag.variables),
             show_default=bool(default) and flag.kind != "switch",
             metavar=flag.metavar,
-            **by_kind[flag.kind],
+            **kinds[flag.kind],
             **more,
         )
         self.flag, self.reads_variables = flag, reads_variables
