@@ -127,9 +127,13 @@ def test_plan_for_several_machines_is_the_same_code(tmp_path: Path) -> None:
     assert said.code == 0, said.err
     assert "One build serves all 6 machines." in said.out
     assert "6 machines: NVIDIA H100 (sm_90), driver 580.95.05" in said.out
+    alone = run(tmp_path, "plan", "--machine", names[0], "torch", "--json", *OFFLINE).json
     assert "m0.json, m1.json, m2.json, m3.json and 2 more" in said.out
     fleet = run(tmp_path, "fleet", *names, "torch", "--json", *OFFLINE)
     plan = run(tmp_path, "plan", *(w for n in names for w in ("--machine", n)), "torch", "--json", *OFFLINE)
     (row,) = fleet.json["classes"]
     (group,) = plan.json["groups"]
     assert (row["torch"], row["backend"]) == (group["torch"], group["backend"])
+    assert f"{row['torch']}+{row['backend']}" == alone["packages"][0]["version"], (
+        "as one of them alone gets it"
+    )

@@ -177,19 +177,32 @@ def plan_fleet(
     request: Request, kinds: Sequence[Kind], catalog: Catalog, *, today: date | None = None
 ) -> Fleet:
     """Choose builds for all machines; none gets one that uses its GPUs worse than its own best would."""
-    serves = [_acceptable(request, kind, catalog) for kind in kinds]
-    cover = fewest(serves)
-    grouped: dict[BuildKey, list[tuple[Kind, Plan]]] = {key: [] for key in cover.keys}
-    left_out: list[tuple[Kind, Plan]] = []
+    serves = [acceptable_builds(request, kind.machine, kind.target, catalog) for kind in kinds]
+    cover = fewest([*map(frozenset, serves)])
+    served: dict[BuildKey | None, list[tuple[Kind, tuple[BuildKey, ...]]]] = {}
     for kind, keys in zip(kinds, serves, strict=True):
-        usable = [key for key in cover.keys if key in keys]
-        key = max(usable, key=_newness, default=None)
-        made = plan(request, kind.machine, kind.target, catalog, today=today)
-        if key is not None:
-            made = _with_build(key, request, kind, made, catalog, today)
-        (left_out if key is None else grouped[key]).append((kind, made))
-    groups = tuple(Group(*key, tuple(rows)) for key, rows in grouped.items() if rows)
+        usable = (key for key in cover.keys if key in keys)
+        served.setdefault(max(usable, key=_newness, default=None), []).append((kind, keys))
+    grouped: dict[BuildKey, list[tuple[Kind, Plan]]] = {}
+    left_out: list[tuple[Kind, Plan]] = []
+    for key in (*cover.keys, None):
+        rows = served.get(key, [])
+        shared = None if key is None or not rows else _best_alike(key, [keys for _, keys in rows])
+        for kind, _ in rows:
+            alone = plan(request, kind.machine, kind.target, catalog, today=today)
+            if shared is None:
+                left_out.append((kind, alone))
+            else:
+                made = _with_build(shared, request, kind, alone, catalog, today)
+                grouped.setdefault(shared, []).append((kind, made))
+    groups = tuple(Group(*key, tuple(rows)) for key, rows in grouped.items())
     return Fleet(groups, tuple(left_out), cover.proven, cover.at_least)
+
+
+def _best_alike(key: BuildKey, orders: Sequence[tuple[BuildKey, ...]]) -> BuildKey:
+    """Of the builds of one torch that serve these machines: the one that comes first in their own orders."""
+    alike = [other for other in orders[0] if other[0] == key[0] and all(other in order for order in orders)]
+    return min(alike, key=lambda other: sum(order.index(other) for order in orders))
 
 
 def _acceptable(request: Request, kind: Kind, catalog: Catalog) -> frozenset[BuildKey]:

@@ -152,14 +152,14 @@ def _best(evaluated: Evaluated) -> EvaluatedBuild | None:
 def acceptable_builds(
     request: Request, machine: Machine, target: Target, catalog: Catalog
 ) -> tuple[tuple[str, str], ...]:
-    """The builds (torch release, backend) that serve a machine's GPUs as well as its best one does."""
+    """Builds (torch release, backend) that serve a machine's GPUs as well as its best does; best first."""
     situation = make_situation(request, machine, target, catalog)
     evaluated = evaluate(situation)
     best = _best(evaluated)
     if best is None or best.overridden or _refusal(evaluated, best, situation) is not None:
         return ()
-    equal = (item for item in _accepted(evaluated) if item.gpu_rank == best.gpu_rank)
-    return tuple(item.key for item in equal if not item.overridden)
+    equal = [item for item in _accepted(evaluated) if item.gpu_rank == best.gpu_rank and not item.overridden]
+    return tuple(item.key for item in sorted(equal, key=lambda item: item.rank, reverse=True))
 
 
 def _refusal(
