@@ -8,7 +8,6 @@ note).
 
 import re
 import urllib.parse
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -231,16 +230,13 @@ def _inside(links: list[PageFile], url: str) -> tuple[list[PageFile], list[str]]
     origin = origin_of(url)
     owned = {directory: origin.owns(directory) for directory in {link.directory for link in links}}
     inside = [link for link in links if owned[link.directory]]
-    outside = Counter(
-        urllib.parse.urlsplit(link.directory).netloc.rpartition("@")[2] or "no host"
-        for link in links
-        if not owned[link.directory]
-    )
-    if outside and not inside:
-        hosts = ", ".join(outside)
+    outside = (urllib.parse.urlsplit(directory).hostname for directory, own in owned.items() if not own)
+    hosts = ", ".join(sorted({host or "no host" for host in outside}))
+    if hosts and not inside:
         message = f"every link of {redact(url)} leads to another host ({hosts})"
         raise FetchError("index-links-outside", message)
-    return inside, [f"{redact(url)}: ignored {count} links to {host}" for host, count in outside.items()]
+    ignored = f"{redact(url)}: ignored {len(links) - len(inside)} links to {hosts}"
+    return inside, [ignored] if hosts else []
 
 
 def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, str], bool]:

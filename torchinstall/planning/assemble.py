@@ -17,7 +17,7 @@ from torchinstall.core.errors import CatalogError, ToolMissingError
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
-from torchinstall.core.request import requirement
+from torchinstall.core.request import DEFAULT_INDEX_BASE, requirement
 from torchinstall.index.faults import NOT_THERE, ON_THE_WAY
 from torchinstall.index.fetch import LiveResult
 from torchinstall.planner.selection import pages_to_read
@@ -29,7 +29,6 @@ from torchinstall.planning.inputs import Prepared, Purpose, collect_inputs
 from torchinstall.planning.sources import (
     Made,
     fallbacks,
-    flat_template,
     named_vendor,
     of_default_index,
     vendor_plan,
@@ -140,12 +139,12 @@ def _made(run: Run, before: Callable[[Made], None], *, must_reach: bool) -> Made
         best = run.decide(reading.catalog)
     if reading.failure is None:
         return Made(best, reading.catalog).warned(reading.warnings)
-    flat = flat_template(request.index_base)
-    if reading.failure.slug in NOT_THERE and flat is not None:
+    base = request.index_base
+    if reading.failure.slug in NOT_THERE and base != DEFAULT_INDEX_BASE and not {"{", "#"} & set(base):
         # It has no backend's page of torch: it may be an index that is not divided by backend.
-        made = vendor_plan(run, (), flat)
-        if made is not None:
-            return made
+        flat = vendor_plan(run, (), f"{base}/{{package}}")
+        if flat is not None:
+            return flat
     return _without_index(run, tables, reading.failure, must_reach=must_reach).warned(reading.warnings)
 
 
@@ -173,8 +172,8 @@ def _without_index(run: Run, best: Plan, failure: CatalogError, *, must_reach: b
     for source in fallbacks(run, every=every) if must_reach or here else ():
         made = run.decide(source.catalog, source.request)
         if source.serves(made) and (request.allow_cpu or _serves_as_well(made, best)):
-            message = f"taken instead: {source.said(made)}; what that needs comes on top"
-            message = f"{message}; --no-fallback forbids it"
+            said = f"{source.said(made)}, and what it needs; --no-fallback forbids this"
+            message = f"the PyTorch index cannot be used; taken instead: {said}"
             return Made(made, source.catalog).warned((Message("fallback-source", message),))
         tried.append(source.words)
         easier = structs.replace(source.request, backend="auto", allow_cpu=True)

@@ -89,11 +89,6 @@ def catalog_of_installed(catalog: Catalog, target: Target, index_url: str | None
     return catalog.of_vendor(pages, {}, rows)
 
 
-def flat_template(base: str) -> str | None:
-    """An index base read as one that is not divided by backend; None where it says how it is divided."""
-    return None if "{" in base or "#" in base or base == DEFAULT_INDEX_BASE else f"{base}/{{package}}"
-
-
 def _same(url: str, base: str) -> bool:
     """The vendor's own URL, or a copy that ends as it does (`http://mirror.example/whl-multi-arch`)."""
     mine, theirs = url.rstrip("/"), base.partition("{")[0].partition("#")[0].rstrip("/")
