@@ -24,7 +24,7 @@ from torchinstall.export.containers import IMAGE_LIBC, container_machine
 from torchinstall.export.formats import FORMATS
 from torchinstall.export.inputs import export_input
 from torchinstall.export.resolve import resolve
-from torchinstall.fleet.classes import Fleet, Group, Kind, PlannedFleet, Saving, plan_machines
+from torchinstall.fleet.classes import Fleet, Group, Kind, PlannedFleet, plan_machines
 from torchinstall.fleet.inventories import INVENTORIES, read_inventories
 from torchinstall.fleet.manifests import INDEX, affinity, slurm_conf, to_yaml, write_folder
 from torchinstall.fleet.nodes import Assumption, Node, parse_assumed
@@ -160,8 +160,13 @@ def _text(fleet: Fleet, nodes: Sequence[Node]) -> str:
         rows.append((name, f"{value} for {counted('node', count)} ({row.why})"))
     parts = [fields(rows), *_builds(fleet, "node", _left_out(fleet, nodes))]
     if fleet.savings:
-        saved = "\n".join(wrapped(_saving(row, len(fleet.groups))) for row in fleet.savings)
-        parts.append(f"{heading('What a driver update would save')}\n{saved}")
+        saved = [
+            f"Drivers of {counted('node', len(row.names))} to {row.driver} or newer "
+            f"(R{row.driver.partition('.')[0]}): {counted('build', row.builds)} instead of "
+            f"{len(fleet.groups)} ({_names(row.names)})."
+            for row in fleet.savings
+        ]
+        parts.append("\n".join((heading("What a driver update would save"), *map(wrapped, saved))))
     return "\n\n".join(parts)
 
 
@@ -184,14 +189,6 @@ def _builds(fleet: Fleet, word: str, left: Mapping[str, Sequence[str]]) -> Itera
     if left:
         rows = [(counted(word, len(names)), f"{reason} ({_names(names)})") for reason, names in left.items()]
         yield f"{heading('Left out')}\n{fields(rows)}"
-
-
-def _saving(row: Saving, before: int) -> str:
-    branch = row.driver.partition(".")[0]
-    return (
-        f"Drivers of {counted('node', len(row.names))} to {row.driver} or newer (R{branch}): "
-        f"{counted('build', row.builds)} instead of {before} ({_names(row.names)})."
-    )
 
 
 def _machine(kind: Kind, made: Plan) -> str:

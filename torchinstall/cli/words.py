@@ -158,37 +158,30 @@ def unknown_verb(ctx: click.Context, words: Sequence[str], table: Sequence[str])
 
 def unknown_flag(error: click.NoSuchOption) -> UsageError:
     """The error for a flag that a verb does not have: by its meaning, else by its spelling."""
-    ctx, name = error.ctx, error.option_name
-    command = ctx.command_path if ctx is not None else "torchinstall"
-    close = error.possibilities or []
-    spelled = {
-        text: param for param in (ctx.command.params if ctx is not None else ()) for text in param.opts
-    }
+    name, close = error.option_name, error.possibilities or []
+    ctx = error.ctx or click.Context(click.Command("torchinstall"), info_name="torchinstall")
+    spelled = {text: param for param in ctx.command.params for text in param.opts}
+    passes_on = getattr(ctx.command, "passthrough", None) is not None
     hints = []
-    meant = _flag_meant(name, _value(ctx, name))
+    meant = _flag_meant(name, _value(ctx.meta.get(TYPED, ()), name))
     for text in meant or close[:1]:
-        flag = text.partition(" ")[0]
-        of_verb = flag in spelled or (
-            flag in ("", "--") and getattr(ctx and ctx.command, "passthrough", None)
+        flag, param = text.partition(" ")[0], spelled.get(text)
+        command = (
+            ctx.command_path if flag in spelled or (passes_on and flag in ("", "--")) else "torchinstall auto"
         )
-        param = spelled.get(text)
-        if isinstance(param, click.Option) and isinstance(param.type, click.Choice):
-            text += f" {param.type.choices[0]}"
-        elif isinstance(param, click.Option) and param.metavar:
-            text += f" {param.metavar}"
-        hints.append(f"{command if of_verb else 'torchinstall auto'} {text}".rstrip())
-    wanted = ", ".join(filter(None, meant or close))
+        choices = param.type.choices if param is not None and isinstance(param.type, click.Choice) else ()
+        value = next(iter(choices), param.metavar if isinstance(param, click.Option) else None)
+        hints.append(" ".join(filter(None, (command, text, value))))
     return UsageError(
         "unknown-option",
-        f"{command} has no option {name}",
-        wanted=wanted or None,
-        hints=(*hints, f"{command} --help"),
+        f"{ctx.command_path} has no option {name}",
+        wanted=", ".join(filter(None, meant or close)) or None,
+        hints=(*hints, f"{ctx.command_path} --help"),
     )
 
 
-def _value(ctx: click.Context | None, name: str) -> str:
+def _value(typed: Sequence[str], name: str) -> str:
     """What was typed for a flag: behind `=`, or the word behind it."""
-    typed: Sequence[str] = ctx.meta.get(TYPED, ()) if ctx is not None else ()
     for word, after in itertools.pairwise((*typed, "")):
         flag, equals, value = word.partition("=")
         if flag == name:
