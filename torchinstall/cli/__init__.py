@@ -136,7 +136,7 @@ def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[
     wrong: click.NoSuchOption | NoSuchVerb | None = None
     try:
         if not instruction:
-            colour = session.console.stdout_colour
+            colour = session.console.colour(session.console.stdout)
             with app.make_context("torchinstall", arguments, obj=session, color=colour) as ctx:
                 result = app.invoke(ctx)
                 return result if isinstance(result, int) else 0
@@ -184,7 +184,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 def _failed(error: Exception, console: Console) -> int:
     expected = isinstance(error, TorchInstallError)
-    if console.verbose > int(expected):
+    if console.loudness > int(expected):
         import traceback  # only for who asks for it
 
         console.say("".join(traceback.format_exception(error)).rstrip())
@@ -193,7 +193,7 @@ def _failed(error: Exception, console: Console) -> int:
         error = cannot_write(error.filename or "a file", error, hint)
     if not isinstance(error, TorchInstallError):
         hint = "run the same command with -v for the traceback, and report both"
-        if console.verbose:
+        if console.loudness > 0:
             hint = "report the traceback above with the output of `torchinstall probe --json --anonymous`"
         message = f"torchinstall itself failed: {type(error).__name__}: {error}"
         error = TorchInstallError("internal-error", message, hints=(hint,))

@@ -317,7 +317,7 @@ class _Run:
             return 0
         console.out(_outcome_text(status, plan, changes))
         if report is not None:
-            console.out(_verify_text(report, full=bool(console.verbose)))
+            console.out(_verify_text(report, full=console.loudness > 0))
             console.out(works_text(plan, report, self.context.env, self.context.cwd))
         elif self.options.dry_run:
             console.say("nothing was changed; the same command without --dry-run does it")

@@ -95,7 +95,7 @@ class Console:
     """The two streams of one run, and how loud it is; the global flags are attributes.
 
     Attributes:
-        loudness: as many times `-v` as was asked for, less the times of `-q`.
+        loudness: as many times `-v` as was asked for, less the times of `-q`, as in pip.
         json: stdout carries one JSON object, also when the run fails.
         partial: keys that the JSON envelope of a failure carries besides the error.
         copy: the file of `--log`, which gets everything that is said, also what `-q` hides.
@@ -117,39 +117,23 @@ class Console:
         self._step: _Step | None = None
         self._said = ""
 
-    @property
-    def verbose(self) -> int:
-        """How much more to say; each `-q` takes one `-v` back, as in pip."""
-        return max(0, self.loudness)
-
-    @property
-    def quiet(self) -> int:
-        """How much less to say."""
-        return max(0, -self.loudness)
-
-    @property
-    def stdout_colour(self) -> bool:
-        """Whether stdout is coloured."""
-        return wants_colour(self.stdout, self.color, self.env)
-
-    @property
-    def stderr_colour(self) -> bool:
-        """Whether stderr is coloured."""
-        return wants_colour(self.stderr, self.color, self.env)
+    def colour(self, stream: TextIO) -> bool:
+        """Whether one of the two streams is coloured."""
+        return wants_colour(stream, self.color, self.env)
 
     def out(self, text: str) -> None:
         """Write what a person or a program reads to stdout."""
         self._note(redact(text))
-        self._write(self.stdout, redact(text), colour=self.stdout_colour)
+        self._write(self.stdout, redact(text))
 
     def out_file(self, text: str) -> None:
         """Write the content of a file to stdout: as it is, but for what a terminal would obey."""
-        self._write(self.stdout, text, colour=False)
+        self._write(self.stdout, text, plain=True)
 
     def out_json(self, data: Mapping[str, Any]) -> None:
         """Write the one JSON object of this run to stdout."""
         text = json_text(redacted(data), ascii_only=not _encoding(self.stdout).startswith("utf"))
-        self._write(self.stdout, text, colour=False)
+        self._write(self.stdout, text, plain=True)
 
     def answer(self, data: Mapping[str, Any], text: str) -> None:
         """What the run came to, on stdout: as the one JSON object with `--json`, else as text."""
@@ -160,21 +144,21 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """Tell a person what happens; `-q` silences it."""
-        self._talk(redact(text), heard=not self.quiet)
+        self._talk(redact(text), heard=self.loudness >= 0)
 
     def detail(self, text: str) -> None:
         """Tell a person who asked with `-v`."""
-        self._talk(click.style(redact(text), dim=True), heard=self.verbose > 0)
+        self._talk(click.style(redact(text), dim=True), heard=self.loudness > 0)
 
     def warn(self, slug: str, message: str, *, always: bool = False) -> None:
         """Message on stderr; `-qq` silences it unless it must `always` be said."""
         head = click.style(f"warning[{slug}]:", fg="yellow", bold=True)
-        self._talk(f"{head} {redact(message)}", heard=self.quiet < 2 or always)
+        self._talk(f"{head} {redact(message)}", heard=self.loudness > -2 or always)
 
     def _talk(self, text: str, *, heard: bool) -> None:
         self._note(text)
         if heard:
-            self._write(self.stderr, text, colour=self.stderr_colour)
+            self._write(self.stderr, text)
 
     def _note(self, text: str) -> None:
         copy, self.copy = self.copy, None  # nothing more goes into a log that is full
@@ -193,12 +177,12 @@ class Console:
         Whatever is written next ends it. `total`: the bytes that `arrived` will count, None: nobody knows how
         many. Returns whether somebody watches a terminal.
         """
-        watched = not (self.no_progress or self.quiet) and self.env.get("TERM") != "dumb"
+        watched = self.loudness >= 0 and not self.no_progress and self.env.get("TERM") != "dumb"
         watched = watched and self.stderr.isatty()
         self.idle()
         if watched:
             self._note(redact(text))
-            self._step = _Step(redact(text), total, self.stderr, colour=self.stderr_colour)
+            self._step = _Step(redact(text), total, self.stderr, colour=self.colour(self.stderr))
         elif text != self._said:
             self.say(text)
         self._said = text
@@ -223,7 +207,7 @@ class Console:
     def uv_flags(self) -> tuple[str, ...]:
         """As loud, as coloured and with as much progress as we are ourselves, for uv."""
         colour = ("--color", self.color) if self.color != "auto" else ()
-        loud = ("--quiet",) if self.quiet else ("--verbose",) if self.verbose > 1 else ()
+        loud = ("--quiet",) if self.loudness < 0 else ("--verbose",) if self.loudness > 1 else ()
         return (*colour, *loud, *(("--no-progress",) if self.no_progress else ()))
 
     def close(self) -> None:
@@ -238,10 +222,10 @@ class Console:
         if step is not None:
             step.end()
 
-    def _write(self, stream: TextIO, text: str, *, colour: bool) -> None:
+    def _write(self, stream: TextIO, text: str, *, plain: bool = False) -> None:
         """The one way out: without control characters, in the characters that the stream has."""
         self.idle()
-        encoding = _encoding(stream)
+        encoding, colour = _encoding(stream), not plain and self.colour(stream)
         shown = printable(text, colour=colour)
         try:
             shown.encode(encoding)

@@ -148,7 +148,7 @@ def _set_global(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         console.loudness += value if name == "verbose" else -value
     else:
         setattr(console, name, value)
-        ctx.color = console.stdout_colour
+        ctx.color = console.colour(console.stdout)
 
 
 def _show_help(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
