@@ -30,7 +30,7 @@ from torchinstall.catalog.model import (
 )
 from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
-from torchinstall.core.versions import Dotted, at_least, dotted, dotted_or_none, version_text
+from torchinstall.core.versions import dotted, dotted_or_none, version_text
 
 T = TypeVar("T")
 
@@ -187,10 +187,10 @@ class Catalog(Memo, frozen=True, eq=False):
         minor = backend.toolkit[1] if len(backend.toolkit) > 1 else None
         return self._floors.get((kind, major, minor)) or self._floors.get((kind, major, None))
 
-    def runs_generic_builds(self, l4t: Dotted) -> bool:
-        """Whether a Jetson Linux release runs the builds for ordinary Arm servers, not only its own."""
-        floor = self._floors.get(("l4t", 0, None))
-        return floor is not None and at_least(l4t, dotted(floor.linux))
+    @property
+    def jetson_floor(self) -> Floor | None:
+        """The lowest Jetson Linux that runs the builds for ordinary Arm servers, not only its own."""
+        return self._floors.get(("l4t", 0, None))
 
     def cuda_of_branch(self, branch: int) -> str | None:
         """The newest CUDA that a driver branch speaks; that of the nearest lower branch where unknown."""

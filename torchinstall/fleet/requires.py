@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import BackendInfo
+from torchinstall.catalog.model import BackendInfo, Floor
 from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, capability
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
@@ -146,11 +146,7 @@ def needs_of(build: Build, catalog: Catalog) -> tuple[PlatformNeed, ...]:
     if backend is None:
         return ()
     found = (_Asking(build, backend, catalog, *row).need() for row in _PLATFORMS)
-    return tuple(
-        need
-        for need in found
-        if need is not None and (not build.platforms or need.platform in build.platforms)
-    )
+    return tuple(need for need in found if need and need.platform in (build.platforms or (need.platform,)))
 
 
 class _Asking:
@@ -183,7 +179,11 @@ class _Asking:
         gpus = self._gpus() if self._build is not None and vendor is not None else ()
         if self._build is None or (vendor is not None and not gpus):
             return None
-        machine = self._runs_somewhere(gpus[0]) if gpus else self._base
+        machine = self._base
+        if gpus and gpus[0].drivers:
+            machine = self._with(gpus[0].codes[0], version=gpus[0].drivers[-1].low or "1", cuda=_NEWEST)
+        elif gpus:
+            machine = self._with(gpus[0].codes[0])
         pythons = [python for python in _PYTHONS if self._rule(machine, python) is None]
         if not pythons:
             return None
@@ -191,8 +191,8 @@ class _Asking:
         systems = {
             foreign_target(machine, python).abi: self._lowest_system(machine, python) for python in pythons
         }
-        os, arch, l4t, cpu = self._base.os, self._base.arch, self._l4t(machine), self._cpu(machine)
-        facts = tuple(self._facts(self._build, gpus, l4t, cpu))
+        os, arch, jetson, cpu = machine.os, machine.arch, self._jetson(machine), self._cpu(machine)
+        l4t, facts = jetson.linux if jetson else None, tuple(self._facts(self._build, gpus, jetson, cpu))
         return PlatformNeed(os, arch, self._platform, self._wsl, vendor, systems, gpus, l4t, cpu, facts)
 
     def _rule(self, machine: Machine, python: str | None = None) -> str | None:
@@ -216,11 +216,6 @@ class _Asking:
         )
         driver = Driver(vendor=gpu.vendor, version=version, cuda_version=cuda)
         return structs.replace(self._base, gpus=(gpu,), drivers=(driver,))
-
-    def _runs_somewhere(self, need: GpuNeed) -> Machine:
-        if not need.drivers:
-            return self._with(need.codes[0])
-        return self._with(need.codes[0], version=need.drivers[-1].low or "1", cuda=_NEWEST)
 
     def _gpus(self) -> tuple[GpuNeed, ...]:
         """Codes of AMD, products of Intel: whatever the driver. Capabilities: those with the same drivers."""
@@ -278,10 +273,11 @@ class _Asking:
 
         return self._lowest(filter(None, (floor(row.platform_tag) for row in rows)), older, python)
 
-    def _l4t(self, machine: Machine) -> str | None:
-        floor = next((row.linux for row in self._catalog.tables.floors if row.kind == "l4t"), None)
-        jetson = (machine.os, machine.arch) == ("linux", "aarch64")
-        return floor if jetson and self._rule(structs.replace(machine, l4t="1.0")) is not None else None
+    def _jetson(self, machine: Machine) -> Floor | None:
+        """The lowest Jetson Linux, where older ones run only builds of their own."""
+        old = structs.replace(machine, l4t="1.0")
+        jetson = (machine.os, machine.arch) == ("linux", "aarch64") and self._rule(old) is not None
+        return self._catalog.jetson_floor if jetson else None
 
     def _cpu(self, machine: Machine) -> tuple[str, ...]:
         """Features without any one of which the build does not run."""
@@ -291,7 +287,7 @@ class _Asking:
         return tuple(name for name, lacking in machines.items() if self._rule(lacking) is not None)
 
     def _facts(
-        self, build: TableBuild, gpus: Sequence[GpuNeed], l4t: str | None, cpu: tuple[str, ...]
+        self, build: TableBuild, gpus: Sequence[GpuNeed], jetson: Floor | None, cpu: tuple[str, ...]
     ) -> Iterator[Fact]:
         tables, kind = self._catalog.tables, self._backend.kind.kind
         codes = {code for need in gpus for code in need.codes}
@@ -307,21 +303,18 @@ class _Asking:
                 value = f"{service.capability}: R{service.last_branch} is the last"
                 yield _fact("driver", value, "driver_gpus.json", service)
         for wheels in build.wheels:
-            yield _fact(
-                "system", f"{wheels.platform_tag}: {' '.join(sorted(wheels.tags))}", "wheels.json", wheels
-            )
-        for row in tables.floors if l4t is not None else ():
-            if row.kind == "l4t":
-                yield _fact("l4t", row.linux, "driver_floors.json", row)
+            value = f"{wheels.platform_tag}: {' '.join(sorted(wheels.tags))}"
+            yield _fact("system", value, "wheels.json", wheels)
+        if jetson is not None:
+            yield _fact("l4t", jetson.linux, "driver_floors.json", jetson)
         for limit in tables.limits:
             if limit.severity == "blocks" and limit.kind == kind:
                 if set(limit.cpu_lacks) & set(cpu):
                     yield _fact("cpu", ", ".join(limit.cpu_lacks), "limits.json", limit)
                 elif limit.kernel and codes & set(limit.gfx):
                     never = ", ".join(text for text, _ in limit.kernel)
-                    yield _fact(
-                        "kernel", f"{', '.join(limit.gfx)}: not on Linux {never}", "limits.json", limit
-                    )
+                    value = f"{', '.join(limit.gfx)}: not on Linux {never}"
+                    yield _fact("kernel", value, "limits.json", limit)
 
 
 def _fact(bound: str, value: str, table: str, row: Any) -> Fact:

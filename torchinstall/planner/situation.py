@@ -15,7 +15,7 @@ from torchinstall.core.machine import VENDOR_NAMES, Finding, Gpu, Machine, Vendo
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Request, Requirement
 from torchinstall.core.target import Target
-from torchinstall.core.versions import Dotted, at_least, dotted_or_none
+from torchinstall.core.versions import Dotted, at_least, dotted, dotted_or_none
 
 if TYPE_CHECKING:
     # Loading it costs as much as a plan, and most requirements have no version bounds.
@@ -85,8 +85,8 @@ class Situation(Memo, frozen=True, kw_only=True):
     @cached_property
     def tegra(self) -> bool:
         """Whether it is a Jetson whose driver runs only builds made for it (Jetson Linux 32 to 36)."""
-        release = dotted_or_none(self.machine.l4t)
-        return release is not None and not self.catalog.runs_generic_builds(release)
+        release, floor = dotted_or_none(self.machine.l4t), self.catalog.jetson_floor
+        return release is not None and (floor is None or not at_least(release, dotted(floor.linux)))
 
     @cached_property
     def unreadable(self) -> tuple[Finding, ...]:

@@ -71,7 +71,6 @@ class Reader:
 
     def argument(self, text: str) -> None:
         """One requirement from the command line."""
-        _check_text(text, "on the command line")
         self._requirement(text.strip(), "on the command line", self.cwd)
 
     def file(self, name: str, *, constraints: bool = False, base: Path | None = None) -> None:
@@ -108,7 +107,6 @@ class Reader:
         if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
             raise _bad_file(f"project.dependencies in {path} is not a list of strings")
         for row in rows:
-            _check_text(row, str(path))
             self._requirement(row, str(path), path.parent)
 
     def _expanded(self, line: str, source: str) -> str:
@@ -141,6 +139,7 @@ class Reader:
 
     def _option(self, option: str, value: str, source: str, base: Path) -> None:
         name = uv_name(option)
+        torch = pytorch_index(value, index_base=self.index_base) if name in _SOURCES else None
         if option in ("-r", "--requirement", "-c", "--constraint"):
             is_constraint = option in ("-c", "--constraint")
             self.file(value, constraints=is_constraint or self._in_constraints, base=base)
@@ -148,7 +147,7 @@ class Reader:
             self.uv_args += ["--editable", self._local(value, base)]
         elif option in _SWITCHES:
             self.uv_args += _SWITCHES[option]
-        elif name in _SOURCES and self._is_torch_index(value):
+        elif torch is not None and torch.certain:
             message = f"{source} names {redact(value)}; torchinstall chooses the PyTorch index itself"
             self.notes.append(Message("index-line-ignored", message))
             self.torch_indexes.append(value)
@@ -160,11 +159,8 @@ class Reader:
             known = "-r, -c, -e, -f, --index-url, --extra-index-url, --pre, --no-binary or --only-binary"
             raise _bad_option(f"{source} has an option that torchinstall does not know", option, known)
 
-    def _is_torch_index(self, url: str) -> bool:
-        found = pytorch_index(url, index_base=self.index_base)
-        return found is not None and found.certain
-
     def _requirement(self, text: str, source: str, base: Path) -> None:
+        _check_text(text, source)
         if (named := re.fullmatch(_NAMED, text)) is not None:
             text = f"{named[1]} @ {self._url(named[2], base)}{named[3] or ''}"
         elif re.match(_URL, text) or re.match(_PATH, text):
