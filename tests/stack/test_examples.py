@@ -280,7 +280,7 @@ def test_an_installed_package_goes_on_working() -> None:
     assert "torchinstall auto -U torch vllm" in said
 
 
-def test_an_installed_package_that_is_asked_for_is_renewed() -> None:
+def test_an_installed_package_that_is_asked_for_is_updated() -> None:
     made = installed_beside("torch==2.11.0+cu130", "vllm==0.26.0", ask="torch vllm", upgrade=True)
     assert (versions(made)["torch"], versions(made)["vllm"]) == ("2.14.0+cu130", "0.33.0")
 
@@ -368,7 +368,7 @@ def test_an_installed_torch_is_not_moved_for_what_did_not_go_with_it_before(
     made = installed_beside("torch==2.11.0+cu130", *other.split())
     assert (made.status, versions(made)["torch"]) == ("satisfied", "2.11.0+cu130")
     (message,) = [item.message for item in made.warnings if item.slug == "companion-breaks"]
-    assert (instead or "torch 2.11.0+cu130; to renew both") in message
+    assert (instead or "torch 2.11.0+cu130; to update both") in message
     assert message.startswith(f"{other.split('==')[0]} {other.split()[0].split('==')[1]} is installed")
 
 

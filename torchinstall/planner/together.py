@@ -169,7 +169,7 @@ def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
             yield Message(
                 "companion-breaks",
                 f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; "
-                f"{instead}to renew both: torchinstall auto torch {_typed(item)}",
+                f"{instead}to update both: torchinstall auto torch {_typed(item)}",
             )
 
 
@@ -209,7 +209,7 @@ def _held_back(
     if kept:
         words = " ".join(["-U", "torch", *map(_typed, kept.values())])
         there = ", ".join(f"{item.name} {item.kept}" for item in kept.values())
-        upgrade = f"; {there} is installed and goes on working; to renew it too: torchinstall auto {words}"
+        upgrade = f"; {there} is installed and goes on working; to update it too: torchinstall auto {words}"
     yield Message(
         "torch-held-back",
         f"torch {build.name} and not {able[0].build.name}, because of "

@@ -28,13 +28,7 @@ DEFAULT_REQUIREMENTS = ("torch", "torchvision")
 def request_of(
     options: PlanOptions, context: Context, machine: Machine, catalog: Catalog
 ) -> tuple[Request, Reader]:
-    """Make the request, and what else the arguments and files ask of uv.
-
-    Args:
-        options: of the verb.
-        context: where relative paths start, and the variables of visible devices.
-        machine: whose GPUs `--respect-visible-devices` counts.
-        catalog: knows backends and products.
+    """The request, and what else the arguments and files ask of uv.
 
     Raises:
         UsageError: a requirement, backend, GPU, driver version or file that is not right.

@@ -42,13 +42,9 @@ _SWITCHES = {
 class Reader:
     """Collects what arguments and files ask for.
 
-    Args:
-        cwd: where relative paths start.
-        env: for `${NAME}` in files.
-        index_base: of the PyTorch index, to which torchinstall routes: a file's own line is omitted.
-
     Attributes:
-        torch_indexes: URLs of PyTorch indexes that were omitted.
+        index_base: of the PyTorch index, to which torchinstall routes: a file's own line is omitted.
+        torch_indexes: URLs of those lines.
         constraint_files: paths of the files that `constraints` come from.
         uv_args: what goes to uv as it is: editables, folders, the user's own indexes.
         notes: of lines that are omitted on purpose.
