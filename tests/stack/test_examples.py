@@ -240,6 +240,12 @@ def test_a_bound_is_kept_where_uv_chooses_within_it() -> None:
     ]
 
 
+def test_every_constraint_of_a_companion_counts_where_its_marker_holds() -> None:
+    texts = ("vllm<0.33", "vllm<0.27", "vllm<0.1; python_version < '3.8'")
+    made = planned("rtx4090", "torch vllm", constraints=tuple(map(requirement, texts)))
+    assert versions(made)["vllm"] == "0.26.0"
+
+
 def test_sources_are_taken_only_where_they_are_allowed() -> None:
     made = planned("spark", "torch llama-cpp-python", allow_build=("llama-cpp-python",))
     assert made.error is None

@@ -46,16 +46,16 @@ def wanted_companions(situation: Situation) -> tuple[Wanted, ...]:
 def _wanted(situation: Situation) -> Iterator[Wanted]:
     catalog, request = situation.catalog, situation.request
     installed = {row.name: row.version for row in situation.target.installed}
-    bounds = {row.package: row.specifier for row in request.constraints}
+    limits = situation.requirements.bounds
     named: dict[str, list[Requirement]] = {}
     for asked in situation.requirements.others:
         named.setdefault(asked.package, []).append(asked)
     for name, rows in named.items():
         if rows[0].url is None and catalog.companion_builds(name):
-            text = ",".join(filter(None, (*(row.specifier for row in rows), bounds.get(name))))
+            bounds = (*(row.specifier for row in rows), str(limits.get(name, "")))
             kept = None if request.upgrade else installed.get(name)
             extras = tuple(extra for row in rows for extra in row.extras)
-            yield Wanted(name, specifiers(text), extras, kept)
+            yield Wanted(name, specifiers(",".join(filter(None, bounds))), extras, kept)
     for name, version in installed.items() if situation.keep_installed else ():
         family = catalog.family(name)
         own = name not in named and family is not None and family.own_cuda

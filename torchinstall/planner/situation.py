@@ -27,7 +27,7 @@ class Requirements(Struct, frozen=True):
 
     Attributes:
         family: packages that move with torch and were asked for, in order; torch always first.
-        bounds: by family package, from requirements and constraints.
+        bounds: by package: those of the family from requirements, and of companions too from constraints.
         others: requirements for everything else, as asked.
         direct: family packages asked for by URL or path: that file is taken, and the plan goes around it.
     """
@@ -185,15 +185,16 @@ def _split(request: Request, target: Target, catalog: Catalog) -> Requirements:
     others: list[Requirement] = []
     direct: dict[str, Requirement] = {}
     here = target.marker_environment()
-    limits = (row for row in request.constraints if row.url is None and catalog.family(row.package))
-    bounding = [row for row in limits if row.holds(here)]
+    limits = (row for row in request.constraints if row.url is None)
+    known = (row for row in limits if catalog.family(row.package) or catalog.companion_builds(row.package))
+    bounding = [row for row in known if row.holds(here)]
     for requirement in (row for row in request.requirements if row.holds(here)):
         name = requirement.package
-        known = catalog.family(name)
+        moves = catalog.family(name)
         # On some platforms another package is installed in its place (triton on Windows).
         rows = (row for row in catalog.companion_builds(name) if row.instead)
         replaced = any(target.platform in map(platform_of, row.platforms) for row in rows)
-        if known is None or known.own_cuda or replaced:
+        if moves is None or moves.own_cuda or replaced:
             others.append(requirement)
         elif requirement.url is not None:
             direct[name] = requirement
