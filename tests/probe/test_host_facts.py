@@ -13,6 +13,7 @@ from tests.support.machine_folder import MachineFolder
 from torchinstall.cli.text import machine_text
 from torchinstall.core.machine import Machine, decode_machine, machine_to_json
 from torchinstall.probe.detect import probe_machine
+from torchinstall.probe.host import distribution
 from torchinstall.probe.recording import RECORD, folder_system, record_machine
 
 X86 = """processor\t: 0
@@ -110,9 +111,6 @@ def test_a_host_bridge_of_gb10_is_no_gpu(tmp_path: Path) -> None:
         ("", "Linux, x86_64"),
     ],
 )
-def test_a_distribution_is_called_by_its_name_which_is_no_key_of_the_file(
-    tmp_path: Path, release: str, text: str
-) -> None:
-    machine = detect(linux(tmp_path, X86).file("/etc/os-release", release))
-    assert text in machine_text(machine)
-    assert "distribution" not in machine_to_json(machine)
+def test_a_distribution_is_called_by_its_name(tmp_path: Path, release: str, text: str) -> None:
+    system = folder_system(linux(tmp_path, X86).file("/etc/os-release", release).write())
+    assert text in machine_text(probe_machine(system), distribution(system))

@@ -13,7 +13,7 @@ from tests.support.systems import POSIX
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Machine, cuda_text, machine_arch
 from torchinstall.probe.amd import decode_gfx
-from torchinstall.probe.bus import displays, nvidia_number
+from torchinstall.probe.bus import displays, windows_driver_number
 from torchinstall.probe.detect import probe_machine
 from torchinstall.probe.host import container_engine, wsl_version
 from torchinstall.probe.nvidia_sources import (
@@ -86,7 +86,7 @@ def test_cuda_numbers(number: int | None, text: str | None) -> None:
     ],
 )
 def test_nvidias_number_in_windows_one(windows: str | None, own: str | None) -> None:
-    assert nvidia_number(windows) == own
+    assert windows_driver_number("nvidia", windows) == own
 
 
 @pytest.mark.parametrize(

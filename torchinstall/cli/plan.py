@@ -51,7 +51,7 @@ def run(session: Session, options: _PlanVerbOptions) -> int:
         if plan.status == "ready":
             console.out_file(shell(plan if plan.command else command(plan, uv="uv")).rstrip())
     else:
-        console.out(plan_text(plan, prepared.machine))
+        console.out(plan_text(plan, prepared.machine, prepared.distribution))
     if plan.error is not None:
         raise plan.error
     return 0

@@ -33,12 +33,12 @@ class _ProbeOptions(Options, frozen=True, kw_only=True):
 
 def probe(session: Session, options: _ProbeOptions) -> int:
     """Probe and print."""
-    machine = probed(session.context, options.root, options.record)
+    machine, name = probed(session.context, options.root, options.record)
     if options.record is not None:
         session.console.say(f"Recorded in {options.record}; look through the folder before you publish it.")
     if options.anonymous:
         machine = machine.anonymous()
-    session.console.answer(machine_to_json(machine), machine_text(machine))
+    session.console.answer(machine_to_json(machine), machine_text(machine, name))
     return 0
 
 

@@ -66,9 +66,9 @@ def wrapped(text: str, indent: int = 0, width: int = WIDTH) -> str:
     return "\n".join(lines)
 
 
-def machine_text(machine: Machine) -> str:
-    """What the probe saw: host, drivers, GPUs, then everything that went wrong."""
-    rows = [("machine", _host(machine))]
+def machine_text(machine: Machine, name: str | None = None) -> str:
+    """What the probe saw, with the `name` of the distribution: host, drivers, GPUs, then what went wrong."""
+    rows = [("machine", _host(machine, name))]
     rows += [("driver", _driver(driver)) for driver in machine.drivers]
     rows += [("GPU", _gpu(gpu)) for gpu in machine.gpus] or [("GPU", "none found")]
     faults = [_finding(row) for row in machine.findings if row.status in ("denied", "broken", "overridden")]
@@ -79,10 +79,10 @@ def _joined(*parts: str | None, by: str = ", ") -> str:
     return by.join(filter(None, parts))
 
 
-def _host(machine: Machine) -> str:
+def _host(machine: Machine, name: str | None) -> str:
     libc = machine.libc
     return _joined(
-        _joined(machine.distribution or OS_LABELS[machine.os], machine.os_version, by=" "),
+        _joined(name or OS_LABELS[machine.os], machine.os_version, by=" "),
         machine.arch,
         _joined(libc.family, libc.version, by=" ") if libc is not None else None,
         f"{_gib(machine.memory_bytes)} memory" if machine.memory_bytes else None,
@@ -137,10 +137,10 @@ _OF_MANY = ("no-gpu-of-vendor", "python-not-published", "backend-not-asked")
 """Rules that say the same of many backends, which then share a line."""
 
 
-def plan_text(plan: Plan, machine: Machine) -> str:
+def plan_text(plan: Plan, machine: Machine, name: str | None) -> str:
     """The whole plan but its warnings and its error, which go to stderr."""
     described = any(row.name == "target_gpu" and row.source != "default" for row in plan.settings)
-    about = fields([("machine", _host(machine))]) if described else machine_text(machine)
+    about = fields([("machine", _host(machine, name))]) if described else machine_text(machine, name)
     parts = [about, fields(_target(plan)), chosen_text(plan), why_not_text(plan)]
     return "\n\n".join(part for part in parts if part)
 

@@ -159,7 +159,6 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     Attributes:
         os_version: distribution version, Windows build, macOS product version.
-        distribution: how a Linux distribution calls itself, where it was probed; no key of a machine file.
         arch: of the machine, `x86_64` or `aarch64` (Apple Silicon and Windows on ARM are `aarch64`).
         libc: None where it has no meaning.
         environment: any of `wsl2`, `container`, `ci`, `jetson` and what later probes add.
@@ -171,7 +170,6 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     os: Os
     os_version: str | None = None
-    distribution: str | None = None
     arch: Annotated[str, Meta(pattern="^(x86_64|aarch64)$")]
     libc: Libc | None = None
     environment: tuple[str, ...] = ()
@@ -209,7 +207,6 @@ def machine_to_json(machine: Machine) -> dict[str, Any]:
     for row in data["gpus"]:
         if code := row.get("compute_capability"):
             row["compute_capability"] = capability_text(code)
-    del data["distribution"]
     data["environment"] = list(machine.environment)
     if not machine.rosetta:
         del data["rosetta"]

@@ -45,6 +45,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
         place: where it is installed; None for a target that is not here.
         uv: what will install; None where nothing can be installed.
         described: the machine is not looked at, it was described.
+        distribution: what the Linux that was looked at calls itself.
     """
 
     machine: Machine
@@ -57,6 +58,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
     place: PythonEnvironment | None = None
     uv: Uv | None = None
     described: bool = False
+    distribution: str | None = None
 
     @property
     def created_with(self) -> str | None:
@@ -151,7 +153,7 @@ def collect_inputs(
     if lock is not None and (folder := _search(context, options).folder()) is not None:
         lock.take_if_writable(folder)
     located = _begin_to_locate(context, options, catalog)
-    seen = machine_of(context, options) if machine is None else machine
+    seen, distribution = (machine, None) if machine is not None else _machine_and_name(context, options)
     request, asked = request_of(options, context, seen, catalog)
     catalog.wheels("torch", "any")  # the largest table, read while the interpreter answers
     described = machine is not None or bool(options.machine) or options.root is not None
@@ -184,6 +186,7 @@ def collect_inputs(
         place=place,
         uv=uv,
         described=described,
+        distribution=distribution,
     )
 
 
@@ -206,8 +209,12 @@ def _with_wheels(catalog: Catalog, request: Request, context: Context) -> Catalo
     return Catalog(catalog.tables, local=found.wheels)
 
 
-def probed(context: Context, root: str | None = None, record: str | None = None) -> Machine:
-    """The machine of `--root`, or this one; `--record` keeps everything that was read of it.
+def probed(
+    context: Context, root: str | None = None, record: str | None = None
+) -> tuple[Machine, str | None]:
+    """The machine of `--root`, or this one, and what its distribution calls itself.
+
+    `--record` keeps everything that was read of it.
 
     Raises:
         UsageError: the folder of `--root` is not there, or that of `--record` is not empty.
@@ -215,13 +222,14 @@ def probed(context: Context, root: str | None = None, record: str | None = None)
     here = context.system(context.env) if root is None else None
     from torchinstall.probe import (
         detect,
+        host,
         recording,
     )  # a machine in a file needs neither, the web page has none
 
     system = here or recording.folder_system(context.path(root or ""))
     if record is not None:
-        return recording.record_machine(system, context.path(record))
-    return detect.probe_machine(system)
+        return recording.record_machine(system, context.path(record)), host.distribution(system)
+    return detect.probe_machine(system), host.distribution(system)
 
 
 def machine_of(context: Context, options: MachineOptions) -> Machine:
@@ -230,6 +238,10 @@ def machine_of(context: Context, options: MachineOptions) -> Machine:
     Raises:
         UsageError: the file cannot be read or is not a machine file, or there is more than one.
     """
+    return _machine_and_name(context, options)[0]
+
+
+def _machine_and_name(context: Context, options: MachineOptions) -> tuple[Machine, str | None]:
     names = options.machine
     if len(names) > 1:
         raise UsageError(
@@ -242,14 +254,14 @@ def machine_of(context: Context, options: MachineOptions) -> Machine:
     if not names:
         return probed(context, options.root)
     if names[0] == "-":
-        return decode_machine(context.stdin.read(MOST_BYTES_OF_TOOLS), "stdin")
+        return decode_machine(context.stdin.read(MOST_BYTES_OF_TOOLS), "stdin"), None
     path = context.path(names[0])
     try:
         text = read_text(path, MOST_BYTES_OF_TOOLS)
     except (OSError, ValueError) as error:
         wanted, hint = "what `torchinstall probe --json` prints", "torchinstall probe --json > machine.json"
         raise cannot_read("bad-machine-file", f"the machine file {path}", error, wanted, hint) from error
-    return decode_machine(text, str(path))
+    return decode_machine(text, str(path)), None
 
 
 Located = tuple[PythonEnvironment, Uv] | None

@@ -125,15 +125,17 @@ def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> It
         if device.passed_through:
             yield _amd(system, "gpu-passed-through", device=device, driver=device.driver)
             continue
-        key = "gpu-not-in-kfd" if device.driver in ("amdgpu", "radeon") else "driver-missing"
+        driven = device.driver in ("amdgpu", "radeon")
         if _served(device):
             named = _enumerator(system)
             what = f"{device} ({named} according to rocm_agent_enumerator)" if named else device
+            key = "gpu-not-in-kfd" if driven else "driver-missing"
             yield _amd(system, key, device=what, driver=device.driver)
         else:
             yield Gpu(vendor="amd", index=first, pci_id=device.pci_id, source="pci")
             first += 1
-            yield _amd(system, f"{key}/unsupported", device=device, driver=device.driver)
+            key = "gpu-not-in-kfd/unsupported" if driven else "driver-missing/unsupported"
+            yield _amd(system, key, device=device, driver=device.driver)
 
 
 def _enumerator(system: System) -> str | None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from torchinstall.core.machine import Gpu, machine_arch
 from torchinstall.probe.host import report
-from torchinstall.probe.system import Fact, HostFact, System, clean
+from torchinstall.probe.system import Fact, HostFact, System, clean, pairs
 
 _KEYS = ("machdep.cpu.brand_string", "hw.optional.arm64", "sysctl.proc_translated")
 _TIMEOUT_S = 1.0
@@ -20,9 +20,7 @@ def probe_apple(system: System) -> Iterator[Fact]:
     if system.platform != "darwin":
         return
     # `-i` omits the keys that this Mac does not have.
-    result = system.run(("sysctl", "-i", *_KEYS), _TIMEOUT_S)
-    pairs = (line.partition(":") for line in (result.stdout or "").splitlines())
-    values = {key.strip(): value.strip() for key, _, value in pairs}
+    values = pairs(system.run(("sysctl", "-i", *_KEYS), _TIMEOUT_S).stdout, ":")
     chip = clean(values.get("machdep.cpu.brand_string"))
     native = machine_arch(system.machine) == "aarch64"
     silicon = native or values.get("hw.optional.arm64") == "1" or (chip or "").startswith("Apple")

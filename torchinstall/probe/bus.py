@@ -11,7 +11,7 @@ from msgspec import Struct
 from torchinstall.catalog.model import GpuFact
 from torchinstall.catalog.tables import Tables
 from torchinstall.core.machine import PCI_VENDORS, Driver, Gpu, Vendor
-from torchinstall.probe.system import System, clean, version_number
+from torchinstall.probe.system import System, clean, pairs, version_number
 
 _HYPERVISORS = ("vfio-pci", "pci-stub", "xen-pciback")
 """Kernel drivers that keep a device for a virtual machine."""
@@ -65,8 +65,7 @@ def _device(system: System, address: str) -> PciDevice | None:
     if _ADDRESS.fullmatch(address) is None:
         return None
     folder = f"{_DEVICES}/{address}"
-    pairs = (line.partition("=") for line in (system.read_text(f"{folder}/uevent") or "").splitlines())
-    known = {key: value.strip() for key, _, value in pairs}
+    known = pairs(system.read_text(f"{folder}/uevent"), "=")
     code = _hex(known.get("PCI_CLASS")) or _hex(system.read_text(f"{folder}/class"))
     if code is None or not (code >> 16 == _DISPLAY or code >> 8 == _ACCELERATOR):
         return None
@@ -101,10 +100,7 @@ def render_nodes(system: System) -> list[str]:
 
 
 def display_adapters(system: System, vendor: Vendor) -> tuple[tuple[Gpu, ...], Driver | None]:
-    """The vendor's GPUs on Windows, and its driver with Windows' number for it (`32.0.15.6636`).
-
-    A GPU that Windows runs with its own basic driver has no name.
-    """
+    """The vendor's GPUs on Windows, and its driver; a GPU under Windows' own basic driver has no name."""
     gpus: list[Gpu] = []
     versions: list[str | None] = []
     for adapter in system.adapters:
@@ -115,7 +111,7 @@ def display_adapters(system: System, vendor: Vendor) -> tuple[tuple[Gpu, ...], D
         if name is not None and name.startswith("Microsoft "):
             name = None
         if name is not None:
-            versions.append(version_number(adapter.driver_version))
+            versions.append(windows_driver_number(vendor, adapter.driver_version))
         pci_id = f"{match[1]}:{match[2]}"
         gpus.append(Gpu(vendor=vendor, index=len(gpus), name=name, pci_id=pci_id, source="display-adapter"))
     version = next(filter(None, versions), None)
@@ -123,9 +119,11 @@ def display_adapters(system: System, vendor: Vendor) -> tuple[tuple[Gpu, ...], D
     return tuple(gpus), driver
 
 
-def nvidia_number(windows: str | None) -> str | None:
-    """NVIDIA's own number is in the last five digits: `32.0.15.6636` is driver 566.36."""
-    match = re.fullmatch(r"\d{1,3}\.\d{1,3}\.\d{1,3}(\d)\.(\d{2})(\d{2})", windows or "")
+def windows_driver_number(vendor: Vendor, windows: str | None) -> str | None:
+    """Of NVIDIA's number, the last five digits are its own: `32.0.15.6636` is driver 566.36."""
+    if vendor != "nvidia":
+        return version_number(windows)
+    match = re.fullmatch(r"\d{1,3}\.\d{1,3}\.\d{1,3}(\d)\.(\d{2})(\d{2})", (windows or "").strip())
     return f"{int(match[1] + match[2])}.{match[3]}" if match else None
 
 

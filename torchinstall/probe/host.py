@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from torchinstall.core.decoding import decoder
 from torchinstall.core.machine import ARCHES, Finding, Libc, Status, machine_arch
-from torchinstall.probe.system import Fact, HostFact, System, clean, version_number
+from torchinstall.probe.system import Fact, HostFact, System, clean, pairs, version_number
 
 _CI_VARIABLES = (
     "GITHUB_ACTIONS",
@@ -89,12 +89,7 @@ def probe_host(system: System) -> Iterator[Fact]:
 
 
 def _linux(system: System) -> Iterator[Fact]:
-    text = system.read_text("/etc/os-release") or system.read_text("/usr/lib/os-release") or ""
-    pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
-    release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
-    if name := clean(release.get("NAME") or release.get("ID")):
-        yield HostFact("distribution", name)
-    if version := clean(release.get("VERSION_ID") or release.get("BUILD_ID")):
+    if version := _release(system, "VERSION_ID", "BUILD_ID"):
         yield HostFact("os_version", version)
     if libc := _libc(system):
         yield HostFact("libc", libc)
@@ -110,6 +105,17 @@ def _linux(system: System) -> Iterator[Fact]:
     if name := container_engine(system):
         yield HostFact("environment", "container")
         yield _host(system, "/container", engine=name)
+
+
+def distribution(system: System) -> str | None:
+    """How a Linux distribution calls itself: `Debian GNU/Linux`."""
+    return _release(system, "NAME", "ID") if system.platform == "linux" else None
+
+
+def _release(system: System, *keys: str) -> str | None:
+    known = pairs(system.read_text("/etc/os-release") or system.read_text("/usr/lib/os-release"), "=")
+    said = (clean(known.get(key, "").strip("\"'")) for key in keys)
+    return next(filter(None, said), None)
 
 
 def _libc(system: System) -> Libc | None:

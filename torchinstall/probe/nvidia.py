@@ -19,7 +19,6 @@ from torchinstall.probe import bus
 from torchinstall.probe.host import container_engine, group_hint, report
 from torchinstall.probe.nvidia_sources import (
     CONTROL,
-    Kernel,
     Nvml,
     Row,
     Tegra,
@@ -55,13 +54,17 @@ _FIRST_BRANCH = 100
 
 
 class _Evidence(Struct, frozen=True, kw_only=True):
-    """What can be seen without asking a library."""
+    """What can be seen without asking a library.
+
+    `driver` is what the kernel module, or an adapter of Windows, says of it; `node`: whether this user may
+    open the control node, None where it is not there.
+    """
 
     system: System
     devices: tuple[bus.PciDevice, ...]
     adapters: tuple[Gpu, ...]
-    windows_driver: Driver | None
-    kernel: Kernel
+    driver: Driver
+    node: bool | None
     tegra: Tegra | None
     end: float
 
@@ -87,20 +90,12 @@ class _Evidence(Struct, frozen=True, kw_only=True):
             system.env.get(NVML_VARIABLE)
             or self.devices
             or self.adapters
-            or self.kernel.version
-            or self.kernel.nodes
+            or self.driver.version
+            or self.node is not None
             or self.tegra
             or system.library("libnvidia-ml.so.1", "nvml.dll")
             or system.library("libcuda.so.1", "nvcuda.dll")
         )
-
-    @property
-    def driver(self) -> Driver:
-        """The driver as its kernel module, or an adapter of Windows, names it."""
-        if self.windows_driver is not None:
-            number = bus.nvidia_number(self.windows_driver.version)
-            return structs.replace(self.windows_driver, version=number)
-        return Driver(vendor="nvidia", version=self.kernel.version, source=self.kernel.source)
 
     @property
     def in_container_or_job(self) -> bool:
@@ -130,8 +125,8 @@ def probe_nvidia(system: System) -> Iterator[Fact]:
         system=system,
         devices=bus.displays(system, "nvidia"),
         adapters=adapters,
-        windows_driver=windows_driver,
-        kernel=kernel_driver(system),
+        driver=windows_driver or kernel_driver(system),
+        node=system.access(CONTROL),
         tegra=tegra(system),
         end=time.monotonic() + _ALL_TIMEOUT_S,
     )
@@ -153,7 +148,7 @@ def probe_nvidia(system: System) -> Iterator[Fact]:
 
 def _answered(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     """NVML works: its GPUs, and what is wrong with single ones."""
-    version = driver_number(nvml.driver.version) or seen.kernel.version
+    version = driver_number(nvml.driver.version) or seen.driver.version
     compat = _compat(seen, nvml, version)
     cuda = None if compat else cuda_text(nvml.cuda.value) or cuda_text(nvml.libcuda.value)
     yield Driver(vendor="nvidia", version=version, cuda_version=cuda, source="nvml")
@@ -262,7 +257,7 @@ def _refused(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
         # The driver was updated; what will run after a reboot is the one that the library belongs to.
         version = nvml.library_driver or smi_library_version(seen.system, seen.time_left)
         yield Driver(vendor="nvidia", version=version, source="nvml library") if version else driver
-        old = f"version {seen.kernel.version}" if seen.kernel.version else "another version"
+        old = f"version {driver.version}" if driver.version else "another version"
         yield seen.finding("driver-library-mismatch", library=version or "another version", kernel=old)
         return
     if code == _DRIVER_NOT_LOADED and driver.version is None and seen.system.platform == "linux":
@@ -280,12 +275,11 @@ def _refused(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
 
 def _out_of_reach(seen: _Evidence) -> Finding | None:
     """The kernel driver is loaded, but there is no device node, or it may not be opened."""
-    kernel = seen.kernel
     devices = f" (on the bus: {bus.placed(seen.devices)})" if seen.devices else ""
-    if not kernel.nodes and not seen.wsl and seen.system.platform == "linux":
-        source, version = kernel.source or CONTROL, kernel.version or ""
+    if seen.node is None and not seen.wsl and seen.system.platform == "linux":
+        source, version = seen.driver.source or CONTROL, seen.driver.version or ""
         return seen.finding("no-device-node", source=source, version=version, devices=devices)
-    if kernel.nodes and not kernel.usable:
+    if seen.node is False:
         hint = _permission_hint(seen.system)
         return seen.finding("gpu-permission-denied/node", hint=hint, devices=devices)
     return None
@@ -315,7 +309,7 @@ def _silent(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
         yield _failed_child(seen, nvml.problem)
     elif seen.system.env.get(NVML_VARIABLE):
         yield seen.finding("nvml-not-loadable", error=nvml.library.problem)
-    version = seen.kernel.version
+    version = seen.driver.version
     if nvml.cuda_gpus:
         cuda = cuda_text(nvml.libcuda.value)
         yield Driver(vendor="nvidia", version=version, cuda_version=cuda, source="libcuda")
@@ -349,16 +343,15 @@ def _by_command(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
         yield Driver(vendor="nvidia", version=smi.driver, source="nvidia-smi")
         yield from smi.gpus
     elif seen.adapters:
-        driven = seen.driver.version is not None
-        if driven:
-            yield seen.driver
         yield from seen.adapters
-        if not driven:
+        if seen.driver.version is not None:
+            yield seen.driver
+        else:
             yield seen.finding("driver-missing/windows")
-    elif seen.kernel.version is not None:
+    elif seen.driver.version is not None:
         yield seen.driver
         reason = f"; nvidia-smi: {problem}" if problem else ""
-        source, version = seen.kernel.source, seen.kernel.version
+        source, version = seen.driver.source, seen.driver.version
         yield seen.finding("driver-without-gpu/silent", source=source, version=version, reason=reason)
     elif seen.devices:
         yield from seen.pci_gpus()
@@ -366,7 +359,7 @@ def _by_command(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
     elif seen.wsl:
         yield seen.finding("wsl-no-nvidia-library")
     else:
-        what = "device nodes" if seen.kernel.nodes else "libraries"
+        what = "device nodes" if seen.node is not None else "libraries"
         reason = f" ({problem})" if problem and problem != "not found" else ""
         source = nvml.library.path or nvml.libcuda.path or CONTROL
         yield seen.finding("/leftovers", source=source, what=what, reason=reason)

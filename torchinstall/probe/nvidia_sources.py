@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from torchinstall.core.decoding import convert
-from torchinstall.core.machine import Capability, Gpu
-from torchinstall.probe.system import LibraryAnswer, System, clean
+from torchinstall.core.machine import Capability, Driver, Gpu
+from torchinstall.probe.system import LibraryAnswer, System, clean, pairs
 
 _VERSION = r"\d{1,4}(?:\.\d{1,4}){1,3}"
 _NOT_SUPPORTED = 3  # a return code of nvml.h
@@ -130,39 +130,23 @@ CONTROL = "/dev/nvidiactl"
 _MODULE_VERSION = re.compile(rf"NVRM version:.*?Kernel Module(?:\s+for\s+\S+)?\s+({_VERSION})")
 
 
-class Kernel(Struct, frozen=True):
-    """The loaded kernel module: its version and the file that says it, both None where none can be seen.
-
-    `nodes` says whether the control node is there, `usable` whether this user may open it.
-    """
-
-    version: str | None
-    source: str | None
-    nodes: bool
-    usable: bool
-
-
-def kernel_driver(system: System) -> Kernel:
-    """Read the module's version; these files are the host's own, also inside a container."""
-    access = system.access(CONTROL)
-    nodes, usable = access is not None, access is True
+def kernel_driver(system: System) -> Driver:
+    """The loaded kernel module and the file that names it; these are the host's own, also in a container."""
     proc, sys = "/proc/driver/nvidia/version", "/sys/module/nvidia/version"
     if match := _MODULE_VERSION.search(system.read_text(proc) or ""):
-        return Kernel(match[1], proc, nodes, usable)
+        return Driver(vendor="nvidia", version=match[1], source=proc)
     number = driver_number(system.read_text(sys))
-    return Kernel(number, sys if number else None, nodes, usable)
+    return Driver(vendor="nvidia", version=number, source=sys if number else None)
 
 
 def kernel_gpus(system: System) -> dict[str, tuple[str | None, str | None]]:
     """Name and UUID by bus address, from `/proc/driver/nvidia/gpus/*/information`."""
     found: dict[str, tuple[str | None, str | None]] = {}
     for address in system.listdir("/proc/driver/nvidia/gpus"):
-        text = system.read_text(f"/proc/driver/nvidia/gpus/{address}/information") or ""
-        pairs = (line.partition(":") for line in text.splitlines())
-        values = {key.strip(): clean(value) for key, _, value in pairs}
-        uuid = values.get("GPU UUID")
+        values = pairs(system.read_text(f"/proc/driver/nvidia/gpus/{address}/information"), ":")
+        uuid = clean(values.get("GPU UUID"))
         # Before a GPU's first use the driver prints question marks instead of its UUID.
-        found[address.lower()] = (values.get("Model"), None if uuid is None or "?" in uuid else uuid)
+        found[address.lower()] = clean(values.get("Model")), None if uuid and "?" in uuid else uuid
     return found
 
 

@@ -170,6 +170,12 @@ def clean(text: str | None) -> str | None:
     return " ".join(printable.split())[:_LONGEST_TEXT].strip() or None
 
 
+def pairs(text: str | None, sign: str) -> dict[str, str]:
+    """The lines `key = value` of a text, with another sign between them where that is given."""
+    rows = (line.partition(sign) for line in (text or "").splitlines())
+    return {key.strip(): value.strip() for key, found, value in rows if found}
+
+
 def version_number(text: str | None) -> str | None:
     """The version at the start of a text: `6.4.0` of `6.4.0-47`."""
     match = re.match(r"\s*(\d{1,9}(?:\.\d{1,9}){0,4})", text or "")
