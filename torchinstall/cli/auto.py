@@ -24,6 +24,7 @@ from torchinstall.cli.text import (
 )
 from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.errors import InstallFailedError
+from torchinstall.core.files import upward
 from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan, plan_to_json
 from torchinstall.export.downloads import look_ahead, measure
@@ -141,8 +142,7 @@ class _Run:
         return self._finish(*((None, proved) if proved is not None else self._install_and_verify()))
 
     def _project_would_undo(self) -> bool:
-        cwd = self.context.cwd
-        if not any((folder / "pyproject.toml").is_file() for folder in (cwd, *cwd.parents)):
+        if not any(upward(self.context.cwd, "pyproject.toml")):
             return False
         from torchinstall.cli.sync import project_would_undo  # it reads locks, with all that this needs
 

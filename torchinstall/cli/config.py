@@ -22,6 +22,7 @@ from torchinstall.catalog.model import Family
 from torchinstall.cli.flags import FLAGS, Flag
 from torchinstall.core.decoding import convert
 from torchinstall.core.errors import UsageError
+from torchinstall.core.files import upward
 from torchinstall.core.messages import Message, close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE, canonical_name
 from torchinstall.planning.context import Options, read_toml
@@ -114,8 +115,7 @@ def read_config(cwd: Path, env: Mapping[str, str], named: Path | None = None) ->
     tables: list[tuple[Path, Any, bool]] = []
     if user_file is not None and (named or user_file.is_file()):
         tables.append((user_file, read_toml(user_file), False))
-    files = (folder / "pyproject.toml" for folder in (cwd, *cwd.parents))
-    if (project := next((path for path in files if path.is_file()), None)) is not None:
+    if (project := next(upward(cwd, "pyproject.toml"), None)) is not None:
         tool = read_toml(project).get("tool")
         tables.append((project, tool.get("torchinstall", {}) if isinstance(tool, dict) else {}, True))
     values: list[ConfigValue] = []

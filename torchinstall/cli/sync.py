@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import InstallFailedError, UsageError
-from torchinstall.core.files import real_path, text_in, venv_python
+from torchinstall.core.files import real_path, text_in, upward, venv_python
 from torchinstall.install.distributions import sites_of
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.transaction import change_with_uv
@@ -66,8 +66,7 @@ def project_folder(context: Context, project: str | None) -> Path:
     """The folder of `--project`, else the nearest with a `pyproject.toml`, else here."""
     if project is not None:
         return context.path(project)
-    folders = (context.cwd, *context.cwd.parents)
-    return next((folder for folder in folders if (folder / "pyproject.toml").is_file()), context.cwd)
+    return next((file.parent for file in upward(context.cwd, "pyproject.toml")), context.cwd)
 
 
 def project_would_undo(context: Context, prefix: str, torch: str | None) -> bool:

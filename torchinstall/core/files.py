@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ def user_path(cwd: Path, text: str) -> Path:
 def real_path(path: Path | str) -> Path:
     """An absolute path without symbolic links; of links in a circle, as far as they lead."""
     return Path(os.path.realpath(path))
+
+
+def upward(folder: Path, *names: str) -> Iterator[Path]:
+    """The files with these names in a folder and those above it, the nearest first."""
+    return (at / name for at in (folder, *folder.parents) for name in names if (at / name).is_file())
 
 
 def read_text(path: Path, most: int = _MOST_BYTES) -> str:

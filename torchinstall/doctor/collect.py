@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import structs
 
 from torchinstall.core.errors import TargetError, ToolMissingError
-from torchinstall.core.files import MOST_BYTES_OF_TOOLS, names_in, read_text
+from torchinstall.core.files import MOST_BYTES_OF_TOOLS, names_in, read_text, upward
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import requirement
 from torchinstall.doctor.model import Environment, Project, Surroundings
@@ -184,8 +184,7 @@ def _libraries(env: Mapping[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
 
 def _project(env: Mapping[str, str], cwd: Path, prefix: str, uv: str) -> Project | None:
     """The nearest folder, here or above, with a `pyproject.toml` or `uv.toml`; else requirements here."""
-    own = (folder for folder in (cwd, *cwd.parents) for name in _PROJECT_FILES if (folder / name).is_file())
-    root = next(own, cwd)
+    root = next((file.parent for file in upward(cwd, *_PROJECT_FILES)), cwd)
     names = (*_PROJECT_FILES, *(name for name in names_in(root) if _REQUIREMENTS.fullmatch(name)))
     files: dict[str, str] = {}
     for name in names:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from msgspec import Struct
 
 from torchinstall.core.errors import InstallFailedError, ToolMissingError
-from torchinstall.core.files import parse_toml, read_text, user_path
+from torchinstall.core.files import parse_toml, read_text, upward, user_path
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
 from torchinstall.install.distributions import distributions
 
@@ -269,7 +269,7 @@ def uv_settings(env: Mapping[str, str], cwd: Path) -> Iterator[UvSettings]:
     elif env.get("UV_NO_CONFIG"):
         files = []
     else:
-        own = (folder / name for folder in (cwd, *cwd.parents) for name in ("uv.toml", "pyproject.toml"))
+        own = upward(cwd, "uv.toml", "pyproject.toml")
         nearest = ((file, table) for file in own if (table := _table(file)))
         yield from (UvSettings(*found, of_project=True) for found in islice(nearest, 1))
         home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")  # noqa: PTH118  as uv joins it
