@@ -5,7 +5,6 @@ Confidence is `high` (a real file, a measured wheel, an official command), `medi
 documentation) or `low` (a guess: listed so that it can be named, never chosen silently).
 """
 
-import re
 from collections.abc import Callable, Hashable
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -72,12 +71,6 @@ class BackendKind(Row, frozen=True):
     toolkit: Text | None
     strategy: Strategy
     rank: int
-
-    def __post_init__(self) -> None:
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"pattern is not a regular expression: {error}") from error
 
 
 class BackendInfo(Struct, frozen=True):

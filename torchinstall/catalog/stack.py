@@ -1,6 +1,5 @@
 """Rows about packages that are built against torch: what is ready, where it is, how its files are called."""
 
-import re
 from typing import Literal
 
 from torchinstall.catalog.model import Row, Text
@@ -104,9 +103,3 @@ class Grammar(Row, frozen=True):
     id: Text
     pattern: Text
     write: Text
-
-    def __post_init__(self) -> None:
-        try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"pattern is not a regular expression: {error}") from error

@@ -212,11 +212,20 @@ class Tables:
             file: _File[Row] = _decode(name, self._content(name), _File[of])
             if self.directory != DATA:  # the shipped ones were checked when they were made
                 for number, row in enumerate(file.rows):
-                    if row.source not in file.sources:
-                        problem = f"{row.source!r} is not in sources - at `$.rows[{number}].source`"
-                        raise invalid(name, problem)
+                    _check(name, number, row, file.sources)
             self._files[name] = file
         return self._files[name]
+
+
+def _check(name: str, number: int, row: Row, sources: Mapping[str, str]) -> None:
+    """What no type says: each source is one of the file's, and each pattern is one."""
+    if row.source not in sources:
+        raise invalid(name, f"{row.source!r} is not in sources - at `$.rows[{number}].source`")
+    try:
+        re.compile(getattr(row, "pattern", ""))
+    except re.error as error:
+        problem = f"pattern is not a regular expression: {error} - at `$.rows[{number}]`"
+        raise invalid(name, problem) from error
 
 
 def _decode(name: str, content: bytes, kind: Any) -> Any:

@@ -53,11 +53,9 @@ class Requirement(Struct, frozen=True):
 
     def __str__(self) -> str:
         """As `packaging` writes it."""
-        extras = extras_text(self.extras)
         url = f" @ {self.url}" if self.url else ""
-        space = " " if self.url else ""
-        marker = f"{space}; {self.marker}" if self.marker else ""
-        return f"{self.name}{extras}{self.specifier}{url}{marker}"
+        text = f"{self.name}{extras_text(self.extras)}{self.specifier}{url}"
+        return f"{text}{' ' if url else ''}; {self.marker}" if self.marker else text
 
     @property
     def package(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
@@ -221,11 +222,7 @@ def _faults_of_source(line: CompanionBuild, situation: Situation) -> Iterator[Re
 def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> Iterator[Rejection]:
     """What speaks against a line for one build of torch: backend, release, code for the GPU."""
     name, backend = line.package, build.backend.name
-    same = (
-        backend.startswith(pattern[:-1]) if pattern.endswith("*") else backend == pattern
-        for pattern in line.backends
-    )
-    if line.backends and not any(same):
+    if line.backends and not any(fnmatchcase(backend, pattern) for pattern in line.backends):
         yield _fault("backend", name, f"{name} for {backend}", f"files for {', '.join(line.backends)}")
     if line.torch and not specifiers(line.torch).contains(build.torch):
         yield _fault("torch", name, f"{name} for torch {build.name}", f"files for torch {line.torch}")
