@@ -11,8 +11,9 @@ import pytest
 
 from tests.cli.support import run
 from tests.support.systems import POSIX
+from torchinstall.core.decoding import load, store
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import parse_toml, read_text, user_path, write_file
+from torchinstall.core.files import parse_toml, read_text, user_path, venv_python, write_file
 
 PLAN = ("torch", "--offline", "--python-version", "3.12", "--backend", "cpu", "--root", ".")
 REQUIREMENTS = ("export", "--format", "constraints", *PLAN)
@@ -38,6 +39,17 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     write_file(link, b"new")
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
+
+
+def test_a_mark_of_utf8_stays_and_a_folder_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "f"
+    write_file(path, "a\r\n")
+    assert path.read_bytes() == b"a\r\n"
+    path.write_bytes(b"\xef\xbb\xbfold")
+    write_file(path, "new")
+    assert path.read_bytes() == b"\xef\xbb\xbfnew"
+    write_file(path, b"as they are")
+    assert path.read_bytes() == b"as they are"
 
 
 def _fifo(path: Path) -> None:
@@ -117,3 +129,21 @@ def test_a_file_is_read_within_bounds(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="null byte"):
         read_text(tmp_path / "a\0b")
     assert user_path(tmp_path, "~nobody-of-that-name/x") == tmp_path / "~nobody-of-that-name/x"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1", '["1"]', "\x00", "[" * 100_000])
+def test_a_value_is_kept_and_what_is_none_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "new" / "f"
+    assert load(path, list[int]) is None
+    assert store(path, [1, 2]) is None
+    assert load(path, list[int]) == [1, 2]
+    path.write_text(text)
+    assert load(path, list[int]) is None
+    assert str(path) in str(store(path / "below", [1]))
+
+
+def test_a_virtual_environment_says_its_python(tmp_path: Path) -> None:
+    assert venv_python(tmp_path) == ""
+    for text in ("version = 3.12.4\n", "home = /x\nVersion_Info=3.12.4.final.0\nuv = 0.9\n"):
+        (tmp_path / "pyvenv.cfg").write_text(text)
+        assert venv_python(tmp_path) == "3.12"
