@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import fields, heading
 from torchinstall.cli.verb import Argument, Verb
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
-from torchinstall.core.files import cannot_read, read_text
+from torchinstall.core.files import read_named
 from torchinstall.core.machine import OS_LABELS, Driver
 from torchinstall.core.target import foreign_target
 from torchinstall.core.versions import dotted_or_none, unprefixed
@@ -106,7 +105,12 @@ def _builds(session: Session, options: _RequiresOptions, catalog: Catalog) -> li
     for word in options.reqs:
         lock = context.path(word).suffix in (".lock", ".toml", ".txt")
         (files if lock else wanted).append(word)
-    pinned = [row for name in files for row in pinned_in(_read(name, context.path(name)), name, catalog)]
+    hints = "in a project: uv lock", "without a lock: torchinstall requires torch==2.9.1+cu128"
+    pinned = list[Pinned]()
+    for name in files:
+        path, kind = context.path(name), "a lock in UTF-8"
+        text = read_named(path, "bad-lock", name, kind, *hints, most=_MOST_BYTES)
+        pinned += pinned_in(text, name, catalog)
     if options.installed:
         plain = PlanOptions.of(options, reqs=(), requirement=())
         target = collect_inputs(context, plain, purpose="examine").target
@@ -127,14 +131,6 @@ def _builds(session: Session, options: _RequiresOptions, catalog: Catalog) -> li
             hints=("torchinstall requires uv.lock", "torchinstall requires torch==2.9.1+cu128"),
         )
     return found
-
-
-def _read(name: str, path: Path) -> str:
-    try:
-        return read_text(path, _MOST_BYTES)
-    except (OSError, ValueError) as error:
-        hints = "in a project: uv lock", "without a lock: torchinstall requires torch==2.9.1+cu128"
-        raise cannot_read("bad-lock", name, error, "a lock in UTF-8", *hints) from error
 
 
 def _newest(backend: str, catalog: Catalog) -> list[Build]:

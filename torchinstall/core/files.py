@@ -144,9 +144,17 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def cannot_read(slug: str, what: str, error: Exception, wanted: str, *hints: str) -> UsageError:
-    """The refusal of a file that a person named and that is not there, no text, or too large."""
-    return UsageError(slug, f"{what} cannot be read", wanted=wanted, found=reason(error), hints=hints)
+def read_named(path: Path, slug: str, what: str, wanted: str, *hints: str, most: int = _MOST_BYTES) -> str:
+    """The text in a file that a person named.
+
+    Raises:
+        UsageError: it is not there, is no text in UTF-8, or too large.
+    """
+    try:
+        return read_text(path, most)
+    except (OSError, ValueError) as error:
+        found = reason(error)
+        raise UsageError(slug, f"{what} cannot be read", wanted=wanted, found=found, hints=hints) from error
 
 
 def cannot_write(what: Path | str, error: Exception, *hints: str) -> UsageError:

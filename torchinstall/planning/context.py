@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, TextIO
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import cache_dir, cannot_read, parse_toml, read_text, reason, user_path
+from torchinstall.core.files import cache_dir, parse_toml, read_named, user_path
 from torchinstall.core.messages import redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, CompanionSource, Setting
 
@@ -86,14 +86,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read or is not TOML.
     """
+    hint = "correct the file or its permissions, or ignore it with --no-config"
+    text = read_named(path, "bad-config", str(path), "TOML in UTF-8", hint)
     try:
-        return parse_toml(read_text(path))
-    except OSError as error:
-        hint = "correct its permissions, or ignore it with --no-config"
-        raise cannot_read("bad-config", str(path), error, "a file that this user may read", hint) from error
+        return parse_toml(text)
     except ValueError as error:
-        hint = "correct the file, or ignore it with --no-config"
-        raise UsageError("bad-config", f"{path} is not valid TOML: {reason(error)}", hints=(hint,)) from error
+        raise UsageError("bad-config", f"{path} is not valid TOML: {error}", hints=(hint,)) from error
 
 
 class Options(Struct, frozen=True, kw_only=True):

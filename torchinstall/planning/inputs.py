@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from torchinstall.catalog.catalog import Catalog, load_catalog
 from torchinstall.core.errors import TorchInstallError, UsageError
-from torchinstall.core.files import MOST_BYTES_OF_TOOLS, cannot_read, read_text
+from torchinstall.core.files import MOST_BYTES_OF_TOOLS, read_named
 from torchinstall.core.machine import OS_LABELS, Machine, decode_machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
@@ -255,12 +255,9 @@ def _machine_and_name(context: Context, options: MachineOptions) -> tuple[Machin
         return probed(context, options.root)
     if names[0] == "-":
         return decode_machine(context.stdin.read(MOST_BYTES_OF_TOOLS), "stdin"), None
-    path = context.path(names[0])
-    try:
-        text = read_text(path, MOST_BYTES_OF_TOOLS)
-    except (OSError, ValueError) as error:
-        wanted, hint = "what `torchinstall probe --json` prints", "torchinstall probe --json > machine.json"
-        raise cannot_read("bad-machine-file", f"the machine file {path}", error, wanted, hint) from error
+    path, hint = context.path(names[0]), "torchinstall probe --json > machine.json"
+    what, wanted = f"the machine file {path}", "what `torchinstall probe --json` prints"
+    text = read_named(path, "bad-machine-file", what, wanted, hint, most=MOST_BYTES_OF_TOOLS)
     return decode_machine(text, str(path)), None
 
 

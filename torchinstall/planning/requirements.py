@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import cannot_read, read_text, real_path, user_path
+from torchinstall.core.files import read_named, real_path, user_path
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import Requirement, requirement
 from torchinstall.index.urls import BACKEND_NAME, pytorch_index
@@ -270,11 +270,8 @@ def from_conda(word: str) -> str:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        return read_text(path)
-    except (OSError, ValueError) as error:
-        what = f"the requirements file {path}"
-        raise cannot_read("bad-requirements-file", what, error, "a text file in UTF-8") from error
+    what = f"the requirements file {path}"
+    return read_named(path, "bad-requirements-file", what, "a text file in UTF-8")
 
 
 def _lines(text: str) -> list[tuple[int, str]]:

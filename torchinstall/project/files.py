@@ -12,7 +12,7 @@ from typing import Any
 
 from torchinstall.core import files
 from torchinstall.core.errors import UsageError
-from torchinstall.core.files import cannot_read, quoted
+from torchinstall.core.files import quoted
 
 _HEADER = re.compile(r"\[\[?\s*[A-Za-z0-9_\"'.\- ]+\s*\]\]?\s*(?:#.*)?$")
 
@@ -26,24 +26,20 @@ def read_text(path: Path) -> str:
     Raises:
         UsageError: `no-pyproject`, or `bad-pyproject` where it is not UTF-8, too large or cannot be read.
     """
-    try:
-        return files.read_text(path)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    if not path.is_file():
         listed = path.name == "pyproject.toml" and (path.parent / "requirements.txt").is_file()
         raise UsageError(
             "no-pyproject",
             f"there is no file {path.name} in {path.parent}",
             wanted="a project",
-            found=error.strerror,
             hints=(
                 *(["torchinstall configure --migrate makes one of requirements.txt"] if listed else []),
                 "uv init",
                 "run it in the project's folder, or name it with --project DIR",
             ),
-        ) from None
-    except (OSError, ValueError) as error:
-        hint = f"save {path.name} as UTF-8, or correct its permissions; it was not changed"
-        raise cannot_read("bad-pyproject", str(path), error, "valid TOML, which is UTF-8", hint) from error
+        )
+    hint = f"save {path.name} as UTF-8, or correct its permissions; it was not changed"
+    return files.read_named(path, "bad-pyproject", str(path), "valid TOML, which is UTF-8", hint)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
