@@ -352,6 +352,8 @@ def test_what_depends_on_the_cuda_major_only_is_judged_by_that_whatever_its_vers
     (held,) = [item.message for item in made.warnings if item.slug == "torch-held-back"]
     assert f"because of {name} (what is installed goes with torch 2.14.1)" in held
     assert held.endswith(f"torchinstall auto -U {again}")
+    way = "without faiss" if name.startswith("faiss") else f"in place of {name}"
+    assert way in held.partition(" would be possible")[0]
     made = installed_beside("torch==2.11.0+cu130", *others, backend="cu130")
     (broken,) = [item.message for item in made.warnings if item.slug == "companion-breaks"]
     assert broken.endswith(f"torchinstall auto {again}")
@@ -362,9 +364,9 @@ def test_what_depends_on_the_cuda_major_only_is_judged_by_that_whatever_its_vers
 @pytest.mark.parametrize(
     ("other", "instead"),
     [
-        ("cupy-cuda12x==13.6.0", "cupy-cuda13x is: it can take its place"),
-        ("cudf-cu12==27.2", "cudf-cu13 is: it can take its place"),
-        ("jax==0.11.2 jax-cuda12-plugin==0.11.2", "'jax[cuda13]' is: it can take its place"),
+        ("cupy-cuda12x==13.6.0", "cupy-cuda13x is, and can take its place"),
+        ("cudf-cu12==27.2", "cudf-cu13 is, and can take its place"),
+        ("jax==0.11.2 jax-cuda12-plugin==0.11.2", "'jax[cuda13]' is, and can take its place"),
         ("faiss-gpu-cu12==1.10.0", None),
     ],
 )

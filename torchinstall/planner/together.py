@@ -165,7 +165,7 @@ def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
         alone = find_stack(chosen.build, before, frozenset({item.name}))
         if not item.asked and isinstance(alone, Rejection):
             other = next(_replacements(item, chosen), None)
-            instead = f"{other} is: it can take its place; " if other else ""
+            instead = f"{other} is, and can take its place; " if other else ""
             yield Message(
                 "companion-breaks",
                 f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; "
@@ -203,7 +203,9 @@ def _held_back(
                 what = "what is installed goes with" if use.version else "it may need this release:"
             reasons.append(f"{use.name} ({what} torch {newest})")
         if without is not None and newer:
-            ways.append(f"without {use.name} torch {without.build.name}")
+            other = next(_replacements(kept[use.name], without), None) if use.name in kept else None
+            way = f"with {other} in place of {use.name}" if other else f"without {use.name}"
+            ways.append(f"{way} torch {without.build.name}")
     cost = f"; {', '.join(ways)} would be possible" if ways else ""
     upgrade = ""
     if kept:
