@@ -31,14 +31,14 @@ TAG = "cp312-cp312-manylinux_2_28_x86_64"
 )
 def test_a_wheel_says_what_it_was_built_for(tmp_path: Path, item: object, backend: str) -> None:
     write_wheels(tmp_path, [item])  # type: ignore[list-item]  # parametrised wheel
-    (row,) = local_wheels([tmp_path]).wheels
+    (row,) = local_wheels([tmp_path])
     assert (row.package, row.backend, row.origin) == ("torch", backend, "find-links")
     assert row.source == str(tmp_path)
 
 
 def test_companions_follow_the_torch_beside_them(tmp_path: Path) -> None:
     write_wheels(tmp_path, [torch_wheel("2.9.1", TAG, cuda="12.8"), wheel("torchvision", "0.24.1", TAG)])
-    rows = {row.package: row for row in local_wheels([tmp_path]).wheels}
+    rows = {row.package: row for row in local_wheels([tmp_path])}
     assert (rows["torchvision"].backend, rows["torchvision"].confidence) == ("cu128", "high")
 
 
@@ -52,7 +52,7 @@ def test_beside_two_builds_a_companion_counts_for_both_with_low_confidence(tmp_p
             wheel("torchvision", "0.24.0+cu128", TAG),
         ],
     )
-    rows = [row for row in local_wheels([tmp_path]).wheels if row.package == "torchvision"]
+    rows = [row for row in local_wheels([tmp_path]) if row.package == "torchvision"]
     assert {(row.version, row.backend, row.confidence) for row in rows} == {
         ("0.24.1", "cu128", "low"),
         ("0.24.1", "cpu", "low"),
@@ -64,7 +64,7 @@ def test_python_tags_of_one_build_are_one_row(tmp_path: Path) -> None:
     write_wheels(
         tmp_path, [torch_wheel("2.9.1+cpu", TAG), torch_wheel("2.9.1+cpu", TAG.replace("312", "313"))]
     )
-    (row,) = local_wheels([tmp_path]).wheels
+    (row,) = local_wheels([tmp_path])
     assert row.tags == {"cp312-cp312", "cp313-cp313"}
 
 
@@ -72,16 +72,16 @@ def test_what_is_no_wheel_is_noted_and_a_broken_one_counts_as_cpu(tmp_path: Path
     (tmp_path / "torch-2.9.1 (1).whl").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / f"torch-2.9.1-{TAG}.whl").write_bytes(b"not a zip")
-    found = local_wheels([tmp_path])
-    assert [row.backend for row in found.wheels] == ["cpu"]
-    assert len(found.notes) == 2
+    notes: list[str] = []
+    assert [row.backend for row in local_wheels([tmp_path], note=notes.append)] == ["cpu"]
+    assert len(notes) == 2
 
 
 def test_several_folders_keep_their_source(tmp_path: Path) -> None:
     write_wheels(tmp_path / "a", [torch_wheel("2.9.1+cpu", TAG)])
     write_wheels(tmp_path / "b", [torch_wheel("2.9.1+cpu", TAG)])
     found = local_wheels([tmp_path / "a", str(tmp_path / "b")])
-    assert {row.source for row in found.wheels} == {str(tmp_path / "a"), str(tmp_path / "b")}
+    assert {row.source for row in found} == {str(tmp_path / "a"), str(tmp_path / "b")}
 
 
 @pytest.mark.parametrize("folder", ["https://m.example/links.html", "http://m.example/", "missing"])

@@ -17,7 +17,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.export.containers import container_machine
 from torchinstall.export.formats import CONTAINERS, FORMATS, LOCKED
 from torchinstall.export.inputs import LockedProject, check_exportable, export_input, holds_credentials
-from torchinstall.export.resolve import export_lock, files_of, resolve
+from torchinstall.export.resolve import client_of, export_lock, files_of, resolve
 from torchinstall.install.uv import Uv
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.context import Context, PlanOptions
@@ -187,10 +187,6 @@ VERB = Verb(
 )
 
 
-_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
-"""Variables of uv with URLs that may hold a password for the files of their index."""
-
-
 def bundle(session: Session, options: FileOptions) -> int:
     """Plan, resolve, download; an impossible plan is raised."""
     from torchinstall.index.download import Downloader  # it brings the HTTP client
@@ -217,18 +213,8 @@ def bundle(session: Session, options: FileOptions) -> int:
     sizes = [file.size for file in files]
     total = None if None in sizes else sum(filter(None, sizes))
     watched = console.working(f"downloading {len(files)} files", total)
-    downloader = Downloader(
-        context.env,
-        folder,
-        known_urls=(
-            *(package.index_url or "" for package in plan.packages),
-            *prepared.uv_args,
-            *(part for name in _INDEXES for part in context.env.get(name, "").split()),
-        ),
-        allow_insecure=options.allow_insecure_host,
-        tell=console.detail if watched else console.say,
-        arrived=console.arrived,
-    )
+    client, tell = client_of(context, prepared), console.detail if watched else console.say
+    downloader = Downloader(client, folder, tell=tell, arrived=console.arrived)
     rows = write_bundle(
         folder,
         files,

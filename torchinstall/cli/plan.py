@@ -35,7 +35,7 @@ def run(session: Session, options: _PlanVerbOptions) -> int:
         # The HTTP client is heavy, and few plans look into a wheel.
         from torchinstall.export.wheel_check import checked
 
-        plan = checked(session.context, prepared, options.allow_insecure_host)
+        plan = checked(session.context, prepared)
     console.warn_all(plan.warnings)
     explanation = _explanation(plan, options)
     if console.json:

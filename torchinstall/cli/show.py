@@ -63,7 +63,7 @@ class _InspectOptions(Options, frozen=True, kw_only=True):
 
 def inspect(session: Session, options: _InspectOptions) -> int:
     """Read the wheel and print what it contains."""
-    from torchinstall.export.wheel_check import read_wheel  # it brings the HTTP client
+    from torchinstall.export.wheel_check import read_wheel  # it loads httpx
 
     report = read_wheel(session.context, options.wheel, options.allow_insecure_host)
     session.console.answer(envelope("ok", **to_builtins(report)), _wheel_text(report))

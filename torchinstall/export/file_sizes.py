@@ -17,11 +17,11 @@ from msgspec import structs
 
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.request import canonical_name
-from torchinstall.export.resolve import files_of, resolve
+from torchinstall.export.resolve import client_of, files_of, resolve
 from torchinstall.index.archives import remote_file, unpacked_size
 from torchinstall.index.urls import file_path
 from torchinstall.index.wheels import File, FileSize
-from torchinstall.install.command import options_in, values_of
+from torchinstall.install.command import options_in
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Prepared
 
@@ -87,11 +87,7 @@ def ask_sizes(context: Context, prepared: Prepared, files: Sequence[File]) -> It
     """Sizes as the servers of these files of a plan say them."""
     if not files or prepared.request.offline:
         return
-    from torchinstall.index.client import Client  # loads httpx
-
-    plan = prepared.plan
-    known_urls = [item.index_url or "" for item in plan.packages]
-    client = Client(context.env, values_of("--allow-insecure-host", prepared.uv_args), known_urls)
+    client = client_of(context, prepared)
     with contextlib.closing(client), ThreadPoolExecutor(_AT_ONCE) as pool:
         deadline = time.monotonic() + _PATIENCE
         sizes = pool.map(partial(_asked_size, client=client, deadline=deadline), files)

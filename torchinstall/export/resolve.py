@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 from packaging.tags import compatible_tags, cpython_tags, parse_tag
@@ -22,12 +22,15 @@ from torchinstall.core.versions import dotted_or_none
 from torchinstall.export.inputs import LockedProject, not_exportable
 from torchinstall.index.urls import without_credentials
 from torchinstall.index.wheels import File, parse_name
-from torchinstall.install.command import project_text, shared_options
+from torchinstall.install.command import project_text, shared_options, values_of
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.context import Context
 from torchinstall.planning.inputs import Prepared
 from torchinstall.project.files import loads
 from torchinstall.project.model import holds
+
+if TYPE_CHECKING:
+    from torchinstall.index.client import Client
 
 _GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """The minor versions of glibc that uv has a platform name for (`uv pip compile --help`)."""
@@ -54,6 +57,15 @@ def resolve(context: Context, prepared: Prepared, uv: Uv, *, only_wheels: bool =
     rest = structs.replace(prepared, plan=structs.replace(plan, packages=packages, requirements=others))
     text = _compile(context, rest, uv, (*lock, "--no-deps"))
     return text + "".join(_archive(item) for item in named.values())
+
+
+def client_of(context: Context, prepared: Prepared) -> Client:
+    """Who asks for the files of a plan: with the hosts that uv may trust, and passwords of its indexes."""
+    from torchinstall.index.client import Client  # it loads httpx
+
+    hosts = values_of("--allow-insecure-host", prepared.uv_args)
+    indexes = [item.index_url or "" for item in prepared.plan.packages]
+    return Client(context.env, hosts, (*indexes, *prepared.uv_args))
 
 
 def export_lock(lock: LockedProject, uv: Uv, env: Mapping[str, str], folder: Path) -> str:
@@ -112,10 +124,7 @@ def _target_options(target: Target) -> list[str]:
 def files_of(text: str, target: Target, *, every: bool = True) -> tuple[File, ...]:
     """The file that the target takes of each package in PEP 751 text: its tags decide between wheels.
 
-    Args:
-        text: as uv wrote it.
-        target: what it is for.
-        every: without it, packages that come from a folder or a repository are left out.
+    Without `every`, packages that come from a folder or a repository are left out.
 
     Raises:
         NoCompatibleBuildError: `no-file-for-target`: uv's answer has no file that fits.

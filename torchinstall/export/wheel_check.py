@@ -16,7 +16,7 @@ from torchinstall.core.machine import capability_named, capability_text
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name
-from torchinstall.export.resolve import files_of, resolve
+from torchinstall.export.resolve import client_of, files_of, resolve
 from torchinstall.index.archives import remote_file
 from torchinstall.index.client import Client
 from torchinstall.index.faults import FetchError
@@ -30,15 +30,9 @@ from torchinstall.planning.inputs import Prepared
 
 
 def read_wheel(
-    context: Context, where: str, allow_insecure: tuple[str, ...] = (), known_urls: tuple[str, ...] = ()
+    context: Context, where: str, allow_insecure: tuple[str, ...] = (), client: Client | None = None
 ) -> WheelReport:
     """Read a wheel that is a file here (a path, or a `file:` URL), or at a URL.
-
-    Args:
-        context: folder and environment.
-        where: the wheel.
-        allow_insecure: hosts that may be asked over http.
-        known_urls: URLs that may carry user and password for others on the same host.
 
     Raises:
         UsageError: `wheel-not-found`, `bad-wheel`, `insecure-index`.
@@ -46,8 +40,7 @@ def read_wheel(
     """
     url, _, _ = where.partition("#")
     if url.startswith(("http://", "https://")):
-        client = Client(context.env, allow_insecure, known_urls)
-        with contextlib.closing(client):
+        with contextlib.closing(client or Client(context.env, allow_insecure)) as client:
             try:
                 return inspect_wheel(remote_file(client, url), file_name(url))
             except FetchError as error:
@@ -56,16 +49,13 @@ def read_wheel(
                     error.message,
                     wanted="a wheel on a server that sends parts of a file",
                     found=redact(url),
-                    hints=(
-                        *error.hints,
-                        "download the wheel, then type: torchinstall inspect FILE",
-                    ),
+                    hints=(*error.hints, "download the wheel, then type: torchinstall inspect FILE"),
                 ) from error
     path = existing_wheel(context.path(str(file_path(where))))
     return inspect_wheel(path, path.name)
 
 
-def checked(context: Context, prepared: Prepared, allow_insecure: tuple[str, ...] = ()) -> Plan:
+def checked(context: Context, prepared: Prepared) -> Plan:
     """The plan after a look into the torch wheel that uv would take.
 
     What was found is among its warnings, or it is impossible with `wheel-lacks-gpu`.
@@ -77,7 +67,7 @@ def checked(context: Context, prepared: Prepared, allow_insecure: tuple[str, ...
     alone = structs.replace(prepared, uv_args=(*prepared.uv_args, "--no-deps"))
     files = files_of(resolve(context, alone, uv, only_wheels=True), prepared.target)
     url = next(file.url for file in files if canonical_name(file.name) == "torch")
-    report = read_wheel(context, url, allow_insecure, tuple(row.index_url or "" for row in plan.packages))
+    report = read_wheel(context, url, client=client_of(context, prepared))
     if report.transferred is not None:
         context.detail(f"{report.filename}: {report.transferred} of {report.size} bytes were read")
     try:

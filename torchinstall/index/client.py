@@ -52,6 +52,10 @@ _CONNECT = 3.0
 """Seconds until a host counts as out of reach: a firewall that drops packets says nothing."""
 
 
+_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+"""Variables of uv with URLs that may hold a password for the files of their index."""
+
+
 class Reply(Struct, frozen=True, kw_only=True):
     """What the index said of a page.
 
@@ -73,7 +77,7 @@ class Client:
     Args:
         env: see `NetworkEnv`.
         allow_insecure: hosts that may be asked over http, or whose certificate need not be right.
-        known_urls: URLs that may carry user and password for others on the same host.
+        known_urls: URLs that may carry user and password for others on the same host, as uv's variables may.
     """
 
     def __init__(
@@ -81,7 +85,8 @@ class Client:
     ) -> None:
         self.allow_insecure = (*allow_insecure, *env.get("UV_INSECURE_HOST", "").replace(",", " ").split())
         self.env = NetworkEnv(env)
-        self._secrets = [url for url in known_urls if "@" in url.partition("?")[0] and "://" in url]
+        known = (*known_urls, *(part for name in _INDEXES for part in env.get(name, "").split()))
+        self._secrets = [url for url in known if "@" in url.partition("?")[0] and "://" in url]
         self._clients: dict[tuple[str, bool, str | None], httpx.Client] = {}
         self._lock = threading.Lock()
 

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,10 +36,8 @@ class Downloader:
     """Downloads to one folder, several files at once.
 
     Args:
-        env: proxies, certificates, netrc; see `client.NetworkEnv`.
+        client: closed at the end.
         folder: where files go; it exists.
-        known_urls: URLs that may carry user and password for files on the same host.
-        allow_insecure: hosts that may be asked over http, or whose certificate need not be right.
         tell: is called with what is there already and what is downloaded.
         arrived: is called with a file's name and how many of its bytes are here.
         pause: seconds before the second try; doubled for each further one.
@@ -47,17 +45,15 @@ class Downloader:
 
     def __init__(
         self,
-        env: Mapping[str, str],
+        client: Client,
         folder: Path,
         *,
-        known_urls: Iterable[str] = (),
-        allow_insecure: tuple[str, ...] = (),
         tell: Callable[[str], None],
         arrived: Callable[[str, int], None] = lambda *_: None,
         pause: float = 1.0,
     ) -> None:
         self.folder = folder
-        self._client = Client(env, allow_insecure, known_urls)
+        self._client = client
         self._tell = tell
         self._arrived = arrived
         self._pause = pause

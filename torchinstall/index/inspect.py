@@ -108,11 +108,7 @@ class WheelReport(Struct, frozen=True, kw_only=True):
 
 
 def inspect_wheel(file: Path | RangeFile, filename: str) -> WheelReport:
-    """Read a wheel.
-
-    Args:
-        file: a local file, or a remote one, of which little is read.
-        filename: of it.
+    """Read a wheel that is called so; of a remote one only a little.
 
     Raises:
         UsageError: `bad-wheel`: it is no zip file, or has no metadata.

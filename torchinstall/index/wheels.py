@@ -13,7 +13,7 @@ variant; these are also all that uv can install for a GPU.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -169,31 +169,28 @@ class FileSize(NamedTuple):
     unpacked: int | None = None
 
 
-class LocalWheels(NamedTuple):
-    """Rows of the catalog, and what was omitted."""
-
-    wheels: tuple[Wheels, ...]
-    notes: tuple[str, ...]
-
-
-def local_wheels(folders: Iterable[Path | str], urls: Iterable[str] = ()) -> LocalWheels:
+def local_wheels(
+    folders: Iterable[Path | str], urls: Iterable[str] = (), note: Callable[[str], object] = str
+) -> tuple[Wheels, ...]:
     """The wheels in these folders (not below them), as `uv pip install --find-links` sees them, and at URLs.
 
     Rows have the origin `find-links`, and the folder or URL as `source`. Nothing is hashed: wheels are large.
     A file that lies here is looked into; of one elsewhere (`torch @ https:…`) only the name is known, so one
-    whose local version names no backend gives no row.
+    whose local version names no backend gives no row. `note` is told what is passed over.
 
     Raises:
         UsageError: `find-links-not-a-folder`, `wheel-not-found`.
     """
     rows: list[Wheels] = []
-    notes: list[str] = []
     for folder in folders:
         path = _folder(folder)
-        named = [(file, parse_name(file.name)) for file in sorted(path.glob("*.whl"))]
-        notes += [f"{file}: the name follows no rule" for file, name in named if name is None]
-        found = [(file, name) for file, name in named if name is not None]
-        torch = {file: _torch_backend(file, name, notes) for file, name in found if name.project == "torch"}
+        found: list[tuple[Path, WheelName]] = []
+        for file in sorted(path.glob("*.whl")):
+            if (named := parse_name(file.name)) is not None:
+                found.append((file, named))
+            else:
+                note(f"{file}: the name follows no rule")
+        torch = {file: _torch_backend(file, name, note) for file, name in found if name.project == "torch"}
         for file, name in found:
             own = backend_of_local(name.local) or torch.get(file)
             beside = {
@@ -204,18 +201,18 @@ def local_wheels(folders: Iterable[Path | str], urls: Iterable[str] = ()) -> Loc
             backends = {own} if own else beside or {"cpu"}
             confidence: Confidence = "low" if len(backends) > 1 and name.platform != "any" else "high"
             rows += (name.row(backend, "find-links", str(path), confidence) for backend in sorted(backends))
-    rows += filter(None, (_named_wheel(url, notes) for url in urls))
-    return LocalWheels(merged(rows), tuple(notes))
+    rows += filter(None, (_named_wheel(url, note) for url in urls))
+    return merged(rows)
 
 
-def _named_wheel(url: str, notes: list[str]) -> Wheels | None:
+def _named_wheel(url: str, note: Callable[[str], object]) -> Wheels | None:
     name = parse_name(file_name(url))
     if name is None:
         return None  # a source archive, a repository: nobody knows before it is built
     backend = backend_of_local(name.local)
     if url.startswith("file:"):
         path = existing_wheel(file_path(url))
-        backend = (_torch_backend(path, name, notes) if name.project == "torch" else backend) or "cpu"
+        backend = (_torch_backend(path, name, note) if name.project == "torch" else backend) or "cpu"
     return name.row(backend, "find-links", url) if backend is not None else None
 
 
@@ -251,7 +248,7 @@ def _folder(folder: Path | str) -> Path:
     return path
 
 
-def _torch_backend(file: Path, name: WheelName, notes: list[str]) -> str:
+def _torch_backend(file: Path, name: WheelName, note: Callable[[str], object]) -> str:
     """What a torch wheel was built for: one whose local version does not tell is asked itself."""
     if named := backend_of_local(name.local):
         return named
@@ -261,7 +258,7 @@ def _torch_backend(file: Path, name: WheelName, notes: list[str]) -> str:
     try:
         text = member_text(file, f"/{_VERSION_FILE}", _MAX_VERSION_FILE)
     except (OSError, ValueError):
-        notes.append(f"{file}: {_VERSION_FILE} cannot be read, so it counts as a CPU build")
+        note(f"{file}: {_VERSION_FILE} cannot be read, so it counts as a CPU build")
     return backend_of("", text) or "cpu"
 
 

@@ -40,10 +40,8 @@ def with_companions(
 ) -> Inputs:
     """The inputs with the companions that were asked for as their places list them today.
 
-    Args:
-        inputs: what a plan is made from.
-        read: reads pages (package, backend) of an index, given by the template of its URL.
-        describe: reads pages of uv's default index, with what the newest releases need.
+    `read` reads pages (package, backend) of an index, given by the template of its URL; `describe` those of
+    uv's default index, with what the newest releases need.
     """
     catalog, target = inputs.catalog, inputs.target
     asked = {item.package for item in inputs.request.requirements if item.url is None}

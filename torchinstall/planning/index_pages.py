@@ -115,14 +115,8 @@ def read_pages(
 ) -> LiveResult:
     """Read pages of the index that the options name, or of another one, as this run may.
 
-    Args:
-        keys: the pages.
-        catalog: knows the packages that every backend shares.
-        context: clock, environment and cache folder.
-        options: where the index is and how it may be asked.
-        index_base: the other index.
-        discover: ask which backends there are, too.
-        changes: other fields of `LiveOptions`.
+    `discover` also asks which backends there are; `changes` are other fields of `LiveOptions`. The catalog
+    knows the packages that every backend shares.
 
     Raises:
         UsageError: the base of the index is no URL.

@@ -203,10 +203,7 @@ def _with_wheels(catalog: Catalog, request: Request, context: Context) -> Catalo
     ]
     if not (request.find_links or named):
         return catalog
-    found = local_wheels(request.find_links, named)
-    for note in found.notes:
-        context.detail(note)
-    return Catalog(catalog.tables, local=found.wheels)
+    return Catalog(catalog.tables, local=local_wheels(request.find_links, named, context.detail))
 
 
 def probed(

@@ -233,7 +233,7 @@ def fallbacks(run: Run, *, every: bool) -> Iterator[Fallback]:
 
 
 def _of_folders(folders: Sequence[Source], inputs: Inputs) -> Iterator[Fallback]:
-    found = local_wheels(folder.place for folder in folders).wheels
+    found = local_wheels(folder.place for folder in folders)
     used = [folder for folder in folders if any(row.source == folder.place for row in found)]
     if any(row.package == "torch" for row in found):
         places = tuple(folder.place for folder in used)
