@@ -27,6 +27,8 @@ from torchinstall.planning.request import plain_backend
         ("NVIDIA Tesla V100-SXM2-32GB", "7.0"),
         ("NVIDIA H100 80GB HBM3", "9.0"),
         ("RTX 4090", "8.9"),
+        ("1080ti", "6.1"),
+        ("NVIDIA-A100-SXM4-40GB", "8.0"),
         ("B200", "10.0"),
         ("10de:2684", "8.9"),
     ],
@@ -45,6 +47,9 @@ def test_nvidia(text: str, code: str) -> None:
         ("gfx90a:xnack-", "gfx90a"),
         ("AMD Instinct MI300X", "gfx942"),
         ("Radeon VII", "gfx906"),
+        ("Radeon 780M", "gfx1103"),
+        ("MI300X", "gfx942"),
+        ("RX 6900 XT", "gfx1030"),
     ],
 )
 def test_amd(text: str, code: str) -> None:

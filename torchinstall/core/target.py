@@ -177,23 +177,19 @@ def wheel_fits(platform_tag: str, target: Target) -> tuple[str, str, str] | None
     """
     if platform_tag == "any":
         return None
+    libc = target.libc
+    if target.os == "linux" and libc is not None and libc.family == "musl":
+        needed = "glibc (PyTorch publishes no wheels for musl)"
+        return "musl", needed, f"musl {libc.version or ''}".strip()
     if target.os == "linux":
-        if target.libc is not None and target.libc.family == "musl":
-            return (
-                "musl",
-                "glibc (PyTorch publishes no wheels for musl)",
-                f"musl {target.libc.version or ''}".strip(),
-            )
-        floor = glibc_floor(platform_tag)
-        version = dotted_or_none(target.libc.version) if target.libc else None
-        if floor is not None and version is not None and not at_least(version, floor):
-            return "glibc-too-old", f"glibc {version_text(floor)} or newer", f"glibc {version_text(version)}"
-    if target.os == "macos":
-        floor = macos_floor(platform_tag)
-        version = dotted_or_none(target.os_version)
-        if floor is not None and version is not None and not at_least(version, floor):
-            return "macos-too-old", f"macOS {version_text(floor)} or newer", f"macOS {version_text(version)}"
-    return None
+        name, floor, found = "glibc", glibc_floor(platform_tag), libc.version if libc else None
+    else:
+        name, floor, found = "macOS", macos_floor(platform_tag), target.os_version
+    version = dotted_or_none(found)
+    if floor is None or version is None or at_least(version, floor):
+        return None
+    rule, oldest = f"{name.lower()}-too-old", version_text(floor)
+    return rule, f"{name} {oldest} or newer", f"{name} {version_text(version)}"
 
 
 _DESCRIBED = "--python-version, for the machine that was described"

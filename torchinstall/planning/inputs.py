@@ -157,19 +157,17 @@ def collect_inputs(
     request, asked = request_of(options, context, seen, catalog)
     catalog.wheels("torch", "any")  # the largest table, read while the interpreter answers
     described = machine is not None or bool(options.machine) or options.root is not None
-    place: PythonEnvironment | None
-    uv: Uv | None
     if purpose == "plan":
-        place, uv, target = _target_to_plan(located, context, options, seen, described=described)
-    elif (found := located()) is None:
+        there, target = _target_to_plan(located, context, options, seen, described=described)
+    elif (there := located()) is None:
         raise TypeError("a Python that was only described cannot be installed into")
     else:
-        place, uv = found
         if purpose == "install":
-            _require_installable(place, context, options, seen if described else None)
-        if lock is not None and lock.take(Path(str(place.target.prefix))):
-            place, uv = _locate(context, options, catalog)
-        target = place.target
+            _require_installable(there[0], context, options, seen if described else None)
+        if lock is not None and lock.take(Path(str(there[0].target.prefix))):
+            there = _locate(context, options, catalog)
+        target = there[0].target
+    place, uv = there or (None, None)
     left = None
     if place is not None and (Path(str(place.target.prefix)) / STATE).exists():
         from torchinstall.install.journal import unfinished  # it brings in all that a change needs
@@ -337,7 +335,7 @@ def _target_to_plan(
     machine: Machine,
     *,
     described: bool,
-) -> tuple[PythonEnvironment | None, Uv | None, Target]:
+) -> tuple[Located, Target]:
     """The target of a plan: a Python that was described, else the environment that `auto` would take.
 
     A machine that was described is not this one. Its own libc decides, nothing is known to be installed on
@@ -350,15 +348,14 @@ def _target_to_plan(
         if named or not (described or error.slug == "no-environment"):
             raise
         why = f"the Python that runs torchinstall, for want of another: {error.message}"
-        return None, None, foreign_target(machine, context.python_version, why)
+        return None, foreign_target(machine, context.python_version, why)
     if there is None:
-        return None, None, foreign_target(machine, options.python_version or context.python_version)
-    place, uv = there
-    target = place.target
+        return None, foreign_target(machine, options.python_version or context.python_version)
+    target = there[0].target
     if not described:
-        return place, uv, target
+        return there, target
     if (machine.os, machine.arch) != (target.os, target.arch):
         why = f"the Python version of {target.prefix}, for the machine that was described"
-        return None, None, foreign_target(machine, target.python_version, why)
+        return None, foreign_target(machine, target.python_version, why)
     libc, os_version = machine.libc or target.libc, machine.os_version or target.os_version
-    return place, uv, structs.replace(target, libc=libc, os_version=os_version, installed=())
+    return there, structs.replace(target, libc=libc, os_version=os_version, installed=())
