@@ -327,9 +327,8 @@ class _Adviser:
 
     def _gpus(self, values: Mapping[str, str]) -> tuple[Gpu, ...]:
         """The GPUs of the text: by their code, else by their name."""
-        code = values.get("sm") or values.get("capability")
-        own = (code if code is None or "." in code or code.startswith(("sm", "gfx")) else f"sm_{code}",)
-        for names in (own, self._mentions.codes, (self._mentions.gpu,)):
+        own = values.get("sm") or values.get("capability")
+        for names in ((own,), self._mentions.codes, (self._mentions.gpu,)):
             try:
                 found = declared_gpus(tuple(filter(None, names)), "error text", self._catalog)
             except UsageError:
