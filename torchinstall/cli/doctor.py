@@ -138,11 +138,10 @@ def _done(session: Session, options: _DoctorOptions, remedy: Remedy, seen: Envir
                 else:
                     path.unlink(missing_ok=True)
             if remedy.argv:
+                sites = dict.fromkeys(dist.site for dist in seen.inventory.dists)
                 change_with_uv(
                     remedy.argv,
-                    sites=[
-                        real_path(site) for site in dict.fromkeys(dist.site for dist in seen.inventory.dists)
-                    ],
+                    sites=[*map(real_path, sites)],
                     prefix=real_path(prefix),
                     env=context.env,
                     cwd=context.cwd,
@@ -190,10 +189,8 @@ def _report(session: Session, seen: Environment, found: tuple[Diagnosis, ...]) -
     console = session.console
     faults = [item for item in found if item.severity == "error"]
     console.partial.update(status="faults" if faults else "healthy", **_data(seen, found))
-    if not console.json:
-        console.out(_report_text(seen, found))
-    elif not faults:
-        console.out_json(envelope(**console.partial))
+    if not (faults and console.json):  # then the error brings the data along
+        console.answer(envelope(**console.partial), _report_text(seen, found))
     if not faults:
         return 0
     raise VerifyFailedError(

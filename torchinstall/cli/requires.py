@@ -142,17 +142,14 @@ def _newest(backend: str, catalog: Catalog) -> list[Build]:
 
 def _driver(conditions: Sequence[str]) -> str | None:
     """The version of `--if driver=470.256.02`."""
-    found = None
+    wanted, value = "--if driver=470.256.02", None
     for text in conditions:
-        key, _, value = text.partition("=")
-        value = unprefixed(value)
+        key, _, said = text.partition("=")
+        value = unprefixed(said)
         if key.strip() != "driver" or dotted_or_none(value) is None:
-            wanted = "--if driver=470.256.02"
-            raise UsageError(
-                "bad-value", f"--if {text} is no condition", wanted=wanted, found=text, hints=(wanted,)
-            )
-        found = value.strip()
-    return found
+            what = f"--if {text} is not a condition"
+            raise UsageError("bad-value", what, wanted=wanted, found=text, hints=(wanted,))
+    return value
 
 
 def _answer(
