@@ -13,7 +13,6 @@ from torchinstall.core.errors import InstallFailedError, TorchInstallError, Usag
 from torchinstall.core.files import real_path, write_file
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
-from torchinstall.project.checks import check_uv
 from torchinstall.project.edit import edit_text
 from torchinstall.project.entries import project_entries
 from torchinstall.project.files import read_text
@@ -25,6 +24,7 @@ from torchinstall.project.model import ALWAYS, Entries, Layout
 from torchinstall.project.pyproject import (
     ProjectView,
     below,
+    check_uv,
     metadata,
     project_view,
     scope_in,

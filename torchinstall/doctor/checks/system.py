@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from torchinstall.core.messages import Message, size_text
 from torchinstall.doctor.model import Diagnosis, Environment, Project, Remedy, Severity
 from torchinstall.planning.gpus import visible_gpus
-from torchinstall.project.checks import check_requirements, check_uv, check_variables, unused_sources
 from torchinstall.project.files import loads
+from torchinstall.project.pyproject import check_requirements, check_uv, check_variables, unused_sources
 
 _LOW_MEMORY = 2_000_000_000
 """Bytes; below this even the import of a GPU build may fail."""
