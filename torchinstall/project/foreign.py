@@ -21,7 +21,7 @@ from torchinstall.core.request import canonical_name, extras_text
 from torchinstall.index.urls import pytorch_index
 from torchinstall.install.command import options_in
 from torchinstall.planning.requirements import Reader
-from torchinstall.project.model import ALWAYS, Index, Scope
+from torchinstall.project.model import ALWAYS, Index, Scope, all_of
 from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
 
 _UV_KEYS = {key: key for key in ("git", "rev", "tag", "branch", "subdirectory", "path", "url", "editable")}
@@ -256,12 +256,6 @@ def _requirements_files(folder: Path, view: ProjectView) -> Iterator[tuple[Scope
         for name, rows in mapping(table.get("optional-dependencies")).items():
             if "optional-dependencies" in dynamic and (names := texts(mapping(rows).get("file", rows))):
                 yield Scope("extra", str(name)), names
-
-
-def all_of(*markers: str) -> str:
-    """One marker that holds where all of these do."""
-    held = [marker for marker in markers if marker]
-    return " and ".join(f"({item})" if len(held) > 1 and " or " in item else item for item in held)
 
 
 def plain_name(text: str) -> str:

@@ -263,13 +263,16 @@ def marker_at(points: frozenset[Point], pythons: tuple[str, ...]) -> str | None:
             platforms.setdefault(mine, []).append(platform)
     clauses = []
     for mine, there in platforms.items():
-        parts = [text for text in (marker_of(there), _python_marker(mine, pythons)) if text]
-        clauses.append(
-            " and ".join(f"({text})" if " or " in text and len(parts) > 1 else text for text in parts)
-        )
+        clauses.append(all_of(marker_of(there) or "", _python_marker(mine, pythons)))
     if len(clauses) > 1:
         clauses = [f"({text})" if " and " in text else text for text in clauses]
     return " or ".join(clauses) or None
+
+
+def all_of(*markers: str) -> str:
+    """One marker that holds where all of these do."""
+    held = [marker for marker in markers if marker]
+    return " and ".join(f"({item})" if len(held) > 1 and " or " in item else item for item in held)
 
 
 def _python_marker(mine: frozenset[str], pythons: tuple[str, ...]) -> str:

@@ -11,8 +11,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.request import canonical_name, extras_text
-from torchinstall.project.foreign import Foreign, Offer, all_of, backend_of, plain_name
-from torchinstall.project.model import ALWAYS, Index, Scope
+from torchinstall.project.foreign import Foreign, Offer, backend_of, plain_name
+from torchinstall.project.model import ALWAYS, Index, Scope, all_of
 from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
 
 _RELEASE = re.compile(r"\d+(?:\.\d+)*")

@@ -1,4 +1,4 @@
-"""Read what a project file says in the standard tables and in uv's, and what in it is in vain or does harm."""
+"""Read what a project file says in the standard tables and in uv's; what in it is in vain or does harm."""
 
 from __future__ import annotations
 

@@ -64,19 +64,16 @@ def _index_names(
     """URL -> name: that of the entry with the same URL, else the usual one, or a free one like it."""
     names: dict[str, str] = {}
     notes = []
-    for url in dict.fromkeys(item.url for item in choices if item.index):
-        usual = next(item.index for item in choices if item.url == url)
-        found = next((row.name for row in rows if same_url(row.url, url.removesuffix(LINKS))), None)
-        if found is not None:
-            names[url] = found
+    for item in choices:
+        if not item.index or item.url in names:
             continue
+        same = (row.name for row in rows if same_url(row.url, item.url.removesuffix(LINKS)))
         taken = {row.name for row in rows} | set(names.values())
-        name, number = usual, 2
-        while name in taken:
-            name, number = f"{usual}-{number}", number + 1
-        names[url] = name
-        if name != usual:
-            text = f"the index name {usual} belongs to another URL here, so {name} is used"
+        free = (item.index, *(f"{item.index}-{number}" for number in range(2, len(taken) + 3)))
+        found = next(same, None)
+        names[item.url] = found or next(name for name in free if name not in taken)
+        if found is None and names[item.url] != item.index:
+            text = f"the index name {item.index} belongs to another URL here, so {names[item.url]} is used"
             notes.append(Message(slug="index-name-taken", message=text))
     return names, notes
 
