@@ -150,7 +150,9 @@ class _Document:
                 rows.append(self.written((*path, 0), row, flat=False))
             return rows
         if not isinstance(item, dict) or path[:-1] == _SOURCES or (isinstance(path[-1], int) and flat):
-            return tomlkit.parse(f"x = {_text(item, multiline=path[-1] not in _ON_ONE_LINE)}\n")["x"]
+            depth = sum(isinstance(key, int) for key in path)
+            text = _text(item, depth, multiline=path[-1] not in _ON_ONE_LINE)
+            return tomlkit.parse(f"x = {text}\n")["x"]
         tables = [key for key, row in item.items() if isinstance(row, dict) or key == "index"]
         only_tables = path != _SOURCES and 0 < len(item) == len(tables)
         table: Any = tomlkit.inline_table() if flat else tomlkit.table(is_super_table=only_tables)
