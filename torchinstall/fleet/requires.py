@@ -199,8 +199,7 @@ class _Asking:
         """The rule that rejects the build on a machine; None: it runs."""
         target = foreign_target(machine, python or self._python)
         found = evaluate(make_situation(self._request, machine, target, self._catalog))
-        mine = (row for row in found if (row.build.torch, row.build.backend.name) == self._request.only)
-        row = next(mine, None)
+        row = next((row for row in found if row.key == self._request.only), None)
         if row is None:
             return "no-build"
         return None if row.rejection is None else row.rejection.rule

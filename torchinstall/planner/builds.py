@@ -55,11 +55,12 @@ def builds(catalog: Catalog, target: Target, channel: str) -> tuple[Build, ...]:
     On macOS torch comes from the default index (design, rule 9); elsewhere from the PyTorch index and from
     local folders, and from the default index only when the catalog says that it has to stand in.
     """
+    index = "default" if target.os == "macos" or catalog.index_down else "index"
 
     def sort() -> tuple[Build, ...]:
         grouped: dict[tuple[str, str], list[Wheels]] = defaultdict(list)
         for row in catalog.wheels("torch", target.platform):
-            if _is_source(row, catalog, target, channel):
+            if row.origin in ("find-links", "vendor") or (row.origin == index and row.channel == channel):
                 grouped[row.version, row.backend].append(row)
         found = [
             Build(torch, version_key(torch), backend, tuple(rows))
@@ -69,16 +70,6 @@ def builds(catalog: Catalog, target: Target, channel: str) -> tuple[Build, ...]:
         return tuple(sorted(found, key=lambda build: build.order, reverse=True))
 
     return catalog.once(("builds", target.os, target.platform, channel), sort)
-
-
-def _is_source(row: Wheels, catalog: Catalog, target: Target, channel: str) -> bool:
-    if row.origin in ("find-links", "vendor"):
-        return True
-    if row.channel != channel:
-        return False
-    if target.os == "macos":
-        return row.origin == "default"
-    return catalog.index_down == (row.origin == "default")
 
 
 def matching_wheels(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, ...]:
@@ -169,9 +160,10 @@ def _companion_wheels(package: str, build: Build, torch: Wheels, situation: Situ
     place = (package, build.backend.name, torch.channel, origins)
 
     def usable() -> tuple[Wheels, ...]:
-        rows = (row for row in catalog.wheels(package, target.platform) if row.origin in origins)
-        ours = (row for row in rows if row.platform_tag == "any" or row.backend == build.backend.name)
-        return _usable_wheels(tuple(row for row in ours if row.channel == torch.channel), target)
+        backend, rows = build.backend.name, catalog.wheels(package, target.platform)
+        ours = [row for row in rows if row.backend == backend or row.platform_tag == "any"]
+        there = (row for row in ours if row.channel == torch.channel and row.origin in origins)
+        return _usable_wheels(tuple(there), target)
 
     return catalog.once((*place, target.abi, target.platform, target.libc, target.os_version), usable)
 

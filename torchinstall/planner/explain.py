@@ -146,13 +146,13 @@ def _assumed_glibc(chosen: EvaluatedBuild) -> Iterator[Message]:
     The wheels of one release are built on one system.
     """
     target, catalog = chosen.situation.target, chosen.situation.catalog
-    for row in (pick.wheels for pick in chosen.picks if pick.wheels is not None):
+    rows = (pick.wheels for pick in chosen.picks if pick.wheels is not None)
+    for row in (row for row in rows if row.platform_tag.startswith("linux_")):
         same = (
             other for other in catalog.wheels(row.package, target.platform) if other.version == row.version
         )
         told = [other for other in same if glibc_floor(other.platform_tag)]
-        plain = row.platform_tag.startswith("linux_") and told
-        if plain and all(wheel_fits(other.platform_tag, target) for other in told):
+        if told and all(wheel_fits(other.platform_tag, target) for other in told):
             yield Message(
                 "glibc-assumed",
                 f"the wheel of {row.package} does not say which glibc it needs; others of the same release "

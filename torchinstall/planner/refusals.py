@@ -207,8 +207,7 @@ def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, .
         python = f"3.{max(minors, default=12)}"
         place = "" if furthest.situation.target.python is None else f"--venv .venv-{python} --python"
         yield f"use another Python: {place or '--python-version'} {python}"
-    elif furthest.rejected_by("pinned-out") and furthest.torch_allowed and furthest.missing is not None:
-        lost = furthest.missing
+    elif furthest.rejected_by("pinned-out") and (lost := furthest.missing) and furthest.torch_allowed:
         yield f"ask for {lost.package} without a version; {lost.found} goes with torch {furthest.build.torch}"
     elif furthest.rejected_by(*REQUEST_RULES):
         yield more if fits is None else f"ask for another version; torch=={fits} would fit"
@@ -246,16 +245,14 @@ def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> 
                 reasons[gpu] = f"what was asked for rules out the builds that could, such as torch {newest}"
         else:
             closest = max(own, key=lambda item: (_depth(item), item.build.version))
-            reasons[gpu] = driver_advice(evaluated, gpu, situation) or _reason(closest, gpu)
+            rejection = closest.rejection
+            if rejection is not None and rejection.rule != "no-code-for-gpu":
+                reason = f"needs {rejection.wanted}, found {rejection.found}"
+            else:
+                uncovered = (item.by for item in closest.coverage if item.gpu == gpu and not item.covered)
+                reason = next(uncovered, "another GPU was preferred")
+            reasons[gpu] = driver_advice(evaluated, gpu, situation) or reason
     return reasons
-
-
-def _reason(closest: EvaluatedBuild, gpu: Gpu) -> str:
-    rejection = closest.rejection
-    if rejection is not None and rejection.rule != "no-code-for-gpu":
-        return f"needs {rejection.wanted}, found {rejection.found}"
-    by = next((item.by for item in closest.coverage if item.gpu == gpu and not item.covered), None)
-    return by or "another GPU was preferred"
 
 
 _NOT_HERE = ("not-confirmed", *(slug for slug, _ in RULES[: _DEPTH["no-gpu-of-vendor"]]))

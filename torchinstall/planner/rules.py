@@ -120,7 +120,7 @@ class EvaluatedBuild(Struct, dict=True, eq=False):
     @property
     def blocked(self) -> Rejection | None:
         """The companion that alone keeps it out: their rules are asked last."""
-        return self.rejection if self.rejected_by("companion-no-code", "needs-build") else None
+        return self.rejection if self.rejected_by("companion-no-code") else None
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -265,10 +265,6 @@ def pinned_out(item: EvaluatedBuild) -> Objection:
 
 
 def _companion_no_code(item: EvaluatedBuild) -> Objection:
-    return None if isinstance(item.stack, Stack) or item.stack.rule == "needs-build" else item.stack
-
-
-def _needs_build(item: EvaluatedBuild) -> Objection:
     return None if isinstance(item.stack, Stack) else item.stack
 
 
@@ -288,7 +284,6 @@ _REQUEST_RULES: tuple[tuple[str, Rule], ...] = (
     ("companion-missing", _companion_missing),
     ("pinned-out", pinned_out),
     ("companion-no-code", _companion_no_code),
-    ("needs-build", _needs_build),
 )
 
 REQUEST_RULES = tuple(slug for slug, _ in _REQUEST_RULES)
@@ -305,7 +300,6 @@ RULES: tuple[tuple[str, Rule], ...] = (
     *_REQUEST_RULES,
 )
 
-_HARDWARE = frozenset(slug for slug, _ in HARDWARE_RULES)
 _FOR_GPUS = frozenset({"no-gpu-of-vendor", "driver-too-old", "no-code-for-gpu"})
 
 
@@ -315,11 +309,11 @@ def evaluate(situation: Situation) -> tuple[EvaluatedBuild, ...]:
     The last answer is stored: what to read of an index and what to choose are asked in turn.
     """
     inputs = (situation.request, situation.machine, situation.target, situation.keep_installed)
-    last, stored = situation.catalog.memo.get("evaluated", ((), ()))
-    if len(last) == len(inputs) and all(map(operator.is_, last, inputs)):
+    last, stored = situation.catalog.memo.get("evaluated", ((None,) * len(inputs), ()))
+    if all(map(operator.is_, last, inputs)):
         return tuple(stored)
     named = situation.wheels_by_url("torch")
-    soft = _HARDWARE if situation.names_build else frozenset[str]()
+    soft = dict(HARDWARE_RULES) if situation.names_build else {}
     found = []
     for build in builds(situation.catalog, situation.target, situation.request.channel):
         if named and (build.torch, build.backend.name) != (named[0].version, named[0].backend):
