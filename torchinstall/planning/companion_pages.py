@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -143,38 +143,32 @@ def _of_today(
 ) -> tuple[CompanionBuild, ...]:
     """The lines of a companion, those of one place as its pages have them; unread pages change nothing."""
     mine = [line for line in lines if line.place == place.id]
-    releases = dict.fromkeys(match[1] for line in mine if (match := re.match(r"==(\d+\.\d+)", line.torch)))
-    torches = tuple(releases) if "{torch}" in place.url else ("",)
+
+    def release(line: CompanionBuild) -> str:
+        """The torch that its page is for; empty where one page has them all."""
+        match = re.match(r"==(\d+\.\d+)", line.torch) if "{torch}" in place.url else None
+        return match[1] if match else ""
+
+    pages: dict[tuple[str, str], list[PageKey]] = defaultdict(list)
+    for backend in backends:
+        for torch in dict.fromkeys(map(release, mine)):
+            url = place.url.replace("{torch}", torch)
+            if place.kind == "find-links":
+                url = url.replace("{backend}", backend) + LINKS
+            if torch or "{torch}" not in place.url:
+                pages[url, torch].append((mine[0].package, backend))
     found: list[CompanionBuild] = []
     known: set[tuple[str, str]] = set()
-    for base, keys in _pages(place, mine[0].package, backends, torches).items():
-        result = read(keys, base)
-        torch = next((text for text in torches if text and f"-{text}." in base), "")
-        for (_, backend), rows in result.pages.items():
+    for (url, torch), keys in pages.items():
+        for (_, backend), rows in read(tuple(keys), url).pages.items():
             known.add((backend, torch))
             found += _lines(rows, mine, grammar, backend)
     kept = []
     for line in mine:
-        release = re.match(r"==(\d+\.\d+)", line.torch)
-        minor = release[1] if release and torches != ("",) else ""
-        left = tuple(name for name in line.backends if (name, minor) not in known)
+        left = tuple(name for name in line.backends if (name, release(line)) not in known)
         if left or not line.backends:
             kept.append(structs.replace(line, backends=left))
     return (*(line for line in lines if line.place != place.id), *kept, *found)
-
-
-def _pages(
-    place: Place, package: str, backends: Iterable[str], torches: Iterable[str]
-) -> Mapping[str, tuple[PageKey, ...]]:
-    """The pages to read, by the template of their index."""
-    pages: dict[str, list[PageKey]] = defaultdict(list)
-    for backend in backends:
-        for torch in torches:
-            url = place.url.replace("{torch}", torch)
-            if place.kind == "find-links":
-                url = url.replace("{backend}", backend) + LINKS
-            pages[url].append((package, backend))
-    return {url: tuple(keys) for url, keys in pages.items()}
 
 
 def _lines(
