@@ -111,8 +111,8 @@ def recognise(view: ProjectView, catalog: Catalog, more: Foreign) -> Legacy:
     links = (*texts(view.uv.get("find-links")), *texts(view.tool("uv", "pip").get("find-links")))
     kinds = ["find-links"] if pins or any(pytorch_index(url, catalog.backend) for url in links) else []
     kinds += [kind for kind in ("rye", "poetry", "pdm") if view.tool(kind)]
-    old = [plain_name(text) for text in texts(view.uv.get("dev-dependencies"))]
-    kinds += ["uv-dev"] if any(catalog.family(name) for name in old) else []
+    old = texts(view.uv.get("dev-dependencies"))
+    kinds += ["uv-dev"] if any(catalog.family(plain_name(text)) for text in old) else []
     kinds += ["hatch"] if read_hatch(view, catalog).lists else []
     seen = choices(view, catalog)
     if more.lists:
@@ -132,8 +132,7 @@ def recognise(view: ProjectView, catalog: Catalog, more: Foreign) -> Legacy:
 class Migrated(Struct, frozen=True, kw_only=True):
     """A file after migration: `moved` without the choices that were seen, `text` with them.
 
-    Attributes:
-        error: why they could not all be written; `text` is `moved` then. It matters where they are to stay.
+    `error`: why they could not all be written, which matters where they are to stay; `text` is `moved` then.
     """
 
     moved: str
@@ -163,7 +162,8 @@ def migrate_text(
         return tuple(notes)
 
     moved = edit_text(text, change)
-    entries = entries_of((*missing(tuple(seen), project_view(moved.text), catalog),), catalog)
+    unread = missing(tuple(seen), project_view(moved.text), catalog)
+    entries = entries_of(tuple(unread), catalog)
     done = edit_text(moved.text, lambda data: write_entries(data, entries, catalog))
     try:
         check_carried(tuple(seen), project_view(done.text), catalog)
@@ -245,9 +245,7 @@ def _add_index(data: dict[str, Any], index: Index) -> None:
 def _make_static(data: dict[str, Any], foreign: Foreign) -> list[str]:
     """Say no more that these lists of `[project]` are dynamic; gives their keys."""
     keys = [_KEYS[kind] for kind in dict.fromkeys(scope.kind for scope in foreign.lists) if kind in _KEYS]
-    dynamic = texts(data["project"].get("dynamic"))
-    left = [key for key in dynamic if key not in keys]
-    if left:
+    if left := [key for key in texts(data["project"].get("dynamic")) if key not in keys]:
         data["project"]["dynamic"] = left
     else:
         drop(data, "project", "dynamic")
