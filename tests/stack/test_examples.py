@@ -380,6 +380,12 @@ def test_an_installed_torch_is_not_moved_for_what_did_not_go_with_it_before(
     assert message.startswith(f"{other.split('==')[0]} {other.split()[0].split('==')[1]} is installed")
 
 
+def test_an_installed_torch_is_moved_to_what_an_installed_package_pins() -> None:
+    made = installed_beside("torch==2.15.0+cu130", "vllm==0.26.0")
+    assert versions(made)["torch"] == "2.11.0+cu130"
+    assert "torch-held-back" in {item.slug for item in made.warnings}
+
+
 @pytest.mark.parametrize("there", ["torch==2.11.0+cpu", "torch==2.11.0+cu126"])
 def test_a_torch_that_has_to_be_chosen_anew_goes_with_what_is_installed(there: str) -> None:
     made = installed_beside(there, "cupy-cuda12x==13.6.0")

@@ -79,6 +79,14 @@ def find_stack(build: Build, situation: Situation, names: frozenset[str] | None 
     return situation.once(("stack", build.name, *(item.name for item in wanted)), search)
 
 
+def unfit_companions(build: Build, situation: Situation) -> tuple[Wanted, ...]:
+    """Installed companions, none that was asked for, that do not go with a build."""
+    rows = (item for item in wanted_companions(situation) if not item.asked)
+    return tuple(
+        item for item in rows if isinstance(find_stack(build, situation, frozenset({item.name})), Rejection)
+    )
+
+
 class _Search:
     """Takes the newest version of each companion with which all the others still have one."""
 

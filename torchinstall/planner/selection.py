@@ -25,7 +25,7 @@ from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, Target, python_tags
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import Build, Pick, runtime_entry, version_key
-from torchinstall.planner.companions import wanted_companions
+from torchinstall.planner.companions import unfit_companions, wanted_companions
 from torchinstall.planner.explain import old_tables, plan_warnings, vendor_indexes
 from torchinstall.planner.refusals import (
     gpu_reasons,
@@ -117,12 +117,16 @@ def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog) 
     evaluated = evaluate(situation)
     current = _installed_build(evaluated)
     if current is None and any(not item.asked for item in wanted_companions(situation)):
-        # What is installed does not go together already: then it decides nothing.
         alone = structs.replace(situation, keep_installed=False)
         freed = evaluate(alone)
-        current = _installed_build(freed)
-        if current is not None or _best(evaluated) is None:
-            situation, evaluated = alone, freed
+        kept = _installed_build(freed)
+        # Where no set holds what is installed, it did not go together before, and decides nothing. What
+        # shares only its CUDA with torch works beside another one, too.
+        unfit = () if kept is None else unfit_companions(kept.build, situation)
+        if _best(evaluated) is None or (
+            kept and not any(row.torch for item in unfit for row in catalog.companion_builds(item.name))
+        ):
+            situation, evaluated, current = alone, freed, kept
     best = _best(evaluated)
     error = _refusal(evaluated, best, situation)
     if best is None or error is not None:

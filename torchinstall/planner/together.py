@@ -19,7 +19,7 @@ from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.planner.builds import Rejection
 from torchinstall.planner.companion_lines import Choice, Wanted, choices_of, has_code
-from torchinstall.planner.companions import Stack, find_stack, wanted_companions
+from torchinstall.planner.companions import Stack, find_stack, unfit_companions, wanted_companions
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 
@@ -161,16 +161,14 @@ def _left_behind(chosen: EvaluatedBuild) -> Iterator[Message]:
     if chosen.situation.keep_installed:
         return
     before = structs.replace(chosen.situation, keep_installed=True)
-    for item in wanted_companions(before):
-        alone = find_stack(chosen.build, before, frozenset({item.name}))
-        if not item.asked and isinstance(alone, Rejection):
-            other = next(_replacements(item, chosen), None)
-            instead = f"{other} is, and can take its place; " if other else ""
-            yield Message(
-                "companion-breaks",
-                f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; "
-                f"{instead}to update both: torchinstall auto torch {_typed(item)}",
-            )
+    for item in unfit_companions(chosen.build, before):
+        other = next(_replacements(item, chosen), None)
+        instead = f"{other} is, and can take its place; " if other else ""
+        yield Message(
+            "companion-breaks",
+            f"{item.name} {item.kept} is installed and is not built for torch {chosen.build.name}; "
+            f"{instead}to update both: torchinstall auto torch {_typed(item)}",
+        )
 
 
 def _replacements(item: Wanted, chosen: EvaluatedBuild) -> Iterator[str]:
