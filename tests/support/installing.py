@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.index_server import IndexServer
-from torchinstall.core.plan import CatalogUse, GpuVerdict, Package, Plan, PlanTarget
+from torchinstall.core.plan import CatalogUse, GpuVerdict, Package, Plan
 from torchinstall.core.request import Channel
+from torchinstall.core.target import Target
 from torchinstall.install.command import command
 from torchinstall.install.interpreter import PythonEnvironment, inspect_python, take_inventory
 from torchinstall.install.transaction import InstallResult, execute
@@ -55,11 +56,11 @@ def a_plan(
         index_url=packages[0].index_url if packages else None,
         requirements=tuple(requirements),
         packages=packages,
-        target=PlanTarget(
+        target=Target(
             python_version="3.12.1",
-            implementation="cpython",
             abi="cp312",
-            platform_tags=("linux_x86_64",),
+            os="linux",
+            arch="x86_64",
             python=python,
             prefix="/env",
         ),

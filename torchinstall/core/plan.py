@@ -13,8 +13,12 @@ from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.machine import VENDOR_NAMES, Vendor
 from torchinstall.core.messages import Message
 from torchinstall.core.request import Channel, Setting, requirement
+from torchinstall.core.target import Target
 
 SCHEMA_VERSION = 1
+
+_OF_TARGET = ("python_version", "implementation", "abi", "platform_tags", "python", "prefix", "why")
+"""What the JSON of a plan shows of its target."""
 
 PlanStatus = Literal["ready", "satisfied", "impossible"]
 Verdict = Literal["chosen", "accepted", "rejected"]
@@ -111,18 +115,6 @@ class CompanionUse(Struct, frozen=True, kw_only=True):
     held_back: str | None = None
 
 
-class PlanTarget(Struct, frozen=True, kw_only=True):
-    """The target as the plan's JSON shows it."""
-
-    python_version: str
-    implementation: str
-    abi: str
-    platform_tags: tuple[str, ...]
-    python: str | None = None
-    prefix: str | None = None
-    why: str = ""
-
-
 class CatalogUse(Struct, frozen=True, kw_only=True):
     """How old the knowledge is: date of the shipped tables, and which pages were read live."""
 
@@ -178,7 +170,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     index_url: str | None
     requirements: tuple[str, ...]
     packages: tuple[Package, ...]
-    target: PlanTarget
+    target: Target
     gpus: tuple[GpuVerdict, ...]
     candidates: tuple[Candidate, ...]
     warnings: tuple[Message, ...]
@@ -217,4 +209,5 @@ class Plan(Struct, frozen=True, kw_only=True):
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """The plan as plain JSON values; what shows it hides credentials, as it does in everything."""
     data = to_builtins(plan, enc_hook=TorchInstallError.to_json)
-    return {"schema_version": SCHEMA_VERSION, **data, "env": dict(plan.env)}
+    target = to_builtins({name: getattr(plan.target, name) for name in _OF_TARGET})
+    return {"schema_version": SCHEMA_VERSION, **data, "target": target, "env": dict(plan.env)}

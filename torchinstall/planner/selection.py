@@ -19,7 +19,6 @@ from torchinstall.core.plan import (
     KnownLimit,
     Package,
     Plan,
-    PlanTarget,
 )
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, Target, python_tags
@@ -221,7 +220,7 @@ def _made(
     error: TorchInstallError | None = None,
 ) -> Plan:
     """The plan for a chosen build, or the one that says why there is none."""
-    request, catalog, target = situation.request, situation.catalog, situation.target
+    request, catalog = situation.request, situation.catalog
     covered = {item.gpu: item for item in chosen.coverage} if chosen is not None else {}
     unused = len(situation.gpus) > sum(item.covered for item in covered.values())
     reasons = gpu_reasons(evaluated, situation) if unused else {}
@@ -236,7 +235,7 @@ def _made(
         index_url=None,
         requirements=(*(() if named else ("torch",)), *map(str, asked)),
         packages=(),
-        target=PlanTarget(**{name: getattr(target, name) for name in PlanTarget.__struct_fields__}),
+        target=situation.target,
         gpus=tuple(_verdict(gpu, reason) for gpu, reason in reasons.items()),
         candidates=tuple(_candidate(item, chosen) for item in evaluated),
         warnings=tuple(dict.fromkeys((*situation.assumptions, *vendor_indexes(situation)))),

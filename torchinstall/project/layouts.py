@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name
@@ -57,10 +56,9 @@ def _routed(on: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 
 def plan_platform(plan: Plan) -> str | None:
-    """The platform key of the plan's target; None where it has none."""
-    keys = {platform_of(tag) for tag in plan.target.platform_tags}
-    keys = {"win_amd64" if key == "win_arm64" else key for key in keys}
-    return next((platform for platform in PLATFORMS if platform in keys), None)
+    """The platform key of the plan's target in a project; None where projects have none for it."""
+    key = plan.target.platform.replace("win_arm64", "win_amd64")
+    return key if key in PLATFORMS else None
 
 
 def plan_caps(plan: Plan) -> tuple[tuple[str, str], ...]:
@@ -157,7 +155,7 @@ def _companions(
 
     One file is for one Python; an index may have others.
     """
-    python = ".".join(plan.target.python_version.split(".")[:2])
+    python = plan.target.python_minor
     found = []
     for item in plan.packages:
         family, exact = catalog.family(item.name), item.url or item.index_url

@@ -192,7 +192,7 @@ def choose_locked(
     platform = plan_platform(plan)
     locked = {}
     if lock is not None and platform is not None:
-        python = ".".join(plan.target.python_version.split(".")[:2])
+        python = plan.target.python_minor
         scopes = {route.scope for route in routed_in(view, catalog)} | {*view.scopes_of("torch")}
         for scope in scopes:
             torch = lock.tree(platform, python, (scope,)).get("torch")
