@@ -33,7 +33,7 @@ from torchinstall.catalog.catalog import Catalog, load_catalog
 from torchinstall.core.machine import Gpu, Machine, capability_text
 from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted
-from torchinstall.fleet.requires import Build, GpuNeed, PlatformNeed, needs_of, runs_on
+from torchinstall.fleet.requires import GpuNeed, PinnedBuild, PlatformNeed, needs_of, runs_on
 from torchinstall.planner import builds
 from torchinstall.planner.coverage import Hit, build_limits
 from torchinstall.planner.situation import DriverFacts, make_situation
@@ -57,7 +57,7 @@ SYSTEMS = (
 class Pair:
     """A question and both answers; None: it runs."""
 
-    build: Build
+    build: PinnedBuild
     case: Case
     forward: str | None
     inverse: str | None
@@ -67,7 +67,7 @@ class Pair:
         return (self.forward is None) == (self.inverse is None)
 
 
-def some_builds(chance: random.Random, catalog: Catalog, count: int) -> list[Build]:
+def some_builds(chance: random.Random, catalog: Catalog, count: int) -> list[PinnedBuild]:
     """Builds of the tables, of every kind of backend."""
     kinds: dict[str, set[tuple[str, str]]] = {}
     for row in catalog.tables.wheels:
@@ -77,7 +77,7 @@ def some_builds(chance: random.Random, catalog: Catalog, count: int) -> list[Bui
     rows = {kind: sorted(found) for kind, found in kinds.items()}
     shares = [*rows, *["cuda"] * 4]
     return [
-        Build(*chance.choice(rows[chance.choice(shares)]), packages=chance.choice(COMPANIONS))
+        PinnedBuild(*chance.choice(rows[chance.choice(shares)]), packages=chance.choice(COMPANIONS))
         for _ in range(count)
     ]
 
@@ -118,7 +118,7 @@ def agreement(pairs: int, *, seed: int = 15, builds: int = 0) -> list[Pair]:
     chance = random.Random(seed)  # noqa: S311  reproducible on purpose
     catalog = load_catalog()
     chosen = some_builds(chance, catalog, builds or max(4, pairs // 30))
-    needs: dict[Build, tuple[PlatformNeed, ...]] = {}
+    needs: dict[PinnedBuild, tuple[PlatformNeed, ...]] = {}
     found = []
     for number in range(pairs):
         build = chosen[number % len(chosen)]
@@ -141,7 +141,7 @@ def agreement(pairs: int, *, seed: int = 15, builds: int = 0) -> list[Pair]:
 
 
 def admits(
-    needs: Sequence[PlatformNeed], build: Build, machine: Machine, target: Target, catalog: Catalog
+    needs: Sequence[PlatformNeed], build: PinnedBuild, machine: Machine, target: Target, catalog: Catalog
 ) -> str | None:
     """Whether the needs, as they are written, hold for a machine; None: they do, else what does not."""
     wsl = "wsl2" in machine.environment

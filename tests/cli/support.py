@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import structs
 
-from tests.support.hints import Follower, Said, Typed, error_of
+from tests.support.hints import Follower, Refusal, Typed, error_of
 from torchinstall.cli import main, process_context
 from torchinstall.planning.context import Context
 
@@ -79,7 +79,7 @@ FOLLOWERS: list[Follower] = []
 def follower() -> Follower:
     """What follows hints by running them as the test ran its command."""
 
-    def again(typed: Typed) -> Said | None:
+    def again(typed: Typed) -> Refusal | None:
         said = run(typed.folder, *typed.argv, env=typed.env, **typed.more)
         return error_of(said.code, said.out, said.err)
 

@@ -24,7 +24,7 @@ RADEON = linux(amd("gfx1100"))
 LINUX = "cp312-cp312-manylinux_2_28_x86_64"
 
 
-def later(days: int) -> Mapping[str, Any]:
+def doors_after(days: int) -> Mapping[str, Any]:
     """The doors of a run so many days after the shipped tables were made."""
     made = datetime.combine(date.fromisoformat(shipped().snapshot), datetime.min.time(), timezone.utc)
     return {"now": lambda: made.timestamp() + days * 86400 + 3600}
@@ -35,7 +35,7 @@ def plan(folder: Path, machine: Machine, *argv: str, days: int = 0) -> RunResult
     file.write_text(json.dumps(machine_to_json(machine)), encoding="utf-8")
     env = {"TORCHINSTALL_CACHE_DIR": str(folder / "cache")}
     words = ("--machine", str(file), "--python-version", "3.12", "--json")
-    return run(folder, "plan", "torch", *words, *argv, env=env, doors=later(days))
+    return run(folder, "plan", "torch", *words, *argv, env=env, doors=doors_after(days))
 
 
 def slugs(said: RunResult) -> set[str]:

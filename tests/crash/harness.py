@@ -90,13 +90,13 @@ class Harness:
         self.house = self.wheels or self.folder / "house"
         if self.wheels is None:
             write_wheels(self.house, [*_wheels(OLD), *_wheels(NEW), wheel("filelock", "3.20.0")])
-        self._keep("none")
+        self._save_logs("none")
         for name, torch in (("old", OLD), ("new", NEW)) if self.wheels is None else (("new", None),):
             self.reset("none")
             done = self.run(*self.auto(torch))
             if done.returncode != 0:
                 raise RuntimeError(f"the environment could not be made: {done.stderr}")
-            self._keep(name)
+            self._save_logs(name)
         self.span = {name: self._time(name) for name in self._operations}
 
     @property
@@ -108,7 +108,7 @@ class Harness:
         """Where its packages are."""
         return next(self.prefix.glob("lib/python3*/site-packages"))
 
-    def _keep(self, name: str) -> None:
+    def _save_logs(self, name: str) -> None:
         shutil.copytree(self.prefix, self.folder / f"as-{name}", symlinks=True)
 
     def reset(self, name: str) -> None:
@@ -191,7 +191,7 @@ class Harness:
         process = self.start(*words)
         after, ended = self._strike(process, number, group=group, late=self.random.random() < 0.6)
         done = self.run(*(self.auto(None) if then == "auto" else self.doctor()))
-        state, problem = self._look()
+        state, problem = self._inspect()
         if done.returncode != 0:
             problem = f"exit {done.returncode}: {done.stderr[-700:]}"
         self.counts[f"{operation} -> {state}"] += 1
@@ -214,7 +214,7 @@ class Harness:
             os.killpg(process.pid, number) if group else process.send_signal(number)
         return after, process.wait(_RUN_LIMIT)
 
-    def _look(self) -> tuple[str, str]:
+    def _inspect(self) -> tuple[str, str]:
         """Which of the states that there may be this is, and what is wrong with it."""
         left = [*self.prefix.glob(".torchinstall*"), *(self.folder / "tmp").glob("torchinstall*")]
         left += self.prefix.glob("share/torchinstall/.*")

@@ -59,8 +59,8 @@ class Box:
         self.env = an_environment(folder, UV_CACHE_DIR=str(cache), UV_HTTP_RETRIES="3")
         del self.env["UV_LINK_MODE"]
         # The user's own certificates and proxies are what fetches torch's dependencies.
-        keep = ("SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
-        self.env |= {name: value for name, value in os.environ.items() if name in keep}
+        passed_on = ("SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+        self.env |= {name: value for name, value in os.environ.items() if name in passed_on}
         self.env["PATH"] = f"{folder / '.venv' / 'bin'}:/usr/bin:/bin"
         self.place = Place(folder=folder / ".venv", env=self.env)
         self.describe(linux())
@@ -68,7 +68,7 @@ class Box:
         (folder / "house").mkdir()
         for path in real_wheels():
             (folder / "house" / path.name).symlink_to(path)
-        self.stock(vision(self.vision, self.release))
+        self.publish(vision(self.vision, self.release))
 
     @property
     def vision(self) -> str:
@@ -86,7 +86,7 @@ class Box:
     def describe(self, machine: Machine) -> None:
         (self.folder / "machine.json").write_text(json.dumps(machine_to_json(machine)), encoding="utf-8")
 
-    def stock(self, *wheels: TinyWheel) -> None:
+    def publish(self, *wheels: TinyWheel) -> None:
         """Put wheels where `--find-links` finds them."""
         write_wheels(self.folder / "house", wheels)
 
@@ -198,14 +198,14 @@ def own_file_called_torch(box: Box) -> None:
 
 
 def other_torchvision(box: Box) -> None:
-    box.stock(vision("0.20.1", "2.5.1"))
+    box.publish(vision("0.20.1", "2.5.1"))
     box.install("torchvision==0.20.1+cpu")
 
 
 def too_new_for_the_driver(box: Box) -> None:
     """A stub that claims CUDA 13.2, on a machine with driver 535; a build that fits lies in the folder."""
     tag = tag_of_the_wheel()
-    box.stock(torch_wheel("2.14.0+cu132", tag), torch_wheel("2.14.0+cu126", tag))
+    box.publish(torch_wheel("2.14.0+cu132", tag), torch_wheel("2.14.0+cu126", tag))
     box.pip("uninstall", "-q", "torchvision")
     box.install("torch==2.14.0+cu132")
     box.describe(OLD_DRIVER)
@@ -232,12 +232,12 @@ def recorded_twice(box: Box) -> None:
 
 def replaced_by_another(box: Box) -> None:
     """Some later install brought its own torch."""
-    box.stock(torch_wheel("2.12.0+cpu", tag_of_the_wheel()))
+    box.publish(torch_wheel("2.12.0+cpu", tag_of_the_wheel()))
     box.install("torch==2.12.0+cpu")
 
 
 def extension_for_another(box: Box) -> None:
-    box.stock(
+    box.publish(
         wheel("some-kernels", "1.0", requires=("torch==2.5.1",)),
         wheel("some-kernels", "2.0", requires=(f"torch=={box.release}",)),
     )
@@ -251,7 +251,7 @@ def killed_in_the_middle(box: Box) -> None:
     nobody = Owner(pid=2**22 + 1, command="torchinstall auto")
     due: dict[str, str | None] = {"torch": "9.9"}
     with Journal(owner=nobody, prefix=box.place.folder, due=due, backup=backup).open():
-        backup.keep()
+        backup.save()
     shutil.rmtree(box.site / "torch" / "lib")
 
 

@@ -304,7 +304,7 @@ def begun(venv: Venv, wanted: Due) -> Backup:
     nobody = Owner(pid=2**22 + 1, command="torchinstall auto")
     journal = Journal(owner=nobody, prefix=venv.prefix, due=wanted, backup=backup)
     with journal.open():
-        backup.keep()
+        backup.save()
     return backup
 
 

@@ -96,12 +96,12 @@ def build(text: str, context: Path, bare: Path, work: Path, outside: Mapping[str
             image = stages[name or str(len(stages))] = Image(root=root, base=base)
             continue
         assert image is not None
-        _carry_out(step, image, stages, context, outside)
+        _run_step(step, image, stages, context, outside)
     assert image is not None
     return image
 
 
-def _carry_out(
+def _run_step(
     step: Step, image: Image, stages: Mapping[str, Image], context: Path, outside: Mapping[str, str]
 ) -> None:
     if step.word == "RUN":

@@ -19,12 +19,12 @@ from torchinstall.core.target import foreign_target
 from torchinstall.core.versions import dotted
 from torchinstall.fleet.locked import builds_of, pinned_in
 from torchinstall.fleet.manifests import needs_affinity, needs_filter, needs_slurm
-from torchinstall.fleet.requires import Build, PlatformNeed, needs_of, runs_on
+from torchinstall.fleet.requires import PinnedBuild, PlatformNeed, needs_of, runs_on
 
-CU128 = Build("2.9.1", "cu128")
+CU128 = PinnedBuild("2.9.1", "cu128")
 
 
-def need(build: Build, platform: str, *, wsl: bool = False) -> PlatformNeed:
+def need(build: PinnedBuild, platform: str, *, wsl: bool = False) -> PlatformNeed:
     found = [row for row in needs_of(build, shipped()) if (row.platform, row.wsl) == (platform, wsl)]
     assert len(found) == 1
     return found[0]
@@ -55,19 +55,19 @@ def test_each_bound_of_a_cuda_build_and_the_fact_that_sets_it() -> None:
 
 
 def test_bounds_of_other_builds() -> None:
-    assert "gfx942" in need(Build("2.9.1", "rocm6.4"), "linux_x86_64").gpus[0].codes
-    assert "8086:0bda" in need(Build("2.9.1", "xpu"), "linux_x86_64").gpus[0].codes
-    cpu = need(Build("2.9.1", "cpu"), "macos_arm64")
+    assert "gfx942" in need(PinnedBuild("2.9.1", "rocm6.4"), "linux_x86_64").gpus[0].codes
+    assert "8086:0bda" in need(PinnedBuild("2.9.1", "xpu"), "linux_x86_64").gpus[0].codes
+    cpu = need(PinnedBuild("2.9.1", "cpu"), "macos_arm64")
     assert (cpu.gpus, cpu.systems["cp312"]) == ((), "11.0")
-    old = need(Build("1.13.1", "cu117"), "win_amd64")
+    old = need(PinnedBuild("1.13.1", "cu117"), "win_amd64")
     ptx = next(gpus for gpus in old.gpus if "9.0" in gpus.codes)
     assert ptx.cuda == "11.7", "only PTX runs there, which the driver must be able to compile"
-    arm = need(Build("2.10.0", "cpu"), "linux_aarch64")
+    arm = need(PinnedBuild("2.10.0", "cpu"), "linux_aarch64")
     assert arm.cpu == ("atomics",), "it ends the process on older processors"
     assert ("cpu", "limits.json") in {(fact.bound, fact.table) for fact in arm.facts}
-    assert need(Build("2.9.1", "cpu"), "linux_aarch64").cpu == ()
-    assert needs_of(Build("2.9.1", "nope"), shipped()) == ()
-    assert needs_of(Build("99.0", "cu128"), shipped()) == ()
+    assert need(PinnedBuild("2.9.1", "cpu"), "linux_aarch64").cpu == ()
+    assert needs_of(PinnedBuild("2.9.1", "nope"), shipped()) == ()
+    assert needs_of(PinnedBuild("99.0", "cu128"), shipped()) == ()
 
 
 UV_LOCK = """\
@@ -236,8 +236,8 @@ NODES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("build", [CU128, Build("2.14.1", "cu126"), Build("2.15.0", "cu130")])
-def test_the_node_affinity_selects_what_the_planner_accepts(tmp_path: Path, build: Build) -> None:
+@pytest.mark.parametrize("build", [CU128, PinnedBuild("2.14.1", "cu126"), PinnedBuild("2.15.0", "cu130")])
+def test_the_node_affinity_selects_what_the_planner_accepts(tmp_path: Path, build: PinnedBuild) -> None:
     (tmp_path / "n.json").write_text(kube_list(*NODES))
     machines = read(tmp_path, "n.json")
     found = needs_affinity(needs_of(build, shipped()), shipped())

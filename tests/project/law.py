@@ -183,8 +183,8 @@ def check(
     _configure(folder, None, memory, base, lock)
     assert path.read_bytes().decode() == once, "the second run changed something"
     others = (
-        Layout(name="groups", backends=("cpu", "cu128"), default="cpu", fresh=True),
-        Layout(name="this-machine", backends=("cu126",), fresh=True),
+        Layout(name="groups", backends=("cpu", "cu128"), default="cpu", replaces=True),
+        Layout(name="this-machine", backends=("cu126",), replaces=True),
     )
     for layout in others:
         here = current_layout(project_view(once), small_catalog())
@@ -195,7 +195,7 @@ def check(
         except TorchInstallError:
             assert path.read_bytes().decode() == once, "changed on failure"
             continue
-        back = structs.replace(here, kept=(), fresh=True)
+        back = structs.replace(here, kept=(), replaces=True)
         _configure(folder, back, memory, base, None)
         if all(route.scope != ALWAYS for route in here.kept):
             assert _read(path.read_bytes().decode(), base, uv=True).items() >= after.items(), (

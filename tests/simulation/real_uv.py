@@ -155,11 +155,11 @@ class RealUv:
                 IndexServer(default=variant_tree(catalog)) as variants,
                 ConnectProxy(server.port) as proxy,
             ):
-                keep = {key: os.environ[key] for key in ("HOME", "SystemRoot") if key in os.environ}
+                passed_on = {key: os.environ[key] for key in ("HOME", "SystemRoot") if key in os.environ}
                 yield cls(
                     path,
                     {
-                        **keep,
+                        **passed_on,
                         "HTTPS_PROXY": proxy.url,
                         "NO_PROXY": "127.0.0.1",
                         "SSL_CERT_FILE": str(authority.bundle),

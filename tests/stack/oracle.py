@@ -101,7 +101,7 @@ DRIVERS = {"550.163.01": (12, 4), "570.86.15": (12, 8), "580.95.05": (13, 0), "6
 
 
 @dataclass
-class World:
+class Published:
     """One GPU index (the file names of each of its pages) and the releases of vllm that are published."""
 
     pages: dict[str, list[str]]
@@ -160,7 +160,7 @@ def _wheel_of(release: Release) -> TinyWheel:
     return wheel("vllm", version, tag, requires=(*pins, *more), requires_python=f">=3.{first},<3.{last + 1}")
 
 
-def worlds(number: int, seed: int, folder: Path) -> list[tuple[World, IndexServer]]:
+def worlds(number: int, seed: int, folder: Path) -> list[tuple[Published, IndexServer]]:
     """Loopback servers, each with another index; the caller enters and leaves them."""
     found = []
     for count in range(number):
@@ -187,7 +187,7 @@ def worlds(number: int, seed: int, folder: Path) -> list[tuple[World, IndexServe
 
         changed(tables, "places.json", loopback)
         changed(tables, "companion_builds.json", served)
-        found.append((World(pages, vllm, server.default_index, load_catalog(tables)), server))
+        found.append((Published(pages, vllm, server.default_index, load_catalog(tables)), server))
     return found
 
 
@@ -207,7 +207,7 @@ def questions(number: int, seed: int) -> list[Question]:
     ]
 
 
-def ask(question: Question, world: World) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
+def ask(question: Question, world: Published) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
     """The build (torch, backend) of the planner and of brute force; None: there is none."""
     return _planned(question, world), _tried(question, world)
 
@@ -218,7 +218,7 @@ def _plan(question: Question, catalog: Catalog, *names: str) -> Plan:
     return plan(Request(requirements=asked), question.machine, target, catalog)
 
 
-def _planned(question: Question, world: World) -> tuple[str, str] | None:
+def _planned(question: Question, world: Published) -> tuple[str, str] | None:
     def read(keys: tuple[PageKey, ...], base: str) -> LiveResult:
         options = LiveOptions(index_base=base, allow_insecure=("127.0.0.1",))
         key = (base, str(keys))
@@ -249,7 +249,7 @@ def _planned(question: Question, world: World) -> tuple[str, str] | None:
     return (chosen.torch, chosen.backend) if chosen is not None and chosen.backend != "cpu" else None
 
 
-def _tried(question: Question, world: World) -> tuple[str, str] | None:
+def _tried(question: Question, world: Published) -> tuple[str, str] | None:
     alone = _plan(question, world.catalog)
     able = [
         (row.torch, row.backend)
@@ -269,13 +269,13 @@ def _tried(question: Question, world: World) -> tuple[str, str] | None:
     return None
 
 
-def _goes(question: Question, world: World, torch: str, backend: str) -> bool:
+def _goes(question: Question, world: Published, torch: str, backend: str) -> bool:
     """Whether every combination fails or one holds: pins of tilelang must agree."""
     pins = [list(_ways(name, question, world, torch, backend)) for name in question.asked]
     return any(len(set(combination) - {None}) < 2 for combination in itertools.product(*pins))
 
 
-def _ways(name: str, question: Question, world: World, torch: str, backend: str) -> set[str | None]:
+def _ways(name: str, question: Question, world: Published, torch: str, backend: str) -> set[str | None]:
     """The pins of tilelang of every file of a package that goes with a build; empty: no file does."""
     if name in TAGGED:
         found = any(_fits(file, name, question, torch, backend) for file in world.pages.get(backend, ()))
@@ -307,7 +307,7 @@ def _ways(name: str, question: Question, world: World, torch: str, backend: str)
     }
 
 
-def _published(world: World, package: str, version: str, backend: str, question: Question) -> bool:
+def _published(world: Published, package: str, version: str, backend: str, question: Question) -> bool:
     tag = f"cp3{question.python}"
     return any(
         row.package == package

@@ -47,7 +47,7 @@ _NAME = re.compile(r"[A-Z][A-Z_]{3,}")
 
 
 @dataclass(frozen=True)
-class Said:
+class Refusal:
     """An error: its slug and its hints."""
 
     slug: str
@@ -80,17 +80,17 @@ class Way:
         return not (self.shell or self.argv or self.add or self.omit or self.set_ or self.unset)
 
 
-def error_of(code: int, out: str, err: str) -> Said | None:
+def error_of(code: int, out: str, err: str) -> Refusal | None:
     """The error that a run ended with, from its words or its JSON."""
     if code == 0:
         return None
     if found := re.search(r"^error\[([\w-]+)\]:", err, re.MULTILINE):
         text = err[found.start() :]
         hints = re.findall(r"^hint: (.*(?:\n      .*)*)", text, re.MULTILINE)
-        return Said(found[1], tuple(re.sub(r"\n\s+", " ", hint) for hint in hints))
+        return Refusal(found[1], tuple(re.sub(r"\n\s+", " ", hint) for hint in hints))
     try:
         error = json.loads(out)["error"]
-        return Said(error["slug"], tuple((error["hint"] or "").splitlines()))
+        return Refusal(error["slug"], tuple((error["hint"] or "").splitlines()))
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -263,7 +263,7 @@ def _name(requirement: str) -> str:
     return re.split(r"[=<>~!\[ @;]", requirement)[0]
 
 
-Run = Callable[[Typed], Said | None]
+Run = Callable[[Typed], Refusal | None]
 
 
 def _applies(typed: Typed, hint: str, way: Way) -> bool:
@@ -284,7 +284,7 @@ class Follower:
     wrong: list[str] = field(default_factory=list)
     busy: bool = False
 
-    def after(self, typed: Typed, said: Said | None) -> None:
+    def after(self, typed: Typed, said: Refusal | None) -> None:
         """Follow what an error says."""
         if said is None or self.busy:
             return
@@ -300,7 +300,7 @@ class Follower:
         finally:
             self.busy = False
 
-    def _follow(self, typed: Typed, said: Said, hint: str, way: Way) -> None:
+    def _follow(self, typed: Typed, said: Refusal, hint: str, way: Way) -> None:
         env = {name: text for name, text in typed.env.items() if name not in way.unset} | way.set_
         lines = [_filled(line, typed.folder) for line in way.shell]
         add, argv = _filled(way.add, typed.folder), way.argv

@@ -31,7 +31,7 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def look(
+def locate_in(
     cwd: Path,
     env: dict[str, str],
     *,
@@ -45,7 +45,7 @@ def look(
 
 def slug_of(cwd: Path, env: dict[str, str], *, python: str | None = None, venv: str | None = None) -> str:
     with pytest.raises(TargetError) as caught:
-        look(cwd, env, python=python, venv=venv)
+        locate_in(cwd, env, python=python, venv=venv)
     assert caught.value.exit_code == 6
     assert caught.value.hints
     return caught.value.slug
@@ -55,10 +55,10 @@ def test_the_active_environment_wins_over_dot_venv(environments: dict[str, Path]
     cwd = environments["project/.venv"].parent
     active, conda = str(environments["active"]), str(environments["conda"])
 
-    found = look(cwd, {"VIRTUAL_ENV": active, "CONDA_PREFIX": conda})
+    found = locate_in(cwd, {"VIRTUAL_ENV": active, "CONDA_PREFIX": conda})
     assert (found.target.prefix, found.target.why) == (active, "the active environment (VIRTUAL_ENV)")
 
-    found = look(cwd, {"CONDA_PREFIX": conda, "CONDA_DEFAULT_ENV": "mine"})
+    found = locate_in(cwd, {"CONDA_PREFIX": conda, "CONDA_DEFAULT_ENV": "mine"})
     assert (found.target.prefix, found.target.why) == (conda, "the active environment (CONDA_PREFIX)")
 
 
@@ -68,8 +68,8 @@ def test_the_base_environment_of_conda_yields_to_dot_venv(
     cwd = environments["project/.venv"].parent
     env = {"CONDA_PREFIX": str(environments["conda"]), "CONDA_DEFAULT_ENV": "base"}
 
-    assert look(cwd, env).target.prefix == str(cwd / ".venv")
-    assert look(tmp_path, env).target.prefix == env["CONDA_PREFIX"]
+    assert locate_in(cwd, env).target.prefix == str(cwd / ".venv")
+    assert locate_in(tmp_path, env).target.prefix == env["CONDA_PREFIX"]
 
 
 def test_dot_venv_is_found_here_and_above(environments: dict[str, Path]) -> None:
@@ -78,16 +78,18 @@ def test_dot_venv_is_found_here_and_above(environments: dict[str, Path]) -> None
     deep.mkdir(parents=True, exist_ok=True)
 
     for cwd in (project, deep, project / ".venv" / "lib"):
-        found = look(cwd, {})
+        found = locate_in(cwd, {})
         assert found.target.prefix == str(project / ".venv")
         assert found.base is None
-    assert look(deep, {}).target.why == f".venv in {project}"
+    assert locate_in(deep, {}).target.why == f".venv in {project}"
 
 
 def test_our_own_environment_comes_last(environments: dict[str, Path], tmp_path: Path) -> None:
     own = Running(prefix=str(environments["active"]), base_prefix="/usr")
 
-    assert look(tmp_path, {}, running=own).target.why == "the environment that torchinstall is installed in"
+    assert (
+        locate_in(tmp_path, {}, running=own).target.why == "the environment that torchinstall is installed in"
+    )
 
 
 @pytest.mark.parametrize("mark", ["uv-receipt.toml", "pipx_metadata.json", None])
@@ -103,7 +105,7 @@ def test_the_private_environment_of_a_tool_is_nobodys_place(tmp_path: Path, mark
 
     for env in ({}, {"VIRTUAL_ENV": str(made)}):
         with pytest.raises(TargetError) as caught:
-            look(tmp_path, env, running=running)
+            locate_in(tmp_path, env, running=running)
         assert caught.value.slug == "no-environment"
         assert len(caught.value.hints) == 3
 
@@ -151,7 +153,7 @@ def test_a_python_by_path_and_by_environment(environments: dict[str, Path], tmp_
     active = environments["active"]
 
     for name in (str(active / "bin" / "python"), str(active)):
-        found = look(tmp_path, {"VIRTUAL_ENV": "/ignored"}, python=name)
+        found = locate_in(tmp_path, {"VIRTUAL_ENV": "/ignored"}, python=name)
         assert found.target.prefix == str(active)
         assert found.target.why == f"--python {name}"
 
@@ -159,7 +161,7 @@ def test_a_python_by_path_and_by_environment(environments: dict[str, Path], tmp_
 def test_a_python_by_version(tmp_path: Path) -> None:
     folder = Path(sys.base_prefix) / "bin"
 
-    found = look(tmp_path, {"PATH": f"{folder}:/usr/bin:/bin"}, python=VERSION)
+    found = locate_in(tmp_path, {"PATH": f"{folder}:/usr/bin:/bin"}, python=VERSION)
 
     assert found.target.python_version.startswith(VERSION)
 
@@ -207,7 +209,7 @@ def test_an_externally_managed_python_is_refused_unless_forced(tmp_path: Path) -
                 (folder / entry.name).symlink_to(entry)
     (tmp_path / "lib" / library.name / "EXTERNALLY-MANAGED").write_text("[externally-managed]\n")
 
-    place = look(tmp_path, {}, python=str(copy))
+    place = locate_in(tmp_path, {}, python=str(copy))
 
     assert place.target.prefix == str(tmp_path)
     with pytest.raises(TargetError) as caught:
@@ -216,11 +218,11 @@ def test_an_externally_managed_python_is_refused_unless_forced(tmp_path: Path) -
     require_changeable(place, {"UV_BREAK_SYSTEM_PACKAGES": "1"})
     require_changeable(place, {}, ("--break-system-packages",))
     # An environment made from it is the user's own.
-    require_changeable(look(tmp_path, {}, python=sys.executable), {})
+    require_changeable(locate_in(tmp_path, {}, python=sys.executable), {})
 
 
 def test_the_answer_describes_the_interpreter(environments: dict[str, Path], tmp_path: Path) -> None:
-    target = look(tmp_path, {"VIRTUAL_ENV": str(environments["active"])}).target
+    target = locate_in(tmp_path, {"VIRTUAL_ENV": str(environments["active"])}).target
 
     assert target.python_version == sys.version.split()[0]
     assert target.abi == f"cp3{sys.version_info[1]}"

@@ -226,7 +226,7 @@ class Limit(Row, frozen=True):
         cuda: the driver's CUDA version.
         cpu_lacks: CPU features, of which at least one is missing.
         names: it is no limit where one of these packages is asked for.
-        mendable: what fails can be made to work (`way` says how), so that no other build is looked for.
+        mendable: `workaround` says how to make it work, so no other build is looked for.
         avoid: another build that serves the same GPUs comes before it.
     """
 
@@ -253,7 +253,7 @@ class Limit(Row, frozen=True):
     avoid: bool = False
     wanted: str = ""
     found: str = ""
-    way: str = ""
+    workaround: str = ""
 
 
 class GpuFact(Row, frozen=True, gc=False):

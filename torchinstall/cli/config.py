@@ -138,12 +138,12 @@ def _user_file(env: Mapping[str, str]) -> Path | None:
     return Path(base) / "torchinstall" / "torchinstall.toml" if base else None
 
 
-def _flag(key: str, where: str) -> Flag:
+def _flag(key: str, place: str) -> Flag:
     if key in _KEYS:
         return _KEYS[key]
     raise UsageError(
         "bad-config",
-        f"unknown key {key!r} at the {where}",
+        f"unknown key {key!r} at the {place}",
         wanted=", ".join(close_matches(key, _KEYS) or sorted(_KEYS)),
         found=key,
         hints=(f"correct the key, or {_IGNORE}",),

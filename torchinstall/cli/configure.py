@@ -50,8 +50,8 @@ def run(session: Session, options: _ConfigureOptions) -> int:
     context, catalog, dry_run = session.context, catalog_of(session.context), options.dry_run
     script = context.path(options.script) if options.script is not None else None
     if script is None:
-        given, missing = options.python_version, options.migrate
-        project = open_project(context, options.project, given, may_be_missing=missing)
+        version, missing = options.python_version, options.migrate
+        project = open_project(context, options.project, version, may_be_missing=missing)
     else:
         view = project_view(metadata(read_text(script)))
         python = options.python_version or next(iter(view.pythons), context.python_version)
@@ -180,8 +180,8 @@ def _locker(session: Session, options: _ConfigureOptions, script: Path | None = 
 
     def lock(folder: Path) -> None:
         session.console.working("uv lock" if script is None else f"uv lock --script {script.name}")
-        where = folder if script is None else script.parent
-        lock_project(uv.path, where, session.context.env, offline=options.offline, script=script)
+        root = folder if script is None else script.parent
+        lock_project(uv.path, root, session.context.env, offline=options.offline, script=script)
 
     return lock
 

@@ -157,9 +157,9 @@ def _done(session: Session, options: _DoctorOptions, remedy: Remedy, seen: Envir
 def _fix(session: Session, options: _DoctorOptions) -> Environment:
     """Look, do what one fault needs, look again, until nothing is left to do; what is there in the end."""
     console, context = session.console, session.context
-    look = partial(collect, context, PlanOptions.of(options), verify=options.verify)
+    collected = partial(collect, context, PlanOptions.of(options), verify=options.verify)
     with EnvironmentLock(wait=options.wait, tell=console.say) as lock:
-        seen = look(lock=lock)
+        seen = collected(lock=lock)
     done: list[Remedy] = []
     while remedies := next_remedies(examine(seen), done):
         for remedy in remedies:
@@ -168,7 +168,7 @@ def _fix(session: Session, options: _DoctorOptions) -> Environment:
             if not _done(session, options, remedy, seen):
                 console.warn("fix-failed", f"{remedy.command} did not succeed")
                 break
-        seen = look()
+        seen = collected()
     if not done:
         console.say("there is nothing that --fix can safely do")
     return seen
@@ -245,8 +245,8 @@ def _verdict(seen: Environment, found: Sequence[Diagnosis]) -> str:
     if report is None:
         return f"torch {torch}{local}: {fits}"
     gpu = gpu_used(choice, seen.backend, report)
-    where = "on the CPU" if gpu is None else f"on the {gpu.label}"
-    return f"torch {torch}{local}: {fits}, " + (f"computes {where}" if report.ok else "does not compute")
+    device = "on the CPU" if gpu is None else f"on the {gpu.label}"
+    return f"torch {torch}{local}: {fits}, " + (f"computes {device}" if report.ok else "does not compute")
 
 
 def _package(item: Installed) -> str:

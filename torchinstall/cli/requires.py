@@ -20,7 +20,7 @@ from torchinstall.core.target import foreign_target
 from torchinstall.core.versions import dotted_or_none, unprefixed
 from torchinstall.fleet.locked import Pinned, builds_of, pinned_in
 from torchinstall.fleet.manifests import driver_windows, needs_affinity, needs_filter, needs_slurm, to_yaml
-from torchinstall.fleet.requires import Build, PlatformNeed, needs_of, runs_on
+from torchinstall.fleet.requires import PinnedBuild, PlatformNeed, needs_of, runs_on
 from torchinstall.planning.context import Options, PlanOptions
 from torchinstall.planning.inputs import catalog_of, collect_inputs, machine_of
 
@@ -73,7 +73,7 @@ def run(session: Session, options: _RequiresOptions) -> int:
 
 def _shown(
     options: _RequiresOptions,
-    needs: Mapping[Build, Sequence[PlatformNeed]],
+    needs: Mapping[PinnedBuild, Sequence[PlatformNeed]],
     driver: str | None,
     catalog: Catalog,
 ) -> str:
@@ -97,7 +97,7 @@ def _shown(
     return "\n".join(needs_filter(everything, catalog))
 
 
-def _builds(session: Session, options: _RequiresOptions, catalog: Catalog) -> list[Build]:
+def _builds(session: Session, options: _RequiresOptions, catalog: Catalog) -> list[PinnedBuild]:
     """The builds that a lock, requirements or an environment ask for."""
     context = session.context
     files = list(options.requirement)
@@ -133,11 +133,11 @@ def _builds(session: Session, options: _RequiresOptions, catalog: Catalog) -> li
     return found
 
 
-def _newest(backend: str, catalog: Catalog) -> list[Build]:
+def _newest(backend: str, catalog: Catalog) -> list[PinnedBuild]:
     rows = [row for row in catalog.tables.wheels if row.package == "torch" and row.backend == backend]
     versions = [row.version for row in rows if row.confidence != "low"]
     newest = max(versions, key=lambda version: dotted_or_none(version) or (), default=None)
-    return [Build(newest, backend)] if newest else []
+    return [PinnedBuild(newest, backend)] if newest else []
 
 
 def _driver(conditions: Sequence[str]) -> str | None:
@@ -153,7 +153,11 @@ def _driver(conditions: Sequence[str]) -> str | None:
 
 
 def _answer(
-    session: Session, options: _RequiresOptions, builds: Sequence[Build], catalog: Catalog, driver: str | None
+    session: Session,
+    options: _RequiresOptions,
+    builds: Sequence[PinnedBuild],
+    catalog: Catalog,
+    driver: str | None,
 ) -> int:
     """Yes or no for one machine: what the planner says of the build that its platform gets."""
     context, console = session.context, session.console

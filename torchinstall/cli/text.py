@@ -41,7 +41,7 @@ def columns(rows: Sequence[Sequence[str]], indent: int = 2) -> str:
     lines = []
     for row in rows:
         cells = [
-            cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=False)
+            text + " " * (width - len(click.unstyle(text))) for text, width in zip(row, widths, strict=False)
         ]
         lines.append(wrapped(" " * indent + "".join(cells) + row[-1], indent + sum(widths)).rstrip())
     return "\n".join(lines)
@@ -205,9 +205,9 @@ def _span(names: list[str]) -> str:
 
 def _target(plan: Plan) -> list[tuple[str, str]]:
     target = plan.target
-    where = f" in {target.prefix}" if target.prefix else ""
+    place = f" in {target.prefix}" if target.prefix else ""
     why = click.style(f" ({target.why})", dim=True) if target.why else ""
-    rows = [("target", f"Python {target.python_version}{where}{why}")]
+    rows = [("target", f"Python {target.python_version}{place}{why}")]
     rows += [
         ("setting", f"{setting.name.replace('_', '-')} = {setting.value} ({setting.source})")
         for setting in plan.settings
@@ -272,7 +272,7 @@ def download_text(download: Download) -> str:
     parts = [f"{size_text(download.bytes)} ({files})" if known else files]
     if download.unknown:
         parts = [f"{' '.join(parts)} and what nobody says the size of: {', '.join(download.unknown)}"]
-    where = " and ".join(
+    place = " and ".join(
         f"about {size_text(room.bytes)} in {room.folder} ({size_text(room.free)} free)"
         for room in download.rooms
         if room.bytes >= _HARDLY_ANY or taken < _HARDLY_ANY
@@ -281,4 +281,4 @@ def download_text(download: Download) -> str:
         folder = download.rooms[0].folder
         return f"downloads: nothing, uv has all of it; takes hardly any disk, for {folder} shares uv's files"
     what = parts[0] if download.files else "nothing, all of it is on this machine"
-    return f"downloads: {what}" + (f"; takes {where}" if where else "")
+    return f"downloads: {what}" + (f"; takes {place}" if place else "")

@@ -39,7 +39,7 @@ def measure(context: Context, prepared: Prepared, heard: InstallResult) -> Downl
 
         with contextlib.suppress(TorchInstallError):
             found = dict(find_sizes(context, prepared, missing))
-            _keep(context, {keys[name]: size for name, size in found.items()})
+            _store(context, {keys[name]: size for name, size in found.items()})
             sizes |= found
     named = values_of("--cache-dir", prepared.uv_args)
     cache = uv_cache(prepared.uv.path, context.env, context.cwd, named)
@@ -85,7 +85,7 @@ def look_ahead(context: Context, options: PlanOptions, prepared: Prepared) -> No
     from torchinstall.export.file_sizes import ask_sizes
 
     with contextlib.suppress(TorchInstallError):
-        _keep(context, {keys[name]: size for name, size in ask_sizes(context, prepared, files)})
+        _store(context, {keys[name]: size for name, size in ask_sizes(context, prepared, files)})
 
 
 def _keys(prepared: Prepared, coming: Mapping[str, str]) -> dict[str, str]:
@@ -104,7 +104,7 @@ def _stored(context: Context) -> dict[str, FileSize]:
     return (load(folder / _SIZES, dict[str, FileSize]) if folder is not None else None) or {}
 
 
-def _keep(context: Context, sizes: Mapping[str, FileSize]) -> None:
+def _store(context: Context, sizes: Mapping[str, FileSize]) -> None:
     known = {key: size for key, size in sizes.items() if size.down is not None}
     if known and context.cache_dir is not None:
         newest = [*_stored(context).items(), *known.items()][-_MOST_STORED:]

@@ -210,8 +210,8 @@ def title_of(plan: Plan, target: Target, *, torch: str | None = None, backend: s
     if backend is not None and backend not in build:
         build += f" ({backend})"
     gpus = dict.fromkeys(gpu.name or f"{gpu.vendor} {gpu.by}" for gpu in plan.gpus if gpu.covered and same)
-    where = f"CPython {target.python_minor} on {OS_LABELS[target.os]} {target.arch}"
-    return ", ".join([f"{build} for {where}", *gpus])
+    platform = f"CPython {target.python_minor} on {OS_LABELS[target.os]} {target.arch}"
+    return ", ".join([f"{build} for {platform}", *gpus])
 
 
 def _pins(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:

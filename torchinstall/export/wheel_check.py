@@ -30,7 +30,7 @@ from torchinstall.planning.inputs import Prepared
 
 
 def read_wheel(
-    context: Context, where: str, allow_insecure: tuple[str, ...] = (), client: Client | None = None
+    context: Context, place: str, allow_insecure: tuple[str, ...] = (), client: Client | None = None
 ) -> WheelReport:
     """Read a wheel that is a file here (a path, or a `file:` URL), or at a URL.
 
@@ -38,7 +38,7 @@ def read_wheel(
         UsageError: `wheel-not-found`, `bad-wheel`, `insecure-index`.
         CatalogError: a remote wheel cannot be read.
     """
-    url, _, _ = where.partition("#")
+    url, _, _ = place.partition("#")
     if url.startswith(("http://", "https://")):
         with contextlib.closing(client or Client(context.env, allow_insecure)) as client:
             try:
@@ -51,7 +51,7 @@ def read_wheel(
                     found=redact(url),
                     hints=(*error.hints, "download the wheel, then type: torchinstall inspect FILE"),
                 ) from error
-    path = existing_wheel(context.path(str(file_path(where))))
+    path = existing_wheel(context.path(str(file_path(place))))
     return inspect_wheel(path, path.name)
 
 

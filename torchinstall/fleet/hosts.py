@@ -13,15 +13,15 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, decode_machine
 from torchinstall.fleet.nodes import (
+    Entry,
     Facts,
     OddEntryError,
-    Said,
+    by_our_names,
     decoded,
     first_of,
     gpu_of,
     names_of,
     number_of,
-    told,
 )
 
 
@@ -35,14 +35,14 @@ class _SlurmNode(Struct):
     comment: str | None = None
 
 
-def slurm(items: Iterable[Raw], _: str, catalog: Catalog) -> Iterator[Said]:
+def slurm(items: Iterable[Raw], _: str, catalog: Catalog) -> Iterator[Entry]:
     """Nodes of `scontrol show node --json`: GPUs of gres, the rest of features and `extra`."""
     names = names_of("slurm")
     for item in items:
         node = decoded(item, _SlurmNode)
         features = _listed(node.active_features) or _listed(node.features)
         extra = _extra(node.extra) or _extra(node.comment)
-        values = told(extra, {**names["facts"], **names["gpu"]})
+        values = by_our_names(extra, {**names["facts"], **names["gpu"]})
         for what, pattern in names["features"].items():
             matches = (re.fullmatch(pattern, feature, re.IGNORECASE) for feature in features)
             found = next((".".join(match.groups()) for match in matches if match is not None), None)
@@ -52,7 +52,7 @@ def slurm(items: Iterable[Raw], _: str, catalog: Catalog) -> Iterator[Said]:
         for kind, count in _gres(node.gres or "", node.name):
             gpus += [_slurm_gpu(kind, product, code, features, catalog)] * count
         facts = Facts(arch=node.architecture, **values, gpus=tuple(gpus))
-        yield Said(node.name, facts, tuple((feature, "") for feature in sorted(set(features))))
+        yield Entry(node.name, facts, tuple((feature, "") for feature in sorted(set(features))))
 
 
 def _gres(text: str, node: str) -> Iterator[tuple[str, int]]:
@@ -104,7 +104,7 @@ class _Play(Struct):
     tasks: list[_Task] = []
 
 
-def ansible(items: Sequence[Raw], name: str, _: Catalog) -> Iterator[Said]:
+def ansible(items: Sequence[Raw], name: str, _: Catalog) -> Iterator[Entry]:
     """Hosts with a machine file among their local facts; those without one are left out, with the reason."""
     names = names_of("ansible")
     for host, row in _ansible_hosts(decoded(items[0], dict[str, Any]), name).items():
@@ -117,10 +117,10 @@ def ansible(items: Sequence[Raw], name: str, _: Catalog) -> Iterator[Said]:
                 machine = decode_machine(json.encode(fact).decode(), "its torchinstall fact")
             except UsageError as error:
                 raise OddEntryError(error.message, node=host, found=error.found or "") from error
-            yield Said(host, Facts(machine=machine))
+            yield Entry(host, Facts(machine=machine))
         else:
             said = str(fact or whole.get("msg") or "there is no torchinstall fact")[:120]
-            yield Said(host, Facts(unusable=f"{said}; the role in docs/how-to/fleets.md places one"))
+            yield Entry(host, Facts(unusable=f"{said}; the role in docs/how-to/fleets.md places one"))
 
 
 def _ansible_hosts(top: dict[str, Any], name: str) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class _NomadNode(Struct, rename="pascal"):
     node_resources: _NomadResources = field(default_factory=_NomadResources)
 
 
-def nomad(items: Iterable[Raw], name: str, catalog: Catalog) -> Iterator[Said]:
+def nomad(items: Iterable[Raw], name: str, catalog: Catalog) -> Iterator[Entry]:
     """Nodes of `nomad node status -json ID`, with the fingerprints of their devices."""
     for item in items:
         node = decoded(item, _NomadNode)
@@ -173,8 +173,8 @@ def nomad(items: Iterable[Raw], name: str, catalog: Catalog) -> Iterator[Said]:
                 known = gpu is not None and gpu.vendor == device.vendor.lower()
                 gpus += [gpu if known else None] * (len(device.instances or ()) or 1)
                 values |= {key: _nomad_value(value) for key, value in (device.attributes or {}).items()}
-        facts = Facts(**told(values, names_of("nomad")["facts"]), gpus=tuple(gpus))
-        yield Said(node.name or node.i_d or name, facts)
+        facts = Facts(**by_our_names(values, names_of("nomad")["facts"]), gpus=tuple(gpus))
+        yield Entry(node.name or node.i_d or name, facts)
 
 
 def _nomad_value(value: Any) -> Any:
@@ -193,7 +193,7 @@ _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)\{(.*)\}\s+(\S+)")
 _LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 
-def metrics(text: str, name: str, catalog: Catalog) -> Iterator[Said]:
+def metrics(text: str, name: str, catalog: Catalog) -> Iterator[Entry]:
     """Prometheus' text format."""
     rows = []
     for match in filter(None, map(_SAMPLE.match, text.splitlines())):
@@ -206,13 +206,13 @@ class _Result(Struct):
     result: list[_Sample]
 
 
-def answer(items: Sequence[Raw], name: str, catalog: Catalog) -> Iterator[Said]:
+def answer(items: Sequence[Raw], name: str, catalog: Catalog) -> Iterator[Entry]:
     """What the API of Prometheus answers to a query."""
     data = decoded(items[0], dict[str, Any]).get("data")
     return _hosts_of(decoded(data, _Result).result, name, catalog)
 
 
-def _hosts_of(rows: Iterable[_Sample], name: str, catalog: Catalog) -> Iterator[Said]:
+def _hosts_of(rows: Iterable[_Sample], name: str, catalog: Catalog) -> Iterator[Entry]:
     """Hosts of metrics that name a GPU; `name` is the host of metrics without one."""
     names = names_of("prometheus")
     nodes: dict[str, dict[str, dict[str, str]]] = {}
@@ -231,18 +231,18 @@ def _hosts_of(rows: Iterable[_Sample], name: str, catalog: Catalog) -> Iterator[
     for host, metrics in nodes.items():
         known: list[Gpu | None] = []
         for uuid, labels in metrics.items():
-            values = told(labels, names["gpu"])
+            values = by_our_names(labels, names["gpu"])
             known.append(gpu_of(catalog, **{**values, "code": values["code"] or codes.get(uuid)}))
         first = next(iter(metrics.values()))
         os = "windows" if first_of(first, names["model"]) in names["windows"] else "linux"
-        yield Said(host, Facts(os=os, **told(first, names["facts"]), gpus=tuple(known)))
+        yield Entry(host, Facts(os=os, **by_our_names(first, names["facts"]), gpus=tuple(known)))
 
 
 _NOTHING = ("none", "no", "-", "n/a", "na", "null", "cpu")
 """What people write into a cell of a table to say that there is nothing."""
 
 
-def table(text: str, _: str, catalog: Catalog) -> Iterator[Said]:
+def table(text: str, _: str, catalog: Catalog) -> Iterator[Entry]:
     """Lines of a table with named columns; a node on several lines has the GPUs of all of them."""
     names = names_of("csv")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -251,27 +251,27 @@ def table(text: str, _: str, catalog: Catalog) -> Iterator[Said]:
         header, *rows = csv.reader(lines, delimiter=mark)
     except (csv.Error, ValueError) as error:
         raise OddEntryError("it is neither an inventory nor a table", found=str(error)) from error
-    header = [re.sub(r"[\s-]+", "_", cell.strip().lower()) for cell in header]
+    header = [re.sub(r"[\s-]+", "_", value.strip().lower()) for value in header]
     if not set(header) & set(names["node"]):
         hint = "name the columns: node,gpu,gpus,driver,libc"
         raise OddEntryError("it is neither an inventory nor a table with a column of nodes", hint=hint)
     nodes: dict[str, Facts] = {}
     for cells in rows:
-        plain = (cell.strip() for cell in cells)
-        row = dict(zip(header, ("" if cell.lower() in _NOTHING else cell for cell in plain), strict=False))
+        plain = (value.strip() for value in cells)
+        row = dict(zip(header, ("" if value.lower() in _NOTHING else value for value in plain), strict=False))
         node = first_of(row, names["node"]) or ""
         if len(cells) != len(header):
             what = f"the line needs {len(header)} cells"
             raise OddEntryError(what, node=node, found=mark.join(cells))
-        gpu, count = told(row, names["gpu"]), first_of(row, names["count"])
+        gpu, count = by_our_names(row, names["gpu"]), first_of(row, names["count"])
         if times := re.fullmatch(r"(\d+) ?x (.+)|(.+) x ?(\d+)", gpu["product"] or ""):
             gpu["product"], count = times[2] or times[3], count or times[1] or times[4]
         number = number_of(count or "1", node) if count or any(gpu.values()) else 0
         before = nodes[node].gpus if node in nodes else ()
         gpus = (*before, *[gpu_of(catalog, **gpu)] * number)
-        nodes[node] = Facts(**told(row, names["facts"]), gpus=gpus)
+        nodes[node] = Facts(**by_our_names(row, names["facts"]), gpus=gpus)
     for node, facts in nodes.items():
-        yield Said(node, facts)
+        yield Entry(node, facts)
 
 
 _HEADER = r"(?=.*\bname\b)(?=.*\bdriver_version\b)(?!.*\b(?:node|host|hostname|machine|server|gpu)\b)[\w.]+, "
@@ -288,7 +288,7 @@ _CUT = "..."
 """Where nvidia-smi before R535 cuts a name that is longer than its column."""
 
 
-def nvidia_smi(text: str, name: str, catalog: Catalog) -> Iterator[Said]:
+def nvidia_smi(text: str, name: str, catalog: Catalog) -> Iterator[Entry]:
     """The machine on which nvidia-smi printed this.
 
     From R610 on it calls the driver's version KMD version, and the CUDA version that of the CUDA UMD.
@@ -299,7 +299,7 @@ def nvidia_smi(text: str, name: str, catalog: Catalog) -> Iterator[Said]:
     rows = [{"name": found} for found in names] or list(_queried(text))
     gpus = [_printed(row, catalog) for row in rows]
     cut = next((row["name"] for row, gpu in zip(rows, gpus, strict=True) if gpu is None), None)
-    yield Said(
+    yield Entry(
         name,
         Facts(
             os="windows" if re.search(r"\b(?:WDDM|TCC|MCDM)\b", text) else "linux",

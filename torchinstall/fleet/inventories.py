@@ -14,7 +14,7 @@ from torchinstall.core.decoding import decoder
 from torchinstall.core.machine import Libc, decode_machine
 from torchinstall.fleet.hosts import SMI, ansible, answer, metrics, nomad, nvidia_smi, slurm, table
 from torchinstall.fleet.kubernetes import LABELS, kubernetes, labels
-from torchinstall.fleet.nodes import Facts, Node, Nodes, OddEntryError, Said
+from torchinstall.fleet.nodes import Entry, Facts, Node, Nodes, OddEntryError
 from torchinstall.planning.context import Context
 
 INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "nvidia-smi", "machine", "csv")
@@ -142,7 +142,7 @@ class _Reader:
         self._objects = []
         return tuple(node for node, _ in self._found.values())
 
-    def _add(self, said: Iterable[Said], source: str, kind: str) -> None:
+    def _add(self, said: Iterable[Entry], source: str, kind: str) -> None:
         for row in said:
             node = self._nodes.make(row, kind)
             known, before = self._found.setdefault(row.name, (node, source))
@@ -206,9 +206,9 @@ class _Reader:
             raise OddEntryError("nothing shows what kind of inventory it is", hint=hint)
 
 
-def _machines(rows: Iterable[Raw], source: str, name: str) -> Iterator[Said]:
+def _machines(rows: Iterable[Raw], source: str, name: str) -> Iterator[Entry]:
     for row in rows:
-        yield Said(name, Facts(machine=decode_machine(bytes(row).decode(), source)))
+        yield Entry(name, Facts(machine=decode_machine(bytes(row).decode(), source)))
 
 
 def _joined(one: Node, other: Node) -> Node | None:

@@ -12,15 +12,15 @@ from msgspec import Raw, Struct, field, structs
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Gpu
 from torchinstall.fleet.nodes import (
+    Entry,
     Facts,
     OddEntryError,
-    Said,
+    by_our_names,
     decoded,
     first_of,
     gpu_of,
     names_of,
     number_of,
-    told,
 )
 
 _ROWS: dict[str, Any] = names_of("kubernetes")
@@ -82,9 +82,9 @@ class _Object(Struct):
     spec: _Spec = field(default_factory=_Spec)
 
 
-def kubernetes(items: Iterable[Raw | Any], catalog: Catalog) -> Iterator[Said]:
+def kubernetes(items: Iterable[Raw | Any], catalog: Catalog) -> Iterator[Entry]:
     """Every node of a list of Nodes and ResourceSlices; where both tell of a device, the slice counts."""
-    nodes: dict[str, Said] = {}
+    nodes: dict[str, Entry] = {}
     slices: dict[str, list[_Spec]] = {}
     for item in items:
         seen = decoded(item, _Object)
@@ -96,12 +96,12 @@ def kubernetes(items: Iterable[Raw | Any], catalog: Catalog) -> Iterator[Said]:
                 raise OddEntryError("it is there twice", node=name)
             nodes[name] = _node(seen, catalog)
     for name, specs in slices.items():
-        node = nodes.setdefault(name, Said(name, Facts(in_image=True)))
+        node = nodes.setdefault(name, Entry(name, Facts(in_image=True)))
         node.facts = _with_devices(node.facts, specs, catalog)
     yield from nodes.values()
 
 
-def _node(seen: _Object, catalog: Catalog) -> Said:
+def _node(seen: _Object, catalog: Catalog) -> Entry:
     """A node by its labels; those with equal labels are read once, and share what was read."""
     name, labels, status = seen.metadata.name, seen.metadata.labels or {}, seen.status
     amounts = {**(status.capacity or {}), **(status.allocatable or {})}
@@ -121,7 +121,7 @@ def _node(seen: _Object, catalog: Catalog) -> Said:
     facts = catalog.once(("labels", telling, resources, os, arch), read)
     selectable = tuple(sorted(pair for pair in telling if pair[0].startswith(_SELECTABLE)))
     shared = catalog.once(("selectable", selectable), lambda: selectable)
-    return Said(name, facts, shared, first_of(labels, _NAMES["hostname"]))
+    return Entry(name, facts, shared, first_of(labels, _NAMES["hostname"]))
 
 
 def _read(name: str, labels: dict[str, str], resources: tuple[str, ...], catalog: Catalog) -> Facts:
@@ -131,7 +131,7 @@ def _read(name: str, labels: dict[str, str], resources: tuple[str, ...], catalog
         vendor for vendor, gpus in found.items() if not gpus and (vendor in resources or _is(labels, vendor))
     ]
     gpus = [*chain.from_iterable(found.values()), *[None] * len(silent)]
-    values = told(labels, _ROWS["facts"])
+    values = by_our_names(labels, _ROWS["facts"])
     if found["amd"] and not found["nvidia"]:
         values["driver"] = first_of(labels, _NAMES["amd.driver"])
     unusable = _UNDESCRIBED if silent and len(gpus) == len(silent) and not resources else None
@@ -139,7 +139,10 @@ def _read(name: str, labels: dict[str, str], resources: tuple[str, ...], catalog
 
 
 def _nvidia(name: str, labels: dict[str, str], catalog: Catalog) -> list[Gpu | None]:
-    values, number = told(labels, _ROWS["gpu"]), number_of(first_of(labels, _NAMES["count"]) or "1", name)
+    values, number = (
+        by_our_names(labels, _ROWS["gpu"]),
+        number_of(first_of(labels, _NAMES["count"]) or "1", name),
+    )
     code = values["code"]
     if code is not None and not re.fullmatch(r"\d{1,2}\.\d", code):
         raise OddEntryError("that is no compute capability", node=name, found=code)
@@ -228,6 +231,6 @@ _LABEL = re.compile(r"([\w.-]+/[\w./-]+)\"?(?:=|: *)\"?([\w.-]*)")
 
 def labels(text: str, name: str) -> Iterator[dict[str, Any]]:
     """Nodes of Kubernetes, of `kubectl get nodes --show-labels`, `kubectl describe node`, or labels alone."""
-    told = re.search(r"^Name: +(\S+)", text, re.M)
-    for node, found in _SHOWN.findall(text) or [(told[1] if told else name, text)]:
+    by_our_names = re.search(r"^Name: +(\S+)", text, re.M)
+    for node, found in _SHOWN.findall(text) or [(by_our_names[1] if by_our_names else name, text)]:
         yield {"kind": "Node", "metadata": {"name": node, "labels": dict(_LABEL.findall(found))}}

@@ -13,7 +13,7 @@ from torchinstall.catalog.tables import platform_of
 from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import parse_toml
 from torchinstall.core.request import canonical_name
-from torchinstall.fleet.requires import Build
+from torchinstall.fleet.requires import PinnedBuild
 from torchinstall.index.urls import file_name, pytorch_index
 from torchinstall.index.wheels import parse_name
 
@@ -93,13 +93,13 @@ def _backend_of(urls: Iterable[str], catalog: Catalog) -> str | None:
     return next((index.backend for index in indexes if index is not None and index.backend), None)
 
 
-def builds_of(pinned: Iterable[Pinned], catalog: Catalog, backend: str | None = None) -> list[Build]:
+def builds_of(pinned: Iterable[Pinned], catalog: Catalog, backend: str | None = None) -> list[PinnedBuild]:
     """The builds of torch among pinned packages, each with the companions that are pinned beside it.
 
     A version without a word of its backend is that of the default index, which differs by platform.
     """
     rows = list(pinned)
-    found: list[Build] = []
+    found: list[PinnedBuild] = []
     for row in (row for row in rows if row.name == "torch" and _VERSION.fullmatch(row.version.lower())):
         public, _, local = row.version.lower().partition("+")
         beside = dict.fromkeys(_beside(public, rows, catalog))
@@ -107,14 +107,16 @@ def builds_of(pinned: Iterable[Pinned], catalog: Catalog, backend: str | None = 
             continue
         known = local if catalog.backend(local) is not None else backend or row.backend or local or None
         if known is not None:
-            found.append(Build(public, known, packages=tuple(beside)))
+            found.append(PinnedBuild(public, known, packages=tuple(beside)))
             continue
         platforms: dict[str, list[str]] = {}
         for wheels in catalog.tables.wheels:
             if (wheels.package, wheels.version, wheels.origin) == ("torch", public, "default"):
                 platforms.setdefault(wheels.backend, []).append(platform_of(wheels.platform_tag) or "")
         for name, keys in (platforms or {"": []}).items():  # of a release that nobody knows
-            found.append(Build(public, name, packages=tuple(beside), platforms=tuple(dict.fromkeys(keys))))
+            found.append(
+                PinnedBuild(public, name, packages=tuple(beside), platforms=tuple(dict.fromkeys(keys)))
+            )
     return list(dict.fromkeys(found))
 
 

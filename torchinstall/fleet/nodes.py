@@ -60,7 +60,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     in_image: bool = False
 
 
-class Said(Struct):
+class Entry(Struct):
     """What an inventory says of one node.
 
     Attributes:
@@ -83,7 +83,7 @@ class Assumption(Struct, frozen=True):
 
 
 class Node(Struct, frozen=True):
-    """A node: `machine`, or why nothing can be planned for it (`unusable`); the rest as in `Said`."""
+    """A node: `machine`, or why nothing can be planned for it (`unusable`); the rest as in `Entry`."""
 
     name: str
     format: str
@@ -133,7 +133,7 @@ def first_of(values: Mapping[str, Any], names: Iterable[str | Sequence[str]]) ->
     return None
 
 
-def told(values: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+def by_our_names(values: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> dict[str, Any]:
     """What is said, under our names for it."""
     return {ours: first_of(values, theirs) for ours, theirs in names.items()}
 
@@ -198,7 +198,7 @@ class Nodes:
         self._image = f"{image.family} {image.version}"
         self._made: dict[tuple[str, Facts], Node] = {}
 
-    def make(self, said: Said, format_name: str) -> Node:
+    def make(self, said: Entry, format_name: str) -> Node:
         """A node."""
         if not _NAME.fullmatch(said.name):
             raise OddEntryError("a node's name is empty or cannot be printed", found=ascii(said.name))

@@ -19,14 +19,13 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Target, foreign_target, glibc_floor, macos_floor
 from torchinstall.core.versions import at_least, dotted, version_text
-from torchinstall.planner.builds import Build as TableBuild
-from torchinstall.planner.builds import builds
+from torchinstall.planner.builds import Build, builds
 from torchinstall.planner.rules import evaluate
 from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
 
 
-class Build(Struct, frozen=True):
+class PinnedBuild(Struct, frozen=True):
     """One build of torch, and the packages that must be there for it.
 
     Attributes:
@@ -135,12 +134,12 @@ _NO_WHEEL = ("python-not-published", "no-build")
 _NEWEST = "99.0"
 
 
-def runs_on(build: Build, machine: Machine, target: Target, catalog: Catalog) -> Plan:
+def runs_on(build: PinnedBuild, machine: Machine, target: Target, catalog: Catalog) -> Plan:
     """The planner's own answer: an impossible plan says why the build does not run."""
     return plan(build.request(), machine, target, catalog)
 
 
-def needs_of(build: Build, catalog: Catalog) -> tuple[PlatformNeed, ...]:
+def needs_of(build: PinnedBuild, catalog: Catalog) -> tuple[PlatformNeed, ...]:
     """What each platform needs on which the build exists; empty: it exists nowhere that is known."""
     backend = catalog.backend(build.backend)
     if backend is None:
@@ -153,7 +152,7 @@ class _Asking:
     """Asks the rules about one build on one platform."""
 
     def __init__(
-        self, build: Build, backend: BackendInfo, catalog: Catalog, os: Os, arch: str, wsl: bool
+        self, build: PinnedBuild, backend: BackendInfo, catalog: Catalog, os: Os, arch: str, wsl: bool
     ) -> None:
         self._request = build.request()
         self._backend = backend
@@ -286,7 +285,7 @@ class _Asking:
         return tuple(name for name, lacking in machines.items() if self._rule(lacking) is not None)
 
     def _facts(
-        self, build: TableBuild, gpus: Sequence[GpuNeed], jetson: Floor | None, cpu: tuple[str, ...]
+        self, build: Build, gpus: Sequence[GpuNeed], jetson: Floor | None, cpu: tuple[str, ...]
     ) -> Iterator[Fact]:
         tables, kind = self._catalog.tables, self._backend.kind.kind
         codes = {code for need in gpus for code in need.codes}

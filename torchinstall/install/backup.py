@@ -68,7 +68,7 @@ class Backup(Struct, frozen=True, kw_only=True):
         """Whether everything was kept; before that nothing was changed."""
         return (self.store / "complete").exists()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Link or copy the files, then clear away what an installer would stumble over.
 
         Raises:

@@ -194,9 +194,9 @@ def protected(
     with contextlib.ExitStack() as stack:
         try:
             with deferred_signals():
-                keep = _begin(stack, journal, backup)
+                inherited = _begin(stack, journal, backup)
                 begun = True
-            result = work(keep)
+            result = work(inherited)
             with deferred_signals():
                 if backup.complete:  # otherwise uv has made the environment anew
                     check()
@@ -224,8 +224,8 @@ def _begin(stack: contextlib.ExitStack, journal: Journal, backup: Backup) -> tup
         InstallFailedError: `no-backup`.
     """
     try:
-        keep = stack.enter_context(journal.open())
-        backup.keep()
+        inherited = stack.enter_context(journal.open())
+        backup.save()
     except (OSError, UsageError) as error:
         raise InstallFailedError(
             "no-backup",
@@ -234,7 +234,7 @@ def _begin(stack: contextlib.ExitStack, journal: Journal, backup: Backup) -> tup
             found=reason(error),
             hints=("make room or change the owner of the environment, then run the same command again",),
         ) from error
-    return keep
+    return inherited
 
 
 def _end(backup: Backup) -> None:

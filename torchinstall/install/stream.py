@@ -63,12 +63,12 @@ def stream(
     env: Mapping[str, str],
     sink: BinaryIO,
     cwd: Path | None = None,
-    keep: tuple[int, ...] = (),
+    inherited: tuple[int, ...] = (),
     grace: float = _GRACE,
 ) -> Completed:
     """Run a command on our stdin; its stderr goes to `sink` as it comes, its stdout is read.
 
-    On a terminal it draws as if it wrote there. It inherits the file descriptors `keep`, and may take `grace`
+    On a terminal it draws as if it wrote there. It inherits the files `inherited`, and may take `grace`
     seconds to end after a Ctrl-C. Of its stderr the last words are returned, without terminal codes.
 
     Raises:
@@ -79,7 +79,7 @@ def stream(
         with deferred_signals():  # a child that nobody knows of would outlive us
             pipe = subprocess.PIPE
             process = subprocess.Popen(
-                argv, stdout=pipe, stderr=copy.child_end, env=env, cwd=cwd, pass_fds=keep
+                argv, stdout=pipe, stderr=copy.child_end, env=env, cwd=cwd, pass_fds=inherited
             )
             stack.enter_context(process)
             stack.push(lambda kind, *_: None if kind is None else _stop(process, grace))

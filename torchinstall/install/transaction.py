@@ -143,7 +143,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
                 self.tell(f"installing {len(coming)} packages: " + ", ".join(coming))
             agreement = Agreement(plan=job.plan, env=self.env, cwd=self.cwd)
             return protected(
-                lambda keep: self._carry_out(job.plan, keep),
+                lambda inherited: self._apply(job.plan, inherited),
                 sites=sites,
                 prefix=prefix,
                 due=None if job.plan.builds else due,
@@ -196,19 +196,19 @@ class Transaction(Struct, frozen=True, kw_only=True):
         for message in check_age(rehearsal, due, distributions(sites), ask):
             self.warn(message.slug, message.message)
 
-    def _carry_out(self, plan: Plan, keep: tuple[int, ...]) -> InstallResult:
+    def _apply(self, plan: Plan, inherited: tuple[int, ...]) -> InstallResult:
         """Run the plan's command; what is built from source comes after the torch that it is built for."""
         changes: tuple[Change, ...] = ()
         if plan.builds:
-            changes = self._execute(before_builds(plan), self.sink, keep).changes or ()
+            changes = self._execute(before_builds(plan), self.sink, inherited).changes or ()
             self.tell(f"building from source: {', '.join(plan.builds)}")
-        result = self._execute(plan, self.sink, keep)
+        result = self._execute(plan, self.sink, inherited)
         return structs.replace(result, changes=(*changes, *(result.changes or ())))
 
-    def _execute(self, plan: Plan, sink: BinaryIO, keep: tuple[int, ...] = ()) -> InstallResult:
+    def _execute(self, plan: Plan, sink: BinaryIO, inherited: tuple[int, ...] = ()) -> InstallResult:
         # In an environment that is ours, whoever comes next clears up after a kill.
         scratch = None if self.lock is None else real_path(str(plan.target.prefix)) / STATE
-        return execute(plan, env=self.env, sink=sink, cwd=self.cwd, keep=keep, scratch=scratch)
+        return execute(plan, env=self.env, sink=sink, cwd=self.cwd, inherited=inherited, scratch=scratch)
 
     @contextlib.contextmanager
     def _created(self, job: Job) -> Iterator[PythonEnvironment]:
@@ -239,13 +239,13 @@ def execute(
     env: Mapping[str, str],
     sink: BinaryIO,
     cwd: Path | None = None,
-    keep: tuple[int, ...] = (),
+    inherited: tuple[int, ...] = (),
     scratch: Path | None = None,
 ) -> InstallResult:
     """Run a plan's command, with its project file on disk for as long.
 
     uv reads our stdin, draws on `sink` and prints its list of changes to us, never to our stdout. It resolves
-    and downloads everything before it touches the environment, and inherits `keep`.
+    and downloads everything before it touches the environment, and inherits `inherited`.
 
     Raises:
         InstallFailedError: uv failed; its words are on `sink` already, the slug and hint are ours.
@@ -253,7 +253,7 @@ def execute(
         KeyboardInterrupt: Ctrl-C, after uv has ended.
     """
     with on_disk(plan, scratch) as argv:
-        done = run_uv(argv, env=env, changes=plan.env, cwd=cwd, sink=sink, keep=keep)
+        done = run_uv(argv, env=env, changes=plan.env, cwd=cwd, sink=sink, inherited=inherited)
     what = f"install torch {plan.torch}" if plan.torch else "install the packages"
     routed = [item.name for item in plan.packages if item.routed]
     _require_success(done, lambda: install_failure(done, what, routed))
@@ -297,8 +297,8 @@ def change_with_uv(
     """
     project = argv[1] != "pip"
 
-    def work(keep: tuple[int, ...]) -> str:
-        done = run_uv(argv, env=env, cwd=cwd, sink=sink, keep=keep, project=project)
+    def work(inherited: tuple[int, ...]) -> str:
+        done = run_uv(argv, env=env, cwd=cwd, sink=sink, inherited=inherited, project=project)
         _require_success(
             done,
             lambda: failed(done) if failed else install_failure(done, f"do this: {shlex.join(argv)}"),

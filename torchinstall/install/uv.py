@@ -194,13 +194,13 @@ def run_uv(
     timeout: float | None = None,
     sink: BinaryIO | None = None,
     inherit: bool = False,
-    keep: tuple[int, ...] = (),
+    inherited: tuple[int, ...] = (),
 ) -> Completed:
     """Run a command of uv; the only place that starts one, but for `EarlyRehearsal`.
 
     `env`, `project` and `changes` make its environment (`uv_env`), and from `cwd` on it looks for the user's
     configuration. What it prints is captured and must come within `timeout` seconds. With a `sink` its stderr
-    is copied there as it comes, its stdin is ours, and it inherits the files `keep`. With `inherit` all
+    is copied there as it comes, its stdin is ours, and it inherits the files `inherited`. With `inherit` all
     of its streams are ours.
 
     Raises:
@@ -215,7 +215,7 @@ def run_uv(
         if inherit:
             return stream.attach(argv, env=child, cwd=cwd)
         if sink is not None:
-            return stream.stream(argv, env=child, cwd=cwd, sink=sink, keep=keep)
+            return stream.stream(argv, env=child, cwd=cwd, sink=sink, inherited=inherited)
         return processes.capture(argv, env=child, cwd=cwd, timeout=timeout)
     except OSError as error:
         raise _broken(argv[0], str(error)) from error

@@ -66,7 +66,7 @@ def _with_libraries(item: Coverage, hits: Iterable[Hit]) -> Coverage:
     hit = next((hit for hit in hits if item.covered and hit.gpu is item.gpu), None)
     if hit is None:
         return item
-    by, wanted, found = map(hit.said, ("message", "wanted", "found"))
+    by, wanted, found = map(hit.text, ("message", "wanted", "found"))
     return Coverage(item.gpu, f"{hit.backend}: {by}", hit.row.slug, wanted, found)
 
 
@@ -289,11 +289,11 @@ class Hit(Struct, frozen=True):
         """Whether it is not worth a warning, since something is only slow."""
         return self.row.effect.endswith(" speed")
 
-    def said(self, text: str) -> str:
-        """One of the row's texts, `wanted`, `found`, `message` or `way`, about this build and GPU."""
+    def text(self, name: str) -> str:
+        """One of the row's texts, `wanted`, `found`, `message` or `workaround`, about this build and GPU."""
         # Where the kernel is not known, the row's first range says which ones it is about.
         first = self.row.kernel[0][0].lstrip("><=").partition(",")[0] if self.row.kernel else ""
-        template: str = getattr(self.row, text)
+        template: str = getattr(self.row, name)
         return template.format(
             torch=self.torch,
             backend=self.backend,
@@ -306,13 +306,13 @@ class Hit(Struct, frozen=True):
     @property
     def known(self) -> KnownLimit:
         """As the plan shows it."""
-        message, way = self.said("message"), self.said("way")
+        message, workaround = self.text("message"), self.text("workaround")
         return KnownLimit(
             slug=self.row.slug,
             severity=self.row.severity,
             gpu=self.gpu.label if self.gpu else None,
             effect=self.row.effect,
-            message=f"{message} ({way})" if way else message,
+            message=f"{message} ({workaround})" if workaround else message,
             source=self.row.source,
         )
 

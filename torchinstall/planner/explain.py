@@ -134,10 +134,10 @@ def _works_in_part(chosen: EvaluatedBuild) -> Iterator[Message]:
     said: dict[str, dict[str, None]] = {}
     for hit in chosen.limits:
         if not (hit.blocks or hit.silent) and (hit.gpu is None or hit.gpu in chosen.covered):
-            where = f" on {hit.gpu.label}" if hit.gpu else ""
-            said.setdefault(where, {})[hit.known.message] = None
-    for where, messages in said.items():
-        yield Message("works-in-part", f"torch {chosen.build.name}{where}: {'; '.join(messages)}")
+            device = f" on {hit.gpu.label}" if hit.gpu else ""
+            said.setdefault(device, {})[hit.known.message] = None
+    for device, messages in said.items():
+        yield Message("works-in-part", f"torch {chosen.build.name}{device}: {'; '.join(messages)}")
 
 
 def _assumed_glibc(chosen: EvaluatedBuild) -> Iterator[Message]:

@@ -233,17 +233,17 @@ def no_code_for_gpu(item: EvaluatedBuild) -> Objection:
 
 def _cpu_too_old(item: EvaluatedBuild) -> Objection:
     hit = next((hit for hit in item.limits if hit.blocks and hit.gpu is None), None)
-    return Rejection(hit.row.slug, hit.said("wanted"), hit.said("found")) if hit else None
+    return Rejection(hit.row.slug, hit.text("wanted"), hit.text("found")) if hit else None
 
 
 def _need_not_met(item: EvaluatedBuild) -> Objection:
     """What was asked for with `--need` does not work on the most capable GPU that the build covers."""
     need = item.situation.request.need
     best = max(item.covered, key=gpu_power, default=None)
-    where = best.label if best else "this machine"
+    device = best.label if best else "this machine"
     # What can be made to work asks for no other build.
     own = (hit for hit in item.limits if hit.gpu is best and hit.row.effect == need and not hit.row.mendable)
-    return next(((f"{need} on {where} (--need)", hit.said("message")) for hit in own), None)
+    return next(((f"{need} on {device} (--need)", hit.text("message")) for hit in own), None)
 
 
 def _not_confirmed(item: EvaluatedBuild) -> Objection:

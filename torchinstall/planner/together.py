@@ -75,8 +75,10 @@ def companion_uses(
         choice = taken.get(name)
         line = choice.line if choice else situation.catalog.companion_builds(name)[0]
         version = (choice.version or line.bound or None) if choice else None
-        held = able[0].build.torch if releases and able[0].build.torch not in releases else None
-        uses.append(CompanionUse(name=name, version=version, kind=line.kind, allows=releases, held_back=held))
+        newest = able[0].build.torch if releases and able[0].build.torch not in releases else None
+        uses.append(
+            CompanionUse(name=name, version=version, kind=line.kind, allows=releases, held_back=newest)
+        )
     implied = [choice for choice in taken.values() if choice.name not in names]
     return (*uses, *(CompanionUse(name=row.name, version=row.version, kind=row.line.kind) for row in implied))
 
@@ -202,8 +204,8 @@ def _held_back(
             reasons.append(f"{use.name} ({what} torch {newest})")
         if without is not None and newer:
             other = next(_replacements(kept[use.name], without), None) if use.name in kept else None
-            way = f"with {other} in place of {use.name}" if other else f"without {use.name}"
-            ways.append(f"{way} torch {without.build.name}")
+            otherwise = f"with {other} in place of {use.name}" if other else f"without {use.name}"
+            ways.append(f"{otherwise} torch {without.build.name}")
     cost = f"; {', '.join(ways)} would be possible" if ways else ""
     upgrade = ""
     if kept:

@@ -172,7 +172,7 @@ def _without_index(run: Run, best: Plan, failure: CatalogError, *, must_reach: b
     for source in fallbacks(run, every=every) if must_reach or here else ():
         made = run.decide(source.catalog, source.request)
         if source.serves(made) and (request.allow_cpu or _serves_as_well(made, best)):
-            said = f"{source.said(made)}, and what it needs; --no-fallback forbids this"
+            said = f"{source.summary(made)}, and what it needs; --no-fallback forbids this"
             message = f"the PyTorch index cannot be used; taken instead: {said}"
             return Made(made, source.catalog).warned((Message("fallback-source", message),))
         tried.append(source.words)
@@ -181,7 +181,7 @@ def _without_index(run: Run, best: Plan, failure: CatalogError, *, must_reach: b
         if source.serves(other):
             ways = [] if request.backend == "auto" else [f"omit --backend {request.backend}"]
             ways += [] if ways and _serves_as_well(other, best) else ["add --allow-cpu"]
-            easier_ways.setdefault(" and ".join(ways), source.said(other))
+            easier_ways.setdefault(" and ".join(ways), source.summary(other))
     unread = best.error is not None and best.error.slug == "channel-not-read"
     if not must_reach and not unread and (every or not blocked):
         return Made(best, inputs.catalog, index_down=True)

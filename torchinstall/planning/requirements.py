@@ -91,7 +91,7 @@ class Reader:
         for number, line in _lines(_read_text(path)):
             source = f"{path.name} line {number}"
             _check_text(line, source)
-            self._line(self._expanded(line, source), source, path.parent)
+            self._read_line(self._expanded(line, source), source, path.parent)
         self._open.pop()
         self._in_constraints = outer
 
@@ -114,7 +114,7 @@ class Reader:
 
         return re.sub(_VARIABLE, value, line)
 
-    def _line(self, line: str, source: str, base: Path) -> None:
+    def _read_line(self, line: str, source: str, base: Path) -> None:
         if line.startswith("-"):
             try:
                 option, value = _split_option(line)

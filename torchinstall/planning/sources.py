@@ -205,7 +205,7 @@ class Fallback(NamedTuple):
         elsewhere = any(row is not None and row.routed for row in rows)
         return made.error is None and (self.own or not elsewhere)
 
-    def said(self, made: Plan) -> str:
+    def summary(self, made: Plan) -> str:
         """What is taken from it, how large that is, and where it comes from."""
         taken = [item for item in made.packages if item.wheel is not None]
         sizes = (self.sizes.get(item.wheel or "") for item in taken)

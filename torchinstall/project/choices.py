@@ -332,11 +332,11 @@ def check_carried(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog)
     read = choices(view, catalog, uv=True)
     lost = {item: f"where {item.unsaid}" for item in seen if item.unsaid and item not in read}
     lost |= missing(tuple(_publishable(item, catalog) for item in seen), view, catalog)
-    for item, where in lost.items():
+    for item, reason in lost.items():
         raise UsageError(
             "not-carried",
             f"uv has no words for one choice of this project, so nothing was changed: {item.package} for "
-            f"{item.backend} in {item.scope.text}, {where}",
+            f"{item.backend} in {item.scope.text}, {reason}",
             wanted=f"one index for {item.package} in {item.scope.text} on each platform",
             found=f"{item.package} {item.bounds} from {item.url}",
             hints=(

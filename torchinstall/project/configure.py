@@ -18,7 +18,7 @@ from torchinstall.project.entries import project_entries
 from torchinstall.project.files import read_text
 from torchinstall.project.foreign import Foreign, read_requirements
 from torchinstall.project.layouts import current_layout
-from torchinstall.project.lock import Build, read_lock, uv_command_notes, verify_lock
+from torchinstall.project.lock import LockedBuild, read_lock, uv_command_notes, verify_lock
 from torchinstall.project.migrate import check_spelled, migrate_text, recognise
 from torchinstall.project.model import ALWAYS, Entries, Layout
 from torchinstall.project.pyproject import (
@@ -93,7 +93,7 @@ class Configured(Struct, frozen=True, kw_only=True):
     layout: Layout
     entries: Entries
     notes: tuple[Message, ...]
-    builds: tuple[Build, ...] = ()
+    builds: tuple[LockedBuild, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -273,7 +273,7 @@ def edit_files(
             found="no table [project]",
             hints=("torchinstall configure --layout markers", "write [project] with a name and a version"),
         )
-    if layout.fresh:
+    if layout.replaces:
         base = file.toml(file.base, change.python) if file.base else text
         was = recognise(project_view(base), catalog, more[1])
         if was.blocking or was.unread:  # it was migrated before, too
@@ -288,7 +288,7 @@ def edit_files(
     notes = (*notes, *done.notes, *check_uv(project_view(done.text).uv, catalog))
     shared = Entries(environments=entries.environments, required=entries.required)
     for root in above:
-        base = root.base if layout.fresh and root.base is not None else root.before
+        base = root.base if layout.replaces and root.base is not None else root.before
         top = edit_text(base, lambda data: write_entries(data, shared, catalog))
         edits.append(root.bring(top.text))
         notes = (*notes, *top.notes)

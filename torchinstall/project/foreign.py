@@ -172,9 +172,9 @@ def read_pixi(view: ProjectView, catalog: Catalog) -> Foreign:
                 item["index"] = str(name)
                 found.indexes.append(Index(str(url), str(name), explicit=True))
             version = item["version"] if isinstance(item["version"], str) else "*"
-            where = all_of(marker, str(item.get("env-markers", "")))
+            condition = all_of(marker, str(item.get("env-markers", "")))
             rest = extras_text(texts(item.get("extras"))) + version.removeprefix("*")
-            found.add(scope, str(name), rest, where, item)
+            found.add(scope, str(name), rest, condition, item)
     return found
 
 

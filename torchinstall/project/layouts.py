@@ -115,7 +115,7 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
         backends = tuple(dict.fromkeys(backend for _, backend in on))
     else:
         backends = asked.backends or tuple(dict.fromkeys(("cpu", *ours)))
-        if len(backends) < 2 and not (asked.kept or asked.fresh):
+        if len(backends) < 2 and not (asked.kept or asked.replaces):
             raise UsageError(
                 "backends-missing",
                 f"the layout {asked.name} is a choice between backends, and only {backends[0]} is known here",
@@ -214,11 +214,11 @@ def change(
     if same and made.offers_choice:
         backends = tuple(dict.fromkeys((*left, *asked.backends)))
         kept = () if without else current.kept
-        return structs.replace(made, backends=backends, kept=kept, fresh=bool(without))
+        return structs.replace(made, backends=backends, kept=kept, replaces=bool(without))
     if same and not (asked.backends or asked.on or without):
         return structs.replace(made, backends=current.backends, on=current.on, kept=current.kept)
     if name != "markers":
-        return structs.replace(made, backends=asked.backends or left, fresh=True)
+        return structs.replace(made, backends=asked.backends or left, replaces=True)
     if same and any(len({*item.points}) < len(item.platforms) * len(pythons) for item in current.kept):
         raise UsageError(
             "not-carried",
@@ -231,7 +231,7 @@ def change(
             ),
         )
     if named and asked.on and not same:
-        return structs.replace(made, fresh=True)
+        return structs.replace(made, replaces=True)
     base = asked.backends[:1] or ((default,) if default else left[-1:])
     there = Availability(catalog, asked.channel)
     routes = {
@@ -245,4 +245,4 @@ def change(
         routes = dict.fromkeys(routes, asked.backends[0])
     on = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
     on |= {item: backend for item, backend in routes.items() if backend not in without}
-    return structs.replace(made, backends=(), on=tuple({**on, **dict(asked.on)}.items()), fresh=True)
+    return structs.replace(made, backends=(), on=tuple({**on, **dict(asked.on)}.items()), replaces=True)

@@ -206,7 +206,7 @@ def _locked(row: _Row) -> Locked:
     )
 
 
-class Build(Struct, frozen=True, kw_only=True):
+class LockedBuild(Struct, frozen=True, kw_only=True):
     """What one platform gets of one package when one extra or group (or none) is active.
 
     Attributes:
@@ -225,7 +225,7 @@ class Build(Struct, frozen=True, kw_only=True):
 
 def verify_lock(
     lock: Lockfile, entries: Entries, view: ProjectView, catalog: Catalog, kept: tuple[Choice, ...] = ()
-) -> tuple[Build, ...]:
+) -> tuple[LockedBuild, ...]:
     """Every routed package at every point, for every choice that the project offers.
 
     What is not required directly at a point has no source there (uv ignores it), so nothing is meant for it.
@@ -257,7 +257,7 @@ def verify_lock(
                 if own and locked and not locked.serves(platform) and not _published(tree, platform, catalog):
                     continue
                 wanted = choice.url if choice is not None else None
-                build = Build(
+                build = LockedBuild(
                     package=package,
                     platform=platform,
                     python=shown,
@@ -283,7 +283,7 @@ def _points_to_try(entries: Entries, view: ProjectView) -> Iterator[tuple[str, s
             yield platform, python, python if len(alike) > 1 else ""
 
 
-def _is_right(build: Build, known: tuple[str, ...]) -> bool:
+def _is_right(build: LockedBuild, known: tuple[str, ...]) -> bool:
     """Whether it comes from where it was meant to come from, and can be installed there."""
     if build.locked is None:
         return True
@@ -301,7 +301,7 @@ def _published(tree: Mapping[str, Locked], platform: str, catalog: Catalog) -> b
     return any(row.full_version == version for row in catalog.wheels("torch", platform))
 
 
-def _wrong_build(wrong: list[Build]) -> VerifyFailedError:
+def _wrong_build(wrong: list[LockedBuild]) -> VerifyFailedError:
     rows = []
     for build in wrong[:6]:
         got = f"{build.locked.version} from {build.locked.url}" if build.locked else "nothing"
@@ -322,7 +322,7 @@ def _wrong_build(wrong: list[Build]) -> VerifyFailedError:
 
 
 def uv_command_notes(
-    builds: tuple[Build, ...], entries: Entries, view: ProjectView, catalog: Catalog
+    builds: tuple[LockedBuild, ...], entries: Entries, view: ProjectView, catalog: Catalog
 ) -> tuple[Message, ...]:
     """Where a later `uv add`, `uv sync` or `uv run` would take another build."""
     notes = []

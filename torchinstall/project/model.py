@@ -153,7 +153,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     torch: str | None = None
     kept: tuple[Choice, ...] = ()
     split: bool = True
-    fresh: bool = False
+    replaces: bool = False
     wording: tuple[tuple[str, str], ...] = ()
     companions: tuple[Choice, ...] = ()
 
@@ -234,8 +234,8 @@ def points_of(platforms: Iterable[str], pythons: Iterable[str]) -> frozenset[Poi
 @lru_cache(maxsize=1024)
 def points_where(marker: str, pythons: tuple[str, ...], patch: str = "0") -> frozenset[Point]:
     """The points for which a marker holds (on one patch release of Python); none where it is no marker."""
-    everywhere = points_of(PLATFORMS, pythons)
-    return frozenset(point for point in everywhere if holds(marker, marker_environment(*point, patch)))
+    all_points = points_of(PLATFORMS, pythons)
+    return frozenset(point for point in all_points if holds(marker, marker_environment(*point, patch)))
 
 
 def is_exact(marker: str, pythons: tuple[str, ...]) -> bool:
@@ -271,8 +271,8 @@ def marker_at(points: frozenset[Point], pythons: tuple[str, ...]) -> str | None:
 
 def all_of(*markers: str) -> str:
     """One marker that holds where all of these do."""
-    held = [marker for marker in markers if marker]
-    return " and ".join(f"({item})" if len(held) > 1 and " or " in item else item for item in held)
+    known = [marker for marker in markers if marker]
+    return " and ".join(f"({item})" if len(known) > 1 and " or " in item else item for item in known)
 
 
 def _python_marker(mine: frozenset[str], pythons: tuple[str, ...]) -> str:

@@ -155,17 +155,19 @@ def _sources(data: dict[str, Any], gone: tuple[Choice, ...], view: ProjectView, 
     for package, rows in view.sources.items():
         left = [row for row in rows if stays(package, row)]
         used |= {str(row.get("index")) for row in left}
-        _keep(data, ("tool", "uv", "sources", view.source_name(package)), left, rows)
+        _set_list(data, ("tool", "uv", "sources", view.source_name(package)), left, rows)
     urls = [route.url for route in gone]
     idle = [
         row.explicit and str(row.name) not in used and any(same_url(row.url, url) for url in urls)
         for row in view.indexes
     ]
     rows = view.uv.get("index", [])[: len(idle)]
-    _keep(data, ("tool", "uv", "index"), [row for row, out in zip(rows, idle, strict=True) if not out], rows)
+    _set_list(
+        data, ("tool", "uv", "index"), [row for row, out in zip(rows, idle, strict=True) if not out], rows
+    )
 
 
-def _keep(data: dict[str, Any], path: tuple[str, ...], left: list[Any], there: list[Any]) -> None:
+def _set_list(data: dict[str, Any], path: tuple[str, ...], left: list[Any], there: list[Any]) -> None:
     """Leave this much of a list, which goes where nothing is left."""
     if not left:
         drop(data, *path)
@@ -213,12 +215,12 @@ def _uv_lists(
         left = [[item for item in row if scope_in(item).key not in scopes] for row in rows]
         left = [row for row, old in zip(left, rows, strict=True) if row == old or len(row) > 1]
         if left != rows:
-            _keep(data, ("tool", "uv", "conflicts"), left, [*rows, None])
+            _set_list(data, ("tool", "uv", "conflicts"), left, [*rows, None])
     named = view.texts("default-groups") or ()
     groups = [name for name in named if ("group", canonical_name(name)) not in scopes]
     if isinstance(view.uv.get("default-groups"), list) and len(groups) < len(named):
         unasked = ["dev"] if ("group", "dev") in {scope.key for scope in view.lists} else []
-        _keep(data, ("tool", "uv", "default-groups"), [] if groups == unasked else groups, [*named])
+        _set_list(data, ("tool", "uv", "default-groups"), [] if groups == unasked else groups, [*named])
     if view.texts("environments") == separation(gone, view.versions):
         drop(data, "tool", "uv", "environments")
     if _requires_platforms(view):
