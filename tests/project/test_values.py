@@ -22,7 +22,7 @@ from torchinstall.project.choices import routed_in
 from torchinstall.project.configure import Change, FileEdit, edit_files
 from torchinstall.project.edit import edit_text
 from torchinstall.project.files import loads, tidy
-from torchinstall.project.layouts import complete, current_layout, plan_caps, plan_platform
+from torchinstall.project.layouts import complete, current_layout, layout_for, plan_caps, plan_platform
 from torchinstall.project.migrate import migrate_text
 from torchinstall.project.model import (
     PLATFORMS,
@@ -268,6 +268,14 @@ def test_the_layout_in_a_file_is_read_back(wanted: Layout) -> None:
     assert found is not None
     assert (found.name, found.backends, found.default) == (wanted.name, wanted.backends, wanted.default)
     assert found.on == wanted.on
+
+
+def test_a_platform_may_replace_every_offer() -> None:
+    plan = decide(linux(ADA, driver="580.95"), "torch")
+    view = with_layout(HEAD + 'dependencies = ["torch"]\n', EXTRAS)
+    asked = Layout(name="this-machine", on=(("linux_x86_64", "cu126"),))
+    made = layout_for(view, asked, plan, small_catalog(), without=EXTRAS.backends, named=False)
+    assert (made.name, made.on) == ("markers", asked.on)
 
 
 def test_no_layout_in_a_plain_file() -> None:

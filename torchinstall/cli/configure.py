@@ -17,7 +17,7 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.planning.inputs import catalog_of
 from torchinstall.project.configure import Change, Configured, Locker, configure
 from torchinstall.project.files import read_text, unified_diff
-from torchinstall.project.layouts import DEFAULT_INDEX, change, complete, current_layout
+from torchinstall.project.layouts import DEFAULT_INDEX, layout_for
 from torchinstall.project.lock import lock_project
 from torchinstall.project.model import ALWAYS, PLATFORMS, Layout, LayoutName
 from torchinstall.project.pyproject import ProjectView, metadata, project_view
@@ -100,28 +100,15 @@ def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Change:
         required=_required(options.require_platform),
         index_base=options.index_base,
     )
-    named = options.layout is not None or options.is_set("backend")
-    chosen = named or bool(options.with_ or options.without or options.on or options.default_backend)
-    planned = (plan.backend,) if options.is_set("backend") and plan.backend else ()
+    without, named, planned = options.without, options.layout is not None, options.is_set("backend")
 
-    def make(view: ProjectView) -> Layout:
-        current = current_layout(view, catalog)
-        if current is None:
-            if options.without:
-                change(Layout(name="this-machine"), asked, options.without, catalog, named=False)
-            name = options.layout or (
-                "markers" if asked.on else "groups" if len(asked.backends) > 1 else "this-machine"
-            )
-            return complete(structs.replace(asked, name=name), plan, catalog)
-        typed = structs.replace(asked, backends=asked.backends or planned)
-        if options.layout == "this-machine" and current.name != "this-machine" and not typed.backends:
-            typed = structs.replace(typed, backends=(plan.backend,) if plan.backend else ())
-        new = change(current, typed, options.without, catalog, named=options.layout is not None)
-        return complete(new, plan, catalog)
+    def layout_of(view: ProjectView) -> Layout:
+        return layout_for(view, asked, plan, catalog, without=without, named=named, planned=planned)
 
+    chosen = bool(named or planned or options.with_ or without or options.on or options.default_backend)
     # A script has no older ways to keep: nothing but uv reads its metadata.
     migrate = options.migrate or options.script is not None
-    return Change(layout_of=make, chosen=chosen, migrate=migrate, index_base=options.index_base)
+    return Change(layout_of=layout_of, chosen=chosen, migrate=migrate, index_base=options.index_base)
 
 
 def parse_on(text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from torchinstall.core.request import canonical_name
 from torchinstall.planner.builds import version_key
 from torchinstall.project.choices import Availability, routed_in
 from torchinstall.project.foreign import backend_of
-from torchinstall.project.model import PLATFORMS, Choice, Layout, points_of
+from torchinstall.project.model import PLATFORMS, Choice, Layout, LayoutName, points_of
 from torchinstall.project.pyproject import ProjectView
 
 _MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-own-build"})
@@ -86,6 +86,107 @@ def plan_caps(plan: Plan) -> tuple[tuple[str, str], ...]:
     lowest = min(above, key=version_key)
     # `2.11.0` as `2.11`: what a bound looks like when a person writes it.
     return ((chosen.backend, lowest.removesuffix(".0") if lowest.count(".") > 1 else lowest),)
+
+
+def layout_for(
+    view: ProjectView,
+    asked: Layout,
+    plan: Plan,
+    catalog: Catalog,
+    *,
+    without: tuple[str, ...] = (),
+    named: bool = True,
+    planned: bool = False,
+) -> Layout:
+    """The layout for a project: what was not asked for stays as the file has it, and a plan completes it.
+
+    Args:
+        view: of the project file.
+        asked: what was typed; its backends are added to those of a choice, and replace others.
+        plan: for one machine.
+        catalog: what is published.
+        without: backends that the project shall no longer offer.
+        named: the name of the layout was typed too.
+        planned: where no backends were typed, the one of the plan was.
+
+    Raises:
+        UsageError: `not-offered`, `nothing-left`, `not-carried`, and those of `complete`.
+        TorchInstallError: those of `complete`.
+    """
+    current = current_layout(view, catalog)
+    offered = current.backends if current is not None else ()
+    if missing := [backend for backend in without if backend not in offered]:
+        raise UsageError(
+            "not-offered",
+            f"this project does not offer {', '.join(missing)}",
+            wanted="one of " + (", ".join(offered) or "none: it chooses no build"),
+            found=", ".join(missing),
+            hints=tuple(f"torchinstall configure --without {name}" for name in offered[:1])
+            or ("torchinstall configure --dry-run shows what it would write",),
+        )
+    if current is not None:
+        by_plan = planned or (named and asked.name == "this-machine" != current.name)
+        if by_plan and plan.backend and not asked.backends:
+            asked = structs.replace(asked, backends=(plan.backend,))
+        return complete(_changed(current, asked, without, catalog, named=named), plan, catalog)
+    if not named:
+        name: LayoutName = "groups" if len(asked.backends) > 1 else "this-machine"
+        asked = structs.replace(asked, name="markers" if asked.on else name)
+    return complete(asked, plan, catalog)
+
+
+def _changed(
+    current: Layout, asked: Layout, without: tuple[str, ...], catalog: Catalog, *, named: bool
+) -> Layout:
+    """The layout in a file with a second thought."""
+    left = tuple(backend for backend in current.backends if backend not in without)
+    if not (left or asked.backends or asked.on):
+        raise UsageError(
+            "nothing-left",
+            f"without {', '.join(without)} this project offers no build",
+            wanted="a backend that stays",
+            found="none",
+            hints=("torchinstall configure --remove", "torchinstall configure --backend cpu"),
+        )
+    name = asked.name if named else "markers" if asked.on else current.name
+    default = asked.default or (current.default if current.default in left else None)
+    made, same = structs.replace(asked, name=name, default=default), name == current.name
+    if same and made.offers_choice:
+        backends = tuple(dict.fromkeys((*left, *asked.backends)))
+        kept = () if without else current.kept
+        return structs.replace(made, backends=backends, kept=kept, replaces=bool(without))
+    if same and not (asked.backends or asked.on or without):
+        return structs.replace(made, backends=current.backends, on=current.on, kept=current.kept)
+    if name != "markers":
+        return structs.replace(made, backends=asked.backends or left, replaces=True)
+    pythons = {python for item in current.kept for _, python in item.points}
+    if same and any(len(item.points) < len(item.platforms) * len(pythons) for item in current.kept):
+        raise UsageError(
+            "not-carried",
+            "this project chooses builds by the version of Python too, so no platform can be changed alone",
+            wanted="sources of torch that hold for every Python",
+            found=", ".join(current.backends),
+            hints=(
+                "edit [tool.uv.sources], then: torchinstall configure",
+                "torchinstall configure --layout groups",
+            ),
+        )
+    if named and asked.on and not same:
+        return structs.replace(made, replaces=True)
+    there = Availability(catalog, asked.channel)
+    routes = {
+        item: route.backend
+        for route in current.kept
+        for item in sorted(route.platforms & there.platforms("torch", route.backend))
+    }
+    if current.offers_choice:
+        base = (*asked.backends, *((default,) if default else left[::-1]))[:1]
+        routes = {item: backend for item, backend in routes.items() if backend in base}
+    if asked.backends and not asked.on:
+        routes = dict.fromkeys(routes, asked.backends[0])
+    on = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
+    on |= {item: backend for item, backend in routes.items() if backend not in without}
+    return structs.replace(made, backends=(), on=tuple({**on, **dict(asked.on)}.items()), replaces=True)
 
 
 def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
@@ -176,73 +277,3 @@ def _companions(
         )
         found.append(choice)
     return tuple(found)
-
-
-def change(
-    current: Layout, asked: Layout, without: tuple[str, ...], catalog: Catalog, *, named: bool
-) -> Layout:
-    """The layout in a file with a second thought: what was not asked for stays.
-
-    `asked` has what was typed: backends to add (where the layout changes: to offer), `on` and `default`; its
-    name counts where the layout was `named`.
-
-    Raises:
-        UsageError: `not-offered`: a backend to take out is not there; `nothing-left`.
-    """
-    if missing := [backend for backend in without if backend not in current.backends]:
-        raise UsageError(
-            "not-offered",
-            f"this project does not offer {', '.join(missing)}",
-            wanted="one of " + (", ".join(current.backends) or "none: it chooses no build"),
-            found=", ".join(missing),
-            hints=tuple(f"torchinstall configure --without {name}" for name in current.backends[:1])
-            or ("torchinstall configure --dry-run shows what it would write",),
-        )
-    name = asked.name if named else "markers" if asked.on else current.name
-    left = tuple(backend for backend in current.backends if backend not in without)
-    default = asked.default or (current.default if current.default in left else None)
-    if not (left or asked.backends or asked.on):
-        raise UsageError(
-            "nothing-left",
-            f"without {', '.join(without)} this project offers no build",
-            wanted="a backend that stays",
-            found="none",
-            hints=("torchinstall configure --remove", "torchinstall configure --backend cpu"),
-        )
-    pythons = {python for item in current.kept for _, python in item.points}
-    made, same = structs.replace(asked, name=name, default=default), name == current.name
-    if same and made.offers_choice:
-        backends = tuple(dict.fromkeys((*left, *asked.backends)))
-        kept = () if without else current.kept
-        return structs.replace(made, backends=backends, kept=kept, replaces=bool(without))
-    if same and not (asked.backends or asked.on or without):
-        return structs.replace(made, backends=current.backends, on=current.on, kept=current.kept)
-    if name != "markers":
-        return structs.replace(made, backends=asked.backends or left, replaces=True)
-    if same and any(len({*item.points}) < len(item.platforms) * len(pythons) for item in current.kept):
-        raise UsageError(
-            "not-carried",
-            "this project chooses builds by the version of Python too, so no platform can be changed alone",
-            wanted="sources of torch that hold for every Python",
-            found=", ".join(current.backends),
-            hints=(
-                "edit [tool.uv.sources], then: torchinstall configure",
-                "torchinstall configure --layout groups",
-            ),
-        )
-    if named and asked.on and not same:
-        return structs.replace(made, replaces=True)
-    base = asked.backends[:1] or ((default,) if default else left[-1:])
-    there = Availability(catalog, asked.channel)
-    routes = {
-        item: route.backend
-        for route in current.kept
-        for item in sorted(route.platforms & there.platforms("torch", route.backend))
-    }
-    if current.offers_choice:
-        routes = {item: backend for item, backend in routes.items() if backend == base[0]}
-    if asked.backends and not asked.on:
-        routes = dict.fromkeys(routes, asked.backends[0])
-    on = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
-    on |= {item: backend for item, backend in routes.items() if backend not in without}
-    return structs.replace(made, backends=(), on=tuple({**on, **dict(asked.on)}.items()), replaces=True)
