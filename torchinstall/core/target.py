@@ -103,8 +103,7 @@ _LEGACY_MANYLINUX = {"manylinux2014": (2, 17), "manylinux2010": (2, 12), "manyli
 _FIRST_GLIBC_TAG = {"x86_64": 5, "aarch64": 17}
 """PEP 599: wheels for aarch64 begin with glibc 2.17."""
 
-_MANYLINUX = r"manylinux_(\d+)_(\d+)_"
-_MACOS = r"macosx_(\d+)_(\d+)_"
+_OLDEST_SYSTEM = r"(?:manylinux|macosx)_(\d+)_(\d+)_"
 _PYTHON = r"3\.(\d+)(?:\.\d+)?(t?)"
 
 
@@ -155,18 +154,11 @@ def python_tags(abi: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=256)
-def glibc_floor(platform_tag: str) -> Dotted | None:
-    """The lowest glibc of a manylinux tag; None for plain `linux_*` and other platforms."""
-    if match := re.match(_MANYLINUX, platform_tag):
+def oldest_system(platform_tag: str) -> Dotted | None:
+    """The lowest glibc of a manylinux tag or macOS of a macosx tag; None where a tag names neither."""
+    if match := re.match(_OLDEST_SYSTEM, platform_tag):
         return int(match[1]), int(match[2])
     return next((floor for name, floor in _LEGACY_MANYLINUX.items() if platform_tag.startswith(name)), None)
-
-
-@lru_cache(maxsize=256)
-def macos_floor(platform_tag: str) -> Dotted | None:
-    """The lowest macOS of a `macosx_*` tag."""
-    match = re.match(_MACOS, platform_tag)
-    return (int(match[1]), int(match[2])) if match else None
 
 
 def wheel_fits(platform_tag: str, target: Target) -> tuple[str, str, str] | None:
@@ -181,11 +173,10 @@ def wheel_fits(platform_tag: str, target: Target) -> tuple[str, str, str] | None
     if target.os == "linux" and libc is not None and libc.family == "musl":
         needed = "glibc (PyTorch publishes no wheels for musl)"
         return "musl", needed, f"musl {libc.version or ''}".strip()
-    if target.os == "linux":
-        name, floor, found = "glibc", glibc_floor(platform_tag), libc.version if libc else None
-    else:
-        name, floor, found = "macOS", macos_floor(platform_tag), target.os_version
-    version = dotted_or_none(found)
+    name, found = (
+        ("glibc", libc.version if libc else None) if target.os == "linux" else ("macOS", target.os_version)
+    )
+    floor, version = oldest_system(platform_tag), dotted_or_none(found)
     if floor is None or version is None or at_least(version, floor):
         return None
     rule, oldest = f"{name.lower()}-too-old", version_text(floor)

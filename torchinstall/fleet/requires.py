@@ -17,7 +17,7 @@ from torchinstall.catalog.model import BackendInfo, Floor
 from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, capability
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
-from torchinstall.core.target import Target, foreign_target, glibc_floor, macos_floor
+from torchinstall.core.target import Target, foreign_target, oldest_system
 from torchinstall.core.versions import at_least, dotted, version_text
 from torchinstall.planner.builds import Build, builds
 from torchinstall.planner.rules import evaluate
@@ -263,13 +263,12 @@ class _Asking:
             return None
         packages = [family.package for family in self._catalog.families]
         rows = [row for package in packages for row in self._catalog.wheels(package, self._platform)]
-        floor = glibc_floor if machine.os == "linux" else macos_floor
 
         def older(text: str) -> Machine:
             libc = Libc(family="glibc", version=text) if machine.os == "linux" else None
             return structs.replace(machine, libc=libc, os_version=text)
 
-        return self._lowest(filter(None, (floor(row.platform_tag) for row in rows)), older, python)
+        return self._lowest(filter(None, (oldest_system(row.platform_tag) for row in rows)), older, python)
 
     def _jetson(self, machine: Machine) -> Floor | None:
         """The lowest Jetson Linux, where older ones run only builds of their own."""

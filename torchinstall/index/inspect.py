@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import UsageError
-from torchinstall.core.target import glibc_floor
+from torchinstall.core.target import oldest_system
 from torchinstall.core.versions import version_text
 from torchinstall.index.archives import RangeFile, member, open_wheel
 from torchinstall.index.binaries import Binary, read_binary
@@ -147,7 +147,7 @@ class _Reader:
         targets, source = max(compiled, key=lambda pair: len(pair[0]), default=flags)
         own = {PurePosixPath(path).name for path in self.members}
         named = parse_name(self.filename, variants=True)
-        tag = glibc_floor(named.platform) if named is not None else None
+        tag = oldest_system(named.platform) if named is not None and "linux" in named.platform else None
         glibc = [item.glibc for item, _ in read.values() if item.glibc] + ([tag] if tag else [])
         if any(item.packed for item, _ in read.values()):
             self.notes.append("some AMD code is in compressed bundles, whose targets cannot be read")

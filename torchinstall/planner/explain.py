@@ -15,7 +15,7 @@ from packaging.version import Version
 from torchinstall.core.machine import Gpu
 from torchinstall.core.messages import Message, redact
 from torchinstall.core.plan import Candidate, CompanionUse, Plan
-from torchinstall.core.target import glibc_floor, wheel_fits
+from torchinstall.core.target import oldest_system, wheel_fits
 from torchinstall.core.versions import version_text
 from torchinstall.planner.rules import EvaluatedBuild, vendor_gpu
 from torchinstall.planner.situation import Situation
@@ -151,7 +151,7 @@ def _assumed_glibc(chosen: EvaluatedBuild) -> Iterator[Message]:
         same = (
             other for other in catalog.wheels(row.package, target.platform) if other.version == row.version
         )
-        told = [other for other in same if glibc_floor(other.platform_tag)]
+        told = [other for other in same if oldest_system(other.platform_tag)]
         if told and all(wheel_fits(other.platform_tag, target) for other in told):
             yield Message(
                 "glibc-assumed",
