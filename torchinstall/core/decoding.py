@@ -51,6 +51,11 @@ def convert(value: object, kind: type[T], *, dec_hook: Callable[[Any, Any], Any]
     return msgspec.convert(value, kind, dec_hook=dec_hook)
 
 
+def own_data(module: str, name: str, kind: type[T]) -> T:
+    """What a JSON file that comes with torchinstall holds: beside a module (its `__file__`), or below."""
+    return decoder(kind).decode((Path(module).parent / name).read_bytes())
+
+
 def load(path: Path, kind: type[T]) -> T | None:
     """The value that `store` kept in a file; None where there is none of this type."""
     try:

@@ -173,9 +173,9 @@ def wheel_fits(platform_tag: str, target: Target) -> tuple[str, str, str] | None
     if target.os == "linux" and libc is not None and libc.family == "musl":
         needed = "glibc (PyTorch publishes no wheels for musl)"
         return "musl", needed, f"musl {libc.version or ''}".strip()
-    name, found = (
-        ("glibc", libc.version if libc else None) if target.os == "linux" else ("macOS", target.os_version)
-    )
+    name, found = "macOS", target.os_version
+    if target.os == "linux":
+        name, found = "glibc", libc.version if libc else None
     floor, version = oldest_system(platform_tag), dotted_or_none(found)
     if floor is None or version is None or at_least(version, floor):
         return None

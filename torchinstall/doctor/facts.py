@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
-from importlib.resources import files
 from itertools import islice
 from typing import Any, Literal
 
 from msgspec import Struct
 
-from torchinstall.core.decoding import convert, decoder
+from torchinstall.core.decoding import convert, own_data
 from torchinstall.core.machine import Os, cuda_text
 from torchinstall.doctor.cleaning import Cleaned
 
@@ -113,8 +112,7 @@ class Mentions(Struct, frozen=True, kw_only=True):
 @cache
 def grammar() -> Grammar:
     """The shipped wordings, read when first asked for."""
-    text = (files("torchinstall.doctor") / "data" / "wordings.json").read_bytes()
-    return decoder(Grammar).decode(text)
+    return own_data(__file__, "data/wordings.json", Grammar)
 
 
 @cache

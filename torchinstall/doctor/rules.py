@@ -16,14 +16,13 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from importlib.resources import files
 from pathlib import PurePath
 from typing import Literal
 
 from msgspec import Struct
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.decoding import decoder
+from torchinstall.core.decoding import own_data
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Driver, Gpu, Machine, capability_text
 from torchinstall.core.plan import Plan
@@ -153,8 +152,7 @@ class _Hit(Struct, frozen=True, kw_only=True):
 @cache
 def rules() -> tuple[Rule, ...]:
     """The shipped rules, read when first asked for."""
-    text = (files("torchinstall.doctor") / "data" / "rules.json").read_bytes()
-    return decoder(Table).decode(text).rows
+    return own_data(__file__, "data/rules.json", Table).rows
 
 
 def explain(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import takewhile
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import DecodeError, Raw, Struct, structs
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.decoding import convert, decoder
+from torchinstall.core.decoding import convert, decoder, own_data
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import ARCHES, PCI_VENDORS, Driver, Gpu, Libc, Machine, Os, machine_arch
 from torchinstall.core.versions import unprefixed
@@ -120,7 +118,7 @@ def _printable(text: str) -> str:
 @cache
 def names_of(format_name: str) -> dict[str, Any]:
     """How a kind of inventory calls what a machine has (`fields.json`)."""
-    data = json.loads(Path(__file__).with_name("fields.json").read_text(encoding="utf-8"))
+    data = own_data(__file__, "fields.json", dict[str, Any])
     return {name: row for name, row in data[format_name].items() if name != "source"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from msgspec import Struct
 
+from torchinstall.core.decoding import own_data
 from torchinstall.core.errors import InstallFailedError, ToolMissingError
 from torchinstall.core.files import parse_toml, read_text, upward, user_path
 from torchinstall.core.versions import at_least, dotted, dotted_or_none
@@ -234,7 +234,7 @@ def install_failure(done: Completed, what: str, routed: Iterable[str] = ()) -> I
         hint = "something ended uv, often for lack of memory: free some and run the same command again"
         said = f"uv was {done.ending}"
     else:
-        table = json.loads((Path(__file__).parent / "hints.json").read_text(encoding="utf-8"))
+        table = own_data(__file__, "hints.json", dict[str, Any])
         names = "(?:" + ("|".join(re.escape(name) for name in routed) or "(?!)") + ")"
         words = re.sub(r"\s+", " ", said)
         for row in table["rows"]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from torchinstall.core.decoding import decoder
+from torchinstall.core.decoding import own_data
 from torchinstall.core.machine import ARCHES, Finding, Libc, Status, machine_arch
 from torchinstall.probe.system import Fact, HostFact, System, clean, pairs, version_number
 
@@ -39,8 +38,7 @@ class FindingText(Struct, frozen=True, kw_only=True):
 @cache
 def finding_texts() -> dict[str, dict[str, FindingText]]:
     """The texts of all findings by probe and key: the slug, `/` and a variant of it."""
-    data = Path(__file__).with_name("findings.json").read_bytes()
-    return decoder(dict[str, dict[str, FindingText]]).decode(data)
+    return own_data(__file__, "findings.json", dict[str, dict[str, FindingText]])
 
 
 def report(
