@@ -255,12 +255,11 @@ class Catalog(Memo, frozen=True, eq=False):
         The first of several rows counts. Where the name is not known as it is, it is looked up without its
         memory size or `Laptop GPU`: `NVIDIA GeForce RTX 3060 12GB`.
         """
-        rows = self.once(("gpus", vendor), lambda: self.tables.gpus(vendor)[::-1])
-        by_id = self.once(("gpu-ids", vendor), lambda: {row.pci_id: row for row in rows})
-        if pci_id is not None and (row := by_id.get(pci_id.lower())):
+        if row := self.tables.product(vendor, pci_id):
             return row
         if name is None:
             return None
+        rows = reversed(self.tables.gpus(vendor))
         by_name = self.once(
             ("gpu-names", vendor), lambda: {_plain_name(row.name): row for row in rows if row.name}
         )

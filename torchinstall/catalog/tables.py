@@ -117,6 +117,7 @@ class Tables:
         self.added = added
         self._files: dict[str, _File[Any]] = {}
         self._hashes: dict[str, tuple[model.WheelHash, ...]] = {}
+        self._products: dict[str, dict[str | None, GpuFact]] = {}
 
     def file(self, name: str) -> Table:
         """One table with its rows as JSON objects."""
@@ -177,6 +178,12 @@ class Tables:
         """The product table of one vendor; empty for a vendor without one."""
         name = f"gpus_{vendor}.json"
         return self.rows(name) if name in TABLES else ()
+
+    def product(self, vendor: str, pci_id: str | None) -> GpuFact | None:
+        """The product with a PCI id, the first of several rows; None: there is none."""
+        if vendor not in self._products:
+            self._products[vendor] = {row.pci_id: row for row in self.gpus(vendor)[::-1]}
+        return self._products[vendor].get(pci_id.lower()) if pci_id is not None else None
 
     def sha256(self, backend: str, filename: str) -> str | None:
         """The hash of a wheel on the stable index, where known; backend `""`: PyPI."""

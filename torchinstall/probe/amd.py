@@ -149,7 +149,7 @@ def _served(device: bus.PciDevice) -> bool:
     """Whether some build may contain code for it; an id that no table knows may be a new product."""
     if device.driver == "radeon":
         return False  # the old driver's GPUs are older than everything that ROCm supported
-    fact = bus.product("amd", device.pci_id)
+    fact = bus.tables().product("amd", device.pci_id)
     return fact is None or fact.code is None or bus.served_gfx(fact.code)
 
 
@@ -185,7 +185,7 @@ def _node(system: System, name: str) -> KfdNode | None:
     pci_id = f"{values.get('vendor_id', 0x1002) & 0xFFFF:04x}:{(device or 0) & 0xFFFF:04x}"
     if gfx is None and device and values.get("simd_count", 0) > 0:
         # Kernels before 5.16 do not name the target: the product tells it.
-        fact = bus.product("amd", pci_id)
+        fact = bus.tables().product("amd", pci_id)
         gfx = fact.code if fact is not None else None
     if gfx is None or values.get("simd_count", 1) == 0:
         return None

@@ -8,7 +8,6 @@ from functools import cache
 
 from msgspec import Struct
 
-from torchinstall.catalog.model import GpuFact
 from torchinstall.catalog.tables import Tables
 from torchinstall.core.machine import PCI_VENDORS, Driver, Gpu, Vendor
 from torchinstall.probe.system import System, clean, pairs, version_number
@@ -127,21 +126,17 @@ def windows_driver_number(vendor: Vendor, windows: str | None) -> str | None:
     return f"{int(match[1] + match[2])}.{match[3]}" if match else None
 
 
-_tables = cache(Tables)
-
-
-def product(vendor: Vendor, pci_id: str | None) -> GpuFact | None:
-    """What the catalog knows of a PCI id."""
-    return next((row for row in _tables().gpus(vendor) if row.pci_id == pci_id), None)
+tables = cache(Tables)
+"""What the shipped tables of the catalog know of products."""
 
 
 def last_branch(pci_id: str) -> int | None:
     """The last NVIDIA driver branch that supports a GPU; None: it is still supported, or not known."""
-    fact = product("nvidia", pci_id)
-    services = (row for row in _tables().gpu_service if fact is not None and row.capability == fact.code)
+    fact = tables().product("nvidia", pci_id)
+    services = (row for row in tables().gpu_service if fact is not None and row.capability == fact.code)
     return next((row.last_branch for row in services), None)
 
 
 def served_gfx(target: str | None) -> bool:
     """Whether any known build of torch contains code for a gfx target."""
-    return any(target in row.native for row in _tables().code)
+    return any(target in row.native for row in tables().code)

@@ -47,7 +47,7 @@ def probe_intel(system: System) -> Iterator[Fact]:
 
 def _served(pci_id: str | None) -> bool:
     """Whether the catalog does not rule it out: an id that it does not know may be a new one."""
-    fact = bus.product("intel", pci_id)
+    fact = bus.tables().product("intel", pci_id)
     return fact is None or fact.supported is not False
 
 
