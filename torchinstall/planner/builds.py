@@ -106,7 +106,10 @@ class Pick(Struct, frozen=True):
 class Rejection(Struct, frozen=True):
     """A rule's objection to a build: what it needs, and what is there instead.
 
-    `package` is the one that it is about; of several objections that with the highest `depth` came nearest.
+    Attributes:
+        package: that it is about.
+        depth: of several objections that with the highest one came nearest.
+        kind: what of a companion's files does not fit: `version`, `torch`, `platform` …
     """
 
     rule: str
@@ -114,6 +117,7 @@ class Rejection(Struct, frozen=True):
     found: str
     package: str = ""
     depth: int = 0
+    kind: str = ""
 
 
 def pick_packages(build: Build, situation: Situation) -> tuple[Pick, ...] | Rejection:

@@ -24,7 +24,6 @@ from torchinstall.planner.situation import Situation
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-_NUMBER = "0123456789.*"
 _TRUST = {"makers": 1, "trusted": 2, "community": 3}
 _WITHOUT_CUDA = ("cpu", "rocm*", "xpu*")
 _GRAVEST = ("name", "python", "libc", "code", "platform", "torch", "backend", "trust", "version", "sources")
@@ -83,7 +82,7 @@ def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choic
             sources = worst if line.build == "sdist" and len(faults) == 1 else sources
             nearest = worst if nearest is None or worst.depth >= nearest.depth else nearest
     if not found and nearest is not None:
-        elsewhere = nearest.depth == 90 - _GRAVEST.index("platform")
+        elsewhere = nearest.kind == "platform" and nearest.depth > 80  # and nothing else is wrong
         return sources if elsewhere and sources is not None else nearest
     first = wanted.kept.partition("+")[0] if wanted.kept else None
     found.sort(key=lambda item: (item.line.build != "ready", item.line.trust))
@@ -138,7 +137,7 @@ def _installed_lines(name: str, version: str, situation: Situation) -> Iterator[
 
 
 def _fault(kind: str, name: str, wanted: str, found: str, rule: str = "companion-missing") -> Rejection:
-    return Rejection(rule, wanted, found, name, 100 - _GRAVEST.index(kind))
+    return Rejection(rule, wanted, found, name, 100 - _GRAVEST.index(kind), kind)
 
 
 def _system_faults(line: CompanionBuild, wanted: Wanted, situation: Situation) -> tuple[Rejection, ...]:
@@ -234,8 +233,8 @@ def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> I
 
 def _of_maker(line: CompanionBuild, build: Build) -> bool:
     """Whether a line is for backends of the same maker's GPUs, whatever their versions."""
-    maker = build.backend.name.rstrip(_NUMBER)
-    return not line.backends or any(pattern.rstrip(_NUMBER) == maker for pattern in line.backends)
+    maker = build.backend.name.rstrip("0123456789.")
+    return not line.backends or any(pattern.startswith(maker) for pattern in line.backends)
 
 
 def has_code(line: CompanionBuild, gpu: Gpu, build: Build, situation: Situation) -> bool:

@@ -239,7 +239,7 @@ def companion_refusal(
     blocked += [item.blocked for item in able if not hopeless and item.blocked]
     nearest = max(blocked, key=lambda row: row.depth)
     name = nearest.package
-    no_release = name in asked and nearest.wanted == f"{name}{asked[name].bounds}"
+    no_release = nearest.kind == "version" and name in asked and asked[name].asked
     if not hopeless:
         message = f"no build of torch has ready files of {', '.join(names)} together"
     elif nearest.rule == "companion-no-code":
@@ -253,7 +253,7 @@ def companion_refusal(
     # Sources of what names its torch in metadata name the same one.
     platform, lines = situation.target.platform, situation.catalog.companion_builds(name)
     names_torch = any(row.kind == "bounded" for row in lines)
-    other_torch = names_torch and (no_release or nearest.wanted.startswith(f"{name} for torch "))
+    other_torch = names_torch and (no_release or nearest.kind == "torch")
     allow = nearest.rule != "companion-no-code" and not other_torch
     here = (row for row in lines if not row.platforms or platform in map(platform_of, row.platforms))
     hints = (
