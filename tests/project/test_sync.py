@@ -153,6 +153,8 @@ def test_sync_that_fails_is_an_install_failure(place: Place) -> None:
     said = typed(place, folder, "sync", *NONE)
     assert said.code == 1
     assert "error[sync-failed]" in said.err
+    assert "found:  Because nowhere-to-be-found was not found in the package registry" in said.err
+    assert "hint: check the spelling; a package of your own index needs [[tool.uv.index]]" in said.err
 
 
 def test_run_without_a_command(place: Place) -> None:

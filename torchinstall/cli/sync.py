@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
 
@@ -17,7 +17,7 @@ from torchinstall.core.files import real_path, text_in, upward, venv_python
 from torchinstall.install.distributions import sites_of
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.transaction import change_with_uv
-from torchinstall.install.uv import run_uv
+from torchinstall.install.uv import install_failure, run_uv
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.context import Context, MachineOptions, PlanOptions
 from torchinstall.planning.inputs import Prepared
@@ -25,6 +25,9 @@ from torchinstall.project.files import read_text
 from torchinstall.project.lock import read_lock
 from torchinstall.project.pyproject import ProjectView, project_view, view_in, workspace_root
 from torchinstall.project.sync import choose_locked, environment_of
+
+if TYPE_CHECKING:
+    from torchinstall.core.processes import Completed
 
 
 class ProjectOptions(MachineOptions, frozen=True, kw_only=True):
@@ -191,6 +194,14 @@ def sync(session: Session, options: _SyncOptions) -> int:
     return _ended(session, envelope("ran", **about, exit_code=code, stdout=done.stdout), code)
 
 
+def _sync_failed(done: Completed) -> InstallFailedError:
+    why = install_failure(done, "sync the project", project=True)
+    hints = (*why.hints, "torchinstall sync --dry-run shows the command")
+    return InstallFailedError(
+        "sync-failed", f"uv sync ended with {done.ending}", found=why.found, hints=hints
+    )
+
+
 def _ended(session: Session, data: dict[str, Any], code: int = 0) -> int:
     if session.console.json:
         session.console.out_json(data)
@@ -212,12 +223,7 @@ def _sync(session: Session, options: _SyncOptions, argv: list[str], folder: Path
             cwd=folder,
             tell=console.say,
             sink=session.sink(),
-            failed=lambda done: InstallFailedError(
-                "sync-failed",
-                f"uv sync ended with {done.ending}",
-                found="uv's own output above",
-                hints=("torchinstall sync --dry-run shows the command",),
-            ),
+            failed=_sync_failed,
         )
     if said:
         console.out(said.rstrip("\n"))

@@ -221,11 +221,14 @@ def run_uv(
         raise _broken(argv[0], str(error)) from error
 
 
-def install_failure(done: Completed, what: str, routed: Iterable[str] = ()) -> InstallFailedError:
+def install_failure(
+    done: Completed, what: str, routed: Iterable[str] = (), *, project: bool = False
+) -> InstallFailedError:
     """The error for a uv that failed, by the first row of `hints.json` whose pattern occurs in its words.
 
     Its slug is that of the row, or `uv-failed` / `uv-killed`; `found` is the telling line of uv's own. `what`
     is what uv could not do, and `{routed}` in a pattern any of the packages that come from one index only.
+    With `project` the hint is one for the files of a project.
     """
     said = done.stderr
     slug, hint, pattern = "uv-failed", "uv's own words above say why; -v shows more of them", r"error: "
@@ -240,7 +243,8 @@ def install_failure(done: Completed, what: str, routed: Iterable[str] = ()) -> I
         for row in table["rows"]:
             candidate = row["pattern"].replace("{routed}", names)
             if re.search(candidate, words):
-                slug, hint, pattern = row["slug"], row["hint"], candidate
+                slug, pattern = row["slug"], candidate
+                hint = row.get("in_project", row["hint"]) if project else row["hint"]
                 break
     return InstallFailedError(slug, f"uv could not {what}", found=_telling_line(said, pattern), hints=(hint,))
 

@@ -37,9 +37,6 @@ _UNREACHABLE = (
     "add --no-lock to write the entries now, and lock where the index can be reached: uv lock",
 )
 _HINTS = {
-    "requirements-conflict": (
-        "change the requirement that uv names above, or choose another backend with --backend",
-    ),
     "index-unreachable": _UNREACHABLE,
     "offline": _UNREACHABLE,
 }
@@ -69,7 +66,7 @@ def lock_project(
     done = run_uv(argv, env=env, project=True, changes=changes, cwd=directory)
     if done.returncode == 0:
         return
-    why, words = install_failure(done, "lock the project"), " ".join(done.stderr.split())
+    why, words = install_failure(done, "lock the project", project=True), " ".join(done.stderr.split())
     hints = _HINTS.get(why.slug, why.hints)
     if any(re.search(row, words) for row in _MISSING_PLATFORM):
         hints = ("require fewer platforms: --require-platform linux_x86_64",)
