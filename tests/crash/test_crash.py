@@ -218,7 +218,7 @@ _STRUCK = """
 import io, os, signal, threading, time
 import psutil
 from torchinstall.install.signals import leave_on_signals
-from torchinstall.install.stream import stream
+from torchinstall.install.stream import attach, stream
 
 def strike(after):
     end = time.monotonic() + after
@@ -231,7 +231,10 @@ with leave_on_signals():
     for number in range(80):
         try:
             threading.Thread(target=strike, args=(number * 5e-5,)).start()
-            stream(["sleep", "60"], env=dict(os.environ), sink=io.BytesIO(), grace=0.02)
+            if number % 8 == 0:
+                attach(["sleep", "60"], env=dict(os.environ))
+            else:
+                stream(["sleep", "60"], env=dict(os.environ), sink=io.BytesIO(), grace=0.02)
         except SystemExit:
             pass
         for child in psutil.Process().children():

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from typing_extensions import Self
 
@@ -46,14 +46,12 @@ def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = No
     Raises:
         OSError: it does not start.
     """
-    with subprocess.Popen(argv, env=env, cwd=cwd) as process:
+    with ExitStack() as stack:
+        process = _started(stack, _GRACE, argv, env=env, cwd=cwd)
         try:
             return Completed(returncode=process.wait())
         except KeyboardInterrupt:
             process.wait()
-            raise
-        except BaseException:
-            _stop(process, _GRACE)
             raise
 
 
@@ -76,16 +74,19 @@ def stream(
         KeyboardInterrupt: after it has ended.
     """
     with leave_on_signals(), _Copy(sink) as copy, ExitStack() as stack:
-        with deferred_signals():  # a child that nobody knows of would outlive us
-            pipe = subprocess.PIPE
-            process = subprocess.Popen(
-                argv, stdout=pipe, stderr=copy.child_end, env=env, cwd=cwd, pass_fds=inherited
-            )
-            stack.enter_context(process)
-            stack.push(lambda kind, *_: None if kind is None else _stop(process, grace))
-            copy.start()
+        ends: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": copy.child_end, "pass_fds": inherited}
+        process = _started(stack, grace, argv, env=env, cwd=cwd, **ends)
+        copy.start()
         printed = _printed(process)
         return Completed(returncode=process.returncode, stdout=decoded(printed), stderr=copy.finish())
+
+
+def _started(stack: ExitStack, grace: float, argv: Sequence[str], **how: Any) -> subprocess.Popen[bytes]:
+    """Start a child that `stack` ends if anything goes wrong: one that nobody knows of would outlive us."""
+    with deferred_signals():
+        process = stack.enter_context(subprocess.Popen(argv, **how))
+        stack.push(lambda kind, *_: None if kind is None else _stop(process, grace))
+    return process
 
 
 def _printed(process: subprocess.Popen[bytes]) -> bytes:
