@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ from torchinstall.cli.doctor import piped
 from torchinstall.core.machine import Machine, machine_to_json
 from torchinstall.doctor.collect import surroundings
 from torchinstall.install.interpreter import take_inventory
+from torchinstall.probe.real import real_system
+from torchinstall.probe.system import System
 
 ROOT = Path(__file__).parents[2]
 PYTHON = f"cp3{sys.version_info[1]}"
@@ -306,3 +308,18 @@ def test_a_project_that_would_undo_what_is_installed(tmp_path: Path, server: Ind
 
 def slugs_of(said: RunResult) -> set[str]:
     return {item["slug"] for item in said.json["findings"]}
+
+
+@pytest.mark.e2e
+def test_the_disk_is_that_of_the_environment_that_is_examined(place: Place, tmp_path: Path) -> None:
+    """Not that of the active one, which may lie elsewhere."""
+    asked: list[Mapping[str, str]] = []
+
+    def system(env: Mapping[str, str]) -> System:
+        asked.append(env)
+        return real_system(env)
+
+    env = {**place.env, "VIRTUAL_ENV": str(tmp_path / "another")}
+    argv = ("doctor", "--venv", str(place.folder), "--no-verify")
+    run(tmp_path, *argv, env=env, doors={"system": system})
+    assert [env["VIRTUAL_ENV"] for env in asked] == [str(place.folder)]

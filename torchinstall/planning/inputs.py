@@ -150,10 +150,13 @@ def collect_inputs(
         TorchInstallError: the machine, the target or what was asked for is not right.
     """
     catalog = catalog_of(context)
-    if lock is not None and (folder := _search(context, options).folder()) is not None:
+    folder = _search(context, options).folder()
+    if lock is not None and folder is not None:
         lock.take_if_writable(folder)
     located = _begin_to_locate(context, options, catalog)
-    seen, distribution = (machine, None) if machine is not None else _machine_and_name(context, options)
+    seen, distribution = (
+        (machine, None) if machine is not None else _machine_and_name(context, options, folder)
+    )
     request, asked = request_of(options, context, seen, catalog)
     catalog.wheels("torch", "any")  # the largest table, read while the interpreter answers
     described = machine is not None or bool(options.machine) or options.root is not None
@@ -205,16 +208,18 @@ def _with_wheels(catalog: Catalog, request: Request, context: Context) -> Catalo
 
 
 def probed(
-    context: Context, root: str | None = None, record: str | None = None
+    context: Context, root: str | None = None, record: str | None = None, prefix: Path | None = None
 ) -> tuple[Machine, str | None]:
     """The machine of `--root`, or this one, and what its distribution calls itself.
 
-    `--record` keeps everything that was read of it.
+    `--record` keeps everything that was read of it. `prefix` is the environment whose disk counts, if that is
+    not the active one.
 
     Raises:
         UsageError: the folder of `--root` is not there, or that of `--record` is not empty.
     """
-    here = context.system(context.env) if root is None else None
+    env = {**context.env, "VIRTUAL_ENV": str(prefix)} if prefix is not None else context.env
+    here = context.system(env) if root is None else None
     from torchinstall.probe import (
         detect,
         host,
@@ -236,7 +241,9 @@ def machine_of(context: Context, options: MachineOptions) -> Machine:
     return _machine_and_name(context, options)[0]
 
 
-def _machine_and_name(context: Context, options: MachineOptions) -> tuple[Machine, str | None]:
+def _machine_and_name(
+    context: Context, options: MachineOptions, prefix: Path | None = None
+) -> tuple[Machine, str | None]:
     names = options.machine
     if len(names) > 1:
         raise UsageError(
@@ -247,7 +254,7 @@ def _machine_and_name(context: Context, options: MachineOptions) -> tuple[Machin
             hints=("torchinstall plan --machine A --machine B plans for several",),
         )
     if not names:
-        return probed(context, options.root)
+        return probed(context, options.root, prefix=prefix)
     if names[0] == "-":
         return decode_machine(context.stdin.read(MOST_BYTES_OF_TOOLS), "stdin"), None
     path, hint = context.path(names[0]), "torchinstall probe --json > machine.json"
