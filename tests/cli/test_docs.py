@@ -94,6 +94,7 @@ def test_exit_codes_are_written_down() -> None:
     page = (DOCS / "reference" / "exit-codes.md").read_text(encoding="utf-8")
     for name, kind in ERRORS.items():
         assert f"| {kind.exit_code} | `{name}` |" in page
+        assert f"{kind.exit_code} " in (build().epilog or "")
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))

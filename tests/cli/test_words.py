@@ -43,12 +43,28 @@ def hints(text: str) -> list[str]:
         ),
         (
             "pip install --pre torch --index-url=https://download.pytorch.org/whl/nightly/cu130",
-            "torchinstall auto --pre torch --backend cu130 --channel nightly",
+            "torchinstall auto --channel nightly torch --backend cu130",
         ),
         (
             "conda install -y pytorch torchvision pytorch-cuda=12.1 -c pytorch -c nvidia",
             "torchinstall auto torch torchvision --backend cu121",
         ),
+        ("!pip install -q torch", "torchinstall auto -q torch"),
+        ("%pip install torch", "torchinstall auto torch"),
+        ("$ sudo python3 -m pip install -U torch", "torchinstall auto -U torch"),
+        ("pip install --force-reinstall torch --no-deps", "torchinstall auto torch -- --reinstall --no-deps"),
+        ("pip install torch -f ./wheels", "torchinstall auto torch -f ./wheels"),
+        (
+            "pip install torch==2.3.1+cu118 -f https://download.pytorch.org/whl/torch_stable.html",
+            "torchinstall auto torch==2.3.1+cu118 --backend auto",
+        ),
+        (
+            "pip install torch -i https://a.example/simple",
+            "torchinstall auto torch -- -i https://a.example/simple",
+        ),
+        ("uv sync --extra cu128 --no-dev", "torchinstall sync -- --extra cu128 --no-dev"),
+        ("conda install conda-forge::pytorch -c x", "torchinstall auto torch"),
+        ("conda install pytorch=*=cuda* pytorch-gpu", "torchinstall auto torch"),
         ("mamba create -n x pytorch=2.9 cpuonly", "torchinstall auto 'torch==2.9.*' --backend cpu"),
         ("auto --cu128", "torchinstall auto --backend cu128"),
         ("auto --cuda 12.8", "torchinstall auto --backend cu128"),
@@ -82,6 +98,15 @@ def test_a_word_of_another_tool_is_answered_with_ours(tmp_path: Path, typed: str
         return  # it would change something
     following = run(tmp_path, *shlex.split(hint)[1:], "--help")
     assert following.code == 0, following.err
+
+
+def test_what_a_program_was_given_stays_as_it_was(tmp_path: Path) -> None:
+    said = run(tmp_path, "uv", "run", "train.py", "--index", "3", "--pre")
+    assert hints(said.err) == ["torchinstall run train.py --index 3 --pre"]
+
+
+def test_no_hint_is_given_twice(tmp_path: Path) -> None:
+    assert hints(run(tmp_path, "auto", "--hlep").err) == ["torchinstall auto --help"]
 
 
 def test_help_is_a_verb_too(tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def build(table: Mapping[str, Row] | None = None) -> LazyGroup:
         COMMANDS if table is None else table,
         params=[*global_options(before_verb=True), version],
         help="Install the PyTorch build that really works on this machine.",
-        epilog="Exit codes, variables and errors: docs/reference.",
+        epilog="Exit codes: 0 done; 1 uv failed; 2 wrong input; 3 no build fits; 4 no GPU that can be used; "
+        "5 no uv; 6 no environment; 7 it does not compute; 8 no index or catalog; 70 a bug. `torchinstall "
+        "VERB --help` shows flags and examples; `torchinstall doctor --explain TEXT` explains an error text.",
         **GROUP_OPTIONS,
     )
 

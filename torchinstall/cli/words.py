@@ -62,7 +62,6 @@ _FLAGS: Words = (
     ("--rc --test --beta", ("--channel test",)),
     ("--index-url --index --default-index --extra-index-url --mirror -i", ("--index-base URL",)),
     ("--force --force-reinstall --reinstall --ignore-installed -I", ("-- --reinstall",)),
-    ("--no-deps", ("-- --no-deps",)),
     ("--user --target --prefix --env --environment --virtualenv -t", ("--venv .venv",)),
     ("--simulate --what-if --noop --check --preview", ("--dry-run",)),
     ("--yes -y --assume-yes --non-interactive", ("",)),
@@ -82,11 +81,22 @@ def _meant(table: Words, word: str) -> tuple[str, ...]:
     return next((meant for words, meant in table if word in words.split()), ())
 
 
-_TOOLS = ("pip", "pip3", "uv", "uvx", "conda", "mamba", "micromamba", "poetry", "pdm", "pixi", "torchinstall")
+_PROMPT = ("$", "!", "%", "sudo", "python", "python3", "py", "-m")
+"""What stands before a tool where it was copied from: a terminal, a notebook, a guide."""
+
+_TOOLS = (
+    *_PROMPT,
+    *("pip", "pip3", "uv", "uvx", "conda", "mamba", "micromamba", "poetry", "pdm", "pixi", "torchinstall"),
+)
 _OF_CONDA = ("-c", "--channel", "-n", "--name")
 _CUDA = ("--cuda", "--cu", "--cuda-version", "--toolkit", "--cudatoolkit", "--pytorch-cuda")
 _INDEX = ("--index-url", "--extra-index-url", "--index", "--default-index", "-i")
-_OF_SYNC = ("--extra", "--all-extras", "--group", "--no-dev", "--frozen", "--locked", "--active")
+_LINKS = ("-f", "--find-links")
+_VALUED = ("--extra", "--group", "--target", "-t", "--prefix")
+_OF_UV = (
+    *("--extra", "--all-extras", "--group", "--no-dev", "--frozen", "--locked", "--active"),
+    *("--no-deps", "--break-system-packages", "--no-build-isolation"),
+)
 
 
 def _flag_meant(flag: str, value: str) -> tuple[str, ...]:
@@ -95,32 +105,40 @@ def _flag_meant(flag: str, value: str) -> tuple[str, ...]:
         return (f"--backend {flag[2:]}",)
     if value and flag in (*_CUDA, "--torch-backend"):
         return (f"--backend {plain_backend(value if value[0].isalpha() else f'cu{value}')}",)
-    index = pytorch_index(value, index_base=DEFAULT_INDEX_BASE) if value and flag in _INDEX else None
+    index = pytorch_index(value, index_base=DEFAULT_INDEX_BASE) if value and flag in _INDEX + _LINKS else None
     if index is not None and index.certain:
         backend = f"--backend {index.backend or 'auto'}"
         return (backend if index.channel == "stable" else f"{backend} --channel {index.channel}",)
-    if flag in _OF_SYNC:
-        return (f"-- {flag} {value}".rstrip(),)
+    if flag in _OF_UV:
+        return (f"-- {flag} {value if flag in _VALUED else ''}".rstrip(),)
     return _meant(_FLAGS, flag)
 
 
 def _pasted(words: Iterable[str], tool: str) -> list[str]:
     """What stands behind another tool's `install`, as `auto` has it."""
-    said: list[str] = []
+    said: list[tuple[str, ...]] = []
+    passed: list[str] = []
     rest = iter(words)
     for word in rest:
         flag, _, value = word.partition("=") if word[:2] == "--" else (word, "", "")
         if tool[-5:] in ("conda", "mamba") and flag in _OF_CONDA:
             value = value or next(rest, "")
-        elif flag in (*_CUDA, *_INDEX, "--torch-backend"):
-            meant = _flag_meant(flag, value or next(rest, ""))
-            said += meant[0].split() if meant else [word]
-        elif word[0:1] != "-":
-            ours = from_conda(word)
-            said += ours.split(" ") if ours[:2] == "--" else [ours]
-        elif word not in ("-y", "--yes"):
-            said.append(word)
-    return said
+            continue
+        if flag in (*_CUDA, *_INDEX, *_LINKS, *_VALUED, "--torch-backend"):
+            value = value or next(rest, "")
+        ours = from_conda(word) if word[:1] != "-" else next(iter(_flag_meant(flag, value)), None)
+        if ours == "--index-base URL" and value and not pytorch_index(value, index_base=DEFAULT_INDEX_BASE):
+            ours = f"-- {flag} {value}"  # an index for everything
+        if ours is None:
+            said += [(flag, value) if flag in _LINKS else (word,)]
+        elif ours[:3] == "-- ":
+            passed += ours.split()
+        else:
+            said += (
+                [tuple(part.split()) for part in re.split(" (?=--)", ours)] if ours[:2] == "--" else [(ours,)]
+            )
+    flat = [word for part in dict.fromkeys(said) for word in part if word]
+    return [*flat, *passed[:1], *(word for word in passed if word != "--")]
 
 
 def _as_requirement(word: str) -> tuple[str, ...]:
@@ -132,9 +150,11 @@ def _as_requirement(word: str) -> tuple[str, ...]:
 
 def unknown_verb(ctx: click.Context, words: Sequence[str], table: Sequence[str]) -> UsageError:
     """The error for a verb that there is not: by its meaning, else by its spelling."""
-    theirs = list(itertools.takewhile(_TOOLS.__contains__, words))
-    name, *after = words[len(theirs) :] or ("install",)
-    after = _pasted(after, words[0])  # auto takes what was typed after it, too
+    typed = [*filter(None, (words[0][:1], words[0][1:])), *words[1:]] if words[0][:1] in "$!%" else words
+    theirs = list(itertools.takewhile(_TOOLS.__contains__, typed))
+    name, *after = typed[len(theirs) :] or ("install",)
+    if name != "run":  # what runs there has words of its own; auto takes what was typed after it, too
+        after = _pasted(after, theirs[-1] if theirs else "")
     meant = (name,) if name in table else _meant(_VERBS, name) or _as_requirement(name)
     if ctx.parent is not None:
         mine = f"{ctx.info_name} "
@@ -176,7 +196,7 @@ def unknown_flag(error: click.NoSuchOption) -> UsageError:
         "unknown-option",
         f"{ctx.command_path} has no option {name}",
         wanted=", ".join(filter(None, meant or close)) or None,
-        hints=(*hints, f"{ctx.command_path} --help"),
+        hints=tuple(dict.fromkeys((*hints, f"{ctx.command_path} --help"))),
     )
 
 

@@ -163,7 +163,6 @@ def cannot_write(what: Path | str, error: Exception, *hints: str) -> UsageError:
         "cannot-write",
         f"{what} cannot be written: {reason(error)}",
         wanted="a file with room, in a folder that this user may write to",
-        found=str(error),
         hints=hints,
     )
 

@@ -255,7 +255,9 @@ _NOT_TORCH = {
 
 
 _CONDA = (
+    (r"[\w.-]+::", ""),
     (r"(?i:pytorch)(?=$|[=<>~!\[])", "torch"),
+    (r"(?:py)?torch(?:-gpu(?![\w.-])|=\*=.*)", "torch"),
     (r"(?:pytorch-)?cuda(?:toolkit)?=+(\d+)\.(\d+).*", r"--backend cu\1\2"),
     ("cpuonly", "--backend cpu"),
     (r"([A-Za-z][\w.-]*)=(\d[\w.]*?)\.?(?:=.*)?$", r"\1==\2.*"),
