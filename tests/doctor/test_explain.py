@@ -73,6 +73,8 @@ def test_a_gpu_that_is_full_is_no_fault_of_the_installation() -> None:
     (match,) = explain("RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 8 GiB total)")
     assert (match.slug, match.commands) == ("gpu-memory-full", ())
     assert "nothing is wrong with the installation" in match.cause
+    causes = explain("torch: NCCL error, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'")
+    assert [cause.slug for cause in causes] == ["nccl-cuda-error", "gpu-memory-full"]
 
 
 def test_every_rule_has_a_text() -> None:
