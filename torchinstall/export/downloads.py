@@ -14,7 +14,7 @@ from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.files import disk_of
 from torchinstall.core.plan import Download, Room
 from torchinstall.index.urls import without_credentials
-from torchinstall.index.wheels import File, FileSize
+from torchinstall.index.wheels import FileSize
 from torchinstall.install.command import values_of
 from torchinstall.install.transaction import InstallResult
 from torchinstall.install.uv import uv_cache
@@ -77,7 +77,7 @@ def look_ahead(context: Context, options: PlanOptions, prepared: Prepared) -> No
         return
     read = read_pages(missing, prepared.catalog, context, structs.replace(options, offline=True))
     files = [
-        File(name=name, version=coming[name][0], url=file.url, sha256=file.sha256, size=file.size)
+        structs.replace(file, name=name, version=coming[name][0])
         for (name, _), page in read.found.items()
         for file in page.files
         if file.url and file.filename == coming[name][1]

@@ -20,7 +20,7 @@ from torchinstall.core.request import requirement
 from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.export.inputs import LockedProject, not_exportable
-from torchinstall.index.urls import without_credentials
+from torchinstall.index.urls import file_name, without_credentials
 from torchinstall.index.wheels import File, parse_name
 from torchinstall.install.command import project_text, shared_options, values_of
 from torchinstall.install.uv import Uv, install_failure, run_uv
@@ -172,11 +172,13 @@ def _file(row: dict[str, Any], ranks: Mapping[str, int], target: Target) -> File
 
 
 def _entry(row: dict[str, Any], entry: dict[str, Any]) -> File:
-    url = entry.get("url") or real_path(Path(str(entry.get("path", "")))).as_uri()
+    place = entry.get("url") or real_path(Path(str(entry.get("path", "")))).as_uri()
+    url = without_credentials(str(place))
     return File(
+        file_name(url),
+        url,
         name=str(row["name"]),
         version=row.get("version"),
-        url=without_credentials(str(url)),
         sha256=entry.get("hashes", {}).get("sha256"),
         size=entry.get("size"),
     )

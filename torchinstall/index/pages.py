@@ -20,7 +20,7 @@ from torchinstall.core.messages import redact
 from torchinstall.core.request import Channel
 from torchinstall.index.faults import MOST_BYTES, FetchError
 from torchinstall.index.urls import BACKEND_NAME, backend_of_local, origin_of
-from torchinstall.index.wheels import Properties, merged, metadata_values, parse_name
+from torchinstall.index.wheels import File, Properties, merged, metadata_values, parse_name
 
 VARIANTS = "-variants.json"
 """Ends the name of the file with the properties of a release's wheel variants."""
@@ -34,23 +34,6 @@ _OPENED = r"(?i)<(?:!doctype\s+html|html|body)\b"
 _CLOSED = r"(?i)</(?:html|body)\s*>"
 _HEAD = 4096
 """Characters in which a page says what it is."""
-
-
-class PageFile(Struct, frozen=True, omit_defaults=True):
-    """One file of a page: its name, its URL (no fragment), its sha256 and bytes where the page knows them.
-
-    A stored page has no URLs where it may link to any host: such files are for others to download.
-    """
-
-    filename: str
-    url: str
-    sha256: str | None
-    size: int | None = None
-
-    @property
-    def directory(self) -> str:
-        """The URL of its folder."""
-        return self.url.rpartition("/")[0] + "/"
 
 
 class Needs(Struct, frozen=True, omit_defaults=True):
@@ -70,7 +53,7 @@ class Page(Struct, frozen=True, kw_only=True):
     """
 
     wheels: tuple[Wheels, ...] = ()
-    files: tuple[PageFile, ...] = ()
+    files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()
     variants: Mapping[str, Mapping[str, Properties]] = {}
     needs: Mapping[str, Needs] = {}
@@ -104,7 +87,7 @@ def parse_page(
     """
     links, notes = (links_of(text, url), []) if any_host else _inside(links_of(text, url), url)
     rows: list[Wheels] = []
-    files: dict[str, PageFile] = {}
+    files: dict[str, File] = {}
     origin: Origin = "index" if backend else "vendor"
     belongs = _directory_rule(url, backend, shared=shared)
     for link in links:
@@ -141,7 +124,7 @@ def parse_root(text: str, url: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def links_of(text: str, url: str) -> list[PageFile]:
+def links_of(text: str, url: str) -> list[File]:
     """The files that a page links to, on whatever host, but for those that their publisher withdrew.
 
     Raises:
@@ -152,7 +135,7 @@ def links_of(text: str, url: str) -> list[PageFile]:
     anchors, base_href = _document(text, url)
     base = url if base_href is None else _join(url, base_href)
     directories: dict[str, str] = {}
-    links: list[PageFile] = []
+    links: list[File] = []
     for anchor in anchors:
         target, _, fragment = anchor["href"].strip().partition("#")
         directory, _, segment = target.partition("?")[0].rpartition("/")
@@ -165,7 +148,7 @@ def links_of(text: str, url: str) -> list[PageFile]:
             directories[directory] = joined.rpartition("/")[0] + "/"
         if "data-yanked" not in anchor:
             match = re.search(_SHA256, fragment)
-            links.append(PageFile(filename, directories[directory] + segment, match[1] if match else None))
+            links.append(File(filename, directories[directory] + segment, match[1] if match else None))
     if not directories and not _is_index(text):
         raise _garbage(url)
     return links
@@ -201,7 +184,7 @@ def _is_index(text: str) -> bool:
     return bool(re.search(_LINKS_TITLE, head) or re.search(_INDEX_META, head))
 
 
-def _json_links(text: str, url: str) -> list[PageFile]:
+def _json_links(text: str, url: str) -> list[File]:
     try:
         data = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
@@ -212,7 +195,7 @@ def _json_links(text: str, url: str) -> list[PageFile]:
     return [link for row in files for link in _json_link(row, url)]
 
 
-def _json_link(row: Any, url: str) -> Iterator[PageFile]:
+def _json_link(row: Any, url: str) -> Iterator[File]:
     if not isinstance(row, dict) or row.get("yanked"):
         return
     filename, href, hashes = row.get("filename"), row.get("url"), row.get("hashes")
@@ -222,10 +205,10 @@ def _json_link(row: Any, url: str) -> Iterator[PageFile]:
         match = re.search(_SHA256, f"sha256={digest}")
         size = row.get("size")
         size = size if isinstance(size, int) and 0 <= size < MOST_BYTES else None
-        yield PageFile(filename, target, match[1] if match else None, size)
+        yield File(filename, target, match[1] if match else None, size)
 
 
-def _inside(links: list[PageFile], url: str) -> tuple[list[PageFile], list[str]]:
+def _inside(links: list[File], url: str) -> tuple[list[File], list[str]]:
     """The links that stay on the index's own host, and notes on the others."""
     origin = origin_of(url)
     owned = {directory: origin.owns(directory) for directory in {link.directory for link in links}}

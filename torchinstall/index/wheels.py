@@ -140,25 +140,28 @@ def metadata_values(metadata: str, field: str) -> list[str]:
     return [value.strip() for name, _, value in pairs if name.lower() == field.lower()]
 
 
-class File(Struct, frozen=True, kw_only=True):
-    """One file that will be installed.
+class File(Struct, frozen=True, omit_defaults=True):
+    """One file that an index lists, or that will be installed.
 
     Attributes:
-        url: where it is downloaded from, without credentials; `file:` for one that lies here.
+        url: where it is downloaded from, without fragment and credentials; `file:` for one that lies here. A
+            stored page has none where it may link to any host.
         sha256: as the index says it, or as uv found it where the index says nothing.
         size: in bytes, where the index says it.
+        name: of the package, and its `version`: only of a file that will be installed.
     """
 
-    name: str
-    version: str | None
+    filename: str
     url: str
     sha256: str | None
     size: int | None = None
+    name: str = ""
+    version: str | None = None
 
     @property
-    def filename(self) -> str:
-        """The last part of the URL."""
-        return file_name(self.url)
+    def directory(self) -> str:
+        """The URL of its folder."""
+        return self.url.rpartition("/")[0] + "/"
 
 
 class FileSize(NamedTuple):
