@@ -296,6 +296,16 @@ class Family(Row, frozen=True):
     index_first: bool = False
     pypi_backends: tuple[Text, ...] = ()
 
+    @property
+    def routed_when_asked(self) -> bool:
+        """Whether it comes from the PyTorch index because somebody asks for it, not because torch does."""
+        return self.routed and not self.runtime_of
+
+    @property
+    def follows_torch(self) -> bool:
+        """Whether another torch needs another version of it; what torch itself asks for, uv changes."""
+        return self.pairing != "free" and not self.runtime_of and (self.routed or self.ended)
+
 
 class WheelHash(Row, frozen=True):
     """The sha256 of a wheel on the stable index, or on PyPI where `backend` is empty (`hashes.json`)."""

@@ -81,7 +81,7 @@ def _requirements(view: ProjectView, catalog: Catalog, reqs: tuple[str, ...] = (
     found |= {_package(name): name for name in reqs if catalog.companion_builds(_package(name))}
     for item in view.listed:
         family, specifier = catalog.family(item.package), str(item.requirement.specifier)
-        ours = family is not None and family.routed and not family.runtime_of
+        ours = family is not None and family.routed_when_asked
         ours = ours or (item.package not in view.sources and bool(catalog.companion_builds(item.package)))
         plain = item.requirement.marker is None and not item.requirement.url and "+" not in specifier
         if ours and plain and item.scope == ALWAYS:

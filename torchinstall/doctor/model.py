@@ -165,7 +165,7 @@ class Environment(Struct, frozen=True, kw_only=True):
                 item.name
                 for item in self.target.installed
                 if item.name != "torch" and (family := self.catalog.family(item.name)) is not None
-                if family.routed and family.pairing != "free"
+                if family.follows_torch and not family.ended
             )
         )
 

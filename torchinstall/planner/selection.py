@@ -104,11 +104,10 @@ def _with_installed(request: Request, machine: Machine, target: Target, catalog:
 
 
 def _beside(request: Request, target: Target, catalog: Catalog) -> tuple[str, ...]:
-    """Installed packages that move with torch and that nobody asked for; what torch needs, uv moves."""
+    """Installed packages that follow torch and that nobody asked for."""
     asked = {"torch", *(item.package for item in request.requirements)}
     rows = filter(None, (catalog.family(item.name) for item in target.installed if item.name not in asked))
-    moves = (row for row in rows if row.pairing == "table" and not row.runtime_of)
-    return tuple(dict.fromkeys(row.package for row in moves if row.routed or row.ended))
+    return tuple(dict.fromkeys(row.package for row in rows if row.follows_torch))
 
 
 def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog) -> Plan:

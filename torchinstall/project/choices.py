@@ -203,7 +203,7 @@ def choices(
     found = []
     for item in view.listed:
         family = catalog.family(item.package)
-        if family is None or not family.routed or family.runtime_of or item.requirement.url:
+        if family is None or not family.routed_when_asked or item.requirement.url:
             continue
         marker = str(item.requirement.marker or "")
         mine, unsaid = view.points(marker), "" if is_exact(marker, view.versions) else marker

@@ -334,7 +334,7 @@ def _afresh(text: str, layout: Layout, catalog: Catalog) -> tuple[str, Layout, t
 def _transitive(lockfile: Path, text: str, catalog: Catalog) -> set[str]:
     """Packages of the torch family that the lock has and the project does not require itself."""
     lock = read_lock(lockfile, project_view(text).name)
-    family = {row.package for row in catalog.families if row.routed and not row.runtime_of}
+    family = {row.package for row in catalog.families if row.routed_when_asked}
     return set(lock.transitive() & family) if lock is not None else set()
 
 

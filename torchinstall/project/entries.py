@@ -89,7 +89,7 @@ class _Draft:
         new = (backend for backend in dict.fromkeys(layout.backends) if backend not in there)
         self.torch = (*layout.kept, *map(self.torch_of, new))
         listed = {item.package for item in view.listed}
-        family = (row.package for row in catalog.families if row.routed and not row.runtime_of)
+        family = (row.package for row in catalog.families if row.routed_when_asked)
         apart = {item.package for item in layout.companions}
         named = ("torch", *layout.packages, *(name for name in family if name in listed))
         self.packages = tuple(name for name in dict.fromkeys(named) if name not in apart)

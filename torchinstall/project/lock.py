@@ -347,7 +347,7 @@ def uv_command_notes(
     unrouted = sorted(
         row.package
         for row in catalog.families
-        if row.routed and not row.runtime_of and row.package not in entries.packages
+        if row.routed_when_asked and row.package not in entries.packages
         if any(catalog.companion(release, row.package) for release in releases)
     )
     if unrouted:
