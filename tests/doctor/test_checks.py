@@ -15,7 +15,7 @@ from tests.support.planning import amd, decide, linux, nvidia, windows
 from torchinstall.core.machine import Finding, Machine
 from torchinstall.core.messages import Message
 from torchinstall.doctor.checks import CHECKS, examine
-from torchinstall.doctor.model import Diagnosis, Environment, Project, Surroundings
+from torchinstall.doctor.model import Diagnosis, Environment, Project, Surroundings, family_requirements
 from torchinstall.install.interpreter import Inventory
 from torchinstall.install.record import decision_of
 from torchinstall.install.verify import Check, Report
@@ -485,6 +485,17 @@ def test_no_build_of_the_pinned_release_asks_for_torch_by_name() -> None:
     old = environment(PASCAL, torch_only("2.15.0+cu130", "cu130"))
     item = of_slug(examine(old), "no-code-for-gpu")
     assert item.remedies[0].command == "torchinstall auto torch"
+
+
+def test_what_only_another_backend_has_is_not_asked_for() -> None:
+    """A ROCm build on an NVIDIA machine: its Triton is not published for CUDA, and torch brings its own."""
+    rocm = (
+        ("torch", "2.9.1+rocm6.4", "rocm6.4"),
+        ("torchvision", "0.24.1+rocm6.4", "rocm6.4"),
+        ("pytorch-triton-rocm", "3.5.1", None),
+    )
+    seen = environment(installed=rocm)
+    assert family_requirements(seen) == ("torch==2.9.1", "torchvision")
 
 
 def test_commands_repeat_where_the_doctor_looked() -> None:
