@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +166,82 @@ def test_a_killed_run_is_named_by_who_reads_and_put_right_by_who_changes(upgrade
     assert "an earlier run was killed" in again.stderr
     assert torch_of(upgraded) == OLD
     assert not list(upgraded.prefix.glob(".torchinstall*"))
+
+
+def test_what_is_seen_before_the_repair_does_not_count_after_it(upgraded: Harness) -> None:
+    """Uv says which environment a version of Python means; the lock, and with it the repair, come after."""
+    process = begin(upgraded, *upgraded.auto(NEW))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    half = ("pip", "install", "--python", str(upgraded.prefix), "--offline", "--no-deps", f"torch=={NEW}")
+    subprocess.run([upgraded.uv, *half, "-f", str(upgraded.house)], env=upgraded.env, check=True)
+    again = upgraded.run(*upgraded.auto(NEW), "--python", f"3.{sys.version_info[1]}")
+    assert again.returncode == 0, again.stderr
+    assert f"put back as it was: torch {OLD}" in again.stderr
+    assert torch_of(upgraded) == NEW
+    assert f"installed: torch {NEW}" in again.stdout
+
+
+def test_names_that_are_not_utf_8_are_kept_too(upgraded: Harness) -> None:
+    odd = os.fsencode(upgraded.site) + b"/caf\xe9.py"
+    Path(os.fsdecode(odd)).touch()
+    process = begin(upgraded, *upgraded.auto(NEW))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    again = upgraded.run(*upgraded.auto(NEW), "--find-links", os.fsdecode(b"f\xffr"))
+    assert again.returncode == 2, again.stderr  # there is no such folder
+    assert "an earlier run was killed" in again.stderr
+    assert Path(os.fsdecode(odd)).exists()
+
+
+def without_locks(harness: Harness) -> dict[str, str]:
+    """An environment on a file system that refuses locks, as Lustre does and NFS may."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler for the file system without locks")
+    library = harness.folder / "nolock.so"
+    code = f"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int flock(int fd, int how) {{
+    char link[64], path[4096] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, "{harness.prefix}/")) {{
+        errno = ENOSYS;
+        return -1;
+    }}
+    return syscall(SYS_flock, fd, how);
+}}
+"""
+    command = [compiler, "-shared", "-fPIC", "-x", "c", "-o", str(library), "-"]
+    subprocess.run(command, input=code, text=True, check=True)
+    return {**harness.env, "LD_PRELOAD": str(library)}
+
+
+def test_a_file_system_without_locks(upgraded: Harness) -> None:
+    """The journal's owner is looked for then; its number may be another's by now."""
+    bare = copy.copy(upgraded)
+    bare.env = without_locks(upgraded)
+    process = begin(bare, *bare.auto(NEW))
+    busy = bare.run(*bare.auto(OLD), "--no-wait")
+    assert "error[environment-busy]" in busy.stderr
+    assert f"process {process.pid}" in busy.stderr
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    path = bare.prefix / ".torchinstall/journal.json"
+    path.write_text(path.read_text().replace(f'"pid":{process.pid}', f'"pid":{os.getpid()}'))
+    os.utime(path, (0, 0))
+    again = bare.run(*bare.auto(NEW))
+    assert again.returncode == 0, again.stderr
+    assert "has no locks" in again.stderr
+    assert "an earlier run was killed" in again.stderr
+    assert torch_of(bare) == NEW
+    assert not list(bare.prefix.glob(".torchinstall*"))
 
 
 def test_a_uv_that_outlives_its_run_is_waited_for(upgraded: Harness) -> None:

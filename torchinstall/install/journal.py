@@ -40,6 +40,9 @@ _NAME = "journal.json"
 _SEED = ("pip", "setuptools", "wheel")
 """What uv puts into a new environment where it is told to."""
 
+_CLOCKS = 60.0
+"""Seconds by which the clock of a file system may lag behind ours."""
+
 Work = TypeVar("Work")
 
 
@@ -55,7 +58,13 @@ class Owner(Struct, frozen=True):
         process = _process(os.getpid())
         words = process.cmdline() if process is not None else []
         ours = next((at for at, word in enumerate(words) if "torchinstall" in Path(word).parts[-2:]), 0)
-        return cls(os.getpid(), shlex.join(["torchinstall", *map(redact, words[ours + 1 :])]))
+        command = shlex.join(["torchinstall", *map(redact, words[ours + 1 :])])
+        return cls(os.getpid(), command.encode(errors="replace").decode())
+
+    def lives(self, since: float) -> bool:
+        """Whether it still runs, as it did then (seconds since 1970): its number may be another's by now."""
+        process = _process(self.pid)
+        return process is not None and process.create_time() < since + _CLOCKS
 
     def __str__(self) -> str:
         return f"process {self.pid}, {self.command}"
@@ -95,10 +104,15 @@ class Journal(Struct, frozen=True, kw_only=True):
     def open(self) -> Iterator[tuple[int, ...]]:
         """Write it to disk (OSError, UsageError); a uv inherits what it yields, so that it is waited for.
 
-        What lies in the environment is named from there: it may be moved before somebody reads this.
+        What lies in the environment is named from there: it may be moved before somebody reads this. Names
+        need not be UTF-8, as JSON must: each byte is a letter of Latin-1.
         """
         path, inside = self.prefix / STATE / _NAME, f"{self.prefix}{os.sep}"
-        write_file(path, msgspec.json.encode(self, enc_hook=lambda at: f"{at}{os.sep}".removeprefix(inside)))
+
+        def name(at: Path) -> str:
+            return os.fsencode(f"{at}{os.sep}".removeprefix(inside)).decode("latin-1")
+
+        write_file(path, msgspec.json.encode(self, enc_hook=name))
         with path.open("r+b") as file:  # NFS locks only what may be written
             if sys.platform == "win32":
                 yield ()
@@ -117,7 +131,9 @@ def read_journal(prefix: Path) -> Journal | None:
     try:
         decoder(Journal)
         data = path.read_bytes()
-        journal = msgspec.json.decode(data, type=Journal, dec_hook=lambda _, value: prefix / value)
+        journal = msgspec.json.decode(
+            data, type=Journal, dec_hook=lambda _, name: prefix / os.fsdecode(name.encode("latin-1"))
+        )
     except (OSError, ValueError, TypeError):
         return None
     backup = journal.backup
@@ -137,11 +153,11 @@ def remove_journal(prefix: Path) -> None:
 
 def unfinished(prefix: Path) -> Message | None:
     """What somebody who only reads has to be told of a change that has not come to its end."""
-    journal = read_journal(real_path(prefix))
+    prefix = real_path(prefix)
+    journal = read_journal(prefix)
     if journal is None:
         return None
-    alive = sys.platform == "win32" and _process(journal.owner.pid) is not None
-    if alive or not uv_ended(journal.prefix, wait=False):
+    if not ended(prefix):
         return Message("environment-busy", f"the environment is being changed right now: {journal.owner}")
     text = (
         f"a run that changed this environment was killed ({journal.owner}); torchinstall auto or "
@@ -150,18 +166,37 @@ def unfinished(prefix: Path) -> Message | None:
     return Message("interrupted-install", text)
 
 
-def uv_ended(prefix: Path, *, wait: bool) -> bool:
-    """Whether nobody works for this journal any more: a uv may outlive the run that started it.
+def free(path: Path) -> bool | None:
+    """Whether nobody has locked a file; None: its file system, or Windows, does not tell.
 
-    On Windows an ended run takes its uv with it, or the files are in use.
+    Raises:
+        OSError: it cannot be opened.
     """
-    with contextlib.suppress(OSError), (prefix / STATE / _NAME).open("rb") as file:
+    idle: bool | None = None
+    with path.open("rb") as file, contextlib.suppress(OSError):
         if sys.platform != "win32":
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                idle = True
             except BlockingIOError:
-                return False
-    return True
+                idle = False
+    return idle
+
+
+def ended(prefix: Path) -> bool:
+    """Whether nobody works for this journal any more: a uv may outlive the run that started it.
+
+    Without locks only the run itself is looked for. On Windows an ended run takes its uv with it.
+    """
+    path = prefix / STATE / _NAME
+    try:
+        idle = free(path)
+        if idle is None:
+            journal = read_journal(prefix)
+            idle = journal is None or not journal.owner.lives(path.stat().st_mtime)
+    except OSError:
+        return True
+    return idle
 
 
 def protected(

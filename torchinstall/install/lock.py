@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from torchinstall.core.decoding import load, store
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.files import cannot_write, real_path
 from torchinstall.install.environment import STATE
-from torchinstall.install.journal import Owner, recover, uv_ended
+from torchinstall.install.journal import Owner, ended, free, read_journal, recover
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -35,7 +36,7 @@ class EnvironmentLock:
     def __init__(self, *, wait: bool, tell: Callable[[str], None]) -> None:
         self._wait = wait
         self._tell = tell
-        self._held: dict[Path, FileLock] = {}
+        self._held: dict[Path, FileLock | None] = {}
         self._made: list[Path] = []
 
     def __enter__(self) -> Self:
@@ -49,7 +50,8 @@ class EnvironmentLock:
             with contextlib.suppress(OSError):
                 (folder / _OWNER).unlink(missing_ok=True)
                 (folder / _LOCK).unlink(missing_ok=True)
-            lock.release()
+            if lock is not None:
+                lock.release()
             self._made.append(folder)
         for folder in reversed(self._made):
             with contextlib.suppress(OSError):
@@ -65,7 +67,7 @@ class EnvironmentLock:
         """Make an environment ours, and put right what a run that was killed left in it.
 
         Returns:
-            Whether somebody else had it in the meantime: what was seen before may have changed.
+            Whether somebody else changed it, or left a change to put right: look at it again.
 
         Raises:
             InstallFailedError: `environment-busy`.
@@ -87,11 +89,16 @@ class EnvironmentLock:
             raise OSError(errno.ELOOP, "it leads elsewhere")
         waited = self._acquire(prefix)
         store(prefix / STATE / _OWNER, Owner.here())
-        if not uv_ended(prefix, wait=False):
-            self._meet(prefix, "the uv of a run that was ended")
-            uv_ended(prefix, wait=True)
+        left = read_journal(prefix)
+        if not ended(prefix):
+            holder = "the uv of a run that was ended"
+            if left is not None and self._held[prefix] is None:
+                holder = str(left.owner)
+            self._meet(prefix, holder)
+            while not ended(prefix):
+                time.sleep(0.1)
         recover(prefix, self._tell)
-        return waited
+        return waited or left is not None
 
     def _acquire(self, prefix: Path) -> bool:
         from filelock import FileLock, Timeout  # most runs change nothing
@@ -104,6 +111,12 @@ class EnvironmentLock:
             # A lock that outlives its file, or a file that is not the one locked, protects nothing.
             try:
                 path.touch()
+                if sys.platform != "win32" and free(path) is None:
+                    self._tell(
+                        f"the file system of {prefix} has no locks: let no other run change it meanwhile"
+                    )
+                    self._held[prefix] = None
+                    return waited
                 before = path.stat().st_ino
                 lock = FileLock(path)
                 try:
