@@ -65,6 +65,21 @@ def test_backend_without_aarch64_leaves_it_to_the_default_index(place: Place) ->
     }
 
 
+def test_a_platform_without_a_file_is_named_and_can_be_required(place: Place) -> None:
+    """As with cu129, whose newest torch has no file for Windows."""
+    plain = HEAD + 'dependencies = ["torch"]\n'
+    layout = Layout(name="this-machine", backends=("cu129",), required=("linux_x86_64",))
+    done = run(place, plain, layout)
+    assert versions(place.folder / "demo", "torch")["linux_x86_64"] == "2.10.0+cu129"
+    note = next(note for note in done.notes if note.slug == "platform-without-file")
+    assert "win_amd64 (torch 2.10.0+cu129)" in note.message
+    assert "--require-platform win_amd64" in note.message
+    done = run(place, plain, structs.replace(layout, required=("linux_x86_64", "win_amd64")))
+    assert versions(place.folder / "demo", "torch")["linux_x86_64"] == "2.10.0+cu129"
+    assert versions(place.folder / "demo", "torch")["win_amd64"] == "2.8.0+cu129"
+    assert "platform-without-file" not in {note.slug for note in done.notes}
+
+
 def test_markers(place: Place) -> None:
     on = (("linux_x86_64", "cu128"), ("linux_aarch64", "cu130"), ("win_amd64", "cu126"))
     run(place, PLAIN, Layout(name="markers", backends=("cu128", "cu130", "cu126"), on=on, required=PLATFORMS))

@@ -191,8 +191,8 @@ def _report(
             "package": build.package,
             "platform": build.platform,
             "select": {build.scope.kind: build.scope.name} if build.scope != ALWAYS else None,
-            "version": build.locked.version if build.locked else None,
-            "index_url": build.locked.url if build.locked else None,
+            "version": build.installable.version if build.installable else None,
+            "index_url": build.installable.url if build.installable else None,
         }
         for build in done.builds
     ]
@@ -219,10 +219,10 @@ def _text(done: Configured, files: str) -> str:
         lines.append("torch comes from the default index here; no other index is needed")
     rows: dict[str, list[str]] = {}
     for build in done.builds:
-        if build.locked is not None:
+        if build.installable is not None:
             choice = f"{build.scope.text:<16}  " if build.scope != ALWAYS else ""
             row = rows.setdefault(f"{choice}{build.platform:<14}", [])
-            row.append(f"{build.package} {build.locked.version}")
+            row.append(f"{build.package} {build.installable.version}")
     return "\n".join([*lines, *(f"  {key}  {', '.join(items)}" for key, items in rows.items())])
 
 

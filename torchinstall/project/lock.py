@@ -219,6 +219,11 @@ class LockedBuild(Struct, frozen=True, kw_only=True):
     wanted: str | None
     locked: Locked | None
 
+    @property
+    def installable(self) -> Locked | None:
+        """What the lock has, where it has a file for the platform."""
+        return self.locked if self.locked is not None and self.locked.serves(self.platform) else None
+
 
 def verify_lock(
     lock: Lockfile, entries: Entries, view: ProjectView, catalog: Catalog, kept: tuple[Choice, ...] = ()
@@ -226,8 +231,8 @@ def verify_lock(
     """Every routed package at every point, for every choice that the project offers.
 
     What is not required directly at a point has no source there (uv ignores it), so nothing is meant for it.
-    What only a backend's torch needs follows torch. Where nobody has the locked build of a choice that a
-    person made (`kept`), that is theirs to say.
+    What only a backend's torch needs follows torch. Where the locked build of a choice that a person made
+    (`kept`) has no file, that is theirs to say.
 
     Raises:
         VerifyFailedError: `lock-wrong-build`: it is not what was meant.
@@ -251,7 +256,7 @@ def verify_lock(
                     # Its source does not count there, but what counts elsewhere may decide for all.
                     known, choice = tuple(url for url in urls if url != choice.url), None
                 own = choice and any((row.url, row.scope) == (choice.url, choice.scope) for row in kept)
-                if own and locked and not locked.serves(platform) and not _published(tree, platform, catalog):
+                if own and locked and not locked.serves(platform):
                     continue
                 wanted = choice.url if choice is not None else None
                 build = LockedBuild(
@@ -281,21 +286,13 @@ def _points_to_try(entries: Entries, view: ProjectView) -> Iterator[tuple[str, s
 
 
 def _is_right(build: LockedBuild, known: tuple[str, ...]) -> bool:
-    """Whether it comes from where it was meant to come from, and can be installed there."""
+    """Whether it comes from where it was meant to; uv sees to it that required platforms have files."""
     if build.locked is None:
         return True
     url = build.locked.url
-    if not build.locked.serves(build.platform):
-        return False
     if build.wanted is not None:
         return url is not None and same_url(url, build.wanted.partition("#")[0])
     return url is None or not any(same_url(url, index) for index in known)
-
-
-def _published(tree: Mapping[str, Locked], platform: str, catalog: Catalog) -> bool:
-    """Whether the torch of a lock is known to be published for a platform."""
-    version = tree["torch"].version if "torch" in tree else ""
-    return any(row.full_version == version for row in catalog.wheels("torch", platform))
 
 
 def _wrong_build(wrong: list[LockedBuild]) -> VerifyFailedError:
@@ -321,8 +318,15 @@ def _wrong_build(wrong: list[LockedBuild]) -> VerifyFailedError:
 def uv_command_notes(
     builds: tuple[LockedBuild, ...], entries: Entries, view: ProjectView, catalog: Catalog
 ) -> tuple[Message, ...]:
-    """Where a later `uv add`, `uv sync` or `uv run` would take another build."""
+    """Where a later `uv add`, `uv sync` or `uv run` would take another build, or finds none."""
     notes = []
+    if lacking := {item.platform: item for item in builds if item.locked and not item.installable}:
+        rows = (
+            f"{name} ({item.package} {item.locked.version})" for name, item in lacking.items() if item.locked
+        )
+        message = f"nothing in uv.lock can be installed on {', '.join(rows)}; to have it resolved for a "
+        message += "platform too, name each one that you need: --require-platform " + next(iter(lacking))
+        notes.append(Message(slug="platform-without-file", message=message))
     scopes = [item.scope for item in entries.routes if item.package == "torch"]
     names = {kind: [scope.name for scope in scopes if scope.kind == kind] for kind in _KINDS}
     defaults = {canonical_name(name) for name in view.default_groups}
