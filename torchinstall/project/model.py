@@ -135,7 +135,7 @@ class Layout(Struct, frozen=True, kw_only=True):
         torch: the version planned for the machine, public; None where there is no plan.
         kept: torch's choices in the file that stay as they are; `backends` counts them too.
         split: resolve platforms with different sources apart, where the file says nothing about it.
-        fresh: take what chooses a build out of the file first: the layout replaces the one that is there.
+        replaces: take what chooses a build out of the file first: the layout replaces the one that is there.
         wording: package -> the requirement that was taken out with an older layout, to be written again.
         companions: packages that are built against torch, as planned: where each comes from (empty URL: the
             default index), and as `bounds` its requirement.
