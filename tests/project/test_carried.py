@@ -111,16 +111,21 @@ def test_constraints_files(place: Place) -> None:
     assert torch(folder, package="torchvision")["linux_x86_64"] == "0.24.1+cu126"
 
 
-def test_the_old_form_of_the_dev_group(place: Place) -> None:
-    text = HEAD + 'dependencies = []\n\n[tool.uv]\ndev-dependencies = [\n    "torch>=2.8",  # tests\n]\n'
+@pytest.mark.parametrize(
+    ("needs", "build"), [("torch>=2.8", "2.11.0+cpu"), ("torch==2.9.1+cu126", "2.9.1+cu126")]
+)
+def test_the_old_form_of_the_dev_group(place: Place, needs: str, build: str) -> None:
+    dev = f'dev-dependencies = [\n    # for all\n    "{needs}",  # tests\n    "numpy",\n]\n'
+    text = HEAD + f"dependencies = []\n\n[tool.uv]\n{dev}"
     folder = place.project(text)
     said = configure(place, folder, *NONE)
     assert said.code == 2
     assert "error[needs-migration]" in said.err
     assert text_of(folder) == text
     migrated(place, text)
-    assert "# tests" in text_of(folder)
-    assert torch(folder, group("dev"))["linux_x86_64"] == "2.11.0+cpu"
+    assert "    # for all\n" in text_of(folder)
+    assert '",  # tests\n' in text_of(folder)
+    assert torch(folder, group("dev"))["linux_x86_64"] == build
     assert torch(folder) == {}
 
 

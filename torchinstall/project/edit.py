@@ -74,6 +74,8 @@ def _edited(text: str, before: dict[str, Any], wanted: dict[str, Any], *, flat: 
     try:
         document = _Document(text, before, wanted, flat)
         document.bring((), before, wanted)
+        # A list that moved brought its own rows along.
+        document.bring((), loads(document.toml.as_string()) or wanted, wanted)
         return tidy(text, document.toml.as_string())
     except (TOMLKitError, LookupError, TypeError, ValueError):
         return text
@@ -141,9 +143,11 @@ class _Document:
 
     def written(self, path: _Path, item: Any, *, flat: bool) -> Any:
         """A new value as uv's documentation writes it; `flat`: it stands in an inline table or list."""
-        moved = (row for row in self.moving if item and isinstance(row, Array) and row.unwrap() == item)
-        if (there := next(moved, None)) is not None:
-            return there
+        if item and isinstance(item, list):
+            arrays = (row for row in self.moving if isinstance(row, Array))
+            moved = (row for row in arrays if _words(row.unwrap()) == _words(item))
+            if (there := next(moved, None)) is not None:
+                return there
         if path == _INDEX and not flat:
             rows = tomlkit.aot()
             for row in item:
@@ -173,17 +177,22 @@ def _lost(old: dict[str, Any], new: dict[str, Any], path: _Path = ()) -> Iterato
 
 def _paired(old: list[Any], places: range, new: list[Any]) -> list[tuple[int | None, Any]]:
     """Each new row and the place of the one that becomes it: of requirements, that of the same package."""
-
-    def word(row: Any) -> str:
-        return re.split(r"[^\w.-]", str(row), maxsplit=1)[0]
-
     found, free = list[tuple[int | None, Any]](), places.start
     for row in new:
-        alike = (place for place in range(free, places.stop) if word(old[place]) == word(row))
+        alike = (place for place in range(free, places.stop) if _word(old[place]) == _word(row))
         at = next(alike, None)
         free = free if at is None else at + 1
         found.append((at, row))
     return found
+
+
+def _word(row: Any) -> str:
+    """The package that a row of a list is about."""
+    return re.split(r"[^\w.-]", str(row), maxsplit=1)[0]
+
+
+def _words(rows: list[Any]) -> list[str]:
+    return [*dict.fromkeys(map(_word, rows))]
 
 
 def _text(item: Any, depth: int = 0, *, multiline: bool = True) -> str:
