@@ -140,6 +140,9 @@ def test_several_machines_share_a_build(tmp_path: Path) -> None:
     assert [(group["torch"], group["backend"]) for group in said.json["groups"]] == [("2.14.1", "cu126")]
     text = run(tmp_path, "plan", "torch", "--offline", "--python-version", "3.12", *files)
     assert "One build serves all 3 machines." in text.out
+    for name, gpu in ((files[1], "GTX 1080"), (files[3], "RTX 4090"), (files[5], "RTX 3060")):
+        assert f"{name}: NVIDIA GeForce {gpu}" in " ".join(text.out.split())
+    assert f"warning[toolkit-newer-than-driver]: {files[3]}: cu126" in text.err
 
 
 def test_a_machine_that_nothing_serves_is_exit_3_and_named(tmp_path: Path) -> None:

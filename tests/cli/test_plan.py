@@ -143,6 +143,29 @@ def test_declared_gpu_and_driver(tmp_path: Path) -> None:
     assert said.json["backend"].startswith("cu13")
 
 
+@pytest.mark.parametrize("machine", [RTX_4090, linux(), windows()])
+def test_what_was_described_is_shown_as_described(tmp_path: Path, machine: Machine) -> None:
+    said = plan(tmp_path, machine, "--target-gpu", "RTX 3090", "--target-driver", "535").out
+    about = said.split("\n\n")[0]
+    assert "NVIDIA 535, supports CUDA 12.2 (flag --target-driver)" in about
+    assert "0: GeForce RTX 3090, compute capability 8.6 (flag --target-gpu)" in about
+    assert "4090" not in about
+    assert "none found" not in about
+
+
+def test_a_described_driver_leaves_the_gpus_of_the_machine(tmp_path: Path) -> None:
+    about = " ".join(plan(tmp_path, RTX_4090, TORCHINSTALL_TARGET_CUDA="13.0").out.split())
+    assert "supports CUDA 13.0 (environment TORCHINSTALL_TARGET_CUDA)" in about
+    assert "NVIDIA GeForce RTX 4090" in about
+    assert "550.54.14" not in about.partition(" target ")[0]
+
+
+def test_a_plan_that_stopped_says_so_of_every_build(tmp_path: Path) -> None:
+    said = plan(tmp_path, linux(), "--require-gpu", "--why-not", "cpu")
+    assert said.code == 4
+    assert "Nothing was chosen, because the plan stopped before." in said.out
+
+
 def test_settings_say_who_won(tmp_path: Path) -> None:
     data = plan(tmp_path, linux(), "--json", UV_TORCH_BACKEND="cu128", TORCHINSTALL_ALLOW_CPU="1").json
     rows = {row["name"]: row for row in data["settings"]}

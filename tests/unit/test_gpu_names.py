@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.planning import amd, decide, linux, nvidia, rejection, shipped
 from torchinstall.core.errors import UsageError
-from torchinstall.core.machine import Finding, capability
+from torchinstall.core.machine import Finding, Machine, capability
 from torchinstall.planning.gpus import declared_gpus
 from torchinstall.planning.request import plain_backend
 
@@ -45,6 +45,11 @@ def test_nvidia(text: str, code: str) -> None:
         ("GFX90A", "gfx90a"),
         ("gfx942:sramecc+:xnack-", "gfx942"),
         ("gfx90a:xnack-", "gfx90a"),
+        ("gfx9-generic", "gfx900"),
+        ("gfx9-4-generic", "gfx942"),
+        ("gfx10-3-generic", "gfx1030"),
+        ("gfx11-generic", "gfx1100"),
+        ("GFX12-generic", "gfx1200"),
         ("AMD Instinct MI300X", "gfx942"),
         ("Radeon VII", "gfx906"),
         ("Radeon 780M", "gfx1103"),
@@ -193,9 +198,20 @@ def test_torchao_with_driver_550_loads_there() -> None:
     assert rejection(plan, "cu130").rule == "driver-too-old"
 
 
-def test_a_backend_without_a_torchao_of_its_own_is_said() -> None:
-    plan = decide(linux(amd("gfx1100")), "torch", "torchao")
-    assert any(w.slug == "companion-not-for-backend" for w in plan.warnings)
+@pytest.mark.parametrize(
+    ("machine", "package", "said"),
+    [
+        (linux(amd("gfx1100")), "torchao", True),
+        (linux(amd("gfx1100")), "triton", True),  # its folder is that of triton-rocm
+        (linux(amd("gfx1100")), "torchvision", False),
+        (linux(nvidia("GTX 1080 Ti", "6.1"), driver="580.95.05"), "triton", False),
+    ],
+)
+def test_a_backend_that_the_file_of_pypi_is_not_for_is_said(
+    machine: Machine, package: str, *, said: bool
+) -> None:
+    plan = decide(machine, "torch", package)
+    assert any(w.slug == "companion-not-for-backend" for w in plan.warnings) == said
 
 
 FROM_THE_INDEX = """

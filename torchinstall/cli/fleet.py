@@ -142,13 +142,13 @@ def _planned(machine: tuple[str, Plan]) -> dict[str, Any]:
 
 
 def _warn(console: Console, fleet: Fleet, word: str) -> None:
-    """Each warning once, with the number of machines that it is about."""
-    counts: dict[tuple[str, str], int] = {}
+    """Each warning once, with the machine or the number of machines that it is about."""
+    names: dict[tuple[str, str], list[str]] = {}
     for kind, made in [pair for group in fleet.groups for pair in group.kinds]:
         for row in made.warnings:
-            counts[row.slug, row.message] = counts.get((row.slug, row.message), 0) + len(kind.names)
-    for (slug, message), count in counts.items():
-        console.warn(slug, f"{counted(word, count)}: {message}")
+            names.setdefault((row.slug, row.message), []).extend(kind.names)
+    for (slug, message), about in names.items():
+        console.warn(slug, f"{_one_or_count(word, about)}: {message}")
 
 
 def _text(fleet: Fleet, nodes: Sequence[Node]) -> str:
@@ -182,7 +182,7 @@ def _builds(fleet: Fleet, word: str, left: Mapping[str, Sequence[str]]) -> Itera
         backend = click.style(part.backend, fg="green", bold=True)
         rows = [("installs", text) for text in package_texts(part.kinds[0][1])]
         rows += [
-            ("for", f"{counted(word, len(kind.names))}: {_machine(kind, made)}") for kind, made in part.kinds
+            ("for", f"{_one_or_count(word, kind.names)}: {_machine(kind, made)}") for kind, made in part.kinds
         ]
         rows.append((f"{word}s", _names(part.names)))
         yield f"{heading(f'torch {part.torch}, backend {backend}, {part.platform}')}\n{fields(rows)}"
@@ -199,6 +199,10 @@ def _machine(kind: Kind, made: Plan) -> str:
     return ", ".join(
         (*(f"{count} x {text}" if count > 1 else text for text, count in counts.items()), *drivers)
     )
+
+
+def _one_or_count(word: str, names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else counted(word, len(names))
 
 
 def _names(names: Sequence[str]) -> str:

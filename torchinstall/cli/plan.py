@@ -10,6 +10,7 @@ from torchinstall.cli.verb import REQS, Verb
 from torchinstall.core.plan import SCHEMA_VERSION, Plan, plan_to_json
 from torchinstall.install.command import command, shell
 from torchinstall.planner.explain import explain, why_not
+from torchinstall.planner.situation import make_situation
 from torchinstall.planning.assemble import prepare
 from torchinstall.planning.context import PlanOptions
 
@@ -51,7 +52,8 @@ def run(session: Session, options: _PlanVerbOptions) -> int:
         if plan.status == "ready":
             console.out_file(shell(plan if plan.command else command(plan, uv="uv")).rstrip())
     else:
-        console.out(plan_text(plan, prepared.machine, prepared.distribution))
+        situation = make_situation(prepared.request, prepared.machine, prepared.target, prepared.catalog)
+        console.out(plan_text(plan, situation, prepared.distribution))
     if plan.error is not None:
         raise plan.error
     return 0

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
 from torchinstall.core.machine import OS_LABELS, VENDOR_NAMES, Driver, Finding, Gpu, Machine, capability_text
 from torchinstall.core.messages import redact, size_text
 from torchinstall.core.plan import Candidate, Download, GpuVerdict, Plan
 from torchinstall.core.request import extras_text
+from torchinstall.core.versions import version_text
 from torchinstall.planner.explain import why_second
 
 if TYPE_CHECKING:
     from torchinstall.install.verify import Report
+    from torchinstall.planner.situation import Situation
 
 WIDTH = 80
 
@@ -137,12 +140,29 @@ _OF_MANY = ("no-gpu-of-vendor", "python-not-published", "backend-not-asked")
 """Rules that say the same of many backends, which then share a line."""
 
 
-def plan_text(plan: Plan, machine: Machine, name: str | None) -> str:
+def plan_text(plan: Plan, situation: Situation, name: str | None) -> str:
     """The whole plan but its warnings and its error, which go to stderr."""
-    described = any(row.name == "target_gpu" and row.source != "default" for row in plan.settings)
-    about = fields([("machine", _host(machine, name))]) if described else machine_text(machine, name)
+    about = machine_text(_as_described(plan, situation), name)
     parts = [about, fields(_target(plan)), chosen_text(plan), why_not_text(plan)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _as_described(plan: Plan, situation: Situation) -> Machine:
+    """The machine with the GPUs and the driver that were described in place of its own."""
+    machine = situation.machine
+    said = {row.name: row.source for row in plan.settings if row.source != "default" and row.value}
+    gpus, source = said.get("target_gpu"), said.get("target_driver") or said.get("target_cuda")
+    if not (gpus or source):
+        return machine
+    drivers = []
+    for vendor, facts in situation.drivers.items():
+        own, speaks = machine.driver(vendor), version_text(facts.cuda or ()) or None
+        if own is not None and own.version == facts.text and "target_cuda" not in said:
+            drivers.append(own)
+        elif facts.text or speaks:
+            drivers.append(Driver(vendor=vendor, version=facts.text, cuda_version=speaks, source=source))
+    findings = () if gpus else machine.findings
+    return structs.replace(machine, gpus=situation.gpus, drivers=tuple(drivers), findings=findings)
 
 
 def chosen_text(plan: Plan) -> str:

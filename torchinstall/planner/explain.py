@@ -153,10 +153,11 @@ def _assumed_glibc(chosen: EvaluatedBuild) -> Iterator[Message]:
         )
         told = [other for other in same if oldest_system(other.platform_tag)]
         if told and all(wheel_fits(other.platform_tag, target) for other in told):
+            here = target.libc.version if target.libc else None
             yield Message(
                 "glibc-assumed",
                 f"the wheel of {row.package} does not say which glibc it needs; others of the same release "
-                "need a newer one than there is here, so it may not load",
+                f"need a newer one than {here}, so it may not load",
             )
 
 
@@ -196,8 +197,8 @@ def _not_on_index(chosen: EvaluatedBuild) -> Iterator[Message]:
         if elsewhere and not any(fnmatch(backend, pattern) for pattern in elsewhere):
             yield Message(
                 "companion-not-for-backend",
-                f"no {pick.package} is known on the index for {backend}; PyPI's is built for "
-                f"{' and '.join(elsewhere)}, so its own kernels may not load",
+                f"no {pick.package} is known on the index for {backend}; PyPI's is for "
+                f"{' and '.join(elsewhere)}, and may not work with this torch",
             )
 
 
@@ -286,6 +287,7 @@ def why_not(plan: Plan, backend: str) -> Iterator[str]:
         yield from [_rejected(rejected)] if rejected else []
     else:
         yield f"torch {best.torch}+{backend} was not chosen. {why_second(plan, best)}"
+        yield from () if plan.chosen else ("Nothing was chosen, because the plan stopped before.",)
         newer = [item for item in rejected if Version(item.torch) > Version(best.torch)]
         yield from (_rejected(newer), RULE_WORDS[newer[0].rule or ""]) if newer else ()
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _GFX = r"(gfx[0-9a-f]+)(?::[a-z]+[+-])*"
 """`gfx942`, and with its features `gfx942:sramecc+:xnack-`."""
 
+_GENERIC = r"gfx(\d+)(?:-(\d))?-generic"
+"""LLVM's names for code that a whole family runs: `gfx11-generic`, `gfx10-3-generic`."""
+
 _NOISE = re.compile(
     r"\bmig\b.*|\b\d+g[. ]\d+gb\b.*|-\d+[abcq]$|\bshared\b|\b\d+ ?g[bi]?b?\b|\bhbm\d?e?\b|\bpcie?\b"
     r"|\bsxm\d?\b|\boam\b|\b(?:nvidia|amd|intel|corporation|geforce|grid|gpu|graphics|series|laptop)\b"
@@ -85,6 +88,10 @@ def gpu_named(text: str, catalog: Catalog, *, within: bool = False) -> Gpu | Non
 def _find(text: str, catalog: Catalog, *, within: bool) -> Gpu | None:
     if (gpu := gpu_with_code(text)) is not None:
         return gpu if gpu.code in _codes(catalog) else None
+    if match := re.fullmatch(_GENERIC, text.lower()):
+        family = re.compile(f"gfx{match[1]}{match[2] or '.'}.")
+        codes = sorted(filter(family.fullmatch, _codes(catalog)))
+        return Gpu(vendor="amd", gfx_target=codes[0]) if codes else None
     for vendor in PCI_VENDORS.values():
         if (fact := catalog.gpu_fact(vendor, text, text)) is not None:
             return _product_gpu(vendor, fact)
