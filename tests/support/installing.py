@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from tests.support.index_server import IndexServer
 from torchinstall.core.plan import CatalogUse, GpuVerdict, Package, Plan
 from torchinstall.core.request import Channel
@@ -112,7 +114,8 @@ class Place:
 
     def install(self, plan: Plan, *, cwd: Path | None = None, **options: Any) -> InstallResult:
         """Command and run, as `auto` does it."""
-        filled = command(plan, uv=self.uv, env=self.env, installed=self.ask().target.installed, **options)
+        there = structs.replace(plan.target, installed=self.ask().target.installed)
+        filled = command(structs.replace(plan, target=there), uv=self.uv, env=self.env, **options)
         return execute(filled, env=self.env, sink=self.talk, cwd=cwd or self.folder)
 
     def ask(self) -> PythonEnvironment:

@@ -8,6 +8,7 @@ import pytest
 import tomlkit
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.support.installing import a_plan, pin
 from torchinstall.core.errors import UsageError
@@ -150,8 +151,9 @@ def test_the_arguments_never_widen_the_indexes() -> None:
     [("2.9.1+cu126", True), ("2.9.1", False), ("2.9.10+cu126", False), ("2.8.0+cu126", False)],
 )
 def test_a_plain_version_is_pushed_where_a_local_one_is_in_the_way(there: str, pushed: bool) -> None:
-    installed = (Installed(name="torch", version=there),)
-    argv = command(a_plan(pin("torch", "2.9.1", routed=False)), uv="uv", installed=installed).command
+    plan = a_plan(pin("torch", "2.9.1", routed=False))
+    target = structs.replace(plan.target, installed=(Installed(name="torch", version=there),))
+    argv = command(structs.replace(plan, target=target), uv="uv").command
 
     assert ("--reinstall-package" in argv) is pushed
 

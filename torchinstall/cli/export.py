@@ -219,7 +219,6 @@ def bundle(session: Session, options: FileOptions) -> int:
         folder,
         files,
         plan,
-        target,
         made_at=context.moment(),
         fetch=downloader.fetch_all,
     )

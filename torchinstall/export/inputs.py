@@ -16,7 +16,6 @@ from torchinstall.core.machine import OS_LABELS
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.request import canonical_name
-from torchinstall.core.target import Target
 from torchinstall.index.urls import LINKS, file_name, file_path, without_credentials
 from torchinstall.index.wheels import parse_name
 from torchinstall.install.command import new_index_name, options_in, project_text
@@ -117,8 +116,8 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
         """What the file installs and where, in one line without a full stop."""
         plan, lock = self.plan, self.lock
         if lock is None or lock.torch is None:
-            return title_of(plan, self.target)
-        return f"{title_of(plan, self.target, torch=lock.torch, backend=lock.backend)}, from uv.lock"
+            return title_of(plan)
+        return f"{title_of(plan, torch=lock.torch, backend=lock.backend)}, from uv.lock"
 
     @property
     def python(self) -> str:
@@ -202,7 +201,7 @@ def not_exportable(what: str, format_name: str, *hints: str) -> UsageError:
     )
 
 
-def title_of(plan: Plan, target: Target, *, torch: str | None = None, backend: str | None = None) -> str:
+def title_of(plan: Plan, *, torch: str | None = None, backend: str | None = None) -> str:
     """What a plan is for, in one line without a full stop; `torch` and `backend`: what comes in its place."""
     same = torch is None or backend == plan.backend
     torch, backend = torch or plan.torch, backend if torch else plan.backend
@@ -210,6 +209,7 @@ def title_of(plan: Plan, target: Target, *, torch: str | None = None, backend: s
     if backend is not None and backend not in build:
         build += f" ({backend})"
     gpus = dict.fromkeys(gpu.name or f"{gpu.vendor} {gpu.by}" for gpu in plan.gpus if gpu.covered and same)
+    target = plan.target
     platform = f"CPython {target.python_minor} on {OS_LABELS[target.os]} {target.arch}"
     return ", ".join([f"{build} for {platform}", *gpus])
 

@@ -19,7 +19,6 @@ from torchinstall.core.files import quoted
 from torchinstall.core.messages import is_url, redact
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.request import Requirement, canonical_name, extras_text, requirement
-from torchinstall.core.target import Installed
 from torchinstall.index.urls import LINKS
 from torchinstall.install.uv import UNDOES_SOURCES
 
@@ -101,7 +100,6 @@ def command(
     *,
     uv: str,
     env: Mapping[str, str] | None = None,
-    installed: Iterable[Installed] = (),
     constraints: Iterable[str] = (),
     uv_args: Iterable[str] = (),
     dry_run: bool = False,
@@ -110,9 +108,9 @@ def command(
 ) -> Plan:
     """The plan with `command`, `env` and `project` filled.
 
-    A timeout in the user's `env` stays, and `uv_args`, which were checked, are appended as they are. Of what
-    is `installed`, a build with a local version (`2.9.1+cu128`) is pushed out where one without it (`2.9.1`)
-    is wanted: uv takes it for good.
+    A timeout in the user's `env` stays, and `uv_args`, which were checked, are appended as they are. An
+    installed build with a local version (`2.9.1+cu128`) is pushed out where one without it (`2.9.1`) is
+    wanted: uv takes it for good.
 
     Raises:
         UsageError: `foreign-target`: there is no interpreter to install into.
@@ -127,7 +125,8 @@ def command(
         )
     argv = [uv, "pip", "install", "--python", plan.target.python, "-r", PROJECT_FILE]
     wanted = {package.name: f"{package.version}+" for package in plan.packages}
-    in_the_way = (item.name for item in installed if item.version.startswith(wanted.get(item.name, "+")))
+    rows = plan.target.installed
+    in_the_way = (item.name for item in rows if item.version.startswith(wanted.get(item.name, "+")))
     argv += [item for name in in_the_way for item in ("--reinstall-package", name)]
     argv += [item for name in plan.builds for item in ("--no-build-isolation-package", name)]
     argv += shared_options(plan, constraints, offline=offline)

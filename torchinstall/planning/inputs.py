@@ -124,7 +124,6 @@ class Prepared(Inputs, frozen=True, kw_only=True):
             self.plan,
             uv=self.uv.path,
             env=env,
-            installed=self.target.installed,
             constraints=self.constraint_files,
             uv_args=(*more, *self.uv_args),
             dry_run=dry_run,

@@ -14,7 +14,6 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.files import disk_of, write_file
 from torchinstall.core.messages import size_text
 from torchinstall.core.plan import Plan
-from torchinstall.core.target import Target
 from torchinstall.export.inputs import title_of
 from torchinstall.export.requirements import requirement_lines
 from torchinstall.index.wheels import File
@@ -92,7 +91,6 @@ def write_bundle(
     folder: Path,
     files: tuple[File, ...],
     plan: Plan,
-    target: Target,
     *,
     made_at: str,
     fetch: Callable[[tuple[File, ...]], Mapping[str, str]],
@@ -121,7 +119,7 @@ def write_bundle(
         )
         for file in files
     )
-    title, made_by = title_of(plan, target), f"torchinstall {__version__}"
+    title, made_by = title_of(plan), f"torchinstall {__version__}"
     head = [f"# {title}.", f"# Written by {made_by}."]
     pins = [f"{row.name}=={row.version}" for row in rows]
     requirements = requirement_lines(files, set())
@@ -130,6 +128,7 @@ def write_bundle(
     write_file(folder / "install.sh", _SHELL)
     (folder / "install.sh").chmod(0o755)
     write_file(folder / "install.cmd", _CMD.replace("\n", "\r\n"))
+    target = plan.target
     manifest = _Manifest(
         title=title,
         made_by=made_by,
