@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -193,3 +194,9 @@ def test_what_cannot_be_seen_whole_is_no_state(environment: Place, tmp_path: Pat
     assert state(environment) is None, "it imports from folders outside"
     config.write_text(text, encoding="utf-8")
     assert state(environment) is not None
+    for name in ("demo", "torch"):
+        info = site / f"{name}-2.9.1+cu126.dist-info"
+        info.mkdir()
+        (info / "direct_url.json").write_text('{"url": "file:///src", "dir_info": {"editable": true}}')
+        assert (state(environment) is None) == (name == "torch"), "what is checked lies elsewhere"
+        shutil.rmtree(info)

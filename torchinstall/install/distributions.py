@@ -44,6 +44,11 @@ class DistInfo(Struct, frozen=True, array_like=True):
         """What tells it from every other distribution."""
         return self.site, self.info
 
+    @property
+    def editable(self) -> bool:
+        """Whether its code lies elsewhere, where it may change."""
+        return _origin(self.site / self.info).dir_info.get("editable") is True
+
     def text(self, name: str) -> str:
         """A file of its metadata; empty where it cannot be read."""
         return text_in(self.site / self.info / name)
@@ -206,9 +211,13 @@ class _Origin(Struct):
     dir_info: dict[str, Any] = {}
 
 
+def _origin(info: Path) -> _Origin:
+    return load(info / "direct_url.json", _Origin) or _Origin()
+
+
 def _direct_url(info: Path) -> str | None:
-    found = load(info / "direct_url.json", _Origin)
-    return found.url or None if found is not None and not found.dir_info.get("editable") else None
+    found = _origin(info)
+    return None if found.dir_info.get("editable") else found.url or None
 
 
 def sites_of(prefix: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from torchinstall.core.machine import Machine
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
+from torchinstall.install.distributions import distributions
 from torchinstall.install.interpreter import PythonEnvironment
 from torchinstall.install.verify import Checklist, Report
 
@@ -132,7 +133,9 @@ def state_of(
     if target.python is None or target.prefix is None or not interpreter.site_packages:
         return None
     settings = venv_settings(Path(target.prefix))
-    if settings.get("include-system-site-packages", "").lower() == "true":
+    checked = distributions(map(Path, interpreter.site_packages), checklist.packages)
+    system = settings.get("include-system-site-packages", "").lower() == "true"
+    if system or any(dist.editable for dist in checked):
         return None  # it imports from folders that are not its own
     try:
         python = os.stat(target.python)  # noqa: PTH116  as for the files
