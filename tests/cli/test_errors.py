@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -79,6 +80,16 @@ def test_a_bug_speaks_json(tmp_path: Path) -> None:
     said = run(tmp_path, "probe", "--json", doors={"system": broken})
     assert said.json["error"]["slug"] == "internal-error"
     assert said.json["error"]["exit_code"] == 70
+
+
+def forbidden(_env: Mapping[str, str]) -> System:
+    raise PermissionError(errno.EACCES, "Permission denied", "/root/.venv/bin/python")
+
+
+def test_what_this_user_may_not_use_is_no_bug(tmp_path: Path) -> None:
+    said = run(tmp_path, "probe", doors={"system": forbidden})
+    assert said.code == 2
+    assert "error[no-permission]: this user may not use /root/.venv/bin/python" in said.err
 
 
 def interrupted(_env: Mapping[str, str]) -> System:

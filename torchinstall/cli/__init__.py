@@ -20,7 +20,7 @@ from torchinstall.cli.app import NoSuchVerb, build
 from torchinstall.cli.console import Console, Session
 from torchinstall.cli.verb import FlagOption
 from torchinstall.core.errors import TorchInstallError, UsageError
-from torchinstall.core.files import cannot_write
+from torchinstall.core.files import cannot_write, real_path
 from torchinstall.core.messages import close_matches
 from torchinstall.install.signals import leave_on_signals
 from torchinstall.planning.context import Context
@@ -191,6 +191,14 @@ def _failed(error: Exception, console: Console) -> int:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         hint = "make room, or name another place; then run the same command again"
         error = cannot_write(error.filename or "a file", error, hint)
+    if isinstance(error, PermissionError) and error.filename:
+        error = UsageError(
+            "no-permission",
+            f"this user may not use {error.filename}",
+            wanted=f"the right to use {real_path(error.filename)}, and to enter the folders that lead there",
+            found=str(error),
+            hints=("change the owner or the mode of what is in the way, or name another place",),
+        )
     if not isinstance(error, TorchInstallError):
         hint = "run the same command with -v for the traceback, and report both"
         if console.loudness > 0:
