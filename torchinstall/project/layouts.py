@@ -100,18 +100,12 @@ def layout_for(
 ) -> Layout:
     """The layout for a project: what was not asked for stays as the file has it, and a plan completes it.
 
-    Args:
-        view: of the project file.
-        asked: what was typed; its backends are added to those of a choice, and replace others.
-        plan: for one machine.
-        catalog: what is published.
-        without: backends that the project shall no longer offer.
-        named: the name of the layout was typed too.
-        planned: where no backends were typed, the one of the plan was.
+    `asked` is what was typed: its backends are added to those of a choice and replace others, its name counts
+    where the layout was `named`, and the plan's backend was typed where it is `planned`. The project shall no
+    longer offer what is `without`.
 
     Raises:
-        UsageError: `not-offered`, `nothing-left`, `not-carried`, and those of `complete`.
-        TorchInstallError: those of `complete`.
+        TorchInstallError: `not-offered`, `nothing-left`, `not-carried`, and those of `complete`.
     """
     current = current_layout(view, catalog)
     offered = current.backends if current is not None else ()
@@ -203,16 +197,14 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
     if not (asked.backends or asked.on or asked.kept) and plan.error is not None:
         raise plan.error
     ours = (planned,) if planned else ()
-    on, default = asked.on, None
-    required: tuple[str, ...] = () if asked.kept else PLATFORMS
+    on, default, required = asked.on, None, PLATFORMS
     if asked.name == "this-machine":
         backends = asked.backends if asked.kept else asked.backends[:1] or ours
-        required = (platform,) if platform is not None and not asked.kept else ()
+        required = (platform,) if platform is not None else ()
     elif asked.name == "markers":
-        base = (asked.backends or ours or (None,))[0]
-        there = Availability(catalog, plan.channel).platforms("torch", base) if base else ()
-        on = _routed({**dict.fromkeys(there, str(base)), **dict(asked.on)})
-        on = asked.on if asked.kept else on
+        known, base = Availability(catalog, plan.channel), (asked.backends or ours)[:1]
+        there = {item: name for name in base for item in known.platforms("torch", name)}
+        on = asked.on if asked.kept else _routed({**there, **dict(asked.on)})
         backends = tuple(dict.fromkeys(backend for _, backend in on))
     else:
         backends = asked.backends or tuple(dict.fromkeys(("cpu", *ours)))
@@ -240,7 +232,7 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
         on=on,
         default=default,
         packages=tuple(dict.fromkeys(("torch", *asked.packages))),
-        required=required if asked.required is None else asked.required,
+        required=(() if asked.kept else required) if asked.required is None else asked.required,
         channel=plan.channel,
         caps=() if asked.kept and asked.offers_choice else plan_caps(plan),
         split=not (asked.kept and set(backends) <= {route.backend for route in asked.kept}),

@@ -27,7 +27,7 @@ LayoutName = Literal["this-machine", "markers", "extras", "groups"]
 Point = tuple[str, str]
 """A platform key and a Python version (`3.12`)."""
 
-PLATFORMS = ("linux_x86_64", "linux_aarch64", "win_amd64", "macos_arm64")
+PLATFORMS: tuple[str, ...] = ("linux_x86_64", "linux_aarch64", "win_amd64", "macos_arm64")
 """Platform keys as `catalog.platform_of` spells them."""
 
 _SYSTEMS: dict[str, tuple[Os, str]] = {
