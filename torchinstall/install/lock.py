@@ -71,14 +71,15 @@ class EnvironmentLock:
 
         Raises:
             InstallFailedError: `environment-busy`.
-            UsageError: `cannot-write`: there is no right to write there, or something lies in the way.
+            PermissionError: there is no right to write there.
+            UsageError: `cannot-write`: something lies in the way.
         """
         prefix = real_path(prefix)
         if prefix in self._held:
             return False
         try:
             return self._taken(prefix)
-        except BrokenPipeError:
+        except (BrokenPipeError, PermissionError):
             raise
         except OSError as error:
             place = prefix / STATE
