@@ -125,7 +125,8 @@ def read_pages(
     live = structs.replace(live_options(context, options, index_base), shared=shared, **changes)
     result = fetch_pages(keys, live, discover=discover)
     read, cached, failed = result.live, len(result.found) - result.live, len(result.failures)
-    context.detail(f"{result.index_base}: {read} pages read, {cached} from the cache, {failed} failed")
+    base = result.index_base.removesuffix("/{package}")
+    context.detail(f"{base}: {read} pages read, {cached} from the cache, {failed} failed")
     for note in result.notes:
         context.detail(note)
     return result
