@@ -323,3 +323,11 @@ def test_the_disk_is_that_of_the_environment_that_is_examined(place: Place, tmp_
     argv = ("doctor", "--venv", str(place.folder), "--no-verify")
     run(tmp_path, *argv, env=env, doors={"system": system})
     assert [env["VIRTUAL_ENV"] for env in asked] == [str(place.folder)]
+
+
+@pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
+def test_a_judgement_is_the_same_without_a_network(place: Place) -> None:
+    put(place, wheel("torchvision", "0.23.0+cpu", TAG, requires=("torch==2.8.0",)))
+    said = [doctor(place, "--no-verify", *more, machine=linux()) for more in ((), ("--offline",))]
+    assert [one.out.partition("\n")[0] for one in said] == ["torch 2.9.1+cpu: wrong for this machine"] * 2

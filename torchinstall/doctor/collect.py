@@ -114,7 +114,9 @@ def collect(
 
 def _plan(inputs: Inputs, *texts: str, upgrade: bool = False) -> Plan:
     requirements = tuple(map(requirement, texts))
-    asked = structs.replace(inputs.request, requirements=requirements, constraints=(), upgrade=upgrade)
+    # What is installed is judged in the same way without a network.
+    changes = {"requirements": requirements, "constraints": (), "upgrade": upgrade, "offline": False}
+    asked = structs.replace(inputs.request, **changes)
     return plan(asked, inputs.machine, inputs.target, inputs.catalog)
 
 
