@@ -208,3 +208,8 @@ def test_what_is_missing_is_named_with_its_choices(tmp_path: Path) -> None:
         "  needed: bash, zsh, fish, powershell",
     ]
     assert "error[missing-argument]: WHEEL|URL is missing" in run(tmp_path, "inspect").err
+
+
+def test_a_gpu_that_nobody_knows_is_said_with_who_named_it(tmp_path: Path) -> None:
+    said = run(tmp_path, "plan", "--offline", env={"UV_AMD_GPU_ARCHITECTURE": "gfx9999"})
+    assert "found:  gfx9999 (environment UV_AMD_GPU_ARCHITECTURE)" in said.err

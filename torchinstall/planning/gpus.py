@@ -52,7 +52,7 @@ def declared_gpus(names: Iterable[str], source: str, catalog: Catalog) -> tuple[
     for name in names:
         gpu = gpu_named(name, catalog)
         if gpu is None:
-            raise _unknown(name.strip(), catalog)
+            raise _unknown(name.strip(), source, catalog)
         found.append(structs.replace(gpu, source=source))
     return numbered(found)
 
@@ -164,7 +164,7 @@ def _product_gpu(vendor: Vendor, fact: GpuFact) -> Gpu:
     )
 
 
-def _unknown(text: str, catalog: Catalog) -> UsageError:
+def _unknown(text: str, source: str, catalog: Catalog) -> UsageError:
     """The error for a name that nothing has, with the nearest that exist."""
     plain = text.lower().partition(":")[0]
     number = capability_named(plain)
@@ -185,7 +185,8 @@ def _unknown(text: str, catalog: Catalog) -> UsageError:
         near = [repr(names[key]) for key in sorted(holding, key=len) or close]
         near = near or ["sm_90 (its compute capability without the dot)"]
     hints = tuple(f"--target-gpu {name}" for name in list(dict.fromkeys(near))[:4])
-    return UsageError("unknown-gpu", f"no GPU {what} {text!r}", wanted=wanted, found=text, hints=hints)
+    found = f"{text} ({source})"
+    return UsageError("unknown-gpu", f"no GPU {what} {text!r}", wanted=wanted, found=found, hints=hints)
 
 
 _REQUIRED_CUDA = r"(?:^|[\s,])cuda>=(\d+\.\d+)"
