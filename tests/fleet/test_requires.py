@@ -178,6 +178,9 @@ def test_on_a_machine(tmp_path: Path) -> None:
     assert older.json["on"]["runs"] is False
     assert requires(tmp_path, "torch==2.9.1", "--on", "-", machine=mac()).code == 0
     assert requires(tmp_path, "torch==2.9.1+cu128", "--on", "-", machine=linux(amd("gfx942"))).code == 3
+    arm = requires(tmp_path, "torch==2.9.1+rocm6.3", "--on", "-", machine=linux(arch="aarch64"))
+    assert arm.code == 3
+    assert "no build of torch 2.9.1+rocm6.3 is known for linux_aarch64" in arm.err
 
 
 def test_what_breaks_with_another_driver(tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def no_build(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> Tor
             found=target.platform,
             hints=("torchinstall plan --target-gpu … --machine FILE plans for another machine",),
         )
-    if request.backend != "auto" and all(item.rejected_by("backend-not-asked") for item in evaluated):
+    named = request.backend != "auto" or request.only is not None
+    if named and all(item.rejected_by("backend-not-asked") for item in evaluated):
         return _backend_not_published(evaluated, situation)
     asked = [item for item in evaluated if item.torch_allowed and not item.rejected_by("backend-not-asked")]
     # A build for GPUs that are not here says nothing of what keeps the others from running.
@@ -177,17 +178,24 @@ def _error(
 
 
 def _backend_not_published(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> TorchInstallError:
-    """The backend that was named has no build for this platform: those of its kind that have are named."""
-    name = situation.request.backend
+    """What was named has no build for this platform: the backends of its kind that have are named."""
+    request = situation.request
+    torch, name = request.only or (None, request.backend)
     wanted = situation.catalog.backend(name)
-    backends = {item.build.backend.name: item.build.backend.kind.kind for item in evaluated}
+    rows = [item.build for item in evaluated if torch in (None, item.build.torch)]
+    backends = {row.backend.name: row.backend.kind.kind for row in rows}
     similar = [known for known, kind in backends.items() if wanted is None or kind == wanted.kind.kind]
+    what = f"torch {torch}+{name}" if torch else name
     return NoCompatibleBuildError(
         "backend-not-published",
-        f"no build of {name} is known for {situation.target.platform}",
-        wanted=f"a build of {name} (--backend)",
-        found=", ".join(similar or backends),
-        hints=("omit --backend to have one chosen, or name one of those found",),
+        f"no build of {what} is known for {situation.target.platform}",
+        wanted=f"a build of {what}{'' if torch else ' (--backend)'}",
+        found=", ".join(similar or backends) or f"nothing of torch {torch}",
+        hints=(
+            "torchinstall plan --machine FILE chooses a build for this machine"
+            if torch
+            else "omit --backend to have one chosen, or name one of those found",
+        ),
     )
 
 
