@@ -58,7 +58,10 @@ def edit_text(text: str, change: Callable[[dict[str, Any]], tuple[Message, ...]]
     notes = change(wanted)
     if wanted == before:
         return Edited(text, notes)
-    results = (_edited(plain, before, wanted, flat=flat) for flat in (False, True))
+    tries = ((plain, False), (plain, True), (_gathered(plain), False))
+    results = (
+        _edited(source, before, wanted, flat=flat) for source, flat in tries if loads(source) == before
+    )
     result = next((text for text in results if loads(text) == wanted), None)
     if result is None:
         raise UsageError(
@@ -67,6 +70,24 @@ def edit_text(text: str, change: Callable[[dict[str, Any]], tuple[Message, ...]]
             hints=("write each of [tool.uv], [tool.uv.sources] and [[tool.uv.index]] as one table",),
         )
     return Edited(mark + (result.replace("\n", "\r\n") if crlf else result), notes)
+
+
+def _gathered(text: str) -> str:
+    """The text with uv's tables next to each other: of those in several places tomlkit has only a copy."""
+    blocks, above = [""], ""
+    for line in text.splitlines(keepends=True):
+        if line.startswith("["):
+            blocks.append(above + line)
+        elif line.startswith("#") or not line.strip():
+            above += line
+            continue
+        else:
+            blocks[-1] += above + line
+        above = ""
+    uv = [block for block in blocks if re.search(r"^\[\[?tool\.uv\b", block, re.MULTILINE)]
+    first = blocks.index(uv[0]) if uv else 0
+    rest = [block for block in blocks[first:] if block not in uv]
+    return "".join((*blocks[:first], *uv, *rest, above))
 
 
 def _edited(text: str, before: dict[str, Any], wanted: dict[str, Any], *, flat: bool) -> str:
