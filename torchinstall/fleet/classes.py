@@ -136,7 +136,10 @@ def plan_machines(
     reading = Reading(Run(inputs, options, context))
     tables = fleet = plan_fleet(request, kinds, inputs.catalog, today=today)
     while keys := reading.unread(_wanted(reading, request, kinds, fleet)):
+        before, names = reading.catalog, reading.backends
         reading.read(keys)
+        if reading.catalog is before and reading.backends == names:
+            break  # nothing new was read
         fleet = plan_fleet(request, kinds, reading.catalog, today=today)
     catalog = reading.catalog
     if reading.failure is not None:
