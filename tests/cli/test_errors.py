@@ -83,13 +83,13 @@ def test_a_bug_speaks_json(tmp_path: Path) -> None:
 
 
 def forbidden(_env: Mapping[str, str]) -> System:
-    raise PermissionError(errno.EACCES, "Permission denied", "/root/.venv/bin/python")
+    raise PermissionError(errno.EACCES, "Permission denied", "/srv/other/bin/python")
 
 
 def test_what_this_user_may_not_use_is_no_bug(tmp_path: Path) -> None:
     said = run(tmp_path, "probe", doors={"system": forbidden})
     assert said.code == 2
-    assert "error[no-permission]: this user may not use /root/.venv/bin/python" in said.err
+    assert "error[no-permission]: this user may not use /srv/other/bin/python" in said.err
 
 
 def interrupted(_env: Mapping[str, str]) -> System:
