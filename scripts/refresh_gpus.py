@@ -103,12 +103,12 @@ def refreshed(tables: Tables, vendor: str, listed: list[Product], as_of: str) ->
         if len(known[product.chip]) != 1:
             open_chips.add(product.chip)
             continue
-        by_our_names = dict(next(iter(known[product.chip])))
+        facts = dict(next(iter(known[product.chip])))
         fresh.append(
             {
                 "pci_id": product.pci_id,
                 "name": product.name,
-                **by_our_names,
+                **facts,
                 "confidence": "medium",
                 "source": SOURCE,
             }

@@ -364,8 +364,8 @@ def test_prometheus_text_and_api(tmp_path: Path) -> None:
     }
     found = read_text(tmp_path, json.dumps(answer), "answer.json")
     assert (list(found), codes(found["gpu8"])) == (["gpu8"], ["sm_70"])
-    by_our_names = 'gpu="0",UUID="a",modelName="Tesla T4",Hostname="n1",DCGM_FI_DRIVER_VERSION="550.90.07"'
-    dcgm = f"DCGM_FI_DEV_GPU_TEMP{{{by_our_names}}} 40\n"
+    labels = 'gpu="0",UUID="a",modelName="Tesla T4",Hostname="n1",DCGM_FI_DRIVER_VERSION="550.90.07"'
+    dcgm = f"DCGM_FI_DEV_GPU_TEMP{{{labels}}} 40\n"
     assert driver(read_text(tmp_path, dcgm, "dcgm.prom")["n1"]) == "550.90.07"
 
 

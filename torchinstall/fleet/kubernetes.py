@@ -139,10 +139,8 @@ def _read(name: str, labels: dict[str, str], resources: tuple[str, ...], catalog
 
 
 def _nvidia(name: str, labels: dict[str, str], catalog: Catalog) -> list[Gpu | None]:
-    values, number = (
-        by_our_names(labels, _ROWS["gpu"]),
-        number_of(first_of(labels, _NAMES["count"]) or "1", name),
-    )
+    values = by_our_names(labels, _ROWS["gpu"])
+    number = number_of(first_of(labels, _NAMES["count"]) or "1", name)
     code = values["code"]
     if code is not None and not re.fullmatch(r"\d{1,2}\.\d", code):
         raise OddEntryError("that is no compute capability", node=name, found=code)
@@ -231,6 +229,6 @@ _LABEL = re.compile(r"([\w.-]+/[\w./-]+)\"?(?:=|: *)\"?([\w.-]*)")
 
 def labels(text: str, name: str) -> Iterator[dict[str, Any]]:
     """Nodes of Kubernetes, of `kubectl get nodes --show-labels`, `kubectl describe node`, or labels alone."""
-    by_our_names = re.search(r"^Name: +(\S+)", text, re.M)
-    for node, found in _SHOWN.findall(text) or [(by_our_names[1] if by_our_names else name, text)]:
+    heading = re.search(r"^Name: +(\S+)", text, re.M)
+    for node, found in _SHOWN.findall(text) or [(heading[1] if heading else name, text)]:
         yield {"kind": "Node", "metadata": {"name": node, "labels": dict(_LABEL.findall(found))}}

@@ -137,9 +137,9 @@ def uv_cache(uv: str, env: Mapping[str, str], cwd: Path, named: Sequence[str] = 
 def _which(name: str, env: Mapping[str, str]) -> str | None:
     """As `shutil.which`, whose module brings every compression library with it."""
     names = [name] if sys.platform != "win32" else [name, f"{name}.exe", f"{name}.bat", f"{name}.cmd"]
-    folders = [""] if os.path.dirname(name) else env.get("PATH", "").split(os.pathsep)  # noqa: PTH120  pathlib drops what PATH says
+    folders = [""] if os.path.dirname(name) else env.get("PATH", "").split(os.pathsep)  # noqa: PTH120  plain text, as PATH is
     found = (os.path.join(folder, item) for folder in folders for item in names)  # noqa: PTH118  plain text, as PATH is
-    return next((path for path in found if os.path.isfile(path) and os.access(path, os.X_OK)), None)  # noqa: PTH113  of plain texts
+    return next((path for path in found if os.path.isfile(path) and os.access(path, os.X_OK)), None)  # noqa: PTH113  plain text, as PATH is
 
 
 def _checked(path: str, source: str, env: Mapping[str, str], timeout: float) -> Uv:
