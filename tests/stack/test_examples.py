@@ -368,6 +368,7 @@ def test_what_depends_on_the_cuda_major_only_is_judged_by_that_whatever_its_vers
         ("cudf-cu12==27.2", "cudf-cu13 is, and can take its place"),
         ("jax==0.11.2 jax-cuda12-plugin==0.11.2", "'jax[cuda13]' is, and can take its place"),
         ("faiss-gpu-cu12==1.10.0", None),
+        ("bitsandbytes==0.43.3", None),
     ],
 )
 def test_an_installed_torch_is_not_moved_for_what_did_not_go_with_it_before(

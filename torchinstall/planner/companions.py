@@ -87,6 +87,13 @@ def unfit_companions(build: Build, situation: Situation) -> tuple[Wanted, ...]:
     )
 
 
+def shares_only_cuda(item: Wanted, build: Build, situation: Situation) -> bool:
+    """Whether an installed companion does not go with a build for its CUDA alone, whatever the torch."""
+    found = find_stack(build, situation, frozenset({item.name}))
+    lines = installed_lines(item.name, item.kept or "", situation)
+    return isinstance(found, Rejection) and found.kind == "backend" and not any(row.torch for row in lines)
+
+
 class _Search:
     """Takes the newest version of each companion with which all the others still have one."""
 

@@ -24,7 +24,7 @@ from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, Target, python_tags
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import Build, Pick, runtime_entry, version_key
-from torchinstall.planner.companions import unfit_companions, wanted_companions
+from torchinstall.planner.companions import shares_only_cuda, unfit_companions, wanted_companions
 from torchinstall.planner.explain import old_tables, plan_warnings, vendor_indexes
 from torchinstall.planner.refusals import (
     gpu_reasons,
@@ -120,9 +120,12 @@ def _plan(request: Request, machine: Machine, target: Target, catalog: Catalog) 
         kept = _installed_build(freed)
         # Where no set holds what is installed, it did not go together before, and decides nothing. What
         # shares only its CUDA with torch works beside another one, too.
-        unfit = () if kept is None else unfit_companions(kept.build, situation)
         if _best(evaluated) is None or (
-            kept and not any(row.torch for item in unfit for row in catalog.companion_builds(item.name))
+            kept
+            and all(
+                shares_only_cuda(item, kept.build, situation)
+                for item in unfit_companions(kept.build, situation)
+            )
         ):
             situation, evaluated, current = alone, freed, kept
     best = _best(evaluated)

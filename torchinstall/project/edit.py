@@ -76,16 +76,18 @@ def _gathered(text: str) -> str:
     """The text with uv's tables next to each other: of those in several places tomlkit has only a copy."""
     blocks, above = [""], ""
     for line in text.splitlines(keepends=True):
+        comment = line.startswith("#")
         if line.startswith("["):
             blocks.append(above + line)
-        elif line.startswith("#") or not line.strip():
+        elif not line.strip() or (comment and above):
             above += line
             continue
-        else:
+        else:  # a comment right below a row belongs to that
             blocks[-1] += above + line
         above = ""
-    uv = [block for block in blocks if re.search(r"^\[\[?tool\.uv\b", block, re.MULTILINE)]
+    uv = [block for block in blocks if re.search(r"^\[\[?tool\.uv[].]", block, re.MULTILINE)]
     first = blocks.index(uv[0]) if uv else 0
+    uv.sort(key=lambda block: re.search(r"^\[\[tool\.uv\.index]]", block, re.MULTILINE) is not None)
     rest = [block for block in blocks[first:] if block not in uv]
     return "".join((*blocks[:first], *uv, *rest, above))
 
