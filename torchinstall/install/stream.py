@@ -128,11 +128,12 @@ class _Copy:
         return self._ends[1] if self._ends else self._sink.fileno()
 
     def start(self) -> None:
-        """Close our copy of the child's end and begin to copy."""
+        """Close our copy of the child's end and begin to copy; a half-started thread could not be joined."""
         if self._ends:
-            os.close(self._ends.pop())
-            self._thread = threading.Thread(target=self._copy, args=self._ends, daemon=True)
-            self._thread.start()
+            with deferred_signals():
+                os.close(self._ends.pop())
+                self._thread = threading.Thread(target=self._copy, args=self._ends, daemon=True)
+                self._thread.start()
 
     def _copy(self, source: int) -> None:
         decoder, rest, piece = codecs.getincrementaldecoder("utf-8")("replace"), "", b" "
