@@ -30,7 +30,7 @@ def said(plan: Plan) -> str:
             ["update the driver", "580 or newer", "R570 or newer"],
         ),
         ("NVIDIA H100", "9.0", "470.256.02", ["update the driver", "580 or newer", "R520 or newer"]),
-        ("NVIDIA B300", "10.3", "575.57.08", ["update the driver: R580 or newer"]),
+        ("NVIDIA B300", "10.3", "575.57.08", ["update the driver: 580 or newer"]),
     ],
 )
 def test_the_drivers_that_would_work_are_named(name: str, code: str, driver: str, parts: list[str]) -> None:

@@ -18,7 +18,8 @@ from torchinstall.core.files import cannot_write, write_file
 from torchinstall.core.machine import sm_text
 from torchinstall.core.versions import dotted, dotted_or_none
 from torchinstall.fleet.nodes import Node, names_of
-from torchinstall.fleet.requires import GpuNeed, PlatformNeed, Window
+from torchinstall.fleet.requires import GpuNeed, PlatformNeed
+from torchinstall.planner.drivers import Window
 
 INDEX = "index.json"
 _HOSTNAME = "kubernetes.io/hostname"
@@ -199,17 +200,7 @@ def _from(low: str | None) -> Iterable[_Rules]:
 
 def driver_windows(row: GpuNeed, catalog: Catalog) -> list[Window]:
     """The windows of drivers, from the branch on that speaks the CUDA version which PTX needs."""
-    if row.cuda is None:
-        return list(row.drivers)
-    branches = catalog.tables.branch_cuda.items()
-    wanted = dotted(row.cuda)
-    first = min((branch for branch, cuda in branches if dotted(cuda) >= wanted), default=None)
-    found = []
-    for window in row.drivers if first is not None else ():
-        low = max((window.low or "0", str(first)), key=dotted)
-        if window.below is None or dotted(low) < dotted(window.below):
-            found.append(Window(low, window.below))
-    return found
+    return [found for window in row.drivers if (found := window.speaking(row.cuda, catalog))]
 
 
 def needs_slurm(needs: Sequence[PlatformNeed], catalog: Catalog) -> str:

@@ -1,13 +1,13 @@
 """The inverse plan: what a machine must have for a build to run.
 
-Nothing is written down here: each bound is where the planner's own rules change their answer. They compare a
-machine with a finite number of facts (floors and branches of drivers, tags of wheels, code of builds), so it
-is enough to ask them at each of these.
+Nothing is written down here: the planner says which drivers would do, and every other bound is where its
+rules change their answer. They compare a machine with a finite number of facts (tags of wheels, features of
+processors), so it is enough to ask them at each of these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct, structs
@@ -18,8 +18,9 @@ from torchinstall.core.machine import Driver, Gpu, Libc, Machine, Os, capability
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Target, foreign_target, oldest_system
-from torchinstall.core.versions import at_least, dotted, version_text
+from torchinstall.core.versions import version_text
 from torchinstall.planner.builds import Build, builds
+from torchinstall.planner.drivers import Window, drivers_for
 from torchinstall.planner.rules import evaluate
 from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
@@ -50,25 +51,6 @@ class PinnedBuild(Struct, frozen=True):
         wanted = tuple(requirement(text) for text in texts)
         only = (self.torch, self.backend)
         return Request(requirements=wanted, only=only, allow_cpu=True, channel=self.channel)  # type: ignore[arg-type]  # a literal that comes as plain text
-
-
-class Window(Struct, frozen=True):
-    """Driver versions from `low` (None: any) up to, but not including, `below` (None: no end)."""
-
-    low: str | None
-    below: str | None
-
-    def holds(self, version: tuple[int, ...]) -> bool:
-        """Whether a driver is inside."""
-        low = self.low is None or at_least(version, dotted(self.low))
-        return low and (self.below is None or not at_least(version, dotted(self.below)))
-
-    @property
-    def text(self) -> str:
-        """In words."""
-        if self.below is None:
-            return "any" if self.low is None else f"{self.low} or newer"
-        return f"{'older than' if self.low is None else f'{self.low} or newer, older than'} {self.below}"
 
 
 class GpuNeed(Struct, frozen=True):
@@ -175,7 +157,7 @@ class _Asking:
     def need(self) -> PlatformNeed | None:
         """What is needed; None: the build does not exist here, or runs on nothing."""
         vendor = self._backend.kind.vendor
-        gpus = self._gpus() if self._build is not None and vendor is not None else ()
+        gpus = self._gpus(self._build) if self._build is not None and vendor is not None else ()
         if self._build is None or (vendor is not None and not gpus):
             return None
         machine = self._base
@@ -215,47 +197,25 @@ class _Asking:
         driver = Driver(vendor=gpu.vendor, version=version, cuda_version=cuda)
         return structs.replace(self._base, gpus=(gpu,), drivers=(driver,))
 
-    def _gpus(self) -> tuple[GpuNeed, ...]:
-        """Codes of AMD, products of Intel: whatever the driver. Capabilities: those with the same drivers."""
-        codes = _codes(self._backend, self._catalog)
-        if self._backend.kind.strategy != "sm":
-            found = tuple(code for code in codes if self._rule(self._with(code)) is None)
-            return (GpuNeed(found),) if found else ()
-        tables = self._catalog.tables
-        rows = [row for row in tables.floors if row.kind == self._backend.kind.kind]
-        floors = {dotted(text) for row in rows for text in (row.linux, row.windows)}
-        # Every driver version at which a rule can change its answer.
-        points = sorted({(0,), *floors, *((branch,) for branch in tables.branch_cuda)})
-        spots = [version_text(point) for point in points]
-        last = {str(row.last_branch) for row in tables.gpu_service if row.last_branch}
+    def _gpus(self, build: Build) -> tuple[GpuNeed, ...]:
+        """The GPUs on which the build runs, those that need the same drivers together."""
         needs: dict[GpuNeed, list[str]] = {}
-        for code in codes:
-
-            def runs(version: str, code: str = code) -> bool:
-                return self._rule(self._with(code, version=version, cuda=_NEWEST)) is None
-
-            if any(map(runs, (spots[-1], *last))):
-                able = list(map(runs, spots))
-                best = spots[len(able) - 1 - able[::-1].index(True)]
-                windows = _windows(points, able, self._catalog)
-                need = GpuNeed((), windows, self._lowest_cuda(code, best), self._lowest_cuda(code, None))
+        floor = self._catalog.floor(self._backend)
+        for code in _codes(self._backend, self._catalog):
+            machine, need = self._with(code), GpuNeed(())
+            if self._backend.kind.strategy == "sm":
+                target = foreign_target(machine, self._python)
+                situation = make_situation(self._request, machine, target, self._catalog)
+                if (found := drivers_for(build, machine.gpus[0], situation)) is None:
+                    continue
+                window, cuda = found
+                machine = self._with(code, version=window.low or "1", cuda=_NEWEST)
+                # Within a major version each CUDA runs on the drivers of the first.
+                first = f"{self._backend.toolkit[0]}.0" if floor and self._backend.toolkit else None
+                need = GpuNeed((), (window,), cuda, cuda or first)
+            if self._rule(machine) is None:
                 needs.setdefault(need, []).append(code)
         return tuple(structs.replace(need, codes=tuple(codes)) for need, codes in needs.items())
-
-    def _lowest(
-        self, points: Iterable[tuple[int, ...]], machine: Callable[[str], Machine], python: str | None = None
-    ) -> str | None:
-        """The lowest version with which the build runs; None: any."""
-        lowest, *texts = (version_text(point) for point in sorted({(1, 0), *points}))
-        able = (text for text in (lowest, *texts) if self._rule(machine(text), python) is None)
-        found = next(able, _NEWEST)
-        return None if found == lowest else found
-
-    def _lowest_cuda(self, code: str, version: str | None) -> str | None:
-        """The lowest driver CUDA version that will do with a driver (None: unknown)."""
-        spoken = {dotted(text) for text in self._catalog.tables.branch_cuda.values()}
-        points = spoken | ({self._backend.toolkit} if self._backend.toolkit else set())
-        return self._lowest(points, lambda text: self._with(code, version=version, cuda=text))
 
     def _lowest_system(self, machine: Machine, python: str) -> str | None:
         """The lowest glibc or macOS on which all files load."""
@@ -268,7 +228,11 @@ class _Asking:
             libc = Libc(family="glibc", version=text) if machine.os == "linux" else None
             return structs.replace(machine, libc=libc, os_version=text)
 
-        return self._lowest(filter(None, (oldest_system(row.platform_tag) for row in rows)), older, python)
+        known = {oldest_system(row.platform_tag) or (1, 0) for row in rows}
+        lowest, *texts = (version_text(point) for point in sorted({(1, 0), *known}))
+        able = (text for text in (lowest, *texts) if self._rule(older(text), python) is None)
+        found = next(able, _NEWEST)
+        return None if found == lowest else found
 
     def _jetson(self, machine: Machine) -> Floor | None:
         """The lowest Jetson Linux, where older ones run only builds of their own."""
@@ -330,16 +294,3 @@ def _codes(backend: BackendInfo, catalog: Catalog) -> list[str]:
     found |= {row.capability for row in tables.gpu_service} | {row.capability for row in tables.code_rules}
     found |= {code for row in tables.code for code in row.native if code[:1].isdigit() and "." in code}
     return sorted(found, key=capability)
-
-
-def _windows(points: Sequence[tuple[int, ...]], able: Sequence[bool], catalog: Catalog) -> tuple[Window, ...]:
-    """Runs of points at which the build runs; a version is written as its table writes it."""
-    written = {dotted(text): text for row in catalog.tables.floors for text in (row.linux, row.windows)}
-    texts = [written.get(point, version_text(point)) for point in points]
-    found: list[Window] = []
-    for place, yes in enumerate(able):
-        if yes and (place == 0 or not able[place - 1]):
-            found.append(Window(None if place == 0 else texts[place], None))
-        elif not yes and place and able[place - 1]:
-            found[-1] = structs.replace(found[-1], below=texts[place])
-    return tuple(found)

@@ -1,7 +1,4 @@
-"""Why there is no plan: the errors of design rules 4 and 5, and the reason for each GPU that is not used.
-
-Which driver would let it be used is computed from every build, not from one.
-"""
+"""Why there is no plan: the errors of design rules 4 and 5, and the reason for each GPU that is not used."""
 
 from __future__ import annotations
 
@@ -9,14 +6,12 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 
-from msgspec import Struct, structs
-
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError, TorchInstallError
-from torchinstall.core.machine import Gpu, capability_text
+from torchinstall.core.machine import Gpu
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
-from torchinstall.core.versions import Dotted, at_least, dotted
-from torchinstall.planner.coverage import UNRANKED, cover_gpu
+from torchinstall.planner.coverage import UNRANKED
+from torchinstall.planner.drivers import driver_advice
 from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, pinned_out
 from torchinstall.planner.situation import Situation
 
@@ -261,73 +256,3 @@ def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> 
                 reason = next(uncovered, "another GPU was preferred")
             reasons[gpu] = driver_advice(evaluated, gpu, situation) or reason
     return reasons
-
-
-_NOT_HERE = ("not-confirmed", *(slug for slug, _ in RULES[: _DEPTH["no-gpu-of-vendor"]]))
-"""Rules that a driver cannot change."""
-
-
-class _Window(Struct, frozen=True):
-    """Drivers on which a build uses a GPU: from `low` (as text: `first`) to branch `last` (None: no end)."""
-
-    build: str
-    low: Dotted
-    first: str
-    last: int | None
-
-    def __str__(self) -> str:
-        span = f"{self.first} or newer" if self.last is None else f"{self.first} to R{self.last}"
-        return f"{span} (torch {self.build})"
-
-
-def driver_advice(evaluated: Iterable[EvaluatedBuild], gpu: Gpu, situation: Situation) -> str | None:
-    """What to do about the driver, in one clause; None where the driver is not what is wrong."""
-    driver = situation.drivers.get(gpu.vendor)
-    if gpu.compute_capability is None or situation.tegra or driver is None or driver.version is None:
-        return None
-    windows = tuple(_windows(evaluated, gpu, situation))
-    code = f"compute capability {capability_text(gpu.compute_capability)}"
-    if not windows:
-        asked = " ".join(f"{name}{bound}" for name, bound in situation.requirements.bounds.items() if bound)
-        named = "" if situation.request.backend == "auto" else f" of {situation.request.backend}"
-        named += f" that meets {asked}" if asked else ""
-        python = situation.target.python_minor
-        return f"no published torch{named} for Python {python} can use {code}, with any driver"
-    branch = situation.catalog.branch_of(driver.version[0]) or driver.version[0]
-    best = windows[0]
-    if best.last is not None and branch > best.last:
-        return f"install an older driver: {best}; found driver {driver.text}"
-    if at_least(driver.version, best.low):
-        return None
-    easiest = min(windows, key=lambda window: window.low)
-    others = f", or {easiest}" if easiest.low < best.low else ""
-    return f"update the driver: {best}{others}; found driver {driver.text}"
-
-
-def _windows(evaluated: Iterable[EvaluatedBuild], gpu: Gpu, situation: Situation) -> Iterator[_Window]:
-    """Every build that some driver lets use the GPU, newest first."""
-    catalog = situation.catalog
-    service = catalog.service(capability_text(gpu.compute_capability or (0, 0)))
-    first, last = (service.first_branch, service.last_branch) if service else (None, None)
-    anywhere = structs.replace(situation, drivers={})
-    for item in evaluated:
-        backend = item.build.backend
-        floor = situation.driver_floor(backend)
-        if backend.kind.vendor != gpu.vendor or floor is None or item.rejected_by(*_NOT_HERE):
-            continue
-        if pinned_out(item) is not None:
-            continue
-        code = catalog.code(item.build.torch, backend, situation.target.platform)
-        found = cover_gpu(backend, code, gpu, anywhere)
-        branches = [] if first is None else [first]
-        if found.rule == "ptx-needs-newer-driver":
-            cudas = catalog.tables.branch_cuda.items()
-            speaking = [branch for branch, cuda in cudas if at_least(dotted(cuda), backend.toolkit or ())]
-            if not speaking:
-                continue
-            branches.append(min(speaking))
-        elif not found.covered:
-            continue
-        low, text = max([(dotted(floor), floor), *(((branch,), f"R{branch}") for branch in branches)])
-        if last is None or (catalog.branch_of(low[0]) or 0) <= last:
-            yield _Window(item.build.name, low, text, last)

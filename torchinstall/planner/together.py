@@ -16,10 +16,11 @@ from torchinstall.core.messages import Message
 from torchinstall.core.plan import CompanionUse
 from torchinstall.core.request import Request, Requirement, extras_text, specifiers
 from torchinstall.core.target import Target, foreign_target
-from torchinstall.core.versions import dotted
+from torchinstall.core.versions import at_least, dotted
 from torchinstall.planner.builds import Rejection
 from torchinstall.planner.companion_lines import Choice, Wanted, choices_of, has_code
 from torchinstall.planner.companions import Stack, find_stack, unfit_companions, wanted_companions
+from torchinstall.planner.drivers import usable_drivers
 from torchinstall.planner.rules import EvaluatedBuild, evaluate
 from torchinstall.planner.situation import Situation, make_situation
 
@@ -290,12 +291,18 @@ def _nearest_sets(blockers: Iterable[str], able: list[EvaluatedBuild], situation
 
 def _other_drivers(evaluated: Iterable[EvaluatedBuild], situation: Situation) -> Iterator[str]:
     """The lowest newer driver on which some build has everything."""
-    old = (item.build.backend for item in evaluated if item.rejected_by("driver-too-old"))
-    floors = {floor for backend in old if (floor := situation.driver_floor(backend))}
-    for floor in sorted(floors, key=dotted) if situation.drivers else ():
-        item = _with(situation, request=structs.replace(situation.request, target_driver=floor))
-        if item is not None:
-            yield f"update the driver to {floor} or newer: torch {item.build.name} has them all"
+    names = _names(situation)
+    lows = {
+        window.low or "0"
+        for gpu in situation.gpus
+        if (driver := situation.drivers.get(gpu.vendor)) and driver.version
+        for item, window in usable_drivers(evaluated, gpu, situation)
+        if not at_least(driver.version, dotted(window.low or "0"))
+        if isinstance(find_stack(item.build, situation, names), Stack)
+    }
+    for low in sorted(lows, key=dotted):
+        if best := _with(situation, request=structs.replace(situation.request, target_driver=low)):
+            yield f"update the driver to {low} or newer: torch {best.build.name} has them all"
             return
 
 
