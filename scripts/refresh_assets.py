@@ -19,8 +19,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from scripts.refreshing import Row, arguments, finish, fold, parser, read_source, version_of
+from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import Table, Tables, platform_of
-from torchinstall.index.wheels import WheelName, parse_name
+from torchinstall.index.wheels import parse_name
 
 
 class Asset(NamedTuple):
@@ -28,7 +29,7 @@ class Asset(NamedTuple):
 
     place: str
     release: str
-    name: WheelName
+    name: Wheels
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,9 +76,9 @@ def refreshed(tables: Tables, found: list[Asset], as_of: str) -> Table:
     table = tables.file("companion_builds.json")
     rows: list[Row] = []
     made = {}
-    for key in dict.fromkeys((asset.name.project, asset.place) for asset in found):
+    for key in dict.fromkeys((asset.name.package, asset.place) for asset in found):
         old = [row for row in table.rows if (row["package"], row.get("place")) == key]
-        mine = [asset for asset in found if (asset.name.project, asset.place) == key]
+        mine = [asset for asset in found if (asset.name.package, asset.place) == key]
         if old:
             made[key] = list(_rows(tables, old, mine)) or old
     for row in table.rows:
@@ -106,11 +107,11 @@ def _rows(tables: Tables, old: list[Row], found: list[Asset]) -> Iterator[Row]:
             said = match.groupdict()
             backend = said.get("backend") or _of_cuda(said.get("cuda") or "")
             what = (name.version, str(said["torch"]), backend, said.get("abi") or "", grammar.id)
-            file: tuple[str, ...] = (*what, str(platform_of(name.platform)), name.tag)
+            file: tuple[str, ...] = (*what, str(platform_of(name.platform_tag)), name.tag_list)
             # A later release replaces a file; of two names of one file the one that names its glibc counts.
-            if best.get(file, ("", ""))[1].startswith("manylinux") and name.platform.startswith("linux"):
+            if best.get(file, ("", ""))[1].startswith("manylinux") and name.platform_tag.startswith("linux"):
                 continue
-            best[file] = (asset.release, name.platform)
+            best[file] = (asset.release, name.platform_tag)
     for file, (release, platform) in best.items():
         grouped.setdefault((*file[:5], release, platform), {})[file[6]] = ""
     for (version, torch, backend, abi, written, release, platform), tags in sorted(

@@ -166,8 +166,8 @@ def measured(tables: Tables, reports: Iterable[WheelReport], as_of: str) -> Tabl
         kind, _, toolkit = (report.toolkit or "cpu").partition(" ")
         parts = toolkit.split(".")[:2]
         backend = {"cuda": f"cu{''.join(parts)}", "rocm": f"rocm{'.'.join(parts)}"}.get(kind, kind)
-        platform = platform_of(name.platform) if name is not None else None
-        if name is None or name.project != "torch" or platform is None or not report.targets:
+        platform = platform_of(name.platform_tag) if name is not None else None
+        if name is None or name.package != "torch" or platform is None or not report.targets:
             print(f"{report.filename}: not a torch wheel that says which GPUs it is for", file=sys.stderr)
             continue
         native, ptx = code_of(report.targets)

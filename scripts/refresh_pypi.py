@@ -30,9 +30,10 @@ from scripts.refreshing import (
     version_of,
     wheel_order,
 )
+from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import Table, Tables, platform_of
 from torchinstall.index.pages import links_of
-from torchinstall.index.wheels import WheelName, parse_name
+from torchinstall.index.wheels import parse_name
 
 SOURCE = "pypi-files"
 METADATA = "pypi-metadata"
@@ -53,14 +54,14 @@ class File:
     """A wheel on PyPI."""
 
     filename: str
-    name: WheelName
+    name: Wheels
     url: str
     sha256: str | None
 
     @property
     def platform(self) -> str | None:
         """Table key of its platform."""
-        return platform_of(self.name.platform)
+        return platform_of(self.name.platform_tag)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,7 +81,7 @@ def listed(index: str, package: str) -> tuple[File, ...]:
     found: list[File] = []
     for link in links_of(text, url):
         name = parse_name(link.filename)
-        if name is not None and name.project == package and not name.local:
+        if name is not None and name.package == package and not name.local:
             found.append(File(filename=link.filename, name=name, url=link.url, sha256=link.sha256))
     return tuple(found)
 
@@ -156,9 +157,9 @@ def _default_rows(
         oldest = version_of(_oldest(tables, package))
         for file in listing:
             name = file.name
-            key = package, name.version, name.platform, name.build
+            key = package, name.version, name.platform_tag, name.build
             usable = file.platform is not None and version_of(name.version) >= oldest
-            if usable and not version_of(name.version).is_prerelease and (*key, name.tag) not in known:
+            if usable and not version_of(name.version).is_prerelease and (*key, name.tag_list) not in known:
                 fresh[key].append(file)
     for (package, version, platform_tag, build), group in fresh.items():
         platform = group[0].platform or ""
@@ -174,7 +175,7 @@ def _default_rows(
                 "local": "",
                 "backend": backends[torch, platform],
                 "platform_tag": platform_tag,
-                "tags": " ".join(sorted({file.name.tag for file in group})),
+                "tags": " ".join(sorted({file.name.tag_list for file in group})),
                 "origin": "default",
                 "build": build,
                 "confidence": "high",

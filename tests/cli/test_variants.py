@@ -14,7 +14,7 @@ from tests.support.index_tree import IndexTree
 from tests.support.installing import an_environment, here
 from tests.support.variant_wheels import nvidia, variant_wheels
 from tests.support.wheelhouse import torch_wheel, wheel, write_wheels
-from torchinstall.index.wheels import parse_name, read_variants, variant_build
+from torchinstall.index.wheels import parse_name, read_variants, variant_code
 
 PYTHON = f"cp3{sys.version_info[1]}"
 MINOR = f"3.{sys.version_info[1]}"
@@ -47,7 +47,7 @@ def plan(folder: Path, index: IndexServer, driver: str, gpu: str, *argv: str) ->
 def test_names_with_a_label() -> None:
     found = parse_name(f"torch-2.14.1-{TAG}-cu130.whl", variants=True)
     assert found is not None
-    assert (found.project, found.build, found.platform, found.variant) == (
+    assert (found.package, found.build, found.platform_tag, found.variant) == (
         "torch",
         "",
         "manylinux_2_17_x86_64",
@@ -62,11 +62,13 @@ def test_names_with_a_label() -> None:
 
 def test_properties_become_a_build() -> None:
     text = '{"cuda_version_lower_bound": ["12.8"], "sm_arch": ["90a_real", "120"]}'
-    build = variant_build(read_variants(f'{{"variants": {{"a": {{"nvidia": {text}}}}}}}')["a"])
+    row = parse_name(f"torch-2.14.1-{TAG}-cu130.whl", variants=True)
+    assert row is not None
+    build = variant_code(row, read_variants(f'{{"variants": {{"a": {{"nvidia": {text}}}}}}}')["a"])
     assert build is not None
     assert (build.backend, build.native, build.ptx) == ("cu128", ("9.0", "12.0"), ("12.0",))
-    assert variant_build({"amd": {"gfx_arch": ("gfx942",)}}) is None
-    assert variant_build({"nvidia": {"sm_arch": ("90_real",)}}) is None
+    assert variant_code(row, {"amd": {"gfx_arch": ("gfx942",)}}) is None
+    assert variant_code(row, {"nvidia": {"sm_arch": ("90_real",)}}) is None
     with pytest.raises(ValueError, match="no list of variants"):
         read_variants("<html>")
 

@@ -269,13 +269,13 @@ def test_real_names_parse_as_packaging_parses_them() -> None:
             assert mine is None
             continue
         assert mine is not None
-        assert canonicalize_name(project) == mine.project
+        assert canonicalize_name(project) == mine.package
         assert str(version) == mine.version + (f"+{mine.local}" if mine.local else "")
         assert {str(tag) for tag in tags} == {
             f"{python}-{abi}-{platform}"
-            for python in mine.tag.split("-")[0].split(".")
-            for abi in mine.tag.split("-")[1].split(".")
-            for platform in mine.platform.split(".")
+            for python in mine.tag_list.split("-")[0].split(".")
+            for abi in mine.tag_list.split("-")[1].split(".")
+            for platform in mine.platform_tag.split(".")
         }
 
 

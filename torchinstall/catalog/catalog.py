@@ -71,18 +71,6 @@ class Catalog(Memo, frozen=True, eq=False):
         """The same catalog with more live pages."""
         return structs.replace(self, live={**self.live, **live}, hashes={**self.hashes, **hashes})
 
-    def of_vendor(
-        self,
-        pages: Mapping[PageKey, tuple[Wheels, ...]],
-        hashes: Mapping[str, str],
-        vendor: tuple[Advice, ...],
-        code: tuple[Code, ...] = (),
-    ) -> Catalog:
-        """The same catalog when builds come from these pages of a vendor's index, or from local folders."""
-        return structs.replace(
-            self, live=pages, hashes=hashes, folders_only=True, vendor=vendor, live_code=code
-        )
-
     @property
     def snapshot(self) -> str:
         """Date of the shipped tables."""

@@ -16,8 +16,8 @@ from torchinstall.core.machine import OS_LABELS
 from torchinstall.core.messages import redact
 from torchinstall.core.plan import Package, Plan
 from torchinstall.core.request import canonical_name
-from torchinstall.index.urls import LINKS, file_name, file_path, without_credentials
-from torchinstall.index.wheels import parse_name
+from torchinstall.index.urls import LINKS, file_path, without_credentials
+from torchinstall.index.wheels import version_at
 from torchinstall.install.command import new_index_name, options_in, project_text
 from torchinstall.install.uv import Uv
 from torchinstall.planning.inputs import Prepared
@@ -224,7 +224,7 @@ def _pins(plan: Plan) -> tuple[tuple[Pin, ...], tuple[str, ...]]:
         name = canonical_name(requirement.name)
         package = packages.get(name)
         if requirement.url is not None:
-            version = _version_in(requirement.url) or (package.version if package is not None else None)
+            version = version_at(requirement.url) or (package.version if package is not None else None)
             url = _public(requirement.url)
             pins.append(Pin(name=name, requirement=_public(text), version=version, url=url))
         elif package is not None:
@@ -245,8 +245,3 @@ def _pin(package: Package, requirement: str, folders: tuple[str, ...]) -> Pin:
     paths = (file_path(folder) / (package.wheel or "") for folder in folders)
     file = next((path for path in paths if path.is_file()), None)
     return structs.replace(pin, folders=folders, url=real_path(file).as_uri() if file is not None else None)
-
-
-def _version_in(url: str) -> str | None:
-    wheel = parse_name(file_name(url))
-    return wheel.full_version if wheel is not None else None

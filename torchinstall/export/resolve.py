@@ -186,9 +186,10 @@ def _entry(row: dict[str, Any], entry: dict[str, Any]) -> File:
 
 def _rank(filename: str, ranks: Mapping[str, int]) -> tuple[int, int, str] | None:
     """The rank of a wheel's best tag, then a higher build number first; None where it does not fit."""
-    name = parse_name(filename, variants=True)
-    if name is None:
+    row = parse_name(filename, variants=True)
+    if row is None:
         return None
-    fitting = [ranks[str(tag)] for tag in parse_tag(f"{name.tag}-{name.platform}") if str(tag) in ranks]
-    number = re.sub(r"\D.*", "", name.build)
-    return (min(fitting), -int(number or 0), name.build) if fitting else None
+    tags = map(str, parse_tag(f"{row.tag_list}-{row.platform_tag}"))
+    fitting = [ranks[tag] for tag in tags if tag in ranks]
+    number = re.sub(r"\D.*", "", row.build)
+    return (min(fitting), -int(number or 0), row.build) if fitting else None

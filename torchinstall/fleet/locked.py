@@ -14,8 +14,8 @@ from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import parse_toml
 from torchinstall.core.request import canonical_name
 from torchinstall.fleet.requires import PinnedBuild
-from torchinstall.index.urls import file_name, pytorch_index
-from torchinstall.index.wheels import parse_name
+from torchinstall.index.urls import pytorch_index
+from torchinstall.index.wheels import version_at
 
 _PIN = re.compile(
     r"^\s*([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:===?\s*([^\s;,\\]+)|@\s*(\S+))", re.MULTILINE
@@ -69,7 +69,7 @@ def _of_tables(data: dict[str, Any], catalog: Catalog) -> Iterator[Pinned]:
         wheels = row.get("wheels", row.get("files"))
         entries = [*(wheels if isinstance(wheels, list) else ()), row.get("archive")]
         urls += [entry.get("url") for entry in entries if isinstance(entry, dict)]
-        version = row.get("version") or next((_version_of(url) for url in urls if isinstance(url, str)), None)
+        version = row.get("version") or next((version_at(url) for url in urls if isinstance(url, str)), None)
         if isinstance(version, str):
             backend = _backend_of([url for url in urls if isinstance(url, str)], catalog)
             yield Pinned(canonical_name(row["name"]), version, backend)
@@ -78,14 +78,9 @@ def _of_tables(data: dict[str, Any], catalog: Catalog) -> Iterator[Pinned]:
 def _of_text(text: str, catalog: Catalog) -> Iterator[Pinned]:
     backend = _backend_of(_INDEX.findall(text), catalog)
     for name, version, url in _PIN.findall(text):
-        exact = version or _version_of(url)
+        exact = version or version_at(url)
         if exact:
             yield Pinned(canonical_name(name), exact, _backend_of([url], catalog) or backend)
-
-
-def _version_of(url: str) -> str | None:
-    wheel = parse_name(file_name(url))
-    return None if wheel is None else wheel.full_version
 
 
 def _backend_of(urls: Iterable[str], catalog: Catalog) -> str | None:

@@ -147,7 +147,7 @@ class _Reader:
         targets, source = max(compiled, key=lambda pair: len(pair[0]), default=flags)
         own = {PurePosixPath(path).name for path in self.members}
         named = parse_name(self.filename, variants=True)
-        tag = oldest_system(named.platform) if named is not None and "linux" in named.platform else None
+        tag = oldest_system(named.platform_tag) if named and "linux" in named.platform_tag else None
         glibc = [item.glibc for item, _ in read.values() if item.glibc] + ([tag] if tag else [])
         if any(item.packed for item, _ in read.values()):
             self.notes.append("some AMD code is in compressed bundles, whose targets cannot be read")

@@ -13,13 +13,13 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from torchinstall.catalog.model import Origin, Wheels
 from torchinstall.core.messages import redact
 from torchinstall.core.request import Channel
 from torchinstall.index.faults import MOST_BYTES, FetchError
-from torchinstall.index.urls import BACKEND_NAME, backend_of_local, origin_of
+from torchinstall.index.urls import BACKEND_NAME, origin_of
 from torchinstall.index.wheels import File, Properties, merged, metadata_values, parse_name
 
 VARIANTS = "-variants.json"
@@ -89,14 +89,16 @@ def parse_page(
     rows: list[Wheels] = []
     files: dict[str, File] = {}
     origin: Origin = "index" if backend else "vendor"
-    belongs = _directory_rule(url, backend, shared=shared)
+    belongs, source = _directory_rule(url, backend, shared=shared), redact(url)
+    in_path = next(filter(BACKEND_NAME.fullmatch, urllib.parse.urlsplit(url).path.split("/")), "")
     for link in links:
         name = parse_name(link.filename, variants=not backend)
         if name is None and not backend and link.filename.endswith(VARIANTS):
             files.setdefault(link.filename, link)
-        elif name is not None and name.project == package and belongs(link.directory, name.local):
-            own = backend or _vendor_backend(name.local, url)
-            rows.append(name.row(own, origin, redact(url), channel=channel))
+        elif name is not None and name.package == package and belongs(link.directory, name.local):
+            # The vendor's own local versions, else a backend in the path of the page, else nothing.
+            own = backend or name.backend or in_path
+            rows.append(structs.replace(name, backend=own, origin=origin, channel=channel, source=source))
             files.setdefault(link.filename, link)
     return Page(wheels=merged(rows), files=tuple(files.values()), notes=tuple(notes))
 
@@ -248,12 +250,6 @@ def _directory_rule(url: str, backend: str, *, shared: bool) -> Callable[[str, s
         return verdict
 
     return belongs
-
-
-def _vendor_backend(local: str, url: str) -> str:
-    """`rocm7.13.0a20260401` -> `rocm7.13.0`, else a backend in the path of the page, else nothing."""
-    segments = urllib.parse.urlsplit(url).path.split("/")
-    return backend_of_local(local) or next(filter(BACKEND_NAME.fullmatch, segments), "")
 
 
 def _join(base: str, href: str) -> str:

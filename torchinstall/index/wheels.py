@@ -22,11 +22,12 @@ import msgspec
 from msgspec import Struct, structs
 from packaging.version import Version
 
-from torchinstall.catalog.model import Confidence, Origin, Wheels
+from torchinstall.catalog.model import Code, Wheels
+from torchinstall.catalog.tables import platform_of
 from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Gpu, capability_named, capability_text
-from torchinstall.core.request import Channel, canonical_name
+from torchinstall.core.request import canonical_name
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import backend_of_local, file_name, file_path
 
@@ -41,50 +42,6 @@ _VERSION_FILE = "torch/version.py"
 _MAX_VERSION_FILE = 100_000
 
 
-class WheelName(Struct, frozen=True):
-    """Project normalised, version as written and split at its `+`, `tag` such as `cp312-cp312`.
-
-    `variant` is the label of a wheel variant, empty for an ordinary wheel.
-    """
-
-    project: str
-    version: str
-    local: str
-    build: str
-    tag: str
-    platform: str
-    variant: str = ""
-
-    @property
-    def full_version(self) -> str:
-        """With its local segment."""
-        return f"{self.version}+{self.local}" if self.local else self.version
-
-    def row(
-        self,
-        backend: str,
-        origin: Origin,
-        source: str,
-        confidence: Confidence = "high",
-        channel: Channel = "stable",
-    ) -> Wheels:
-        """The row of the catalog for this one wheel."""
-        return Wheels(
-            package=self.project,
-            version=self.version,
-            local=self.local,
-            backend=backend,
-            platform_tag=self.platform,
-            tag_list=self.tag,
-            origin=origin,
-            channel=channel,
-            build=self.build,
-            confidence=confidence,
-            source=source,
-            variant=self.variant,
-        )
-
-
 def merged(rows: Iterable[Wheels]) -> tuple[Wheels, ...]:
     """Rows that differ in nothing but their tags, made one."""
     tags: dict[Wheels, set[str]] = {}
@@ -93,8 +50,8 @@ def merged(rows: Iterable[Wheels]) -> tuple[Wheels, ...]:
     return tuple(structs.replace(row, tag_list=" ".join(sorted(found))) for row, found in tags.items())
 
 
-def parse_name(filename: str, *, variants: bool = False) -> WheelName | None:
-    """The parts of a wheel's name; None for what is no wheel, or follows no rule.
+def parse_name(filename: str, *, variants: bool = False) -> Wheels | None:
+    """The row of a wheel, as far as its name says it; None for what is no wheel, or follows no rule.
 
     It accepts what `packaging.utils.parse_wheel_filename` accepts (a test holds the two against each other)
     but for a space in the platform tag (a download that was renamed, `…_x86_64 (1).whl`) and a `+` in the
@@ -102,14 +59,14 @@ def parse_name(filename: str, *, variants: bool = False) -> WheelName | None:
     wheel. With `variants` it also accepts a label at the end.
     """
     parts = filename[:-4].split("-") if filename.endswith(".whl") else []
-    name = _parse_parts(parts)
-    if name is None and variants and parts and _LABEL.fullmatch(parts[-1]):
-        name = _parse_parts(parts[:-1])
-        return None if name is None else structs.replace(name, variant=parts[-1])
-    return name
+    row = _parse_parts(parts)
+    if row is None and variants and parts and _LABEL.fullmatch(parts[-1]):
+        row = _parse_parts(parts[:-1])
+        return None if row is None else structs.replace(row, variant=parts[-1])
+    return row
 
 
-def _parse_parts(parts: list[str]) -> WheelName | None:
+def _parse_parts(parts: list[str]) -> Wheels | None:
     if len(parts) not in (5, 6):
         return None
     project, build = parts[0], parts[2] if len(parts) == 6 else ""
@@ -120,7 +77,18 @@ def _parse_parts(parts: list[str]) -> WheelName | None:
         return None
     if build and not _BUILD.fullmatch(build):
         return None
-    return WheelName(canonical_name(project), *version, build, f"{python}-{abi}", platform)
+    return Wheels(
+        package=canonical_name(project),
+        version=version[0],
+        local=version[1],
+        backend=backend_of_local(version[1]) or "",
+        platform_tag=platform,
+        tag_list=f"{python}-{abi}",
+        build=build,
+        origin="find-links",
+        confidence="high",
+        source="",
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -187,36 +155,39 @@ def local_wheels(
     rows: list[Wheels] = []
     for folder in folders:
         path = _folder(folder)
-        found: list[tuple[Path, WheelName]] = []
+        found: list[tuple[Path, Wheels]] = []
         for file in sorted(path.glob("*.whl")):
             if (named := parse_name(file.name)) is not None:
                 found.append((file, named))
             else:
                 note(f"{file}: the name follows no rule")
-        torch = {file: _torch_backend(file, name, note) for file, name in found if name.project == "torch"}
-        for file, name in found:
-            own = backend_of_local(name.local) or torch.get(file)
-            beside = {
-                torch[other]
-                for other, its in found
-                if other in torch and name.platform in (its.platform, "any")
-            }
+        torch = {file: _torch_backend(file, row, note) for file, row in found if row.package == "torch"}
+        for file, row in found:
+            own, tag = row.backend or torch.get(file), row.platform_tag
+            beside = {torch[at] for at, its in found if at in torch and tag in (its.platform_tag, "any")}
             backends = {own} if own else beside or {"cpu"}
-            confidence: Confidence = "low" if len(backends) > 1 and name.platform != "any" else "high"
-            rows += (name.row(backend, "find-links", str(path), confidence) for backend in sorted(backends))
+            confidence = "low" if len(backends) > 1 and tag != "any" else "high"
+            row = structs.replace(row, source=str(path), confidence=confidence)
+            rows += (structs.replace(row, backend=backend) for backend in sorted(backends))
     rows += filter(None, (_named_wheel(url, note) for url in urls))
     return merged(rows)
 
 
 def _named_wheel(url: str, note: Callable[[str], object]) -> Wheels | None:
-    name = parse_name(file_name(url))
-    if name is None:
+    row = parse_name(file_name(url))
+    if row is None:
         return None  # a source archive, a repository: nobody knows before it is built
-    backend = backend_of_local(name.local)
+    backend = row.backend
     if url.startswith("file:"):
         path = existing_wheel(file_path(url))
-        backend = (_torch_backend(path, name, note) if name.project == "torch" else backend) or "cpu"
-    return name.row(backend, "find-links", url) if backend is not None else None
+        backend = (_torch_backend(path, row, note) if row.package == "torch" else backend) or "cpu"
+    return structs.replace(row, backend=backend, source=url) if backend else None
+
+
+def version_at(url: str) -> str | None:
+    """The version in the name of the wheel that a URL leads to."""
+    row = parse_name(file_name(url))
+    return None if row is None else row.full_version
 
 
 def existing_wheel(path: Path) -> Path:
@@ -251,10 +222,10 @@ def _folder(folder: Path | str) -> Path:
     return path
 
 
-def _torch_backend(file: Path, name: WheelName, note: Callable[[str], object]) -> str:
+def _torch_backend(file: Path, row: Wheels, note: Callable[[str], object]) -> str:
     """What a torch wheel was built for: one whose local version does not tell is asked itself."""
-    if named := backend_of_local(name.local):
-        return named
+    if row.backend:
+        return row.backend
     from torchinstall.index.archives import member_text  # it loads zipfile
 
     text = None
@@ -291,20 +262,9 @@ def backend_of(version: str, text: str | None) -> str | None:
 Properties = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Namespace -> feature -> values: the machine must have one of the values of each feature."""
 
-NULL = "null"
-"""The label of the wheel that asks for nothing."""
-
 
 class _VariantsFile(Struct):
     variants: dict[str, dict[str, dict[str, tuple[str, ...]]]]
-
-
-class VariantBuild(Struct, frozen=True):
-    """What a variant is built for, in the words of the tables: backend, native and PTX targets."""
-
-    backend: str
-    native: tuple[str, ...] = ()
-    ptx: tuple[str, ...] = ()
 
 
 def read_variants(text: str | bytes) -> dict[str, Properties]:
@@ -319,21 +279,33 @@ def read_variants(text: str | bytes) -> dict[str, Properties]:
         raise ValueError(f"no list of variants: {error}") from error
 
 
-def variant_build(properties: Properties) -> VariantBuild | None:
-    """What properties mean; None where they ask for something that is not understood."""
-    if not properties:
-        return VariantBuild("cpu")
-    nvidia = properties.get("nvidia", {})
-    toolkit = dotted_or_none(min(nvidia.get("cuda_version_lower_bound", ("",))))
-    if set(properties) != {"nvidia"} or toolkit is None or len(toolkit) < 2:
-        return None
+def variant_code(row: Wheels, properties: Properties) -> Code | None:
+    """What a variant of this row with these properties is built for, in the words of the tables.
+
+    None where they ask for something that is not understood.
+    """
+    backend = "cpu"
     native, ptx = [], []
-    for value in nvidia.get("sm_arch", ()):
-        if (code := capability_named(value)) is None:
+    if properties:
+        nvidia = properties.get("nvidia", {})
+        toolkit = dotted_or_none(min(nvidia.get("cuda_version_lower_bound", ("",))))
+        if set(properties) != {"nvidia"} or toolkit is None or len(toolkit) < 2:
             return None
-        native += [capability_text(code)] if not value.endswith("virtual") else []
-        ptx += [capability_text(code)] if not value.endswith("real") else []
-    return VariantBuild(f"cu{toolkit[0]}{toolkit[1]}", tuple(native), tuple(ptx))
+        backend = f"cu{toolkit[0]}{toolkit[1]}"
+        for value in nvidia.get("sm_arch", ()):
+            if (code := capability_named(value)) is None:
+                return None
+            native += [capability_text(code)] if not value.endswith("virtual") else []
+            ptx += [capability_text(code)] if not value.endswith("real") else []
+    return Code(
+        torch=".".join(row.version.split(".")[:2]),
+        backend=backend,
+        platform=platform_of(row.platform_tag) or "",
+        native=tuple(native),
+        ptx=tuple(ptx),
+        confidence="high",
+        source=f"the properties of variant {row.variant}",
+    )
 
 
 def provider_env(properties: Iterable[Properties], gpus: Iterable[Gpu]) -> dict[str, str]:

@@ -166,7 +166,7 @@ class Reader:
             if wheel is None:
                 self.uv_args.append(self._local(text, base))
                 return
-            text = f"{wheel.project} @ {self._url(text, base)}"
+            text = f"{wheel.package} @ {self._url(text, base)}"
         self.requirements.append(_parse(text, source))
 
     def _url(self, location: str, base: Path) -> str:

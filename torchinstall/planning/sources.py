@@ -10,7 +10,7 @@ have been cloned.
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +26,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request
 from torchinstall.core.target import Target
 from torchinstall.index.urls import without_credentials
-from torchinstall.index.wheels import VariantBuild, WheelName, local_wheels, provider_env, variant_build
+from torchinstall.index.wheels import local_wheels, provider_env, variant_code
 from torchinstall.planner.situation import make_situation
 from torchinstall.planning.configured import Source, configured_folders, default_index
 from torchinstall.planning.context import PlanOptions
@@ -84,9 +84,19 @@ def catalog_of_installed(catalog: Catalog, target: Target, index_url: str | None
     pages = {}
     for item in target.installed:
         version, _, local = item.version.partition("+")
-        name = WheelName(item.name, version, local, "", "py3-none", "any")
-        pages[item.name, ""] = (name.row(item.backend or "", "vendor", "what is installed"),)
-    return catalog.of_vendor(pages, {}, rows)
+        row = Wheels(
+            package=item.name,
+            version=version,
+            local=local,
+            backend=item.backend or "",
+            platform_tag="any",
+            tag_list="py3-none",
+            origin="vendor",
+            confidence="high",
+            source="what is installed",
+        )
+        pages[item.name, ""] = (row,)
+    return structs.replace(catalog, live=pages, hashes={}, folders_only=True, vendor=rows)
 
 
 def _same(url: str, base: str) -> bool:
@@ -108,7 +118,7 @@ def vendor_plan(run: Run, rows: tuple[Advice, ...], template: str) -> Made | Non
     """
     inputs = run.inputs
     request: Request = structs.replace(inputs.request, index_base=template)
-    found = inputs.catalog.of_vendor({}, {}, rows)
+    found = structs.replace(inputs.catalog, live={}, hashes={}, folders_only=True, vendor=rows)
     situation = make_situation(request, inputs.machine, inputs.target, found)
     families = [row for name in situation.requirements.family if (row := found.family(name)) is not None]
     names = [row.package for row in families if row.routed]
@@ -116,16 +126,16 @@ def vendor_plan(run: Run, rows: tuple[Advice, ...], template: str) -> Made | Non
     result = run.read(tuple((name, "") for name in dict.fromkeys(names)), template)
     silent = (rows[0].backend if rows else None) or ""
 
-    def variant_of(row: Wheels) -> VariantBuild | None:
-        """None: nobody knows what it is built for."""
-        properties = result.found[row.package, ""].variants.get(row.version, {}).get(row.variant)
-        return None if properties is None else variant_build(properties)
+    code: dict[Code, None] = {}
 
     def backend_of(row: Wheels) -> str:
         if not row.variant:
             return row.backend or silent
-        variant = variant_of(row)
-        return "" if variant is None else variant.backend  # empty, so that it is not considered
+        properties = result.found[row.package, ""].variants.get(row.version, {}).get(row.variant)
+        known = None if properties is None else variant_code(row, properties)
+        if known is not None and row.package == "torch" and known.native and known.platform:
+            code[known] = None
+        return "" if known is None else known.backend  # empty, so that it is not considered
 
     pages = {
         key: tuple(structs.replace(row, backend=backend_of(row)) for row in page)
@@ -142,27 +152,9 @@ def vendor_plan(run: Run, rows: tuple[Advice, ...], template: str) -> Made | Non
             wanted=f"the pages of {base}",
             hints=("omit --vendor-index for PyTorch's own builds", "--index-base URL takes a mirror of it"),
         )
-    catalog = inputs.catalog.of_vendor(
-        pages, result.hashes, rows, tuple(dict.fromkeys(_code(torch, variant_of)))
-    )
+    catalog = structs.replace(found, live=pages, hashes=result.hashes, live_code=tuple(code))
     made = _naming_files(run.decide(catalog, request), situation.gpus, result)
     return Made(made, catalog).warned(item for item in result.warnings if item.slug == "index-stale-pages")
-
-
-def _code(rows: Iterable[Wheels], variant_of: Callable[[Wheels], VariantBuild | None]) -> Iterator[Code]:
-    """The GPU code of each torch variant, as the index itself says it."""
-    for row in rows:
-        variant, platform = variant_of(row) if row.variant else None, platform_of(row.platform_tag)
-        if variant is not None and variant.native and platform is not None:
-            yield Code(
-                torch=".".join(row.version.split(".")[:2]),
-                backend=variant.backend,
-                platform=platform,
-                native=variant.native,
-                ptx=variant.ptx,
-                confidence="high",
-                source=f"the properties of variant {row.variant}",
-            )
 
 
 def _naming_files(made: Plan, gpus: Iterable[Gpu], result: LiveResult) -> Plan:
