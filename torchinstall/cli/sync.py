@@ -53,9 +53,6 @@ def open_project(
     """Read the project of `--project`, or the one at hand, for `--python-version` if that is given.
 
     `may_be_missing`: a folder with `requirements.txt` may become one.
-
-    Raises:
-        UsageError: there is none, or its file is not TOML.
     """
     folder = project_folder(context, project)
     path = folder / "pyproject.toml"
@@ -110,11 +107,7 @@ def project_plan(
     *,
     offline: bool = False,
 ) -> Prepared:
-    """Plan for a project's Python; `offline`: ask no index, whatever the options say.
-
-    Raises:
-        TorchInstallError: as planning does; a plan that says "impossible" is returned.
-    """
+    """Plan for a project's Python; `offline`: ask no index, whatever the options say."""
     asked = PlanOptions.of(
         options,
         reqs=tuple(requirements),

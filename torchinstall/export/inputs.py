@@ -156,11 +156,7 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
 def export_input(
     prepared: Prepared, *, uv: Uv, resolve: Callable[[], str], base: Path, lock: LockedProject | None = None
 ) -> ExportInput:
-    """The input of formats from a plan that is not impossible; URLs lose user names and passwords.
-
-    Raises:
-        UsageError: `not-exportable`: an argument of uv cannot be written down.
-    """
+    """The input of formats from a plan that is not impossible; URLs lose user names and passwords."""
     check_exportable(prepared.uv_args)
     pins, others = _pins(prepared.plan)
     fields = structs.asdict(prepared) | {"uv": uv, "uv_args": tuple(map(_public, prepared.uv_args))}

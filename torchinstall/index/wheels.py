@@ -148,9 +148,6 @@ def local_wheels(
     Rows have the origin `find-links`, and the folder or URL as `source`. Nothing is hashed: wheels are large.
     A file that lies here is looked into; of one elsewhere (`torch @ https:…`) only the name is known, so one
     whose local version names no backend gives no row. `note` is told what is passed over.
-
-    Raises:
-        UsageError: `find-links-not-a-folder`, `wheel-not-found`.
     """
     rows: list[Wheels] = []
     for folder in folders:

@@ -98,10 +98,6 @@ def write_bundle(
     """Fill a folder, which exists; files of an earlier bundle that this one does not need are removed.
 
     `fetch` brings the wheels of the plan there, and returns the sha256 of each file name.
-
-    Raises:
-        InstallFailedError: a file could not be brought.
-        UsageError: `cannot-write`.
     """
     earlier = _earlier_files(folder)
     (folder / MANIFEST).unlink(missing_ok=True)

@@ -147,9 +147,6 @@ def migrate_text(
     """Rewrite a project file (empty: there is none); unchanged where there is nothing old in it.
 
     `index_base` is for pins that name a build and no index, `more` what requirements files say.
-
-    Raises:
-        UsageError: it is written in a way that cannot be edited, or another tool's list cannot be moved.
     """
     seen: list[Choice] = []
     more = more or Foreign()

@@ -175,11 +175,7 @@ class ProjectView:
 
 
 def project_view(text: str) -> ProjectView:
-    """What a project file says.
-
-    Raises:
-        UsageError: `bad-pyproject`.
-    """
+    """What a project file says."""
     return ProjectView(parse_toml(text.removeprefix("\ufeff")))
 
 
