@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import Terminal, run
-from torchinstall.cli.console import wants_colour
+from torchinstall.cli.console import Console
 
 PLAIN = io.TextIOWrapper(io.BytesIO())
 TTY = Terminal(io.BytesIO())
@@ -33,7 +33,9 @@ TTY = Terminal(io.BytesIO())
     ],
 )
 def test_rule(stream: io.TextIOWrapper, choice: str, env: dict[str, str], wanted: bool) -> None:
-    assert wants_colour(stream, choice, env) is wanted
+    console = Console(stream, stream, env)
+    console.color = choice
+    assert console.colour(stream) is wanted
 
 
 @pytest.mark.parametrize("argv", [("--color", "always", "nope"), ("completion", "--color", "always", "nope")])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -32,7 +32,7 @@ from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.tables import PageKey, Tables, platform_of
 from torchinstall.core.versions import dotted, dotted_or_none, version_text
 
-T = TypeVar("T")
+R = TypeVar("R", Companion, CompanionBuild)
 
 
 def load_catalog(directory: Path | None = None, *, families: tuple[Family, ...] = ()) -> Catalog:
@@ -198,7 +198,7 @@ class Catalog(Memo, frozen=True, eq=False):
 
     @cached_property
     def _companions(self) -> Mapping[str, tuple[Companion, ...]]:
-        return _grouped(self.tables.companions, lambda row: row.package)
+        return _of_packages(self.tables.companions)
 
     def companion(self, torch: str, package: str) -> Companion | None:
         """The version of a package that belongs to a torch release (public version, `2.9.1`)."""
@@ -223,7 +223,7 @@ class Catalog(Memo, frozen=True, eq=False):
 
     @cached_property
     def _built(self) -> Mapping[str, tuple[CompanionBuild, ...]]:
-        return {**_grouped(self.tables.companion_builds, lambda row: row.package), **self.built}
+        return {**_of_packages(self.tables.companion_builds), **self.built}
 
     def companion_builds(self, package: str) -> tuple[CompanionBuild, ...]:
         """Every line of builds of a package that is built against torch; empty: it is none."""
@@ -277,10 +277,10 @@ class Catalog(Memo, frozen=True, eq=False):
         return None
 
 
-def _grouped(rows: Iterable[T], key: Callable[[T], str]) -> Mapping[str, tuple[T, ...]]:
-    groups: dict[str, list[T]] = defaultdict(list)
+def _of_packages(rows: Iterable[R]) -> Mapping[str, tuple[R, ...]]:
+    groups: dict[str, list[R]] = defaultdict(list)
     for row in rows:
-        groups[key(row)].append(row)
+        groups[row.package].append(row)
     return {name: tuple(found) for name, found in groups.items()}
 
 

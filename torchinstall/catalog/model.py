@@ -343,10 +343,6 @@ class Advice(Row, frozen=True):
         base = self.url.rstrip("/")
         return {"backend": base, "flat": f"{base}/{{package}}", "links": f"{base}/#links"}[self.layout]
 
-    def extras_of(self, package: str) -> tuple[str, ...]:
-        """The extra of a package for this GPU."""
-        return (self.extras[package].replace("{gpu}", self.match),) if package in self.extras else ()
-
     def runtime(self) -> tuple[str, ...]:
         """The packages that torch depends on, for this GPU."""
         return tuple(name.replace("{gpu}", self.match) for name in self.packages)

@@ -92,14 +92,10 @@ class LazyGroup(click.Group):
             raise NoSuchVerb(ctx, args, tuple(self.table))
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table itself: nothing is imported."""
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Verbs first, of the table itself, so that nothing is imported; then the global flags."""
         with formatter.section("Verbs"):
             formatter.write_dl([(name, row[1]) for name, row in self.table.items()])
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Verbs first, then the global flags."""
-        self.format_commands(ctx, formatter)
         write_sections(self.params, ctx, formatter)
 
 

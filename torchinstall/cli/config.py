@@ -111,7 +111,9 @@ def read_config(cwd: Path, env: Mapping[str, str], named: Path | None = None) ->
     Raises:
         UsageError: `bad-config`: it is not there, no TOML, an unknown key, a value of the wrong type.
     """
-    user_file = named or _user_file(env)
+    home = env.get("HOME") or env.get("USERPROFILE")
+    base = env.get("XDG_CONFIG_HOME") or env.get("APPDATA") or (home and f"{home}/.config")
+    user_file = named or (Path(base) / "torchinstall" / "torchinstall.toml" if base else None)
     tables: list[tuple[Path, Any, bool]] = []
     if user_file is not None and (named or user_file.is_file()):
         tables.append((user_file, read_toml(user_file), False))
@@ -130,12 +132,6 @@ def read_config(cwd: Path, env: Mapping[str, str], named: Path | None = None) ->
             flag = _flag(key, f"{'[tool.torchinstall] in' if of_project else 'top level of'} {path}")
             values.append(ConfigValue(flag, _value(flag, key, value, path), path, of_project))
     return Config(tuple(values), tuple(families.values()), user_file)
-
-
-def _user_file(env: Mapping[str, str]) -> Path | None:
-    home = env.get("HOME") or env.get("USERPROFILE")
-    base = env.get("XDG_CONFIG_HOME") or env.get("APPDATA") or (home and f"{home}/.config")
-    return Path(base) / "torchinstall" / "torchinstall.toml" if base else None
 
 
 def _flag(key: str, place: str) -> Flag:

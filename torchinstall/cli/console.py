@@ -24,22 +24,6 @@ _PATIENCE = 1.0
 """Seconds after which a person wants to see that something happens."""
 
 
-def wants_colour(stream: TextIO, choice: str, env: Mapping[str, str]) -> bool:
-    """Whether to colour one stream; click knows none of the variables.
-
-    The flag decides first, then `NO_COLOR` (https://no-color.org: any non-empty value), then `FORCE_COLOR`
-    and `CLICOLOR_FORCE` (https://bixense.com/clicolors: anything but 0), then whether the stream is a
-    terminal that can show it.
-    """
-    if choice != "auto":
-        return choice == "always"
-    if env.get("NO_COLOR"):
-        return False
-    if env.get("FORCE_COLOR") or env.get("CLICOLOR_FORCE", "0") not in ("", "0"):
-        return True
-    return env.get("TERM") != "dumb" and stream.isatty()
-
-
 class _Step:
     """What is happening, drawn on a terminal once it takes longer than a second, until it is over."""
 
@@ -118,8 +102,20 @@ class Console:
         self._said = ""
 
     def colour(self, stream: TextIO) -> bool:
-        """Whether one of the two streams is coloured."""
-        return wants_colour(stream, self.color, self.env)
+        """Whether to colour one of the two streams; click knows none of the variables.
+
+        The flag decides first, then `NO_COLOR` (https://no-color.org: any non-empty value), then
+        `FORCE_COLOR` and `CLICOLOR_FORCE` (https://bixense.com/clicolors: anything but 0), then whether the
+        stream is a terminal that can show it.
+        """
+        env = self.env
+        if self.color != "auto":
+            return self.color == "always"
+        if env.get("NO_COLOR"):
+            return False
+        if env.get("FORCE_COLOR") or env.get("CLICOLOR_FORCE", "0") not in ("", "0"):
+            return True
+        return env.get("TERM") != "dumb" and stream.isatty()
 
     def out(self, text: str) -> None:
         """Write what a person or a program reads to stdout."""

@@ -38,7 +38,11 @@ def run(session: Session, options: _PlanVerbOptions) -> int:
 
         plan = checked(session.context, prepared)
     console.warn_all(plan.warnings)
-    explanation = _explanation(plan, options)
+    explanation = None
+    if options.explain is not None:
+        explanation = explain(plan, options.explain)
+    elif options.why_not is not None:
+        explanation = tuple(why_not(plan, options.why_not))
     if console.json:
         console.partial = plan_to_json(plan)
         if explanation is not None:
@@ -57,12 +61,6 @@ def run(session: Session, options: _PlanVerbOptions) -> int:
     if plan.error is not None:
         raise plan.error
     return 0
-
-
-def _explanation(plan: Plan, options: _PlanVerbOptions) -> tuple[str, ...] | None:
-    if options.explain is not None:
-        return explain(plan, options.explain)
-    return None if options.why_not is None else tuple(why_not(plan, options.why_not))
 
 
 def _blank() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from msgspec import to_builtins
 
-from torchinstall.catalog.tables import TABLES, Tables
+from torchinstall.catalog.tables import TABLES
 from torchinstall.cli.app import LazyGroup, build
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.text import columns, fields, heading, machine_text
@@ -126,15 +126,9 @@ class _UpdateOptions(Options, frozen=True, kw_only=True):
     allow_insecure_host: tuple[str, ...] = ()
 
 
-def _tables(session: Session) -> Tables:
-    tables = catalog_of(session.context).tables
-    assert isinstance(tables, Tables)  # noqa: S101  # catalog_of makes no other
-    return tables
-
-
 def show(session: Session, options: _ShowOptions) -> int:
     """Print each table's date, size and sources; of tables that are named, the rows too."""
-    tables, wanted = _tables(session), options.tables
+    tables, wanted = catalog_of(session.context).tables, options.tables
     known = [name.removesuffix(".json") for name in TABLES]
     if unknown := [name for name in wanted if name not in known]:
         raise UsageError(
@@ -167,8 +161,7 @@ def update(session: Session, options: _UpdateOptions) -> int:
     """Read the page of every package that moves with torch, for every backend that is still published."""
     console, context = session.console, session.context
     catalog = catalog_of(context)
-    retired: Any = catalog.tables.retired
-    backends = [name for name in catalog.known_backends() if not retired.get(name)]
+    backends = [name for name in catalog.known_backends() if not catalog.tables.retired.get(name)]
     packages = [row.package for row in catalog.families if row.routed and row.pairing == "table"]
     keys = [(package, backend) for backend in backends for package in dict.fromkeys(["torch", *packages])]
     result = read_pages(keys, catalog, context, PlanOptions.of(options, refresh=True), discover=True)
@@ -187,7 +180,7 @@ def update(session: Session, options: _UpdateOptions) -> int:
 
 def verify(session: Session, _options: Options) -> int:
     """Read every table; one that cannot be used is an error."""
-    tables = _tables(session)
+    tables = catalog_of(session.context).tables
     errors = {name: error for name in TABLES if (error := tables.error_of(name)) is not None}
     problems = [{"law": error.slug, "table": name, "what": error.found} for name, error in errors.items()]
     session.console.partial["problems"] = problems

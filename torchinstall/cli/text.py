@@ -215,12 +215,9 @@ def why_not_text(plan: Plan) -> str:
             refused = f"{candidate.rule}: needs {candidate.wanted}{found}"
             reason = refused if candidate.verdict == "rejected" else why_second(plan, candidate)
             rows.append((backend, candidate.torch, reason))
-    rows += [(_span(names), "", reason) for reason, names in others.items()]
+    for reason, names in others.items():
+        rows.append((f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names), "", reason))
     return f"{heading('Why not')}\n{columns(rows)}" if rows else ""
-
-
-def _span(names: list[str]) -> str:
-    return f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names)
 
 
 def _target(plan: Plan) -> list[tuple[str, str]]:

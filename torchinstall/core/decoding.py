@@ -7,7 +7,6 @@ can end the interpreter (a segmentation fault). So one thread learns at a time, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -41,14 +40,14 @@ def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
         return _DECODERS[kind]
 
 
-def convert(value: object, kind: type[T], *, dec_hook: Callable[[Any, Any], Any] | None = None) -> T:
+def convert(value: object, kind: type[T]) -> T:
     """As `msgspec.convert`.
 
     Raises:
         msgspec.ValidationError: the value is not of that type; the message holds the path of the fault.
     """
     decoder(kind)
-    return msgspec.convert(value, kind, dec_hook=dec_hook)
+    return msgspec.convert(value, kind)
 
 
 def own_data(module: str, name: str, kind: type[T]) -> T:

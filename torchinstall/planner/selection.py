@@ -306,7 +306,8 @@ def _package(pick: Pick, url: str, situation: Situation) -> Package:
         )
     tags = sorted(python_tags(situation.target.abi) & rows.tags)
     wheel = rows.filename(next((tag for tag in tags if tag.startswith("cp")), tags[0]))
-    extras = (extra for row in situation.vendor_rows for extra in row.extras_of(pick.package))
+    gpus = (row for row in situation.vendor_rows if pick.package in row.extras)
+    extras = (row.extras[pick.package].replace("{gpu}", row.match) for row in gpus)
     return Package(
         name=pick.package,
         version=rows.full_version,

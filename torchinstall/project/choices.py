@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from functools import lru_cache
 from typing import Any
 
 from msgspec import structs
@@ -81,7 +80,8 @@ class Availability:
     ) -> list[Version]:
         """Every version within the bounds that has a wheel (for a minor version of Python), newest first."""
         rows = self._wheels(package, backend, platform)
-        found = (version_key(row.full_version) for row in rows if not python or row.tags & _tags(python))
+        tags = python_tags(f"cp{python.replace('.', '')}") if python else None
+        found = (version_key(row.full_version) for row in rows if tags is None or row.tags & tags)
         kept = (item for item in found if spec is None or spec.contains(item, prereleases=True))
         return sorted(kept, reverse=True)
 
@@ -100,11 +100,6 @@ class Availability:
         """The newest public version that is there for every one of these platforms that has any."""
         found = (self.versions(package, backend, platform, spec, python) for platform in platforms)
         return min((Version(versions[0].public) for versions in found if versions), default=None)
-
-
-@lru_cache(maxsize=64)
-def _tags(python: str) -> frozenset[str]:
-    return python_tags("cp" + python.replace(".", ""))
 
 
 def unrouted(choices: Iterable[Choice]) -> list[str]:
