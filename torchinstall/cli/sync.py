@@ -128,11 +128,7 @@ class _RunOptions(_SyncOptions, frozen=True, kw_only=True):
 
 
 def run(session: Session, options: _RunOptions) -> int:
-    """Choose and run; the exit status is the command's.
-
-    Raises:
-        UsageError: `no-command`: there is none.
-    """
+    """Choose and run; the exit status is the command's."""
     if options.command:
         rest = ("--", *options.rest) if options.rest else ()
         options = structs.replace(options, rest=(*options.command, *rest))

@@ -168,11 +168,7 @@ def cannot_write(what: Path | str, error: Exception, *hints: str) -> UsageError:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, where they are missing.
-
-    Raises:
-        UsageError: `cannot-write`.
-    """
+    """Make a folder, and those above it, where they are missing."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

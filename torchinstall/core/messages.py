@@ -130,7 +130,7 @@ def printable(text: str, *, colour: bool = False, drawing: bool = False) -> str:
         colour: the colours that torchinstall itself uses stay.
         drawing: every colour stays, and what moves the cursor and clears lines: a progress bar.
     """
-    if text.isascii() and text.replace("\n", "").isprintable():
+    if text.replace("\n", "").isprintable():  # then it has nothing of what the patterns below find
         return text
     if not (colour or drawing):
         return re.sub(_CONTROL, "", re.sub(_SEQUENCE, "", text))

@@ -176,11 +176,7 @@ def holds_credentials(prepared: Prepared) -> bool:
 
 
 def check_exportable(uv_args: tuple[str, ...]) -> None:
-    """Refuse arguments of uv that no file can hold: editable installs, folders, other switches.
-
-    Raises:
-        UsageError: `not-exportable`.
-    """
+    """Refuse arguments of uv that no file can hold: editable installs, folders, other switches."""
     for name, _ in options_in(uv_args):
         if name not in PIP_OPTIONS:
             raise not_exportable(name, "a file", "omit it, or build a wheel of it first: uv build --wheel")

@@ -31,11 +31,11 @@ from torchinstall.core.request import canonical_name
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.urls import backend_of_local, file_name, file_path
 
-_PROJECT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?")
-_TAG = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
-_PYTHON = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
-_LABEL = re.compile(r"[a-z0-9_.]*[a-z0-9][a-z0-9_.]*")
-_BUILD = re.compile(r"\d[A-Za-z0-9_.]*")
+_PROJECT = r"[A-Za-z0-9](?:[A-Za-z0-9._]*[A-Za-z0-9])?"
+_TAG = r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*"
+_PYTHON = r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*"
+_LABEL = r"[a-z0-9_.]*[a-z0-9][a-z0-9_.]*"
+_BUILD = r"\d[A-Za-z0-9_.]*"
 _ASSIGNED = r"(?m)^(__version__|cuda|hip|rocm|xpu)\b[^=\n]*=\s*['\"]([^'\"]+)['\"]"
 _UNSET = r"(?m)^cuda\b[^=\n]*=\s*None"
 _VERSION_FILE = "torch/version.py"
@@ -60,7 +60,7 @@ def parse_name(filename: str, *, variants: bool = False) -> Wheels | None:
     """
     parts = filename[:-4].split("-") if filename.endswith(".whl") else []
     row = _parse_parts(parts)
-    if row is None and variants and parts and _LABEL.fullmatch(parts[-1]):
+    if row is None and variants and parts and re.fullmatch(_LABEL, parts[-1]):
         row = _parse_parts(parts[:-1])
         return None if row is None else structs.replace(row, variant=parts[-1])
     return row
@@ -72,10 +72,10 @@ def _parse_parts(parts: list[str]) -> Wheels | None:
     project, build = parts[0], parts[2] if len(parts) == 6 else ""
     python, abi, platform = parts[-3:]
     version = _version(parts[1])
-    tags_fine = _PYTHON.fullmatch(python) and _TAG.fullmatch(abi) and _TAG.fullmatch(platform)
-    if version is None or not tags_fine or not _PROJECT.fullmatch(project) or "__" in project:
+    tags_fine = re.fullmatch(_PYTHON, python) and re.fullmatch(_TAG, abi) and re.fullmatch(_TAG, platform)
+    if version is None or not tags_fine or not re.fullmatch(_PROJECT, project) or "__" in project:
         return None
-    if build and not _BUILD.fullmatch(build):
+    if build and not re.fullmatch(_BUILD, build):
         return None
     return Wheels(
         package=canonical_name(project),
@@ -188,11 +188,7 @@ def version_at(url: str) -> str | None:
 
 
 def existing_wheel(path: Path) -> Path:
-    """The path of a wheel that somebody named.
-
-    Raises:
-        UsageError: `wheel-not-found`.
-    """
+    """The path of a wheel that somebody named."""
     if path.is_file():
         return path
     raise UsageError(

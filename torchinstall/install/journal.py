@@ -253,11 +253,7 @@ def protected(
 
 
 def _begin(stack: contextlib.ExitStack, journal: Journal, backup: Backup) -> tuple[int, ...]:
-    """The journal on disk and the backup complete.
-
-    Raises:
-        InstallFailedError: `no-backup`.
-    """
+    """The journal on disk and the backup complete."""
     try:
         inherited = stack.enter_context(journal.open())
         backup.save()

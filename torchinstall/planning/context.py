@@ -113,11 +113,7 @@ class Options(Struct, frozen=True, kw_only=True):
         return self.source(name) != "default"
 
     def source(self, name: str) -> str:
-        """Who set this field.
-
-        Raises:
-            AttributeError: there is no such field.
-        """
+        """Who set this field."""
         getattr(self, name)
         return self.sources.get(name, "default")
 

@@ -64,11 +64,7 @@ class _Manifest(Struct, frozen=True, kw_only=True):
 
 
 def check_room(files: tuple[File, ...], folder: Path) -> None:
-    """Refuse a folder that has no room, as far as sizes are known.
-
-    Raises:
-        UsageError: `no-room`.
-    """
+    """Refuse a folder that has no room, as far as sizes are known."""
     missing = sum(file.size or 0 for file in files if not (folder / file.filename).is_file())
     free = disk_of(folder).free_bytes
     if missing > free:

@@ -69,11 +69,7 @@ class Legacy(Struct, frozen=True, kw_only=True):
     unread: tuple[Choice, ...]
 
     def accept(self, *, chosen: bool) -> tuple[Message, ...]:
-        """What to tell where the file is left as it is; `chosen`: the user says anew which builds it has.
-
-        Raises:
-            UsageError: `needs-migration`.
-        """
+        """What to tell where the file is left as it is; `chosen`: the user says anew which builds it has."""
         reasons = [_BLOCKING[kind] for kind in self.blocking]
         if self.unread and not chosen and not reasons:
             each = dict.fromkeys(f"{item.backend} in {item.scope.text}" for item in self.unread)
@@ -319,11 +315,7 @@ def _move_sources(
 
 
 def check_spelled(view: ProjectView, catalog: Catalog) -> None:
-    """Name a requirement of a package of PyTorch that uv cannot read, instead of adding another one.
-
-    Raises:
-        UsageError: `bad-pyproject`.
-    """
+    """Name a requirement of a package of PyTorch that uv cannot read, instead of adding another one."""
     for scope, items in view.lists.items():
         for text in texts(items):
             if catalog.family(plain_name(text)) and not is_requirement(text):
