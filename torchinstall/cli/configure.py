@@ -112,7 +112,11 @@ def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Change:
 
 
 def parse_on(text: str) -> tuple[str, str]:
-    """`linux-aarch64=cu130` as (`linux_aarch64`, `cu130`); `linux`, `windows` and `macos` are short names."""
+    """`linux-aarch64=cu130` as (`linux_aarch64`, `cu130`); `linux`, `windows` and `macos` are short names.
+
+    Raises:
+        UsageError: `bad-platform`.
+    """
     name, equals, backend = (part.strip() for part in text.partition("="))
     short = {"linux": "linux_x86_64", "windows": "win_amd64", "macos": "macos_arm64"}
     key = name.replace("-", "_")

@@ -190,7 +190,11 @@ class Console:
             step.show(name, size)
 
     def log_to(self, path: Path) -> None:
-        """Append everything that is said, also what only `-v` shows, to a file."""
+        """Append everything that is said, also what only `-v` shows, to a file.
+
+        Raises:
+            UsageError: `cannot-write`.
+        """
         try:
             self.copy = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
         except OSError as error:

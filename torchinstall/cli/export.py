@@ -93,7 +93,11 @@ def run(session: Session, options: _ExportOptions) -> int:
 def prepare_files(
     session: Session, options: FileOptions, machine: Machine | None = None, *, warn: bool = True
 ) -> tuple[Prepared, Uv]:
-    """A plan that can be written down, its warnings said, and the uv that resolves what it needs."""
+    """A plan that can be written down, its warnings said, and the uv that resolves what it needs.
+
+    Raises:
+        TorchInstallError: among others the error of a plan that is impossible.
+    """
     prepared = prepare(session.context, options, machine=machine)
     if warn:
         session.console.warn_all(prepared.plan.warnings)

@@ -53,6 +53,9 @@ def open_project(
     """Read the project of `--project`, or the one at hand, for `--python-version` if that is given.
 
     `may_be_missing`: a folder with `requirements.txt` may become one.
+
+    Raises:
+        UsageError: there is none, or its file is not TOML.
     """
     folder = project_folder(context, project)
     path = folder / "pyproject.toml"
@@ -107,7 +110,11 @@ def project_plan(
     *,
     offline: bool = False,
 ) -> Prepared:
-    """Plan for a project's Python; `offline`: ask no index, whatever the options say."""
+    """Plan for a project's Python; `offline`: ask no index, whatever the options say.
+
+    Raises:
+        TorchInstallError: as planning does; a plan that says "impossible" is returned.
+    """
     asked = PlanOptions.of(
         options,
         reqs=tuple(requirements),
@@ -128,7 +135,11 @@ class _RunOptions(_SyncOptions, frozen=True, kw_only=True):
 
 
 def run(session: Session, options: _RunOptions) -> int:
-    """Choose and run; the exit status is the command's."""
+    """Choose and run; the exit status is the command's.
+
+    Raises:
+        UsageError: `no-command`: there is none.
+    """
     if options.command:
         rest = ("--", *options.rest) if options.rest else ()
         options = structs.replace(options, rest=(*options.command, *rest))

@@ -168,7 +168,11 @@ def cannot_write(what: Path | str, error: Exception, *hints: str) -> UsageError:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, where they are missing."""
+    """Make a folder, and those above it, where they are missing.
+
+    Raises:
+        UsageError: `cannot-write`.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

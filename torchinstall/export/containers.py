@@ -163,7 +163,11 @@ def _build_from_plan(export: ExportInput) -> list[str]:
 
 
 def devcontainer(export: ExportInput) -> str:
-    """A `devcontainer.json` that also works where the host has no GPU."""
+    """A `devcontainer.json` that also works where the host has no GPU.
+
+    Raises:
+        UsageError: `not-exportable`: a local file is not in the container.
+    """
     data: dict[str, Any] = {"name": export.title, "image": f"python:{export.python}-{_DEBIAN}"}
     if export.vendor == "nvidia":
         data["hostRequirements"] = {"gpu": "optional"}
@@ -179,7 +183,11 @@ def devcontainer(export: ExportInput) -> str:
 
 
 def github_actions(export: ExportInput) -> str:
-    """A workflow that tests with the plan's build, for a GPU on a self-hosted runner labelled `gpu`."""
+    """A workflow that tests with the plan's build; a GPU build runs on a self-hosted runner labelled `gpu`.
+
+    Raises:
+        UsageError: `not-exportable`: a local file is not on the runner.
+    """
     os, arch = export.target.os, export.target.arch
     if export.vendor is None:
         runner = _HOSTED_RUNNERS[os, arch]

@@ -52,6 +52,9 @@ def find_sizes(
     """The file that uv would take of each package that is coming, with its sizes.
 
     uv has rehearsed the plan: its cache knows what there is.
+
+    Raises:
+        InstallFailedError: the cache does not know it.
     """
     plan = prepared.plan
     if prepared.uv is None:

@@ -156,7 +156,11 @@ class ExportInput(Prepared, frozen=True, kw_only=True):
 def export_input(
     prepared: Prepared, *, uv: Uv, resolve: Callable[[], str], base: Path, lock: LockedProject | None = None
 ) -> ExportInput:
-    """The input of formats from a plan that is not impossible; URLs lose user names and passwords."""
+    """The input of formats from a plan that is not impossible; URLs lose user names and passwords.
+
+    Raises:
+        UsageError: `not-exportable`: an argument of uv cannot be written down.
+    """
     check_exportable(prepared.uv_args)
     pins, others = _pins(prepared.plan)
     fields = structs.asdict(prepared) | {"uv": uv, "uv_args": tuple(map(_public, prepared.uv_args))}
@@ -176,7 +180,11 @@ def holds_credentials(prepared: Prepared) -> bool:
 
 
 def check_exportable(uv_args: tuple[str, ...]) -> None:
-    """Refuse arguments of uv that no file can hold: editable installs, folders, other switches."""
+    """Refuse arguments of uv that no file can hold: editable installs, folders, other switches.
+
+    Raises:
+        UsageError: `not-exportable`.
+    """
     for name, _ in options_in(uv_args):
         if name not in PIP_OPTIONS:
             raise not_exportable(name, "a file", "omit it, or build a wheel of it first: uv build --wheel")

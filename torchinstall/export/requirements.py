@@ -90,6 +90,9 @@ def install_commands(
     """The commands that install a plan, in order.
 
     `locate` says where the reader finds a local path or `file:` URL (in a container, say).
+
+    Raises:
+        UsageError: `not-exportable`: pip has no name for one of uv's options.
     """
     start = ("python", "-m", "pip", "install") if tool == "pip" else ("uv", "pip", "install")
     index_option = "--index-url" if tool == "pip" else "--default-index"

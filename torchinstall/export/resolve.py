@@ -40,6 +40,10 @@ def resolve(context: Context, prepared: Prepared, uv: Uv, *, only_wheels: bool =
     """Ask uv what a plan installs (not an impossible one); its answer as PEP 751 text.
 
     `only_wheels`: nothing may have to be built.
+
+    Raises:
+        InstallFailedError: there is no solution, or an index cannot be reached.
+        ToolMissingError: `uv-broken`: uv does not start.
     """
     plan, binary = prepared.plan, ("--only-binary", ":all:") if only_wheels else ()
     lock = ("--format", "pylock.toml", *binary)
@@ -121,6 +125,10 @@ def files_of(text: str, target: Target, *, every: bool = True) -> tuple[File, ..
     """The file that the target takes of each package in PEP 751 text: its tags decide between wheels.
 
     Without `every`, packages that come from a folder or a repository are left out.
+
+    Raises:
+        NoCompatibleBuildError: `no-file-for-target`: uv's answer has no file that fits.
+        UsageError: `not-exportable`: a package comes from a folder or a repository.
     """
     version = tuple(int(part) for part in target.python_version.split(".")[:2])
     platforms = list(target.platform_tags)

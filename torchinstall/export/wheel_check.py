@@ -59,6 +59,9 @@ def checked(context: Context, prepared: Prepared) -> Plan:
     """The plan after a look into the torch wheel that uv would take.
 
     What was found is among its warnings, or it is impossible with `wheel-lacks-gpu`.
+
+    Raises:
+        TorchInstallError: uv finds no solution, or the wheel cannot be read.
     """
     plan, uv = prepared.plan, prepared.uv or context.find_uv(context.env)
     alone = structs.replace(prepared, uv_args=(*prepared.uv_args, "--no-deps"))

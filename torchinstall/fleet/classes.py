@@ -122,6 +122,9 @@ def plan_machines(
 
     What was asked for is read once, and so is each page of the index. `savings`: also look for drivers whose
     update would save a build.
+
+    Raises:
+        TorchInstallError: what was asked for is not right.
     """
     version = options.python_version or context.python_version
     options = structs.replace(

@@ -105,6 +105,9 @@ class Client:
             etag: of the copy at hand, so that an unchanged page is a 304.
             deadline: on `time.monotonic()`; reading stops there, however the bytes drip.
             max_bytes: of the page after decompression.
+
+        Raises:
+            FetchError, UsageError: as `open`.
         """
         headers = {"Accept": _ACCEPT, **({"If-None-Match": etag} if etag else {})}
         with self.open(url, headers, accept=_MISSING | {200, 304}, deadline=deadline, stay=True) as response:
@@ -116,7 +119,12 @@ class Client:
             return Reply(status=response.status_code, url=shown, text=text, etag=found)
 
     def size(self, url: str, deadline: float | None = None) -> int | None:
-        """The bytes of a file; None where its server does not say."""
+        """The bytes of a file; None where its server does not say.
+
+        Raises:
+            FetchError: whatever went wrong.
+            UsageError: as `open`.
+        """
         headers = {"Accept-Encoding": "identity", "Range": "bytes=0-0"}
         with self.open(url, headers, accept=frozenset({200, 206}), deadline=deadline) as response:
             match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))

@@ -148,7 +148,11 @@ class _Job(Struct, frozen=True):
 
 
 def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool = False) -> LiveResult:
-    """Read pages of the index; `discover`: also its root page, for `LiveResult.backends`."""
+    """Read pages of the index; `discover`: also its root page, for `LiveResult.backends`.
+
+    Raises:
+        UsageError: the index base or a proxy or certificate setting is wrong, or the index is plain http.
+    """
     cache, base, channel = PageCache(options.cache_dir), options.index_base, options.channel
     urls = {key: page_url(base, channel, key[1], key[0]) for key in dict.fromkeys(keys)}
     if discover and (root := root_url(base, channel)) is not None:

@@ -110,7 +110,11 @@ def read_needs(metadata: str) -> Needs:
 
 
 def parse_root(text: str, url: str) -> tuple[str, ...]:
-    """The directories that an index's root page lists: packages and backends alike, in page order."""
+    """The directories that an index's root page lists: packages and backends alike, in page order.
+
+    Raises:
+        FetchError: as `parse_page`.
+    """
     names: dict[str, None] = {}
     for href in _document(text, url)[0]:
         target = href["href"].partition("#")[0]

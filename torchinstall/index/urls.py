@@ -255,7 +255,11 @@ def names_host(entries: tuple[str, ...], url: str) -> bool:
 
 
 def check_secure(url: str, allow_insecure: tuple[str, ...]) -> None:
-    """Refuse plain http, except on this machine or where the user named the host."""
+    """Refuse plain http, except on this machine or where the user named the host.
+
+    Raises:
+        UsageError: `insecure-index`.
+    """
     origin = origin_of(url)
     if origin.scheme == "https" or is_loopback(origin.host) or names_host(allow_insecure, url):
         return

@@ -148,6 +148,9 @@ def local_wheels(
     Rows have the origin `find-links`, and the folder or URL as `source`. Nothing is hashed: wheels are large.
     A file that lies here is looked into; of one elsewhere (`torch @ https:…`) only the name is known, so one
     whose local version names no backend gives no row. `note` is told what is passed over.
+
+    Raises:
+        UsageError: `find-links-not-a-folder`, `wheel-not-found`.
     """
     rows: list[Wheels] = []
     for folder in folders:
@@ -188,7 +191,11 @@ def version_at(url: str) -> str | None:
 
 
 def existing_wheel(path: Path) -> Path:
-    """The path of a wheel that somebody named."""
+    """The path of a wheel that somebody named.
+
+    Raises:
+        UsageError: `wheel-not-found`.
+    """
     if path.is_file():
         return path
     raise UsageError(

@@ -79,7 +79,11 @@ _OURS = {
 
 
 def check_uv_args(uv_args: Iterable[str]) -> None:
-    """Refuse arguments for uv that would undo the plan."""
+    """Refuse arguments for uv that would undo the plan.
+
+    Raises:
+        UsageError: `bad-uv-argument`.
+    """
     for name, _ in options_in(uv_args):
         if name in _OURS:
             raise UsageError(

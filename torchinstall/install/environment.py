@@ -80,7 +80,12 @@ class Search(Struct, frozen=True, kw_only=True):
             return None
 
     def locate(self, uv: str, family: Collection[str]) -> PythonEnvironment:
-        """Find the environment and inspect its interpreter; `family` moves with torch."""
+        """Find the environment and inspect its interpreter; `family` moves with torch.
+
+        Raises:
+            TargetError: it is not there, or cannot be installed into.
+            ToolMissingError: `uv-broken`.
+        """
         if self.venv is not None:
             return self._venv(self.venv, uv, family)
         if self.system or self.python is not None:

@@ -253,7 +253,11 @@ def protected(
 
 
 def _begin(stack: contextlib.ExitStack, journal: Journal, backup: Backup) -> tuple[int, ...]:
-    """The journal on disk and the backup complete."""
+    """The journal on disk and the backup complete.
+
+    Raises:
+        InstallFailedError: `no-backup`.
+    """
     try:
         inherited = stack.enter_context(journal.open())
         backup.save()

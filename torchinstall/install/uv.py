@@ -123,7 +123,11 @@ def own_default_index(uv: Uv, env: Mapping[str, str]) -> str:
 
 
 def uv_cache(uv: str, env: Mapping[str, str], cwd: Path, named: Sequence[str] = ()) -> Path | None:
-    """Uv's cache: what its arguments name, else its variable, else what it says itself, if anything."""
+    """Uv's cache: what its arguments name, else its variable or what it says itself; None: it says nothing.
+
+    Raises:
+        ToolMissingError: `uv-broken`.
+    """
     place = next(filter(None, (*named, env.get("UV_CACHE_DIR"))), None)
     if place is None:
         place = run_uv([uv, "cache", "dir"], env=env, cwd=cwd, timeout=_VERSION_TIMEOUT).stdout.strip()

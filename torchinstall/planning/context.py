@@ -113,7 +113,11 @@ class Options(Struct, frozen=True, kw_only=True):
         return self.source(name) != "default"
 
     def source(self, name: str) -> str:
-        """Who set this field."""
+        """Who set this field.
+
+        Raises:
+            AttributeError: there is no such field.
+        """
         getattr(self, name)
         return self.sources.get(name, "default")
 

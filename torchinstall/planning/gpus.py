@@ -43,7 +43,11 @@ _NOISE = re.compile(
 
 
 def declared_gpus(names: Iterable[str], source: str, catalog: Catalog) -> tuple[Gpu, ...]:
-    """The GPUs that were named, numbered by vendor."""
+    """The GPUs that were named, numbered by vendor.
+
+    Raises:
+        UsageError: no product and no code has that name.
+    """
     found = []
     for name in names:
         gpu = gpu_named(name, catalog)

@@ -117,6 +117,9 @@ def read_pages(
 
     `discover` also asks which backends there are; `changes` are other fields of `LiveOptions`. The catalog
     knows the packages that every backend shares.
+
+    Raises:
+        UsageError: the base of the index is no URL.
     """
     shared = frozenset(row.package for row in catalog.families if row.runtime_of)
     live = structs.replace(live_options(context, options, index_base), shared=shared, **changes)

@@ -213,6 +213,9 @@ def probed(
 
     `--record` keeps everything that was read of it. `prefix` is the environment whose disk counts, if that is
     not the active one.
+
+    Raises:
+        UsageError: the folder of `--root` is not there, or that of `--record` is not empty.
     """
     env = {**context.env, "VIRTUAL_ENV": str(prefix)} if prefix is not None else context.env
     here = context.system(env) if root is None else None
@@ -229,7 +232,11 @@ def probed(
 
 
 def machine_of(context: Context, options: MachineOptions) -> Machine:
-    """The machine of `--machine FILE` (`-`: stdin), of `--root`, or this one."""
+    """The machine of `--machine FILE` (`-`: stdin), of `--root`, or this one.
+
+    Raises:
+        UsageError: the file cannot be read or is not a machine file, or there is more than one.
+    """
     return _machine_and_name(context, options)[0]
 
 

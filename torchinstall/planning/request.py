@@ -28,7 +28,11 @@ DEFAULT_REQUIREMENTS = ("torch", "torchvision")
 def request_of(
     options: PlanOptions, context: Context, machine: Machine, catalog: Catalog
 ) -> tuple[Request, Reader]:
-    """The request, and what else the arguments and files ask of uv."""
+    """The request, and what else the arguments and files ask of uv.
+
+    Raises:
+        UsageError: a requirement, backend, GPU, driver version or file that is not right.
+    """
     base = index_base_of(options)
     asked = Reader(context.cwd, context.env, base)
     for text in options.reqs:

@@ -64,7 +64,11 @@ class _Manifest(Struct, frozen=True, kw_only=True):
 
 
 def check_room(files: tuple[File, ...], folder: Path) -> None:
-    """Refuse a folder that has no room, as far as sizes are known."""
+    """Refuse a folder that has no room, as far as sizes are known.
+
+    Raises:
+        UsageError: `no-room`.
+    """
     missing = sum(file.size or 0 for file in files if not (folder / file.filename).is_file())
     free = disk_of(folder).free_bytes
     if missing > free:
@@ -94,6 +98,10 @@ def write_bundle(
     """Fill a folder, which exists; files of an earlier bundle that this one does not need are removed.
 
     `fetch` brings the wheels of the plan there, and returns the sha256 of each file name.
+
+    Raises:
+        InstallFailedError: a file could not be brought.
+        UsageError: `cannot-write`.
     """
     earlier = _earlier_files(folder)
     (folder / MANIFEST).unlink(missing_ok=True)

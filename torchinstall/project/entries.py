@@ -35,7 +35,12 @@ from torchinstall.project.pyproject import ProjectView, scope_in
 
 
 def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entries:
-    """The entries that a project needs for a layout."""
+    """The entries that a project needs for a layout.
+
+    Raises:
+        UsageError: a backend that nobody knows.
+        NoCompatibleBuildError: the project's own version bounds rule out every build of a backend.
+    """
     draft = _Draft(layout, view, catalog)
     notes = [*check_bounds(draft.torch, view, draft.published)]
     dependencies = draft.dependencies()

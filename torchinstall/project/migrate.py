@@ -69,7 +69,11 @@ class Legacy(Struct, frozen=True, kw_only=True):
     unread: tuple[Choice, ...]
 
     def accept(self, *, chosen: bool) -> tuple[Message, ...]:
-        """What to tell where the file is left as it is; `chosen`: the user says anew which builds it has."""
+        """What to tell where the file is left as it is; `chosen`: the user says anew which builds it has.
+
+        Raises:
+            UsageError: `needs-migration`.
+        """
         reasons = [_BLOCKING[kind] for kind in self.blocking]
         if self.unread and not chosen and not reasons:
             each = dict.fromkeys(f"{item.backend} in {item.scope.text}" for item in self.unread)
@@ -143,6 +147,9 @@ def migrate_text(
     """Rewrite a project file (empty: there is none); unchanged where there is nothing old in it.
 
     `index_base` is for pins that name a build and no index, `more` what requirements files say.
+
+    Raises:
+        UsageError: it is written in a way that cannot be edited, or another tool's list cannot be moved.
     """
     seen: list[Choice] = []
     more = more or Foreign()
@@ -315,7 +322,11 @@ def _move_sources(
 
 
 def check_spelled(view: ProjectView, catalog: Catalog) -> None:
-    """Name a requirement of a package of PyTorch that uv cannot read, instead of adding another one."""
+    """Name a requirement of a package of PyTorch that uv cannot read, instead of adding another one.
+
+    Raises:
+        UsageError: `bad-pyproject`.
+    """
     for scope, items in view.lists.items():
         for text in texts(items):
             if catalog.family(plain_name(text)) and not is_requirement(text):

@@ -31,7 +31,11 @@ def poetry_offers(view: ProjectView, package: str) -> Iterator[Offer]:
 
 
 def read_poetry(view: ProjectView, catalog: Catalog) -> Foreign:
-    """`[tool.poetry]` in standard words; Poetry 2 has its groups there only."""
+    """`[tool.poetry]` in standard words; Poetry 2 has its groups there only.
+
+    Raises:
+        UsageError: `not-carried`: a marker that uv has no words for.
+    """
     found, poetry = Foreign(), view.tool("poetry")
     found.project = {key: str(poetry[key]) for key in ("name", "version", "description") if poetry.get(key)}
     for python in texts(mapping(poetry.get("dependencies")).get("python")):

@@ -175,7 +175,11 @@ class ProjectView:
 
 
 def project_view(text: str) -> ProjectView:
-    """What a project file says."""
+    """What a project file says.
+
+    Raises:
+        UsageError: `bad-pyproject`.
+    """
     return ProjectView(parse_toml(text.removeprefix("\ufeff")))
 
 

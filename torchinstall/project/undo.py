@@ -122,6 +122,9 @@ def strip(
 
     Returns:
         The file without them, and package -> the requirement in a list that is gone, without its marker.
+
+    Raises:
+        UsageError: `cannot-edit`.
     """
     view = project_view(text)
     scopes = {route.scope.key: route.scope for route in gone if route.scope != ALWAYS}
