@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -131,12 +132,18 @@ class Console:
         text = json_text(redacted(data), ascii_only=not _encoding(self.stdout).startswith("utf"))
         self._write(self.stdout, text, plain=True)
 
-    def answer(self, data: Mapping[str, Any], text: str) -> None:
-        """What the run came to, on stdout: as the one JSON object with `--json`, else as text."""
-        if self.json:
-            self.out_json(data)
-        else:
+    def answer(self, data: dict[str, Any], text: str, error: TorchInstallError | None = None) -> None:
+        """What the run came to, on stdout: as the one JSON object with `--json`, else as text.
+
+        An `error` that is part of the answer is raised after it; its JSON brings the data along.
+        """
+        self.partial = data
+        if not self.json:
             self.out(text)
+        elif error is None:
+            self.out_json(data)
+        if error is not None:
+            raise error
 
     def say(self, text: str = "") -> None:
         """Tell a person what happens; `-q` silences it."""
@@ -278,7 +285,7 @@ class Session(Struct, frozen=True):
     def sink(self) -> BinaryIO:
         """Stderr for a child whose words are copied there as they come, and into the log."""
         self.console.idle()
-        copy, stderr = self.console.copy, self.context.stderr_bytes
+        copy, stderr = self.console.copy, getattr(self.context.stderr, "buffer", sys.stderr.buffer)
         return stderr if copy is None else cast("BinaryIO", _Tee(stderr, copy))
 
 

@@ -214,7 +214,7 @@ def bundle(session: Session, options: FileOptions) -> int:
     total = None if None in sizes else sum(filter(None, sizes))
     watched = console.working(f"downloading {len(files)} files", total)
     client, tell = client_of(context, prepared), console.detail if watched else console.say
-    downloader = Downloader(client, folder, tell=tell, arrived=console.arrived)
+    downloader = Downloader(client=client, folder=folder, tell=tell, arrived=console.arrived)
     rows = write_bundle(
         folder,
         files,

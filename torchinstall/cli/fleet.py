@@ -129,11 +129,8 @@ def several_machines(session: Session, options: PlanOptions) -> int:
         for row in fleet.groups
     ]
     lost = [*map(_planned, fleet.impossible)]
-    console.partial = envelope("impossible" if error else "ready", groups=rows, impossible=lost)
-    if not (error and console.json):
-        console.answer(console.partial, "\n\n".join(_builds(fleet, "machine", _left_out(fleet))))
-    if error:
-        raise error
+    data = envelope("impossible" if error else "ready", groups=rows, impossible=lost)
+    console.answer(data, "\n\n".join(_builds(fleet, "machine", _left_out(fleet))), error)
     return 0
 
 

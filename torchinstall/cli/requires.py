@@ -172,16 +172,13 @@ def _answer(
     build, made = next((pair for pair in plans if pair[1].error is None), plans[0])
     by = ", ".join(dict.fromkeys(gpu.by for gpu in made.gpus if gpu.covered))
     on = {"machine": name, "build": build.name, "runs": made.error is None, "by": by}
-    console.partial |= {"on": on}
+    text = f"no: {build.name} does not run on {name}"
     if made.error is None:
         text = (
             f"yes: {build.name} runs on {name} ({by or 'on the processor'}), Python {target.python_version}"
         )
-        console.answer(console.partial, text)
-        return 0
-    if not console.json:
-        console.out(f"no: {build.name} does not run on {name}")
-    raise made.error
+    console.answer({**console.partial, "on": on}, text, made.error)
+    return 0
 
 
 def _need(need: PlatformNeed, catalog: Catalog) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from msgspec import Struct, field
+
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.messages import redact
 from torchinstall.index.client import Client
@@ -32,10 +34,10 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-class Downloader:
+class Downloader(Struct, kw_only=True):
     """Downloads to one folder, several files at once.
 
-    Args:
+    Attributes:
         client: closed at the end.
         folder: where files go; it exists.
         tell: is called with what is there already and what is downloaded.
@@ -43,21 +45,12 @@ class Downloader:
         pause: seconds before the second try; doubled for each further one.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        folder: Path,
-        *,
-        tell: Callable[[str], None],
-        arrived: Callable[[str, int], None] = lambda *_: None,
-        pause: float = 1.0,
-    ) -> None:
-        self.folder = folder
-        self._client = client
-        self._tell = tell
-        self._arrived = arrived
-        self._pause = pause
-        self._stopping = threading.Event()
+    client: Client
+    folder: Path
+    tell: Callable[[str], None]
+    arrived: Callable[[str, int], None] = lambda *_: None
+    pause: float = 1.0
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def fetch_all(self, files: Iterable[File]) -> dict[str, str]:
         """Bring every file; its name -> its sha256.
@@ -68,11 +61,11 @@ class Downloader:
             UsageError: `insecure-index`, `bad-proxy`, `bad-certificate-file`.
         """
         wanted = tuple(files)
-        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool, contextlib.closing(self._client):
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool, contextlib.closing(self.client):
             try:
                 hashes = list(pool.map(self._fetch, wanted))
             except BaseException:
-                self._stopping.set()
+                self.stopping.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         return {file.filename: digest for file, digest in zip(wanted, hashes, strict=True)}
@@ -80,15 +73,15 @@ class Downloader:
     def _fetch(self, file: File) -> str:
         place = self.folder / file.filename
         if place.is_file() and file.sha256 is not None and sha256_of(place) == file.sha256:
-            self._tell(f"have {file.filename}")
-            self._arrived(place.name + ".part", place.stat().st_size)
+            self.tell(f"have {file.filename}")
+            self.arrived(place.name + ".part", place.stat().st_size)
             return file.sha256
         part = place.with_name(place.name + ".part")
         if file.url.startswith("file:"):
-            self._tell(f"copying {file.filename}")
+            self.tell(f"copying {file.filename}")
             shutil.copyfile(file_path(file.url), part)
         else:
-            self._tell(f"downloading {file.filename}")
+            self.tell(f"downloading {file.filename}")
             self._download(file.url, part)
         digest = sha256_of(part)
         if file.sha256 is not None and digest != file.sha256:
@@ -105,7 +98,7 @@ class Downloader:
 
     def _download(self, url: str, part: Path) -> None:
         try:
-            with_retries(partial(self._resume, url, part), _RETRIES, self._pause, self._stopping)
+            with_retries(partial(self._resume, url, part), _RETRIES, self.pause, self.stopping)
         except FetchError as error:
             raise InstallFailedError(
                 "download-failed",
@@ -119,7 +112,7 @@ class Downloader:
         """One request for what the part lacks."""
         start = part.stat().st_size if part.is_file() else 0
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
-        with self._client.open(url, headers, accept=frozenset({200, 206, 416})) as response:
+        with self.client.open(url, headers, accept=frozenset({200, 206, 416})) as response:
             status, content_range = response.status_code, response.headers.get("content-range", "")
             if status == 416 and content_range == f"bytes */{start}":
                 return  # the part is as long as the file: its hash will tell
@@ -129,7 +122,7 @@ class Downloader:
                 raise FetchError("download-failed", "the answer is not the rest of the file", retry=True)
             with part.open("ab" if goes_on else "wb") as file:
                 for piece in response.iter_raw(_CHUNK):
-                    if self._stopping.is_set():
+                    if self.stopping.is_set():
                         raise FetchError("download-failed", "interrupted")
                     file.write(piece)
-                    self._arrived(part.name, file.tell())
+                    self.arrived(part.name, file.tell())

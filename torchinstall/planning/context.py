@@ -11,7 +11,7 @@ import datetime as dt
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
 from msgspec import Struct, structs
 
@@ -55,12 +55,6 @@ class Context(Struct, frozen=True, kw_only=True):
     families: tuple[Family, ...] = ()
     working: Callable[[str], object] = str
     detail: Callable[[str], None] = lambda _: None
-
-    @property
-    def stderr_bytes(self) -> BinaryIO:
-        """Stderr below its text layer: what a child writes is copied there as it is."""
-        buffer: BinaryIO = getattr(self.stderr, "buffer", sys.stderr.buffer)
-        return buffer
 
     def today(self) -> dt.date:
         """The date in UTC."""

@@ -228,9 +228,7 @@ def group_hint(system: System, paths: Iterable[str], *usual: str) -> str | None:
     `usual` are the groups where only root may; None: there is none either.
     """
     found = dict.fromkeys(map(system.group, paths))
-    groups = [
-        name for name in found if name and name not in ("root", "wheel", "0") and _GROUP.fullmatch(name)
-    ]
+    groups = [name for name in found if name and _GROUP.fullmatch(name)]
     if not (names := groups or usual):
         return None
     if container_engine(system):
