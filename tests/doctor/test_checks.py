@@ -28,6 +28,12 @@ def around(**values: Any) -> Surroundings:
     return Surroundings(**values)
 
 
+def system_cuda(*names: str) -> Surroundings:
+    """`LD_LIBRARY_PATH` with libraries, where the wheels bring those of CUDA 12."""
+    own = frozenset({"libnvJitLink.so.12", "libcublas.so.12"})
+    return around(libraries=(("/usr/local/cuda/lib64", names),), own_libraries=own)
+
+
 def with_inventory(base: Environment, **values: Any) -> Environment:
     return structs.replace(base, inventory=structs.replace(base.inventory, **values))
 
@@ -232,7 +238,13 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
     (
         "system-cuda-first",
         "error",
-        lambda: healthy(surroundings=around(libraries=(("/usr/local/cuda/lib64", ("libnvJitLink.so.12",)),))),
+        lambda: healthy(surroundings=system_cuda("libnvJitLink.so.12")),
+        "unset LD_LIBRARY_PATH",
+    ),
+    (
+        "system-cuda-first",
+        "info",  # another major version has other names
+        lambda: healthy(surroundings=system_cuda("libcublas.so.11")),
         "unset LD_LIBRARY_PATH",
     ),
     (
@@ -522,6 +534,142 @@ def test_libraries_that_something_asks_for_are_not_removed() -> None:
     item = of_slug(found, "mixed-cuda-packages")
     assert item.severity == "info"
     assert item.remedies == ()
+
+
+def cudnn(of: str, **state: Any) -> Any:
+    return dist(f"nvidia-cudnn-{of}", "9.10", **state)
+
+
+@pytest.mark.parametrize(
+    ("twelve", "eleven", "severity"),
+    [
+        (cudnn("cu12", altered=("nvidia/cudnn/lib/libcudnn.so.9",)), cudnn("cu11"), "error"),
+        (cudnn("cu12"), cudnn("cu11", altered=("nvidia/cudnn/lib/libcudnn.so.9",)), "warning"),
+    ],
+)
+def test_libraries_in_one_place_are_removed_and_written_again(
+    twelve: Any, eleven: Any, severity: str
+) -> None:
+    """To write only the damaged one again would damage the other, and to remove one takes files of both."""
+    asks = dist("asks", "1", "nvidia-cudnn-cu12")
+    (item,) = examine(healthy(asks, twelve, eleven))
+    assert (item.slug, item.severity) == ("mixed-cuda-packages", severity)
+    assert [remedy.command.partition(" --python /venv/bin/python ")[2] for remedy in item.remedies] == [
+        "nvidia-cudnn-cu11",
+        "--reinstall-package nvidia-cudnn-cu12 --no-deps nvidia-cudnn-cu12==9.10",
+    ]
+
+
+TORCH, VISION = ("torch", "2.9.1+cu128", "cu128"), ("torchvision", "0.24.1+cu128", "cu128")
+
+
+@pytest.mark.parametrize(
+    ("make", "slugs", "command"),
+    [
+        # Of a torchvision for another torch its own metadata says the same.
+        (
+            lambda: environment(
+                installed=(TORCH, ("torchvision", "0.23.0+cu128", "cu128")),
+                dists=(dist("torch", "2.9.1+cu128"), dist("torchvision", "0.23.0+cu128", "torch==2.8.0")),
+                report=failed("torchvision-pins-torch", "torch 2.9.1+cu128"),
+            ),
+            ["mixed-releases"],
+            "torchinstall auto torch==2.9.1 torchvision",
+        ),
+        (
+            lambda: environment(
+                installed=(TORCH, ("torchvision", "0.24.1+cpu", "cpu")),
+                report=failed("torchvision-build", "+cpu"),
+            ),
+            ["mixed-backends"],
+            "torchinstall auto torch==2.9.1 torchvision",
+        ),
+        # Nobody knows which of the two records its files are of.
+        (
+            lambda: environment(
+                installed=(TORCH, ("torch", "2.8.0+cu126", "cu126"), VISION),
+                dists=(
+                    dist("torch", "2.8.0+cu126", altered=("torch/version.py",)),
+                    dist("torch", "2.9.1+cu128"),
+                    dist("torchvision", "0.24.1+cu128", "torch==2.9.1"),
+                ),
+            ),
+            ["installed-twice"],
+            "torchinstall auto torch==2.9.1 torchvision -- --reinstall-package torch",
+        ),
+        (
+            lambda: environment(
+                installed=(TORCH,), dists=(dist("torch", "2.9.1+cu128", "filelock", "sympy>=1.13", "jinja2"),)
+            ),
+            ["missing-dependency"],
+            "uv pip install --python /venv/bin/python filelock 'sympy>=1.13' jinja2",
+        ),
+        (
+            lambda: environment(installed=(VISION,), dists=(dist("torchvision", "0.24.1", "torch==2.9.1"),)),
+            ["torch-missing"],
+            "torchinstall auto",
+        ),
+        # torch's own metadata names its Triton; `auto` does not take it by name.
+        (
+            lambda: environment(
+                installed=(TORCH, ("triton", "3.4.0", None)),
+                dists=(dist("torch", "2.9.1+cu128", "triton==3.5.1"), dist("triton", "3.4.0")),
+            ),
+            ["triton-missing"],
+            "uv pip install --python /venv/bin/python triton==3.5.1",
+        ),
+        (
+            lambda: environment(installed=(TORCH, ("torchao", "0.14.0", None))),
+            ["mixed-releases"],
+            "torchinstall auto torch==2.9.1 torchao==0.15.0",
+        ),
+        (
+            lambda: environment(
+                installed=(
+                    ("torch", "2.15.0.dev20261101+cu130", "cu130"),
+                    ("torchvision", "0.30.0.dev20261020+cu130", "cu130"),
+                ),
+                dists=(
+                    dist("torch", "2.15.0.dev20261101+cu130"),
+                    dist("torchvision", "0.30.0.dev20261020+cu130", "torch==2.15.0.dev20261020"),
+                ),
+            ),
+            ["built-for-other-torch"],
+            "torchinstall auto --channel nightly torch torchvision",
+        ),
+        (
+            lambda: healthy(surroundings=around(on_path=("/ros/torch/__init__.py", "/ros/numpy.py"))),
+            ["shadowed-package"],
+            "unset PYTHONPATH",
+        ),
+    ],
+)
+def test_one_cause_is_one_finding_with_one_command(
+    make: Callable[[], Environment], slugs: list[str], command: str
+) -> None:
+    found = examine(make())
+    assert [item.slug for item in found] == slugs
+    assert [remedy.command for remedy in found[0].remedies] == [command]
+
+
+def test_what_fails_may_be_the_effect_of_another_fault() -> None:
+    found = examine(
+        structs.replace(
+            environment(dists=(dist("torch", "2.9.1+cu128", missing=("torch/__init__.py",)),)),
+            report=failed("import-torch", "ModuleNotFoundError: No module named 'torch'"),
+        )
+    )
+    assert [item.slug for item in found] == ["damaged-files", "does-not-compute"]
+    assert found[1].remedies == ()
+
+
+@pytest.mark.parametrize(
+    "version", ["2.9.0a0+145a3a7bda.nv25.10", "2.9.0a0+git1234567", "2.5.0a0+872d972e41.nv24.08"]
+)
+def test_a_build_of_somebody_else_is_not_held_against_the_tables(version: str) -> None:
+    """They know PyTorch's own builds; which GPUs this one has code for, only its maker knows."""
+    seen = environment(PASCAL, (("torch", version, "cu130"), ("torchvision", "0.24.0a0+094e7af5", None)))
+    assert examine(seen) == ()
 
 
 def test_replacing_what_someone_replaced_is_not_done_by_itself() -> None:

@@ -255,20 +255,28 @@ def test_what_lies_around_is_read(tmp_path: Path) -> None:
     (tmp_path / "torch.py").touch()
     (tmp_path / "lib/torchvision").mkdir(parents=True)
     (tmp_path / "lib/torchvision/__init__.py").touch()
-    cuda = tmp_path / "cuda/lib64"
-    cuda.mkdir(parents=True)
-    (cuda / "libcublas.so.12").touch()
+    cuda, own = tmp_path / "cuda/lib64", tmp_path / ".venv/site/nvidia/cudnn/lib"
+    for folder, name in ((cuda, "libcublas.so.12"), (own, "libcudnn.so.9")):
+        folder.mkdir(parents=True)
+        (folder / name).touch()
     (tmp_path / "requirements.txt").write_text("torch\n")
     env = {
         "PATH": "",
         "PYTHONPATH": str(tmp_path / "lib"),
-        "LD_LIBRARY_PATH": f"{cuda}:",
+        "LD_LIBRARY_PATH": f"{own}:{cuda}:",
         "SECRET_TOKEN": "x",
     }
     seen = surroundings(
-        env=env, cwd=tmp_path, prefix=str(tmp_path), uv="/none", packages=["torch", "torchvision"]
+        env=env,
+        cwd=tmp_path,
+        prefix=str(tmp_path / ".venv"),
+        uv="/none",
+        packages=["torch", "torchvision"],
+        sites=[str(tmp_path / ".venv/site")],
     )
-    assert seen.shadows == (str(tmp_path / "torch.py"), str(tmp_path / "lib/torchvision/__init__.py"))
+    assert seen.shadows == (str(tmp_path / "torch.py"),)
+    assert seen.on_path == (str(tmp_path / "lib/torchvision/__init__.py"),)
+    assert seen.own_libraries == {"libcudnn.so.9"}
     assert seen.libraries == ((str(cuda), ("libcublas.so.12",)),)
     assert seen.project is not None
     assert seen.project.files == {"requirements.txt": "torch\n"}
@@ -330,4 +338,6 @@ def test_the_disk_is_that_of_the_environment_that_is_examined(place: Place, tmp_
 def test_a_judgement_is_the_same_without_a_network(place: Place) -> None:
     put(place, wheel("torchvision", "0.23.0+cpu", TAG, requires=("torch==2.8.0",)))
     said = [doctor(place, "--no-verify", *more, machine=linux()) for more in ((), ("--offline",))]
-    assert [one.out.partition("\n")[0] for one in said] == ["torch 2.9.1+cpu: wrong for this machine"] * 2
+    assert [one.out.partition("\n")[0] for one in said] == [
+        "torch 2.9.1+cpu: right for this machine; torchvision 0.23.0+cpu does not go with it"
+    ] * 2

@@ -286,6 +286,23 @@ def test_an_installed_package_goes_on_working() -> None:
     assert "torchinstall auto -U torch vllm" in said
 
 
+@pytest.mark.parametrize(
+    ("there", "asked", "right"),
+    [
+        ("bitsandbytes==0.45.0", "bitsandbytes==0.48.1", "0.48.1"),
+        ("bitsandbytes==0.45.0", "bitsandbytes!=0.45.0,<0.49", "0.48.2"),
+        ("bitsandbytes==0.48.1", "bitsandbytes", "0.48.1"),
+        # It is built for a CUDA that this torch does not have.
+        ("bitsandbytes==0.45.0", "bitsandbytes<0.49", "0.48.2"),
+        ("xformers==0.0.32.post1", "xformers", "0.0.33.post2"),
+    ],
+)
+def test_what_is_installed_gives_way_to_what_was_asked_for(there: str, asked: str, right: str) -> None:
+    """With the torch that is installed; only a version that fits both stays."""
+    made = installed_beside("torch==2.9.1+cu128", there, ask=f"torch==2.9.1 {asked}")
+    assert versions(made) == {"torch": "2.9.1+cu128", requirement(asked).package: right}
+
+
 def test_an_installed_package_that_is_asked_for_is_updated() -> None:
     made = installed_beside("torch==2.11.0+cu130", "vllm==0.26.0", ask="torch vllm", upgrade=True)
     assert (versions(made)["torch"], versions(made)["vllm"]) == ("2.14.0+cu130", "0.33.0")

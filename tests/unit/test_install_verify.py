@@ -105,6 +105,17 @@ def test_a_cpu_build_that_computes(environment: Place, fill: Fill) -> None:
     assert json.loads(json.dumps(report_to_json(report)))["ok"] is True
 
 
+def test_local_versions_that_name_no_backend_are_not_compared(environment: Place, fill: Fill) -> None:
+    """Of builds that somebody made himself, each has a commit of its own."""
+    vision = wheel("torchvision", "0.24.0a0+094e7af5", requires=("torch",))
+    fill(torch_wheel("2.9.0a0+145a3a7bda.nv25.10", "py3-none-any"), vision)
+
+    report = look(environment, Checklist())
+
+    assert report.ok, report.failed
+    assert report.computes
+
+
 def test_a_gpu_build_on_a_gpu(environment: Place, fill: Fill) -> None:
     fill(with_code(a_gpu()))
 

@@ -28,7 +28,7 @@ from torchinstall.core.target import Installed
 from torchinstall.doctor.checks import examine
 from torchinstall.doctor.collect import collect, flags_of
 from torchinstall.doctor.facts import Mentions
-from torchinstall.doctor.model import Diagnosis, Environment, Remedy, next_remedies
+from torchinstall.doctor.model import Diagnosis, Environment, Remedy, misfits, next_remedies
 from torchinstall.doctor.rules import Here, Match, explain
 from torchinstall.install.lock import EnvironmentLock
 from torchinstall.install.transaction import change_with_uv
@@ -225,28 +225,38 @@ def _report_text(seen: Environment, found: Sequence[Diagnosis]) -> str:
         rows += [("recommended", f"torch {better.torch}")] if (better := seen.better) and better.torch else []
     if report is not None:
         passed = f"{len(report.checks) - len(report.failed)} of {len(report.checks)} checks"
-        rows.append(("computes", f"{'yes' if report.ok else 'no'}: {passed}"))
+        rows.append(("computes", f"{'yes' if report.computes else 'no'}: {passed}"))
     verdict = click.style(_verdict(seen, found), bold=True)
     return "\n\n".join((verdict, *map(_diagnosis_text, found), fields(rows), _summary(found)))
 
 
+_WRONG = {"driver-too-old", "no-code-for-gpu", "cpu-build-on-gpu-machine"}
+"""Faults of torch itself; all others are of what is around it."""
+
+
 def _verdict(seen: Environment, found: Sequence[Diagnosis]) -> str:
-    """In one line: what is installed, whether it is right for this machine, and whether it computes."""
+    """In one line: what is installed, whether it is right here, computes, and goes with the rest."""
     torch, report, choice = seen.installed("torch"), seen.report, seen.choice
     if torch is None:
         return "torch: not installed in this environment"
     local = "" if seen.backend is None or "+" in torch else f" ({seen.backend})"
-    if choice is not None and choice.status == "satisfied":
-        fits = "right for this machine"
-    elif any(item.severity == "error" for item in found):
+    faults = {item.slug for item in found if item.severity == "error"}
+    if faults & _WRONG:
         fits = "wrong for this machine"
+    elif choice is not None and choice.error is None and choice.backend == seen.backend:
+        fits = "right for this machine"
     else:
-        fits = "not what the planner would choose"
-    if report is None:
-        return f"torch {torch}{local}: {fits}"
-    gpu = gpu_used(choice, seen.backend, report)
-    device = "on the CPU" if gpu is None else f"on the {gpu.label}"
-    return f"torch {torch}{local}: {fits}, " + (f"computes {device}" if report.ok else "does not compute")
+        fits = "not one of PyTorch's builds" if seen.own_build else "not what the planner would choose"
+    if report is not None:
+        gpu = gpu_used(choice, seen.backend, report)
+        device = "on the CPU" if gpu is None else f"on the {gpu.label}"
+        fits += f", computes {device}" if report.computes else ", does not compute"
+    if faults & {"mixed-backends", "mixed-releases"}:
+        beside = dict.fromkeys(f"{item.name} {item.version}" for item in misfits(seen))
+        fits += f"; {' and '.join(beside)} {'does' if len(beside) == 1 else 'do'} not go with it"
+    elif faults - _WRONG - {"does-not-compute"}:
+        fits += "; see the fault below" if len(faults) == 1 else "; see the faults below"
+    return f"torch {torch}{local}: {fits}"
 
 
 def _package(item: Installed) -> str:

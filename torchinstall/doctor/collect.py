@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import shlex
@@ -86,13 +85,19 @@ def collect(
     uv = inputs.uv.path
     context.detail(f"examining Python {target.python_version} in {target.prefix} ({target.why})")
     python, prefix = str(target.python), str(target.prefix)
-    names = dict.fromkeys(("torch", *(item.name.replace("-", "_") for item in target.installed)))
+    # torch imports NumPy, too.
+    names = dict.fromkeys(("torch", "numpy", *(item.name.replace("-", "_") for item in target.installed)))
     seen = Environment(
         machine=inputs.machine,
         target=target,
         inventory=take_inventory(inputs.place, [row.package for row in catalog.families]),
         surroundings=surroundings(
-            env=context.env, cwd=context.cwd, prefix=prefix, uv=uv, packages=tuple(names)
+            env=context.env,
+            cwd=context.cwd,
+            prefix=prefix,
+            uv=uv,
+            packages=tuple(names),
+            sites=inputs.place.site_packages,
         ),
         catalog=catalog,
         free=_plan(inputs, "torch", upgrade=True),
@@ -151,35 +156,47 @@ _REQUIREMENTS = re.compile(r"[\w.-]*requirements[\w.-]*\.(txt|in)")
 
 
 def surroundings(
-    *, env: Mapping[str, str], cwd: Path, prefix: str, uv: str, packages: Iterable[str]
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    prefix: str,
+    uv: str,
+    packages: Iterable[str],
+    sites: Iterable[str] = (),
 ) -> Surroundings:
     """Read what the checks need; what cannot be read is omitted.
 
-    uv is asked for what it would do to this environment (`prefix`); `packages` are import names that must not
-    be shadowed.
+    uv is asked for what it would do to this environment (`prefix`, whose packages are in `sites`); `packages`
+    are import names that must not be shadowed.
     """
-    path = env.get("PATH", "")
+    path, names = env.get("PATH", ""), tuple(packages)
+    on_path = dict.fromkeys(Path(cwd, item) for item in env.get("PYTHONPATH", "").split(os.pathsep) if item)
+    ours = {cwd, *map(Path, sites)}
+    own = (folder for site in ours - {cwd} for folder in (site / "torch/lib", *site.glob("nvidia/*/lib")))
     return Surroundings(
         env={name: value for name, value in env.items() if _VARIABLES.match(name)},
         path_python=shutil.which("python", path=path) or shutil.which("python3", path=path),
-        shadows=tuple(_shadows(env, cwd, packages)),
-        libraries=tuple(_libraries(env)),
+        shadows=tuple(_shadows(cwd, names)),
+        on_path=tuple(row for folder in on_path if folder not in ours for row in _shadows(folder, names)),
+        libraries=tuple(_libraries(env, prefix)),
+        own_libraries=frozenset(name for folder in own for name in names_in(folder)),
         project=_project(env, cwd, prefix, uv),
     )
 
 
-def _shadows(env: Mapping[str, str], cwd: Path, packages: Iterable[str]) -> Iterable[str]:
-    """What `python` in this folder would import instead of the installed packages."""
-    folders = [cwd, *(Path(item) for item in env.get("PYTHONPATH", "").split(os.pathsep) if item)]
-    for folder, package in itertools.product(dict.fromkeys(folders), packages):
+def _shadows(folder: Path, packages: Iterable[str]) -> Iterable[str]:
+    """What `python` would import from a folder instead of the installed packages."""
+    for package in packages:
         for candidate in (folder / f"{package}.py", folder / package / "__init__.py"):
             if candidate.is_file():
                 yield str(candidate)
 
 
-def _libraries(env: Mapping[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
+def _libraries(env: Mapping[str, str], prefix: str) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """CUDA libraries of others in `LD_LIBRARY_PATH`; those of the environment are torch's own."""
     for text in dict.fromkeys(env.get("LD_LIBRARY_PATH", "").split(os.pathsep)):
-        names = tuple(name for name in names_in(Path(text)) if _CUDA_LIBRARY.match(name)) if text else ()
+        own = not text or Path(prefix) in Path(text).parents
+        names = () if own else tuple(name for name in names_in(Path(text)) if _CUDA_LIBRARY.match(name))
         if names:
             yield text, names
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct, field
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.catalog.model import BackendInfo
+from torchinstall.catalog.model import BackendInfo, Companion
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
-from torchinstall.core.target import Target
+from torchinstall.core.target import Installed, Target
 from torchinstall.install.interpreter import Inventory
 from torchinstall.install.record import Decision
 from torchinstall.install.verify import Report
@@ -103,13 +104,17 @@ class Surroundings(Struct, frozen=True, kw_only=True):
         env: variables that matter.
         path_python: the `python` on PATH; links out of its environment are not followed.
         shadows: paths that would be imported instead of an installed package, from the current folder.
+        on_path: such paths in folders of `PYTHONPATH`.
         libraries: folder of `LD_LIBRARY_PATH` -> names of CUDA libraries in it.
+        own_libraries: names of those that the packages in the environment bring.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
     path_python: str | None = None
     shadows: tuple[str, ...] = ()
+    on_path: tuple[str, ...] = ()
     libraries: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    own_libraries: frozenset[str] = frozenset()
     project: Project | None = None
 
 
@@ -158,6 +163,12 @@ class Environment(Struct, frozen=True, kw_only=True):
         return None if self.backend is None else self.catalog.backend(self.backend)
 
     @property
+    def own_build(self) -> bool:
+        """Whether somebody else than PyTorch built this torch (NVIDIA's `+nv25.10`, `+git1234567`)."""
+        local = (self.installed("torch") or "").partition("+")[2]
+        return bool(local) and local != self.backend
+
+    @property
     def companions(self) -> tuple[str, ...]:
         """Installed packages whose version follows from torch's, such as torchvision."""
         return tuple(
@@ -168,6 +179,12 @@ class Environment(Struct, frozen=True, kw_only=True):
                 if family.follows_torch and not family.ended
             )
         )
+
+    @property
+    def twice(self) -> frozenset[str]:
+        """Packages that are recorded more than once: nobody knows which version their files are of."""
+        count = Counter(dist.name for dist in self.inventory.dists)
+        return frozenset(name for name, number in count.items() if number > 1)
 
     def moves_with_torch(self, package: str) -> bool:
         """Whether a package is torch, or is built for one torch and one backend."""
@@ -180,9 +197,31 @@ class Environment(Struct, frozen=True, kw_only=True):
         return self.choice if self.choice is not None and self.choice.error is None else self.free
 
 
+def mispaired(seen: Environment) -> Iterator[tuple[Installed, Companion]]:
+    """Packages of torch's family of another release than the one that goes with this torch, with its row.
+
+    What torch's own metadata asks for (Triton), and what says itself what it was built for, is left out.
+    """
+    for item in seen.target.installed if "torch" not in seen.twice else ():
+        family, row = seen.catalog.family(item.name), seen.catalog.companion(seen.release or "", item.name)
+        if family is None or row is None or item.name in ("torch", *seen.twice):
+            continue
+        if not (family.own_cuda or family.runtime_of) and row.version != item.version.partition("+")[0]:
+            yield item, row
+
+
+def misfits(seen: Environment) -> list[Installed]:
+    """Packages of torch's family for another backend than torch, or of another release."""
+    rows = (row for row in seen.target.installed if seen.moves_with_torch(row.name))
+    known = (row for row in rows if row.name not in seen.twice and None not in (row.backend, seen.backend))
+    other = [row for row in known if row.backend != seen.backend] if "torch" not in seen.twice else []
+    return [*other, *(item for item, _ in mispaired(seen))]
+
+
 def auto(seen: Environment, *arguments: str) -> Remedy:
-    """`torchinstall auto` for this environment."""
-    words = ("torchinstall", "auto", *seen.flags, *arguments)
+    """`torchinstall auto` for this environment; where a nightly build is installed, on its channel."""
+    nightly = ".dev" in (seen.installed("torch") or "") and "--channel" not in seen.flags
+    words = ("torchinstall", "auto", *seen.flags, *(("--channel", "nightly") if nightly else ()), *arguments)
     return Remedy(shlex.join(words), argv=words)
 
 

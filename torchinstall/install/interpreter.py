@@ -236,7 +236,10 @@ def _environment(data: dict[str, Any], python: str, why: str, family: Collection
 
 
 def _installed(sites: Iterable[Path], family: Collection[str]) -> tuple[Installed, ...]:
-    """The packages of a family; beside a whole one, what lost its list is a remainder."""
+    """The packages of a family; beside a whole one, what lost its list is a remainder.
+
+    Of two records of one package, the first is the one that its files speak of.
+    """
     found = distributions(sites, family)
     listed = {dist.name for dist in found if dist.listed}
     rows = []
@@ -248,8 +251,9 @@ def _installed(sites: Iterable[Path], family: Collection[str]) -> tuple[Installe
                 variant = next(iter(read_variants(dist.text("variant.json") or "{}")), None)
             version = _version(dist)
             backend = backend_of(version, code)
-            rows.append(Installed(name=dist.name, version=version, backend=backend, variant=variant))
-    return tuple(rows)
+            row = Installed(name=dist.name, version=version, backend=backend, variant=variant)
+            rows.append((dist.name, version not in code, row))
+    return tuple(row for *_, row in sorted(rows, key=lambda item: item[:2]))
 
 
 def _arch(data: dict[str, Any]) -> str:

@@ -25,6 +25,9 @@ _SQUARE = [[30.0, 36.0, 45.0], [66.0, 81.0, 102.0], [109.0, 134.0, 169.0]]
 _CONVOLVED = 54.0
 """Sum over a 3 x 3 kernel of twos on ones times three."""
 
+_BACKEND = re.compile(r"\+(cpu|cu\d+|rocm[\d.]+|xpu)$")
+"""A local version that names a backend; others are those of builds that somebody made himself."""
+
 _PIN = re.compile(r"torch\s*\(?\s*==\s*([^\s;,)]+)")
 
 
@@ -69,7 +72,7 @@ def _compare_versions(job: dict[str, Any], torch: Any) -> None:
         found = "not installed" if installed is None else str(installed.version)
         _tell(f"version-{name}", wanted, found == wanted, found)
     said, installed = str(getattr(torch, "__version__", "no version")), _distribution("torch")
-    if installed is not None:
+    if installed is not None and installed.version:
         version = str(installed.version)
         # Torch from PyPI names its local version in its files only.
         _tell("torch-files", version, version in (said, _public(said)), said)
@@ -79,15 +82,15 @@ def _compare_companions(names: list[str]) -> None:
     """Each companion against torch: the release it pins, and the build (`+cu128`)."""
     torch = _distribution("torch")
     for name, other in ((name, _distribution(name)) for name in names):
-        if torch is None or other is None:
+        if torch is None or other is None or not (torch.version and other.version):
             continue
         pins = [match.group(1) for text in other.requires or () for match in [_PIN.match(text)] if match]
         if pins:
             ok = any(_public(pin) == _public(torch.version) for pin in pins)
             _tell(f"{name}-pins-torch", f"torch {pins[0]}", ok, f"torch {torch.version}")
-        ours, theirs = torch.version.partition("+")[2], other.version.partition("+")[2]
+        ours, theirs = _BACKEND.search(torch.version), _BACKEND.search(other.version)
         if ours and theirs:
-            _tell(f"{name}-build", f"+{ours}", ours == theirs, f"+{theirs}")
+            _tell(f"{name}-build", ours.group(), ours.group() == theirs.group(), theirs.group())
 
 
 def _compare_toolkit(job: dict[str, Any], torch: Any) -> None:
@@ -208,7 +211,10 @@ def _main() -> None:
 
     def origin() -> tuple[bool, object]:
         file = Path(getattr(loaded["torch"], "__file__", None) or ".").resolve()
-        return any(site in file.parents for site in sites), file
+        installed = _distribution("torch")
+        source = (installed is not None and installed.read_text("direct_url.json")) or ""
+        editable = re.search(r'"editable":\s*true', source)
+        return bool(editable) or any(site in file.parents for site in sites), file
 
     if _check("import-torch", "imports", load, "torch"):
         torch = loaded["torch"]

@@ -274,7 +274,10 @@ def _versions(line: CompanionBuild, wanted: Wanted, build: Build, situation: Sit
         if _still_fits(line, wanted, build, local, situation):
             yield Choice(wanted.name, line, "" if line.build == "sdist" else wanted.kept, asked=False)
         return
-    for version in _in_bounds(line, wanted.bounds) or ():
+    versions, kept = _in_bounds(line, wanted.bounds) or [], (wanted.kept or "").partition("+")[0]
+    if kept and all(versions) and has_version(line, kept) and wanted.bounds.contains(kept):
+        versions.append(kept)  # no row need list what is there
+    for version in dict.fromkeys(versions):
         yield Choice(wanted.name, line, version and version + local)
 
 

@@ -206,7 +206,8 @@ def _is_right(pick: Pick, build: EvaluatedBuild, installed: dict[str, Installed]
     have = installed.get(pick.package)
     if have is None or not build.situation.requirements.allows(pick.package, have.version):
         return False
-    if pick.wheels is not None and _public(have) != pick.wheels.version:
+    wanted = pick.version if pick.wheels is None else pick.wheels.version
+    if wanted not in (None, have.version, _public(have)):
         return False
     return have.backend in (None, build.build.backend.name)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from msgspec import structs
+
 from torchinstall.doctor.checks import build, packages, system
 from torchinstall.doctor.model import Diagnosis, Environment
 
@@ -16,13 +18,14 @@ Check = Callable[[Environment], Iterator[Diagnosis]]
 CHECKS: tuple[Check, ...] = (
     packages.interrupted_install,
     build.torch_missing,
+    packages.installed_twice,
     system.found_by_probe,
     build.hardware_objections,
     build.cpu_build_on_gpu_machine,
     build.partly_covered,
     build.mixed_backends,
     build.mixed_releases,
-    packages.installed_twice,
+    packages.mixed_cuda_packages,
     packages.damaged_files,
     packages.missing_dependencies,
     packages.triton_missing,
@@ -37,7 +40,6 @@ CHECKS: tuple[Check, ...] = (
     system.settings,
     system.source_without_dependency,
     packages.leftovers,
-    packages.mixed_cuda_packages,
     system.wrong_interpreter,
     system.gpus_hidden,
     system.low_memory,
@@ -45,7 +47,14 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(seen: Environment) -> tuple[Diagnosis, ...]:
-    """Run every check; errors first, then warnings, then what is merely worth knowing."""
+    """Run every check; errors first, then warnings, then what is merely worth knowing.
+
+    What fails may be the effect of any error before it: nothing is to be done for it but to look again.
+    """
     rank = {"error": 0, "warning": 1, "info": 2}
-    found = [item for check in CHECKS for item in check(seen)]
+    found: list[Diagnosis] = []
+    for check in CHECKS:
+        effect = check is build.does_not_compute and any(item.severity == "error" for item in found)
+        again = {"remedies": (), "advice": "fix what is above first, then look again"} if effect else {}
+        found += [structs.replace(item, **again) for item in check(seen)]
     return tuple(sorted(found, key=lambda item: rank[item.severity]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from torchinstall.core.request import Request
@@ -12,6 +13,9 @@ from torchinstall.doctor.model import (
     Remedy,
     Severity,
     auto,
+    family_requirements,
+    misfits,
+    mispaired,
     reinstall,
     right,
 )
@@ -96,14 +100,14 @@ def partly_covered(seen: Environment) -> Iterator[Diagnosis]:
             "warning",
             "the installed build runs on some GPUs of this machine, but not on all",
             tuple(f"{item.gpu.label}: {item.by}" for item in case.coverage),
-            (Remedy("torchinstall plan"),),
+            (Remedy(shlex.join(("torchinstall", "plan", *seen.flags))),),
             "plan shows whether one build covers all of them; --prefer-gpu N chooses the GPU to serve",
         )
 
 
 def _installed_case(seen: Environment) -> EvaluatedBuild | None:
     """The installed build as the planner's rules see it; None where the catalog does not know it."""
-    if seen.release is None or seen.build is None:
+    if seen.release is None or seen.build is None or seen.own_build:
         return None
     situation = make_situation(Request(requirements=()), seen.machine, seen.target, seen.catalog)
     build = Build(torch=seen.release, version=version_key(seen.release), backend=seen.build, wheels=())
@@ -112,24 +116,22 @@ def _installed_case(seen: Environment) -> EvaluatedBuild | None:
 
 def mixed_backends(seen: Environment) -> Iterator[Diagnosis]:
     """Packages of torch's family that were built for another backend than torch."""
-    installed, torch = seen.target.installed, seen.backend
-    rows = (row for row in installed if row.name != "torch" and row.backend not in (None, torch))
-    other = [f"{row.name} for {row.backend}" for row in rows if seen.moves_with_torch(row.name)]
-    if torch is not None and other:
-        message = f"packages for different backends are mixed: torch for {torch}, {', '.join(other)}"
-        evidence = tuple(f"{item.name} {item.version}" for item in installed)
+    rows = (row for row in misfits(seen) if row.backend not in (None, seen.backend))
+    if other := dict.fromkeys(f"{row.name} for {row.backend}" for row in rows):
+        message = f"packages for different backends are mixed: torch for {seen.backend}, {', '.join(other)}"
+        evidence = tuple(f"{item.name} {item.version}" for item in seen.target.installed)
         yield Diagnosis("mixed-backends", "error", message, evidence, (right(seen),))
 
 
 def mixed_releases(seen: Environment) -> Iterator[Diagnosis]:
     """A companion of another torch release."""
-    for item in seen.target.installed if seen.release is not None else ():
-        row = seen.catalog.companion(seen.release or "", item.name)
-        if row is not None and item.name != "torch" and row.version != item.version.partition("+")[0]:
-            message = f"{item.name} {item.version} does not belong to torch {seen.installed('torch')}"
-            evidence = (f"needed: {item.name} {row.version}", f"found: {item.name} {item.version}")
-            severity: Severity = "error" if row.exact else "warning"
-            yield Diagnosis("mixed-releases", severity, message, evidence, (right(seen),))
+    for item, row in mispaired(seen):
+        message = f"{item.name} {item.version} does not belong to torch {seen.installed('torch')}"
+        evidence = (f"needed: {item.name} {row.version}", f"found: {item.name} {item.version}")
+        severity: Severity = "error" if row.exact else "warning"
+        alone = () if item.name in seen.companions else (f"{item.name}=={row.version}",)
+        again = auto(seen, *family_requirements(seen), *alone)
+        yield Diagnosis("mixed-releases", severity, message, evidence, (again,))
 
 
 def replaced_since(seen: Environment) -> Iterator[Diagnosis]:
@@ -177,7 +179,8 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
     here = Here(machine=seen.machine, target=seen.target, flags=seen.flags, certain=True)
     failed: dict[str, Check] = {}
     for check in seen.report.failed if seen.report is not None else ():
-        failed.setdefault(check.found, check)
+        if not check.compares:  # other checks compare what is installed, with better words
+            failed.setdefault(check.found, check)
     for check in failed.values():
         last = check.detail.strip().splitlines()[-_LAST_LINES:]
         evidence = [f"needed: {check.wanted}", f"found: {check.found}", *(f"it said: {row}" for row in last)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torchinstall.core.request import Requirement, canonical_name, requirement
 from torchinstall.doctor.model import (
@@ -15,6 +15,7 @@ from torchinstall.doctor.model import (
     Severity,
     auto,
     family_requirements,
+    mispaired,
     reinstall,
     remove,
     uv_pip,
@@ -36,20 +37,24 @@ def interrupted_install(seen: Environment) -> Iterator[Diagnosis]:
 
 def damaged_files(seen: Environment) -> Iterator[Diagnosis]:
     """Files that the package installed are missing or were changed."""
+    told = {*seen.twice, *(dist.name for pair in _overwriting(seen) for dist in pair)}
     for dist in seen.inventory.dists:
-        if not dist.missing and not dist.altered:
+        if dist.name in told or not (dist.missing or dist.altered):
             continue
         family = seen.catalog.family(dist.name)
         needed = family is not None or dist.name.startswith(("nvidia-", "triton"))
-        pin = f"{dist.name}=={dist.version}"
-        if family is not None and family.routed:
-            again = reinstall(seen, dist.name)
-        else:
-            again = uv_pip(seen, "install", "--reinstall-package", dist.name, "--no-deps", pin)
+        again = reinstall(seen, dist.name) if family is not None and family.routed else _same(seen, dist)
         lost = (f"missing: {name}" for name in dist.missing[:5])
         evidence = (*lost, *(f"different size: {name}" for name in dist.altered[:5]))
         message = f"files of {dist.name} {dist.version} are missing or have changed since the install"
         yield Diagnosis("damaged-files", "error" if needed else "warning", message, evidence, (again,))
+
+
+def _same(seen: Environment, *dists: Dist) -> Remedy:
+    """The same versions of packages again, and nothing else."""
+    again = [word for dist in dists for word in ("--reinstall-package", dist.name)]
+    pins = (f"{dist.name}=={dist.version}" for dist in dists)
+    return uv_pip(seen, "install", *again, "--no-deps", *pins)
 
 
 def leftovers(seen: Environment) -> Iterator[Diagnosis]:
@@ -63,12 +68,11 @@ def leftovers(seen: Environment) -> Iterator[Diagnosis]:
 def installed_twice(seen: Environment) -> Iterator[Diagnosis]:
     """Two records of one package, or another torch in the user's own folder."""
     slug = "installed-twice"
-    for name in dict.fromkeys(item.name for item in seen.target.installed):
-        found = [dist for dist in seen.inventory.dists if dist.name == name]
-        if len(found) > 1:
-            message = f"{name} is recorded more than once, so its files may be a mix of several versions"
-            evidence = tuple(f"{dist.name} {dist.version} in {dist.site}" for dist in found)
-            yield Diagnosis(slug, "error", message, evidence, (reinstall(seen, name),))
+    for name in dict.fromkeys(item.name for item in seen.target.installed if item.name in seen.twice):
+        found = (dist for dist in seen.inventory.dists if dist.name == name)
+        message = f"{name} is recorded more than once, so its files may be a mix of several versions"
+        evidence = tuple(f"{dist.name} {dist.version} in {dist.site}" for dist in found)
+        yield Diagnosis(slug, "error", message, evidence, (reinstall(seen, name),))
     if other := seen.inventory.user_torch:
         message = "there is another torch in your own site-packages folder"
         remedies = (Remedy(f"{seen.target.python} -m pip uninstall torch"),)
@@ -78,39 +82,69 @@ def installed_twice(seen: Environment) -> Iterator[Diagnosis]:
 
 def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
     """CUDA libraries of two major versions, one of which nothing here asks for."""
+    doubled = [dist for found in _majors(seen).values() if len(found) > 1 for dist in found.values()]
+    idle = {dist.name for dist in doubled} - _asked(seen)
+    if doubled:
+        pairs = _overwriting(seen)
+        kept = [dist for dist, _ in pairs]
+        lost = [dist.name for dist in kept if dist.missing or dist.altered]
+        message = "CUDA libraries of more than one major version are installed"
+        message += f", and files of {', '.join(lost)} were overwritten by those of another" if lost else ""
+        message += "" if idle else ", and installed packages ask for each of them"
+        evidence = tuple(f"{dist.name} {dist.version}" for dist in doubled)
+        # What is removed takes files along that another one wrote in the same place.
+        again = [_same(seen, *kept)] if kept else []
+        remedies = (uv_pip(seen, "uninstall", *sorted(idle)), *again) if idle else ()
+        severity: Severity = "error" if lost else "warning" if idle else "info"
+        yield Diagnosis("mixed-cuda-packages", severity, message, evidence, remedies)
+
+
+def _majors(seen: Environment) -> dict[str, dict[str, Dist]]:
+    """The packages of CUDA libraries by name without suffix, and by the major version that it names."""
     majors: dict[str, dict[str, Dist]] = defaultdict(dict)
     for dist in seen.inventory.dists:
         if match := _SUFFIX.fullmatch(dist.name):
             majors[match["stem"]][match["major"]] = dist
     for dist in seen.inventory.dists:
-        # From CUDA 13 on NVIDIA's packages have no suffix any more.
+        # From CUDA 13 on most of NVIDIA's packages have no suffix, and a folder of their own.
         if dist.name in majors and dist.version.split(".")[0].isdigit():
             majors[dist.name]["none"] = dist
-    doubled = [dist for found in majors.values() if len(found) > 1 for dist in found.values()]
+    return majors
+
+
+def _asked(seen: Environment) -> set[str]:
+    """What installed packages ask for."""
     asked = (re.match(r"[A-Za-z0-9][\w.-]*", text) for row in seen.inventory.dists for text in row.requires)
-    idle = {dist.name for dist in doubled} - {canonical_name(match[0]) for match in asked if match}
-    if doubled:
-        message = "CUDA libraries of more than one major version are installed"
-        message += "" if idle else ", and installed packages ask for each of them"
-        evidence = tuple(f"{dist.name} {dist.version}" for dist in doubled)
-        remedies = (uv_pip(seen, "uninstall", *sorted(idle)),) if idle else ()
-        yield Diagnosis("mixed-cuda-packages", "warning" if idle else "info", message, evidence, remedies)
+    return {canonical_name(match[0]) for match in asked if match}
+
+
+def _overwriting(seen: Environment) -> list[tuple[Dist, Dist]]:
+    """CUDA libraries in use, each with an idle one of another major version that has the same files."""
+    asked, pairs = _asked(seen), []
+    for found in _majors(seen).values():
+        alike = [dist for major, dist in found.items() if major != "none"]
+        idle = [dist for dist in alike if dist.name not in asked]
+        pairs += [(dist, other) for dist in alike if dist.name in asked for other in idle[:1]]
+    return pairs
 
 
 def missing_dependencies(seen: Environment) -> Iterator[Diagnosis]:
-    """A package that torch or a companion needs is not there, or not in the version that it needs."""
-    for dist, needed, version in _unmet(seen):
-        if "triton" not in needed.package and seen.moves_with_torch(dist.name):
-            yield _missing(seen, "missing-dependency", dist.name, dist, needed, version)
+    """Packages that torch or a companion needs are not there, or not in the versions that they need."""
+    found = [
+        row
+        for row in _unmet(seen)
+        if "triton" not in row[1].package and row[1].package != "torch" and seen.moves_with_torch(row[0].name)
+    ]
+    if found:
+        yield _missing(seen, "missing-dependency", found, found[0][0].name)
 
 
 def triton_missing(seen: Environment) -> Iterator[Diagnosis]:
     """torch.compile needs Triton; Windows builds come without it."""
-    for dist, needed, version in _unmet(seen):
-        if dist.name == "torch" and "triton" in needed.package:
-            yield _missing(seen, "triton-missing", "torch.compile", dist, needed, version)
-            return
-    bare = not any("triton" in dist.name for dist in seen.inventory.dists)
+    found = [row for row in _unmet(seen) if row[0].name == "torch" and "triton" in row[1].package]
+    if found:
+        yield _missing(seen, "triton-missing", found[:1], "torch.compile")
+    bare = not found and not any("triton" in dist.name for dist in seen.inventory.dists)
     if bare and seen.target.os == "windows" and seen.backend not in (None, "cpu"):
         message = "torch.compile needs Triton, which is not part of torch's Windows builds"
         remedies = (uv_pip(seen, "install", "triton-windows"),)
@@ -119,23 +153,28 @@ def triton_missing(seen: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis("triton-missing", "info", message, (torch,), remedies, advice)
 
 
-def _missing(
-    seen: Environment, slug: str, who: str, dist: Dist, needed: Requirement, version: str | None
-) -> Diagnosis:
-    text = f"{needed.name}{needed.specifier}"
-    family = seen.catalog.family(needed.package)
-    routed = family is not None and family.routed
+_Unmet = tuple[Dist, Requirement, str | None]
+"""Who asks, for what, and the version that is there; None: nothing."""
+
+
+def _missing(seen: Environment, slug: str, found: Sequence[_Unmet], who: str) -> Diagnosis:
+    texts = list(dict.fromkeys(f"{needed.name}{needed.specifier}" for _, needed, _ in found))
+    states = [f"{version} is installed" if version else "it is missing" for _, _, version in found]
+    message = f"{who} needs {texts[0]}, but {states[0]}"
+    message += f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+    rows = zip(found, states, strict=True)
+    evidence = tuple(f"{dist.name} {dist.version}: {needed}: {state}" for (dist, needed, _), state in rows)
+    families = (seen.catalog.family(needed.package) for _, needed, _ in found)
+    routed = any(family is not None and family.routed for family in families)
     severity: Severity = "warning" if slug == "triton-missing" else "error"
-    message = f"{who} needs {text}, but {f'{version} is installed' if version else 'it is missing'}"
-    remedy = reinstall(seen, "torch") if routed else uv_pip(seen, "install", text)
-    return Diagnosis(slug, severity, message, (f"{dist.name} {dist.version}: {needed}",), (remedy,))
+    remedy = reinstall(seen, "torch") if routed else uv_pip(seen, "install", *texts)
+    return Diagnosis(slug, severity, message, evidence, (remedy,))
 
 
-def _unmet(seen: Environment) -> Iterator[tuple[Dist, Requirement, str | None]]:
+def _unmet(seen: Environment) -> Iterator[_Unmet]:
     """Requirements that do not hold, of torch's family and of whatever asks for torch.
 
-    Yields who asks, for what, and the version that is there (None: nothing). Requirements of extras are
-    omitted: nothing records whether an extra was asked for.
+    Requirements of extras are omitted: nothing records whether an extra was asked for.
     """
     versions = {dist.name: dist.version for dist in seen.inventory.dists}
     for dist in seen.inventory.dists:
@@ -159,8 +198,7 @@ def built_for_other_torch(seen: Environment) -> Iterator[Diagnosis]:
     """An extension whose binaries, or whose requirements, are for another torch."""
     if seen.release is None:
         return
-    # `mixed-releases` reports packages that the catalog pairs with torch.
-    told = {item.name for item in seen.target.installed if seen.catalog.companion(seen.release, item.name)}
+    told = {item.name for item, _ in mispaired(seen)}
     for dist in seen.inventory.dists:
         if (other := _other_build(seen, dist)) is not None:
             told.add(dist.name)
@@ -177,6 +215,8 @@ def _foreign(seen: Environment, dist: Dist, fault: str) -> Diagnosis:
     built = [name for name in own if seen.catalog.companion_builds(name)]
     if dist.name in built:  # all of them choose torch together
         again: tuple[str, ...] = ("torch", *seen.companions, *built)
+    elif dist.name in seen.companions:
+        again = family_requirements(seen)
     else:
         again = (family_requirements(seen)[0], dist.name, "--", "--upgrade-package", dist.name)
     message = f"{dist.name} {dist.version} {fault}, but {torch} is installed"

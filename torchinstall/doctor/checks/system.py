@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from torchinstall.core.messages import Message, size_text
-from torchinstall.doctor.model import Diagnosis, Environment, Project, Remedy, Severity
+from torchinstall.doctor.model import Diagnosis, Environment, Project, Remedy, Severity, auto
 from torchinstall.planning.gpus import visible_gpus
 from torchinstall.project.files import loads
 from torchinstall.project.pyproject import check_requirements, check_uv, check_variables, unused_sources
@@ -64,12 +64,13 @@ def system_cuda_first(seen: Environment) -> Iterator[Diagnosis]:
     """`LD_LIBRARY_PATH` comes before the libraries in torch's wheels."""
     folders = seen.surroundings.libraries
     if folders:
-        cuda = seen.build is not None and seen.build.kind.toolkit == "CUDA"
+        # A library of another name, such as one of another major version, is not taken for torch's.
+        taken = seen.surroundings.own_libraries.intersection(name for _, names in folders for name in names)
         yield Diagnosis(
             "system-cuda-first",
-            "error" if cuda else "info",
+            "error" if taken else "info",
             "LD_LIBRARY_PATH puts a system CUDA before the libraries in torch's wheels",
-            tuple(f"{folder}: {', '.join(names[:4])}" for folder, names in folders),
+            tuple(f"{folder}: {', '.join(sorted(taken.intersection(n)) or n[:4])}" for folder, n in folders),
             (Remedy("unset LD_LIBRARY_PATH"),),
             "torch's wheels need no system CUDA; set the variable only for the program that does",
         )
@@ -99,14 +100,19 @@ def gpus_hidden(seen: Environment) -> Iterator[Diagnosis]:
 
 def shadowed(seen: Environment) -> Iterator[Diagnosis]:
     """A file with the name of a package is imported instead of the package."""
-    windows = seen.target.os == "windows"
-    for path in seen.surroundings.shadows:
+    windows, slug, around = seen.target.os == "windows", "shadowed-package", seen.surroundings
+    for path in around.shadows:
         place = Path(path) if windows else PurePosixPath(path)
         own = place.parent if place.name == "__init__.py" else place
         message = f"{own.name} in {own.parent} would be imported instead of the installed package"
         names = (shlex.quote(str(name)) for name in (own, own.with_name(f"my_{own.name}")))
         move = Remedy(" ".join(("Move-Item" if windows else "mv", *names)))
-        yield Diagnosis("shadowed-package", "error", message, (path,), (move,))
+        advice = "or start Python in another folder, where this is the source code of the package"
+        yield Diagnosis(slug, "error", message, (path,), (move,), advice)
+    if around.on_path:
+        message = "PYTHONPATH names a folder whose packages would be imported instead of the installed ones"
+        unset = Remedy("Remove-Item Env:PYTHONPATH" if windows else "unset PYTHONPATH")
+        yield Diagnosis(slug, "error", message, around.on_path, (unset,))
 
 
 def wrong_interpreter(seen: Environment) -> Iterator[Diagnosis]:
@@ -132,7 +138,7 @@ def low_memory(seen: Environment) -> Iterator[Diagnosis]:
     size = seen.machine.memory_bytes
     if size is not None and size < _LOW_MEMORY:
         message = f"this machine has only {size_text(size)} of memory; the system may kill torch"
-        remedies = (Remedy("torchinstall auto --backend cpu"),)
+        remedies = (Remedy(auto(seen, "--backend", "cpu").command),)  # not for --fix: it is a choice
         yield Diagnosis("low-memory", "warning", message, (f"{size} bytes",), remedies)
 
 
