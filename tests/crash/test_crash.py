@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -166,6 +169,22 @@ def test_a_killed_run_is_named_by_who_reads_and_put_right_by_who_changes(upgrade
     assert "an earlier run was killed" in again.stderr
     assert torch_of(upgraded) == OLD
     assert not list(upgraded.prefix.glob(".torchinstall*"))
+
+
+def test_a_killed_run_is_put_right_where_the_packages_lie_elsewhere(upgraded: Harness) -> None:
+    """As on a larger disk, in a folder of any name that is linked."""
+    site, elsewhere = upgraded.site, upgraded.folder / "on another disk"
+    shutil.move(site, elsewhere)
+    site.symlink_to(elsewhere)
+    process = begin(upgraded, *upgraded.auto(NEW))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    (site / "torch/version.py").unlink()
+    again = upgraded.run(*upgraded.auto(None))
+    assert f"put back as it was: torch {OLD}" in again.stderr
+    assert torch_of(upgraded) == OLD
+    site.unlink()
+    shutil.rmtree(elsewhere)
 
 
 def test_what_is_seen_before_the_repair_does_not_count_after_it(upgraded: Harness) -> None:
@@ -348,6 +367,42 @@ def test_a_signal_leaves_no_child_wherever_it_strikes(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
+
+
+_TERMINAL = """
+import os, sys
+from torchinstall.install import signals, stream
+
+with signals.leave_on_signals():
+    try:
+        print("ended", stream.attach(sys.argv[1:], env=dict(os.environ)).returncode)
+    except BaseException as leaving:
+        print("left", type(leaving).__name__)
+"""
+
+
+def typed_at(command: list[str], *keys: bytes) -> str:
+    """What a terminal shows while these are typed, each at a prompt of the command."""
+    number, terminal = pty.fork()
+    if number == 0:
+        os.environ["PYTHONPATH"] = str(ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", _TERMINAL, *command])  # noqa: S606  the terminal is its
+    shown, left = b"", list(keys)
+    with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
+        while select.select([terminal], [], [], 30)[0] and (piece := os.read(terminal, 4096)):
+            shown += piece
+            if left and shown.count(b">>> ") > len(keys) - len(left):
+                os.write(terminal, left.pop(0))
+    os.close(terminal)
+    os.waitpid(number, 0)
+    return shown.decode()
+
+
+def test_a_ctrl_c_is_the_affair_of_the_command_that_runs() -> None:
+    """Python's prompt survives any number of them; another program ends of the first."""
+    said = typed_at([sys.executable, "-q"], b"\x03", b"\x03", b"exit(5)\n")
+    assert "ended 5" in said
+    assert "left KeyboardInterrupt" in typed_at(["sh", "-c", "echo '>>> '; exec sleep 30"], b"\x03")
 
 
 def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.support.systems import LINUX_X86
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel
 from torchinstall.core.errors import InstallFailedError, TargetError, ToolMissingError
 from torchinstall.install.command import command
-from torchinstall.install.environment import Search, require_changeable
+from torchinstall.install.environment import Search, require_writable
 from torchinstall.install.transaction import execute
 
 pytestmark = [pytest.mark.e2e, pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")]
@@ -155,7 +155,7 @@ def test_an_environment_that_cannot_be_written(tmp_path: Path, server: IndexServ
     try:
         found = Search(env=place.env, cwd=tmp_path, venv=str(place.folder)).locate(place.uv, ())
         with pytest.raises(TargetError) as caught:
-            require_changeable(found, place.env)
+            require_writable(found)
         assert caught.value.slug == "read-only-environment"
         with pytest.raises(InstallFailedError) as failed:
             place.install(place.plan(pin("torch", AFTER.version, f"{server.index_base}/cpu")))

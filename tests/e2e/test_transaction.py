@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -217,6 +219,87 @@ def test_a_torch_that_lost_its_list_is_replaced(old: Place, words: tuple[str, ..
     assert torch.lacking is None
     assert torch.version == (NEW if "torch==2.9.1" in words else OLD)
     assert not (site(old) / "torch/of_the_other.py").exists()
+
+
+def _copied_list(info: Path) -> None:
+    """A second folder of metadata, whose list is that of the first."""
+    other = info.with_name("torch-2.7.0.dist-info")
+    other.mkdir()
+    for name in ("METADATA", "INSTALLER", "RECORD"):
+        (other / name).write_bytes((info / name).read_bytes())
+
+
+def _silent_list(info: Path) -> None:
+    """A list that does not name itself."""
+    rows = (info / "RECORD").read_text(encoding="utf-8").splitlines(keepends=True)
+    (info / "RECORD").write_text("".join(row for row in rows if "/RECORD" not in row), encoding="utf-8")
+
+
+def _zeros(info: Path) -> None:
+    for name in ("RECORD", "INSTALLER", "entry_points.txt"):
+        (info / name).write_bytes(b"\0" * 900)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _copied_list,
+        _silent_list,
+        _zeros,
+        lambda info: (info / ".DS_Store").write_bytes(b"1"),
+        lambda info: (info / "RECORD").write_bytes((info / "RECORD").read_bytes()[:-9]),
+    ],
+    ids=["the list of another", "a list without itself", "zeros", "a file of nobody", "cut off"],
+)
+def test_metadata_that_no_installer_takes_away_is_no_obstacle(
+    old: Place, damage: Callable[[Path], object]
+) -> None:
+    (info,) = site(old).glob("torch-*.dist-info")
+    damage(info)
+    examined = typed(old, "doctor")
+    assert examined.code in (0, 7), examined.err
+    for torch in (NEW, OLD):
+        said = auto(old, f"torch=={torch}")
+        assert said.code == 0, said.err
+        (found,) = (dist for dist in distributions([site(old)]) if dist.name == "torch")
+        assert (found.version, found.lacking) == (torch, None)
+
+
+def test_what_uv_cannot_take_away_is_named(old: Place) -> None:
+    """As `python setup.py install` leaves it: a file of metadata, and no list."""
+    (site(old) / "torch-2.7.0.egg-info").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.7.0\n")
+    before = files(old.folder)
+    said = auto(old, "torch==2.9.1")
+    assert said.code == 1
+    assert "error[cannot-uninstall]" in said.err
+    assert "Unable to uninstall `torch==2.7.0`" in said.err
+    assert files(old.folder) == before
+
+
+@pytest.mark.may_skip(reason="root that may not mount cannot be kept from writing")
+def test_a_right_environment_need_not_be_writable(old: Place) -> None:
+    if os.geteuid() == 0:
+        bind = ["mount", "--bind", str(old.folder), str(old.folder)]
+        if subprocess.run(bind, check=False).returncode != 0:
+            pytest.skip("root may write everywhere and mount nothing here")
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(old.folder)], check=True)
+    else:
+        old.folder.chmod(0o555)
+    try:
+        kept = auto(old, "torch")
+        asked = (("torch==2.9.1",), ("torch==2.9.1", "--dry-run"), ("six",))
+        refused = [auto(old, *words) for words in asked]
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["umount", str(old.folder)], check=True)
+        else:
+            old.folder.chmod(0o755)
+    assert kept.code == 0, kept.err
+    assert "already installed: torch" in kept.out
+    for said in refused:
+        assert said.code == 6, said.err
+        assert "error[read-only-environment]" in said.err
+        assert "--venv .venv-new" in said.err
 
 
 def test_a_torch_whose_metadata_is_gone_is_damaged(old: Place) -> None:

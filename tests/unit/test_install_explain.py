@@ -26,6 +26,8 @@ SAID = {
     "disk-full": "error: Failed to install: torch-2.9.1.whl\n  cause: No space left on device (os error 28)",
     "read-only": "error: Failed to create directory\n  cause: Read-only file system (os error 30)",
     "file-in-use": "error: failed to remove file: The process cannot access the file (os error 32)",
+    "cannot-uninstall": "error: Unable to uninstall `torch==2.7.0`. distutils-installed distributions do not "
+    "include the metadata required to uninstall safely.",
     "cache-unusable": "error: Failed to initialize cache at `x/uv`\n  cause: failed to create directory: "
     "Not a directory (os error 20)",
     "hash-mismatch": "error: Failed to download\n  cause: Hash mismatch for `torch==2.9.1`",

@@ -20,7 +20,7 @@ from typing import Literal
 from msgspec import Struct
 
 from torchinstall.core.request import canonical_name
-from torchinstall.install.distributions import DistInfo, distributions, remains, same_version, walk
+from torchinstall.install.distributions import DistInfo, distributions, remains, same_version, sites_of, walk
 
 Due = dict[str, str | None]
 """name -> version of what will be there in the end, None: gone."""
@@ -50,7 +50,8 @@ class Backup(Struct, frozen=True, kw_only=True):
 
     def stays_in(self, prefix: Path) -> bool:
         """Whether all of it lies in this environment."""
-        named = all(site.name in ("site-packages", "dist-packages") for site in self.sites)
+        known, usual = sites_of(prefix), ("site-packages", "dist-packages")
+        named = all(site.name in usual or site in known for site in self.sites)
         return named and self.prefix == prefix and all(map(self._is_ours, (*self.files, self.store)))
 
     def _is_ours(self, path: Path) -> bool:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
 from torchinstall.core.decoding import load
-from torchinstall.core.files import names_in, sha256, text_in
+from torchinstall.core.files import names_in, real_path, sha256, text_in
 from torchinstall.core.request import canonical_name
 from torchinstall.index.wheels import metadata_values
 
@@ -50,8 +50,8 @@ class DistInfo(Struct, frozen=True, array_like=True):
         return _origin(self.site / self.info).dir_info.get("editable") is True
 
     def text(self, name: str) -> str:
-        """A file of its metadata; empty where it cannot be read."""
-        return text_in(self.site / self.info / name)
+        """A file of its metadata; empty where it cannot be read. A power cut may leave zeros in its place."""
+        return text_in(self.site / self.info / name).replace("\0", "")
 
     def metadata(self, key: str) -> list[str]:
         """Every value of one key of its metadata."""
@@ -59,8 +59,9 @@ class DistInfo(Struct, frozen=True, array_like=True):
 
     @property
     def listed(self) -> bool:
-        """Whether it has a list of its files."""
-        return (self.site / self.info / "RECORD").is_file()
+        """Whether it has a list of its files that is whole and its own: one that names itself."""
+        text = self.text("RECORD")
+        return f"{self.info}/RECORD" in text and text.endswith("\n")
 
     def _rows(self, text: str) -> Iterator[tuple[str, str, str]]:
         """Path relative to `site`, hash and size of each of its files, as `RECORD` lists them."""
@@ -82,18 +83,26 @@ class DistInfo(Struct, frozen=True, array_like=True):
 
         Packages of an operating system have none, and no business of ours.
         """
-        return not self.text("RECORD") and self.text("INSTALLER").strip() in ("", "uv", "pip")
+        return not self.listed and self.text("INSTALLER").strip() in ("", "uv", "pip")
 
     def files(self) -> Iterator[Path]:
         """Its files, as its list names them and as they lie in its metadata; links as they are named.
 
         Without a list, all that lies in its folders.
         """
-        yield from (Path(os.path.normpath(self.site / name)) for name, *_ in self._rows(self.text("RECORD")))
+        yield from self._named()
         yield self.site / self.info / "RECORD"
         tops = (self.text("top_level.txt") or self.name.replace("-", "_")).split()
         for top in (self.info, *(tops if self.orphaned else ())):
             yield from walk((self.site / top,))
+
+    def _named(self) -> Iterator[Path]:
+        return (Path(os.path.normpath(self.site / name)) for name, *_ in self._rows(self.text("RECORD")))
+
+    def unlisted(self) -> Iterator[Path]:
+        """The files in its metadata that its list does not name."""
+        named = set(self._named())
+        return (path for path in walk((self.site / self.info,)) if path not in named)
 
     def scripts(self) -> Iterator[str]:
         """The names of the commands that it declares, also before its list names their files."""
@@ -167,18 +176,13 @@ def broken(sites: Iterable[Path], names: Collection[str]) -> tuple[str, ...]:
 
 
 def remains(sites: Iterable[Path], names: Collection[str]) -> Iterator[Path]:
-    """Files of these packages that an interrupted installer left and that no installer takes away.
-
-    With them in it the metadata of the old version would outlive its removal.
-    """
+    """Files of these packages that no installer takes away: the metadata of the old version would stay."""
     found = distributions(sites)
-    lost = [dist for dist in found if dist.name in names and dist.orphaned]
+    mine = [dist for dist in found if dist.name in names]
+    lost = [dist for dist in mine if dist.orphaned]
     listed = {path for dist in found if dist not in lost for path in dist.files()} if lost else set()
-    for dist in found:
-        if dist in lost:
-            yield from (path for path in dist.files() if path not in listed)
-        elif dist.name in names:
-            yield from (dist.site / dist.info).glob(".tmp*")
+    for dist in mine:
+        yield from (path for path in dist.files() if path not in listed) if dist in lost else dist.unlisted()
 
 
 def walk(folders: Iterable[Path]) -> Iterator[Path]:
@@ -221,5 +225,7 @@ def _direct_url(info: Path) -> str | None:
 
 
 def sites_of(prefix: Path) -> list[Path]:
-    """The folders of packages in an environment."""
-    return [*prefix.glob("lib/python3*/site-packages"), *prefix.glob("Lib/site-packages")]
+    """The folders of packages in an environment, without symbolic links."""
+    return [
+        real_path(site) for name in ("lib/python3*", "Lib") for site in prefix.glob(name + "/site-packages")
+    ]

@@ -1,7 +1,7 @@
 """Which environment to install into: the one that was named, the active one, `.venv` here or above, our own.
 
-Nothing is changed while looking; `create` makes what `--venv` asked for, and `require_changeable` refuses an
-environment that must not or cannot be changed.
+Nothing is changed while looking; `create` makes what `--venv` asked for, `require_changeable` refuses an
+environment that must not be changed, and `require_writable` one that cannot be.
 """
 
 from __future__ import annotations
@@ -241,10 +241,10 @@ def create(environment: PythonEnvironment, *, uv: str, env: Mapping[str, str]) -
 def require_changeable(
     environment: PythonEnvironment, env: Mapping[str, str], uv_args: tuple[str, ...] = ()
 ) -> None:
-    """Refuse an environment that must not (PEP 668, as in uv) or cannot be changed.
+    """Refuse an environment that must not be changed (PEP 668, as in uv).
 
     Raises:
-        TargetError: `externally-managed` or `read-only-environment`.
+        TargetError: `externally-managed`.
     """
     forced = env.get("UV_BREAK_SYSTEM_PACKAGES", "").lower() in ("1", "true", "yes", "on", "t", "y")
     if environment.externally_managed and not forced and "--break-system-packages" not in uv_args:
@@ -255,11 +255,21 @@ def require_changeable(
             found=f"{environment.externally_managed} ({environment.target.why})",
             hints=("torchinstall auto --venv .venv", "torchinstall auto -- --break-system-packages"),
         )
+
+
+def require_writable(environment: PythonEnvironment) -> None:
+    """Refuse an environment that this user cannot change.
+
+    Raises:
+        TargetError: `read-only-environment`.
+    """
     if not environment.writable:
+        prefix = str(environment.target.prefix)
+        other = ".venv-new" if Path(prefix).name == ".venv" else ".venv"
         raise TargetError(
             "read-only-environment",
             "the environment cannot be written to",
-            wanted="write access to " + ", ".join(environment.site_packages),
+            wanted="write access to " + ", ".join((prefix, *environment.site_packages)),
             found=f"no write access for this user ({environment.target.why})",
-            hints=("torchinstall auto --venv .venv", "change the owner of the environment to yourself"),
+            hints=(f"torchinstall auto --venv {other}", "change the owner of the environment to yourself"),
         )

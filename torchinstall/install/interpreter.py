@@ -44,7 +44,7 @@ class PythonEnvironment(Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: the interpreter as the planner sees it; of a missing environment, as it will be.
-        writable: whether this user may change the folders that it imports installed packages from.
+        writable: whether this user may change its folder, and those that it imports installed packages from.
         externally_managed: path of the marker of PEP 668, where it forbids changes.
         user_torch: a torch in the user's own site-packages that this interpreter would import too.
         base: interpreter to create the environment with first; None: it is there.

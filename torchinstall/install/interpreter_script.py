@@ -71,7 +71,7 @@ def inspect() -> dict[str, object]:
         "macos": __import__("platform").mac_ver()[0] or None if system == "darwin" else None,
         "prefix": sys.prefix,
         "site_packages": sites,
-        "writable": all(_writable(site) for site in sites),
+        "writable": all(map(_writable, (sys.prefix, *sites))),
         "externally_managed": marker if sys.prefix == sys.base_prefix and os.path.isfile(marker) else None,
         "user_torch": _user_torch(),
     }

@@ -27,7 +27,7 @@ from torchinstall.install.backup import Due
 from torchinstall.install.command import before_builds, project_text
 from torchinstall.install.distributions import distributions
 from torchinstall.install.early import EarlyRehearsal, on_disk, to_rehearse
-from torchinstall.install.environment import STATE, create
+from torchinstall.install.environment import STATE, create, require_writable
 from torchinstall.install.interpreter import PythonEnvironment
 from torchinstall.install.journal import Journal, empty_environment, protected, remove_journal
 from torchinstall.install.lock import EnvironmentLock
@@ -120,10 +120,13 @@ class Transaction(Struct, frozen=True, kw_only=True):
 
         Raises:
             InstallFailedError: uv failed or did something else; the environment is as it was.
-            TargetError: the environment could not be created.
+            TargetError: the environment could not be created, or cannot be changed.
         """
         if self.lock is None:
             raise TypeError("nobody may change an environment without its lock")
+        if not job.environment.writable:
+            structs.replace(self, lock=None).rehearse(job)
+            return None  # nothing is to change
         prefix = job.prefix
         self.lock.take(prefix)
         with self._created(job) as environment:
@@ -159,6 +162,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
 
         Raises:
             InstallFailedError: uv cannot do it (its words are shown), or would do something else.
+            TargetError: `read-only-environment`: something is to change, and this user cannot.
         """
         rehearsal = to_rehearse(job.rehearsal)
         agreement = Agreement(plan=rehearsal, env=self.env, cwd=self.cwd)
@@ -174,7 +178,9 @@ class Transaction(Struct, frozen=True, kw_only=True):
             self.sink.write(heard.getvalue())
             self.sink.flush()
             raise
-        if (due := result.due) is not None:
+        if (due := result.due) != {}:
+            require_writable(job.environment)
+        if due is not None:
             sites = _sites(environment or job.environment)
             agreement.check_rehearsal(sites, due)
             self._check_age(rehearsal, due, sites)

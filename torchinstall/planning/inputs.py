@@ -166,7 +166,7 @@ def collect_inputs(
     else:
         if purpose == "install":
             _require_installable(there[0], context, options, seen if described else None)
-        if lock is not None and lock.take(Path(str(there[0].target.prefix))):
+        if lock is not None and there[0].writable and lock.take(Path(str(there[0].target.prefix))):
             there = _locate(context, options, catalog)
         target = there[0].target
     place, uv = there or (None, None)
