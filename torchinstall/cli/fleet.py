@@ -33,7 +33,7 @@ from torchinstall.planner.selection import plan
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.inputs import Prepared, catalog_of, machine_of
 
-_SUFFIXES = (".json", ".yaml", ".yml", ".csv", ".tsv", ".prom", ".txt", ".ndjson")
+_SUFFIXES = (".json", ".yaml", ".yml", ".csv", ".tsv", ".prom", ".txt", ".ndjson", ".jsonl", ".xml", ".log")
 
 _SHOWN = 4
 """Of the names of machines."""
@@ -322,8 +322,8 @@ VERB = Verb(
         "words", "INVENTORY... [REQ]...", "Inventories, then requirements such as torch or 'torch>=2.6'."
     ),
     more="INVENTORY is a file or folder, or - for stdin: nodes and resourceslices of kubectl, scontrol show "
-    "node --json, facts of Ansible, nomad node status -json, metrics of a GPU exporter, output of nvidia-smi,"
-    " machine files, or a table with named columns. Without REQ: torch and torchvision.",
+    "node, facts of Ansible, nomad node status -json, metrics of a GPU exporter, what nvidia-smi, rocm-smi "
+    "or lspci print, machine files, or a table with named columns. Without REQ: torch and torchvision.",
     examples="""
     kubectl get nodes -o json | torchinstall fleet -  # which builds does this cluster need?
     torchinstall fleet slurm.json --assume driver=570.124 --assume libc=2.34 torch  # no driver known

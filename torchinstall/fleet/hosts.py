@@ -1,8 +1,7 @@
-"""Hosts outside of Kubernetes: Slurm, Ansible, Nomad, Prometheus, tables with named columns, nvidia-smi."""
+"""Hosts outside of Kubernetes, as Slurm, Ansible, Nomad and Prometheus describe them."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from torchinstall.fleet.nodes import (
     decoded,
     first_of,
     gpu_of,
+    host_names,
     names_of,
     number_of,
 )
@@ -35,7 +35,24 @@ class _SlurmNode(Struct):
     comment: str | None = None
 
 
-def slurm(items: Iterable[Raw], _: str, catalog: Catalog) -> Iterator[Entry]:
+SLURM = re.compile(r"NodeName=|(?=.*\bGRES\b)(?=.*\b(?:NODELIST|HOSTNAMES)\b)")
+"""How the text of scontrol, slurm.conf and sinfo is known."""
+
+
+def slurm_text(text: str, name: str, catalog: Catalog) -> Iterator[Entry]:
+    """Nodes of `scontrol show node`, of slurm.conf, or of sinfo where it prints gres."""
+    if text.startswith("NodeName="):
+        rows = [dict(re.findall(r"(\w+)=(\S*)", block)) for block in re.split(r"(?m)^(?=NodeName=)", text)]
+    else:
+        header, *lines = map(str.split, text.splitlines())
+        rows = [dict(zip(header, line, strict=False)) for line in lines]
+    names = names_of("slurm")["text"]
+    found = [by_our_names(row, names) for row in rows if row]
+    nodes = [{**row, "name": node} for row in found for node in host_names(row["name"] or "")]
+    yield from slurm(nodes, name, catalog)
+
+
+def slurm(items: Iterable[Raw | Any], _: str, catalog: Catalog) -> Iterator[Entry]:
     """Nodes of `scontrol show node --json`: GPUs of gres, the rest of features and `extra`."""
     names = names_of("slurm")
     for item in items:
@@ -236,99 +253,3 @@ def _hosts_of(rows: Iterable[_Sample], name: str, catalog: Catalog) -> Iterator[
         first = next(iter(metrics.values()))
         os = "windows" if first_of(first, names["model"]) in names["windows"] else "linux"
         yield Entry(host, Facts(os=os, **by_our_names(first, names["facts"]), gpus=tuple(known)))
-
-
-_NOTHING = ("none", "no", "-", "n/a", "na", "null", "cpu")
-"""What people write into a cell of a table to say that there is nothing."""
-
-
-def table(text: str, _: str, catalog: Catalog) -> Iterator[Entry]:
-    """Lines of a table with named columns; a node on several lines has the GPUs of all of them."""
-    names = names_of("csv")
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    mark = max(",;\t", key=lines[0].count) if lines else ","
-    try:
-        header, *rows = csv.reader(lines, delimiter=mark)
-    except (csv.Error, ValueError) as error:
-        raise OddEntryError("it is neither an inventory nor a table", found=str(error)) from error
-    header = [re.sub(r"[\s-]+", "_", value.strip().lower()) for value in header]
-    if not set(header) & set(names["node"]):
-        hint = "name the columns: node,gpu,gpus,driver,libc"
-        raise OddEntryError("it is neither an inventory nor a table with a column of nodes", hint=hint)
-    nodes: dict[str, Facts] = {}
-    for cells in rows:
-        plain = (value.strip() for value in cells)
-        row = dict(zip(header, ("" if value.lower() in _NOTHING else value for value in plain), strict=False))
-        node = first_of(row, names["node"]) or ""
-        if len(cells) != len(header):
-            what = f"the line needs {len(header)} cells"
-            raise OddEntryError(what, node=node, found=mark.join(cells))
-        gpu, count = by_our_names(row, names["gpu"]), first_of(row, names["count"])
-        if times := re.fullmatch(r"(\d+) ?x (.+)|(.+) x ?(\d+)", gpu["product"] or ""):
-            gpu["product"], count = times[2] or times[3], count or times[1] or times[4]
-        number = number_of(count or "1", node) if count or any(gpu.values()) else 0
-        before = nodes[node].gpus if node in nodes else ()
-        gpus = (*before, *[gpu_of(catalog, **gpu)] * number)
-        nodes[node] = Facts(**by_our_names(row, names["facts"]), gpus=gpus)
-    for node, facts in nodes.items():
-        yield Entry(node, facts)
-
-
-_HEADER = r"(?=.*\bname\b)(?=.*\bdriver_version\b)(?!.*\b(?:node|host|hostname|machine|server|gpu)\b)[\w.]+, "
-SMI = re.compile(rf"(?:.*\n)*?(?:\|? ?NVIDIA-SMI +\d|=+NVSMI LOG=+|GPU \d+: .+ \(UUID: |{_HEADER})")
-"""How the output of nvidia-smi is known: its table, `-q`, `-L`, or `--query-gpu` as CSV with its header."""
-
-_VERSION = r"[ |:]+(\d+(?:\.\d+)+)"
-_ROW = re.compile(
-    r"^\| +\d+ +(\S.*?) +(?:On|Off|N/A|WDDM|TCC|MCDM) +\| *[0-9A-Fa-f]+:[0-9A-Fa-f]+:[0-9A-Fa-f]+\.\d", re.M
-)
-_LISTED = re.compile(r"^GPU \d+: (.+) \(UUID: ", re.M)
-_ASKED = re.compile(r"^ *Product Name *: (.+?) *$", re.M)
-_CUT = "..."
-"""Where nvidia-smi before R535 cuts a name that is longer than its column."""
-
-
-def nvidia_smi(text: str, name: str, catalog: Catalog) -> Iterator[Entry]:
-    """The machine on which nvidia-smi printed this.
-
-    From R610 on it calls the driver's version KMD version, and the CUDA version that of the CUDA UMD.
-    """
-    driver = re.search(rf"\b(?:Driver|KMD) Version{_VERSION}", text)
-    cuda = re.search(rf"\bCUDA (?:UMD )?Version{_VERSION}", text)
-    names = _LISTED.findall(text) or _ASKED.findall(text) or _ROW.findall(text)
-    rows = [{"name": found} for found in names] or list(_queried(text))
-    gpus = [_printed(row, catalog) for row in rows]
-    cut = next((row["name"] for row, gpu in zip(rows, gpus, strict=True) if gpu is None), None)
-    yield Entry(
-        name,
-        Facts(
-            os="windows" if re.search(r"\b(?:WDDM|TCC|MCDM)\b", text) else "linux",
-            driver=driver[1] if driver else next((row.get("driver_version") for row in rows), None),
-            cuda=cuda[1] if cuda else None,
-            gpus=tuple(gpus),
-            unusable=None if cut is None else f"no GPU is called {cut!r}; nvidia-smi -L prints whole names",
-        ),
-    )
-
-
-def _queried(text: str) -> Iterator[dict[str, str]]:
-    """The rows of `--query-gpu=name,driver_version,... --format=csv`, by the names of its header."""
-    lines = text.splitlines()
-    start = next((place for place, line in enumerate(lines) if "driver_version" in line), len(lines))
-    rows = csv.reader(lines[start:], skipinitialspace=True)
-    header = next(rows, [])
-    for cells in rows:
-        if len(cells) == len(header) and "name" in header:
-            yield dict(zip(header, cells, strict=True))
-
-
-def _printed(row: dict[str, str], catalog: Catalog) -> Gpu | None:
-    """A GPU by its name, whole or cut; None: products with different code have such a name."""
-    name, cut = row["name"].removesuffix(_CUT), row["name"].endswith(_CUT)
-    found = gpu_of(catalog, product=name, code=row.get("compute_cap"))
-    if found is None and cut:
-        start = name.removeprefix("NVIDIA ").lower()
-        like = [fact for fact in catalog.tables.gpus("nvidia") if (fact.name or "").lower().startswith(start)]
-        if len({fact.code for fact in like}) == 1:
-            found = gpu_of(catalog, product=name, code=like[0].code)
-    return found

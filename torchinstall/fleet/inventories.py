@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,17 +13,21 @@ from msgspec import DecodeError, Raw, Struct, json, structs
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.decoding import decoder
 from torchinstall.core.machine import Libc, decode_machine
-from torchinstall.fleet.hosts import SMI, ansible, answer, metrics, nomad, nvidia_smi, slurm, table
+from torchinstall.fleet.hosts import SLURM, ansible, answer, metrics, nomad, slurm, slurm_text
 from torchinstall.fleet.kubernetes import LABELS, kubernetes, labels
+from torchinstall.fleet.listings import is_printed, listed, printed
 from torchinstall.fleet.nodes import Entry, Facts, Node, Nodes, OddEntryError
 from torchinstall.planning.context import Context
 
 INVENTORIES = ("kubernetes", "slurm", "ansible", "nomad", "prometheus", "nvidia-smi", "machine", "csv")
 """What `--format` takes; ResourceSlices of DRA, and labels as text, are of Kubernetes."""
 
-_MOST_BYTES = 128 * 1024 * 1024
 _READABLE = "name a file or folder that is there and can be read"
+_MOST_BYTES = 128 * 1024 * 1024
 """Of one file: the nodes of the largest clusters, with room."""
+
+_SUFFIXES = (".json", ".prom", ".txt", ".csv", ".xml", ".log")
+"""Of files that may be called after the machine that they describe."""
 
 
 def read_inventories(
@@ -45,7 +50,7 @@ def read_inventories(
     try:
         for name in names:
             for source, file in _files(context, name):
-                host = file.stem if file.suffix in (".json", ".prom", ".txt") else file.name
+                host = file.stem if file.suffix in _SUFFIXES else file.name
                 data = _bytes(context, None if name == "-" else file)
                 reader.read(data, source, "stdin" if name == "-" else host)
         source = reader.clusters
@@ -114,14 +119,14 @@ _KINDS: dict[str, Callable[[_Top], bool]] = {
 
 _HOSTS = {"slurm": slurm, "prometheus": answer, "ansible": ansible, "nomad": nomad}
 
-_TEXT_READERS = {"nvidia-smi": nvidia_smi, "prometheus": metrics, "csv": table}
+_TEXT_READERS = {"slurm": slurm_text, "prometheus": metrics, "nvidia-smi": printed, "csv": printed}
 
-_TEXTS = {
-    "kubernetes": re.compile(r"(?:---\s*\n)?(?:#.*\n)*(?:apiVersion|items|kind):"),
-    "prometheus": re.compile(r"(?:.*\n)*?(?:# (?:HELP|TYPE) |\w+\{)"),
-    "nvidia-smi": SMI,
-    "labels": LABELS,
-    "csv": re.compile(""),
+_TEXTS: dict[str, Callable[[str], object]] = {
+    "kubernetes": re.compile(r"(?:---\s*\n)?(?:#.*\n)*(?:apiVersion|items|kind):").match,
+    "prometheus": re.compile(r"^(?:# (?:HELP|TYPE) |\w+\{)", re.MULTILINE).search,
+    "slurm": SLURM.match,
+    "nvidia-smi": is_printed,
+    "labels": LABELS.search,
 }
 """How their texts are known."""
 
@@ -158,24 +163,25 @@ class _Reader:
 
     def read(self, data: bytes, source: str, name: str) -> None:
         """Read one file; `name` is the node's where the file describes one and does not name it."""
-        data = data.removeprefix(b"\xef\xbb\xbf")
-        start = data[:4096].lstrip()[:1]
-        if start in (b"{", b"["):
-            self._read_json(data, source, name, array=start == b"[")
+        if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # what PowerShell's > writes
+            data = data.decode("utf-16", "replace").encode()
+        data = data.removeprefix(codecs.BOM_UTF8)
+        start = data[:4096].lstrip()
+        if re.match(rb'\{|\[\s*[\[{"\]]', start):
+            self._read_json(data, source, name, array=start[:1] == b"[")
         elif start:
             self._read_text(data, source, name)
         else:
             raise OddEntryError("it is empty")
 
     def _read_text(self, data: bytes, source: str, name: str) -> None:
+        if b"\0" in data:
+            raise OddEntryError("it is not text", found=ascii(data[:4]), hint="save the table as CSV")
         try:
             text = data.decode()
-        except UnicodeDecodeError as error:
-            raise OddEntryError("it is not text in UTF-8", found=f"byte {error.start}") from error
-        if text.startswith("NodeName="):
-            hint = "scontrol show node --json > nodes.json"
-            raise OddEntryError("scontrol's text is not read, its JSON is", hint=hint)
-        kind = self._forced or next(kind for kind, pattern in _TEXTS.items() if pattern.match(text))
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", "replace")  # what spreadsheets write
+        kind = self._forced or next((kind for kind, test in _TEXTS.items() if test(text)), "csv")
         if kind in ("kubernetes", "labels"):
             self._collect(_yaml(text) if kind == "kubernetes" else labels(text, name), source)
         elif kind in _TEXT_READERS:
@@ -199,8 +205,12 @@ class _Reader:
             self._add(_machines(rows, source, name), source, kind)
         elif kind in _HOSTS:
             self._add(_HOSTS[kind](rows, name, self._catalog), source, kind)
-        elif LABELS.match(text := data.decode(errors="replace")):
+        elif LABELS.search(text := data.decode(errors="replace")):
             self._collect(labels(text, name), source)
+        elif found := listed(rows, name, self._catalog):
+            self._add(found, source, "csv")
+        elif is_printed(text):
+            self._add(printed(text, name, self._catalog), source, "nvidia-smi")
         else:
             hint = f"name its kind: --format {'|'.join(INVENTORIES)}"
             raise OddEntryError("nothing shows what kind of inventory it is", hint=hint)

@@ -105,11 +105,8 @@ def _node(seen: _Object, catalog: Catalog) -> Entry:
     """A node by its labels; those with equal labels are read once, and share what was read."""
     name, labels, status = seen.metadata.name, seen.metadata.labels or {}, seen.status
     amounts = {**(status.capacity or {}), **(status.allocatable or {})}
-    resources = tuple(
-        vendor
-        for vendor, keys in _ROWS["resources"].items()
-        if any(str(amounts.get(key, "0")) != "0" for key in keys)
-    )
+    found = ((vendor, first_of(amounts, keys) or "0") for vendor, keys in _ROWS["resources"].items())
+    resources = tuple((vendor, amount) for vendor, amount in found if amount != "0")
     telling = tuple(pair for pair in labels.items() if pair[0].startswith(_TELLING))
     telling = tuple(pair for pair in telling if not pair[0].startswith(_VOLATILE))
     os, arch = status.node_info.operating_system, status.node_info.architecture
@@ -124,23 +121,31 @@ def _node(seen: _Object, catalog: Catalog) -> Entry:
     return Entry(name, facts, shared, first_of(labels, _NAMES["hostname"]))
 
 
-def _read(name: str, labels: dict[str, str], resources: tuple[str, ...], catalog: Catalog) -> Facts:
-    found = {"nvidia": _nvidia(name, labels, catalog)}
+def _read(
+    name: str, labels: dict[str, str], resources: tuple[tuple[str, str], ...], catalog: Catalog
+) -> Facts:
+    """What labels and resources say; where no label describes a GPU, the cloud's type of the node may."""
+    amounts = dict(resources)
+    found = {"nvidia": _nvidia(name, labels, amounts.get("nvidia"), catalog)}
     found |= {vendor: _others(labels, vendor, catalog) for vendor in _DEVICES}
     silent = [
-        vendor for vendor, gpus in found.items() if not gpus and (vendor in resources or _is(labels, vendor))
+        vendor for vendor, gpus in found.items() if not gpus and (vendor in amounts or _is(labels, vendor))
     ]
-    gpus = [*chain.from_iterable(found.values()), *[None] * len(silent)]
+    rented = gpu_of(catalog, product=first_of(labels, _NAMES["instance"]))
+    for vendor in silent:
+        known = rented is not None and rented.vendor == vendor
+        found[vendor] = [rented] * number_of(amounts.get(vendor, "1"), name) if known else [None]
+    gpus = [*chain.from_iterable(found.values())]
     values = by_our_names(labels, _ROWS["facts"])
     if found["amd"] and not found["nvidia"]:
         values["driver"] = first_of(labels, _NAMES["amd.driver"])
-    unusable = _UNDESCRIBED if silent and len(gpus) == len(silent) and not resources else None
+    unusable = _UNDESCRIBED if silent and not any(gpus) and not resources else None
     return Facts(**values, gpus=tuple(gpus), unusable=unusable, in_image=True)
 
 
-def _nvidia(name: str, labels: dict[str, str], catalog: Catalog) -> list[Gpu | None]:
+def _nvidia(name: str, labels: dict[str, str], amount: str | None, catalog: Catalog) -> list[Gpu | None]:
     values = by_our_names(labels, _ROWS["gpu"])
-    number = number_of(first_of(labels, _NAMES["count"]) or "1", name)
+    number = number_of(first_of(labels, _NAMES["count"]) or amount or "1", name)
     code = values["code"]
     if code is not None and not re.fullmatch(r"\d{1,2}\.\d", code):
         raise OddEntryError("that is no compute capability", node=name, found=code)
@@ -220,7 +225,7 @@ def _driver_text(text: str | None) -> str | None:
     return f"{branch}.{number}" if last == "0" else f"{branch}.{number}.{last:0>2}"
 
 
-LABELS = re.compile(r"(?s:.*?)(?<![\w/.])(?:[\w-]+\.)*(?:nvidia|amd|intel)\.com/[\w.-]+\"?[=:]")
+LABELS = re.compile(r"(?<![\w/.-])(?:[\w-]+\.)*(?:nvidia|amd|intel)\.com/[\w.-]+\"?[=:]")
 """How a text with labels of GPUs is known."""
 
 _SHOWN = re.compile(r"^([\w.-]+) .*?(\S+=\S*,\S*)$", re.M)
@@ -229,6 +234,7 @@ _LABEL = re.compile(r"([\w.-]+/[\w./-]+)\"?(?:=|: *)\"?([\w.-]*)")
 
 def labels(text: str, name: str) -> Iterator[dict[str, Any]]:
     """Nodes of Kubernetes, of `kubectl get nodes --show-labels`, `kubectl describe node`, or labels alone."""
-    heading = re.search(r"^Name: +(\S+)", text, re.M)
-    for node, found in _SHOWN.findall(text) or [(heading[1] if heading else name, text)]:
+    parts = re.split(r"(?m)^Name: +(\S+)", text)
+    described = list(zip(parts[1::2], parts[2::2], strict=True))
+    for node, found in _SHOWN.findall(text) or described or [(name, text)]:
         yield {"kind": "Node", "metadata": {"name": node, "labels": dict(_LABEL.findall(found))}}

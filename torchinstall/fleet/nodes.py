@@ -21,11 +21,18 @@ from torchinstall.planning.gpus import gpu_named, gpu_with_code, numbered
 T = TypeVar("T")
 
 _MOST_GPUS = 1024
+_MOST_HOSTS = 100_000
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]{1,512}")
 _VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,6}){0,4}(?![0-9.])")
+_WITHIN = re.compile(r"(?<![0-9.])[0-9]{1,5}(?:\.[0-9]{1,6}){0,4}(?![0-9])")
+_UNKNOWN = re.compile(
+    r"[\W_]*(?:n/?a|unknown|none|null|tbd|not (?:installed|available|found|supported))?[\W_]*", re.I
+)
+_ON_ARM = re.compile(r"\b(?:G(?:H200|B[23]00|B10)|T4G|Thor)\b", re.IGNORECASE)
+"""Products that are one with an Arm processor, or are rented with one only."""
 _LIBC = re.compile(r"(?:(glibc|musl)[ =-]?)?([0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?)")
 _SYSTEMS: dict[str, Os | None] = {
-    "win": "windows",
+    "win|microsoft": "windows",
     "mac|darwin|os x": "macos",
     ".*(?:bsd|android|solaris|aix)": None,
     "": "linux",
@@ -42,6 +49,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     Attributes:
         gpus: what is known of each; None for one that is there and that nothing names.
         machine: whole, where the inventory holds a machine file.
+        called: the name of a GPU that nothing is known by.
         unusable: why nothing can be planned for the node.
         in_image: it runs containers, so that the image's libc counts.
     """
@@ -53,6 +61,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     driver: str | None = None
     cuda: str | None = None
     gpus: tuple[Gpu | None, ...] = ()
+    called: str | None = None
     machine: Machine | None = None
     unusable: str | None = None
     in_image: bool = False
@@ -137,10 +146,26 @@ def by_our_names(values: Mapping[str, Any], names: Mapping[str, Iterable[str]]) 
 
 
 def number_of(text: str, node: str) -> int:
-    """A number of GPUs that a machine may have."""
-    if not re.fullmatch(r"[0-9]{1,4}", text):
+    """A number of GPUs that a machine may have; spreadsheets write `8.0`."""
+    match = re.fullmatch(r"([0-9]{1,4})(?:\.0)?", text)
+    if match is None:
         raise OddEntryError("no machine has that number of GPUs", node=node, found=text)
-    return int(text)
+    return int(match[1])
+
+
+def host_names(text: str) -> list[str]:
+    """The names that Slurm and clush write as `gpu[1-3,07],login`."""
+    found: list[str] = []
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
+        stem, ranges, end = (*re.split(r"[\[\]]", part, maxsplit=2), "", "")[:3]
+        for run in ranges.split(","):
+            first, _, last = run.partition("-")
+            numbers = range(int(first), int(last) + 1) if first.isdigit() and last.isdigit() else None
+            if numbers is not None and len(numbers) > _MOST_HOSTS:
+                raise OddEntryError("it names too many nodes at once", found=text)
+            texts = [run] if numbers is None else [f"{number:0{len(first)}}" for number in numbers]
+            found += [f"{stem}{number}{end}" for number in texts]
+    return found
 
 
 def decoded(item: Raw | Any, kind: type[T]) -> T:
@@ -226,7 +251,11 @@ class Nodes:
 
         name = facts.os or "linux"
         os = next(os for start, os in _SYSTEMS.items() if re.match(start, name.strip().lower()))
-        usual, why = ("aarch64", "Macs of today") if os == "macos" else ("x86_64", "most machines have it")
+        on_arm = next((gpu.name for gpu in facts.gpus if gpu and _ON_ARM.search(gpu.name or "")), None)
+        usual, why = (
+            ("x86_64", "most machines have it") if on_arm is None else ("aarch64", f"that of {on_arm}")
+        )
+        usual, why = ("aarch64", "Macs of today") if os == "macos" else (usual, why)
         arch = machine_arch(value("arch", facts.arch, usual, why) or "")
         if os is None or arch not in ARCHES:
             return f"PyTorch publishes nothing for {_printable(name)} on {_printable(arch)}"
@@ -239,8 +268,9 @@ class Nodes:
         known = [gpu or unnamed for gpu in there]
         gpus = numbered(gpu for gpu in known if gpu is not None)
         if None in known:
-            return "it has GPUs, and nothing says which; --assume gpu=h100 would"
-        version = _version(facts.os_version, "the version of its system")
+            return _unnamed(facts.called)
+        said = _WITHIN.search(facts.os_version or (name if os == "macos" else ""))
+        version = said and said[0]
         libc = None
         if os == "linux":
             image = self._image if facts.in_image else None
@@ -267,13 +297,24 @@ class Nodes:
         )
 
 
+def _unnamed(called: str | None) -> str:
+    """Why nothing can be planned for a node: which GPUs it has is not known."""
+    if called is None:
+        return "it has GPUs, and nothing says which; --assume gpu=h100 would"
+    whole = called.endswith("...")
+    way = "nvidia-smi -L prints whole names" if whole else "--assume gpu=h100 would say which it is"
+    return f"no GPU is called {_printable(called)!r}; {way}"
+
+
 def _version(text: str | None, what: str) -> str | None:
+    """A version within what people write: `v580.95`, `nvidia-driver-550`, `535.x`."""
     plain = unprefixed(text or "")
-    if plain.lower().strip("[]") in ("", "n/a", "unknown", "none"):
+    if _UNKNOWN.fullmatch(plain):
         return None
-    if not _VERSION.match(plain):
+    found = _VERSION.match(plain) or _WITHIN.search(plain)
+    if found is None or "cuda" in plain.lower():
         raise OddEntryError(f"{what} is no version", found=plain)
-    return plain
+    return found[0]
 
 
 def _libc(text: str) -> Libc | None:
@@ -286,14 +327,21 @@ def _libc(text: str) -> Libc | None:
 def gpu_of(
     catalog: Catalog, *, product: str | None = None, code: str | None = None, pci_id: str | None = None
 ) -> Gpu | None:
-    """A GPU by its code, its PCI id, or its name; None: nothing identifies it."""
+    """A GPU by its code, its PCI id, its name, or a cloud's type of machine; None: nothing identifies it."""
     pci_id = (pci_id or "").lower().replace("0x", "")
     if code and (coded := gpu_with_code(code)):
         found = structs.replace(coded, integrated=False if coded.vendor == "nvidia" else None)
     elif vendor := PCI_VENDORS.get(pci_id[:4]):
         found = Gpu(vendor=vendor, pci_id=pci_id)
-    elif not product or (named := gpu_named(product, catalog, within=True)) is None:
+    elif not product or (named := gpu_named(_rented(product), catalog, within=True)) is None:
         return None
     else:
         found = named if named.vendor == "intel" else structs.replace(named, pci_id=None)
-    return structs.replace(found, name=product)
+    return structs.replace(found, name=product and _rented(product))
+
+
+@cache
+def _rented(name: str) -> str:
+    """The GPU of a cloud's type of machine, `p4d.24xlarge`; else the name itself."""
+    types: dict[str, str] = names_of("instances")
+    return next((gpu for start, gpu in types.items() if re.match(start, name.lower())), name)

@@ -34,6 +34,9 @@ _GFX = r"(gfx[0-9a-f]+)(?::[a-z]+[+-])*"
 _GENERIC = r"gfx(\d+)(?:-(\d))?-generic"
 """LLVM's names for code that a whole family runs: `gfx11-generic`, `gfx10-3-generic`."""
 
+_LONGEST = 200
+"""Of what can be a name."""
+
 _NOISE = re.compile(
     r"\bmig\b.*|\b\d+g[. ]\d+gb\b.*|-\d+[abcq]$|\bshared\b|\b\d+ ?g[bi]?b?\b|\bhbm\d?e?\b|\bpcie?\b"
     r"|\bsxm\d?\b|\boam\b|\b(?:nvidia|amd|intel|corporation|geforce|grid|gpu|graphics|series|laptop)\b"
@@ -82,6 +85,8 @@ def gpu_named(text: str, catalog: Catalog, *, within: bool = False) -> Gpu | Non
     None: nothing is called so, or products with different code are. With `within` a product's name may
     also be a part of the text, as in what clouds and drivers print.
     """
+    if len(text) > _LONGEST:
+        return None
     return catalog.once(("gpu", text, within), lambda: _find(text.strip(), catalog, within=within))
 
 

@@ -1,0 +1,326 @@
+"""Tables that people fill in, and what the tools of GPU makers print, of one machine or of several."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, zip_longest
+from typing import Any
+
+from msgspec import Raw, structs
+
+from torchinstall.catalog.catalog import Catalog
+from torchinstall.core.machine import Gpu
+from torchinstall.fleet.nodes import (
+    Entry,
+    Facts,
+    OddEntryError,
+    by_our_names,
+    decoded,
+    first_of,
+    gpu_of,
+    host_names,
+    names_of,
+    number_of,
+)
+
+_SAID: dict[str, list[re.Pattern[str]]] = {
+    what: [re.compile(pattern, re.M | re.I) for pattern in patterns]
+    for what, patterns in names_of("printed").items()
+}
+_FAILED = re.compile(r"\s*((?:NVIDIA-SMI has failed|No devices were found|Failed to initialize NVML).*)")
+
+_PREFIXED = re.compile(r"([\w.-]+):(?: (.*))?")
+_HEADING = re.compile(
+    r"^(?:-{3,}\n([\w.,\[\]-]+)(?: \(\d+\))?\n-{3,}|([\w.-]+) \| [A-Z]+!?(?: \| rc=-?\d+)? (?:>>|=> \{)"
+    r"|[=#-]{2,12}>? ?(\w[\w.,\[\]-]*):? ?<?[=#-]*|\[\d+\] [\d:]+ \[\w+\] (\S+).*"
+    r"|([\w.-]+):(?=\n\s)|([\w.-]+)(?=\n(?:GPU 0: |\+-{5,}|\w{3} \w{3} +\d)))[ \t]*$",
+    re.MULTILINE,
+)
+"""Above what each host prints: clush, ansible, a loop with echo, `tail`, pssh, salt."""
+
+_DISPLAY = re.compile("intel|amd|advanced micro|radeon|microsoft|aspeed|matrox", re.IGNORECASE)
+"""Makers of displays that count for nothing beside a GPU, where nobody knows them."""
+
+_ROW = re.compile(r"\b\d{3}\.\d{2,3}(?:\.\d{2})?\b")
+_CUT = "..."
+"""Where nvidia-smi before R535 cuts a name that is longer than its column."""
+
+_NOTHING = ("none", "<none>", "no", "-", "n/a", "na", "null", "cpu")
+"""What people write into a cell of a table to say that there is nothing."""
+
+
+def is_printed(text: str) -> bool:
+    """Whether a tool printed this."""
+    known = (*_SAID["known"], *_SAID["code"], *_SAID["product"])
+    return _FAILED.match(text) is not None or any(pattern.search(text) for pattern in known)
+
+
+def printed(text: str, name: str, catalog: Catalog) -> Iterator[Entry]:
+    """The machines of a text; `name` is that of the only one which the text does not name."""
+    parts = _by_host(text, name)
+    for host, part in parts:
+        if is_printed(part):
+            yield Entry(host, _machine(part, catalog))
+        elif len(parts) == 1 or _ROW.search(part):
+            yield from _nodes(_rows(part, host, catalog), host, catalog)
+        else:
+            said = next(filter(None, map(str.strip, part.splitlines())), "nothing")
+            yield Entry(host, Facts(unusable=f"it printed: {said[:120]}"))
+
+
+def _by_host(text: str, name: str) -> list[tuple[str, str]]:
+    """What each host printed, where a text holds what several did."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    matches = [match for match in map(_PREFIXED.fullmatch, lines) if match is not None]
+    heads = list(_HEADING.finditer(text))
+    parts: dict[str, list[str]] = {}
+    if len(matches) == len(lines):
+        for match in matches:
+            parts.setdefault(match[1], []).append(match[2] or "")
+    elif heads:
+        ends = [*(head.start() for head in heads[1:]), len(text)]
+        for head, end in zip(heads, ends, strict=True):
+            for host in host_names(next(filter(None, head.groups()))):
+                parts.setdefault(host, []).append(text[head.end() : end])
+        if is_printed(before := text[: heads[0].start()]):
+            parts.setdefault(name, []).append(before)
+    found = [(host, "\n".join(rows)) for host, rows in parts.items()]
+    several = any(is_printed(part) or _ROW.search(part) for _, part in found)
+    return found if several else [(name, text)]
+
+
+def _all(what: str, text: str) -> list[str]:
+    """Everything that the first pattern finds which finds anything."""
+    return next(filter(None, (pattern.findall(text) for pattern in _SAID[what])), [])
+
+
+def _machine(text: str, catalog: Catalog) -> Facts:
+    """The machine on which this was printed.
+
+    From R610 on nvidia-smi calls the driver's version KMD version, and the CUDA version that of the CUDA UMD.
+    """
+    drivers = dict.fromkeys(_all("driver", text))
+    if failed := _FAILED.match(text):
+        return Facts(unusable=f"it printed: {failed[1]}")
+    if "(nvgpu)" in text:
+        jetson = (
+            "it is a Jetson, of which nvidia-smi says too little; torchinstall probe --json there says it"
+        )
+        return Facts(unusable=jetson)
+    if len(drivers) > 1:
+        hint = "write the name of each host above what it printed: == gpu1 =="
+        raise OddEntryError(
+            "several machines printed it, and nothing says which", found=", ".join(drivers), hint=hint
+        )
+    products, codes, ids = (_all(what, text) for what in ("product", "code", "pci_id"))
+    many = len(codes or ids or products)
+    products = products if len(products) == many else []
+    rows = list(zip_longest(products, codes[:many], ids[:many] if not codes else ()))
+    found = [(product, _gpu(catalog, product, code, pci_id)) for product, code, pci_id in rows]
+    there = any(gpu for _, gpu in found)
+    kept = [(name, gpu) for name, gpu in found if gpu or not (there and _DISPLAY.search(name or ""))]
+    mac = bool(_all("macos", text))
+    return Facts(
+        os="windows" if _all("windows", text) else "macos" if mac else "linux",
+        arch="x86_64" if mac and not re.search(r"\bApple M\d|\barm64\b", text) else None,
+        driver=next(iter(drivers), None),
+        cuda=next(iter(_all("cuda", text)), None),
+        libc=next(iter(_all("libc", text)), None),
+        gpus=tuple(gpu for _, gpu in kept) or (None,),
+        called=next((name for name, gpu in kept if gpu is None), None),
+    )
+
+
+def _gpu(catalog: Catalog, product: str | None, code: str | None, pci_id: str | None = None) -> Gpu | None:
+    """A GPU by its name, whole or cut; None: products with different code have such a name."""
+    name, cut = (product or "").removesuffix(_CUT), (product or "").endswith(_CUT)
+    found = gpu_of(catalog, product=name or None, code=code, pci_id=pci_id)
+    if found is None and cut:
+        start = name.removeprefix("NVIDIA ").lower()
+        like = [fact for fact in catalog.tables.gpus("nvidia") if (fact.name or "").lower().startswith(start)]
+        if len({fact.code for fact in like}) == 1:
+            found = gpu_of(catalog, product=name, code=like[0].code)
+    return found
+
+
+_Row = dict[str, str]
+
+
+def _key(text: object) -> str:
+    return re.sub(r"[\W_]+", "_", str(text).strip().lower()).strip("_")
+
+
+def _rows(text: str, name: str, catalog: Catalog) -> list[_Row]:
+    """The lines of a table by the names of its columns: CSV, aligned with spaces, or Markdown.
+
+    What stands above the line of names is left out; lines without one are those of the machine `name`.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not re.match(r"#|sep=", line)]
+    lines = [line.strip().strip("|") if line.lstrip()[0] == "|" else line for line in lines]
+    pairs = [re.match(r"(\w[\w ]*?) *: ?(.*)", line) for line in lines]
+    if len(lines) > 1 and all(pairs):  # PowerShell's Format-List
+        blocks = re.split(r"\n\s*\n", text)
+        return [
+            {_key(key): value.strip() for key, value in re.findall(r"(?m)^(\w[\w ]*?) *: ?(.*)", block)}
+            for block in blocks
+        ]
+    columns = {*names_of("table")["node"], *_gpu_columns(), *chain(*names_of("table")["facts"].values())}
+    header: list[str] = []
+    rows: list[list[str]] = []
+    for place, line in enumerate(lines[:10]):
+        header, *rows = _cells(lines[place:], line)
+        if len({*map(_key, header)} & columns) > (re.search(r"[,;\t|]", line) is None):
+            break
+        header = []
+    start = {}
+    if not header and lines:
+        rows, start = _cells(lines, lines[0]), {"node": name}
+        header = _shape(rows[0], catalog)
+        rows = rows if header else []
+    found = []
+    for cells in rows:
+        row = {**start, **dict(zip(map(_key, header), map(str.strip, cells), strict=False))}
+        if re.fullmatch(r"[\s:-]*", "".join(cells)):
+            continue
+        if len(cells) < len(header) or any(cells[len(header) :]):
+            what = f"the line needs {len(header)} cells"
+            node = first_of(row, names_of("table")["node"]) or ""
+            raise OddEntryError(what, node=node, found=",".join(cells))
+        found.append(row)
+    return found
+
+
+def _cells(lines: list[str], first: str) -> list[list[str]]:
+    """The cells of lines, by what parts those of the first."""
+    mark = max((",", ";", "\t", "|"), key=first.count)
+    if mark not in first:
+        gap = r"\s{2,}" if re.search(r"\S\s{2,}\S", first) else r"\s+"
+        return [re.split(gap, line.strip()) for line in lines]
+    try:
+        return list(csv.reader(lines, delimiter=mark, skipinitialspace=True))
+    except (csv.Error, ValueError) as error:
+        raise OddEntryError("it is neither an inventory nor a table", found=str(error)) from error
+
+
+def _gpu_columns() -> set[str]:
+    names = names_of("table")
+    return {*names["count"], *chain(*names["gpu"].values())}
+
+
+def _shape(cells: list[str], catalog: Catalog) -> list[str]:
+    """The columns of a table without a header, by what is in them (`--format=csv,noheader`)."""
+    header = []
+    for place, cell in enumerate(cells):
+        if re.fullmatch(r"\d{3}\.\d{2,3}(\.\d{2})?", cell):
+            header.append("driver")
+        elif re.fullmatch(r"\d{1,2}\.\d", cell):
+            header.append("compute_cap")
+        elif re.search("[A-Za-z]", cell) and " " in cell and gpu_of(catalog, product=cell):
+            header.append("gpu")
+        else:
+            header.append("node" if place == 0 and re.search("[A-Za-z]", cell) else "")
+    return header if {"driver", "gpu"} <= set(header) else []
+
+
+def listed(items: Sequence[Raw], name: str, catalog: Catalog) -> list[Entry]:
+    """The machines of JSON that somebody wrote: tables in a list, on lines, or by the names of machines."""
+    values = [decoded(item, Any) for item in items]
+    tables = values if len(values) > 1 else _tables(values[0]) if values else []
+    rows = [
+        {_key(key): _cell(value) for key, value in row.items()} for row in tables if isinstance(row, dict)
+    ]
+    return list(_nodes(rows, name, catalog)) if any(map(_tells, rows)) else []
+
+
+def _tables(value: Any) -> list[Any]:
+    if not isinstance(value, dict) or _tells({_key(key): "" for key in value}):
+        return [value]
+    value = value.get("_meta", {}).get("hostvars", value)  # ansible-inventory --list
+    lists = (inside for inside in value.values() if isinstance(inside, list))
+    named = [{"node": key, **inside} for key, inside in value.items() if isinstance(inside, dict)]
+    return next(lists, named)
+
+
+def _tells(row: _Row) -> bool:
+    """Whether it names a node and a GPU."""
+    places = {*row} & {*names_of("table")["node"]}
+    return bool(places and {*row} & _gpu_columns()) or {"name"} < places
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        return _cell(value.get("name", ""))
+    return ", ".join(map(_cell, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
+    """The nodes of a table; one on several lines has the GPUs of all of them."""
+    names = names_of("table")
+    rows = [{key: "" if value.lower() in _NOTHING else value for key, value in row.items()} for row in rows]
+    keys = {key for row in rows for key in row}
+    places = [key for key in names["node"] if key in keys]
+    facts_of = {what: [key for key in found if key in keys] for what, found in names["facts"].items()}
+    words = [row.get("name", "") for row in rows]
+    named = any(" " in word or gpu_of(catalog, product=word) for word in words)
+    if named and not keys & {*names["gpu"]["product"]}:  # of GPUs, as nvidia-smi and Windows call the column
+        start = {} if len(places) > 1 else {"node": name, "count": ""}  # nvidia-smi counts on each line
+        rows = [{**row, "name": "", **start, "gpu": word} for row, word in zip(rows, words, strict=True)]
+        places, keys = ["node", *places], keys | {"gpu"}
+    if not places or not keys & _gpu_columns():
+        what = "it is neither an inventory nor a table with a column of nodes and one of GPUs"
+        raise OddEntryError(what, hint="name the columns: node,gpu,gpus,driver,libc")
+    nodes: dict[str, Facts] = {}
+    node = ""
+    for row in rows:
+        count = first_of(row, names["count"])
+        if count is None and re.fullmatch(r"\d{1,2}", row.get("gpu", "")):
+            count, row["gpu"] = row["gpu"], ""
+        facts, gpu = by_our_names(row, facts_of), by_our_names(row, names["gpu"])
+        node = first_of(row, places) or (node if any(gpu.values()) else "")  # cells that were merged
+        found = _gpus(gpu, count, node, catalog)
+        nvidia = any(one is not None and one.vendor == "nvidia" for _, one in found)
+        if nvidia and (parts := _OF_WINDOWS.fullmatch(facts["driver"] or "")):
+            facts |= {"os": "windows", "driver": f"{parts[1]}{parts[2]}.{parts[3]}"}
+        known = nodes.setdefault(node, Facts())
+        told = {
+            what: value
+            for what, value in facts.items()
+            if value is not None and (nvidia or getattr(known, what) is None)
+        }
+        called = next((text for text, one in found if one is None), known.called)
+        gpus = (*known.gpus, *(one for _, one in found))
+        nodes[node] = structs.replace(known, **told, gpus=gpus, called=called)
+    for node, machine in nodes.items():
+        yield Entry(node, machine)
+
+
+_OF_WINDOWS = re.compile(r"\d+\.\d+\.\d*(\d)\.(\d\d)(\d\d)")
+"""What Windows writes for NVIDIA's driver: 31.0.15.5222 is 552.22."""
+
+_TIMES = re.compile(r"(\d{1,3}) ?[x\u00d7*] ?(.+)|(.+?)[ (]+[x\u00d7*] ?(\d{1,3})\)?")
+
+
+def _gpus(
+    said: Mapping[str, str | None], count: str | None, node: str, catalog: Catalog
+) -> list[tuple[str | None, Gpu | None]]:
+    """The GPUs of a line, each with what it is called there: `8x H100`, `2x RTX 3090, 1x GTX 1080`."""
+    product = said["product"]
+    if count and not product and (_TIMES.fullmatch(count) or not count[0].isdecimal()):
+        product, count = count, None
+    parts = re.split(r"\s*[,;+&]\s*|\s+and\s+", product or "")
+    times = [_TIMES.fullmatch(part) for part in parts]
+    texts = [match[2] or match[3] if match else part for part, match in zip(parts, times, strict=True)]
+    if len(parts) > 1 and all(gpu_of(catalog, product=text) for text in texts):
+        numbers = [match[1] or match[4] if match else "1" for match in times]
+    else:
+        whole = _TIMES.fullmatch(product or "")
+        texts = [whole[2] or whole[3] if whole else product or ""]
+        counted = whole[1] or whole[4] if whole else None
+        numbers = [count or counted or ("1" if product or any(said.values()) else "0")]
+    found = []
+    for text, number in zip(texts, numbers, strict=True):
+        one = _gpu(catalog, text or None, said["code"], said["pci_id"])
+        found += [(text or None, one)] * number_of(number, node)
+    return found
