@@ -222,7 +222,7 @@ def bundle(session: Session, options: FileOptions) -> int:
         made_at=context.moment(),
         fetch=downloader.fetch_all,
     )
-    size = sum(row.size for row in rows)
+    size = sum(row.size or 0 for row in rows)
     about = {"folder": str(folder), "backend": plan.backend, "torch": plan.torch, "bytes": size}
     listed = {"files": to_builtins(rows), "warnings": to_builtins(plan.warnings)}
     console.answer(envelope("bundled", **about, **listed), str(folder))

@@ -21,7 +21,7 @@ from torchinstall.core.target import Target
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.export.inputs import LockedProject, not_exportable
 from torchinstall.index.urls import file_name, without_credentials
-from torchinstall.index.wheels import File, parse_name
+from torchinstall.index.wheels import File, parse_name, version_at
 from torchinstall.install.command import project_text, shared_options, values_of
 from torchinstall.install.uv import Uv, install_failure, run_uv
 from torchinstall.planning.context import Context
@@ -178,7 +178,7 @@ def _entry(row: dict[str, Any], entry: dict[str, Any]) -> File:
         file_name(url),
         url,
         name=str(row["name"]),
-        version=row.get("version"),
+        version=row.get("version") or version_at(url),
         sha256=entry.get("hashes", {}).get("sha256"),
         size=entry.get("size"),
     )

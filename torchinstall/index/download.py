@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from torchinstall.core.errors import InstallFailedError
 from torchinstall.core.messages import redact
@@ -52,30 +52,28 @@ class Downloader(Struct, kw_only=True):
     pause: float = 1.0
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def fetch_all(self, files: Iterable[File]) -> dict[str, str]:
-        """Bring every file; its name -> its sha256.
+    def fetch_all(self, files: tuple[File, ...]) -> tuple[File, ...]:
+        """Bring every file; the files as they are here, with hash and size.
 
         Raises:
             InstallFailedError: `download-failed` or `download-hash-mismatch`; whole files stay, so that the
                 next run goes on from there.
             UsageError: `insecure-index`, `bad-proxy`, `bad-certificate-file`.
         """
-        wanted = tuple(files)
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool, contextlib.closing(self.client):
             try:
-                hashes = list(pool.map(self._fetch, wanted))
+                return tuple(pool.map(self._fetch, files))
             except BaseException:
                 self.stopping.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        return {file.filename: digest for file, digest in zip(wanted, hashes, strict=True)}
 
-    def _fetch(self, file: File) -> str:
+    def _fetch(self, file: File) -> File:
         place = self.folder / file.filename
         if place.is_file() and file.sha256 is not None and sha256_of(place) == file.sha256:
             self.tell(f"have {file.filename}")
             self.arrived(place.name + ".part", place.stat().st_size)
-            return file.sha256
+            return structs.replace(file, size=place.stat().st_size)
         part = place.with_name(place.name + ".part")
         if file.url.startswith("file:"):
             self.tell(f"copying {file.filename}")
@@ -94,7 +92,7 @@ class Downloader(Struct, kw_only=True):
                 hints=("run it again; if it stays so, a proxy or mirror changes files on the way",),
             )
         part.replace(place)
-        return digest
+        return structs.replace(file, sha256=digest, size=place.stat().st_size)
 
     def _download(self, url: str, part: Path) -> None:
         try:

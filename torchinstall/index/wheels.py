@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 from packaging.version import Version
 
 from torchinstall.catalog.model import Code, Wheels
@@ -119,7 +119,7 @@ class File(Struct, frozen=True, omit_defaults=True):
         name: of the package, and its `version`: only of a file that will be installed.
     """
 
-    filename: str
+    filename: str = field(name="file")
     url: str
     sha256: str | None
     size: int | None = None

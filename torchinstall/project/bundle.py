@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -38,17 +38,6 @@ python {_PIP.format(here="%~dp0", dot=".")} %*
 """
 
 
-class BundledFile(Struct, frozen=True, kw_only=True):
-    """A row of the manifest; `file` is the name in the folder, `size` is in bytes."""
-
-    name: str
-    version: str | None
-    file: str
-    sha256: str
-    size: int
-    url: str
-
-
 class _Manifest(Struct, frozen=True, kw_only=True):
     """What a bundle says of itself."""
 
@@ -60,7 +49,7 @@ class _Manifest(Struct, frozen=True, kw_only=True):
     backend: str | None
     torch: str | None
     catalog: str
-    files: tuple[BundledFile, ...]
+    files: tuple[File, ...]
 
 
 def check_room(files: tuple[File, ...], folder: Path) -> None:
@@ -93,11 +82,11 @@ def write_bundle(
     plan: Plan,
     *,
     made_at: str,
-    fetch: Callable[[tuple[File, ...]], Mapping[str, str]],
-) -> tuple[BundledFile, ...]:
+    fetch: Callable[[tuple[File, ...]], tuple[File, ...]],
+) -> tuple[File, ...]:
     """Fill a folder, which exists; files of an earlier bundle that this one does not need are removed.
 
-    `fetch` brings the wheels of the plan there, and returns the sha256 of each file name.
+    `fetch` brings the wheels of the plan there, and returns them as they are there.
 
     Raises:
         InstallFailedError: a file could not be brought.
@@ -105,20 +94,9 @@ def write_bundle(
     """
     earlier = _earlier_files(folder)
     (folder / MANIFEST).unlink(missing_ok=True)
-    hashes = fetch(files)
+    rows = fetch(files)
     for name in earlier - {file.filename for file in files}:
         (folder / name).unlink(missing_ok=True)
-    rows = tuple(
-        BundledFile(
-            name=file.name,
-            version=file.version,
-            file=file.filename,
-            sha256=hashes[file.filename],
-            size=(folder / file.filename).stat().st_size,
-            url=file.url,
-        )
-        for file in files
-    )
     title, made_by = title_of(plan), f"torchinstall {__version__}"
     head = [f"# {title}.", f"# Written by {made_by}."]
     pins = [f"{row.name}=={row.version}" for row in rows]
@@ -146,5 +124,5 @@ def write_bundle(
 def _earlier_files(folder: Path) -> set[str]:
     """The files of the bundle that is in the folder already; names only, nothing outside of it."""
     manifest = load(folder / MANIFEST, _Manifest)
-    names = {row.file for row in manifest.files} if manifest is not None else set()
+    names = {row.filename for row in manifest.files} if manifest is not None else set()
     return {name for name in names if name.endswith(".whl") and Path(name).name == name}
