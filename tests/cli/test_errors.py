@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -13,11 +14,61 @@ import pytest
 
 import torchinstall
 from tests.cli.support import run
+from tests.support.planning import linux, nvidia
 from tests.support.systems import POSIX
 from torchinstall.core import errors
+from torchinstall.core.machine import machine_to_json
 from torchinstall.probe.system import System
 
 pytestmark = pytest.mark.follow_hints
+
+
+@pytest.mark.parametrize(
+    ("argv", "slug", "hint"),
+    [
+        ("--target-cuda 128", "bad-value", "--target-cuda 12.8"),
+        ("--target-cuda cu126", "bad-value", "--target-cuda 12.6"),
+        ("--target-cuda 12,8", "bad-value", "--target-cuda 12.8"),
+        ("--target-cuda 580.95", "bad-value", "omit --target-cuda, and add --target-driver 580.95"),
+        ("--target-cuda newest", "bad-value", "--target-cuda 12.8"),
+        ("--target-driver 12.8", "bad-value", "omit --target-driver, and add --target-cuda 12.8"),
+        ("--target-driver 32.0.15.8095", "bad-value", "--target-driver 580.95"),
+        ("--target-driver latest", "bad-value", "--target-driver 580.95"),
+        ("--target-gpu", "bad-usage", "torchinstall plan --help"),
+        ("--backend --json", "bad-usage", "torchinstall plan --help"),
+        ("--why-not --offline", "bad-usage", "torchinstall plan --help"),
+        ("--allow-build --target-gpu=sm_90", "bad-usage", "torchinstall plan --help"),
+        (
+            "--index-base download.pytorch.org/whl",
+            "bad-value",
+            "--index-base https://download.pytorch.org/whl",
+        ),
+        ("--find-links wheel.whl", "find-links-not-a-folder", "--find-links {here}"),
+        ("-r missing.txt", "bad-requirements-file", "ls {here}"),
+        ("torch-2.9.1", "bad-requirement", "'torch==2.9.1.*'"),
+        ("torchvision0.24", "bad-requirement", "'torchvision==0.24.*'"),
+        ("torch@latest", "bad-requirement", "torch"),
+        ("torch@2.9", "bad-requirement", "'torch==2.9.*'"),
+        (
+            "torch==2.9.1+cu126 --backend cu128",
+            "pinned-out",
+            "ask for another version; torch==2.9.1 would fit",
+        ),
+    ],
+)
+def test_a_hint_names_what_was_meant(tmp_path: Path, argv: str, slug: str, hint: str) -> None:
+    (tmp_path / "wheel.whl").touch()
+    said = run(tmp_path, "plan", *argv.split(), "--python-version=3.12")
+    assert f"error[{slug}]:" in said.err
+    assert f"hint: {hint.format(here=tmp_path)}\n" in said.err
+
+
+def test_a_gpu_that_is_not_there_cannot_be_preferred(tmp_path: Path) -> None:
+    machine = linux(nvidia("NVIDIA GeForce RTX 4090", "8.9"), driver="580.95.05")
+    (tmp_path / "box.json").write_text(json.dumps(machine_to_json(machine)), encoding="utf-8")
+    plan = ("plan", "--machine", "box.json", "--python-version", "3.12", "--offline", "--prefer-gpu")
+    assert "hint: --prefer-gpu 0\n" in run(tmp_path, *plan, "7").err
+    assert run(tmp_path, *plan, "0").code == 0
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[
     try:
         if not instruction:
             colour = session.console.colour(session.console.stdout)
-            with app.make_context("torchinstall", arguments, obj=session, color=colour) as ctx:
+            with app.make_context("torchinstall", [*arguments], obj=session, color=colour) as ctx:
                 result = app.invoke(ctx)
                 return result if isinstance(result, int) else 0
     except click.exceptions.Exit as done:
@@ -152,7 +152,7 @@ def _dispatch(arguments: list[str], session: Session, table: Mapping[str, tuple[
         return words.answer_shell(app, session, instruction or "")
     if isinstance(wrong, NoSuchVerb):
         raise words.unknown_verb(wrong.group, wrong.words, wrong.table) from wrong
-    raise words.unknown_flag(wrong) from wrong
+    raise words.unknown_flag(wrong, arguments, app.table) from wrong
 
 
 def _usage_error(error: click.UsageError) -> UsageError:

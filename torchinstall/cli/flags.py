@@ -13,9 +13,6 @@ from msgspec import Struct
 Kind = Literal["text", "texts", "number", "switch", "paths", "count"]
 """What a flag holds; `paths` are texts that start at the folder of the configuration file that holds them."""
 
-TYPED = "torchinstall.typed"
-"""Key of click's meta: all words of a verb as they were typed."""
-
 
 class Flag(Struct, frozen=True):
     """One flag.

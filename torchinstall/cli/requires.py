@@ -127,7 +127,7 @@ def _builds(session: Session, options: _RequiresOptions, catalog: Catalog) -> li
             "what was given does not say which build of torch it is",
             wanted="a lock, a version such as torch==2.9.1+cu128, or --backend cu128",
             found=" ".join((*options.reqs, *(("--backend", backend) if backend and options.reqs else ())))
-            or "no lock and no version of torch",
+            or ("no torch in the environment" if options.installed else "no lock and no version of torch"),
             hints=("torchinstall requires uv.lock", "torchinstall requires torch==2.9.1+cu128"),
         )
     return found

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from torchinstall.cli.config import Config, read_config
 from torchinstall.cli.console import Session
-from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, SECTIONS, TYPED, Flag
+from torchinstall.cli.flags import FLAGS, GLOBAL_FLAGS, SECTIONS, Flag
 from torchinstall.core.errors import UsageError
 from torchinstall.planning.context import Options
 
@@ -262,12 +262,22 @@ class Verb(click.Command):
             cut = args.index("--")
             args, ctx.meta[_REST] = args[:cut], tuple(args[cut + 1 :])
         session_of(ctx).console.partial.update(self.blank())
-        ctx.meta[TYPED] = tuple(args)
         try:
+            self._check_values(ctx, args)
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # click's parser does not say which verb it read for
             raise
+
+    def _check_values(self, ctx: click.Context, args: Sequence[str]) -> None:
+        """Refuse a flag where the value of another one should be: click takes it for the value."""
+        rows = [row for row in self.params if isinstance(row, click.Option)]
+        flags = {text for row in rows for text in (*row.opts, *row.secondary_opts) if text[:2] == "--"}
+        valued = {text for row in rows if not (row.is_flag or row.count) for text in row.opts}
+        words = iter(args)
+        for word in words:
+            if word in valued and next(words, "").partition("=")[0] in flags:
+                raise click.BadOptionUsage(word, f"Option {word!r} requires an argument", ctx)
 
     def invoke(self, ctx: click.Context) -> int:
         """Fill the options and run."""

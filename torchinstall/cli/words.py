@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import click
 from click.shell_completion import (
@@ -18,7 +18,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from torchinstall.cli.flags import TYPED
+from torchinstall.cli.flags import FLAGS
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import sm_text
 from torchinstall.core.messages import close_matches
@@ -40,7 +40,8 @@ _VERBS: Words = (
     ("fix repair heal", ("doctor --fix",)),
     ("list ls versions available search index", ("plan", "catalog show", "doctor")),
     ("show info detect hardware gpu gpus device devices machine system nvidia-smi", ("probe",)),
-    ("why explain resolve compile dry-run preview", ("plan",)),
+    ("why resolve compile dry-run preview", ("plan",)),
+    ("explain error traceback", ("doctor --explain",)),
     ("init lock pin project", ("configure",)),
     ("download fetch pack wheel wheels vendor offline", ("bundle -o bundle",)),
     ("freeze convert requirements", ("export --format requirements",)),
@@ -64,7 +65,8 @@ _FLAGS: Words = (
     ("--force --force-reinstall --reinstall --ignore-installed -I", ("-- --reinstall",)),
     ("--user --target --prefix --env --environment --virtualenv -t", ("--venv .venv",)),
     ("--simulate --what-if --noop --check --preview", ("--dry-run",)),
-    ("--yes -y --assume-yes --non-interactive", ("",)),
+    ("--yes -y --assume-yes --non-interactive -e --editable", ("",)),
+    ("--version -V", ("--version",)),
     ("--silent", ("--quiet",)),
     ("--debug --trace", ("-vv",)),
     ("--no-colour --no-color", ("--color never",)),
@@ -93,6 +95,14 @@ _CUDA = ("--cuda", "--cu", "--cuda-version", "--toolkit", "--cudatoolkit", "--py
 _INDEX = ("--index-url", "--extra-index-url", "--index", "--default-index", "-i")
 _LINKS = ("-f", "--find-links")
 _VALUED = ("--extra", "--group", "--target", "-t", "--prefix")
+_CARRIED = (
+    *("--driver", "--driver-version", "--arch", "--sm", "--compute-capability", "--gfx"),
+    *("--env", "--environment", "--virtualenv"),
+)
+_WITH_VALUE = (*_CUDA, *_INDEX, *_LINKS, *_VALUED, *_CARRIED, "--torch-backend", "--output-format")
+"""Flags of others whose value is no word of its own; that of the carried ones is kept as it is."""
+
+_OF_VERBS = {word for flag in FLAGS.values() for text in flag.declarations for word in text.split("/")}
 _OF_UV = (
     *("--extra", "--all-extras", "--group", "--no-dev", "--frozen", "--locked", "--active"),
     *("--no-deps", "--break-system-packages", "--no-build-isolation"),
@@ -111,7 +121,8 @@ def _flag_meant(flag: str, value: str) -> tuple[str, ...]:
         return (backend if index.channel == "stable" else f"{backend} --channel {index.channel}",)
     if flag in _OF_UV:
         return (f"-- {flag} {value if flag in _VALUED else ''}".rstrip(),)
-    return _meant(_FLAGS, flag)
+    meant = _meant(_FLAGS, flag)
+    return (f"{meant[0].split()[0]} {value}",) if value and flag in _CARRIED else meant
 
 
 def _pasted(words: Iterable[str], tool: str) -> list[str]:
@@ -124,7 +135,7 @@ def _pasted(words: Iterable[str], tool: str) -> list[str]:
         if tool[-5:] in ("conda", "mamba") and flag in _OF_CONDA:
             value = value or next(rest, "")
             continue
-        if flag in (*_CUDA, *_INDEX, *_LINKS, *_VALUED, "--torch-backend"):
+        if flag in _WITH_VALUE:
             value = value or next(rest, "")
         ours = from_conda(word) if word[:1] != "-" else next(iter(_flag_meant(flag, value)), None)
         if ours == "--index-base URL" and value and not pytorch_index(value, index_base=DEFAULT_INDEX_BASE):
@@ -155,49 +166,71 @@ def unknown_verb(ctx: click.Context, words: Sequence[str], table: Sequence[str])
     name, *after = typed[len(theirs) :] or ("install",)
     if name != "run":  # what runs there has words of its own; auto takes what was typed after it, too
         after = _pasted(after, theirs[-1] if theirs else "")
-    meant = (name,) if name in table else _meant(_VERBS, name) or _as_requirement(name)
+    known = name.lower() in table
+    ours = [name.lower()] if known else close_matches(name, table, most=1)
+    meant = tuple(ours) if known else _meant(_VERBS, name) or _as_requirement(name)
     if ctx.parent is not None:
         mine = f"{ctx.info_name} "
         meant = tuple(text.removeprefix(mine) for text in meant if text.startswith(mine))
-    takes_more = ("auto", *table) if theirs else ("auto",)
+    takes_more = ("auto", *table) if theirs or known or not meant else ("auto", "doctor --explain")
     meant = tuple(
-        shlex.join([*text.split(), *after]) if text.split()[0] in takes_more else text for text in meant
+        shlex.join([*text.split(), *after]) if {text, text.split()[0]} & {*takes_more} else text
+        for text in meant or ours
     )
-    close, name = close_matches(name, table), words[0]
+    name = words[0]
     return UsageError(
         "unknown-verb",
         f"{ctx.command_path} has no verb {name!r}",
-        wanted=", ".join(meant or close or table),
+        wanted=", ".join(meant or table),
         found=name,
         hints=tuple(
-            text if text[:3] == "uv " else f"{ctx.command_path} {text}"
-            for text in meant or close[:1] or ("--help",)
+            text if text[:3] == "uv " else f"{ctx.command_path} {text}" for text in meant or ("--help",)
         ),
     )
 
 
-def unknown_flag(error: click.NoSuchOption) -> UsageError:
-    """The error for a flag that a verb does not have: by its meaning, else by its spelling."""
-    name, close = error.option_name, error.possibilities or []
-    ctx = error.ctx or click.Context(click.Command("torchinstall"), info_name="torchinstall")
+def unknown_flag(error: click.NoSuchOption, typed: Sequence[str], verbs: Collection[str]) -> UsageError:
+    """The error for a flag that a verb does not have: by its meaning, else by its spelling.
+
+    A hint is the command that was typed, with what was meant in the place of the flag.
+    """
+    name, ctx = error.option_name, error.ctx or click.Context(click.Command(_NAME), info_name=_NAME)
     spelled = {text: param for param in ctx.command.params for text in param.opts}
     passes_on = getattr(ctx.command, "passthrough", None) is not None
-    hints = []
-    meant = _flag_meant(name, _value(ctx.meta.get(TYPED, ()), name))
-    for text in meant or close[:1]:
-        flag, param = text.partition(" ")[0], spelled.get(text)
-        command = (
-            ctx.command_path if flag in spelled or (passes_on and flag in ("", "--")) else "torchinstall auto"
-        )
-        choices = param.type.choices if param is not None and isinstance(param.type, click.Choice) else ()
+    close = close_matches(name, spelled, cutoff=0.7)
+    meant, hints = _flag_meant(name, _value(typed, name)), []
+    if ctx.parent is None and name in _OF_VERBS:
+        verb = next((word for word in typed if word in verbs), "auto")
+        hints.append(shlex.join([_NAME, verb, *(word for word in typed if word != verb)]))
+    for text in meant:
+        flag = text.partition(" ")[0]
+        if flag in spelled or (passes_on and flag in ("", "--")):
+            hints.append(shlex.join([_NAME, *_with(typed, name, shlex.split(text))]))
+        else:
+            hints.append(f"{_NAME} {text}" if text == "--version" else f"{_NAME} auto {text}")
+    for text in () if meant or hints else close[:1]:
+        param, given = spelled[text], _value(typed, name)
+        choices = param.type.choices if isinstance(param.type, click.Choice) else ()
         value = next(iter(choices), param.metavar if isinstance(param, click.Option) else None)
-        hints.append(" ".join(filter(None, (command, text, value))))
+        named = [text, *filter(None, (given or value,))] if value else [text]
+        hints.append(shlex.join([_NAME, *_with(typed, name, named, valued=bool(value and given))]))
     return UsageError(
         "unknown-option",
         f"{ctx.command_path} has no option {name}",
         wanted=", ".join(filter(None, meant or close)) or None,
         hints=tuple(dict.fromkeys((*hints, f"{ctx.command_path} --help"))),
     )
+
+
+def _with(typed: Sequence[str], name: str, new: Sequence[str], *, valued: bool = False) -> list[str]:
+    """The command line with other words in the place of a flag, and of its value where it is `valued`."""
+    place = next((number for number, word in enumerate(typed) if word.partition("=")[0] == name), len(typed))
+    before, after = [*typed[:place]], [*typed[place + 1 :]]
+    if (valued or name in _WITH_VALUE) and _value(typed, name) and typed[place] == name:
+        after = after[1:]
+    if new[:1] == ["--"]:  # it goes behind everything
+        return [*before, *after, *new["--" in typed :]]
+    return [*before, *new, *after]
 
 
 def _value(typed: Sequence[str], name: str) -> str:

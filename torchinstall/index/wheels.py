@@ -13,6 +13,7 @@ variant; these are also all that uv can install for a GPU.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -217,7 +218,13 @@ def _folder(folder: Path | str) -> Path:
             "--find-links takes a folder of wheels",
             wanted="a folder that exists",
             found="a web page" if web else text,
-            hints=("--index-base URL takes an index on the web",) if web else (f"mkdir -p {text}",),
+            hints=(
+                "--index-base URL takes an index on the web"
+                if web
+                else f"--find-links {shlex.quote(str(path.parent))}"
+                if path.exists()
+                else f"mkdir -p {shlex.quote(text)}",
+            ),
         )
     return path
 

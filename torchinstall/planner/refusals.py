@@ -197,7 +197,10 @@ def _backend_not_published(evaluated: tuple[EvaluatedBuild, ...], situation: Sit
 def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) -> Iterator[str]:
     more = "torchinstall plan shows every build and why it was rejected"
     pinned = (item for item in evaluated if item.rejected_by("pinned-out") and not item.torch_allowed)
-    fits = next((item.build.torch for item in pinned if item.missing is None), None)
+    others = [item.build.torch for item in pinned if item.missing is None]
+    bounds = furthest.situation.requirements.bounded("torch")
+    # The release that was asked for, where only its local version is in the way.
+    fits = min(others, key=lambda torch: f"=={torch}+" not in bounds, default=None)
     system = _SYSTEM_HINTS.get(furthest.rejection.rule) if furthest.rejection else None
     if system is not None:
         if fits is not None:

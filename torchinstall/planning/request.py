@@ -6,7 +6,7 @@ import contextlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from torchinstall.core.errors import UsageError
@@ -61,6 +61,15 @@ def request_of(
         if meant is not None:
             message = f"{row.name} is not known here; the package that goes with torch is called {meant}"
             asked.notes.append(Message("similar-name", message))
+    numbers = [gpu.index for gpu in machine.gpus if gpu.index is not None and not options.target_gpu]
+    if options.prefer_gpu is not None and numbers and options.prefer_gpu not in numbers:
+        raise UsageError(
+            "bad-value",
+            f"this machine has no GPU {options.prefer_gpu}",
+            wanted=", ".join(map(str, dict.fromkeys(numbers))),
+            found=f"{options.prefer_gpu} ({options.source('prefer_gpu')})",
+            hints=(f"--prefer-gpu {numbers[0]}",),
+        )
     request = Request(
         requirements=tuple(asked.requirements),
         constraints=tuple(asked.constraints),
@@ -72,10 +81,8 @@ def request_of(
         need=options.need,
         visible=visible_gpus(context.env, machine) if options.respect_visible_devices else None,
         target_gpus=declared_gpus(options.target_gpu, options.source("target_gpu"), catalog),
-        target_driver=_version(options.target_driver, options.source("target_driver")),
-        target_cuda=_version(options.target_cuda, options.source("target_cuda"))
-        if hint is None
-        else hint.cuda,
+        target_driver=_version(options, "target_driver"),
+        target_cuda=_version(options, "target_cuda") if hint is None else hint.cuda,
         index_base=base,
         find_links=tuple(dict.fromkeys([*folders, *asked.find_links])),
         offline=options.offline,
@@ -180,19 +187,36 @@ def _backend(options: PlanOptions, catalog: Catalog) -> str:
     )
 
 
-def _version(text: str | None, source: str) -> str | None:
+_OLDEST_DRIVER, _NEWEST_CUDA = 100, 20
+"""Major versions: no driver is below the one, and CUDA is far from the other."""
+
+
+def _version(options: PlanOptions, name: str) -> str | None:
+    """The version of a driver, or of the CUDA that it supports."""
+    text, driver = getattr(options, name), name == "target_driver"
     if not text:
-        return text
-    try:
-        dotted(text := unprefixed(text))
-    except ValueError:
-        raise UsageError(
-            "bad-value",
-            f"{text!r} is not a version",
-            wanted="a version such as 580.95 or 12.8",
-            found=f"{text} ({source})",
-        ) from None
-    return text
+        return cast("str | None", text)
+    said: str = unprefixed(text)
+    major = dotted(said)[0] if re.fullmatch(r"\d+(\.\d+)*([-+ ].*)?", said) else -1
+    if major >= _OLDEST_DRIVER if driver else 0 <= major <= _NEWEST_CUDA:
+        return said
+    digits = re.sub(r"\D", "", said)
+    meant = "--target-driver 580.95" if driver else "--target-cuda 12.8"
+    if driver and re.fullmatch(r"\d+(\.\d+){3}", said):  # as Windows counts: 32.0.15.8095
+        meant = f"--target-driver {digits[-5:-2]}.{digits[-2:]}"
+    elif driver and 0 <= major <= _NEWEST_CUDA:
+        meant = f"omit --target-driver, and add --target-cuda {said}"
+    elif not driver and 2 <= len(digits) <= 3 and digits[:-1] <= str(_NEWEST_CUDA):  # cu128, 12,8
+        meant = f"--target-cuda {digits[:-1]}.{digits[-1]}"
+    elif not driver and major >= _OLDEST_DRIVER and "." in said:
+        meant = f"omit --target-cuda, and add --target-driver {said}"
+    raise UsageError(
+        "bad-value",
+        f"{text!r} is not a version" + (" of a driver" if driver else " of CUDA"),
+        wanted=f"a version such as {'580.95' if driver else '12.8'}",
+        found=f"{text} ({options.source(name)})",
+        hints=(meant,),
+    )
 
 
 def index_base_of(options: PlanOptions) -> str:
@@ -213,5 +237,8 @@ def index_base_of(options: PlanOptions) -> str:
         f"{shown!r} is not the URL of an index",
         wanted="a URL that begins with https://, or default for the index that uv uses",
         found=f"{shown} ({options.source('index_base')})",
-        hints=(f"for a folder of wheels: {gone}, and give --find-links DIR",),
+        hints=(
+            *([f"--index-base https://{shown}"] if re.match(r"[\w-]+(\.[\w-]+)+(:\d+)?/", shown) else []),
+            f"for a folder of wheels: {gone}, and give --find-links DIR",
+        ),
     )

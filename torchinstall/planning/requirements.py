@@ -158,6 +158,9 @@ class Reader:
     def _requirement(self, text: str, source: str, base: Path) -> None:
         _check_text(text, source)
         if (named := re.fullmatch(_NAMED, text)) is not None:
+            if (place := re.fullmatch(r"latest|v?(\d[\w.]*)", named[2])) and not (base / named[2]).exists():
+                meant = f"'{named[1]}=={place[1]}.*'" if place[1] else named[1]
+                raise _bad_requirement(repr(text), source, f"no file and no URL behind @: {named[2]}", meant)
             text = f"{named[1]} @ {self._url(named[2], base)}{named[3] or ''}"
         elif re.match(_URL, text) or re.match(_PATH, text):
             file = unquote(text.partition("?")[0].partition("#")[0]) if re.match(_URL, text) else text
@@ -230,6 +233,9 @@ def _check_name(found: Requirement, text: str, source: str) -> None:
     name = found.package
     if re.fullmatch(r"v?\d+(?:[.-]\d+)*", name):
         raise _bad_requirement(repr(text), source, "a version without a name", f"'torch=={text}.*'")
+    if glued := re.fullmatch(r"(torch|torchvision|torchaudio)-?(\d+(?:-\d+)+)", name):
+        wanted = f"{glued[1]}=={glued[2].replace('-', '.')}.*"
+        raise _bad_requirement(repr(text), source, "a name with a version and nothing between", f"'{wanted}'")
     backend = BACKEND_NAME.fullmatch(name)
     if backend or name in ANY_GPU:
         why, wanted = "is no package that goes with torch: it is a kind of build", "the name of a package"
@@ -273,7 +279,8 @@ def from_conda(word: str) -> str:
 
 def _read_text(path: Path) -> str:
     what = f"the requirements file {path}"
-    return read_named(path, "bad-requirements-file", what, "a text file in UTF-8")
+    hint = f"ls {shlex.quote(str(path.parent))}"
+    return read_named(path, "bad-requirements-file", what, "a text file in UTF-8", hint)
 
 
 def _lines(text: str) -> list[tuple[int, str]]:

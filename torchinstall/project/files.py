@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from itertools import groupby, takewhile
 from operator import itemgetter
@@ -34,7 +35,7 @@ def read_text(path: Path) -> str:
             wanted="a project",
             hints=(
                 *(["torchinstall configure --migrate makes one of requirements.txt"] if listed else []),
-                "uv init",
+                "uv init" if path.suffix == ".toml" else f"uv init --script {shlex.quote(path.name)}",
                 "run it in the project's folder, or name it with --project DIR",
             ),
         )
