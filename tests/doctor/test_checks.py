@@ -72,6 +72,15 @@ COMPAT = Finding(
     probe="nvidia", status="overridden", detail="compat", source="/opt/compat", slug="cuda-compat"
 )
 CHANGES = {"torch": "2.9.1", "six": "1.0"}
+ROUTED = """
+[project]
+name = "demo"
+dependencies = ["torch"]
+
+[tool.uv]
+sources = { torch = { index = "cu128" } }
+index = [{ name = "cu128", url = "https://download.pytorch.org/whl/cu128", explicit = true }]
+"""
 
 FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
     # slug, severity, environment, part of the command
@@ -304,6 +313,16 @@ FAULTY: list[tuple[str, str, Callable[[], Environment], str]] = [
         "error",
         lambda: healthy(surroundings=around(project=Project(root="/home/me", changes=CHANGES))),
         "torchinstall configure",
+    ),
+    (
+        "project-would-undo",
+        "error",
+        lambda: healthy(
+            surroundings=around(
+                project=Project(root="/home/me", files={"pyproject.toml": ROUTED}, changes=CHANGES)
+            )
+        ),
+        "torchinstall sync",
     ),
     (
         "project-would-undo",

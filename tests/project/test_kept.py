@@ -218,3 +218,99 @@ def test_systems_that_are_left_out_are_named(place: Place) -> None:
     assert said.code == 0, said.err
     assert "environments = " in text_of(folder)
     assert "warning[environments-narrowed]" in said.err
+
+
+ON_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+
+
+@pytest.mark.parametrize("pin", ["torch==2.8.0", "torch==2.8.0+cu126"])
+def test_a_pin_may_name_what_one_platform_lacks(place: Place, pin: str) -> None:
+    """There is no such file for ARM, and nobody asks for one."""
+    folder = place.project(
+        HEAD
+        + f'dependencies = ["numpy"]\n\n[project.optional-dependencies]\ngpu = ["{pin}"]\n'
+        + 'cpu = ["torch==2.8.0"]\n\n[tool.uv]\nconflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]\n\n'
+        + '[tool.uv.sources]\ntorch = [{ index = "pytorch-cu126", extra = "gpu" }, '
+        + '{ index = "pytorch-cpu", extra = "cpu" }]\n'
+        + index(place, "cpu")
+        + index(place, "cu126")
+    )
+    start = text_of(folder)
+    unchanged_twice(place, folder)
+    assert torch(folder, extra("gpu"))["linux_x86_64"] == "2.8.0+cu126"
+    # In another layout the version stays, not the build; a backend that never had it is refused.
+    said = configure(place, folder, "--layout", "groups", "--with", "cpu", "--with", "cu121", *NONE)
+    assert said.code == 3
+    assert "error[bounds-unsatisfiable]: 'torch==2.8.0' in group cu121" in said.err
+    assert text_of(folder) == start
+    said = configure(place, folder, "--layout", "groups", "--with", "cpu", "--with", "cu128", *NONE)
+    assert said.code == 0, said.err
+    assert torch(folder, group("cu128"))["linux_x86_64"] == "2.8.0+cu128"
+    unchanged_twice(place, folder)
+    assert configure(place, folder, "--remove", *NONE).code == 0
+    assert text_of(folder) == start
+
+
+def test_a_place_of_its_own_for_one_platform_stays(place: Place) -> None:
+    """Beside the choice of a build for the others."""
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch>=2.8"]\n\n[tool.uv.sources]\n'
+        + f'torch = [{{ index = "pytorch-cu128", marker = "{ON_X86}" }}, {{ index = "usual", '
+        + "marker = \"sys_platform == 'linux' and platform_machine == 'aarch64'\" }]\n"
+        + index(place, "cu128")
+        + f'\n[[tool.uv.index]]\nname = "usual"\nurl = "{place.index.default_index}"\nexplicit = true\n'
+    )
+    unchanged_twice(place, folder)
+    found = torch(folder)
+    assert (found["linux_x86_64"], found["linux_aarch64"]) == ("2.11.0+cu128", "2.11.0")
+    said = configure(place, folder, "--backend", "cu130", "--no-lock", *GPU)
+    assert "error[source-conflict]" in said.err
+
+
+def test_a_source_of_what_torch_needs_stays_as_it_is_written(place: Place) -> None:
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch>=2.8,<2.10", "pytorch-triton-rocm>=3.4 ; sys_platform == \'linux\'"]\n\n'
+        + '[tool.uv.sources]\ntorch = { index = "rocm", marker = "sys_platform == \'linux\'" }\n'
+        + 'pytorch-triton-rocm = { index = "rocm" }\n'
+        + index(place, "rocm6.4", "rocm")
+    )
+    unchanged_twice(place, folder)
+    assert torch(folder, package="pytorch-triton-rocm")["linux_x86_64"] == "3.5.1"
+
+
+@pytest.mark.parametrize("marker", ["'gpu' in dependency_groups", "'gpu' in extras", "extra == 'gpu'"])
+def test_a_marker_that_no_platform_answers(place: Place, marker: str) -> None:
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch>=2.8"]\n\n[tool.uv.sources]\n'
+        + f'torch = [{{ index = "pytorch-cu128", marker = "{marker}" }}]\n'
+        + index(place, "cu128")
+    )
+    said = configure(place, folder, "--no-lock", "--offline", *NONE)
+    assert said.code == 0, said.err
+    assert f'marker = "{marker}"' in text_of(folder)
+
+
+def test_a_bound_that_other_builds_meet_is_not_newer_than_the_tables(place: Place) -> None:
+    folder = place.project(HEAD + 'dependencies = ["torch>=2.15"]\n')
+    said = configure(place, folder, "--no-lock", "--offline", "--backend", "cu128", *GPU)
+    assert said.code == 3
+    assert "warning" not in said.err
+
+
+def test_words_for_what_was_typed(place: Place) -> None:
+    folder = place.project(HEAD + 'dependencies = ["torch"]\n')
+    said = configure(place, folder, "torch_vision", *NONE)
+    assert (said.code, "hint: torchinstall configure torchvision" in said.err) == (2, True)
+    said = configure(place, folder, "--default", "cpu", *NONE)
+    assert "error[bad-default]" in said.err
+    assert "hint: torchinstall configure --layout groups --default cpu" in said.err
+    said = configure(place, folder, "--script", "train.py", *NONE)
+    assert "error[no-pyproject]: there is no file train.py" in said.err
+    assert "hint: uv init --script train.py" in said.err
+    (folder / "pyproject.toml").write_text("[project\n", encoding="utf-8")
+    said = configure(place, folder, *NONE)
+    assert "is not valid TOML" in said.err
+    assert "permissions" not in said.err

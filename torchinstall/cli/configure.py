@@ -15,6 +15,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.planning.inputs import catalog_of
+from torchinstall.planning.request import package_meant
 from torchinstall.project.configure import Change, Configured, Locker, configure
 from torchinstall.project.files import read_text, unified_diff
 from torchinstall.project.layouts import DEFAULT_INDEX, layout_for
@@ -78,7 +79,8 @@ def _requirements(view: ProjectView, catalog: Catalog, reqs: tuple[str, ...] = (
     against torch and has a source already, unless it is asked for.
     """
     found = {"torch": "torch"}
-    found |= {_package(name): name for name in reqs if catalog.companion_builds(_package(name))}
+    named = {_package(name, catalog): name for name in reqs}
+    found |= {package: name for package, name in named.items() if catalog.companion_builds(package)}
     for item in view.listed:
         family, specifier = catalog.family(item.package), str(item.requirement.specifier)
         ours = family is not None and family.routed_when_asked
@@ -96,7 +98,7 @@ def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Change:
         backends=options.with_,
         on=tuple(map(parse_on, options.on)),
         default=options.default_backend,
-        packages=tuple(map(_package, options.reqs)),
+        packages=tuple(_package(name, catalog) for name in options.reqs),
         required=_required(options.require_platform),
         index_base=options.index_base,
     )
@@ -149,7 +151,15 @@ def _required(names: tuple[str, ...]) -> tuple[str, ...] | None:
     return names or None
 
 
-def _package(name: str) -> str:
+def _package(name: str, catalog: Catalog) -> str:
+    if meant := package_meant(name, catalog):
+        raise UsageError(
+            "bad-package",
+            f"{name!r} is not the name of a package that goes with torch",
+            wanted=meant,
+            found=name,
+            hints=(f"torchinstall configure {meant}",),
+        )
     try:
         return canonicalize_name(name, validate=True)
     except InvalidName:

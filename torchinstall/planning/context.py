@@ -80,11 +80,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read or is not TOML.
     """
-    hint = "correct the file or its permissions, or ignore it with --no-config"
+    otherwise = "or ignore it with --no-config"
+    hint = f"correct its encoding or its permissions, {otherwise}"
     text = read_named(path, "bad-config", str(path), "TOML in UTF-8", hint)
     try:
         return parse_toml(text)
     except ValueError as error:
+        hint = f"correct the file, {otherwise}"
         raise UsageError("bad-config", f"{path} is not valid TOML: {error}", hints=(hint,)) from error
 
 

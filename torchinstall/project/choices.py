@@ -109,19 +109,17 @@ def unrouted(choices: Iterable[Choice]) -> list[str]:
 
 
 def check_bounds(
-    torch: tuple[Choice, ...], view: ProjectView, availability: Availability
+    items: tuple[Listed, ...], torch: tuple[Choice, ...], view: ProjectView, availability: Availability
 ) -> tuple[Message, ...]:
-    """Compare the project's own bounds on torch with every build that they apply to.
+    """Compare bounds on torch with every build that they apply to; one platform that has it is enough.
 
     Raises:
         NoCompatibleBuildError: `local-version-pinned` or `bounds-unsatisfiable`.
         UsageError: `torch-from-url`.
     """
-    notes: dict[Message, None] = {}
+    notes = []
     served = frozenset[Point]().union(*(item.points for item in torch))
-    for item in view.listed:
-        if item.package != "torch":
-            continue
+    for item in items:
         if item.requirement.url:
             raise UsageError(
                 "torch-from-url",
@@ -136,24 +134,30 @@ def check_bounds(
         mine = view.points(item.requirement.marker)
         # A requirement and a choice apply together unless each has its own extra or group.
         together = [row for row in torch if ALWAYS in (row.scope, item.scope) or row.scope == item.scope]
-        builds = [*((row.backend, mine & row.points) for row in together), (None, mine - served)]
-        for backend, points in builds:
-            for platform in sorted({platform for platform, _ in points}):
-                if note := _check(item, backend, platform, availability):
-                    notes[note] = None
-    return tuple(notes)
+        for row in together:
+            index = pytorch_index(row.url, availability.catalog.backend)
+            if index is None or index.channel == availability.channel:
+                notes.append(_check(item, row.backend, mine & row.points, availability))
+        notes.append(_check(item, None, mine - served, availability))
+    return tuple(dict.fromkeys(note for note in notes if note is not None))
 
 
-def _check(item: Listed, backend: str | None, platform: str, availability: Availability) -> Message | None:
+def _check(
+    item: Listed, backend: str | None, points: frozenset[Point], availability: Availability
+) -> Message | None:
+    """Of the default index any file will do: that it has none for a platform stops no lock."""
     spec = item.requirement.specifier
-    known = availability.versions("torch", backend, platform)
+    platforms = {platform for platform, _ in points} if backend or not points else PLATFORMS
+    there = sorted(item for item in platforms if availability.versions("torch", backend, item))
+    known = sorted({row for item in there for row in availability.versions("torch", backend, item)})[::-1]
     if not known or any(spec.contains(version, prereleases=True) for version in known):
         return None
-    build = f"{backend} on {platform}" if backend else f"the default index on {platform}"
-    if _beyond(spec, known[0]):
+    build = backend or "the default index"
+    build += f" on {there[0]}" if len(there) == 1 else ""
+    if _beyond(spec, availability):
         return Message(
             slug="newer-than-catalog",
-            message=f"{item.text} is newer than every torch that torchinstall knows for {build}",
+            message=f"{item.text} is newer than every torch that torchinstall knows",
         )
     if any("+" in part.version for part in spec):
         raise NoCompatibleBuildError(
@@ -172,10 +176,12 @@ def _check(item: Listed, backend: str | None, platform: str, availability: Avail
     )
 
 
-def _beyond(spec: SpecifierSet, newest: Version) -> bool:
-    """Whether every version that the bounds name is newer than what is known."""
+def _beyond(spec: SpecifierSet, availability: Availability) -> bool:
+    """Whether every version that the bounds name is newer than what is known of any build."""
+    rows = (row for platform in PLATFORMS for row in availability.catalog.wheels("torch", platform))
+    newest = max(version_key(row.version) for row in rows if row.channel == availability.channel)
     named = [version_key(part.version.removesuffix(".*")) for part in spec if part.operator != "!="]
-    return bool(named) and all(Version(version.public) > Version(newest.public) for version in named)
+    return bool(named) and all(Version(version.public) > newest for version in named)
 
 
 _READERS = (poetry_offers, pixi_offers, hatch_offers, source_offers)

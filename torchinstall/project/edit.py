@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 import tomlkit
 from msgspec import Struct
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT, Array, InlineTable
+from tomlkit.items import AoT, Array, InlineTable, Table
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import quoted
 from torchinstall.core.messages import Message
 from torchinstall.project.files import array, changed_lines, inline, loads, tidy
+from torchinstall.project.pyproject import ProjectView
 
 _UV = ("tool", "uv")
 _SOURCES, _INDEX = (*_UV, "sources"), (*_UV, "index")
@@ -62,34 +63,45 @@ def edit_text(text: str, change: Callable[[dict[str, Any]], tuple[Message, ...]]
     results = (
         _edited(source, before, wanted, flat=flat) for source, flat in tries if loads(source) == before
     )
-    result = next((text for text in results if loads(text) == wanted), None)
-    if result is None:
+    found = [text for text in results if loads(text) == wanted]
+    if not found:
         raise UsageError(
             "cannot-edit",
             "this project file is written in a way that cannot be edited without losing something",
             hints=("write each of [tool.uv], [tool.uv.sources] and [[tool.uv.index]] as one table",),
         )
+    result = min(found, key=lambda text: len(_commented(plain) - _commented(text)))
     return Edited(mark + (result.replace("\n", "\r\n") if crlf else result), notes)
+
+
+def _commented(text: str) -> set[tuple[str, str]]:
+    """Each comment on lines of its own, and the header below it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    headers = {at for at, line in enumerate(lines) if at and line.startswith("[")}
+    return {(lines[at - 1], lines[at]) for at in headers if lines[at - 1].startswith("#")}
 
 
 def _gathered(text: str) -> str:
     """The text with uv's tables next to each other: of those in several places tomlkit has only a copy."""
-    blocks, above = [""], ""
+    blocks, tables, above = [""], [ProjectView({})], ""
     for line in text.splitlines(keepends=True):
-        comment = line.startswith("#")
-        if line.startswith("["):
+        opened = loads(line.strip()) if line.lstrip().startswith("[") else None
+        if opened is not None:
             blocks.append(above + line)
-        elif not line.strip() or (comment and above):
+            tables.append(ProjectView(opened))
+        elif not line.strip() or (line.startswith("#") and above):
             above += line
             continue
         else:  # a comment right below a row belongs to that
             blocks[-1] += above + line
         above = ""
-    uv = [block for block in blocks if re.search(r"^\[\[?tool\.uv[].]", block, re.MULTILINE)]
-    first = blocks.index(uv[0]) if uv else 0
-    uv.sort(key=lambda block: re.search(r"^\[\[tool\.uv\.index]]", block, re.MULTILINE) is not None)
-    rest = [block for block in blocks[first:] if block not in uv]
-    return "".join((*blocks[:first], *uv, *rest, above))
+    uv = [at for at, table in enumerate(tables) if "uv" in table.tool()]
+    first = uv[0] if uv else 0
+    names = {at: next(iter(tables[at].uv), "") for at in uv}
+    places = {name: place for place, name in enumerate(dict.fromkeys(names.values()))}
+    uv.sort(key=lambda at: (names[at] == "index", places[names[at]]))
+    rest = [at for at in range(first, len(blocks)) if at not in uv]
+    return "".join((*blocks[:first], *(blocks[at] for at in (*uv, *rest)), above))
 
 
 def _edited(text: str, before: dict[str, Any], wanted: dict[str, Any], *, flat: bool) -> str:
@@ -162,6 +174,8 @@ class _Document:
         """Write a new value."""
         here = self.at(path[:-1])
         flat = isinstance(here, InlineTable) or (self.flat and path[:2] == _UV)
+        if isinstance(here, Table) and here.is_super_table():
+            here.trivia.comment = here.trivia.comment_ws = ""  # that of the header below it
         here[path[-1]] = self.written(path, item, flat=flat)
 
     def written(self, path: _Path, item: Any, *, flat: bool) -> Any:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import and_
 
 from msgspec import structs
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -21,6 +24,7 @@ from torchinstall.project.model import (
     Dependency,
     Entries,
     Layout,
+    Listed,
     Scope,
     holds,
     marker_at,
@@ -42,7 +46,7 @@ def project_entries(layout: Layout, view: ProjectView, catalog: Catalog) -> Entr
         NoCompatibleBuildError: the project's own version bounds rule out every build of a backend.
     """
     draft = _Draft(layout, view, catalog)
-    notes = [*check_bounds(draft.torch, view, draft.published)]
+    notes = [*check_bounds(draft.listed, draft.torch, view, draft.published)]
     dependencies = draft.dependencies()
     leaves = draft.leaves_others()
     environments = separation(draft.choices, view.versions, others=not leaves)
@@ -86,7 +90,11 @@ class _Draft:
         self.layout, self.view, self.catalog = layout, view, catalog
         self.published = Availability(catalog, layout.channel, view)
         there = {item.backend for item in layout.kept}
-        new = (backend for backend in dict.fromkeys(layout.backends) if backend not in there)
+        new = [backend for backend in dict.fromkeys(layout.backends) if backend not in there]
+        # What asks for torch: as written, and as it is to be written again.
+        text = dict(layout.wording).get("torch")
+        again = [Listed(layout.scope_of(name), 0, text, Requirement(text)) for name in new if text]
+        self.listed = (*(item for item in view.listed if item.package == "torch"), *again)
         self.torch = (*layout.kept, *map(self.torch_of, new))
         listed = {item.package for item in view.listed}
         family = (row.package for row in catalog.families if row.routed_when_asked)
@@ -114,11 +122,8 @@ class _Draft:
             )
         scope = view.spelled(layout.scope_of(backend))
         # Where the project's bounds leave no platform, `check_bounds` says why.
-        cap, bounds = self.cap(backend), SpecifierSet()
-        for item in view.listed:
-            if item.package == "torch" and item.requirement.marker is None and item.scope in (ALWAYS, scope):
-                bounds &= item.requirement.specifier
-        platforms = self.published.platforms("torch", backend, bounds & cap)
+        cap = self.cap(backend)
+        platforms = self.published.platforms("torch", backend, self.bounds(scope) & cap)
         platforms = platforms or self.published.platforms("torch", backend, cap)
         if not platforms:
             raise NoCompatibleBuildError(
@@ -189,6 +194,12 @@ class _Draft:
         urls = {item.url for item in self.layout.kept}
         rows = [row for row in self.view.sources.get("torch", []) if self.view.index_url(row) in urls]
         return any("marker" in row and holds(str(row["marker"]), others) for row in rows)
+
+    def bounds(self, scope: Scope) -> SpecifierSet:
+        """What a list and the project's own say of torch on every platform."""
+        mine = (item for item in self.listed if item.scope.key in (ALWAYS.key, scope.key))
+        found = (item.requirement.specifier for item in mine if item.requirement.marker is None)
+        return reduce(and_, found, SpecifierSet())
 
     def cap(self, backend: str) -> SpecifierSet:
         """The bound that the planned machine sets on a backend's torch."""
@@ -281,8 +292,9 @@ class _Draft:
         if info is None:
             return
         pythons = {*self.published.pythons[:1], *self.published.pythons[-1:]} or (None,)
+        bounds = self.bounds(torch.scope) & self.cap(torch.backend)
         versions = {
-            self.published.newest("torch", torch.backend, [platform], self.cap(torch.backend), python)
+            self.published.newest("torch", torch.backend, [platform], bounds, python)
             for python in pythons
             for platform in torch.platforms
         }
@@ -291,7 +303,9 @@ class _Draft:
                 runtime_entry(family, info, "stable"),
                 structs.replace(torch, package=family.package),
             )
-            if entry is None:
+            listed = torch in self.layout.kept and self.view.scopes_of(family.package)
+            own = routed_in(self.view, self.catalog, family.package) if listed else ()
+            if entry is None or torch.url in {item.url for item in own}:
                 continue
             if entry == info.name != info.kind.kind:
                 # Its files are only linked from the index: no table of wheels lists them.

@@ -6,7 +6,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from itertools import groupby, takewhile
+from itertools import dropwhile, groupby, takewhile
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,12 @@ def tidy(before: str, after: str) -> str:
     for tag, first, last, start, end in reversed(changed_lines(old, new)):
         if tag in ("insert", "replace"):
             added[start:end] = [True] * (end - start)
-        elif tag == "delete" and last < len(old) and _opens(old[last]):
-            # What is gone took the comment of the next header with it.
-            comments = list(takewhile(_is_comment, reversed(old[first:last])))[::-1]
-            new[start:start], added[start:start] = comments, [False] * len(comments)
+        # What is gone took the comments of the next header with it.
+        gone = _of_next_header(old[first:last], old[last:]) if tag != "insert" else []
+        if gone and not {*new[start:end]} & {*filter(_is_comment, gone)}:
+            if not "".join(new[:end][-1:]).strip():  # one of the blank lines is there
+                gone = list(dropwhile(lambda line: not line.strip(), gone))
+            new[end:end], added[end:end] = gone, [False] * len(gone)
     lines: list[str] = []
     above = False
     for line, is_new in _comments_down(new, added):
@@ -127,21 +129,28 @@ def tidy(before: str, after: str) -> str:
     return "".join(lines)
 
 
+def _of_next_header(lines: list[str], below: Iterable[str]) -> list[str]:
+    """The comments at the end of some lines that are about a header below, and the blank lines around them.
+
+    Those right below a row belong to that.
+    """
+    tail = list(takewhile(lambda line: _is_comment(line) or not line.strip(), reversed(lines)))[::-1]
+    moved = list(dropwhile(str.strip, tail))
+    first = next((line for line in below if line.strip() and not _is_comment(line)), "")
+    return moved if any(map(_is_comment, moved)) and _opens(first) else []
+
+
 def _comments_down(lines: list[str], added: list[bool]) -> list[tuple[str, bool]]:
-    """Move comments that stood directly above a header back there, below what was put between them."""
+    """Move comments that stood above a header back there, below what was put between them."""
     rows = zip(lines, added, strict=True)
     runs = [list(run) for _, run in groupby(rows, key=itemgetter(1))]
     for above, run, below in zip(runs, runs[1:], runs[2:], strict=False):
-        count = sum(1 for _ in takewhile(lambda row: _is_comment(row[0]), reversed(above)))
-        header = run[0][1] and _opens(below[0][0])
-        if not (header and 0 < count < len(above)) or above[-count - 1][0].strip():
-            continue
-        comments = above[-count:]
-        # Keys join the table above: then the blank line goes down with the comment.
-        del above[-count - (0 if _opens(run[0][0]) else 1) :]
-        while run and not run[-1][0].strip():
-            run.pop()
-        run += [("\n", True), *comments]
+        moved = _of_next_header([line for line, _ in above], (line for line, _ in below))
+        if run[0][1] and moved:
+            del above[_opens(run[0][0]) - len(moved) :]  # a blank line stays above a new header
+            while run and not run[-1][0].strip():
+                run.pop()
+            run += [(line, True) for line in moved]
     return [row for run in runs for row in run]
 
 

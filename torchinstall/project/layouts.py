@@ -143,7 +143,8 @@ def _changed(
             hints=("torchinstall configure --remove", "torchinstall configure --backend cpu"),
         )
     name = asked.name if named else "markers" if asked.on else current.name
-    default = asked.default or (current.default if current.default in left else None)
+    there = current.default if current.default in left else None
+    default = asked.default or (there if name == "groups" else None)
     made, same = structs.replace(asked, name=name, default=default), name == current.name
     if same and made.offers_choice:
         backends = tuple(dict.fromkeys((*left, *asked.backends)))
@@ -167,14 +168,14 @@ def _changed(
         )
     if named and asked.on and not same:
         return structs.replace(made, replaces=True)
-    there = Availability(catalog, asked.channel)
+    known = Availability(catalog, asked.channel)
     routes = {
         item: route.backend
         for route in current.kept
-        for item in sorted(route.platforms & there.platforms("torch", route.backend))
+        for item in sorted(route.platforms & known.platforms("torch", route.backend))
     }
     if current.offers_choice:
-        base = (*asked.backends, *((default,) if default else left[::-1]))[:1]
+        base = (*asked.backends, *((there,) if there else left[::-1]))[:1]
         routes = {item: backend for item, backend in routes.items() if backend in base}
     if asked.backends and not asked.on:
         routes = dict.fromkeys(routes, asked.backends[0])
@@ -197,6 +198,14 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
     if not (asked.backends or asked.on or asked.kept) and plan.error is not None:
         raise plan.error
     ours = (planned,) if planned else ()
+    if asked.default and asked.name != "groups":
+        raise UsageError(
+            "bad-default",
+            f"the layout {asked.name} has no default: only a dependency group can be taken unasked",
+            wanted="--layout groups",
+            found=f"--default {asked.default}",
+            hints=(f"torchinstall configure --layout groups --default {asked.default}",),
+        )
     on, default, required = asked.on, None, PLATFORMS
     if asked.name == "this-machine":
         backends = asked.backends if asked.kept else asked.backends[:1] or ours

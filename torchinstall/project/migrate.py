@@ -372,14 +372,15 @@ def _clean_pins(data: dict[str, Any], view: ProjectView, catalog: Catalog) -> It
                 del rows[item.position]
         else:  # versions differ by platform, or it is not required everywhere: the markers stay
             for item in same:
-                rows[item.position] = _without_local(item.text)
+                rows[item.position] = without_local(item.text)
         yield _did(
             f"{first.package} in {first.scope.text} now names only a version; the index chooses the build"
         )
         view = ProjectView(data)
 
 
-def _without_local(text: str) -> str:
+def without_local(text: str) -> str:
+    """A requirement without the local segments that name a build."""
     head, semicolon, marker = text.partition(";")
     parts = [part.partition("+")[0] for part in head.rstrip().split(",")]
     return ",".join(parts) + head[len(head.rstrip()) :] + semicolon + marker

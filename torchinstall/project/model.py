@@ -14,7 +14,7 @@ from itertools import combinations, groupby
 from typing import Literal
 
 from msgspec import Struct, structs
-from packaging.markers import InvalidMarker, Marker
+from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.requirements import Requirement
 
 from torchinstall.core.machine import Os
@@ -245,10 +245,10 @@ def is_exact(marker: str, pythons: tuple[str, ...]) -> bool:
 
 
 def holds(marker: str, environment: dict[str, str]) -> bool:
-    """Whether a marker holds: none always does, and what is no marker never."""
+    """Whether a marker holds: none always does, what is no marker or names what no source can ask never."""
     try:
         return not marker or Marker(marker).evaluate(dict(environment))
-    except InvalidMarker:
+    except (InvalidMarker, UndefinedEnvironmentName):
         return False
 
 

@@ -18,6 +18,7 @@ from torchinstall.project.choices import routed_in
 from torchinstall.project.edit import Edited, drop, edit_text, value_at
 from torchinstall.project.files import changed_lines
 from torchinstall.project.foreign import backend_of
+from torchinstall.project.migrate import without_local
 from torchinstall.project.model import (
     ALWAYS,
     PLATFORMS,
@@ -189,7 +190,8 @@ def _list(
     for item in mine.values():
         family = catalog.family(item.package)
         if family is not None and not family.runtime_of:
-            wording.setdefault(item.package, item.text.partition(";")[0].strip())
+            text = item.text if item.requirement.url else without_local(item.text)  # another build is wanted
+            wording.setdefault(item.package, text.partition(";")[0].strip())
     if len(mine) < len(items) or kept.key in _named_by_others(view):
         value_at(data, list, *kept.path)[:] = [item for at, item in enumerate(items) if at not in mine]
         return

@@ -97,11 +97,14 @@ def _merged_sources(
     for key, row in zip(keys, rows, strict=True):
         served[key] = served.get(key, frozenset()) | view.points(row.get("marker"))
     right = {key for key, item in wanted.items() if served.get(key) == item.points}
+    new = frozenset[Point]().union(*(item.points for key, item in wanted.items() if key not in right))
     kept: list[dict[str, Any]] = []
     notes: list[Message] = []
     for key, row in zip(keys, rows, strict=True):
         url, scope = view.index_url(row), scope_in(row)
-        if key in right or not ({scope.key, ALWAYS.key} & scopes or scope == ALWAYS):
+        stays = key in right or not ({scope.key, ALWAYS.key} & scopes or scope == ALWAYS)
+        apart = key not in wanted and (scope.key in scopes or scope == ALWAYS)
+        if stays or (apart and not new & view.points(row.get("marker"))):
             kept.append(row)
         elif scope.key in scopes or scope == ALWAYS:
             ours = row.get("index") in names.values() or pytorch_index(url, catalog.backend)

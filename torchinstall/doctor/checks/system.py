@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from torchinstall.core.messages import Message, size_text
 from torchinstall.doctor.model import Diagnosis, Environment, Project, Remedy, Severity, auto
 from torchinstall.planning.gpus import visible_gpus
+from torchinstall.project.choices import routed_in
 from torchinstall.project.files import loads
 from torchinstall.project.pyproject import check_requirements, check_uv, check_variables, unused_sources
 
@@ -168,8 +169,11 @@ def would_undo(seen: Environment) -> Iterator[Diagnosis]:
         replaced = ", ".join(f"{name} {seen.installed(name) or 'nothing'} -> {new[name]}" for name in new)
         message = f"the next uv run or uv sync in this project would replace what is installed: {replaced}"
         advice = "configure writes this build into the project, so that the lock asks for it too"
+        remedy = _CONFIGURE
+        if routed_in(project.view, seen.catalog) or not any(map(seen.installed, new)):
+            advice, remedy = "sync installs what the project chose", Remedy("torchinstall sync")
         evidence = (asked, *(f"{name} {version or 'removed'}" for name, version in ours.items()))
-        yield Diagnosis("project-would-undo", "error", message, evidence, (_CONFIGURE,), advice)
+        yield Diagnosis("project-would-undo", "error", message, evidence, (remedy,), advice)
     elif ours:
         message = f"uv sync in this project would remove {', '.join(sorted(ours))}: not in the lock"
         advice = "uv run keeps what is installed; configure adds it to the project's dependencies"
