@@ -340,3 +340,38 @@ def test_several_nodes_that_kubectl_describes(tmp_path: Path) -> None:
         for name, gpu in (("a", "NVIDIA-L4"), ("b", "Tesla-T4"))
     )
     assert gpus(read_text(tmp_path, text, "nodes.txt")) == {"a": ["sm_89"], "b": ["sm_75"]}
+
+
+@pytest.mark.parametrize(
+    ("system", "libc"),
+    [
+        ("CentOS Linux 7.9", "2.17"),
+        ("Rocky Linux 8.9", "2.28"),
+        ("RHEL 9", "2.34"),
+        ("Ubuntu 22.04.4 LTS", "2.35"),
+        ("Debian GNU/Linux 12 (bookworm)", "2.36"),
+        ("Amazon Linux 2", "2.26"),
+        ("Amazon Linux 2023", "2.34"),
+        ("Arch", None),
+    ],
+)
+def test_a_distribution_says_its_libc(tmp_path: Path, system: str, libc: str | None) -> None:
+    node = read_text(tmp_path, f"host,gpu,os\na,A100,{system}\n", "fleet.csv")["a"]
+    assert node.machine is not None
+    assert (node.machine.libc and node.machine.libc.version) == libc
+    said = read_text(tmp_path, f"host,gpu,os,libc\na,A100,{system},2.40\n", "other.csv")["a"]
+    assert said.machine is not None
+    assert said.machine.libc is not None
+    assert said.machine.libc.version == "2.40", "what the table says counts"
+
+
+def test_musl_and_old_kernels_of_red_hat_show(tmp_path: Path) -> None:
+    alpine = read_text(tmp_path, "host,gpu,os\na,A100,Alpine 3.20\n", "fleet.csv")["a"].machine
+    assert alpine is not None
+    assert alpine.libc is not None
+    assert alpine.libc.family == "musl"
+    text = "NodeName=a Arch=x86_64\n   Gres=gpu:v100:4\n   OS=Linux 3.10.0-1160.el7.x86_64 #1 SMP\n"
+    old = read_text(tmp_path, text, "nodes.txt")["a"].machine
+    assert old is not None
+    assert old.libc is not None
+    assert old.libc.version == "2.17"

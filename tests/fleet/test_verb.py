@@ -55,6 +55,14 @@ def test_json_has_all_of_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_warning_names_an_option_that_fleet_has(tmp_path: Path) -> None:
+    (tmp_path / "fleet.csv").write_text("host,gpu\na,T4\n")
+    said = run(tmp_path, "fleet", "fleet.csv", "torch", *OFFLINE)
+    assert "name it: --assume driver=580" in said.err
+    again = run(tmp_path, "fleet", "fleet.csv", "torch", "--assume", "driver=580", *OFFLINE)
+    assert (again.code, "driver-unknown" in again.err) == (0, False)
+
+
 def test_a_saving_is_true(tmp_path: Path) -> None:
     """With the drivers that it names, one build does serve all."""
     newer = NODES.replace("470.82.01", "525.60.13").replace('"470"', '"525"').replace('"82"', '"60"')

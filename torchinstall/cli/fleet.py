@@ -143,7 +143,10 @@ def _warn(console: Console, fleet: Fleet, word: str) -> None:
     names: dict[tuple[str, str], list[str]] = {}
     for kind, made in [pair for group in fleet.groups for pair in group.kinds]:
         for row in made.warnings:
-            names.setdefault((row.slug, row.message), []).extend(kind.names)
+            text = (
+                row.message.replace("--target-driver ", "--assume driver=") if word == "node" else row.message
+            )
+            names.setdefault((row.slug, text), []).extend(kind.names)
     for (slug, message), about in names.items():
         console.warn(slug, f"{_one_or_count(word, about)}: {message}")
 

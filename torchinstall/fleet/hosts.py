@@ -33,6 +33,7 @@ class _SlurmNode(Struct):
     active_features: list[str] | str | None = None
     extra: str | None = None
     comment: str | None = None
+    operating_system: str | None = None
 
 
 SLURM = re.compile(r"NodeName=|(?=.*\bGRES\b)(?=.*\b(?:NODELIST|HOSTNAMES)\b)")
@@ -42,7 +43,10 @@ SLURM = re.compile(r"NodeName=|(?=.*\bGRES\b)(?=.*\b(?:NODELIST|HOSTNAMES)\b)")
 def slurm_text(text: str, name: str, catalog: Catalog) -> Iterator[Entry]:
     """Nodes of `scontrol show node`, of slurm.conf, or of sinfo where it prints gres."""
     if text.startswith("NodeName="):
-        rows = [dict(re.findall(r"(\w+)=(\S*)", block)) for block in re.split(r"(?m)^(?=NodeName=)", text)]
+        rows = [
+            dict(re.findall(r"(\w+)=((?<=OS=).*?(?= \w+=|$)|\S*)", block, re.M))
+            for block in re.split(r"(?m)^(?=NodeName=)", text)
+        ]
     else:
         header, *lines = map(str.split, text.splitlines())
         rows = [dict(zip(header, line, strict=False)) for line in lines]
@@ -68,7 +72,7 @@ def slurm(items: Iterable[Raw | Any], _: str, catalog: Catalog) -> Iterator[Entr
         gpus: list[Gpu | None] = []
         for kind, count in _gres(node.gres or "", node.name):
             gpus += [_slurm_gpu(kind, product, code, features, catalog)] * count
-        facts = Facts(arch=node.architecture, **values, gpus=tuple(gpus))
+        facts = Facts(os=node.operating_system, arch=node.architecture, **values, gpus=tuple(gpus))
         yield Entry(node.name, facts, tuple((feature, "") for feature in sorted(set(features))))
 
 

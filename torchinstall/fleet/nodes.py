@@ -251,12 +251,7 @@ class Nodes:
 
         name = facts.os or "linux"
         os = next(os for start, os in _SYSTEMS.items() if re.match(start, name.strip().lower()))
-        on_arm = next((gpu.name for gpu in facts.gpus if gpu and _ON_ARM.search(gpu.name or "")), None)
-        usual, why = (
-            ("x86_64", "most machines have it") if on_arm is None else ("aarch64", f"that of {on_arm}")
-        )
-        usual, why = ("aarch64", "Macs of today") if os == "macos" else (usual, why)
-        arch = machine_arch(value("arch", facts.arch, usual, why) or "")
+        arch = machine_arch(value("arch", facts.arch, *_usual_arch(os, facts.gpus)) or "")
         if os is None or arch not in ARCHES:
             return f"PyTorch publishes nothing for {_printable(name)} on {_printable(arch)}"
         if len(facts.gpus) > _MOST_GPUS:
@@ -273,8 +268,7 @@ class Nodes:
         version = said and said[0]
         libc = None
         if os == "linux":
-            image = self._image if facts.in_image else None
-            text = value("libc", facts.libc, image, "the container image" if image else "")
+            text = value("libc", facts.libc, *self._usual_libc(name, facts))
             libc = None if text is None else _libc(text)
             if text is not None and libc is None:
                 raise OddEntryError("that is no C library", found=text)
@@ -295,6 +289,22 @@ class Nodes:
             drivers=tuple(drivers),
             gpus=gpus,
         )
+
+    def _usual_libc(self, system: str, facts: Facts) -> tuple[str | None, str]:
+        """The C library where nothing says it, and why."""
+        if facts.in_image:
+            return self._image, "the container image"
+        system = f"{system} {facts.os_version or ''}".strip()
+        known = _of_pattern("libc", system)
+        return known, f"that of {_printable(system)}" if known else ""
+
+
+def _usual_arch(os: Os | None, gpus: Iterable[Gpu | None]) -> tuple[str, str]:
+    """The processor where nothing says it, and why."""
+    if os == "macos":
+        return "aarch64", "Macs of today"
+    on_arm = next((gpu.name for gpu in gpus if gpu and _ON_ARM.search(gpu.name or "")), None)
+    return ("aarch64", f"that of {on_arm}") if on_arm else ("x86_64", "most machines have it")
 
 
 def _unnamed(called: str | None) -> str:
@@ -329,19 +339,20 @@ def gpu_of(
 ) -> Gpu | None:
     """A GPU by its code, its PCI id, its name, or a cloud's type of machine; None: nothing identifies it."""
     pci_id = (pci_id or "").lower().replace("0x", "")
+    product = product and (_of_pattern("instances", product) or product)
     if code and (coded := gpu_with_code(code)):
         found = structs.replace(coded, integrated=False if coded.vendor == "nvidia" else None)
     elif vendor := PCI_VENDORS.get(pci_id[:4]):
         found = Gpu(vendor=vendor, pci_id=pci_id)
-    elif not product or (named := gpu_named(_rented(product), catalog, within=True)) is None:
+    elif not product or (named := gpu_named(product, catalog, within=True)) is None:
         return None
     else:
         found = named if named.vendor == "intel" else structs.replace(named, pci_id=None)
-    return structs.replace(found, name=product and _rented(product))
+    return structs.replace(found, name=product)
 
 
 @cache
-def _rented(name: str) -> str:
-    """The GPU of a cloud's type of machine, `p4d.24xlarge`; else the name itself."""
-    types: dict[str, str] = names_of("instances")
-    return next((gpu for start, gpu in types.items() if re.match(start, name.lower())), name)
+def _of_pattern(table: str, text: str) -> str | None:
+    """What the first row of a table of `fields.json` says whose pattern is in a text."""
+    rows: dict[str, str] = names_of(table)
+    return next((value for pattern, value in rows.items() if re.search(pattern, text.lower())), None)

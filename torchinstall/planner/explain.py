@@ -211,7 +211,7 @@ def _driver_notes(chosen: EvaluatedBuild) -> Iterator[Message]:
         yield Message(
             "driver-unknown",
             f"the driver of the target is not known; {backend.name} needs driver {floor} or "
-            "newer (name it with --target-driver)",
+            "newer (name it: --target-driver 580)",
         )
     elif not chosen.overridden and driver.cuda is not None and not driver.speaks(backend):
         yield Message(
