@@ -261,16 +261,14 @@ def _files(
     """Everything for `--export-dir`, by path; nothing is written before all of it is there."""
     context, fleet = session.context, planned.fleet
     uv = context.find_uv(context.env)
-    clusters = [node for node in nodes if node.format == "kubernetes"]
-    slurm = [node for node in nodes if node.format == "slurm"]
     files: dict[str, str] = {}
     rows = []
     for row in fleet.classes:
         session.console.working(f"resolving what {row.name} needs")
         mine = {"nodes.txt": "".join(f"{name}\n" for name in row.names)}
         kind = row.kinds[0][0]
-        lock = "constraints" if options.offline else "pylock"
-        mine[_NAMES[lock]] = _exported(context, planned, row, kind.machine, lock, uv)
+        lock, name = ("constraints", "constraints.txt") if options.offline else ("pylock", "pylock.toml")
+        mine[name] = _exported(context, planned, row, kind.machine, lock, uv)
         if kind.machine.os == "linux":
             image = container_machine(kind.machine)
             try:
@@ -280,22 +278,20 @@ def _files(
                     raise
                 session.console.warn("file-left-out", f"{row.name}/Dockerfile: {error.message} (--offline)")
         names = set(row.names)
-        for like, name in ((clusters, "affinity.yaml"), (slurm, "slurm.conf")):
+        for format_name in ("kubernetes", "slurm"):
+            like = [node for node in nodes if node.format == format_name]
             inside = [node for node in like if node.name in names]
             outside = [node for node in like if node.name not in names]
-            if inside and like is clusters:
-                head = f"# The nodes of {row.name}. It belongs below spec.affinity of a Pod.\n"
-                mine[name] = head + to_yaml(affinity(inside, outside))
+            if inside and format_name == "slurm":
+                mine["slurm.conf"] = slurm_conf(row.name, inside, outside)
             elif inside:
-                mine[name] = slurm_conf(row.name, inside, outside)
+                head = f"# The nodes of {row.name}. It belongs below spec.affinity of a Pod.\n"
+                mine["affinity.yaml"] = head + to_yaml(affinity(inside, outside))
         files |= {f"{row.name}/{name}": text for name, text in mine.items()}
         rows.append({**_class_to_json(row), "kinds": len(row.kinds), "files": list(mine)})
     index = {key: value for key, value in _to_json(fleet, nodes).items() if key != "error"}
     index |= {"classes": rows, "files": list(files)}
     return {**files, INDEX: json.dumps(index, indent=2, ensure_ascii=False) + "\n"}
-
-
-_NAMES = {"pylock": "pylock.toml", "constraints": "constraints.txt"}
 
 
 def _exported(
