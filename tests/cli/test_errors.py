@@ -29,7 +29,6 @@ pytestmark = pytest.mark.follow_hints
         ("--target-cuda 128", "bad-value", "--target-cuda 12.8"),
         ("--target-cuda cu126", "bad-value", "--target-cuda 12.6"),
         ("--target-cuda 12,8", "bad-value", "--target-cuda 12.8"),
-        ("--target-cuda 580.95", "bad-value", "omit --target-cuda, and add --target-driver 580.95"),
         ("--target-cuda newest", "bad-value", "--target-cuda 12.8"),
         ("--target-driver 12.8", "bad-value", "omit --target-driver, and add --target-cuda 12.8"),
         ("--target-driver 32.0.15.8095", "bad-value", "--target-driver 580.95"),

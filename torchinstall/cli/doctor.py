@@ -252,7 +252,7 @@ def _verdict(seen: Environment, found: Sequence[Diagnosis]) -> str:
         device = "on the CPU" if gpu is None else f"on the {gpu.label}"
         fits += f", computes {device}" if report.computes else ", does not compute"
     if faults & {"mixed-backends", "mixed-releases"}:
-        beside = dict.fromkeys(f"{item.name} {item.version}" for item in misfits(seen))
+        beside = dict.fromkeys(f"{item.name} {item.version}" for item, _ in misfits(seen))
         fits += f"; {' and '.join(beside)} {'does' if len(beside) == 1 else 'do'} not go with it"
     elif faults - _WRONG - {"does-not-compute"}:
         fits += "; see the fault below" if len(faults) == 1 else "; see the faults below"

@@ -198,22 +198,22 @@ def unknown_flag(error: click.NoSuchOption, typed: Sequence[str], verbs: Collect
     spelled = {text: param for param in ctx.command.params for text in param.opts}
     passes_on = getattr(ctx.command, "passthrough", None) is not None
     close = close_matches(name, spelled, cutoff=0.7)
-    meant, hints = _flag_meant(name, _value(typed, name)), []
+    given = _value(typed, name)
+    meant, hints = _flag_meant(name, given), []
     if ctx.parent is None and name in _OF_VERBS:
         verb = next((word for word in typed if word in verbs), "auto")
         hints.append(shlex.join([_NAME, verb, *(word for word in typed if word != verb)]))
-    for text in meant:
+    for text in meant or (() if hints else close[:1]):
+        words, param = shlex.split(text), spelled.get(text)
         flag = text.partition(" ")[0]
-        if flag in spelled or (passes_on and flag in ("", "--")):
-            hints.append(shlex.join([_NAME, *_with(typed, name, shlex.split(text))]))
-        else:
+        if flag not in spelled and not (passes_on and flag in ("", "--")):
             hints.append(f"{_NAME} {text}" if text == "--version" else f"{_NAME} auto {text}")
-    for text in () if meant or hints else close[:1]:
-        param, given = spelled[text], _value(typed, name)
-        choices = param.type.choices if isinstance(param.type, click.Choice) else ()
+            continue
+        choices = param.type.choices if param is not None and isinstance(param.type, click.Choice) else ()
         value = next(iter(choices), param.metavar if isinstance(param, click.Option) else None)
-        named = [text, *filter(None, (given or value,))] if value else [text]
-        hints.append(shlex.join([_NAME, *_with(typed, name, named, valued=bool(value and given))]))
+        words += filter(None, [value and (given if not meant and given else value)])
+        taken = name in _WITH_VALUE if meant else value is not None
+        hints.append(shlex.join([_NAME, *_with(typed, name, words, valued=bool(given) and taken)]))
     return UsageError(
         "unknown-option",
         f"{ctx.command_path} has no option {name}",
@@ -222,12 +222,10 @@ def unknown_flag(error: click.NoSuchOption, typed: Sequence[str], verbs: Collect
     )
 
 
-def _with(typed: Sequence[str], name: str, new: Sequence[str], *, valued: bool = False) -> list[str]:
+def _with(typed: Sequence[str], name: str, new: Sequence[str], *, valued: bool) -> list[str]:
     """The command line with other words in the place of a flag, and of its value where it is `valued`."""
     place = next((number for number, word in enumerate(typed) if word.partition("=")[0] == name), len(typed))
-    before, after = [*typed[:place]], [*typed[place + 1 :]]
-    if (valued or name in _WITH_VALUE) and _value(typed, name) and typed[place] == name:
-        after = after[1:]
+    before, after = typed[:place], typed[place + 1 + (valued and "=" not in typed[place]) :]
     if new[:1] == ["--"]:  # it goes behind everything
         return [*before, *after, *new["--" in typed :]]
     return [*before, *new, *after]

@@ -197,25 +197,19 @@ class Environment(Struct, frozen=True, kw_only=True):
         return self.choice if self.choice is not None and self.choice.error is None else self.free
 
 
-def mispaired(seen: Environment) -> Iterator[tuple[Installed, Companion]]:
-    """Packages of torch's family of another release than the one that goes with this torch, with its row.
+def misfits(seen: Environment) -> Iterator[tuple[Installed, Companion | None]]:
+    """Packages of torch's family for another backend, or, with the row of what fits, for another torch.
 
     What torch's own metadata asks for (Triton), and what says itself what it was built for, is left out.
     """
     for item in seen.target.installed if "torch" not in seen.twice else ():
         family, row = seen.catalog.family(item.name), seen.catalog.companion(seen.release or "", item.name)
-        if family is None or row is None or item.name in ("torch", *seen.twice):
+        if item.name in ("torch", *seen.twice) or family is None or family.own_cuda:
             continue
-        if not (family.own_cuda or family.runtime_of) and row.version != item.version.partition("+")[0]:
+        if None not in (item.backend, seen.backend) and item.backend != seen.backend:
+            yield item, None
+        elif row is not None and not family.runtime_of and row.version != item.version.partition("+")[0]:
             yield item, row
-
-
-def misfits(seen: Environment) -> list[Installed]:
-    """Packages of torch's family for another backend than torch, or of another release."""
-    rows = (row for row in seen.target.installed if seen.moves_with_torch(row.name))
-    known = (row for row in rows if row.name not in seen.twice and None not in (row.backend, seen.backend))
-    other = [row for row in known if row.backend != seen.backend] if "torch" not in seen.twice else []
-    return [*other, *(item for item, _ in mispaired(seen))]
 
 
 def auto(seen: Environment, *arguments: str) -> Remedy:

@@ -41,11 +41,6 @@ class Check(Struct, frozen=True, kw_only=True):
         kinds = ("device-", "code-", "matrix-product-", "convolution-", "nms-")
         return self.name.startswith(kinds) and not self.name.endswith("-cpu")
 
-    @property
-    def compares(self) -> bool:
-        """Whether it compares the versions or builds of torch and a companion."""
-        return self.name.endswith(("-pins-torch", "-build"))
-
 
 class Report(Struct, frozen=True, kw_only=True):
     """All checks, in the order in which they ran; `ok`: none failed and they ran to the end.
@@ -69,9 +64,8 @@ class Report(Struct, frozen=True, kw_only=True):
     @property
     def computes(self) -> bool:
         """Whether torch itself does; not whether its companions go with it."""
-        own = ("import-torch", "matrix-product-", "convolution-", "device-", "code-")
-        failed = (name for name in (check.name for check in self.failed) if name.startswith(own))
-        return not self.crashed and all(name.startswith("import-torch") and name != own[0] for name in failed)
+        own = r"import-torch$|(matrix-product|convolution|device|code)-"
+        return not self.crashed and not any(re.match(own, check.name) for check in self.failed)
 
     @property
     def blames_build(self) -> bool:

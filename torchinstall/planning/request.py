@@ -208,8 +208,6 @@ def _version(options: PlanOptions, name: str) -> str | None:
         meant = f"omit --target-driver, and add --target-cuda {said}"
     elif not driver and 2 <= len(digits) <= 3 and digits[:-1] <= str(_NEWEST_CUDA):  # cu128, 12,8
         meant = f"--target-cuda {digits[:-1]}.{digits[-1]}"
-    elif not driver and major >= _OLDEST_DRIVER and "." in said:
-        meant = f"omit --target-cuda, and add --target-driver {said}"
     raise UsageError(
         "bad-value",
         f"{text!r} is not a version" + (" of a driver" if driver else " of CUDA"),

@@ -15,7 +15,6 @@ from torchinstall.doctor.model import (
     auto,
     family_requirements,
     misfits,
-    mispaired,
     reinstall,
     right,
 )
@@ -116,8 +115,8 @@ def _installed_case(seen: Environment) -> EvaluatedBuild | None:
 
 def mixed_backends(seen: Environment) -> Iterator[Diagnosis]:
     """Packages of torch's family that were built for another backend than torch."""
-    rows = (row for row in misfits(seen) if row.backend not in (None, seen.backend))
-    if other := dict.fromkeys(f"{row.name} for {row.backend}" for row in rows):
+    other = [f"{item.name} for {item.backend}" for item, row in misfits(seen) if row is None]
+    if other:
         message = f"packages for different backends are mixed: torch for {seen.backend}, {', '.join(other)}"
         evidence = tuple(f"{item.name} {item.version}" for item in seen.target.installed)
         yield Diagnosis("mixed-backends", "error", message, evidence, (right(seen),))
@@ -125,7 +124,9 @@ def mixed_backends(seen: Environment) -> Iterator[Diagnosis]:
 
 def mixed_releases(seen: Environment) -> Iterator[Diagnosis]:
     """A companion of another torch release."""
-    for item, row in mispaired(seen):
+    for item, row in misfits(seen):
+        if row is None:
+            continue
         message = f"{item.name} {item.version} does not belong to torch {seen.installed('torch')}"
         evidence = (f"needed: {item.name} {row.version}", f"found: {item.name} {item.version}")
         severity: Severity = "error" if row.exact else "warning"
@@ -179,7 +180,9 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
     here = Here(machine=seen.machine, target=seen.target, flags=seen.flags, certain=True)
     failed: dict[str, Check] = {}
     for check in seen.report.failed if seen.report is not None else ():
-        if not check.compares:  # other checks compare what is installed, with better words
+        if not check.name.endswith(
+            ("-pins-torch", "-build")
+        ):  # other checks compare what is installed, with better words
             failed.setdefault(check.found, check)
     for check in failed.values():
         last = check.detail.strip().splitlines()[-_LAST_LINES:]

@@ -15,7 +15,7 @@ from torchinstall.doctor.model import (
     Severity,
     auto,
     family_requirements,
-    mispaired,
+    misfits,
     reinstall,
     remove,
     uv_pip,
@@ -37,7 +37,8 @@ def interrupted_install(seen: Environment) -> Iterator[Diagnosis]:
 
 def damaged_files(seen: Environment) -> Iterator[Diagnosis]:
     """Files that the package installed are missing or were changed."""
-    told = {*seen.twice, *(dist.name for pair in _overwriting(seen) for dist in pair)}
+    _, idle, kept = _doubled(seen)
+    told = {*seen.twice, *idle, *(dist.name for dist in kept)}
     for dist in seen.inventory.dists:
         if dist.name in told or not (dist.missing or dist.altered):
             continue
@@ -82,11 +83,8 @@ def installed_twice(seen: Environment) -> Iterator[Diagnosis]:
 
 def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
     """CUDA libraries of two major versions, one of which nothing here asks for."""
-    doubled = [dist for found in _majors(seen).values() if len(found) > 1 for dist in found.values()]
-    idle = {dist.name for dist in doubled} - _asked(seen)
+    doubled, idle, kept = _doubled(seen)
     if doubled:
-        pairs = _overwriting(seen)
-        kept = [dist for dist, _ in pairs]
         lost = [dist.name for dist in kept if dist.missing or dist.altered]
         message = "CUDA libraries of more than one major version are installed"
         message += f", and files of {', '.join(lost)} were overwritten by those of another" if lost else ""
@@ -99,8 +97,8 @@ def mixed_cuda_packages(seen: Environment) -> Iterator[Diagnosis]:
         yield Diagnosis("mixed-cuda-packages", severity, message, evidence, remedies)
 
 
-def _majors(seen: Environment) -> dict[str, dict[str, Dist]]:
-    """The packages of CUDA libraries by name without suffix, and by the major version that it names."""
+def _doubled(seen: Environment) -> tuple[list[Dist], set[str], list[Dist]]:
+    """CUDA libraries of several major versions, the idle ones, and those whose files these have, too."""
     majors: dict[str, dict[str, Dist]] = defaultdict(dict)
     for dist in seen.inventory.dists:
         if match := _SUFFIX.fullmatch(dist.name):
@@ -108,24 +106,18 @@ def _majors(seen: Environment) -> dict[str, dict[str, Dist]]:
     for dist in seen.inventory.dists:
         # From CUDA 13 on most of NVIDIA's packages have no suffix, and a folder of their own.
         if dist.name in majors and dist.version.split(".")[0].isdigit():
-            majors[dist.name]["none"] = dist
-    return majors
-
-
-def _asked(seen: Environment) -> set[str]:
-    """What installed packages ask for."""
+            majors[dist.name][""] = dist
     asked = (re.match(r"[A-Za-z0-9][\w.-]*", text) for row in seen.inventory.dists for text in row.requires)
-    return {canonical_name(match[0]) for match in asked if match}
-
-
-def _overwriting(seen: Environment) -> list[tuple[Dist, Dist]]:
-    """CUDA libraries in use, each with an idle one of another major version that has the same files."""
-    asked, pairs = _asked(seen), []
-    for found in _majors(seen).values():
-        alike = [dist for major, dist in found.items() if major != "none"]
-        idle = [dist for dist in alike if dist.name not in asked]
-        pairs += [(dist, other) for dist in alike if dist.name in asked for other in idle[:1]]
-    return pairs
+    used = {canonical_name(match[0]) for match in asked if match}
+    groups = [found for found in majors.values() if len(found) > 1]
+    idle = {dist.name for found in groups for dist in found.values()} - used
+    kept = [
+        dist
+        for found in groups
+        for major, dist in found.items()
+        if major and dist.name in used and any(number and row.name in idle for number, row in found.items())
+    ]
+    return [dist for found in groups for dist in found.values()], idle, kept
 
 
 def missing_dependencies(seen: Environment) -> Iterator[Diagnosis]:
@@ -198,7 +190,7 @@ def built_for_other_torch(seen: Environment) -> Iterator[Diagnosis]:
     """An extension whose binaries, or whose requirements, are for another torch."""
     if seen.release is None:
         return
-    told = {item.name for item, _ in mispaired(seen)}
+    told = {item.name for item, _ in misfits(seen)}
     for dist in seen.inventory.dists:
         if (other := _other_build(seen, dist)) is not None:
             told.add(dist.name)
