@@ -51,7 +51,8 @@ _TAGS = re.compile(
 )
 # In `C:\new\torch` these two characters are no line end; a new line begins with a space, a quote, a capital …
 _ESCAPED_NEWLINE = re.compile(
-    r"(?<!\\)(?:\\r)?\\n(?=[\s\"'A-Z\\\[(>*+=~^\-]|$|(?:error|warning|hint|help)\b)"
+    r"(?<!\\)(?:\\r)?\\n(?=[\s\"'A-Z\\\[(>*+=~^\-]|$|(?:error|warning|hint|help)\b"
+    r"|[\w.]{1,80}(?:Error|Exception|Warning):)"
 )
 _ESCAPED_TAB = re.compile(r"(?<!\\)\\t(?=[\s\"'A-Z\\-])")
 _MESSAGE_KEYS = ("log", "message", "msg", "MESSAGE", "text", "error", "stderr", "output", "body", "traceback")
@@ -74,7 +75,7 @@ _TIME = (
     r"(?:\d{4}[-/]\d\d[-/]\d\d[T ]?)?\d\d:\d\d:\d\d(?:[.,-]\d{1,9})?(?:Z|\s?[+-]\d\d:?\d\d)?|\d{4}-\d\d-\d\d"
 )
 _PREFIXES = re.compile(
-    r"\s*(?:"
+    r"(?:\s*(?:"
     r"(?:>\s?)+(?!>)"
     r"|[\w.@/-]{1,60}(?:\[\d+\])?\s+\|(?:\s|$)"
     rf"|\[?(?:{_TIME})\]?(?:\s+(?:stdout|stderr)\s+[FP])?(?:\s*[|:-]\s|\s+|$)"
@@ -83,8 +84,11 @@ _PREFIXES = re.compile(
     r"|\((?:[\w.]+\s)?pid=\d+(?:,[^)]{0,60})?\)\s?"
     r"|\[(?:default\d*|rank\d+|\d+,\d+|\d+)\](?:<std\w+>)?:?\s"
     r"|E\s{3}|#\d+\s+\d+\.\d+\s"
-    r")"
+    r")){0,4}"
 )
+# A line of code that failed, and the code around it, as pytest prints them and as notebooks and rich do.
+_IN_A_TEST = re.compile(r">\s{3}"), re.compile(r"\s{4}|\s*$")
+_IN_A_NOTEBOOK = re.compile(r"-+> ?\d{1,5} "), re.compile(r"\d{1,5}(?: |$)|\(\.\.\.\)")
 _NEW_MESSAGE = re.compile(
     r"[\w.]*(?:Error|Exception|Warning)\b\s*:|ERROR|WARN|INFO|Traceback|File '|hint:|help:|note:|error:|"
     r"warning:|Collecting|Downloading|Using cached|\[notice|During handling|\$ |PS "
@@ -101,11 +105,9 @@ class Cleaned:
 
     def __init__(self, flat: str) -> None:
         self.flat = flat
-        small = flat.lower()
-        if len(small) != len(flat):
-            small = "".join(one if len(one := char.lower()) == 1 else char for char in flat)
-        self.small = small
-        self.tight = small.replace(" ", "")
+        # The capital I with a dot is the only letter that is longer in small letters.
+        self.small = flat.replace("\u0130", "i").lower()
+        self.tight = self.small.replace(" ", "")
 
     @cached_property
     def _places(self) -> list[int]:
@@ -124,10 +126,11 @@ class Cleaned:
 def clean(text: str) -> Cleaned:
     """Clean a text of any length and origin."""
     text = _unescaped(_excerpt(text).replace("\r\n", "\n").replace("\r", "\n"))
-    text = _DRAWN.sub(" ", text).translate(_SIGNS_ALIKE)
+    text = _DRAWN.sub(" ", text.replace("\u2771", "-->")).translate(_SIGNS_ALIKE)
     text = re.sub(r"\\+(?=')", "", text)
     text = printable(re.sub(r"\\+", "/", text))
-    return Cleaned(_joined(text.split("\n")))
+    joined = _joined(_without_code([line.rstrip() for line in text.split("\n")], *_IN_A_TEST))
+    return Cleaned("\n".join(_without_code(joined.split("\n"), *_IN_A_NOTEBOOK)))
 
 
 def _excerpt(text: str) -> str:
@@ -136,10 +139,8 @@ def _excerpt(text: str) -> str:
         return text
     spans = [(0, _END), (len(text) - _END, len(text))]
     for sign in _SIGNS:
-        places = [*islice(_places_of(text, sign), _OF_EACH_SIGN)]
-        if len(places) == _OF_EACH_SIGN:
-            places += islice(_places_of(text, sign, last=True), _OF_EACH_SIGN)
-        spans += [(max(0, place - _AROUND), place + _AROUND) for place in places]
+        ends = (islice(_places_of(text, sign, last=last), _OF_EACH_SIGN) for last in (False, True))
+        spans += [(max(0, place - _AROUND), place + _AROUND) for places in ends for place in places]
     parts, end = [], 0
     for start, stop in sorted(spans):
         if stop > end:
@@ -148,7 +149,7 @@ def _excerpt(text: str) -> str:
     return "\n".join(parts)
 
 
-def _places_of(text: str, sign: str, *, last: bool = False) -> Iterator[int]:
+def _places_of(text: str, sign: str, *, last: bool) -> Iterator[int]:
     """Where a sign is, from one end; places near the one before are left out."""
     place = text.rfind(sign) if last else text.find(sign)
     while place >= 0:
@@ -208,24 +209,22 @@ def _strings(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _without_prefix(line: str) -> str:
-    for _ in range(4):
-        match = _PREFIXES.match(line)
-        if match is None or match.end() == 0:
-            break
-        line = line[match.end() :]
-    return line.rstrip()
-
-
 def _joined(raw: Sequence[str]) -> str:
     """The lines without their prefixes in one text; where a line was wrapped, its halves belong together."""
-    lines = [_without_prefix(line) for line in raw]
+    lines = [_PREFIXES.sub("", line, count=1).rstrip() for line in raw]
     texts = [" ".join(line.split()) for line in lines]
-    wrapped: dict[int, str] = {}
-    for form in (raw, lines):
-        wrapped |= _wrapped(form, texts)
+    wrapped = _wrapped(raw, texts) | _wrapped(lines, texts)
     parts = [wrapped.get(number, "\n" if number else "") + text for number, text in enumerate(texts)]
     return re.sub(r"\n{2,}", "\n", "".join(parts))
+
+
+def _without_code(lines: Sequence[str], failed: re.Pattern[str], code: re.Pattern[str]) -> list[str]:
+    """Without the code that is printed around a line that failed: what it could have said did not happen."""
+    around: set[int] = set()
+    for number in (number for number, line in enumerate(lines) if failed.match(line)):
+        for near in (range(number - 1, -1, -1), range(number + 1, len(lines))):
+            around.update(itertools.takewhile(lambda place: code.match(lines[place]), near))
+    return [line for number, line in enumerate(lines) if number not in around]
 
 
 def _wrapped(lines: Sequence[str], texts: Sequence[str]) -> dict[int, str]:

@@ -258,7 +258,7 @@ class _Adviser:
     def advise(self, offer: Offer, values: Mapping[str, str]) -> _Advice:
         """The command of an offer, if the planner says that it leads to a build that runs."""
         machine, target = self._situation(offer.gpu, values)
-        facts = self._driver(target)
+        facts = {**self._driver(target), f"on_{machine.os}": "yes"}
         seen = dict.fromkeys((*self._mentions.packages, *self._installed, *offer.packages))
         names = tuple(name for name in seen if name in _RELEASED_TOGETHER or name in offer.packages)
         installed = self._mentions.torch or self._installed.get("torch")
@@ -311,8 +311,6 @@ class _Adviser:
         vendor = said.vendor if wanted == "mentioned" else wanted
         system = said.os or "linux"
         arch = said.arch or ("aarch64" if system == "macos" else "x86_64")
-        if system == "macos" and vendor == "nvidia":
-            system = "linux"
         gpus = self._gpus(values) if vendor is not None else ()
         if vendor is not None and not any(gpu.vendor == vendor for gpu in gpus):
             gpus = (Gpu(vendor=vendor, index=0, source="error text"),)  # type: ignore[arg-type]  # one of the literals of Offer
@@ -379,7 +377,7 @@ def _values(made: Plan, machine: Machine) -> dict[str, str]:
     gpu = next(iter(machine.gpus), None)
     code = gpu.compute_capability if gpu is not None else None
     found = {
-        "backend": made.backend,
+        "backend": made.backend if made.backend != "cpu" else None,
         "new_torch": made.torch.partition("+")[0] if made.torch else None,
         "capability": capability_text(code) if code else None,
         "gfx": gpu.gfx_target if gpu is not None else None,
