@@ -12,8 +12,9 @@ from tests.support.machine_folder import GIB, MachineFolder, nvml_gpu, nvml_rows
 from tests.support.systems import POSIX
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Machine, cuda_text, machine_arch
+from torchinstall.core.versions import driver_of_windows
 from torchinstall.probe.amd import decode_gfx
-from torchinstall.probe.bus import displays, windows_driver_number
+from torchinstall.probe.bus import displays
 from torchinstall.probe.detect import probe_machine
 from torchinstall.probe.host import container_engine, wsl_version
 from torchinstall.probe.nvidia_sources import (
@@ -86,7 +87,7 @@ def test_cuda_numbers(number: int | None, text: str | None) -> None:
     ],
 )
 def test_nvidias_number_in_windows_one(windows: str | None, own: str | None) -> None:
-    assert windows_driver_number("nvidia", windows) == own
+    assert driver_of_windows(windows or "") == own
 
 
 @pytest.mark.parametrize(

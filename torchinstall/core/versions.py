@@ -33,6 +33,12 @@ def unprefixed(text: str) -> str:
     return re.sub(r"^[RrVv](?=\d)", "", text.strip())
 
 
+def driver_of_windows(text: str) -> str | None:
+    """The NVIDIA driver that Windows counts as `32.0.15.6636`: 566.36; None: that is no such number."""
+    match = re.fullmatch(r"\d{1,3}\.\d{1,3}\.\d{0,3}(\d)\.(\d{2})(\d{2})", text.strip())
+    return f"{int(match[1] + match[2])}.{match[3]}" if match else None
+
+
 def dotted_or_none(text: str | None) -> Dotted | None:
     """`dotted`, with None for what is missing or does not parse."""
     if text is None:

@@ -12,6 +12,7 @@ from msgspec import Raw, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.machine import Gpu
+from torchinstall.core.versions import driver_of_windows
 from torchinstall.fleet.nodes import (
     Entry,
     Facts,
@@ -281,8 +282,8 @@ def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
         node = first_of(row, places) or (node if any(gpu.values()) else "")  # cells that were merged
         found = _gpus(gpu, count, node, catalog)
         nvidia = any(one is not None and one.vendor == "nvidia" for _, one in found)
-        if nvidia and (parts := _OF_WINDOWS.fullmatch(facts["driver"] or "")):
-            facts |= {"os": "windows", "driver": f"{parts[1]}{parts[2]}.{parts[3]}"}
+        if nvidia and (driver := driver_of_windows(facts["driver"] or "")):
+            facts |= {"os": "windows", "driver": driver}
         known = nodes.setdefault(node, Facts())
         told = {
             what: value
@@ -295,9 +296,6 @@ def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
     for node, machine in nodes.items():
         yield Entry(node, machine)
 
-
-_OF_WINDOWS = re.compile(r"\d+\.\d+\.\d*(\d)\.(\d\d)(\d\d)")
-"""What Windows writes for NVIDIA's driver: 31.0.15.5222 is 552.22."""
 
 _TIMES = re.compile(r"(\d{1,3}) ?[x\u00d7*] ?(.+)|(.+?)[ (]+[x\u00d7*] ?(\d{1,3})\)?")
 

@@ -13,7 +13,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Machine
 from torchinstall.core.messages import Message, close_matches, redact
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
-from torchinstall.core.versions import dotted, unprefixed
+from torchinstall.core.versions import dotted, driver_of_windows, unprefixed
 from torchinstall.install.command import values_of
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.gpus import ImageHint, declared_gpus, image_hint, visible_gpus
@@ -202,8 +202,8 @@ def _version(options: PlanOptions, name: str) -> str | None:
         return said
     digits = re.sub(r"\D", "", said)
     meant = "--target-driver 580.95" if driver else "--target-cuda 12.8"
-    if driver and re.fullmatch(r"\d+(\.\d+){3}", said):  # as Windows counts: 32.0.15.8095
-        meant = f"--target-driver {digits[-5:-2]}.{digits[-2:]}"
+    if driver and (counted := driver_of_windows(said)):
+        meant = f"--target-driver {counted}"
     elif driver and 0 <= major <= _NEWEST_CUDA:
         meant = f"omit --target-driver, and add --target-cuda {said}"
     elif not driver and 2 <= len(digits) <= 3 and digits[:-1] <= str(_NEWEST_CUDA):  # cu128, 12,8

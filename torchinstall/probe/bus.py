@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from torchinstall.catalog.tables import Tables
 from torchinstall.core.machine import PCI_VENDORS, Driver, Gpu, Vendor
+from torchinstall.core.versions import driver_of_windows
 from torchinstall.probe.system import System, clean, pairs, version_number
 
 _HYPERVISORS = ("vfio-pci", "pci-stub", "xen-pciback")
@@ -110,20 +111,13 @@ def display_adapters(system: System, vendor: Vendor) -> tuple[tuple[Gpu, ...], D
         if name is not None and name.startswith("Microsoft "):
             name = None
         if name is not None:
-            versions.append(windows_driver_number(vendor, adapter.driver_version))
+            number = adapter.driver_version or ""
+            versions.append(driver_of_windows(number) if vendor == "nvidia" else version_number(number))
         pci_id = f"{match[1]}:{match[2]}"
         gpus.append(Gpu(vendor=vendor, index=len(gpus), name=name, pci_id=pci_id, source="display-adapter"))
     version = next(filter(None, versions), None)
     driver = Driver(vendor=vendor, version=version, source="display-adapter") if versions else None
     return tuple(gpus), driver
-
-
-def windows_driver_number(vendor: Vendor, windows: str | None) -> str | None:
-    """Of NVIDIA's number, the last five digits are its own: `32.0.15.6636` is driver 566.36."""
-    if vendor != "nvidia":
-        return version_number(windows)
-    match = re.fullmatch(r"\d{1,3}\.\d{1,3}\.\d{1,3}(\d)\.(\d{2})(\d{2})", (windows or "").strip())
-    return f"{int(match[1] + match[2])}.{match[3]}" if match else None
 
 
 tables = cache(Tables)
