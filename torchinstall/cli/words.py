@@ -25,6 +25,7 @@ from torchinstall.core.messages import close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.index.urls import BACKEND_NAME, pytorch_index
 from torchinstall.planning.context import Context
+from torchinstall.planning.gpus import gpu_codes
 from torchinstall.planning.inputs import catalog_of
 from torchinstall.planning.request import plain_backend
 from torchinstall.planning.requirements import from_conda
@@ -257,9 +258,8 @@ def beginning(
         known = ("auto", *reversed(catalog.known_backends()))
     elif name == "target_gpu":
         facts = [fact for vendor in ("nvidia", "amd", "intel") for fact in catalog.tables.gpus(vendor)]
-        codes = [sm_text(row.capability) for row in catalog.tables.gpu_service]
         names = [fact.name.replace(" ", "-") for fact in facts if fact.name]
-        known = (*codes, *(fact.code for fact in facts if fact.code and fact.code[:3] == "gfx"), *names)
+        known = (*map(sm_text, gpu_codes(catalog)), *names)
     elif name == "reqs":
         known = (row.package for row in catalog.families)
     typed = incomplete.lower()

@@ -24,6 +24,7 @@ from torchinstall.planner.drivers import Window, drivers_for
 from torchinstall.planner.rules import evaluate
 from torchinstall.planner.selection import plan
 from torchinstall.planner.situation import make_situation
+from torchinstall.planning.gpus import gpu_codes
 
 
 class PinnedBuild(Struct, frozen=True):
@@ -201,7 +202,7 @@ class _Asking:
         """The GPUs on which the build runs, those that need the same drivers together."""
         needs: dict[GpuNeed, list[str]] = {}
         floor = self._catalog.floor(self._backend)
-        for code in _codes(self._backend, self._catalog):
+        for code in self._codes():
             machine, need = self._with(code), GpuNeed(())
             if self._backend.kind.strategy == "sm":
                 target = foreign_target(machine, self._python)
@@ -216,6 +217,14 @@ class _Asking:
             if self._rule(machine) is None:
                 needs.setdefault(need, []).append(code)
         return tuple(structs.replace(need, codes=tuple(codes)) for need, codes in needs.items())
+
+    def _codes(self) -> list[str]:
+        """Every GPU that any table knows, as the backend tells them apart."""
+        kind = self._backend.kind
+        if kind.strategy == "device":
+            return [row.pci_id for row in self._catalog.tables.gpus(kind.vendor or "") if row.pci_id]
+        codes = gpu_codes(self._catalog)
+        return [code for code in codes if code.startswith("gfx") == (kind.strategy == "gfx")]
 
     def _lowest_system(self, machine: Machine, python: str) -> str | None:
         """The lowest glibc or macOS on which all files load."""
@@ -280,17 +289,3 @@ class _Asking:
 
 def _fact(bound: str, value: str, table: str, row: Any) -> Fact:
     return Fact(bound, value, table, row.source, row.confidence)
-
-
-def _codes(backend: BackendInfo, catalog: Catalog) -> list[str]:
-    """Every GPU that any table knows, as the backend tells them apart."""
-    tables, strategy = catalog.tables, backend.kind.strategy
-    rows = tables.gpus(backend.kind.vendor or "")
-    if strategy == "device":
-        return [row.pci_id for row in rows if row.pci_id]
-    found = {row.code for row in rows if row.code}
-    if strategy == "gfx":
-        return sorted(found.union(*(row.native for row in tables.code if row.backend == backend.name)))
-    found |= {row.capability for row in tables.gpu_service} | {row.capability for row in tables.code_rules}
-    found |= {code for row in tables.code for code in row.native if code[:1].isdigit() and "." in code}
-    return sorted(found, key=capability)

@@ -92,10 +92,10 @@ def gpu_named(text: str, catalog: Catalog, *, within: bool = False) -> Gpu | Non
 
 def _find(text: str, catalog: Catalog, *, within: bool) -> Gpu | None:
     if (gpu := gpu_with_code(text)) is not None:
-        return gpu if gpu.code in _codes(catalog) else None
+        return gpu if gpu.code in gpu_codes(catalog) else None
     if match := re.fullmatch(_GENERIC, text.lower()):
         family = re.compile(f"gfx{match[1]}{match[2] or '.'}.")
-        codes = sorted(filter(family.fullmatch, _codes(catalog)))
+        codes = sorted(filter(family.fullmatch, gpu_codes(catalog)))
         return Gpu(vendor="amd", gfx_target=codes[0]) if codes else None
     for vendor in PCI_VENDORS.values():
         if (fact := catalog.gpu_fact(vendor, text, text)) is not None:
@@ -104,7 +104,7 @@ def _find(text: str, catalog: Catalog, *, within: bool) -> Gpu | None:
     return None if row is None else _product_gpu(row.vendor, structs.replace(row.fact, name=text))
 
 
-def _codes(catalog: Catalog) -> tuple[str, ...]:
+def gpu_codes(catalog: Catalog) -> tuple[str, ...]:
     """Every compute capability that a driver serves, and every gfx target of a product or of a build."""
     tables = catalog.tables
     products = {row.code for row in tables.gpus("amd") if row.code}
@@ -176,7 +176,7 @@ def _unknown(text: str, source: str, catalog: Catalog) -> UsageError:
     if number or plain.startswith("gfx"):
         what, wanted = "has the architecture", "an architecture such as sm_90 or gfx1100, or a product's name"
         plain = sm_text(capability_text(number)) if number else plain.partition("-")[0]
-        known = [code for code in map(sm_text, _codes(catalog)) if code[:2] == plain[:2]]
+        known = [code for code in map(sm_text, gpu_codes(catalog)) if code[:2] == plain[:2]]
         near = [code for code in known if code.startswith(plain) or plain.startswith(code)]
         near = [*near, *close_matches(plain, known, most=4)] or known[-2:]
     else:
