@@ -548,6 +548,13 @@ def test_failure_with_known_words_names_the_cause() -> None:
     assert item.remedies[0].command == "unset LD_LIBRARY_PATH"
 
 
+def test_the_command_of_a_cause_goes_to_the_environment_that_was_examined() -> None:
+    text = "ImportError: numpy.core.multiarray failed to import"
+    where = 'File "/venv/lib/python3.12/site-packages/torch/storage.py", line 27'
+    item = of_slug(examine(healthy(report=failed("import-torch", text, where))), "does-not-compute")
+    assert item.remedies[0].command == 'uv pip install --python /venv/bin/python "numpy<2"'
+
+
 def test_libraries_that_something_asks_for_are_not_removed() -> None:
     found = examine(healthy(dist("nvidia-cublas-cu13", "13.0"), dist("vllm", "1.0", "nvidia-cublas-cu13")))
     item = of_slug(found, "mixed-cuda-packages")
@@ -623,6 +630,15 @@ TORCH, VISION = ("torch", "2.9.1+cu128", "cu128"), ("torchvision", "0.24.1+cu128
             ["missing-dependency"],
             "uv pip install --python /venv/bin/python filelock 'sympy>=1.13' jinja2",
         ),
+        # It was built for NumPy 1, which its metadata does not say.
+        (
+            lambda: environment(
+                installed=(("torch", "2.2.2+cu121", "cu121"),),
+                dists=(dist("torch", "2.2.2+cu121"), dist("numpy", "2.3.3")),
+            ),
+            ["missing-dependency"],
+            "uv pip install --python /venv/bin/python 'numpy<2'",
+        ),
         (
             lambda: environment(installed=(VISION,), dists=(dist("torchvision", "0.24.1", "torch==2.9.1"),)),
             ["torch-missing"],
@@ -679,6 +695,7 @@ def test_what_fails_may_be_the_effect_of_another_fault() -> None:
         )
     )
     assert [item.slug for item in found] == ["damaged-files", "does-not-compute"]
+    assert found[1].message == "the check import-torch failed"
     assert found[1].remedies == ()
 
 

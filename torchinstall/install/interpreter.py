@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from torchinstall.core.errors import TargetError
 from torchinstall.core.files import names_in, text_in
 from torchinstall.core.machine import OS_NAMES, Libc, machine_arch
+from torchinstall.core.request import canonical_name
 from torchinstall.core.target import Installed, Target
 from torchinstall.core.versions import dotted
 from torchinstall.index.wheels import backend_of, read_variants
@@ -139,10 +140,13 @@ def inspect_python(
 
 
 def take_inventory(place: PythonEnvironment, family: Iterable[str]) -> Inventory:
-    """Everything that is installed in an environment, and whether the packages in `family` are whole."""
-    sites, watched = [Path(site) for site in place.site_packages], frozenset(family)
+    """Everything that is installed, and whether what is in `family`, or what torch asks for, is whole."""
+    sites = [Path(site) for site in place.site_packages]
+    found = distributions(sites)
+    needs = (text for row in found if row.name == "torch" for text in row.metadata("requires-dist"))
+    watched = {*family, *(canonical_name(re.split(r"[^\w.-]", text)[0]) for text in needs)}
     return Inventory(
-        dists=tuple(_dist(row, watched) for row in distributions(sites)),
+        dists=tuple(_dist(row, watched) for row in found),
         leftovers=tuple(str(site / name) for site in sites for name in names_in(site) if name[0] == "~"),
         user_torch=place.user_torch,
     )

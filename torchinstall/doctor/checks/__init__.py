@@ -49,12 +49,14 @@ CHECKS: tuple[Check, ...] = (
 def examine(seen: Environment) -> tuple[Diagnosis, ...]:
     """Run every check; errors first, then warnings, then what is merely worth knowing.
 
-    What fails may be the effect of any error before it: nothing is to be done for it but to look again.
+    What fails may be the effect of any error before it; then its cause is not guessed.
     """
     rank = {"error": 0, "warning": 1, "info": 2}
     found: list[Diagnosis] = []
     for check in CHECKS:
-        effect = check is build.does_not_compute and any(item.severity == "error" for item in found)
-        again = {"remedies": (), "advice": "fix what is above first, then look again"} if effect else {}
-        found += [structs.replace(item, **again) for item in check(seen)]
+        rows = list(check(seen))
+        if check is build.does_not_compute and any(item.severity == "error" for item in found):
+            again = {"remedies": (), "advice": "fix what is above first, then look again"}
+            rows = [structs.replace(row, message=row.message.partition(": ")[0], **again) for row in rows]
+        found += rows
     return tuple(sorted(found, key=lambda item: rank[item.severity]))

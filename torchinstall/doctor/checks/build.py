@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -193,5 +194,8 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
         for cause in explain(f"{check.found}\n{check.detail}", seen.catalog, lambda _: here)[:1]:
             message += f": {cause.cause}"
             evidence.append(f"known as {cause.slug}")
-            remedies, advice = list(map(Remedy, cause.commands)), cause.advice
+            # The commands of a cause are for any environment; these are for this one.
+            here_only = rf"\g<0> --python {shlex.quote(seen.target.python or 'python')}"
+            typed = (re.sub(r"^uv pip (un)?install\b", here_only, text) for text in cause.commands)
+            remedies, advice = list(map(Remedy, typed)), cause.advice
         yield Diagnosis("does-not-compute", "error", message, tuple(evidence), tuple(remedies), advice)

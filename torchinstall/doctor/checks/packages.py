@@ -43,12 +43,11 @@ def damaged_files(seen: Environment) -> Iterator[Diagnosis]:
         if dist.name in told or not (dist.missing or dist.altered):
             continue
         family = seen.catalog.family(dist.name)
-        needed = family is not None or dist.name.startswith(("nvidia-", "triton"))
         again = reinstall(seen, dist.name) if family is not None and family.routed else _same(seen, dist)
         lost = (f"missing: {name}" for name in dist.missing[:5])
         evidence = (*lost, *(f"different size: {name}" for name in dist.altered[:5]))
         message = f"files of {dist.name} {dist.version} are missing or have changed since the install"
-        yield Diagnosis("damaged-files", "error" if needed else "warning", message, evidence, (again,))
+        yield Diagnosis("damaged-files", "error", message, evidence, (again,))
 
 
 def _same(seen: Environment, *dists: Dist) -> Remedy:
@@ -169,9 +168,13 @@ def _unmet(seen: Environment) -> Iterator[_Unmet]:
     Requirements of extras are omitted: nothing records whether an extra was asked for.
     """
     versions = {dist.name: dist.version for dist in seen.inventory.dists}
+    limits = seen.choice.limits if seen.choice is not None else ()
+    # torch's metadata does not name NumPy; the tables know which torch was built for NumPy 1.
+    bound = ("numpy<2",) if "numpy" in versions and any(row.slug == "numpy-too-new" for row in limits) else ()
     for dist in seen.inventory.dists:
         family = seen.moves_with_torch(dist.name)
-        for needed in filter(None, (_parsed(text, seen) for text in dist.requires)):
+        texts = (*dist.requires, *bound) if dist.name == "torch" else dist.requires
+        for needed in filter(None, (_parsed(text, seen) for text in texts)):
             version = versions.get(needed.package)
             if (family or needed.package == "torch") and not (version and needed.bounds.contains(version)):
                 yield dist, needed, version
