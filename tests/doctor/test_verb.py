@@ -341,3 +341,11 @@ def test_a_judgement_is_the_same_without_a_network(place: Place) -> None:
     assert [one.out.partition("\n")[0] for one in said] == [
         "torch 2.9.1+cpu: right for this machine; torchvision 0.23.0+cpu does not go with it"
     ] * 2
+
+
+@pytest.mark.e2e
+def test_the_gpu_that_was_described_is_shown(tmp_path: Path) -> None:
+    place = here(tmp_path / ".venv", an_environment(tmp_path))
+    said = doctor(place, "--target-gpu", "RTX 4090", "--target-driver", "550.54.14", machine=linux())
+    assert "GPU          GeForce RTX 4090" in said.out
+    assert "recommended  torch 2.14.1+cu126" in said.out

@@ -365,3 +365,36 @@ def test_an_old_kernel_names_no_gfx_target(tmp_path: Path) -> None:
     machine = detect(folder)
     assert [(gpu.gfx_target, gpu.pci_id) for gpu in machine.gpus] == [("gfx900", "1002:6860")]
     assert not [finding for finding in machine.findings if finding.slug == "gpu-not-in-kfd"]
+
+
+def statuses(machine: Machine, probe: str) -> list[tuple[str | None, str]]:
+    return [(row.slug, row.status) for row in machine.findings if row.probe == probe and row.slug]
+
+
+@pytest.mark.parametrize("driver", [None, "nouveau"])
+def test_a_gpu_older_than_every_build_is_not_missed(tmp_path: Path, driver: str | None) -> None:
+    machine = detect(linux(tmp_path).pci("0000:01:00.0", "10de:128b", driver=driver))
+    assert statuses(machine, "nvidia") == [("gpu-too-old", "absent")]
+    assert [gpu.pci_id for gpu in machine.gpus] == ["10de:128b"]
+
+
+def test_a_driver_that_came_without_support_for_the_gpu_is_not_waited_for(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"what": "library", "path": "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.595.45.04"},
+        {"what": "init", "code": 18, "text": "Driver/library version mismatch"},
+    ]
+    folder = linux(tmp_path).nvidia_module("580.95.05").nvidia_nodes().nvml(rows)
+    assert slugs(detect(folder.pci("0000:01:00.0", "10de:2684", driver="nvidia"))) == {
+        "driver-library-mismatch"
+    }
+    folder.root.joinpath("sys/bus/pci/devices/0000%3A01%3A00.0/uevent").unlink()
+    pascal = detect(folder.pci("0000:01:00.0", "10de:1b80", driver="nvidia"))
+    assert slugs(pascal) == {"gpu-unsupported-by-driver"}
+
+
+@pytest.mark.parametrize("pci_id", ["8086:3e92", "8086:1916", "8086:9bc8", "8086:8a52", "8086:7d45"])
+def test_an_integrated_gpu_that_torch_does_not_support_needs_no_level_zero(
+    tmp_path: Path, pci_id: str
+) -> None:
+    machine = detect(linux(tmp_path).pci("0000:00:02.0", pci_id, driver="i915"))
+    assert statuses(machine, "intel") == [("gpu-not-supported-by-xpu", "absent")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.planning import decide, linux, nvidia, windows
+from tests.support.planning import amd, decide, intel, linux, mac, nvidia, windows
+from torchinstall.core.machine import Gpu, Machine
 from torchinstall.core.plan import Plan
 
 
@@ -72,3 +73,73 @@ def test_no_output_says_both_that_it_cannot_run_and_that_it_runs(backend: str, d
     slugs = [w.slug for w in plan.warnings]
     assert "backend-cannot-run" in slugs
     assert "toolkit-newer-than-driver" not in slugs
+
+
+@pytest.mark.parametrize(
+    ("machine", "python", "way"),
+    [
+        (
+            linux(nvidia("Tesla K80", "3.7"), driver="470.256.02"),
+            "3.14",
+            "2.7.1+cu118 could, with Python 3.13",
+        ),
+        (linux(amd("gfx906")), "3.15", "2.9.1+rocm6.3 could, with Python 3.14"),
+        (linux(intel("8086:56a0", integrated=False)), "3.8", "+xpu could, with Python 3.1"),
+        (mac("13.7"), "3.14", "2.8.0+cpu could, with Python 3.13"),
+        (mac("11.7"), "3.12", "mps of torch 2.11 needs macOS 14.0"),
+        (linux(amd("gfx1201"), glibc="2.27"), "3.12", "could, with glibc 2.28 or newer"),
+        (
+            linux(nvidia("NVIDIA GeForce RTX 5090", "12.0"), driver="580.95.05", glibc="2.27"),
+            "3.12",
+            "could, with glibc 2.28 or newer",
+        ),
+    ],
+)
+def test_a_python_or_a_system_that_would_do_is_named(machine: Machine, python: str, way: str) -> None:
+    assert way in said(decide(machine, python=python))
+
+
+@pytest.mark.parametrize(
+    ("code", "torch", "driver", "ways"),
+    [
+        ("8.0", "2.15.0", "535.161.08", ["update the driver: 580 or newer"]),
+        (
+            "8.0",
+            "2.9.1",
+            "470.256.02",
+            ["update the driver: 580 or newer (torch 2.9.1+cu130), or 525.60.13 or newer"],
+        ),
+        ("12.0", "2.5.1", "580.95.05", []),
+    ],
+)
+def test_a_driver_under_which_the_pins_would_do_is_named(
+    code: str, torch: str, driver: str, ways: list[str]
+) -> None:
+    error = decide(linux(nvidia("a GPU", code), driver=driver), f"torch=={torch}").error
+    assert error is not None
+    assert error.slug == "pins-exclude-gpu"
+    named = [hint for hint in error.hints if "driver" in hint]
+    assert [hint.startswith(way) for hint, way in zip(named, ways, strict=True)] == [True] * len(ways), named
+
+
+@pytest.mark.parametrize(
+    ("gpu", "backend"),
+    [
+        (nvidia("NVIDIA GeForce RTX 5090", "12.0"), "--backend cu130"),
+        (nvidia("NVIDIA GeForce GTX 1080", "6.1"), "--backend cu126"),
+        (nvidia("Tesla K80", "3.7"), "--backend cu118"),
+    ],
+)
+def test_a_backend_that_is_offered_has_code_for_the_gpu(gpu: Gpu, backend: str) -> None:
+    error = decide(linux(gpu)).error
+    assert error is not None
+    assert error.slug == "driver-missing"
+    assert backend in error.hints[1]
+
+
+def test_a_gpu_that_no_build_ever_supported_stops_nobody() -> None:
+    old = nvidia("NVIDIA GeForce GT 710", "3.5")
+    alone = decide(linux(old))
+    assert (alone.error, alone.backend) == (None, "cpu")
+    assert "no published torch for Python 3.12 can use compute capability 3.5" in said(alone)
+    assert (decide(linux(old, amd("gfx1100"))).backend or "").startswith("rocm")

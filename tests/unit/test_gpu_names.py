@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.planning import amd, decide, linux, nvidia, rejection, shipped
+from tests.support.planning import amd, decide, linux, mac, nvidia, rejection, shipped
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Finding, Machine, capability
 from torchinstall.planning.gpus import declared_gpus
@@ -31,6 +31,15 @@ from torchinstall.planning.request import plain_backend
         ("NVIDIA-A100-SXM4-40GB", "8.0"),
         ("B200", "10.0"),
         ("10de:2684", "8.9"),
+        ("GRID V100D-8Q", "7.0"),
+        ("GRID A100D-7-80C", "8.0"),
+        ("NVIDIA H100XM-80C", "9.0"),
+        ("NVIDIA L40S-48Q", "8.9"),
+        ("GeForce GTX 1060 with Max-Q Design", "6.1"),
+        ("GT 1030", "6.1"),
+        ("GT 710", "3.5"),
+        ("DGX Spark", "12.1"),
+        ("M60", "5.2"),
     ],
 )
 def test_nvidia(text: str, code: str) -> None:
@@ -55,6 +64,9 @@ def test_nvidia(text: str, code: str) -> None:
         ("Radeon 780M", "gfx1103"),
         ("MI300X", "gfx942"),
         ("RX 6900 XT", "gfx1030"),
+        ("Radeon Instinct MI25", "gfx900"),
+        ("Radeon 660M", "gfx1035"),
+        ("Ryzen AI Max+ 395", "gfx1151"),
     ],
 )
 def test_amd(text: str, code: str) -> None:
@@ -69,6 +81,40 @@ def test_intel(text: str) -> None:
     (gpu,) = declared_gpus((text,), "flag --target-gpu", shipped())
     assert gpu.vendor == "intel"
     assert gpu.pci_id is not None
+
+
+@pytest.mark.parametrize("text", ["M1", "m2 max", "Apple M4", "Apple M3 Ultra"])
+def test_apples_chips_are_no_others_product(text: str) -> None:
+    gpus = declared_gpus((text,), "flag --target-gpu", shipped())
+    assert gpus[0].vendor == "apple"
+    assert decide(mac(), target_gpus=gpus).gpus[0].by == "mps"
+    elsewhere = decide(linux(), target_gpus=gpus)
+    assert elsewhere.backend == "cpu"
+    assert any("PyTorch publishes nothing for it on linux" in row.message for row in elsewhere.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "hints"),
+    [
+        ("M4", ("Tesla M4", "Apple M4")),
+        ("GTX 860M", ("GeForce GTX 860M (GK104M)", "GeForce GTX 860M (GM107M)")),
+    ],
+)
+def test_a_name_of_several_chips_is_asked_back(text: str, hints: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as caught:
+        declared_gpus((text,), "flag --target-gpu", shipped())
+    assert caught.value.hints == tuple(f"--target-gpu {name!r}" for name in hints)
+    for name in hints:
+        declared_gpus((name,), "flag --target-gpu", shipped())
+
+
+@pytest.mark.parametrize(
+    ("text", "other"), [("H300", "HD Graphics"), ("5090 Ti", "3090 Ti"), ("Apple M0", "AlderLake")]
+)
+def test_what_is_near_in_letters_and_another_thing_is_no_hint(text: str, other: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        declared_gpus((text,), "flag --target-gpu", shipped())
+    assert not any(other in hint for hint in caught.value.hints), caught.value.hints
 
 
 @pytest.mark.parametrize(

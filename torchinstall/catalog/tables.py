@@ -27,6 +27,7 @@ from torchinstall.catalog import model, stack
 from torchinstall.catalog.model import Family, GpuFact, Row
 from torchinstall.core.decoding import decoder
 from torchinstall.core.errors import CatalogError
+from torchinstall.core.versions import dotted
 
 SCHEMA_VERSION = 1
 
@@ -184,6 +185,12 @@ class Tables:
         if vendor not in self._products:
             self._products[vendor] = {row.pci_id: row for row in self.gpus(vendor)[::-1]}
         return self._products[vendor].get(pci_id.lower()) if pci_id is not None else None
+
+    def served(self, code: str | None) -> bool:
+        """Whether a build may have code for a GPU; one that is unknown, or above all others, may be new."""
+        native = {target for row in self.code for target in row.native}
+        oldest = min(dotted(target) for target in native if target[0].isdigit())
+        return code is None or code in native or (code[0].isdigit() and dotted(code) >= oldest)
 
     def sha256(self, backend: str, filename: str) -> str | None:
         """The hash of a wheel on the stable index, where known; backend `""`: PyPI."""

@@ -216,10 +216,11 @@ def _data(seen: Environment, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
 def _report_text(seen: Environment, found: Sequence[Diagnosis]) -> str:
     """The verdict, then every finding with its evidence and what to type, then what was examined."""
     target, report = seen.target, seen.report
+    gpus = seen.free.gpus if seen.free is not None else ()
     rows = [
         ("environment", f"{target.prefix} (Python {target.python_version}, {target.why})"),
         *(("installed", _package(item)) for item in target.installed),
-        *([("GPU", gpu.label) for gpu in seen.machine.gpus] or [("GPU", "none found")]),
+        *([("GPU", gpu.label) for gpu in gpus] or [("GPU", "none found")]),
     ]
     if (choice := seen.choice) is None or choice.status != "satisfied":
         rows += [("recommended", f"torch {better.torch}")] if (better := seen.better) and better.torch else []

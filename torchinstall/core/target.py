@@ -183,10 +183,7 @@ def wheel_fits(platform_tag: str, target: Target) -> tuple[str, str, str] | None
     return rule, f"{name} {oldest} or newer", f"{name} {version_text(version)}"
 
 
-_DESCRIBED = "--python-version, for the machine that was described"
-
-
-def foreign_target(machine: Machine, python_version: str, why: str = _DESCRIBED) -> Target:
+def foreign_target(machine: Machine, python_version: str, why: str = "--python-version") -> Target:
     """The target on a machine that is not this one: CPython `3.12`, `3.12.4`, or `3.14t` (free-threaded).
 
     Raises:

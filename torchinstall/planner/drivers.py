@@ -88,7 +88,7 @@ def usable_drivers(
 def driver_advice(evaluated: Iterable[EvaluatedBuild], gpu: Gpu, situation: Situation) -> str | None:
     """What to do about the driver, in one clause; None where the driver is not what is wrong."""
     driver = situation.drivers.get(gpu.vendor)
-    if gpu.compute_capability is None or situation.tegra or driver is None or driver.version is None:
+    if gpu.compute_capability is None or situation.tegra:
         return None
     usable = tuple(usable_drivers(evaluated, gpu, situation))
     code = capability_text(gpu.compute_capability)
@@ -98,6 +98,8 @@ def driver_advice(evaluated: Iterable[EvaluatedBuild], gpu: Gpu, situation: Situ
         named += f" that meets {asked}" if asked else ""
         what = f"no published torch{named} for Python {situation.target.python_minor}"
         return f"{what} can use compute capability {code}, with any driver"
+    if driver is None or driver.version is None:
+        return None
     service = situation.catalog.service(code)
 
     def shown(item: EvaluatedBuild, window: Window) -> str:

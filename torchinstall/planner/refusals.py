@@ -11,8 +11,8 @@ from torchinstall.core.machine import Gpu
 from torchinstall.core.plan import Plan
 from torchinstall.core.target import Target
 from torchinstall.planner.coverage import UNRANKED
-from torchinstall.planner.drivers import driver_advice
-from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, pinned_out
+from torchinstall.planner.drivers import driver_advice, usable_drivers
+from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, driver_too_old, pinned_out
 from torchinstall.planner.situation import Situation
 
 _SYSTEM_HINTS = {
@@ -63,14 +63,18 @@ def unreadable_gpu(best: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, ...]) 
 
 
 def _usual_backend(evaluated: tuple[EvaluatedBuild, ...], vendor: str) -> str | None:
-    """The backend of a vendor that runs on most machines: lowest toolkit among those of the newest minors."""
+    """The backend of a vendor that runs on most machines: lowest toolkit among those of the newest minors.
+
+    It has code for the vendor's GPUs, as far as these are known; a Jetson's own builds have no backend.
+    """
     own = [
         item.build
         for item in evaluated
         if item.build.backend.kind.vendor == vendor
         and not item.rejected_by("python-not-published", "system-too-old", "not-confirmed")
+        and all(found.covered or found.rule == "gpu-not-served-by-driver" for found in item.coverage)
     ]
-    if not own:
+    if not own or "jetson" in evaluated[0].situation.machine.environment:
         return None
     newest = max(build.version for build in own)
     recent = [build for build in own if build.version.release[:2] >= (newest.major, newest.minor - 1)]
@@ -95,6 +99,8 @@ def pins_exclude_gpu(evaluated: tuple[EvaluatedBuild, ...]) -> TorchInstallError
     ]
     if newest.rejected_by("need-not-met"):
         ways = [f"omit --need: torch {newest.build.name} computes, though without it"]
+    elif any(usable_drivers(evaluated, gpu := newest.covered[0], newest.situation)):
+        ways += filter(None, [driver_advice(evaluated, gpu, newest.situation)])
     message = f"what you asked for rules out every build that can use {gpus}; torch {span} could"
     hints = (*ways, "or accept the CPU build: --allow-cpu")
     return _error(newest, evaluated, message, hints, "pins-exclude-gpu")
@@ -207,10 +213,7 @@ def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, .
             yield f"ask for torch=={fits}, which runs here"
         yield system.format(python=furthest.situation.target.python_minor)
     elif furthest.rejected_by("python-not-published"):
-        # Old wheels for macOS have the ABI none.
-        tags = {part for row in furthest.build.wheels for tag in row.tags for part in tag.split("-")[:2]}
-        minors = [int(match[1]) for abi in tags if (match := re.fullmatch(_PLAIN_ABI, abi))]
-        python = f"3.{max(minors, default=12)}"
+        python = _nearest_python(furthest)
         place = "" if furthest.situation.target.python is None else f"--venv .venv-{python} --python"
         yield f"use another Python: {place or '--python-version'} {python}"
     elif furthest.rejected_by("pinned-out") and (lost := furthest.missing) and furthest.torch_allowed:
@@ -232,11 +235,37 @@ def _depth(item: EvaluatedBuild) -> int:
     return _DEPTH[item.rule or "no-code-for-gpu"]
 
 
+def _nearest_python(item: EvaluatedBuild) -> str:
+    """Of the Python versions that a build has wheels for, the one nearest to the target's."""
+    # Old wheels for macOS have the ABI none.
+    tags = {part for row in item.build.wheels for tag in row.tags for part in tag.split("-")[:2]}
+    minors = [int(match[1]) for abi in tags if (match := re.fullmatch(_PLAIN_ABI, abi))]
+    here = int(item.situation.target.python_minor.partition(".")[2])
+    return f"3.{min(minors, key=lambda minor: abs(minor - here), default=12)}"
+
+
+def _elsewhere(own: Iterable[EvaluatedBuild], gpu: Gpu) -> str | None:
+    """Which build could use a GPU with the driver that is there, and with which Python or system."""
+    kept_out = (item for item in own if item.rejected_by("python-not-published", "system-too-old"))
+    able = [item for item in kept_out if gpu in item.covered and driver_too_old(item) is None]
+    newest = max(able, key=lambda item: item.build.order, default=None)
+    if newest is None or newest.rejection is None:
+        return None
+    by_python = newest.rejected_by("python-not-published")
+    way = f"Python {_nearest_python(newest)}" if by_python else newest.rejection.wanted
+    return f"torch {newest.build.name} could, with {way}"
+
+
 def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> dict[Gpu, str]:
     """For each GPU that no build can use: the objection that came last, in one clause."""
     reasons: dict[Gpu, str] = {}
     for gpu in situation.gpus:
-        own = [item for item in evaluated if item.build.backend.kind.vendor == gpu.vendor]
+        own = [
+            item
+            for item in evaluated
+            if item.build.backend.kind.vendor == gpu.vendor
+            or any(found.gpu is gpu and found.rule != "no-code-for-gpu" for found in item.coverage)
+        ]
         if not own:
             reasons[gpu] = f"PyTorch publishes nothing for it on {situation.target.platform}"
         elif all(item.rejected_by("backend-not-asked") for item in own):
@@ -257,5 +286,6 @@ def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> 
             else:
                 uncovered = (item.by for item in closest.coverage if item.gpu == gpu and not item.covered)
                 reason = next(uncovered, "another GPU was preferred")
-            reasons[gpu] = driver_advice(evaluated, gpu, situation) or reason
+            ways = driver_advice(evaluated, gpu, situation), _elsewhere(own, gpu)
+            reasons[gpu] = "; ".join(filter(None, ways)) or reason
     return reasons

@@ -252,9 +252,11 @@ def _unreadable(situation: Situation) -> Iterator[Finding]:
     yield from lost
     reported = {row.probe for row in lost}
     # A Jetson's driver is part of its system and answers nobody: it is not missing (design, rule 10).
-    for vendor in () if situation.tegra else dict.fromkeys(gpu.vendor for gpu in gpus):
+    tables = situation.catalog.tables
+    served = [gpu for gpu in gpus if not situation.tegra and tables.served(gpu.code)]
+    for vendor in dict.fromkeys(gpu.vendor for gpu in served):
         if vendor not in readable | reported:
-            names = ", ".join(gpu.label for gpu in gpus if gpu.vendor == vendor)
+            names = ", ".join(gpu.label for gpu in served if gpu.vendor == vendor)
             yield Finding(
                 probe=vendor,
                 status="broken",

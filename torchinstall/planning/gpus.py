@@ -37,12 +37,15 @@ _GENERIC = r"gfx(\d+)(?:-(\d))?-generic"
 _LONGEST = 200
 """Of what can be a name."""
 
+_APPLE = r"(?:apple )?(m[1-9](?: pro| max| ultra)?)"
+"""Apple's chips; the first generation of NVIDIA's Tesla M has such names, too."""
+
 _NOISE = re.compile(
-    r"\bmig\b.*|\b\d+g[. ]\d+gb\b.*|-\d+[abcq]$|\bshared\b|\b\d+ ?g[bi]?b?\b|\bhbm\d?e?\b|\bpcie?\b"
-    r"|\bsxm\d?\b|\boam\b|\b(?:nvidia|amd|intel|corporation|geforce|grid|gpu|graphics|series|laptop)\b"
-    r"|\((?:r|tm)\)"
+    r"\bmig\b.*|\b\d+g[. ]\d+gb\b.*|(?:(?<=\d)[dlpx][mx]?)?(?:-\d+)?-\d+[abcq]$|\bshared\b"
+    r"|\b\d+ ?g[bi]?b?\b|\bhbm\d?e?\b|\bpcie?\b|\bsxm\d?\b|\boam\b|\b(?:with )?max-q(?: design)?\b"
+    r"|\b(?:nvidia|amd|intel|corporation|geforce|grid|gpu|graphics|series|laptop)\b|\((?:r|tm)\)"
 )
-"""What may stand in a name without changing the chip: slices, memory, form, maker."""
+"""What may stand in a name without changing the chip: slices (`H100L-94C`), memory, form, maker."""
 
 
 def declared_gpus(names: Iterable[str], source: str, catalog: Catalog) -> tuple[Gpu, ...]:
@@ -100,8 +103,10 @@ def _find(text: str, catalog: Catalog, *, within: bool) -> Gpu | None:
     for vendor in PCI_VENDORS.values():
         if (fact := catalog.gpu_fact(vendor, text, text)) is not None:
             return _product_gpu(vendor, fact)
-    row = _by_words(text, catalog, within=within)
-    return None if row is None else _product_gpu(row.vendor, structs.replace(row.fact, name=text))
+    row, chip = _by_words(text, catalog, within=within), re.fullmatch(_APPLE, text.lower())
+    if chip and (row is None or text.lower() != chip[1]):
+        return Gpu(vendor="apple", name=f"Apple {chip[1].title()}", integrated=True)
+    return None if chip or row is None else _product_gpu(row.vendor, structs.replace(row.fact, name=text))
 
 
 def gpu_codes(catalog: Catalog) -> tuple[str, ...]:
@@ -129,6 +134,10 @@ def _words(text: str) -> str:
 
 def _tight(words: str) -> str:
     return words.replace(" ", "")
+
+
+def _letters_and_number(words: str) -> list[str]:
+    return ["".join(re.findall(pattern, words)) for pattern in ("[a-z]", r"\d")]
 
 
 def _products(catalog: Catalog) -> list[_Product]:
@@ -162,7 +171,10 @@ def _by_words(text: str, catalog: Catalog, *, within: bool) -> _Product | None:
     return min(same, key=lambda row: len(row.words)) if one_code else None
 
 
-def _product_gpu(vendor: Vendor, fact: GpuFact) -> Gpu:
+def _product_gpu(vendor: Vendor, fact: GpuFact) -> Gpu | None:
+    """None: chips with different code are sold under that name."""
+    if fact.code is None and vendor != "intel":
+        return None
     coded = gpu_with_code(fact.code) if fact.code is not None and vendor != "intel" else None
     return structs.replace(
         coded or Gpu(vendor=vendor), name=fact.name, pci_id=fact.pci_id, integrated=fact.integrated
@@ -184,10 +196,15 @@ def _unknown(text: str, source: str, catalog: Catalog) -> UsageError:
         words = _words(text)
         products = _products(catalog) if words.strip() else []
         names = {row.words: row.name for row in sorted(products, key=lambda row: -len(row.name))}
-        holding = [key for key in names if {*words.split()} <= {*key.split()}]
-        spelled = {_tight(key).removeprefix("radeon"): key for key in names}
-        close = [spelled[key] for key in close_matches(_tight(words), spelled, most=4)]
+        holding = [key for key in names if {*words.split()} <= {*key.split()} and key != words]
+        plain = _tight(words).removeprefix("radeon")
+        # One slip is in the letters or in the number: what differs in both is another thing.
+        asked = _letters_and_number(words)
+        alike = (key for key in names if {*_letters_and_number(key)} & {*asked})
+        spelled = {_tight(key).removeprefix("radeon"): key for key in alike}
+        close = [spelled[key] for key in close_matches(plain, spelled, most=4)]
         near = [repr(names[key]) for key in sorted(holding, key=len) or close]
+        near += [repr(f"Apple {text}")] if re.fullmatch(_APPLE, text.lower()) else []
         near = near or ["sm_90 (its compute capability without the dot)"]
     hints = tuple(f"--target-gpu {name}" for name in list(dict.fromkeys(near))[:4])
     found = f"{text} ({source})"

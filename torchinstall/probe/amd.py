@@ -66,7 +66,7 @@ def probe_amd(system: System) -> Iterator[Fact]:
     readable = [node for node in nodes if node.gpu]
     fault = _out_of_reach(system, readable) if readable else None
     # A small integrated GPU that no build supports is not worth stopping for.
-    if fault is not None and any(bus.served_gfx(node.target) for node in readable):
+    if fault is not None and any(bus.tables().served(node.target) for node in readable):
         yield fault
         return
     for node in nodes:
@@ -126,7 +126,8 @@ def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> It
             yield _amd(system, "gpu-passed-through", device=device, driver=device.driver)
             continue
         driven = device.driver in ("amdgpu", "radeon")
-        if _served(device):
+        # GPUs of the old driver are older than everything that ROCm supported.
+        if device.served and device.driver != "radeon":
             named = _enumerator(system)
             what = f"{device} ({named} according to rocm_agent_enumerator)" if named else device
             key = "gpu-not-in-kfd" if driven else "driver-missing"
@@ -143,14 +144,6 @@ def _enumerator(system: System) -> str | None:
     lines = (system.run(("rocm_agent_enumerator",), _TIMEOUT_S).stdout or "").splitlines()
     names = [line.strip() for line in lines if re.fullmatch(r"\s*gfx[0-9a-f]{3,5}\s*", line)]
     return ", ".join(dict.fromkeys(name for name in names if name != "gfx000")) or None
-
-
-def _served(device: bus.PciDevice) -> bool:
-    """Whether some build may contain code for it; an id that no table knows may be a new product."""
-    if device.driver == "radeon":
-        return False  # the old driver's GPUs are older than everything that ROCm supported
-    fact = bus.tables().product("amd", device.pci_id)
-    return fact is None or fact.code is None or bus.served_gfx(fact.code)
 
 
 def _rocm_version(system: System) -> str | None:
@@ -185,8 +178,7 @@ def _node(system: System, name: str) -> KfdNode | None:
     pci_id = f"{values.get('vendor_id', 0x1002) & 0xFFFF:04x}:{(device or 0) & 0xFFFF:04x}"
     if gfx is None and device and values.get("simd_count", 0) > 0:
         # Kernels before 5.16 do not name the target: the product tells it.
-        fact = bus.tables().product("amd", pci_id)
-        gfx = fact.code if fact is not None else None
+        gfx = bus.product_code(pci_id)
     if gfx is None or values.get("simd_count", 1) == 0:
         return None
     minor, address = values.get("drm_render_minor", 0), _address(values)

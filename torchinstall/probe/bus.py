@@ -41,6 +41,11 @@ class PciDevice(Struct, frozen=True, kw_only=True):
         """Whether a virtual machine has this GPU."""
         return self.driver in _HYPERVISORS
 
+    @property
+    def served(self) -> bool:
+        """Whether some build of torch may have code for it."""
+        return tables().served(product_code(self.pci_id))
+
     def __str__(self) -> str:
         return f"{self.pci_id} at {self.address}"
 
@@ -124,13 +129,13 @@ tables = cache(Tables)
 """What the shipped tables of the catalog know of products."""
 
 
+def product_code(pci_id: str) -> str | None:
+    """The compute capability or gfx target of a product; None: no table knows it."""
+    fact = tables().product(str(PCI_VENDORS.get(pci_id[:4])), pci_id)
+    return fact.code if fact is not None else None
+
+
 def last_branch(pci_id: str) -> int | None:
     """The last NVIDIA driver branch that supports a GPU; None: it is still supported, or not known."""
-    fact = tables().product("nvidia", pci_id)
-    services = (row for row in tables().gpu_service if fact is not None and row.capability == fact.code)
+    services = (row for row in tables().gpu_service if row.capability == product_code(pci_id))
     return next((row.last_branch for row in services), None)
-
-
-def served_gfx(target: str | None) -> bool:
-    """Whether any known build of torch contains code for a gfx target."""
-    return any(target in row.native for row in tables().code)

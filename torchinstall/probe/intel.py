@@ -46,9 +46,9 @@ def probe_intel(system: System) -> Iterator[Fact]:
 
 
 def _served(pci_id: str | None) -> bool:
-    """Whether the catalog does not rule it out: an id that it does not know may be a new one."""
+    """Whether PyTorch supports it; an id that the catalog does not know may be a new one."""
     fact = bus.tables().product("intel", pci_id)
-    return fact is None or fact.supported is not False
+    return fact is None or bool(fact.supported)
 
 
 def _integrated(address: str) -> bool | None:

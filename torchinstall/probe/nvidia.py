@@ -214,7 +214,7 @@ def _permission_hint(system: System) -> str:
     return hint or "ls -l /dev/nvidia* shows who may open the devices; ask the administrator"
 
 
-def _unlisted(seen: _Evidence, nvml: Nvml, version: str | None) -> Iterator[Finding]:
+def _unlisted(seen: _Evidence, nvml: Nvml, version: str | None) -> Iterator[Fact]:
     """GPUs on the bus that a working driver does not list."""
     listed = {bus.bus_address(row.bus) for row in nvml.gpus}
     if None in listed or any(row.gpu is None for row in nvml.gpus):
@@ -223,6 +223,8 @@ def _unlisted(seen: _Evidence, nvml: Nvml, version: str | None) -> Iterator[Find
     if left and nvml.gpus and seen.in_container_or_job:
         yield seen.finding("gpu-withheld", count=len(left))
     elif left:
+        if not (nvml.gpus or any(device.served for device in left)):
+            yield from seen.pci_gpus()
         left = yield from _known_reasons(seen, left, version)
         if left:
             yield seen.finding("gpu-unlisted", devices=bus.placed(left))
@@ -238,7 +240,10 @@ def _known_reasons(
         if device.passed_through:
             yield seen.finding("gpu-passed-through", device=device, driver=device.driver)
         elif version is not None and last is not None and dotted(version)[0] > last:
-            yield seen.finding("gpu-unsupported-by-driver", version=version, device=device, last=last)
+            key = "gpu-unsupported-by-driver" if device.served else "gpu-unsupported-by-driver/too-old"
+            yield seen.finding(key, version=version, device=device, last=last)
+        elif not device.served:
+            yield seen.finding("gpu-too-old", device=device)
         elif device.driver in ("nouveau", "nova", "nova_core"):
             yield seen.finding("nouveau", branch=_branch(last), device=device, driver=device.driver)
         else:
@@ -258,7 +263,8 @@ def _refused(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
         version = nvml.library_driver or smi_library_version(seen.system, seen.time_left)
         yield Driver(vendor="nvidia", version=version, source="nvml library") if version else driver
         old = f"version {driver.version}" if driver.version else "another version"
-        yield seen.finding("driver-library-mismatch", library=version or "another version", kernel=old)
+        if (yield from _known_reasons(seen, seen.devices, version)) or not seen.devices:
+            yield seen.finding("driver-library-mismatch", library=version or "another version", kernel=old)
         return
     if code == _DRIVER_NOT_LOADED and driver.version is None and seen.system.platform == "linux":
         yield from seen.pci_gpus()
