@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
 from tests.simulation.case import Case
-from tests.simulation.facts import PROVEN
+from tests.simulation.facts import PROVEN, facts, numbers
 from tests.simulation.options import Option, best_device, options, used
 
 if TYPE_CHECKING:
@@ -76,9 +77,18 @@ def _impossible(case: Case, error: TorchInstallError) -> Iterator[tuple[str, str
 
 
 def _without_driver(case: Case) -> bool:
-    """Whether there is an NVIDIA GPU and no driver for it (a Jetson's is part of its system)."""
-    seen = any(part.vendor == "nvidia" for part in case.parts)
+    """Whether there is an NVIDIA GPU and no driver for it (a Jetson's is part of its system).
+
+    No driver helps a GPU that is older than the code of every release.
+    """
+    seen = any(part.vendor == "nvidia" and numbers(part.code) >= _oldest_code() for part in case.parts)
     return seen and not (case.driver or case.cuda or case.declared or case.l4t)
+
+
+@cache
+def _oldest_code() -> tuple[int, ...]:
+    rows = (row for (_, _, backend), row in facts().code.items() if backend.startswith("cu"))
+    return min(numbers(code) for row in rows for code in row.native)
 
 
 def _may_run(case: Case, choices: tuple[Option, ...]) -> bool:
