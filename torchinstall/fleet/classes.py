@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 from msgspec import Struct, structs
@@ -181,7 +181,7 @@ def plan_fleet(
 ) -> Fleet:
     """Choose builds for all machines; none gets one that uses its GPUs worse than its own best would."""
     serves = [acceptable_builds(request, kind.machine, kind.target, catalog) for kind in kinds]
-    cover = fewest([*map(frozenset, serves)])
+    cover = fewest(serves)
     served: dict[BuildKey | None, list[tuple[Kind, tuple[BuildKey, ...]]]] = {}
     for kind, keys in zip(kinds, serves, strict=True):
         usable = (key for key in cover.keys if key in keys)
@@ -208,10 +208,6 @@ def _best_alike(key: BuildKey, orders: Sequence[tuple[BuildKey, ...]]) -> BuildK
     return min(alike, key=lambda other: sum(order.index(other) for order in orders))
 
 
-def _acceptable(request: Request, kind: Kind, catalog: Catalog) -> frozenset[BuildKey]:
-    return frozenset(acceptable_builds(request, kind.machine, kind.target, catalog))
-
-
 def _with_build(
     key: BuildKey, request: Request, kind: Kind, alone: Plan, catalog: Catalog, today: date | None
 ) -> Plan:
@@ -236,13 +232,13 @@ class Cover(Struct, frozen=True):
     at_least: int
 
 
-def fewest(serves: Sequence[frozenset[BuildKey]]) -> Cover:
+def fewest(serves: Iterable[Collection[BuildKey]]) -> Cover:
     """The fewest builds such that each of these sets has one of them, the newest among equals.
 
     Proven for up to `MOST_PROVEN` different sets. Above, the build that serves most is taken again and again,
     which needs at most 1 + ln(n) times as many as the fewest; empty sets are nobody's.
     """
-    different = list(dict.fromkeys(keys for keys in serves if keys))
+    different = list(dict.fromkeys(frozenset(keys) for keys in serves if keys))
     masks: dict[BuildKey, int] = {}
     for place, keys in enumerate(different):
         for key in keys:
@@ -312,13 +308,13 @@ def with_savings(fleet: Fleet, request: Request, catalog: Catalog) -> Fleet:
     kinds = [kind for part in parts for kind in part]
     if len(parts) < 2:
         return fleet
-    serves = {id(kind): _acceptable(request, kind, catalog) for kind in kinds}
+    serves = {id(kind): acceptable_builds(request, kind.machine, kind.target, catalog) for kind in kinds}
     options = []
     for floor in catalog.tables.floors:
         newer = {id(kind): keys for kind in kinds if (keys := _with_driver(request, kind, floor, catalog))}
         for part in (*parts, kinds) if newer else ():
             updated = [kind for kind in part if id(kind) in newer]
-            after = fewest(list({**serves, **{id(kind): newer[id(kind)] for kind in updated}}.values()))
+            after = fewest((serves | {id(kind): newer[id(kind)] for kind in updated}).values())
             names = tuple(name for kind in updated for name in kind.names)
             if updated and len(after.keys) < len(parts):
                 options.append(Saving(floor.linux, names, len(after.keys)))
@@ -326,18 +322,18 @@ def with_savings(fleet: Fleet, request: Request, catalog: Catalog) -> Fleet:
     return fleet if best is None else structs.replace(fleet, savings=(best,))
 
 
-def _with_driver(request: Request, kind: Kind, floor: Floor, catalog: Catalog) -> frozenset[BuildKey]:
+def _with_driver(request: Request, kind: Kind, floor: Floor, catalog: Catalog) -> tuple[BuildKey, ...]:
     """What serves machines of a kind with a newer driver; empty where it is no update, or loses a GPU."""
     row = next((row for row in catalog.tables.kinds if row.kind == floor.kind), None)
     driver = None if row is None or row.vendor is None else kind.machine.driver(row.vendor)
     have = dotted_or_none(driver.version) if driver is not None else None
     wanted = floor.driver(kind.machine)
     if driver is None or have is None or kind.machine.l4t or at_least(have, dotted(wanted)):
-        return frozenset()
+        return ()
     new = structs.replace(driver, version=wanted, cuda_version=None)
     drivers = tuple(new if item is driver else item for item in kind.machine.drivers)
     updated = structs.replace(kind, machine=structs.replace(kind.machine, drivers=drivers))
     before, after = (plan(request, row.machine, row.target, catalog).gpus for row in (kind, updated))
     if any(old.covered and not now.covered for old, now in zip(before, after, strict=True)):
-        return frozenset()
-    return _acceptable(request, updated, catalog)
+        return ()
+    return acceptable_builds(request, updated.machine, updated.target, catalog)
