@@ -156,6 +156,17 @@ def test_cleaning_joins_lines_and_drops_decoration() -> None:
     assert clean("\x1b[31m│ a\r\n│   ╰─▶ \u2018b\u2019\x1b[0m").flat == "a\n'b'"
     assert clean("> > Lib\\\\site-packages\\\\torch").flat == "Lib/site-packages/torch"
     assert clean("C:\\new\\torch").flat == "C:/new/torch"
+    assert clean("0.759 error: a\n12.34   b").flat == "error: a\nb"
+
+
+def test_code_around_a_line_that_failed_is_no_message() -> None:
+    """A notebook numbers it and rich draws an arrow; pytest indents it."""
+    notebook = '      2 raise ValueError("a")\n----> 3 run()\n      4 b = 1\n\nKeyError: 5'
+    assert clean(notebook).flat == "----> 3 run()\nKeyError: 5"
+    rich = '│   2 raise ValueError("a")   │\n│ ❱ 3 run()                  │\nKeyError: 5'
+    assert clean(rich).flat == "--> 3 run()\nKeyError: 5"
+    pytest_says = '    def run():\n        raise ValueError("a")\n>       go()\nE       KeyError: 5\n'
+    assert clean(pytest_says).flat == "go()\nKeyError: 5\n"
 
 
 def test_a_long_log_is_searched_in_reasonable_time() -> None:

@@ -83,7 +83,7 @@ _PREFIXES = re.compile(
     rf"|\[?{_LEVEL}\]?(?:\s*[|:-]\s|\s{{2,}}|\s+(?=\[|\d))"
     r"|\((?:[\w.]+\s)?pid=\d+(?:,[^)]{0,60})?\)\s?"
     r"|\[(?:default\d*|rank\d+|\d+,\d+|\d+)\](?:<std\w+>)?:?\s"
-    r"|E\s{3}|#\d+\s+\d+\.\d+\s"
+    r"|E\s{3}|#\d+\s+\d+\.\d+\s|(?:\d\.\d{3}|\d\d\.\d\d|\d{3}\.\d)\s"
     r")){0,4}"
 )
 # A line of code that failed, and the code around it, as pytest prints them and as notebooks and rich do.
