@@ -398,3 +398,24 @@ def test_an_integrated_gpu_that_torch_does_not_support_needs_no_level_zero(
 ) -> None:
     machine = detect(linux(tmp_path).pci("0000:00:02.0", pci_id, driver="i915"))
     assert statuses(machine, "intel") == [("gpu-not-supported-by-xpu", "absent")]
+
+
+@pytest.mark.parametrize(("device", "missed"), [("128B", False), ("1B80", True)])
+def test_an_adapter_without_its_driver_is_missed_where_a_build_could_use_it(
+    tmp_path: Path, device: str, *, missed: bool
+) -> None:
+    adapter = {"device_id": rf"PCI\VEN_10DE&DEV_{device}", "name": "Microsoft Basic Display Adapter"}
+    folder = MachineFolder(
+        tmp_path, "built from a test", platform="win32", machine="AMD64", adapters=[adapter]
+    )
+    assert ("driver-missing" in slugs(detect(folder))) is missed
+
+
+@pytest.mark.parametrize(("chip", "code"), [("tegra210", (5, 3)), ("tegra234", (8, 7)), ("tegra999", None)])
+def test_the_chip_of_a_board_without_jetson_linux_tells_its_capability(
+    tmp_path: Path, chip: str, code: tuple[int, int] | None
+) -> None:
+    folder = MachineFolder(tmp_path, "built from a test", platform="linux", machine="aarch64")
+    folder.file("/proc/device-tree/compatible", f"maker,board\0nvidia,{chip}\0")
+    (gpu,) = detect(folder.file("/proc/device-tree/model", "A Board\0")).gpus
+    assert (gpu.name, gpu.compute_capability) == ("A Board", code)

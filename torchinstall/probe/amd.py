@@ -127,7 +127,7 @@ def _not_in_kfd(system: System, left: Sequence[bus.PciDevice], first: int) -> It
             continue
         driven = device.driver in ("amdgpu", "radeon")
         # GPUs of the old driver are older than everything that ROCm supported.
-        if device.served and device.driver != "radeon":
+        if bus.served(device.pci_id) and device.driver != "radeon":
             named = _enumerator(system)
             what = f"{device} ({named} according to rocm_agent_enumerator)" if named else device
             key = "gpu-not-in-kfd" if driven else "driver-missing"

@@ -41,11 +41,6 @@ class PciDevice(Struct, frozen=True, kw_only=True):
         """Whether a virtual machine has this GPU."""
         return self.driver in _HYPERVISORS
 
-    @property
-    def served(self) -> bool:
-        """Whether some build of torch may have code for it."""
-        return tables().served(product_code(self.pci_id))
-
     def __str__(self) -> str:
         return f"{self.pci_id} at {self.address}"
 
@@ -129,10 +124,15 @@ tables = cache(Tables)
 """What the shipped tables of the catalog know of products."""
 
 
-def product_code(pci_id: str) -> str | None:
+def product_code(pci_id: str | None) -> str | None:
     """The compute capability or gfx target of a product; None: no table knows it."""
-    fact = tables().product(str(PCI_VENDORS.get(pci_id[:4])), pci_id)
+    fact = tables().product(str(PCI_VENDORS.get((pci_id or "")[:4])), pci_id)
     return fact.code if fact is not None else None
+
+
+def served(pci_id: str | None) -> bool:
+    """Whether some build of torch may have code for a product."""
+    return tables().served(product_code(pci_id))
 
 
 def last_branch(pci_id: str) -> int | None:

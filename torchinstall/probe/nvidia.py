@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from torchinstall.core.machine import Driver, Finding, Gpu, cuda_text
+from torchinstall.core.machine import Driver, Finding, Gpu, capability, cuda_text
 from torchinstall.core.versions import dotted
 from torchinstall.probe import bus
 from torchinstall.probe.host import container_engine, group_hint, report
@@ -223,7 +223,7 @@ def _unlisted(seen: _Evidence, nvml: Nvml, version: str | None) -> Iterator[Fact
     if left and nvml.gpus and seen.in_container_or_job:
         yield seen.finding("gpu-withheld", count=len(left))
     elif left:
-        if not (nvml.gpus or any(device.served for device in left)):
+        if not (nvml.gpus or any(bus.served(device.pci_id) for device in left)):
             yield from seen.pci_gpus()
         left = yield from _known_reasons(seen, left, version)
         if left:
@@ -240,9 +240,10 @@ def _known_reasons(
         if device.passed_through:
             yield seen.finding("gpu-passed-through", device=device, driver=device.driver)
         elif version is not None and last is not None and dotted(version)[0] > last:
-            key = "gpu-unsupported-by-driver" if device.served else "gpu-unsupported-by-driver/too-old"
+            served = bus.served(device.pci_id)
+            key = "gpu-unsupported-by-driver" if served else "gpu-unsupported-by-driver/too-old"
             yield seen.finding(key, version=version, device=device, last=last)
-        elif not device.served:
+        elif not bus.served(device.pci_id):
             yield seen.finding("gpu-too-old", device=device)
         elif device.driver in ("nouveau", "nova", "nova_core"):
             yield seen.finding("nouveau", branch=_branch(last), device=device, driver=device.driver)
@@ -338,7 +339,10 @@ def _tegra_gpu(seen: _Evidence, board: Tegra, nvml: Nvml) -> Iterator[Fact]:
         yield seen.finding("no-device-node/jetson")
         return
     yield Driver(vendor="nvidia", cuda_version=cuda_text(nvml.libcuda.value), source=board.source)
-    yield Gpu(vendor="nvidia", index=0, name=board.name, integrated=True, source="device-tree")
+    chip = next((row for row in bus.tables().nvidia if row.name == board.chip), None)
+    code = capability(chip.code) if chip is not None and chip.code else None
+    gpu = Gpu(vendor="nvidia", index=0, name=board.name, integrated=True, source="device-tree")
+    yield structs.replace(gpu, compute_capability=code)
 
 
 def _by_command(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
@@ -352,7 +356,7 @@ def _by_command(seen: _Evidence, nvml: Nvml) -> Iterator[Fact]:
         yield from seen.adapters
         if seen.driver.version is not None:
             yield seen.driver
-        else:
+        elif any(bus.served(gpu.pci_id) for gpu in seen.adapters):
             yield seen.finding("driver-missing/windows")
     elif seen.driver.version is not None:
         yield seen.driver

@@ -228,9 +228,10 @@ _RELEASE = re.compile(r"#\s*R(\d{1,3})\s*\(release\),\s*REVISION:\s*(\d{1,3}(?:\
 
 
 class Tegra(Struct, frozen=True, kw_only=True):
-    """A Jetson: its Linux release (`36.4.3`), and what to call its GPU, as far as they can be read."""
+    """A Jetson: its Linux release (`36.4.3`), chip and name, as far as they can be read."""
 
     l4t: str | None
+    chip: str | None
     name: str
     source: str
 
@@ -244,6 +245,7 @@ def tegra(system: System) -> Tegra | None:
     model = clean((system.read_text("/proc/device-tree/model") or "").replace("\0", " "))
     return Tegra(
         l4t=f"{release[1]}.{release[2]}" if release else None,
+        chip=chip[1] if chip else None,
         name=model or (f"NVIDIA {chip[1]}" if chip else "Jetson"),
         source=_RELEASE_FILE if release else _COMPATIBLE_FILE,
     )
