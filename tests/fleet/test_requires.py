@@ -122,6 +122,7 @@ BY_URL = "torch @ https://download.pytorch.org/whl/cu126/torch-2.9.1%2Bcu126-cp3
         (BY_URL, "2.9.1+cu126"),
         ("torch==2.9.1+rocm6.4\n", "2.9.1+rocm6.4"),
         ("TORCH==2.9.1+CU126\n", "2.9.1+cu126"),
+        ("Package Version\r\n------- ------\r\ntorch   2.9.1+cu126\r\n", "2.9.1+cu126"),
     ],
 )
 def test_builds_of_locks(text: str, name: str) -> None:

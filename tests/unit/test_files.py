@@ -147,3 +147,15 @@ def test_a_virtual_environment_says_its_python(tmp_path: Path) -> None:
     for text in ("version = 3.12.4\n", "home = /x\nVersion_Info=3.12.4.final.0\nuv = 0.9\n"):
         (tmp_path / "pyvenv.cfg").write_text(text)
         assert venv_python(tmp_path) == "3.12"
+
+
+def test_what_powershell_writes_is_read(tmp_path: Path) -> None:
+    for name, text in (("machine.json", "{\r\n}"), ("requirements.txt", "torch==2.9.1\r\n")):
+        (tmp_path / name).write_bytes(text.encode("utf-16"))
+        assert read_text(tmp_path / name) == text
+    (tmp_path / "table.toml").write_bytes("[project]".encode("utf-16"))
+    with pytest.raises(UnicodeDecodeError):
+        read_text(tmp_path / "table.toml")
+    error = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
+    (tmp_path / "error.txt").write_bytes(error.encode("utf-16"))
+    assert "no-kernel-image" in run(tmp_path, "doctor", "--explain", "error.txt").out

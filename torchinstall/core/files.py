@@ -49,7 +49,7 @@ def upward(folder: Path, *names: str) -> Iterator[Path]:
 
 
 def read_text(path: Path, most: int = _MOST_BYTES) -> str:
-    """A text file in UTF-8, without the mark that some editors put at its start.
+    """A text file, without the mark that some editors put at its start; TOML is never in UTF-16.
 
     Raises:
         OSError: it cannot be read, or is larger than `most` bytes.
@@ -59,13 +59,20 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most // 1024} KiB")
-    return data.decode("utf-8-sig")
+    return data.decode("utf-8-sig" if path.suffix == ".toml" else _encoding(data))
+
+
+def _encoding(start: bytes) -> str:
+    """UTF-16 where its mark is at the start, as PowerShell's `>` puts it there; else UTF-8."""
+    return "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def text_in(path: Path, most: int = MOST_BYTES_OF_TOOLS, *, errors: str = "surrogateescape") -> str:
     """A text file of somebody else, or its beginning; empty where there is none that can be read."""
     try:
-        with path.open(encoding="utf-8", errors=errors) as file:
+        with path.open("rb") as file:
+            encoding = _encoding(file.read(2))
+        with path.open(encoding=encoding, errors=errors) as file:
             return file.read(most)
     except (OSError, ValueError):
         return ""

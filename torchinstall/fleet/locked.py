@@ -18,8 +18,12 @@ from torchinstall.index.urls import pytorch_index
 from torchinstall.index.wheels import version_at
 
 _PIN = re.compile(
-    r"^\s*([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:===?\s*([^\s;,\\]+)|@\s*(\S+))", re.MULTILINE
+    r"^\s*([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?"
+    r"(?:\s*===?\s*([^\s;,\\]+)|\s*@\s*(\S+)|[ \t]+(\d\S*)[ \t]*\r?$)",
+    re.MULTILINE,
 )
+"""A line of requirements, or of what `pip list` prints."""
+
 _VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,6}){1,3}[a-z0-9.]{0,40}(?:\+[a-z0-9._]{1,60})?")
 _INDEX = re.compile(r"^\s*(?:-i|--(?:default-|extra-)?index(?:-url)?)[ =]\s*(\S+)", re.MULTILINE)
 
@@ -77,8 +81,8 @@ def _of_tables(data: dict[str, Any], catalog: Catalog) -> Iterator[Pinned]:
 
 def _of_text(text: str, catalog: Catalog) -> Iterator[Pinned]:
     backend = _backend_of(_INDEX.findall(text), catalog)
-    for name, version, url in _PIN.findall(text):
-        exact = version or version_at(url)
+    for name, version, url, listed in _PIN.findall(text):
+        exact = version or listed or version_at(url)
         if exact:
             yield Pinned(canonical_name(name), exact, _backend_of([url], catalog) or backend)
 
