@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -226,7 +226,7 @@ def _planned(question: Question, world: Published) -> tuple[str, str] | None:
             world.read[key] = fetch_pages(keys, options)
         return world.read[key]
 
-    def describe(names: frozenset[str]) -> LiveResult:
+    def describe(names: Mapping[str, str]) -> LiveResult:
         key = (world.default, str(sorted(names)))
         if key not in world.read:
             options = LiveOptions(

@@ -276,6 +276,34 @@ def test_what_such_a_release_needs_may_be_new_too(place: Place, server: IndexSer
     assert packages["torch"] == "2.14.0+cu130"
 
 
+@pytest.mark.parametrize(
+    ("asked", "torch"),
+    [("sglang==0.5.17", "2.12.1"), ("sglang<0.5.9", "2.11.0"), ("unsloth==2025.9.1", "2.12.1")],
+)
+def test_a_release_between_or_before_those_of_the_tables_says_it_too(
+    place: Place, server: IndexServer, asked: str, torch: str
+) -> None:
+    """Whatever else it needs that the tables know, but not this release of it, is left to uv."""
+    files = [
+        wheel("sglang_kernel", "0.4.5", "cp310-abi3-manylinux_2_28_x86_64"),
+        wheel("sglang", "0.5.17", requires=("torch==2.12.1", "sglang-kernel==0.4.5", "flash-attn-4==4.0")),
+        wheel("sglang", "0.5.2", requires=("torch==2.11.0", "ctranslate2<4.5")),
+        *(wheel("sglang", f"0.5.{number}", requires=("torch==2.14.0",)) for number in (24, 25, 26, 27)),
+        wheel("flash_attn_4", "4.0"),
+        wheel("ctranslate2", "4.4.0"),
+        wheel("unsloth", "2025.9.1", requires=("torch>=2.4,<=2.12.1",)),
+    ]
+    server.default.add("", *files)
+    try:
+        said = auto(place, server, asked, "--dry-run", "--json", machine="rtx4090")
+        assert said.code == 0, said.err
+        packages = {row["name"]: row["version"] for row in said.json["plan"]["packages"]}
+        assert packages["torch"] == f"{torch}+cu130"
+    finally:
+        for file in files:
+            server.default.remove(file.filename)
+
+
 def test_a_release_that_the_index_lacks_is_not_planned(place: Place, server: IndexServer) -> None:
     newest = _vllm("0.33.0", "2.14.0", "0.29.0")
     server.default.remove(newest.filename)

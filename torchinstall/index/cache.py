@@ -20,14 +20,17 @@ from torchinstall.index.urls import origin_of
 
 
 class PageId(Struct, frozen=True):
-    """Which page: its URL without credentials, and how it was read. `package` is empty for a root page."""
+    """Which page: its URL without credentials, and how it was read. `package` is empty for a root page.
+
+    `described`: within which bounds releases were asked what they need; None: they were not.
+    """
 
     url: str
     package: str
     backend: str
     channel: Channel
     shared: bool = False
-    described: bool = False
+    described: str | None = None
 
 
 class CachedPage(Struct, frozen=True, kw_only=True, omit_defaults=True):

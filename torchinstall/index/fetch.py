@@ -21,7 +21,7 @@ from torchinstall.catalog.model import Wheels
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.errors import CatalogError, UsageError
 from torchinstall.core.messages import Message, redact
-from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
+from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel, specifiers
 from torchinstall.core.versions import dotted_or_none
 from torchinstall.index.cache import CachedPage, PageCache, PageId
 from torchinstall.index.faults import FetchError, with_retries
@@ -61,7 +61,8 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
         refresh: the age of a cached page does not count.
         allow_insecure: hosts for which http, or a wrong certificate, is accepted.
         shared: packages whose wheels may lie at the root of a channel for every backend (`triton`).
-        described: packages of whose newest releases the requirements are read too; with `any_host`.
+        described: packages of which the requirements of the newest releases within bounds (PEP 440; empty:
+            any) are read too; with `any_host`.
         any_host: the pages may link to files on other hosts, see `pages.parse_page`.
         budget: seconds after which what was not read counts as failed.
         backoff: seconds before the first of the `retries`, doubled for each further one.
@@ -77,7 +78,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     allow_insecure: tuple[str, ...] = ()
     shared: frozenset[str] = frozenset()
     any_host: bool = False
-    described: frozenset[str] = frozenset()
+    described: Mapping[str, str] = {}
     budget: float = 8.0
     retries: int = 3
     backoff: float = 0.2
@@ -160,8 +161,7 @@ def fetch_pages(keys: Iterable[PageKey], options: LiveOptions, *, discover: bool
     jobs: dict[PageKey, _Job] = {}
     for key, url in urls.items():
         shared = key[0] in options.shared or options.any_host
-        described = key[0] in options.described
-        page = PageId(without_credentials(url), *key, channel, shared, described)
+        page = PageId(without_credentials(url), *key, channel, shared, options.described.get(key[0]))
         jobs[key] = _Job(url, page, cache.load(page))
     outcomes: dict[PageKey, Outcome] = {}
     if not options.offline:
@@ -269,11 +269,16 @@ class _Reader:
         )
         described: dict[str, str] = {}
         listed: dict[str, str] = {}
+        within = None if page.described is None else specifiers(page.described)
         for file in parsed.files:
-            name = parse_name(file.filename) if page.described else None
+            name = parse_name(file.filename) if within is not None else None
             if file.filename.endswith(VARIANTS):
                 listed[file.filename.removesuffix(VARIANTS).rpartition("-")[2]] = file.url
-            elif name is not None and not Version(name.version).is_prerelease:
+            elif (
+                name is not None
+                and (version := Version(name.version)) in within
+                and not version.is_prerelease
+            ):
                 described[name.version] = file.url
         notes = list(parsed.notes)
         limits = self.deadline, self.options.max_bytes

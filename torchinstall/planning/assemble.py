@@ -7,7 +7,7 @@ plan falls back to the tables, with a warning, unless that is forbidden, and an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -92,14 +92,14 @@ def prepare(
     return structs.replace(done, plan=done.command(context.env, dry_run=options.dry_run))
 
 
-def _described(run: Run, names: frozenset[str]) -> LiveResult:
-    """The pages of uv's default index, with what the newest releases of these packages need."""
+def _described(run: Run, asked: Mapping[str, str]) -> LiveResult:
+    """The pages of uv's default index, with what the newest releases of packages within bounds need."""
     try:
         index = default_index(run.context, run.inputs.uv_args)
     except ToolMissingError as error:  # whoever installs is told of it; a plan rests on the tables
         run.context.detail(error.message)
         return LiveResult(index_base="")
-    return run.read([(name, "") for name in sorted(names)], index.pages, any_host=True, described=names)
+    return run.read([(name, "") for name in sorted(asked)], index.pages, any_host=True, described=asked)
 
 
 def _made(run: Run, before: Callable[[Made], None], *, must_reach: bool) -> Made:

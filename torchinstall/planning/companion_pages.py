@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -20,6 +20,7 @@ from torchinstall.catalog.stack import CompanionBuild, Grammar, Place
 from torchinstall.catalog.tables import PageKey
 from torchinstall.core.request import requirement
 from torchinstall.core.target import Target
+from torchinstall.index.pages import Needs
 from torchinstall.index.urls import LINKS
 from torchinstall.planner.builds import version_key
 from torchinstall.planner.companion_lines import has_version
@@ -28,7 +29,7 @@ from torchinstall.planning.inputs import Inputs
 
 if TYPE_CHECKING:
     from torchinstall.index.fetch import LiveResult
-    from torchinstall.index.pages import Needs, Page
+    from torchinstall.index.pages import Page
 
 Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
 
@@ -36,19 +37,23 @@ Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
 def with_companions(
     inputs: Inputs,
     read: Read,
-    describe: Callable[[frozenset[str]], LiveResult],
+    describe: Callable[[Mapping[str, str]], LiveResult],
 ) -> Inputs:
     """The inputs with the companions that were asked for as their places list them today.
 
     `read` reads pages (package, backend) of an index, given by the template of its URL; `describe` those of
-    uv's default index, with what the newest releases need.
+    uv's default index, with what the newest releases within bounds need.
     """
     catalog, target = inputs.catalog, inputs.target
     asked = {item.package for item in inputs.request.requirements if item.url is None}
     names = [name for name in sorted(asked) if any(_places(name, catalog))]
     lines_of = catalog.companion_builds
     needed = {requirement(text).package for name in asked for line in lines_of(name) for text in line.needs}
-    bounded = frozenset(name for name in asked | needed if any(map(_says_itself, lines_of(name))))
+    bounded = {name: [""] for name in asked | needed if any(map(_says_itself, lines_of(name)))}
+    here = target.marker_environment()
+    for item in (*inputs.request.requirements, *inputs.request.constraints):
+        if item.package in bounded and item.specifier and item.holds(here):
+            bounded[item.package].append(item.specifier)
     backends = able_backends(inputs.request, inputs.machine, target, catalog) if names else ()
     built: dict[str, tuple[CompanionBuild, ...]] = {}
     for name in names:
@@ -57,7 +62,7 @@ def with_companions(
             lines = _of_today(lines, place, grammar, backends, read)
         built[name] = lines
     if bounded:
-        result = describe(bounded)
+        result = describe({name: ",".join(filter(None, texts)) for name, texts in bounded.items()})
         for (name, _), page in result.found.items():
             if page.wheels:
                 lines = built.get(name) or catalog.companion_builds(name)
@@ -75,7 +80,7 @@ def _says_itself(line: CompanionBuild) -> bool:
 def _of_default(
     lines: tuple[CompanionBuild, ...], page: Page, target: Target, catalog: Catalog, *, alone: bool
 ) -> Iterator[CompanionBuild]:
-    """The lines with the releases that the page has, and one for each newer one that says what it needs.
+    """The lines with the releases that the page has, and one for each other one that says what it needs.
 
     One that says nothing of torch counts only if it is not `alone`: what needs it names a torch.
     """
@@ -92,18 +97,18 @@ def _of_default(
         elif there:
             yield structs.replace(line, versions=" ".join(there))
     known = [line for line in lines if _says_itself(line) and line.versions]
-    newest = max(known, key=lambda line: version_key(line.versions.split()[0]), default=None)
-    for row in page.wheels if newest is not None else ():
-        needs = page.needs.get(row.version)
-        if needs is None or newest is None or version_key(row.version) <= max(map(version_key, named)):
+    for row in page.wheels:
+        needs = page.needs.get(row.version, None if alone else Needs())
+        if needs is None or any(has_version(line, row.version) for line in known):
             continue
-        wanted = dict(_wanted(needs, newest, target, catalog))
+        wanted = dict(_wanted(needs, known, target, catalog))
         if "torch" in wanted or not alone:
+            torch = wanted.pop("torch", "")
             yield structs.replace(
-                newest,
+                _nearest(row.version, torch, known),
                 versions=row.version,
                 bound="",
-                torch=wanted.pop("torch", ""),
+                torch=torch,
                 python=needs.python,
                 tags=row.tag_list,
                 platforms=(row.platform_tag,),
@@ -112,17 +117,25 @@ def _of_default(
             )
 
 
+def _nearest(version: str, torch: str, known: list[CompanionBuild]) -> CompanionBuild:
+    """The line that tells a release's CUDA and GPU code: of the next one (for the same torch, if any)."""
+    rows = [line for line in known if line.torch == torch] or known
+    ordered = sorted(rows, key=lambda line: version_key(line.versions.split()[0]))
+    later = (line for line in ordered if version_key(line.versions.split()[0]) > version_key(version))
+    return next(later, ordered[-1])
+
+
 def _wanted(
-    needs: Needs, like: CompanionBuild, target: Target, catalog: Catalog
+    needs: Needs, known: list[CompanionBuild], target: Target, catalog: Catalog
 ) -> Iterator[tuple[str, str]]:
-    """What of a release's needs counts for the choice: packages that move with torch, and those of before."""
-    before = {requirement(text).package for text in like.needs}
+    """What of a release's needs counts for the choice: packages that move with torch, and those of others."""
+    before = {requirement(text).package for line in known for text in line.needs}
     here = target.marker_environment()
     for need in map(requirement, needs.packages):
-        name = need.package
-        counts = name in before or catalog.family(name) is not None or catalog.companion_builds(name)
-        if counts and need.holds(here):
-            yield name, need.specifier
+        family = catalog.family(need.package)
+        moves = family is not None and not family.own_cuda
+        if (moves or need.package in before) and need.holds(here):
+            yield need.package, need.specifier
 
 
 def _places(name: str, catalog: Catalog) -> Iterator[tuple[Place, Grammar]]:
