@@ -11,7 +11,7 @@ from msgspec import structs
 
 from tests.cli.support import run
 from tests.stack.machines import MACHINES
-from tests.support.planning import decide, shipped
+from tests.support.planning import amd, decide, intel, linux, shipped
 from torchinstall.core.machine import machine_to_json
 from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Installed, foreign_target
@@ -19,6 +19,7 @@ from torchinstall.planner.explain import explain
 from torchinstall.planner.selection import plan
 
 if TYPE_CHECKING:
+    from torchinstall.core.machine import Machine
     from torchinstall.core.plan import Plan
 
 
@@ -29,6 +30,8 @@ def planned(machine: str, request: str, python: str = "3.12", **more: Any) -> Pl
 def versions(plan: Plan) -> dict[str, str | None]:
     return {package.name: package.version for package in plan.packages}
 
+
+NEW_ABI = "+cu12torch2.6cxx11abiTRUE"
 
 SETS: list[tuple[str, str, str, dict[str, Any], dict[str, str | None]]] = [
     ("rtx4090", "torch vllm", "3.12", {}, {"torch": "2.14.0+cu130", "vllm": "0.33.0"}),
@@ -122,6 +125,38 @@ SETS: list[tuple[str, str, str, dict[str, Any], dict[str, str | None]]] = [
     ("rtx4090", "torch onnxruntime-gpu", "3.12", {}, {"torch": "2.15.0+cu130", "onnxruntime-gpu": "1.31.1"}),
     ("h100-r550", "torch cupy", "3.12", {}, {"torch": "2.14.1+cu126", "cupy-cuda12x": "14.2.0"}),
     ("no-gpu", "torch vllm", "3.12", {}, {"torch": "2.13.0+cpu", "vllm": "0.29.0+cpu"}),
+    # Older pins, by what their metadata or their makers' releases say.
+    ("rtx4090", "vllm==0.10.1.1", "3.12", {}, {"torch": "2.7.1+cu128", "torchvision": "0.22.1+cu128"}),
+    ("rtx4090", "vllm<0.11.1", "3.12", {}, {"torch": "2.8.0+cu129", "vllm": "0.11.0"}),
+    ("rtx4090", "vllm==0.6.3", "3.12", {}, {"torch": "2.4.0+cu124"}),
+    ("rtx4090", "vllm==0.5.2", "3.11", {}, {"torch": "2.3.1+cu121"}),
+    ("rtx4090", "sglang==0.5.18", "3.12", {}, {"torch": "2.13.0+cu130", "sglang-kernel": "0.4.6.post1"}),
+    ("rtx4090", "sglang==0.5.16", "3.12", {}, {"torch": "2.11.0+cu130", "sglang-kernel": "0.4.5"}),
+    ("rtx4090", "torch==2.4.0 xformers", "3.12", {}, {"xformers": "0.0.27.post2"}),
+    ("rtx4090", "xformers==0.0.28.post3", "3.11", {}, {"torch": "2.5.1+cu124"}),
+    ("rtx4090-windows", "torch==2.3.0 xformers", "3.11", {}, {"xformers": "0.0.26.post1"}),
+    (
+        "rtx4090",
+        "torch==2.4.0 flash-attn==2.6.3",
+        "3.10",
+        {},
+        {"torch": "2.4.0+cu124", "flash-attn": "2.6.3+cu123torch2.4cxx11abiFALSE"},
+    ),
+    ("rtx4090", "flash-attn==2.5.8", "3.10", {}, {"flash-attn": "2.5.8+cu122torch2.3cxx11abiFALSE"}),
+    # torch 2.6.0 has the new C++ ABI with CUDA 12.6 only.
+    ("rtx4090", "torch==2.6.0 flash-attn==2.7.4.post1", "3.12", {}, {"flash-attn": f"2.7.4.post1{NEW_ABI}"}),
+    (
+        "rtx4090",
+        "torch==2.6.0+cu124 flash-attn==2.7.4.post1",
+        "3.12",
+        {},
+        {"flash-attn": f"2.7.4.post1{NEW_ABI.replace('TRUE', 'FALSE')}"},
+    ),
+    ("rtx4090", "torch==2.4.0 torch-scatter", "3.12", {}, {"torch-scatter": "2.1.2+pt24cu124"}),
+    ("a100-r470", "torch flash-attn", "3.12", {}, {"flash-attn": "2.7.3+cu11torch2.5cxx11abiFALSE"}),
+    ("rtx4090-windows", "torch torch-sparse", "3.11", {}, {"torch": "2.9.1+cu130"}),
+    # Its CUDA 12 files go with every torch for CUDA 12.
+    ("h100-r550", "torch llama-cpp-python", "3.12", {}, {"torch": "2.14.1+cu126"}),
 ]
 
 
@@ -178,10 +213,10 @@ def test_a_file_of_a_release_page_comes_from_its_release() -> None:
 
 REASONS = [
     ("v100", "torch vllm>=0.30", "vllm>=0.30", "vllm 0.1", "without vllm"),
-    ("rtx4090", "torch flash-attn==2.7.4.post1", "flash-attn==2.7.4.post1", "flash-attn 2.8.3", "without"),
+    ("rtx4090", "torch flash-attn==9.9", "flash-attn==9.9", "flash-attn 2.8.3", "another flash-attn"),
     (
         "a100-r470",
-        "torch flash-attn",
+        "torch flash-attn==2.8.3",
         "flash-attn for cu118",
         "files for cu12",
         "update the driver to 525.60.13",
@@ -195,6 +230,15 @@ REASONS = [
     ),
     ("rtx4090", "torch nvdiffrast", "the nvdiffrast that", "PyPI has none", "from its repository"),
     ("rtx4090", "torch==2.15.0 pytorch3d", "torch 2.15.0", "torch ==2.12.*", "without pytorch3d"),
+    ("rtx4090", "sglang vllm", "outlines-core==0.2.14", "outlines-core==0.1.26", "without sglang"),
+    ("rtx5090-r610", "flash-attn-3", "sm_90", "RTX 5090 (sm_120)", "without flash-attn-3"),
+    (
+        "rtx5090-r610",
+        "flash-attn==2.7.4.post1",
+        "--allow-build flash-attn",
+        "no ready",
+        "--allow-build flash",
+    ),
 ]
 
 
@@ -515,3 +559,51 @@ def test_exports_take_each_package_from_its_place(
     said = run(tmp_path, "export", *request_.split(), *more)
     assert said.code == 0, said.err
     assert [line for line in lines if line not in said.out] == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "brought"),
+    [(linux(amd("gfx1100")), "triton-rocm"), (linux(intel("8086:e20b", integrated=False)), "triton-xpu")],
+)
+@pytest.mark.parametrize("asked", ["triton", "triton==3.8.0"])
+def test_what_torch_brings_under_another_name_is_not_installed_over_it(
+    machine: Machine, brought: str, asked: str
+) -> None:
+    made = decide(machine, "torch", "torchvision", asked)
+    assert brought in versions(made)
+    assert "triton" not in versions(made)
+    assert made.requirements == ("torch", "torchvision")
+    assert any(brought in item.message for item in made.warnings if item.slug == "companion-renamed")
+
+
+HELD_BACK = [
+    ("torch torchtext", "torchtext"),
+    ("torch torch-tensorrt", "torch-tensorrt"),
+    ("torch torchrec fbgemm-gpu", "torchrec"),
+    ("torch==2.3.1 torchtext", ""),
+    ("torch torchvision torchaudio", ""),
+]
+
+
+@pytest.mark.parametrize(("request_", "holder"), HELD_BACK)
+def test_a_package_of_the_family_that_keeps_torch_back_is_named(request_: str, holder: str) -> None:
+    made = planned("rtx4090", request_)
+    said = [item.message for item in made.warnings if item.slug == "torch-held-back"]
+    assert [f"because of {holder}:" in text for text in said] == [True] * bool(holder), said
+
+
+@pytest.mark.parametrize(
+    ("numpy", "said"), [("numpy", True), ("numpy>=1.21", True), ("numpy==2.1.0", True), ("numpy<2", False)]
+)
+def test_numpy_is_settled_only_by_a_version_that_works(numpy: str, *, said: bool) -> None:
+    made = decide(MACHINES["rtx4090"], "torch==2.1.2", numpy, python="3.11")
+    assert any("NumPy 1" in item.message for item in made.warnings) == said
+    limited = decide(
+        MACHINES["rtx4090"], "torch==2.1.2", "numpy", python="3.11", constraints=(requirement("numpy<2"),)
+    )
+    assert not any("NumPy 1" in item.message for item in limited.warnings)
+
+
+def test_sources_are_forbidden_beside_what_is_compiled_not_beside_pure_packages() -> None:
+    assert "rouge-score" not in planned("rtx4090", "torch transformers rouge-score").ready_only
+    assert "rouge-score" in planned("rtx4090", "torch bitsandbytes rouge-score").ready_only

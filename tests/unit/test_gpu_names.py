@@ -248,7 +248,7 @@ def test_torchao_with_driver_550_loads_there() -> None:
     ("machine", "package", "said"),
     [
         (linux(amd("gfx1100")), "torchao", True),
-        (linux(amd("gfx1100")), "triton", True),  # its folder is that of triton-rocm
+        (linux(amd("gfx1100")), "triton", False),  # torch brings triton-rocm in its place
         (linux(amd("gfx1100")), "torchvision", False),
         (linux(nvidia("GTX 1080 Ti", "6.1"), driver="580.95.05"), "triton", False),
     ],

@@ -225,7 +225,8 @@ class Limit(Row, frozen=True):
         kernel: ranges of Linux kernels (`>=6.18.4`), each with a word that the name contains (or empty).
         cuda: the driver's CUDA version.
         cpu_lacks: CPU features, of which at least one is missing.
-        names: it is no limit where one of these packages is asked for.
+        names: it is no limit where one of these packages is asked for; in no version that is named with it
+            (`numpy>=2`).
         mendable: `workaround` says how to make it work, so no other build is looked for.
         avoid: another build that serves the same GPUs comes before it.
     """
@@ -284,6 +285,7 @@ class Family(Row, frozen=True):
         index_first: where the PyTorch index has it for the backend it is taken from there, else from the
             user's indexes.
         pypi_backends: that PyPI's Linux files of such a package have code for (`cu13*`); empty: all.
+        provides: the package in whose place torch brings it (`triton`); both would write the same files.
         ended: nothing of it goes with a torch newer than those in `companions.json`.
     """
 
@@ -292,6 +294,7 @@ class Family(Row, frozen=True):
     pairing: Literal["table", "torch", "free"]
     runtime_of: tuple[Text, ...]
     own_cuda: bool
+    provides: str = ""
     ended: bool = False
     index_first: bool = False
     pypi_backends: tuple[Text, ...] = ()

@@ -271,11 +271,12 @@ class _Reader:
         listed: dict[str, str] = {}
         within = None if page.described is None else specifiers(page.described)
         for file in parsed.files:
-            name = parse_name(file.filename) if within is not None else None
+            name = parse_name(file.filename) if page.described is not None else None
             if file.filename.endswith(VARIANTS):
                 listed[file.filename.removesuffix(VARIANTS).rpartition("-")[2]] = file.url
             elif (
-                name is not None
+                within is not None
+                and name is not None
                 and (version := Version(name.version)) in within
                 and not version.is_prerelease
             ):

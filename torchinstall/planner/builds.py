@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from packaging.version import InvalidVersion, Version
@@ -16,6 +17,9 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.catalog.model import BackendInfo, Family, Wheels
 from torchinstall.core.target import Target, python_tags, wheel_fits
 from torchinstall.planner.situation import Situation
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 _ORIGINS = ("find-links", "index", "vendor", "default")
 """Which source of one and the same build is taken: what lies here already comes first."""
@@ -72,6 +76,14 @@ def builds(catalog: Catalog, target: Target, channel: str) -> tuple[Build, ...]:
     return catalog.once(("builds", target.os, target.platform, channel), sort)
 
 
+def can_hold(bounds: SpecifierSet) -> bool:
+    """Whether some version lies within bounds: the lowest, a bound, or the next one above a bound."""
+    ends = [item.version.removesuffix(".*") for item in bounds if item.operator != "==="]
+    return any(
+        map(bounds.contains, ("0", *ends, *(f"{version_key(end).base_version}.0.0.1" for end in ends)))
+    )
+
+
 def matching_wheels(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, ...]:
     """The rows with a file for the target's Python and ABI, for any system; the best source first."""
     tags = python_tags(target.abi)
@@ -125,16 +137,19 @@ def pick_packages(build: Build, situation: Situation) -> tuple[Pick, ...] | Reje
     if conflict := _url_conflict(build, situation):
         return conflict
     torch = _usable_wheels(build.wheels, situation.target)[0]
-    found = [Pick("torch", torch)]
-    for package in situation.requirements.family:
+    found, runtime = [Pick("torch", torch)], _runtime(build, torch, situation)
+    asked = situation.requirements.family
+    families = map(situation.catalog.family, (*(pick.package for pick in runtime), *asked))
+    given = {"torch", *(family.provides for family in families if family)}
+    for package in asked:
         family = situation.catalog.family(package)
-        if package == "torch" or family is None:
+        if package in given or family is None:
             continue
         pick = _companion(family, build, torch, situation)
         if isinstance(pick, Rejection):
             return pick
         found.append(pick)
-    return (*found, *_runtime(build, torch, situation))
+    return (*found, *runtime)
 
 
 def _url_conflict(build: Build, situation: Situation) -> Rejection | None:
@@ -205,7 +220,8 @@ def _companion(family: Family, build: Build, torch: Wheels, situation: Situation
         wanted = _for_build(package, version, build)
         return Rejection("companion-missing", wanted, "not published", package)
     allowed = [row for row in rows if requirements.allows(package, row.full_version)]
-    newest = max(allowed or rows, key=lambda row: version_key(row.version))
+    name = build.backend.name
+    newest = max(allowed or rows, key=lambda row: (version_key(row.version), row.backend == name))
     if not allowed:
         found = f"{package} {newest.full_version}"
         return Rejection("pinned-out", requirements.bounded(package), found, package)

@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
-from packaging.version import Version
 
 from torchinstall.catalog.stack import CompanionBuild
 from torchinstall.catalog.tables import platform_of
@@ -17,7 +16,7 @@ from torchinstall.core.request import specifiers
 from torchinstall.core.target import python_tags, wheel_fits
 from torchinstall.core.versions import at_least
 from torchinstall.index.urls import LINKS, index_url
-from torchinstall.planner.builds import Build, Pick, Rejection, version_key
+from torchinstall.planner.builds import Build, Pick, Rejection, can_hold, version_key
 from torchinstall.planner.coverage import cover_gpus
 from torchinstall.planner.situation import Situation
 
@@ -68,7 +67,11 @@ def choices_of(wanted: Wanted, build: Build, situation: Situation) -> list[Choic
     """What can be taken of a companion for a build, the best first; or what stands in the way."""
     found: list[Choice] = []
     nearest = sources = None
-    for line in _lines_of(wanted, situation):
+    lines = tuple(_lines_of(wanted, situation))
+    if any(item.operator == "==" for item in wanted.bounds):  # what other releases lack does not count
+        pinned = tuple(line for line in lines if _in_bounds(line, wanted.bounds))
+        lines = pinned if any(line.build == "ready" for line in pinned) else lines
+    for line in lines:
         faults = (*_system_faults(line, wanted, situation), *_build_faults(line, build, situation))
         choices = () if faults else tuple(_versions(line, wanted, build, situation))
         found += choices
@@ -177,12 +180,6 @@ def _any_version(line: CompanionBuild) -> bool:
     return line.kind == "name-per-cuda" or bool(line.shown_by)
 
 
-def can_hold(bounds: SpecifierSet) -> bool:
-    """Whether some version lies within bounds: the lowest, a bound, or the next one above a bound."""
-    ends = [item.version.removesuffix(".*") for item in bounds if item.operator != "==="]
-    return any(map(bounds.contains, ("0", *ends, *(f"{Version(end).base_version}.0.0.1" for end in ends))))
-
-
 def _faults_of_files(line: CompanionBuild, situation: Situation) -> Iterator[Rejection]:
     target, name = situation.target, line.package
     short = target.python_minor
@@ -228,7 +225,9 @@ def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> I
     gpus = [item.gpu for item in cover_gpus(build, situation) if item.covered]
     if line.code and gpus and not any(has_code(line, gpu, build, situation) for gpu in gpus):
         code = sm_text(gpus[0].code or "unknown")
-        yield _fault("code", name, _lowest(line.code), f"{gpus[0].label} ({code})", "companion-no-code")
+        yield _fault(
+            "code", name, _needed(line.code, gpus[0]), f"{gpus[0].label} ({code})", "companion-no-code"
+        )
 
 
 def _of_maker(line: CompanionBuild, build: Build) -> bool:
@@ -258,13 +257,14 @@ def _capability_in(text: str) -> Capability:
     return capability(text.removeprefix(">=").removesuffix("a").removesuffix("+PTX"))
 
 
-def _lowest(code: tuple[str, ...]) -> str:
-    """`sm_80 or newer`, of a list of code."""
+def _needed(code: tuple[str, ...], gpu: Gpu) -> str:
+    """`sm_80 or newer`, of a list of code that a GPU does not run; of one that is newer: all of it."""
     if code[0].startswith("gfx"):
         return f"one of {', '.join(code)}"
-    if all(text.endswith("a") for text in code):
+    lowest = min(map(_capability_in, code))
+    if all(text.endswith("a") for text in code) or (gpu.compute_capability or lowest) > lowest:
         return " or ".join(sm_text(text.rstrip("a")) for text in code)
-    return "sm_{}{} or newer".format(*min(map(_capability_in, code)))
+    return "sm_{}{} or newer".format(*lowest)
 
 
 def _versions(line: CompanionBuild, wanted: Wanted, build: Build, situation: Situation) -> Iterator[Choice]:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from torchinstall.core.request import Requirement, requirement, specifiers
-from torchinstall.planner.builds import Build, Pick, Rejection, pick_packages
+from torchinstall.planner.builds import Build, Pick, Rejection, can_hold, pick_packages
 from torchinstall.planner.companion_lines import (
     Choice,
     Wanted,
-    can_hold,
     choices_of,
     installed_lines,
     pick_of,
@@ -139,7 +138,8 @@ class _Search:
                 other = f"=={chosen}"
             if other:
                 wanted = f"{need.name}{need.specifier} ({choice.name} {choice.version} needs it)"
-                self._missing(choice.name, wanted, f"{need.name}{other}, which another package needs")
+                # A contradiction is said before what only one of these builds lacks.
+                self._missing(choice.name, wanted, f"{need.name}{other}, which another package needs", 101)
                 return None
         return merged
 
@@ -188,6 +188,6 @@ class _Search:
         else:
             self._missing(name, missing.wanted, missing.found)
 
-    def _missing(self, name: str, wanted: str, found: str) -> None:
-        blocked = Rejection("companion-missing", wanted, found, name, 100)
+    def _missing(self, name: str, wanted: str, found: str, depth: int = 100) -> None:
+        blocked = Rejection("companion-missing", wanted, found, name, depth)
         self.blocked = max(self.blocked, blocked, key=lambda row: row.depth)

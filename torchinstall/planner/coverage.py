@@ -16,9 +16,10 @@ from msgspec import Struct, structs
 from torchinstall.catalog.model import BackendInfo, Code, Limit
 from torchinstall.core.machine import OS_LABELS, VENDOR_NAMES, Gpu, capability, capability_text
 from torchinstall.core.plan import KnownLimit
+from torchinstall.core.request import requirement, specifiers
 from torchinstall.core.target import Target
 from torchinstall.core.versions import at_least, dotted, dotted_or_none, version_text, within
-from torchinstall.planner.builds import Build
+from torchinstall.planner.builds import Build, can_hold
 from torchinstall.planner.situation import DriverFacts, Situation
 
 UNRANKED = 50
@@ -340,6 +341,14 @@ def _about(row: Limit, gpu: Gpu) -> bool:
     return not row.pci or (gpu.pci_id or "").lower().startswith(row.pci)
 
 
+def _settled(names: str, asked: set[str], situation: Situation) -> bool:
+    """Whether a package of a row was asked for, and not in one of the versions that the row names with it."""
+    named, request = requirement(names), situation.request
+    rows = (row for row in (*request.requirements, *request.constraints) if row.package == named.package)
+    bounds = specifiers(",".join((named.specifier, *(row.specifier for row in rows if row.specifier))))
+    return named.package in asked and not (named.specifier and can_hold(bounds))
+
+
 def _here(row: Limit, situation: Situation, driver: DriverFacts | None) -> Limit | None:
     """The row if its conditions on the machine hold, weaker where it is not known whether they do."""
     target, machine = situation.target, situation.machine
@@ -349,7 +358,7 @@ def _here(row: Limit, situation: Situation, driver: DriverFacts | None) -> Limit
         (row.os and target.os not in row.os)
         or (row.arch and target.arch not in row.arch)
         or not set(row.environment) <= set(machine.environment)
-        or not asked.isdisjoint(row.names)
+        or any(_settled(text, asked, situation) for text in row.names)
         or (row.cpu_lacks and (not machine.cpu_features or set(row.cpu_lacks) <= set(machine.cpu_features)))
         or (row.cuda and not (driver and driver.cuda and within(driver.cuda, row.cuda)))
     ):

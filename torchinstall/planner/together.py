@@ -96,7 +96,7 @@ def built(chosen: EvaluatedBuild) -> dict[str, tuple[str, ...]]:
 
 
 def ready_only(chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...]) -> tuple[str, ...]:
-    """Packages that uv must not build: beside companions, nothing that was named is built in silence.
+    """Packages that uv must not build: beside compiled companions, nothing named is built in silence.
 
     Also not those that are known to have only sources, if something else should need them.
     """
@@ -104,7 +104,8 @@ def ready_only(chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...]) -> tuple[
         return ()
     situation = chosen.situation
     names = [choice.installs for choice in chosen.choices if choice.asked]
-    names += [item.package for item in situation.requirements.others if item.url is None]
+    if any(use.kind != "pure" for use in uses):
+        names += [item.package for item in situation.requirements.others if item.url is None]
     names += [row.package for row in situation.catalog.tables.companion_builds if row.build == "sdist"]
     allowed = {*situation.request.allow_build, *built(chosen)}
     return tuple(dict.fromkeys(name for name in names if name not in allowed))
@@ -113,8 +114,12 @@ def ready_only(chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...]) -> tuple[
 def asked_requirements(
     chosen: EvaluatedBuild | None, asked: Iterable[Requirement]
 ) -> tuple[Requirement, ...]:
-    """The requirements as they were asked for, companions by the name and within the bounds that fit."""
+    """The requirements as they were asked for, companions by the name and within the bounds that fit.
+
+    What torch brings under another name (`triton`) is left out.
+    """
     taken = _taken(chosen)
+    brought = _brought(chosen) if chosen is not None else ()
 
     def fitted(item: Requirement) -> Requirement:
         choice = taken.get(item.package) if item.url is None else None
@@ -124,15 +129,25 @@ def asked_requirements(
         name = choice.installs if choice.line.instead else item.name
         return structs.replace(item, name=name, specifier=str(specifiers(",".join(filter(None, bounds)))))
 
-    return tuple(map(fitted, asked))
+    return tuple(fitted(item) for item in asked if item.package not in brought)
+
+
+def _brought(chosen: EvaluatedBuild) -> dict[str, str]:
+    """Packages of the family that were asked for and torch brings under another name: that name."""
+    situation, picks = chosen.situation, [pick.package for pick in chosen.picks]
+    rows = [family for name in picks if (family := situation.catalog.family(name))]
+    return {row.provides: row.package for row in rows if row.provides in situation.requirements.family}
 
 
 def companion_warnings(
     chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...], evaluated: Iterable[EvaluatedBuild]
 ) -> Iterator[Message]:
     """What the user should know about the companions of a plan."""
-    yield from _held_back(chosen, uses, evaluated)
+    yield from _held_back(chosen, uses, evaluated) if uses else _held_by_family(chosen, evaluated)
     yield from _left_behind(chosen)
+    for name, other in _brought(chosen).items():
+        text = f"{name} is left out: torch {chosen.build.name} brings {other} in its place"
+        yield Message("companion-renamed", text)
     gpus = [gpu for gpu in chosen.covered if gpu.compute_capability]
     for choice in (row for row in chosen.choices if row.asked):
         line = choice.line
@@ -189,7 +204,7 @@ def _held_back(
     chosen: EvaluatedBuild, uses: tuple[CompanionUse, ...], evaluated: Iterable[EvaluatedBuild]
 ) -> Iterator[Message]:
     able, names, build = _able(evaluated), _names(chosen.situation), chosen.build
-    if not uses or next(_with_all(able, names), None) is not chosen or able[0].build.version <= build.version:
+    if next(_with_all(able, names), None) is not chosen or able[0].build.version <= build.version:
         return
     kept = {item.name: item for item in wanted_companions(chosen.situation) if not item.asked}
     reasons, ways = [], []
@@ -218,6 +233,20 @@ def _held_back(
         f"torch {build.name} and not {able[0].build.name}, because of "
         f"{' and '.join(reasons) or 'what these packages need of one another'}{cost}{upgrade}",
     )
+
+
+def _held_by_family(chosen: EvaluatedBuild, evaluated: Iterable[EvaluatedBuild]) -> Iterator[Message]:
+    """A package that moves with torch has nothing for a newer one that would do as well."""
+    lacking = [item for item in evaluated if item.rejected_by("companion-missing") and item.torch_allowed]
+    best = max(
+        (item for item in lacking if item.rank > chosen.rank), key=lambda item: item.rank, default=None
+    )
+    lost = best.missing if best else None
+    if best and lost and best.build.version > chosen.build.version:
+        yield Message(
+            "torch-held-back",
+            f"torch {chosen.build.name} and not {best.build.name}, because of {lost.package}: {lost.found}",
+        )
 
 
 def companion_refusal(
@@ -254,7 +283,7 @@ def companion_refusal(
     # Sources of what names its torch in metadata name the same one.
     platform, lines = situation.target.platform, situation.catalog.companion_builds(name)
     names_torch = any(row.kind == "bounded" for row in lines)
-    other_torch = names_torch and (no_release or nearest.kind == "torch")
+    other_torch = names_torch and (no_release or nearest.kind == "torch" or not hopeless)
     allow = nearest.rule != "companion-no-code" and not other_torch
     here = (row for row in lines if not row.platforms or platform in map(platform_of, row.platforms))
     hints = (

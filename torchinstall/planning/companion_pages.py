@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 Read = Callable[[tuple[PageKey, ...], str], "LiveResult"]
 
+_MOST_RELEASES = 3
+"""Of a place with a page for each release of torch, those of the newest ones are read: the others stay."""
+
 
 def with_companions(
     inputs: Inputs,
@@ -163,8 +166,9 @@ def _of_today(
         return match[1] if match else ""
 
     pages: dict[tuple[str, str], list[PageKey]] = defaultdict(list)
+    releases = sorted(set(map(release, mine)), key=version_key)[-_MOST_RELEASES:]
     for backend in backends:
-        for torch in dict.fromkeys(map(release, mine)):
+        for torch in releases:
             url = place.url.replace("{torch}", torch)
             if place.kind == "find-links":
                 url = url.replace("{backend}", backend) + LINKS
