@@ -278,15 +278,19 @@ def test_what_such_a_release_needs_may_be_new_too(place: Place, server: IndexSer
 
 @pytest.mark.parametrize(
     ("asked", "torch"),
-    [("sglang==0.5.17", "2.12.1"), ("sglang<0.5.9", "2.11.0"), ("unsloth==2025.9.1", "2.12.1")],
+    [("sglang==0.5.17.post3", "2.12.1"), ("sglang<0.5.9", "2.11.0"), ("unsloth==2025.9.1", "2.12.1")],
 )
 def test_a_release_between_or_before_those_of_the_tables_says_it_too(
     place: Place, server: IndexServer, asked: str, torch: str
 ) -> None:
     """Whatever else it needs that the tables know, but not this release of it, is left to uv."""
     files = [
-        wheel("sglang_kernel", "0.4.5", "cp310-abi3-manylinux_2_28_x86_64"),
-        wheel("sglang", "0.5.17", requires=("torch==2.12.1", "sglang-kernel==0.4.5", "flash-attn-4==4.0")),
+        wheel("sglang_kernel", "0.4.5.post3", "cp310-abi3-manylinux_2_28_x86_64"),
+        wheel(
+            "sglang",
+            "0.5.17.post3",
+            requires=("torch==2.12.1", "sglang-kernel==0.4.5.post3", "flash-attn-4==4.0"),
+        ),
         wheel("sglang", "0.5.2", requires=("torch==2.11.0", "ctranslate2<4.5")),
         *(wheel("sglang", f"0.5.{number}", requires=("torch==2.14.0",)) for number in (24, 25, 26, 27)),
         wheel("flash_attn_4", "4.0"),
