@@ -314,3 +314,38 @@ def test_words_for_what_was_typed(place: Place) -> None:
     said = configure(place, folder, *NONE)
     assert "is not valid TOML" in said.err
     assert "permissions" not in said.err
+
+
+def test_a_backend_for_every_platform_is_the_same_twice(place: Place) -> None:
+    """Where each platform had another, and with a package that is built against torch."""
+    folder = place.project(
+        HEAD
+        + 'dependencies = ["torch>=2.8"]\n\n[tool.uv.sources]\n'
+        + f'torch = [{{ index = "pytorch-cu126", marker = "{ON_X86}" }}, '
+        + '{ index = "pytorch-cpu", marker = "sys_platform == \'win32\'" }]\n'
+        + index(place, "cpu")
+        + index(place, "cu126")
+    )
+    for start in (text_of(folder), HEAD + 'dependencies = ["torch>=2.6", "flash-attn"]\n'):
+        (folder / "pyproject.toml").write_text(start, encoding="utf-8")
+        once = ""
+        for _ in range(2):
+            said = configure(place, folder, "--no-lock", "--offline", "--backend", "cu128", *GPU)
+            assert said.code == 0, said.err
+            once = once or text_of(folder)
+        assert text_of(folder) == once
+        assert "sys_platform == 'linux' or sys_platform == 'win32'" in once
+        assert configure(place, folder, "--remove", "--no-lock", *NONE).code == 0
+        assert text_of(folder) == start
+
+
+def test_two_indexes_of_a_requirements_file_are_no_choice(place: Place) -> None:
+    """Of two builds pip takes the one whose name sorts last; uv asks for one index."""
+    folder = place.folder / "listed"
+    folder.mkdir()
+    base = place.index.index_base
+    text = f"--extra-index-url {base}/cu126\n--extra-index-url {base}/cpu\ntorch==2.8.0\n"
+    (folder / "requirements.txt").write_text(text, encoding="utf-8")
+    said = configure(place, folder, "--migrate", "--no-lock", "--offline", *NONE)
+    assert "error[not-carried]" in said.err
+    assert not (folder / "pyproject.toml").exists()

@@ -62,7 +62,10 @@ def run(session: Session, options: _ConfigureOptions) -> int:
     lock = _locker(session, options, script) if options.lock and not dry_run else None
     plan, change = None, Change(layout_of=None)
     if not options.remove:
-        requirements = _requirements(project.view, catalog, options.reqs)
+        path = script or project.folder / "pyproject.toml"
+        base = memory.before(path, read_text(path)) if _chosen(options) and path.exists() else None
+        view = project.view if base is None else project_view(metadata(base) if script else base)
+        requirements = _requirements(view, catalog, options.reqs)
         prepared = project_plan(session, options, project, requirements)
         plan, catalog = prepared.plan, prepared.catalog
         change = _change(options, plan, catalog)
@@ -107,10 +110,16 @@ def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Change:
     def layout_of(view: ProjectView) -> Layout:
         return layout_for(view, asked, plan, catalog, without=without, named=named, planned=planned)
 
-    chosen = bool(named or planned or options.with_ or without or options.on or options.default_backend)
+    chosen = _chosen(options)
     # A script has no older ways to keep: nothing but uv reads its metadata.
     migrate = options.migrate or options.script is not None
     return Change(layout_of=layout_of, chosen=chosen, migrate=migrate, index_base=options.index_base)
+
+
+def _chosen(options: _ConfigureOptions) -> bool:
+    """Whether the user says anew which builds the project has."""
+    asked = (options.layout, options.with_, options.without, options.on, options.default_backend)
+    return any(asked) or options.is_set("backend")
 
 
 def parse_on(text: str) -> tuple[str, str]:

@@ -330,8 +330,10 @@ def check_carried(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog)
     Raises:
         UsageError: `not-carried`: uv would not do the same.
     """
-    read = choices(view, catalog, uv=True)
+    read, wanted = choices(view, catalog, uv=True), _by_point(seen)
     lost = {item: f"where {item.unsaid}" for item in seen if item.unsaid and item not in read}
+    twice = (item for item in seen if any(len(wanted[key][0]) > 1 for key in _by_point((item,))))
+    lost |= dict.fromkeys(twice, "beside another index")
     lost |= missing(tuple(_publishable(item, catalog) for item in seen), view, catalog)
     for item, reason in lost.items():
         raise UsageError(

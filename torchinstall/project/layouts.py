@@ -142,7 +142,9 @@ def _changed(
             found="none",
             hints=("torchinstall configure --remove", "torchinstall configure --backend cpu"),
         )
-    name = asked.name if named else "markers" if asked.on else current.name
+    one = bool(asked.backends) and current.name == "markers"  # for every platform
+    name = asked.name if named or one else current.name
+    name = "markers" if asked.on and not named else name
     there = current.default if current.default in left else None
     default = asked.default or (there if name == "groups" else None)
     made, same = structs.replace(asked, name=name, default=default), name == current.name
