@@ -51,7 +51,10 @@ def run(session: Session, options: _ExportOptions) -> int:
             "no format was named",
             wanted="--format " + "|".join(FORMATS),
             found="nothing",
-            hints=("torchinstall export --format requirements",),
+            hints=tuple(
+                f"torchinstall export --format {word}"
+                for word in [*(word for word in options.reqs if word in FORMATS), "requirements"][:1]
+            ),
         )
     project = None
     if name in LOCKED and not (options.reqs or options.requirement):

@@ -196,9 +196,9 @@ def unknown_flag(error: click.NoSuchOption, typed: Sequence[str], verbs: Collect
     A hint is the command that was typed, with what was meant in the place of the flag.
     """
     name, ctx = error.option_name, error.ctx or click.Context(click.Command(_NAME), info_name=_NAME)
-    spelled = {text: param for param in ctx.command.params for text in param.opts}
+    spelled = {text: param for param in ctx.command.params for text in param.opts if text[0] == "-"}
     passes_on = getattr(ctx.command, "passthrough", None) is not None
-    close = close_matches(name, spelled, cutoff=0.7)
+    close = close_matches(name, spelled if name[:5] != "--no-" else (), cutoff=0.7)
     given = _value(typed, name)
     meant, hints = _flag_meant(name, given), []
     if ctx.parent is None and name in _OF_VERBS:

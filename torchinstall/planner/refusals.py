@@ -206,7 +206,9 @@ def _what_to_change(furthest: EvaluatedBuild, evaluated: tuple[EvaluatedBuild, .
     others = [item.build.torch for item in pinned if item.missing is None]
     bounds = furthest.situation.requirements.bounded("torch")
     # The release that was asked for, where only its local version is in the way.
-    fits = min(others, key=lambda torch: f"=={torch}+" not in bounds, default=None)
+    fits = min(
+        others, key=lambda torch: not re.search(rf"=={re.escape(torch)}(\+|,|$)", bounds), default=None
+    )
     system = _SYSTEM_HINTS.get(furthest.rejection.rule) if furthest.rejection else None
     if system is not None:
         if fits is not None:

@@ -6,10 +6,11 @@ it would install something else than the file asks for.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -220,12 +221,28 @@ def _parse(text: str, source: str) -> Requirement:
             _ = urlsplit(found.url).port  # looked at here, so that whoever reads it later need not doubt it
     except ValueError as error:  # packaging's InvalidRequirement is one
         said, ours = str(error).splitlines()[0].rstrip("."), from_conda(text)
-        quote = "quote it, so that the shell does not interpret < and >: 'torch<2.10'"
-        hint = quote if ours == text else f"torchinstall auto {ours if ours[0] == '-' else shlex.quote(ours)}"
+        hint = f"torchinstall auto {ours if ours[0] == '-' else shlex.quote(ours)}"
+        hint = next(_nearly(text)) if ours == text else hint
         raise _bad_requirement(repr(text), source, said, hint) from error
     if found.url is None:
         _check_name(found, text, source)
     return found
+
+
+def _nearly(text: str) -> Iterator[str]:
+    """What may be typed for what is nearly a requirement: a sign too many, or one in the place of another."""
+    plain = text.strip("'\"`;,. ")
+    local = re.sub(r"(?<=\d)[-_ ]?(cpu|xpu|cu\d+|rocm[\d.]+)$", r"+\1", plain)
+    for words in (
+        [plain],
+        [local],
+        [re.sub(r"([<>~]=?[\d.]+)\.\*", r"\1", plain)],
+        re.split(r"[,\s]+", plain),
+    ):
+        with contextlib.suppress(ValueError):
+            yield f"torchinstall auto {shlex.join(str(requirement(word)) for word in words)}"
+    quoted = "quote it, so that the shell does not interpret < and >: 'torch<2.10'"
+    yield quoted if re.search("[<>]", text) else "torchinstall auto --help"
 
 
 def _check_name(found: Requirement, text: str, source: str) -> None:
