@@ -121,5 +121,7 @@ def test_a_table_of_nodes_is_none_of_nvidia_smi(tmp_path: Path) -> None:
 
 def test_a_text_that_is_nothing_is_refused(tmp_path: Path) -> None:
     failed = "https://docs.nvidia.com/cuda: NVIDIA-SMI has failed because it couldn't communicate.\n"
-    with pytest.raises(UsageError, match="a column of nodes"):
-        read_text(tmp_path, failed, "x.txt")
+    devices = "Error: setting up CDI devices: unresolvable CDI devices nvidia.com/gpu=all\n"
+    for text in (failed, devices):
+        with pytest.raises(UsageError, match="a column of nodes"):
+            read_text(tmp_path, text, "x.txt")

@@ -225,8 +225,8 @@ def _driver_text(text: str | None) -> str | None:
     return f"{branch}.{number}" if last == "0" else f"{branch}.{number}.{last:0>2}"
 
 
-LABELS = re.compile(r"(?<![\w/.-])(?:[\w-]+\.)*(?:nvidia|amd|intel)\.com/[\w.-]+\"?[=:]")
-"""How a text with labels of GPUs is known."""
+LABELS = re.compile(r"(?<![\w/.-])(?:[\w-]+\.)*(?:nvidia|amd|intel)\.com/(?!gpu=)[\w.-]+\"?[=:]")
+"""How a text with labels of GPUs is known; `nvidia.com/gpu=all` is a device of a container."""
 
 _SHOWN = re.compile(r"^([\w.-]+) .*?(\S+=\S*,\S*)$", re.M)
 _LABEL = re.compile(r"([\w.-]+/[\w./-]+)\"?(?:=|: *)\"?([\w.-]*)")

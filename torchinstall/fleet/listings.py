@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -212,16 +212,13 @@ def _gpu_columns() -> set[str]:
 
 def _shape(cells: list[str], catalog: Catalog) -> list[str]:
     """The columns of a table without a header, by what is in them (`--format=csv,noheader`)."""
-    header = []
-    for place, cell in enumerate(cells):
-        if re.fullmatch(r"\d{3}\.\d{2,3}(\.\d{2})?", cell):
-            header.append("driver")
-        elif re.fullmatch(r"\d{1,2}\.\d", cell):
-            header.append("compute_cap")
-        elif re.search("[A-Za-z]", cell) and " " in cell and gpu_of(catalog, product=cell):
-            header.append("gpu")
-        else:
-            header.append("node" if place == 0 and re.search("[A-Za-z]", cell) else "")
+    tests: dict[str, Callable[[str], object]] = {
+        "driver": lambda cell: re.fullmatch(r"\d{3}\.\d{2,3}(\.\d{2})?", cell),
+        "compute_cap": lambda cell: re.fullmatch(r"\d{1,2}\.\d", cell),
+        "gpu": lambda cell: " " in cell and gpu_of(catalog, product=cell),
+        "node": lambda cell: cell is cells[0] and re.search("[A-Za-z]", cell),
+    }
+    header = [next((name for name, test in tests.items() if test(cell)), "") for cell in cells]
     return header if {"driver", "gpu"} <= set(header) else []
 
 
@@ -297,28 +294,25 @@ def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
         yield Entry(node, machine)
 
 
-_TIMES = re.compile(r"(\d{1,3}) ?[x\u00d7*] ?(.+)|(.+?)[ (]+[x\u00d7*] ?(\d{1,3})\)?")
-
-
 def _gpus(
     said: Mapping[str, str | None], count: str | None, node: str, catalog: Catalog
 ) -> list[tuple[str | None, Gpu | None]]:
     """The GPUs of a line, each with what it is called there: `8x H100`, `2x RTX 3090, 1x GTX 1080`."""
-    product = said["product"]
-    if count and not product and (_TIMES.fullmatch(count) or not count[0].isdecimal()):
+    product = said["product"] or ""
+    if count and not product and not count.replace(".", "").isdecimal():
         product, count = count, None
-    parts = re.split(r"\s*[,;+&]\s*|\s+and\s+", product or "")
-    times = [_TIMES.fullmatch(part) for part in parts]
-    texts = [match[2] or match[3] if match else part for part, match in zip(parts, times, strict=True)]
-    if len(parts) > 1 and all(gpu_of(catalog, product=text) for text in texts):
-        numbers = [match[1] or match[4] if match else "1" for match in times]
-    else:
-        whole = _TIMES.fullmatch(product or "")
-        texts = [whole[2] or whole[3] if whole else product or ""]
-        counted = whole[1] or whole[4] if whole else None
-        numbers = [count or counted or ("1" if product or any(said.values()) else "0")]
+    parts = [_counted(part) for part in re.split(r"\s*[,;+&]\s*|\s+and\s+", product)]
+    if len(parts) == 1 or not all(gpu_of(catalog, product=text) for _, text in parts):
+        number, text = _counted(product)
+        parts = [(count or number or ("1" if product or any(said.values()) else "0"), text)]
     found = []
-    for text, number in zip(texts, numbers, strict=True):
+    for number, text in parts:
         one = _gpu(catalog, text or None, said["code"], said["pci_id"])
-        found += [(text or None, one)] * number_of(number, node)
+        found += [(text or None, one)] * number_of(number or "1", node)
     return found
+
+
+def _counted(text: str) -> tuple[str | None, str]:
+    """The number in front of a product or behind it, and the product."""
+    match = re.fullmatch(r"(\d{1,3}) ?[x\u00d7*] ?(.+)|(.+?)[ (]+[x\u00d7*] ?(\d{1,3})\)?", text)
+    return (match[1] or match[4], match[2] or match[3]) if match else (None, text)
