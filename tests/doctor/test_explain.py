@@ -17,7 +17,7 @@ from tests.cli.support import run
 from tests.doctor.dressing import DRESSES
 from tests.support.planning import shipped
 from torchinstall.doctor.cleaning import clean
-from torchinstall.doctor.facts import grammar
+from torchinstall.doctor.facts import Reading, grammar
 from torchinstall.doctor.rules import Match, Rule, rules
 from torchinstall.doctor.rules import explain as explain_with
 
@@ -145,6 +145,27 @@ def test_every_command_of_ours_can_be_typed(tmp_path: Path) -> None:
     for command in ours:
         words = shlex.split(re.sub(r"\{\w+\}", "1", command))[1:]
         assert run(tmp_path, words[0], "--help", *words[1:]).code == 0, command
+
+
+@pytest.mark.parametrize("folder", ["Python39", "Python311", "Python39-32"])
+def test_the_python_of_a_windows_folder_is_read(folder: str) -> None:
+    python = folder.partition("-")[0].removeprefix("Python3")
+    path = rf"C:\Users\Kai\AppData\Local\Programs\Python\{folder}\lib\site-packages\torch\x.py"
+    assert Reading(clean(path)).mentions.python == f"3.{python}"
+
+
+def test_nothing_is_installed_for_a_gpu_that_a_mac_cannot_have() -> None:
+    (match,) = explain(
+        'File "/Users/kai/v/lib/python3.12/site-packages/torch/cuda/__init__.py", line 310\n'
+        "AssertionError: Torch not compiled with CUDA enabled"
+    )
+    assert match.cause.startswith("no build of torch for macOS has CUDA")
+    assert not any(command.startswith("torchinstall auto") for command in match.commands)
+
+
+def test_a_cpu_build_has_no_code_for_a_gpu() -> None:
+    (match,) = explain("torch: HIP error: invalid device function, AMD Radeon RX 6700 XT (gfx1031)")
+    assert "cpu" not in match.cause
 
 
 def test_nothing_in_nothing() -> None:
