@@ -123,7 +123,7 @@ def waiting(harness: Harness, *words: str) -> tuple[int, str]:
     return process.returncode, said + rest
 
 
-def begin(harness: Harness, *words: str) -> subprocess.Popen[str]:
+def begin(harness: Harness, *words: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """A run that is in the middle of its installation."""
     process = subprocess.Popen(
         harness.argv(*words),
@@ -131,7 +131,7 @@ def begin(harness: Harness, *words: str) -> subprocess.Popen[str]:
         cwd=harness.folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )
@@ -185,6 +185,22 @@ def test_a_killed_run_is_put_right_where_the_packages_lie_elsewhere(upgraded: Ha
     assert torch_of(upgraded) == OLD
     site.unlink()
     shutil.rmtree(elsewhere)
+
+
+def test_a_killed_run_in_an_environment_that_was_emptied_since(upgraded: Harness) -> None:
+    """`rm -rf .venv/*` leaves our folder, and files of uv, as their names begin with a dot."""
+    process = begin(upgraded, *upgraded.auto(NEW))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    for path in upgraded.prefix.glob("[!.]*"):
+        path.unlink() if path.is_file() or path.is_symlink() else shutil.rmtree(path)
+    verb, *words = upgraded.auto(OLD)
+    again = upgraded.run(verb, "--venv", ".venv", *words)
+    assert again.returncode == 0, again.stderr
+    assert "the environment is gone" in again.stderr
+    assert "interrupted-install" not in again.stderr
+    assert torch_of(upgraded) == OLD
+    assert not list(upgraded.prefix.glob(".torchinstall*"))
 
 
 def test_what_is_seen_before_the_repair_does_not_count_after_it(upgraded: Harness) -> None:
@@ -281,6 +297,19 @@ def test_a_signal_in_the_middle(upgraded: Harness, number: signal.Signals) -> No
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
     assert "error[interrupted]" in err
+    assert torch_of(upgraded) == OLD
+    assert not list(upgraded.prefix.glob(".torchinstall*"))
+
+
+def test_a_terminal_that_is_closed_in_the_middle(upgraded: Harness) -> None:
+    """What can be said to nobody changes neither the rollback nor the exit code."""
+    ours, its = pty.openpty()
+    process = begin(upgraded, *upgraded.auto(NEW), stderr=its)
+    os.close(its)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGHUP
     assert torch_of(upgraded) == OLD
     assert not list(upgraded.prefix.glob(".torchinstall*"))
 

@@ -28,6 +28,9 @@ SAID = {
     "file-in-use": "error: failed to remove file: The process cannot access the file (os error 32)",
     "cannot-uninstall": "error: Unable to uninstall `torch==2.7.0`. distutils-installed distributions do not "
     "include the metadata required to uninstall safely.",
+    "bad-wheel": "error: No solution found when resolving dependencies\n  cause: Because torch==2.9.1+cpu "
+    "has an invalid package format and your-request depends on torch==2.9.1+cpu, we can conclude that your "
+    "requirements are unsatisfiable.",
     "cache-unusable": "error: Failed to initialize cache at `x/uv`\n  cause: failed to create directory: "
     "Not a directory (os error 20)",
     "hash-mismatch": "error: Failed to download\n  cause: Hash mismatch for `torch==2.9.1`",

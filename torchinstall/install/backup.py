@@ -86,10 +86,6 @@ class Backup(Struct, frozen=True, kw_only=True):
         for error in self._remove(remains(self.sites, self.changing or ())):
             raise error
 
-    def discard(self) -> None:
-        """Give the kept files up."""
-        shutil.rmtree(self.store, ignore_errors=True)
-
     def lost(self) -> tuple[DistInfo, ...]:
         """The saved distributions that are not as they were."""
         now, before = _by_name(distributions(self.sites, self.changing)), _by_name(self.saved)

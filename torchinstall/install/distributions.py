@@ -90,19 +90,15 @@ class DistInfo(Struct, frozen=True, array_like=True):
 
         Without a list, all that lies in its folders.
         """
-        yield from self._named()
+        yield from self.named()
         yield self.site / self.info / "RECORD"
         tops = (self.text("top_level.txt") or self.name.replace("-", "_")).split()
         for top in (self.info, *(tops if self.orphaned else ())):
             yield from walk((self.site / top,))
 
-    def _named(self) -> Iterator[Path]:
+    def named(self) -> Iterator[Path]:
+        """The files that its list names."""
         return (Path(os.path.normpath(self.site / name)) for name, *_ in self._rows(self.text("RECORD")))
-
-    def unlisted(self) -> Iterator[Path]:
-        """The files in its metadata that its list does not name."""
-        named = set(self._named())
-        return (path for path in walk((self.site / self.info,)) if path not in named)
 
     def scripts(self) -> Iterator[str]:
         """The names of the commands that it declares, also before its list names their files."""
@@ -182,7 +178,8 @@ def remains(sites: Iterable[Path], names: Collection[str]) -> Iterator[Path]:
     lost = [dist for dist in mine if dist.orphaned]
     listed = {path for dist in found if dist not in lost for path in dist.files()} if lost else set()
     for dist in mine:
-        yield from (path for path in dist.files() if path not in listed) if dist in lost else dist.unlisted()
+        taken = listed if dist in lost else set(dist.named())
+        yield from (path for path in dist.files() if path not in taken)
 
 
 def walk(folders: Iterable[Path]) -> Iterator[Path]:
@@ -226,6 +223,5 @@ def _direct_url(info: Path) -> str | None:
 
 def sites_of(prefix: Path) -> list[Path]:
     """The folders of packages in an environment, without symbolic links."""
-    return [
-        real_path(site) for name in ("lib/python3*", "Lib") for site in prefix.glob(name + "/site-packages")
-    ]
+    found = (*prefix.glob("lib/python3*/site-packages"), *prefix.glob("Lib/site-packages"))
+    return list(map(real_path, found))

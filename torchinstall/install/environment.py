@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from torchinstall.core.errors import TargetError
-from torchinstall.core.files import user_path
+from torchinstall.core.files import names_in, user_path
 from torchinstall.install.interpreter import PythonEnvironment, inspect_python
 from torchinstall.install.uv import run_uv
 
@@ -114,13 +114,13 @@ class Search(Struct, frozen=True, kw_only=True):
                         hints=(f"uv venv --clear --python {python} {shown}", "omit --python"),
                     )
             return found
-        if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - {STATE}):
+        if path.exists() and not (path.is_dir() and is_empty(path)):
             raise TargetError(
                 "not-an-environment",
                 f"{shown} is not a virtual environment",
                 wanted="a virtual environment, an empty folder, or nothing yet",
                 found="a folder without pyvenv.cfg" if path.is_dir() else "a file",
-                hints=("--venv .venv", f"move {shown} away and try again"),
+                hints=(_another(path), f"move {shown} away and try again"),
             )
         base = self._find_python(python or "", uv, system=True)
         found = self._inspect(base, ())
@@ -189,8 +189,19 @@ def _ask_uv(argv: list[str], env: Mapping[str, str], cwd: Path) -> tuple[str | N
     # A Python that nobody asked to download is not "this machine's Python".
     changes = (("UV_PYTHON_DOWNLOADS", "never"), ("NO_COLOR", "1"))
     done = run_uv(argv, env=env, changes=changes, cwd=cwd, timeout=_TIMEOUT)
-    words = " ".join(done.stderr.split()).removeprefix("error: ")[:300] or done.ending
+    said = " ".join(done.stderr.split())
+    words = (said.partition("error: ")[2] or said)[:300] or done.ending
     return done.stdout.strip() if done.returncode == 0 else None, words
+
+
+def is_empty(prefix: Path) -> bool:
+    """Whether a folder holds no more than what `rm -rf .venv/*` leaves of an environment."""
+    return {STATE, ".gitignore", ".lock"}.issuperset(names_in(prefix))
+
+
+def _another(prefix: Path) -> str:
+    """What names an environment of one's own that is not this one."""
+    return f"--venv {'.venv-new' if prefix.name == '.venv' else '.venv'}"
 
 
 def _interpreter_path(environment: Path) -> Path:
@@ -248,12 +259,14 @@ def require_changeable(
     """
     forced = env.get("UV_BREAK_SYSTEM_PACKAGES", "").lower() in ("1", "true", "yes", "on", "t", "y")
     if environment.externally_managed and not forced and "--break-system-packages" not in uv_args:
+        why = environment.target.why
+        place = f"{why} " if why.startswith("--") else ""
         raise TargetError(
             "externally-managed",
             "this Python belongs to the operating system, whose package manager owns its packages",
             wanted="an environment of your own",
-            found=f"{environment.externally_managed} ({environment.target.why})",
-            hints=("torchinstall auto --venv .venv", "torchinstall auto -- --break-system-packages"),
+            found=f"{environment.externally_managed} ({why})",
+            hints=("torchinstall auto --venv .venv", f"torchinstall auto {place}-- --break-system-packages"),
         )
 
 
@@ -265,11 +278,11 @@ def require_writable(environment: PythonEnvironment) -> None:
     """
     if not environment.writable:
         prefix = str(environment.target.prefix)
-        other = ".venv-new" if Path(prefix).name == ".venv" else ".venv"
+        other = _another(Path(prefix))
         raise TargetError(
             "read-only-environment",
             "the environment cannot be written to",
             wanted="write access to " + ", ".join((prefix, *environment.site_packages)),
             found=f"no write access for this user ({environment.target.why})",
-            hints=(f"torchinstall auto --venv {other}", "change the owner of the environment to yourself"),
+            hints=(f"torchinstall auto {other}", "change the owner of the environment to yourself"),
         )

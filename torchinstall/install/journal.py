@@ -25,7 +25,7 @@ from torchinstall.core.files import real_path, reason, venv_python, write_file
 from torchinstall.core.messages import Message, redact
 from torchinstall.install.backup import Backup, Due, plan_backup
 from torchinstall.install.distributions import distributions, sites_of
-from torchinstall.install.environment import STATE
+from torchinstall.install.environment import STATE, is_empty
 from torchinstall.install.record import Decision, path_in, store_decision
 from torchinstall.install.signals import deferred_signals
 
@@ -275,7 +275,7 @@ def _begin(stack: contextlib.ExitStack, journal: Journal, backup: Backup) -> tup
 def _end(backup: Backup) -> None:
     """The change is over: first the journal goes, then what nobody needs any more."""
     remove_journal(backup.prefix)
-    backup.discard()
+    shutil.rmtree(backup.store, ignore_errors=True)
 
 
 def _undo(backup: Backup, python: str, *, gone: bool = False) -> str:
@@ -320,8 +320,8 @@ def recover(prefix: Path, tell: Callable[[str], None]) -> None:
             if journal is not None and all(map(Path.is_dir, journal.sites)):
                 raise _not_put_back(prefix, text)
             _say(tell, text)
-        if journal is None:
-            # A backup without a journal belongs to nobody.
+        if journal is None or is_empty(prefix):
+            # A backup without a journal belongs to nobody, nor does that of an environment that was emptied.
             remove_journal(prefix)
             ours = prefix / STATE
             left = [*ours.glob("backup-*"), *ours.glob("torchinstall-*"), *ours.glob(".*.tmp")]
@@ -363,7 +363,7 @@ def _recovered(journal: Journal) -> str:
 
 def _say(tell: Callable[[str], None], text: str) -> None:
     """A terminal that is gone is no reason to stop half-way."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, UsageError):
         tell(text)
 
 
