@@ -84,7 +84,7 @@ def test_no_output_says_both_that_it_cannot_run_and_that_it_runs(backend: str, d
             "2.7.1+cu118 could, with Python 3.13",
         ),
         (linux(amd("gfx906")), "3.15", "2.9.1+rocm6.3 could, with Python 3.14"),
-        (linux(intel("8086:56a0", integrated=False)), "3.8", "+xpu could, with Python 3.1"),
+        (linux(intel("8086:56a0", integrated=False)), "3.8", "2.14.1+xpu could, with Python 3.10"),
         (mac("13.7"), "3.14", "2.8.0+cpu could, with Python 3.13"),
         (mac("11.7"), "3.12", "mps of torch 2.11 needs macOS 14.0"),
         (linux(amd("gfx1201"), glibc="2.27"), "3.12", "could, with glibc 2.28 or newer"),
@@ -143,3 +143,10 @@ def test_a_gpu_that_no_build_ever_supported_stops_nobody() -> None:
     assert (alone.error, alone.backend) == (None, "cpu")
     assert "no published torch for Python 3.12 can use compute capability 3.5" in said(alone)
     assert (decide(linux(old, amd("gfx1100"))).backend or "").startswith("rocm")
+
+
+def test_a_build_that_the_pins_exclude_is_no_way_out() -> None:
+    kepler = linux(nvidia("Tesla K80", "3.7"), driver="470.256.02")
+    plan = decide(kepler, "torch>=2.9", python="3.14")
+    assert plan.backend == "cpu"
+    assert "could, with" not in said(plan)

@@ -249,13 +249,15 @@ def _nearest_python(item: EvaluatedBuild) -> str:
 def _elsewhere(own: Iterable[EvaluatedBuild], gpu: Gpu) -> str | None:
     """Which build could use a GPU with the driver that is there, and with which Python or system."""
     kept_out = (item for item in own if item.rejected_by("python-not-published", "system-too-old"))
-    able = [item for item in kept_out if gpu in item.covered and driver_too_old(item) is None]
+    seen = (item for item in kept_out if any(row.confidence != "low" for row in item.build.wheels))
+    asked = (item for item in seen if item.torch_allowed and driver_too_old(item) is None)
+    able = [item for item in asked if gpu in item.covered]
     newest = max(able, key=lambda item: item.build.order, default=None)
     if newest is None or newest.rejection is None:
         return None
     by_python = newest.rejected_by("python-not-published")
-    way = f"Python {_nearest_python(newest)}" if by_python else newest.rejection.wanted
-    return f"torch {newest.build.name} could, with {way}"
+    needed = f"Python {_nearest_python(newest)}" if by_python else newest.rejection.wanted
+    return f"torch {newest.build.name} could, with {needed}"
 
 
 def gpu_reasons(evaluated: tuple[EvaluatedBuild, ...], situation: Situation) -> dict[Gpu, str]:
