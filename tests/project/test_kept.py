@@ -307,6 +307,12 @@ def test_words_for_what_was_typed(place: Place) -> None:
     said = configure(place, folder, "--default", "cpu", *NONE)
     assert "error[bad-default]" in said.err
     assert "hint: torchinstall configure --layout groups --default cpu" in said.err
+    layout = ("--layout", "groups", "--with", "CPU", "--with", "cuda12.8", "--default", "cuda-12.8")
+    said = configure(place, folder, "--no-lock", "--offline", *layout, *NONE)
+    assert said.code == 0, said.err
+    assert 'default-groups = ["cu128"]' in text_of(folder)
+    said = configure(place, folder, "--no-lock", "--on", "linux=quda", *NONE)
+    assert "error[unknown-backend]" in said.err
     said = configure(place, folder, "--script", "train.py", *NONE)
     assert "error[no-pyproject]: there is no file train.py" in said.err
     assert "hint: uv init --script train.py" in said.err

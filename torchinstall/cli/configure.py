@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from msgspec import structs, to_builtins
@@ -15,7 +16,7 @@ from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.planning.inputs import catalog_of
-from torchinstall.planning.request import package_meant
+from torchinstall.planning.request import backend_called, package_meant
 from torchinstall.project.configure import Change, Configured, Locker, configure
 from torchinstall.project.files import read_text, unified_diff
 from torchinstall.project.layouts import DEFAULT_INDEX, layout_for
@@ -98,14 +99,15 @@ def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Change:
     """What was asked for; what was not asked for stays as the file has it, unless a backend was named."""
     asked = Layout(
         name=options.layout or "this-machine",
-        backends=options.with_,
-        on=tuple(map(parse_on, options.on)),
-        default=options.default_backend,
+        backends=tuple(_backend("--with", name, catalog) for name in options.with_),
+        on=tuple((at, _backend("--on", name, catalog)) for at, name in map(parse_on, options.on)),
+        default=_backend("--default", options.default_backend, catalog) or None,
         packages=tuple(_package(name, catalog) for name in options.reqs),
         required=_required(options.require_platform),
         index_base=options.index_base,
     )
-    without, named, planned = options.without, options.layout is not None, options.is_set("backend")
+    without = tuple(_backend("--without", name, catalog) for name in options.without)
+    named, planned = options.layout is not None, options.is_set("backend")
 
     def layout_of(view: ProjectView) -> Layout:
         return layout_for(view, asked, plan, catalog, without=without, named=named, planned=planned)
@@ -114,6 +116,11 @@ def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Change:
     # A script has no older ways to keep: nothing but uv reads its metadata.
     migrate = options.migrate or options.script is not None
     return Change(layout_of=layout_of, chosen=chosen, migrate=migrate, index_base=options.index_base)
+
+
+def _backend(flag: str, name: str | None, catalog: Catalog) -> str:
+    """A backend as the tables call it; the default index as it is."""
+    return backend_called(name, flag, catalog) if name and name != DEFAULT_INDEX else name or ""
 
 
 def _chosen(options: _ConfigureOptions) -> bool:
@@ -161,24 +168,19 @@ def _required(names: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def _package(name: str, catalog: Catalog) -> str:
-    if meant := package_meant(name, catalog):
-        raise UsageError(
-            "bad-package",
-            f"{name!r} is not the name of a package that goes with torch",
-            wanted=meant,
-            found=name,
-            hints=(f"torchinstall configure {meant}",),
-        )
-    try:
-        return canonicalize_name(name, validate=True)
-    except InvalidName:
+    meant, package = package_meant(name, catalog), ""
+    with contextlib.suppress(InvalidName):
+        package = canonicalize_name(name, validate=True)
+    if meant or not package:
+        otherwise = (f"uv add {name!r}", "then: torchinstall configure")
         raise UsageError(
             "bad-package",
             f"{name!r} is not the plain name of a package",
-            wanted="a name such as torchvision",
+            wanted=meant or "a name such as torchvision",
             found=name,
-            hints=(f"uv add {name!r}", "then: torchinstall configure"),
-        ) from None
+            hints=(f"torchinstall configure {meant}",) if meant else otherwise,
+        )
+    return package
 
 
 def _locker(session: Session, options: _ConfigureOptions, script: Path | None = None) -> Locker:

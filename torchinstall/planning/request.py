@@ -73,7 +73,7 @@ def request_of(
     request = Request(
         requirements=tuple(asked.requirements),
         constraints=tuple(asked.constraints),
-        backend=_backend(options, catalog),
+        backend=backend_called(options.backend or "auto", options.source("backend"), catalog),
         channel=options.channel,
         require_gpu=options.require_gpu,
         allow_cpu=options.allow_cpu,
@@ -171,8 +171,13 @@ def plain_backend(name: str) -> str:
     return re.sub(r"^(?:rocm|hip)[-_ ]?(?=\d)", "rocm", name)
 
 
-def _backend(options: PlanOptions, catalog: Catalog) -> str:
-    name = (options.backend or "auto").strip().lower()
+def backend_called(text: str, source: str, catalog: Catalog) -> str:
+    """The name of a backend, or `auto`, that somebody spelled in some way.
+
+    Raises:
+        UsageError: `unknown-backend`.
+    """
+    name = text.strip().lower()
     for spelling in (name, plain_backend(name)):
         if spelling == "auto" or catalog.backend(spelling) is not None:
             return spelling
@@ -182,7 +187,7 @@ def _backend(options: PlanOptions, catalog: Catalog) -> str:
         "unknown-backend",
         f"no backend is called {name!r}",
         wanted="auto, cpu, xpu, or a name such as cu128 or rocm6.4",
-        found=f"{name} ({options.source('backend')})",
+        found=f"{name} ({source})",
         hints=tuple(f"--backend {item}" for item in close) or ("--backend auto",),
     )
 

@@ -12,10 +12,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from torchinstall.catalog.catalog import Catalog
-from torchinstall.core.errors import NoCompatibleBuildError, UsageError
+from torchinstall.core.errors import NoCompatibleBuildError
 from torchinstall.core.messages import Message
 from torchinstall.index.urls import index_url
 from torchinstall.planner.builds import runtime_entry
+from torchinstall.planning.request import backend_called
 from torchinstall.project.choices import Availability, check_bounds, routed_in, unrouted
 from torchinstall.project.model import (
     ALWAYS,
@@ -112,14 +113,7 @@ class _Draft:
     def torch_of(self, backend: str) -> Choice:
         """A backend's torch, with the platforms that it serves in this project."""
         layout, view = self.layout, self.view
-        if self.catalog.backend(backend) is None:
-            raise UsageError(
-                "unknown-backend",
-                f"there is no backend {backend!r}",
-                wanted=", ".join(self.catalog.known_backends()),
-                found=backend,
-                hints=("torchinstall catalog show",),
-            )
+        backend_called(backend, "project", self.catalog)
         scope = view.spelled(layout.scope_of(backend))
         # Where the project's bounds leave no platform, `check_bounds` says why.
         cap = self.cap(backend)
