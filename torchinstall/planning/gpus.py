@@ -136,10 +136,6 @@ def _tight(words: str) -> str:
     return words.replace(" ", "")
 
 
-def _letters_and_number(words: str) -> list[str]:
-    return ["".join(re.findall(pattern, words)) for pattern in ("[a-z]", r"\d")]
-
-
 def _products(catalog: Catalog) -> list[_Product]:
     return catalog.once("products", lambda: _read_products(catalog))
 
@@ -199,8 +195,10 @@ def _unknown(text: str, source: str, catalog: Catalog) -> UsageError:
         holding = [key for key in names if {*words.split()} <= {*key.split()} and key != words]
         plain = _tight(words).removeprefix("radeon")
         # One slip is in the letters or in the number: what differs in both is another thing.
-        asked = _letters_and_number(words)
-        alike = (key for key in names if {*_letters_and_number(key)} & {*asked})
+        kinds = ("[a-z ]", r"[\d ]")
+        alike = (
+            key for key in names if any(re.sub(kind, "", key) == re.sub(kind, "", words) for kind in kinds)
+        )
         spelled = {_tight(key).removeprefix("radeon"): key for key in alike}
         close = [spelled[key] for key in close_matches(plain, spelled, most=4)]
         near = [repr(names[key]) for key in sorted(holding, key=len) or close]
