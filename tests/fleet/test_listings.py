@@ -47,6 +47,9 @@ def prefixed(host: str, text: str) -> str:
         f"[1] 14:02:11 [SUCCESS] n1\n{ONE}\n[2] 14:02:12 [SUCCESS] n2\n{TWO}\n",
         f"n1:\n    {ONE}\nn2:\n    " + TWO.replace("\n", "\n    "),
         f"n1\n{ONE}\nn2\n{TWO}\n",
+        f"n1 | CHANGED | rc=0 | (stdout) {ONE}\nn2 | CHANGED | rc=0 | (stdout) " + TWO.replace("\n", "\\n"),
+        "n1\nname, driver_version\nTesla T4, 535.54.03\nn2\nname, driver_version\n"
+        + "NVIDIA A30, 535.54.03\n" * 2,
         "n1: name, driver_version\nn1: Tesla T4, 535.54.03\nn2: name, driver_version\n"
         + "n2: NVIDIA A30, 535.54.03\n" * 2,
         "n1: Tesla T4, 535.54.03\n" + "n2: NVIDIA A30, 535.54.03\n" * 2,
@@ -67,6 +70,19 @@ def test_a_table_under_each_host_keeps_its_driver(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing says which") as caught:
         read_text(tmp_path, OLD + NEW, "joined.txt")
     assert "== gpu1 ==" in caught.value.hints[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{ONE}\nGPU 0: NVIDIA L4 (UUID: GPU-2)\n",
+        "Tesla T4, 535.54.03\nNVIDIA L4, 550.54.15\n",
+        "host,gpu,driver\na,T4,535.54.03\na,T4,550.54.15\n",
+    ],
+)
+def test_one_machine_has_one_driver_and_one_first_gpu(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"nothing says which|different drivers"):
+        read_text(tmp_path, text, "a.csv")
 
 
 def test_a_host_that_failed_is_left_out_with_what_it_printed(tmp_path: Path) -> None:
@@ -317,6 +333,7 @@ def test_clouds_types_of_machines_name_their_gpus(tmp_path: Path) -> None:
         node("arm", "g5g.xlarge", "1", "arm64"),
         node("azure", "Standard_NC24ads_A100_v4", "1"),
         node("cpu", "m6i.large"),
+        node("bare", "g5.xlarge"),
         kube_node(
             "gke",
             {"cloud.google.com/gke-accelerator": "nvidia-l4", "cloud.google.com/gke-accelerator-count": "2"},
@@ -327,6 +344,7 @@ def test_clouds_types_of_machines_name_their_gpus(tmp_path: Path) -> None:
         "arm": ["sm_75"],
         "azure": ["sm_80"],
         "cpu": [],
+        "bare": ["sm_86"],
         "gke": ["sm_89"] * 2,
     }
     table = "name,instance_type\na,p3.2xlarge\nb,g2-standard-4\nc,Standard_ND96isr_MI300X_v5\n"

@@ -128,13 +128,16 @@ def _read(
     amounts = dict(resources)
     found = {"nvidia": _nvidia(name, labels, amounts.get("nvidia"), catalog)}
     found |= {vendor: _others(labels, vendor, catalog) for vendor in _DEVICES}
-    silent = [
-        vendor for vendor, gpus in found.items() if not gpus and (vendor in amounts or _is(labels, vendor))
-    ]
     rented = gpu_of(catalog, product=first_of(labels, _NAMES["instance"]))
+    kind = rented and rented.vendor
+    silent = [
+        vendor
+        for vendor, gpus in found.items()
+        if not gpus and (vendor in amounts or vendor == kind or _is(labels, vendor))
+    ]
     for vendor in silent:
-        known = rented is not None and rented.vendor == vendor
-        found[vendor] = [rented] * number_of(amounts.get(vendor, "1"), name) if known else [None]
+        many = number_of(amounts.get(vendor, "1"), name)
+        found[vendor] = [rented] * many if vendor == kind else [None]
     gpus = [*chain.from_iterable(found.values())]
     values = by_our_names(labels, _ROWS["facts"])
     if found["amd"] and not found["nvidia"]:

@@ -32,11 +32,13 @@ _SAID: dict[str, list[re.Pattern[str]]] = {
 }
 _FAILED = re.compile(r"\s*((?:NVIDIA-SMI has failed|No devices were found|Failed to initialize NVML).*)")
 
-_PREFIXED = re.compile(r"([\w.-]+):(?: (.*))?")
+_PREFIXED = re.compile(r"([\w.@-]+)(?::(?: |$)| \| [A-Z]+ \| rc=-?\d+ \| \(stdout\) )(.*)")
+"""A line behind its host, as pdsh, clush and `ansible --one-line` print it."""
+
 _HEADING = re.compile(
     r"^(?:-{3,}\n([\w.,\[\]-]+)(?: \(\d+\))?\n-{3,}|([\w.-]+) \| [A-Z]+!?(?: \| rc=-?\d+)? (?:>>|=> \{)"
     r"|[=#-]{2,12}>? ?(\w[\w.,\[\]-]*):? ?<?[=#-]*|\[\d+\] [\d:]+ \[\w+\] (\S+).*"
-    r"|([\w.-]+):(?=\n\s)|([\w.-]+)(?=\n(?:GPU 0: |\+-{5,}|\w{3} \w{3} +\d)))[ \t]*$",
+    r"|([\w.-]+):(?=\n\s)|([\w.-]+)(?=\n(?:GPU 0: |\+-{5,}|(?:index|name|uuid), |\w{3} \w{3} +\d)))[ \t]*$",
     re.MULTILINE,
 )
 """Above what each host prints: clush, ansible, a loop with echo, `tail`, pssh, salt."""
@@ -79,7 +81,7 @@ def _by_host(text: str, name: str) -> list[tuple[str, str]]:
     parts: dict[str, list[str]] = {}
     if len(matches) == len(lines):
         for match in matches:
-            parts.setdefault(match[1], []).append(match[2] or "")
+            parts.setdefault(match[1], []).append(match[2].replace("\\n", "\n"))
     elif heads:
         ends = [*(head.start() for head in heads[1:]), len(text)]
         for head, end in zip(heads, ends, strict=True):
@@ -110,7 +112,8 @@ def _machine(text: str, catalog: Catalog) -> Facts:
             "it is a Jetson, of which nvidia-smi says too little; torchinstall probe --json there says it"
         )
         return Facts(unusable=jetson)
-    if len(drivers) > 1:
+    numbers = dict(re.findall(r"\b(GPU (\d+): .+ \(UUID: .*)", text))
+    if len(drivers) > 1 or len(numbers) > len({*numbers.values()}):
         hint = "write the name of each host above what it printed: == gpu1 =="
         raise OddEntryError(
             "several machines printed it, and nothing says which", found=", ".join(drivers), hint=hint
@@ -282,6 +285,10 @@ def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
         if nvidia and (driver := driver_of_windows(facts["driver"] or "")):
             facts |= {"os": "windows", "driver": driver}
         known = nodes.setdefault(node, Facts())
+        before = any(one is not None and one.vendor == "nvidia" for one in known.gpus)
+        if before and nvidia and known.driver and facts["driver"] not in (None, known.driver):
+            both = f"{known.driver}, {facts['driver']}"
+            raise OddEntryError("its lines name different drivers", node=node, found=both)
         told = {
             what: value
             for what, value in facts.items()
