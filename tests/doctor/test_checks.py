@@ -548,6 +548,14 @@ def test_failure_with_known_words_names_the_cause() -> None:
     assert item.remedies[0].command == "unset LD_LIBRARY_PATH"
 
 
+def test_a_torch_that_is_imported_from_elsewhere_is_not_reinstalled() -> None:
+    item = of_slug(
+        examine(healthy(report=failed("torch-origin", "/old/torch/__init__.py"))), "does-not-compute"
+    )
+    assert item.remedies == ()
+    assert ".pth" in str(item.advice)
+
+
 def test_the_command_of_a_cause_goes_to_the_environment_that_was_examined() -> None:
     text = "ImportError: numpy.core.multiarray failed to import"
     where = 'File "/venv/lib/python3.12/site-packages/torch/storage.py", line 27'

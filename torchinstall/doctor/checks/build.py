@@ -191,6 +191,8 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
         message = f"the check {check.name} failed"
         package = check.name.removeprefix("import-") if check.name.startswith("import-") else "torch"
         remedies, advice = [reinstall(seen, package)], None
+        if check.name == "torch-origin":  # a reinstall writes where nobody looks
+            remedies, advice = [], "a .pth file or sitecustomize of this environment puts that folder first"
         for cause in explain(f"{check.found}\n{check.detail}", seen.catalog, lambda _: here)[:1]:
             message += f": {cause.cause}"
             evidence.append(f"known as {cause.slug}")
