@@ -316,6 +316,9 @@ def test_words_for_what_was_typed(place: Place) -> None:
     said = configure(place, folder, "--script", "train.py", *NONE)
     assert "error[no-pyproject]: there is no file train.py" in said.err
     assert "hint: uv init --script train.py" in said.err
+    (folder / "train.py").write_text("# /// script\n# dependencies = [\n# ///\n", encoding="utf-8")
+    said = configure(place, folder, "--script", "train.py", *NONE)
+    assert "error[bad-pyproject]: the metadata in train.py is not valid TOML" in said.err
     (folder / "pyproject.toml").write_text("[project\n", encoding="utf-8")
     said = configure(place, folder, *NONE)
     assert "is not valid TOML" in said.err

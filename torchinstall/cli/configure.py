@@ -55,7 +55,7 @@ def run(session: Session, options: _ConfigureOptions) -> int:
         version, missing = options.python_version, options.migrate
         project = open_project(context, options.project, version, may_be_missing=missing)
     else:
-        view = project_view(metadata(read_text(script)))
+        view = project_view(metadata(read_text(script)), f"the metadata in {script.name}")
         python = options.python_version or next(iter(view.pythons), context.python_version)
         project = Project(script.parent, view, python)
     cache = context.cache_dir

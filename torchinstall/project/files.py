@@ -43,8 +43,8 @@ def read_text(path: Path) -> str:
     return files.read_named(path, "bad-pyproject", str(path), "valid TOML, which is UTF-8", hint)
 
 
-def parse_toml(text: str) -> dict[str, Any]:
-    """Parse a project file.
+def parse_toml(text: str, name: str = "pyproject.toml") -> dict[str, Any]:
+    """Parse a project file, or the metadata of a script.
 
     Raises:
         UsageError: `bad-pyproject`, with the line.
@@ -57,10 +57,10 @@ def parse_toml(text: str) -> dict[str, Any]:
         row = rows[int(match[1]) - 1 : int(match[1])] if match else []
         raise UsageError(
             "bad-pyproject",
-            f"pyproject.toml is not valid TOML: {error}",
+            f"{name} is not valid TOML: {error}",
             wanted="valid TOML",
             found=row[0].strip()[:80] if row else "a file that does not parse",
-            hints=(f"fix pyproject.toml{match.group() if match else ''}; it was not changed",),
+            hints=(f"fix {name}{match.group() if match else ''}; it was not changed",),
         ) from error
 
 

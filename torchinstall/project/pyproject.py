@@ -174,13 +174,13 @@ class ProjectView:
         return tuple(platform for platform in PLATFORMS if platform in there) or PLATFORMS
 
 
-def project_view(text: str) -> ProjectView:
+def project_view(text: str, name: str = "pyproject.toml") -> ProjectView:
     """What a project file says.
 
     Raises:
         UsageError: `bad-pyproject`.
     """
-    return ProjectView(parse_toml(text.removeprefix("\ufeff")))
+    return ProjectView(parse_toml(text.removeprefix("\ufeff"), name))
 
 
 def metadata(text: str, python: str = "") -> str:
