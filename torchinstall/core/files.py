@@ -59,10 +59,10 @@ def read_text(path: Path, most: int = _MOST_BYTES) -> str:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most // 1024} KiB")
-    return data.decode("utf-8-sig" if path.suffix == ".toml" else _encoding(data))
+    return data.decode("utf-8-sig" if path.suffix == ".toml" else encoding_of(data))
 
 
-def _encoding(start: bytes) -> str:
+def encoding_of(start: bytes) -> str:
     """UTF-16 where its mark is at the start, as PowerShell's `>` puts it there; else UTF-8."""
     return "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
@@ -71,7 +71,7 @@ def text_in(path: Path, most: int = MOST_BYTES_OF_TOOLS, *, errors: str = "surro
     """A text file of somebody else, or its beginning; empty where there is none that can be read."""
     try:
         with path.open("rb") as file:
-            encoding = _encoding(file.read(2))
+            encoding = encoding_of(file.read(2))
         with path.open(encoding=encoding, errors=errors) as file:
             return file.read(most)
     except (OSError, ValueError):

@@ -12,6 +12,7 @@ from msgspec import DecodeError, Raw, Struct, json, structs
 
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.decoding import decoder
+from torchinstall.core.files import encoding_of
 from torchinstall.core.machine import Libc, decode_machine
 from torchinstall.fleet.hosts import SLURM, ansible, answer, metrics, nomad, slurm, slurm_text
 from torchinstall.fleet.kubernetes import LABELS, kubernetes, labels
@@ -163,7 +164,7 @@ class _Reader:
 
     def read(self, data: bytes, source: str, name: str) -> None:
         """Read one file; `name` is the node's where the file describes one and does not name it."""
-        if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # what PowerShell's > writes
+        if encoding_of(data) == "utf-16":
             data = data.decode("utf-16", "replace").encode()
         data = data.removeprefix(codecs.BOM_UTF8)
         start = data[:4096].lstrip()

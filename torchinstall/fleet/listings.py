@@ -108,16 +108,14 @@ def _machine(text: str, catalog: Catalog) -> Facts:
     if failed := _FAILED.match(text):
         return Facts(unusable=f"it printed: {failed[1]}")
     if "(nvgpu)" in text:
-        jetson = (
-            "it is a Jetson, of which nvidia-smi says too little; torchinstall probe --json there says it"
+        return Facts(
+            unusable="nvidia-smi says too little of a Jetson; torchinstall probe --json says it there"
         )
-        return Facts(unusable=jetson)
     numbers = dict(re.findall(r"\b(GPU (\d+): .+ \(UUID: .*)", text))
     if len(drivers) > 1 or len(numbers) > len({*numbers.values()}):
         hint = "write the name of each host above what it printed: == gpu1 =="
-        raise OddEntryError(
-            "several machines printed it, and nothing says which", found=", ".join(drivers), hint=hint
-        )
+        what = "several machines printed it, and nothing says which"
+        raise OddEntryError(what, found=", ".join(drivers), hint=hint)
     products, codes, ids = (_all(what, text) for what in ("product", "code", "pci_id"))
     many = len(codes or ids or products)
     products = products if len(products) == many else []
