@@ -39,7 +39,7 @@ from torchinstall.project.model import (
     separation,
 )
 from torchinstall.project.poetry import specifier
-from torchinstall.project.pyproject import ProjectView, project_view, same_url
+from torchinstall.project.pyproject import ProjectView, project_view, same_url, workspace_root
 from torchinstall.project.sync import choose, scope_flags
 from torchinstall.project.write import excludes
 
@@ -370,3 +370,21 @@ def test_lines_that_repeat_thousands_of_times_are_compared_in_time_by_their_numb
     assert time.process_time() - began < 5
     assert after.startswith("[c]\n")
     assert after.endswith("[[a]]\n\n[d]\n")
+
+
+@pytest.mark.parametrize(
+    ("members", "folder", "found"),
+    [
+        ("packages/*", "packages/a", True),
+        ("packages/*", "packages/deep/a", False),
+        ("packages/**", "packages/deep/a", True),
+        ("**/a", "packages/deep/a", True),
+        ("packages/**/a", "packages/a", True),
+        ("packages/**/b", "packages/a", False),
+    ],
+)
+def test_members_of_a_workspace(tmp_path: Path, members: str, folder: str, found: bool) -> None:
+    (tmp_path / "pyproject.toml").write_text(f'[tool.uv.workspace]\nmembers = ["{members}"]\n', "utf-8")
+    member = tmp_path / folder
+    member.mkdir(parents=True)
+    assert (workspace_root(member) == tmp_path.resolve()) == found

@@ -303,8 +303,9 @@ def below(view: ProjectView, *roots: ProjectView) -> ProjectView:
 
 
 def _matches(path: PurePosixPath, patterns: object) -> bool:
-    """As uv matches: a star stays within one folder name."""
-    globs = map(PurePosixPath, texts(patterns))
+    """As uv matches: a star stays within one folder name, two stand for any number of folders."""
+    stars = ["/".join("*" * depth) for depth in range(len(path.parts) + 1)]
+    globs = (PurePosixPath(text.replace("**", any_)) for text in texts(patterns) for any_ in stars)
     return any(len(glob.parts) == len(path.parts) and path.match(str(glob)) for glob in globs)
 
 
