@@ -271,16 +271,12 @@ class _Reader:
         listed: dict[str, str] = {}
         within = None if page.described is None else specifiers(page.described)
         for file in parsed.files:
-            name = parse_name(file.filename) if page.described is not None else None
             if file.filename.endswith(VARIANTS):
                 listed[file.filename.removesuffix(VARIANTS).rpartition("-")[2]] = file.url
-            elif (
-                within is not None
-                and name is not None
-                and (version := Version(name.version)) in within
-                and not version.is_prerelease
-            ):
-                described[name.version] = file.url
+            elif within is not None and (name := parse_name(file.filename)) is not None:
+                version = Version(name.version)
+                if version in within and not version.is_prerelease:
+                    described[name.version] = file.url
         notes = list(parsed.notes)
         limits = self.deadline, self.options.max_bytes
         needs = _newest(

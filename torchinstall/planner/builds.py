@@ -103,6 +103,7 @@ class Pick(Struct, frozen=True):
         asked: somebody asked for it; otherwise torch itself depends on it.
         routed: it comes from where torch comes from, or from `index` (one page of links, too), or is `file`.
         kept: it is installed and stays as it is.
+        instead: the package in whose place torch brings it.
     """
 
     package: str
@@ -113,6 +114,7 @@ class Pick(Struct, frozen=True):
     index: str | None = None
     file: str | None = None
     kept: bool = False
+    instead: str = ""
 
 
 class Rejection(Struct, frozen=True):
@@ -138,10 +140,8 @@ def pick_packages(build: Build, situation: Situation) -> tuple[Pick, ...] | Reje
         return conflict
     torch = _usable_wheels(build.wheels, situation.target)[0]
     found, runtime = [Pick("torch", torch)], _runtime(build, torch, situation)
-    asked = situation.requirements.family
-    families = map(situation.catalog.family, (*(pick.package for pick in runtime), *asked))
-    given = {"torch", *(family.provides for family in families if family)}
-    for package in asked:
+    given = {"torch", *(pick.instead for pick in runtime)}
+    for package in situation.requirements.family:
         family = situation.catalog.family(package)
         if package in given or family is None:
             continue
@@ -287,7 +287,7 @@ def _runtime(build: Build, torch: Wheels, situation: Situation) -> list[Pick]:
             found.append(Pick(family.package, None, asked=False, routed=True))
         elif companion := catalog.companion(build.torch, family.package):
             fits = [row for row in wheels if row.version == companion.version]
-            found.extend(Pick(family.package, row, asked=False) for row in fits[:1])
+            found += [Pick(family.package, row, asked=False, instead=family.provides) for row in fits[:1]]
     return found
 
 

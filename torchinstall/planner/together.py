@@ -119,7 +119,7 @@ def asked_requirements(
     What torch brings under another name (`triton`) is left out.
     """
     taken = _taken(chosen)
-    brought = _brought(chosen) if chosen is not None else ()
+    brought = [pick.instead for pick in chosen.picks] if chosen is not None else []
 
     def fitted(item: Requirement) -> Requirement:
         choice = taken.get(item.package) if item.url is None else None
@@ -129,14 +129,7 @@ def asked_requirements(
         name = choice.installs if choice.line.instead else item.name
         return structs.replace(item, name=name, specifier=str(specifiers(",".join(filter(None, bounds)))))
 
-    return tuple(fitted(item) for item in asked if item.package not in brought)
-
-
-def _brought(chosen: EvaluatedBuild) -> dict[str, str]:
-    """Packages of the family that were asked for and torch brings under another name: that name."""
-    situation, picks = chosen.situation, [pick.package for pick in chosen.picks]
-    rows = [family for name in picks if (family := situation.catalog.family(name))]
-    return {row.provides: row.package for row in rows if row.provides in situation.requirements.family}
+    return tuple(fitted(item) for item in asked if item.url or item.package not in brought)
 
 
 def companion_warnings(
@@ -145,9 +138,10 @@ def companion_warnings(
     """What the user should know about the companions of a plan."""
     yield from _held_back(chosen, uses, evaluated) if uses else _held_by_family(chosen, evaluated)
     yield from _left_behind(chosen)
-    for name, other in _brought(chosen).items():
-        text = f"{name} is left out: torch {chosen.build.name} brings {other} in its place"
-        yield Message("companion-renamed", text)
+    for pick in chosen.picks:
+        if pick.instead in chosen.situation.requirements.family:
+            text = f"{pick.instead} is left out: torch {chosen.build.name} brings {pick.package} in its place"
+            yield Message("companion-renamed", text)
     gpus = [gpu for gpu in chosen.covered if gpu.compute_capability]
     for choice in (row for row in chosen.choices if row.asked):
         line = choice.line
@@ -237,16 +231,11 @@ def _held_back(
 
 def _held_by_family(chosen: EvaluatedBuild, evaluated: Iterable[EvaluatedBuild]) -> Iterator[Message]:
     """A package that moves with torch has nothing for a newer one that would do as well."""
-    lacking = [item for item in evaluated if item.rejected_by("companion-missing") and item.torch_allowed]
-    best = max(
-        (item for item in lacking if item.rank > chosen.rank), key=lambda item: item.rank, default=None
-    )
-    lost = best.missing if best else None
-    if best and lost and best.build.version > chosen.build.version:
-        yield Message(
-            "torch-held-back",
-            f"torch {chosen.build.name} and not {best.build.name}, because of {lost.package}: {lost.found}",
-        )
+    lacking = (item for item in evaluated if item.rejected_by("companion-missing") and item.torch_allowed)
+    best = max(lacking, key=lambda item: item.rank, default=chosen)
+    if best.missing and best.gpu_rank >= chosen.gpu_rank and best.build.version > chosen.build.version:
+        reason = f"because of {best.missing.package}: {best.missing.found}"
+        yield Message("torch-held-back", f"torch {chosen.build.name} and not {best.build.name}, {reason}")
 
 
 def companion_refusal(

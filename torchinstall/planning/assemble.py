@@ -73,8 +73,8 @@ def prepare(
     target = inputs.target
     context.detail(f"target: Python {target.python_version} {target.abi} on {target.platform}, {target.why}")
 
-    described = partial(_described, Run(inputs, options, context))
-    inputs = with_companions(inputs, Run(inputs, options, context).read, described)
+    run = Run(inputs, options, context)
+    inputs = with_companions(inputs, run.read, partial(_described, run))
 
     def prepared(made: Made) -> Prepared:
         warnings = (*made.plan.warnings, *inputs.notes)
