@@ -79,12 +79,28 @@ def test_each_slug_is_recognised(slug: str, said: str) -> None:
         "error: Failed to parse environment variable `UV_OFFLINE` with invalid value `maybe`",
         "error: Required uv version `>=99` does not match the running version `0.13.9`.",
         "error: Project directory `/nope` does not exist",
+        "error: invalid value 'bogus' for '--link-mode <LINK_MODE>'",
+        "error: a value is required for '--cache-dir <CACHE_DIR>' but none was supplied",
         "error: Hash-checking is required, but no trusted hash was provided for: `torch`",
         "error: No solution found\nhint: because using pre-built wheels is disabled for `torch`",
     ],
 )
 def test_settings_of_uv_that_stop_it_are_named(said: str) -> None:
     assert explain(said, 2)[0] == "bad-uv-settings"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: x\n  cause: failed to open file `/c/.tmpX/torch-2.dist-info/RECORD`: (os error 2)",
+        "error: x\n  cause: failed to open file `/c/archive-v0/X/torch-2.dist-info/WHEEL`: (os error 2)",
+        "error: x\n  cause: Failed to extract archive: /house/torch-2.9.1-py3-none-any.whl",
+        "error: Failed to install: x\n  cause: Wheel version does not match filename (2.9.3 != 2.9.1)",
+        "error: Package metadata name `tensor` does not match given name `torch`",
+    ],
+)
+def test_a_wheel_that_is_not_what_it_says_is_no_lost_environment(said: str) -> None:
+    assert explain(said, 1)[0] == "bad-wheel"
 
 
 def test_every_row_has_words_a_source_and_a_pattern_that_compiles() -> None:

@@ -92,6 +92,14 @@ def test_a_named_one_wins_and_is_not_replaced(tmp_path: Path) -> None:
     assert find_uv({**env, "TORCHINSTALL_UV": ""}, beside=nothing_beside).version == "0.98.0"
 
 
+def test_a_uv_that_was_named_is_not_made_newer_by_an_installation(tmp_path: Path) -> None:
+    path = a_uv(tmp_path, "echo uv 0.1.0")
+    with pytest.raises(ToolMissingError) as caught:
+        find_uv({"PATH": "", "TORCHINSTALL_UV": path}, beside=nothing_beside)
+    assert caught.value.slug == "uv-too-old"
+    assert "unset TORCHINSTALL_UV" in caught.value.hints[0]
+
+
 def test_none_at_all() -> None:
     assert slug({}) == "uv-not-found"
 

@@ -43,10 +43,6 @@ def _machine() -> str:
     return os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")
 
 
-def _site_packages() -> list[str]:
-    return list(dict.fromkeys(sysconfig.get_path(key) for key in ("purelib", "platlib")))
-
-
 def _writable(folder: str) -> bool:
     """Whether files may be made there, or in the nearest folder above that exists."""
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
@@ -56,7 +52,7 @@ def _writable(folder: str) -> bool:
 
 def inspect() -> dict[str, object]:
     """What is asked of an interpreter."""
-    sites = _site_packages()
+    sites = list(dict.fromkeys(sysconfig.get_path(key) for key in ("purelib", "platlib")))
     marker = os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
     system = str(sys.platform)
     return {

@@ -39,6 +39,8 @@ _OTHER_PROJECT = ("UV_PROJECT", "UV_NO_PROJECT", "UV_WORKING_DIR")
 
 _VERSION_TIMEOUT = 10.0
 _BESIDE = "beside torchinstall"
+_NAMED = "TORCHINSTALL_UV"
+_NAME_ANOTHER = ("unset TORCHINSTALL_UV, or set it to the path of a uv",)
 _HOW_TO_GET_UV = ("uv pip install --upgrade 'uv>=" + UV_FLOOR + "'", "python -m pip install --upgrade uv")
 
 
@@ -86,10 +88,10 @@ def find_uv(
     Raises:
         ToolMissingError: `uv-not-found`, `uv-too-old` or `uv-broken`.
     """
-    named = env.get("TORCHINSTALL_UV")
+    named = env.get(_NAMED)
     places = [(beside(), _BESIDE), (_which("uv", env), "PATH")]
     if named:
-        places = [(_which(named, env), "TORCHINSTALL_UV")]
+        places = [(_which(named, env), _NAMED)]
     problems: list[ToolMissingError] = []
     for path, source in places:
         if path is not None:
@@ -104,7 +106,7 @@ def find_uv(
         f"there is no uv at {named}" if named else "uv was not found beside torchinstall or on PATH",
         wanted=f"uv {UV_FLOOR} or newer",
         found=f"{named} (from TORCHINSTALL_UV)" if named else None,
-        hints=("unset TORCHINSTALL_UV, or set it to the path of a uv",) if named else _HOW_TO_GET_UV,
+        hints=_NAME_ANOTHER if named else _HOW_TO_GET_UV,
     )
 
 
@@ -157,7 +159,7 @@ def _checked(path: str, source: str, env: Mapping[str, str], timeout: float) -> 
             f"uv {version} is too old",
             wanted=f"uv {UV_FLOOR} or newer",
             found=f"uv {version} at {path} ({source})",
-            hints=_HOW_TO_GET_UV,
+            hints=_NAME_ANOTHER if source == _NAMED else _HOW_TO_GET_UV,
         )
     return Uv(path=path, version=version, source=source)
 
