@@ -199,8 +199,8 @@ def unknown_flag(error: click.NoSuchOption, typed: Sequence[str], verbs: Collect
     spelled = {text: param for param in ctx.command.params for text in param.opts if text[0] == "-"}
     passes_on = getattr(ctx.command, "passthrough", None) is not None
     close = close_matches(name, spelled if name[:5] != "--no-" else (), cutoff=0.7)
-    given = _value(typed, name)
-    meant, hints = _flag_meant(name, given), []
+    value_typed = _value(typed, name)
+    meant, hints = _flag_meant(name, value_typed), []
     if ctx.parent is None and name in _OF_VERBS:
         verb = next((word for word in typed if word in verbs), "auto")
         hints.append(shlex.join([_NAME, verb, *(word for word in typed if word != verb)]))
@@ -212,9 +212,9 @@ def unknown_flag(error: click.NoSuchOption, typed: Sequence[str], verbs: Collect
             continue
         choices = param.type.choices if param is not None and isinstance(param.type, click.Choice) else ()
         value = next(iter(choices), param.metavar if isinstance(param, click.Option) else None)
-        words += filter(None, [value and (given if not meant and given else value)])
+        words += filter(None, [value and (value_typed if not meant and value_typed else value)])
         taken = name in _WITH_VALUE if meant else value is not None
-        hints.append(shlex.join([_NAME, *_with(typed, name, words, valued=bool(given) and taken)]))
+        hints.append(shlex.join([_NAME, *_with(typed, name, words, valued=bool(value_typed) and taken)]))
     return UsageError(
         "unknown-option",
         f"{ctx.command_path} has no option {name}",

@@ -179,7 +179,7 @@ def _rows(text: str, name: str, catalog: Catalog) -> list[_Row]:
     start = {}
     if not header and lines:
         rows, start = _cells(lines, lines[0]), {"node": name}
-        header = _shape(rows[0], catalog)
+        header = _unnamed_columns(rows[0], catalog)
         rows = rows if header else []
     found = []
     for cells in rows:
@@ -211,15 +211,15 @@ def _gpu_columns() -> set[str]:
     return {*names["count"], *chain(*names["gpu"].values())}
 
 
-def _shape(cells: list[str], catalog: Catalog) -> list[str]:
+def _unnamed_columns(cells: list[str], catalog: Catalog) -> list[str]:
     """The columns of a table without a header, by what is in them (`--format=csv,noheader`)."""
     tests: dict[str, Callable[[str], object]] = {
-        "driver": lambda cell: re.fullmatch(r"\d{3}\.\d{2,3}(\.\d{2})?", cell),
-        "compute_cap": lambda cell: re.fullmatch(r"\d{1,2}\.\d", cell),
-        "gpu": lambda cell: " " in cell and gpu_of(catalog, product=cell),
-        "node": lambda cell: cell is cells[0] and re.search("[A-Za-z]", cell),
+        "driver": lambda text: re.fullmatch(r"\d{3}\.\d{2,3}(\.\d{2})?", text),
+        "compute_cap": lambda text: re.fullmatch(r"\d{1,2}\.\d", text),
+        "gpu": lambda text: " " in text and gpu_of(catalog, product=text),
+        "node": lambda text: text is cells[0] and re.search("[A-Za-z]", text),
     }
-    header = [next((name for name, test in tests.items() if test(cell)), "") for cell in cells]
+    header = [next((name for name, test in tests.items() if test(text)), "") for text in cells]
     return header if {"driver", "gpu"} <= set(header) else []
 
 
@@ -228,7 +228,7 @@ def listed(items: Sequence[Raw], name: str, catalog: Catalog) -> list[Entry]:
     values = [decoded(item, Any) for item in items]
     tables = values if len(values) > 1 else _tables(values[0]) if values else []
     rows = [
-        {_key(key): _cell(value) for key, value in row.items()} for row in tables if isinstance(row, dict)
+        {_key(key): _text(value) for key, value in row.items()} for row in tables if isinstance(row, dict)
     ]
     return list(_nodes(rows, name, catalog)) if any(map(_tells, rows)) else []
 
@@ -248,10 +248,10 @@ def _tells(row: _Row) -> bool:
     return bool(places and {*row} & _gpu_columns()) or {"name"} < places
 
 
-def _cell(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):
-        return _cell(value.get("name", ""))
-    return ", ".join(map(_cell, value)) if isinstance(value, list) else "" if value is None else str(value)
+        return _text(value.get("name", ""))
+    return ", ".join(map(_text, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:

@@ -312,8 +312,8 @@ def _unnamed(called: str | None) -> str:
     if called is None:
         return "it has GPUs, and nothing says which; --assume gpu=h100 would"
     whole = called.endswith("...")
-    way = "nvidia-smi -L prints whole names" if whole else "--assume gpu=h100 would say which it is"
-    return f"no GPU is called {_printable(called)!r}; {way}"
+    hint = "nvidia-smi -L prints whole names" if whole else "--assume gpu=h100 would say which it is"
+    return f"no GPU is called {_printable(called)!r}; {hint}"
 
 
 def _version(text: str | None, what: str) -> str | None:

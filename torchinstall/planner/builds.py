@@ -140,10 +140,10 @@ def pick_packages(build: Build, situation: Situation) -> tuple[Pick, ...] | Reje
         return conflict
     torch = _usable_wheels(build.wheels, situation.target)[0]
     found, runtime = [Pick("torch", torch)], _runtime(build, torch, situation)
-    given = {"torch", *(pick.instead for pick in runtime)}
+    replaced = {"torch", *(pick.instead for pick in runtime)}
     for package in situation.requirements.family:
         family = situation.catalog.family(package)
-        if package in given or family is None:
+        if package in replaced or family is None:
             continue
         pick = _companion(family, build, torch, situation)
         if isinstance(pick, Rejection):

@@ -124,8 +124,8 @@ def _nearest(version: str, torch: str, known: list[CompanionBuild]) -> Companion
     """The line that tells a release's CUDA and GPU code: of the next one (for the same torch, if any)."""
     rows = [line for line in known if line.torch == torch] or known
     ordered = sorted(rows, key=lambda line: version_key(line.versions.split()[0]))
-    later = (line for line in ordered if version_key(line.versions.split()[0]) > version_key(version))
-    return next(later, ordered[-1])
+    newer = (line for line in ordered if version_key(line.versions.split()[0]) > version_key(version))
+    return next(newer, ordered[-1])
 
 
 def _wanted(
