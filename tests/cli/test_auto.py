@@ -248,7 +248,7 @@ def test_index_that_never_answers(place: Place, server: IndexServer) -> None:
         (("torch", "-r", "missing.txt"), 2, "bad-requirements-file"),
         (("torch", "--target-gpu", "NVIDIA H1000"), 2, "unknown-gpu"),
         (("torch", "--target-driver", "new"), 2, "bad-value"),
-        (("torch", "--index-base", "example.org"), 2, "bad-value"),
+        (("torch", "--index-base", "example.org"), 2, "bad-index-base"),
         (("torch", "-f", "missing"), 2, "find-links-not-a-folder"),
         (("torch", "--python", "missing/python"), 6, "python-not-found"),
         (("torch", "--python", "3.99"), 6, "python-not-found"),

@@ -153,7 +153,7 @@ def index_url(index_base: str, channel: str, backend: str) -> str:
     Raises:
         UsageError: not an http(s) URL, or a template that lacks what is needed.
     """
-    base = _checked_base(index_base)
+    base = checked_base(index_base)
     if base.endswith(LINKS):
         return base
     if base.endswith("/{package}"):
@@ -178,7 +178,7 @@ def index_url(index_base: str, channel: str, backend: str) -> str:
 
 def root_url(index_base: str, channel: str) -> str | None:
     """The page that lists the backends of a channel, without a slash; None for a template, which has none."""
-    base = _checked_base(index_base)
+    base = checked_base(index_base)
     if "{" in base or base.endswith(LINKS):
         return None
     return base if channel == "stable" else f"{base}/{channel}"
@@ -191,33 +191,40 @@ def page_url(index_base: str, channel: str, backend: str, package: str) -> str:
     return url.removesuffix(LINKS) if url.endswith(LINKS) else f"{url}/{package}/"
 
 
-def _checked_base(index_base: str) -> str:
+def checked_base(index_base: str, source: str = "flag --index-base") -> str:
+    """An index base without a slash at its end; `source` says who named it.
+
+    Raises:
+        UsageError: `bad-index-base`.
+    """
     base = index_base.strip().rstrip("/")
-    unknown = [
-        name for name in re.findall(_PLACEHOLDER, base) if name not in ("backend", "channel", "package")
-    ]
+    unknown = set(re.findall(_PLACEHOLDER, base)) - {"backend", "channel", "package"}
     divided = base.removesuffix("/{package}")
     incomplete = "{" in divided and "{backend}" not in divided
     try:
         origin_of(re.sub(_PLACEHOLDER, "x", base))
         parts = urllib.parse.urlsplit(base.removesuffix(LINKS))
-        wrong = bool(parts.query or parts.fragment or re.search(r"\s", base))
+        wrong = bool(parts.query or parts.fragment or parts.port == 0 or re.search(r"\s", base))
     except ValueError:
         wrong = True
-    if wrong or unknown or incomplete or "{package}" in divided:
-        hints: tuple[str, ...] = ("--index-base https://mirror.example/whl",)
-        if incomplete:
-            hints = ("--index-base 'https://mirror.example/{channel}/{backend}'",)
-        if "://" not in base or base.startswith("file:"):
-            hints = (*hints, "--find-links DIR takes a folder of wheels")
-        raise UsageError(
-            "bad-index-base",
-            "the index base is not an http(s) URL that pages can be added to",
-            wanted="a URL such as https://mirror.example/whl, or a template with {backend}",
-            found=redact(base) or "nothing",
-            hints=hints,
-        )
-    return base
+    if not (wrong or unknown or incomplete or "{package}" in divided):
+        return base
+    shown = redact(base) if "//" in base else redact(f"//{base}")[2:]
+    example = "'https://mirror.example/{channel}/{backend}'" if incomplete else "https://mirror.example/whl"
+    if re.match(r"[\w-]+(\.[\w-]+)+(:\d+)?/", shown):
+        example = f"https://{shown}"
+    gone = "omit --index-base" if source.startswith("flag ") else f"take it out of the {source}"
+    folder = "://" not in base or base.startswith("file:")
+    raise UsageError(
+        "bad-index-base",
+        f"{shown!r} is not the http(s) URL of an index that pages can be added to",
+        wanted="a URL such as https://mirror.example/whl, a template with {backend}, or default",
+        found=f"{shown or 'nothing'} ({source})",
+        hints=(
+            f"--index-base {example}",
+            *([f"for a folder of wheels: {gone}, and give --find-links DIR"] if folder else []),
+        ),
+    )
 
 
 def _check_name(name: str) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Machine
-from torchinstall.core.messages import Message, close_matches, redact
+from torchinstall.core.messages import Message, close_matches
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Request, canonical_name
 from torchinstall.core.versions import dotted, driver_of_windows, unprefixed
+from torchinstall.index.urls import checked_base
 from torchinstall.install.command import values_of
 from torchinstall.planning.context import Context, PlanOptions
 from torchinstall.planning.gpus import ImageHint, declared_gpus, image_hint, visible_gpus
@@ -226,22 +225,7 @@ def index_base_of(options: PlanOptions) -> str:
     """The base URL of the PyTorch index or of its mirror, which `default` leaves out.
 
     Raises:
-        UsageError: it is no URL.
+        UsageError: `bad-index-base`.
     """
-    base = options.index_base if options.index_base != "default" else DEFAULT_INDEX_BASE
-    with contextlib.suppress(ValueError):  # of a host or port that cannot be
-        if base.startswith(("https://", "http://", "file://")) and urlsplit(base).port != 0:
-            return base.rstrip("/")
-    shown = redact(base if "//" in base else f"//{base}").removeprefix("" if "//" in base else "//")
-    source = options.source("index_base")
-    gone = "omit --index-base" if source.startswith("flag ") else f"take it out of the {source}"
-    raise UsageError(
-        "bad-value",
-        f"{shown!r} is not the URL of an index",
-        wanted="a URL that begins with https://, or default for the index that uv uses",
-        found=f"{shown} ({options.source('index_base')})",
-        hints=(
-            *([f"--index-base https://{shown}"] if re.match(r"[\w-]+(\.[\w-]+)+(:\d+)?/", shown) else []),
-            f"for a folder of wheels: {gone}, and give --find-links DIR",
-        ),
-    )
+    named = options.index_base if options.index_base != "default" else DEFAULT_INDEX_BASE
+    return checked_base(named, options.source("index_base"))
