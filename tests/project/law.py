@@ -22,7 +22,7 @@ from msgspec import structs
 from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.choices import Availability, choices
-from torchinstall.project.configure import Change, Configured, Locker, configure
+from torchinstall.project.configure import Configured, Locker, ProjectChange, configure
 from torchinstall.project.layouts import current_layout
 from torchinstall.project.model import ALWAYS, Layout
 from torchinstall.project.pyproject import ProjectView, project_view
@@ -140,7 +140,7 @@ def _configure(
     def make(view: ProjectView) -> Layout:
         return structs.replace(layout if layout is not None else _keep(view), index_base=base)
 
-    change = Change(layout_of=make, chosen=layout is not None, migrate=True, index_base=base)
+    change = ProjectChange(layout_of=make, chosen=layout is not None, migrate=True, index_base=base)
     return configure(folder, change, small_catalog(), lock=lock, memory=memory)
 
 
@@ -202,7 +202,7 @@ def check(
                 "lost on the way back"
             )
     if path.read_bytes().decode() != text:
-        configure(folder, Change(layout_of=None), small_catalog(), memory=memory)
+        configure(folder, ProjectChange(layout_of=None), small_catalog(), memory=memory)
         assert path.read_bytes().decode() == text, "remove left something"
         assert not member or (root / "pyproject.toml").read_text("utf-8") == ROOT, "the root keeps something"
     return "kept"

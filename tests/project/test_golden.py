@@ -15,7 +15,7 @@ import pytest
 from tests.project.small import small_catalog
 from torchinstall.core.errors import TorchInstallError
 from torchinstall.project.choices import choices
-from torchinstall.project.configure import Change, Configured, FileEdit, edit_files
+from torchinstall.project.configure import Configured, FileEdit, ProjectChange, edit_files
 from torchinstall.project.files import loads
 from torchinstall.project.model import PLATFORMS, Layout
 from torchinstall.project.pyproject import project_view
@@ -52,7 +52,7 @@ def layout_of(case: dict[str, Any], text: str) -> Layout:
 
 
 def configure(text: str, case: dict[str, Any]) -> Configured:
-    change = Change(layout_of=lambda _view: layout_of(case, text), migrate=case.get("migrate", False))
+    change = ProjectChange(layout_of=lambda _view: layout_of(case, text), migrate=case.get("migrate", False))
     return edit_files((FileEdit(Path("pyproject.toml"), text, text),), change, small_catalog())
 
 

@@ -13,7 +13,7 @@ from tests.project.conftest import Place
 from tests.project.small import small_catalog
 from tests.support.installing import uv_path
 from torchinstall.core.errors import TorchInstallError
-from torchinstall.project.configure import Change, Configured, configure
+from torchinstall.project.configure import Configured, ProjectChange, configure
 from torchinstall.project.lock import lock_project, read_lock
 from torchinstall.project.model import PLATFORMS, Layout, Scope
 
@@ -26,7 +26,7 @@ PLAIN = HEAD + 'dependencies = ["torch>=2.8", "torchvision", "accelerate"]\n'
 def run(place: Place, text: str, layout: Layout) -> Configured:
     project = place.project(text)
     layout = structs.replace(layout, index_base=place.index.index_base)
-    return configure(project, Change(layout_of=lambda _view: layout), small_catalog(), lock=place.lock)
+    return configure(project, ProjectChange(layout_of=lambda _view: layout), small_catalog(), lock=place.lock)
 
 
 def versions(folder: Path, package: str, *scopes: Scope) -> dict[str, str]:
@@ -212,7 +212,9 @@ def test_a_lock_with_another_build_is_refused_and_restored(place: Place) -> None
         subprocess.run([place.uv, "lock"], cwd=folder, env=env, capture_output=True, check=True)
 
     with pytest.raises(TorchInstallError) as caught:
-        configure(project, Change(layout_of=lambda _view: layout), small_catalog(), lock=without_sources)
+        configure(
+            project, ProjectChange(layout_of=lambda _view: layout), small_catalog(), lock=without_sources
+        )
     assert caught.value.slug == "lock-wrong-build"
     assert "torch on linux_x86_64: 2.11.0 from" in str(caught.value.found)
     assert (project / "pyproject.toml").read_text("utf-8") == PLAIN
@@ -238,7 +240,7 @@ def test_workspace_member(place: Place) -> None:
     layout = Layout(
         name="extras", backends=("cpu", "cu128"), required=PLATFORMS, index_base=place.index.index_base
     )
-    done = configure(member, Change(layout_of=lambda _view: layout), small_catalog(), lock=place.lock)
+    done = configure(member, ProjectChange(layout_of=lambda _view: layout), small_catalog(), lock=place.lock)
     assert [edit.path.parent for edit in done.edits] == [member, root]
     assert "environments" in (root / "pyproject.toml").read_text("utf-8")
     assert "environments" not in (member / "pyproject.toml").read_text("utf-8")

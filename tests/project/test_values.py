@@ -19,16 +19,16 @@ from torchinstall.core.errors import TorchInstallError
 from torchinstall.core.messages import Message
 from torchinstall.core.plan import Plan
 from torchinstall.project.choices import routed_in
-from torchinstall.project.configure import Change, FileEdit, edit_files
+from torchinstall.project.configure import FileEdit, ProjectChange, edit_files
 from torchinstall.project.edit import edit_text
 from torchinstall.project.files import loads, tidy
 from torchinstall.project.layouts import complete, current_layout, layout_for, plan_caps, plan_platform
 from torchinstall.project.migrate import migrate_text
 from torchinstall.project.model import (
     PLATFORMS,
-    Choice,
     Layout,
     LayoutName,
+    Route,
     Scope,
     complement,
     marker_at,
@@ -69,7 +69,7 @@ def test_the_complement_holds_exactly_elsewhere(platforms: frozenset[str]) -> No
 @settings(deadline=None)
 @given(st.lists(platform_sets, min_size=1, max_size=4))
 def test_a_partition_covers_each_platform_once_and_cuts_no_route(served: list[frozenset[str]]) -> None:
-    routes = (Choice(backend="cpu", url="", points=points_of(item, MINORS)) for item in served)
+    routes = (Route(backend="cpu", url="", points=points_of(item, MINORS)) for item in served)
     markers = separation(routes, MINORS)
     for platform in PLATFORMS:
         assert not markers or sum(holds(marker, platform) for marker in markers) == 1
@@ -212,7 +212,9 @@ def test_no_plan_is_no_layout_unless_backends_are_named() -> None:
 
 def configured(text: str, wanted: Layout, *, migrate: bool = False) -> str:
     file = FileEdit(Path("pyproject.toml"), text, text)
-    return edit_files((file,), Change(layout_of=lambda _view: wanted, migrate=migrate), small_catalog()).text
+    return edit_files(
+        (file,), ProjectChange(layout_of=lambda _view: wanted, migrate=migrate), small_catalog()
+    ).text
 
 
 def with_layout(text: str, wanted: Layout) -> ProjectView:

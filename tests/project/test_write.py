@@ -13,7 +13,7 @@ from tests.project.small import small_catalog
 from tests.support.systems import POSIX
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import write_file
-from torchinstall.project.configure import Change, configure
+from torchinstall.project.configure import ProjectChange, configure
 from torchinstall.project.files import read_text, unified_diff
 from torchinstall.project.model import Layout
 
@@ -82,7 +82,7 @@ def test_ctrl_c_while_uv_locks_puts_everything_back(tmp_path: Path, had_lock: bo
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        configure(tmp_path, Change(layout_of=lambda _view: LAYOUT), small_catalog(), lock=interrupted)
+        configure(tmp_path, ProjectChange(layout_of=lambda _view: LAYOUT), small_catalog(), lock=interrupted)
     assert path.read_text("utf-8") == PROJECT
     assert lock.exists() == had_lock
     assert not had_lock or lock.read_text("utf-8") == "version = 1\n"
@@ -132,7 +132,7 @@ def test_not_toml_is_refused_and_untouched(tmp_path: Path) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_bytes(b'[project]\nname = "x\n')
     with pytest.raises(UsageError) as caught:
-        configure(tmp_path, Change(layout_of=lambda _view: LAYOUT), small_catalog())
+        configure(tmp_path, ProjectChange(layout_of=lambda _view: LAYOUT), small_catalog())
     assert caught.value.slug == "bad-pyproject"
     assert "line 2" in caught.value.message
     assert path.read_bytes() == b'[project]\nname = "x\n'
@@ -141,9 +141,9 @@ def test_not_toml_is_refused_and_untouched(tmp_path: Path) -> None:
 def test_an_unchanged_file_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_text(PROJECT, encoding="utf-8")
-    configure(tmp_path, Change(layout_of=lambda _view: LAYOUT), small_catalog())
+    configure(tmp_path, ProjectChange(layout_of=lambda _view: LAYOUT), small_catalog())
     written = path.stat()
-    configure(tmp_path, Change(layout_of=lambda _view: LAYOUT), small_catalog())
+    configure(tmp_path, ProjectChange(layout_of=lambda _view: LAYOUT), small_catalog())
     assert path.stat().st_ino == written.st_ino
     assert path.stat().st_mtime_ns == written.st_mtime_ns
 

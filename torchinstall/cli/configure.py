@@ -17,7 +17,7 @@ from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.planning.inputs import catalog_of
 from torchinstall.planning.request import backend_called, package_meant
-from torchinstall.project.configure import Change, Configured, Locker, configure
+from torchinstall.project.configure import Configured, Locker, ProjectChange, configure
 from torchinstall.project.files import read_text, unified_diff
 from torchinstall.project.layouts import DEFAULT_INDEX, layout_for
 from torchinstall.project.lock import lock_project
@@ -61,7 +61,7 @@ def run(session: Session, options: _ConfigureOptions) -> int:
     cache = context.cache_dir
     memory = Memory(cache / "projects" if cache is not None else None)
     lock = _locker(session, options, script) if options.lock and not dry_run else None
-    plan, change = None, Change(layout_of=None)
+    plan, change = None, ProjectChange(layout_of=None)
     if not options.remove:
         path = script or project.folder / "pyproject.toml"
         base = memory.before(path, read_text(path)) if _chosen(options) and path.exists() else None
@@ -95,7 +95,7 @@ def _requirements(view: ProjectView, catalog: Catalog, reqs: tuple[str, ...] = (
     return tuple(found.values())
 
 
-def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Change:
+def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> ProjectChange:
     """What was asked for; what was not asked for stays as the file has it, unless a backend was named."""
     asked = Layout(
         name=options.layout or "this-machine",
@@ -115,7 +115,7 @@ def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Change:
     chosen = _chosen(options)
     # A script has no older ways to keep: nothing but uv reads its metadata.
     migrate = options.migrate or options.script is not None
-    return Change(layout_of=layout_of, chosen=chosen, migrate=migrate, index_base=options.index_base)
+    return ProjectChange(layout_of=layout_of, chosen=chosen, migrate=migrate, index_base=options.index_base)
 
 
 def _backend(flag: str, name: str | None, catalog: Catalog) -> str:

@@ -21,7 +21,7 @@ from torchinstall.doctor.cleaning import Cleaned
 Kind = Literal["library", "symbol", "loader", "gpu-code", "requirement", "download"]
 
 
-class Fact(Struct, frozen=True, kw_only=True):
+class Statement(Struct, frozen=True, kw_only=True):
     """One statement, and where it stands in the cleaned text without spaces.
 
     Attributes:
@@ -142,12 +142,12 @@ class Reading:
         return values
 
     @cached_property
-    def facts(self) -> tuple[Fact, ...]:
+    def facts(self) -> tuple[Statement, ...]:
         """Every fact, in the order of the text."""
         found = [fact for row in grammar().facts for fact in self._of(row)]
         return tuple(sorted(found, key=lambda fact: (fact.start, -fact.end)))
 
-    def _of(self, row: Extraction) -> Iterator[Fact]:
+    def _of(self, row: Extraction) -> Iterator[Statement]:
         tight = self.cleaned.tight
         for text in filter(self.search, row.patterns):
             for match in islice(pattern(text).finditer(tight), 40):
@@ -157,7 +157,7 @@ class Reading:
                     file = _FILE_BEFORE.search(tight[max(0, start - 300) : start])
                     values = {"file": file[1], **values} if file else values
                 owner = self.owner(start, end)
-                yield Fact(kind=row.kind, values=values, owner=owner, start=start, end=end)
+                yield Statement(kind=row.kind, values=values, owner=owner, start=start, end=end)
 
     def owner(self, start: int, end: int) -> str | None:
         """The package whose file the text names last before the end of a fact, or as its culprit there."""

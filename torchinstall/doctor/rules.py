@@ -30,7 +30,7 @@ from torchinstall.core.request import Request, requirement
 from torchinstall.core.target import Target, foreign_target
 from torchinstall.core.versions import dotted, version_text
 from torchinstall.doctor.cleaning import clean
-from torchinstall.doctor.facts import Fact, Kind, Mentions, Reading, grammar
+from torchinstall.doctor.facts import Kind, Mentions, Reading, Statement, grammar
 from torchinstall.planner.selection import plan
 from torchinstall.planning.gpus import declared_gpus
 
@@ -49,7 +49,7 @@ class Here(Struct, frozen=True, kw_only=True):
     certain: bool = False
 
 
-class Offer(Struct, frozen=True, kw_only=True):
+class PlanCommand(Struct, frozen=True, kw_only=True):
     """A command to plan.
 
     Attributes:
@@ -73,7 +73,7 @@ class Need(Struct, frozen=True, kw_only=True):
     values: Mapping[str, str] = {}
     owner: str | None = None
 
-    def met_by(self, fact: Fact) -> bool:
+    def met_by(self, fact: Statement) -> bool:
         """Whether this is such a fact."""
         owned = self.owner is None or re.fullmatch(self.owner, fact.owner or "")
         said = ((text, fact.values.get(name, "").lower()) for name, text in self.values.items())
@@ -117,13 +117,13 @@ class Rule(Struct, frozen=True, kw_only=True):
     context: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     guard: Literal["own", "torch", "free"] = "free"
-    offer: Offer | None = None
+    offer: PlanCommand | None = None
     type: tuple[str, ...] = ()
     note: str | None = None
     when: tuple[Wording, ...] = ()
 
 
-class Table(Struct, frozen=True, kw_only=True):
+class Rules(Struct, frozen=True, kw_only=True):
     """`data/rules.json`."""
 
     schema_version: Literal[1]
@@ -152,7 +152,7 @@ class _Hit(Struct, frozen=True, kw_only=True):
 @cache
 def rules() -> tuple[Rule, ...]:
     """The shipped rules, read when first asked for."""
-    return own_data(__file__, "data/rules.json", Table).rows
+    return own_data(__file__, "data/rules.json", Rules).rows
 
 
 def explain(
@@ -255,7 +255,7 @@ class _Adviser:
         self._known = known
         self._installed = {row.name: row.version for row in known.target.installed} if known else {}
 
-    def advise(self, offer: Offer, values: Mapping[str, str]) -> _Advice:
+    def advise(self, offer: PlanCommand, values: Mapping[str, str]) -> _Advice:
         """The command of an offer, if the planner says that it leads to a build that runs."""
         machine, target = self._situation(offer.gpu, values)
         facts = {**self._driver(target), f"on_{machine.os}": "yes"}
@@ -313,7 +313,7 @@ class _Adviser:
         arch = said.arch or ("aarch64" if system == "macos" else "x86_64")
         gpus = self._gpus(values) if vendor is not None else ()
         if vendor is not None and not any(gpu.vendor == vendor for gpu in gpus):
-            gpus = (Gpu(vendor=vendor, index=0, source="error text"),)  # type: ignore[arg-type]  # one of the literals of Offer
+            gpus = (Gpu(vendor=vendor, index=0, source="error text"),)  # type: ignore[arg-type]  # one of the literals of PlanCommand
         drivers: tuple[Driver, ...] = ()
         if any(gpu.vendor == "nvidia" for gpu in gpus):
             cuda = said.driver_cuda
@@ -333,12 +333,12 @@ class _Adviser:
                 return found
         return ()
 
-    def _plan(self, offer: Offer, words: Iterable[str], machine: Machine, target: Target) -> Plan:
+    def _plan(self, offer: PlanCommand, words: Iterable[str], machine: Machine, target: Target) -> Plan:
         backend = "cpu" if offer.build == "cpu" else "auto"
         asked = Request(requirements=tuple(map(requirement, words)), backend=backend)
         return plan(asked, machine, target, self._catalog)
 
-    def _command(self, offer: Offer, words: tuple[str, ...], names: tuple[str, ...]) -> str:
+    def _command(self, offer: PlanCommand, words: tuple[str, ...], names: tuple[str, ...]) -> str:
         flags = self._known.flags if self._known is not None else ()
         parts = ["torchinstall", "auto", *map(shlex.quote, flags)]
         parts += ["--backend", "cpu"] if offer.build == "cpu" else []
@@ -366,7 +366,7 @@ class _Adviser:
         return found
 
 
-def _runs(made: Plan, offer: Offer) -> bool:
+def _runs(made: Plan, offer: PlanCommand) -> bool:
     """Whether the plan changes something, and what it installs uses the GPU that it must use."""
     if made.error is not None or (made.status == "satisfied" and not offer.again):
         return False

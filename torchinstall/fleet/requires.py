@@ -70,7 +70,7 @@ class GpuNeed(Struct, frozen=True):
     cuda_alone: str | None = None
 
 
-class Fact(Struct, frozen=True):
+class BoundSource(Struct, frozen=True):
     """The row of a table that sets a bound."""
 
     bound: str
@@ -100,7 +100,7 @@ class PlatformNeed(Struct, frozen=True):
     gpus: tuple[GpuNeed, ...]
     l4t: str | None
     cpu: tuple[str, ...]
-    facts: tuple[Fact, ...]
+    facts: tuple[BoundSource, ...]
 
 
 _PLATFORMS: tuple[tuple[Os, str, bool], ...] = (
@@ -258,7 +258,7 @@ class _Asking:
 
     def _facts(
         self, build: Build, gpus: Sequence[GpuNeed], jetson: Floor | None, cpu: tuple[str, ...]
-    ) -> Iterator[Fact]:
+    ) -> Iterator[BoundSource]:
         tables, kind = self._catalog.tables, self._backend.kind.kind
         codes = {code for need in gpus for code in need.codes}
         ended = {code for need in gpus for code in need.codes if any(w.below for w in need.drivers)}
@@ -287,5 +287,5 @@ class _Asking:
                     yield _fact("kernel", value, "limits.json", limit)
 
 
-def _fact(bound: str, value: str, table: str, row: Any) -> Fact:
-    return Fact(bound, value, table, row.source, row.confidence)
+def _fact(bound: str, value: str, table: str, row: Any) -> BoundSource:
+    return BoundSource(bound, value, table, row.source, row.confidence)

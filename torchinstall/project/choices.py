@@ -31,10 +31,10 @@ from torchinstall.project.foreign import (
 from torchinstall.project.model import (
     ALWAYS,
     PLATFORMS,
-    Choice,
     Entries,
     Listed,
     Point,
+    Route,
     Scope,
     is_exact,
     rivals,
@@ -102,14 +102,14 @@ class Availability:
         return min((Version(versions[0].public) for versions in found if versions), default=None)
 
 
-def unrouted(choices: Iterable[Choice]) -> list[str]:
+def unrouted(choices: Iterable[Route]) -> list[str]:
     """The platforms that no choice serves."""
     routed = {platform for item in choices for platform in item.platforms}
     return [platform for platform in PLATFORMS if platform not in routed]
 
 
 def check_bounds(
-    items: tuple[Listed, ...], torch: tuple[Choice, ...], view: ProjectView, availability: Availability
+    items: tuple[Listed, ...], torch: tuple[Route, ...], view: ProjectView, availability: Availability
 ) -> tuple[Message, ...]:
     """Compare bounds on torch with every build that they apply to; one platform that has it is enough.
 
@@ -195,7 +195,7 @@ def choices(
     *,
     offers: tuple[Offer, ...] = (),
     uv: bool = False,
-) -> tuple[Choice, ...]:
+) -> tuple[Route, ...]:
     """Every choice of a file with `[project]`: a package, the list that asks for it, and its index.
 
     `index_base` is for a pin (`+cu124`) that no index of the file serves; `offers` are of indexes that other
@@ -212,7 +212,7 @@ def choices(
             index = pytorch_index(offer.url, catalog.backend, index_base=index_base)
             if index is not None and index.backend and (points := mine & view.points(offer.marker)):
                 page = offer.url.endswith(".html")  # of links, beside the index with the same files
-                choice = Choice(
+                choice = Route(
                     scope=item.scope,
                     package=item.package,
                     backend=index.backend,
@@ -251,21 +251,21 @@ def _serving(
     return []
 
 
-def routed_in(view: ProjectView, catalog: Catalog, package: str = "torch") -> tuple[Choice, ...]:
+def routed_in(view: ProjectView, catalog: Catalog, package: str = "torch") -> tuple[Route, ...]:
     """What uv's sources of a package say, by index and scope, whether something requires it or not."""
-    found: dict[tuple[str, Scope], Choice] = {}
+    found: dict[tuple[str, Scope], Route] = {}
     for row in view.sources.get(package, []):
         url, scope, points = view.index_url(row), scope_in(row), view.points(row.get("marker"))
         if (backend := backend_of(url, catalog)) is not None:
             points |= found[url, scope].points if (url, scope) in found else points
             index = str(row["index"])
-            found[url, scope] = Choice(
+            found[url, scope] = Route(
                 scope=scope, package=package, backend=backend, url=url, points=points, index=index
             )
     return tuple(found.values())
 
 
-def _by_point(items: tuple[Choice, ...]) -> dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]]:
+def _by_point(items: tuple[Route, ...]) -> dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]]:
     """Scope, package, platform, Python -> the backends and the bounds: the same for every spelling."""
     found: dict[tuple[Any, ...], tuple[frozenset[str], frozenset[str]]] = {}
     for item in items:
@@ -276,7 +276,7 @@ def _by_point(items: tuple[Choice, ...]) -> dict[tuple[Any, ...], tuple[frozense
     return found
 
 
-def missing(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> dict[Choice, str]:
+def missing(seen: tuple[Route, ...], view: ProjectView, catalog: Catalog) -> dict[Route, str]:
     """Those of the choices that uv does not read in a file, and where."""
     read = choices(view, catalog, uv=True)
     there, wanted = _by_point(read), _by_point(seen)
@@ -299,9 +299,9 @@ def pinned_backend(item: Listed, catalog: Catalog) -> str | None:
     return next((local for local in locals_ if local and catalog.backend(local) is not None), None)
 
 
-def entries_of(seen: tuple[Choice, ...], catalog: Catalog) -> Entries:
+def entries_of(seen: tuple[Route, ...], catalog: Catalog) -> Entries:
     """What uv's tables need to hold these choices."""
-    merged: dict[tuple[Any, ...], Choice] = {}
+    merged: dict[tuple[Any, ...], Route] = {}
     # What the project takes from an index, its extras and groups take from there too: one entry says it.
     known = [_publishable(item, catalog) for item in seen]
     for item in sorted(known, key=lambda row: (row.scope != ALWAYS, row.package != "torch")):
@@ -317,14 +317,14 @@ def entries_of(seen: tuple[Choice, ...], catalog: Catalog) -> Entries:
     return structs.replace(entries, conflicts=rivals(entries.routes))
 
 
-def _publishable(item: Choice, catalog: Catalog) -> Choice:
+def _publishable(item: Route, catalog: Catalog) -> Route:
     """A choice on the platforms for which its build is published; the default index serves the others."""
     availability, spec = Availability(catalog, "stable"), SpecifierSet(item.bounds)
     known = availability.platforms(item.package, item.backend, spec)
     return item.on(known or availability.platforms(item.package, item.backend) or PLATFORMS[:3])
 
 
-def check_carried(seen: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> None:
+def check_carried(seen: tuple[Route, ...], view: ProjectView, catalog: Catalog) -> None:
     """Compare what was seen with what uv reads now.
 
     Raises:

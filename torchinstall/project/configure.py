@@ -41,7 +41,7 @@ _ROUNDS = 3
 """Each round makes packages direct that the lock showed to be only transitive."""
 
 
-class Change(Struct, frozen=True, kw_only=True):
+class ProjectChange(Struct, frozen=True, kw_only=True):
     """What to make of a project.
 
     Attributes:
@@ -122,7 +122,7 @@ def _files_of(
 
 def configure(
     directory: Path,
-    change: Change,
+    change: ProjectChange,
     catalog: Catalog,
     *,
     dry_run: bool = False,
@@ -183,7 +183,7 @@ def configure(
     return plan
 
 
-def _remember(plan: Configured, change: Change, memory: Memory) -> None:
+def _remember(plan: Configured, change: ProjectChange, memory: Memory) -> None:
     for edit in plan.edits:
         if change.layout_of is None:
             memory.remember(edit.path, edit.after, edit.after)
@@ -220,7 +220,7 @@ def _without(files: tuple[FileEdit, ...], catalog: Catalog) -> Configured:
 
 def edit_files(
     files: tuple[FileEdit, ...],
-    change: Change,
+    change: ProjectChange,
     catalog: Catalog,
     more: tuple[Foreign, Foreign] = (Foreign(), Foreign()),  # only read
     *,
@@ -356,7 +356,9 @@ def _write(plan: Configured) -> None:
 
 
 @contextlib.contextmanager
-def _restored_on_error(paths: tuple[Path, ...], change: Change, notes: tuple[Message, ...]) -> Iterator[None]:
+def _restored_on_error(
+    paths: tuple[Path, ...], change: ProjectChange, notes: tuple[Message, ...]
+) -> Iterator[None]:
     """Put files back as they were where anything goes wrong, Ctrl-C included."""
     saved = {path: path.read_bytes() if path.exists() else None for path in paths}
     try:

@@ -21,11 +21,11 @@ from torchinstall.project.choices import Availability, check_bounds, routed_in, 
 from torchinstall.project.model import (
     ALWAYS,
     PLATFORMS,
-    Choice,
     Dependency,
     Entries,
     Layout,
     Listed,
+    Route,
     Scope,
     holds,
     marker_at,
@@ -110,7 +110,7 @@ class _Draft:
         own = (row for name in self.packages if name != "torch" for row in routed_in(view, catalog, name))
         self.choices += [item for item in own if (item.package, item.scope.key) not in taken]
 
-    def torch_of(self, backend: str) -> Choice:
+    def torch_of(self, backend: str) -> Route:
         """A backend's torch, with the platforms that it serves in this project."""
         layout, view = self.layout, self.view
         backend_called(backend, "project", self.catalog)
@@ -139,7 +139,7 @@ class _Draft:
                     hints=(f"--on {platform}=default", f"--on {platform}=cpu"),
                 )
         channel = "" if layout.channel == "stable" else f"{layout.channel}-"
-        return Choice(
+        return Route(
             backend=backend,
             index=f"pytorch-{channel}{backend}",
             url=index_url(layout.index_base, layout.channel, backend),
@@ -147,7 +147,7 @@ class _Draft:
             scope=scope,
         )
 
-    def of_package(self, package: str, torch: Choice) -> Choice:
+    def of_package(self, package: str, torch: Route) -> Route:
         """A package from the index that torch comes from: as the file says, where that choice is kept.
 
         A companion comes from there only where torch does: what does not require torch itself gets the
@@ -264,7 +264,7 @@ class _Draft:
         wording = dict(self.layout.wording).get(package, package + bounds)
         return Dependency(scope, package, _marked(wording, marker), cap)
 
-    def floor(self, *torch: Choice) -> str | None:
+    def floor(self, *torch: Route) -> str | None:
         """The newest torch that every choice, and the default index elsewhere, has for the oldest Python.
 
         None where nothing is known. A lower bound keeps the resolver from running back to a version that was
@@ -280,7 +280,7 @@ class _Draft:
         lowest = min((version for version in found if version is not None), default=None)
         return str(lowest) if lowest is not None else None
 
-    def runtime(self, torch: Choice) -> Iterator[Choice]:
+    def runtime(self, torch: Route) -> Iterator[Route]:
         """Packages that the backend's torch depends on and that only the PyTorch index has."""
         info = self.catalog.backend(torch.backend)
         if info is None:

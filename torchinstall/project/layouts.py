@@ -11,7 +11,7 @@ from torchinstall.core.request import canonical_name
 from torchinstall.planner.builds import version_key
 from torchinstall.project.choices import Availability, routed_in
 from torchinstall.project.foreign import backend_of
-from torchinstall.project.model import PLATFORMS, Choice, Layout, LayoutName, points_of
+from torchinstall.project.model import PLATFORMS, Layout, LayoutName, Route, points_of
 from torchinstall.project.pyproject import ProjectView
 
 _MACHINE_RULES = frozenset({"driver-too-old", "no-code-for-gpu", "jetson-needs-own-build"})
@@ -254,7 +254,7 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
 
 def _companions(
     plan: Plan, catalog: Catalog, platform: str | None, asked: tuple[str, ...]
-) -> tuple[Choice, ...]:
+) -> tuple[Route, ...]:
     """What the plan says of packages that are built against torch, on the platform that it is for.
 
     One file is for one Python; an index may have others.
@@ -270,7 +270,7 @@ def _companions(
         pythons = (python,) if item.url else (f"3.{minor}" for minor in range(6, 30))
         digest = f"#sha256={item.sha256}" if item.url and item.sha256 else ""
         bound = "" if item.url or not item.version else f"{'==' if exact else '>='}{item.version}"
-        choice = Choice(
+        choice = Route(
             package=item.name,
             backend=plan.backend or "",
             url=f"{item.url}{digest}" if item.url else item.index_url or "",

@@ -17,7 +17,7 @@ from torchinstall.core.messages import Message
 from torchinstall.core.request import canonical_name
 from torchinstall.install.uv import install_failure, run_uv
 from torchinstall.project.files import loads
-from torchinstall.project.model import ALWAYS, Choice, Entries, Scope, holds, marker_environment
+from torchinstall.project.model import ALWAYS, Entries, Route, Scope, holds, marker_environment
 from torchinstall.project.pyproject import ProjectView, same_url
 
 _EXTRA = re.compile(r"extra\s*(==|!=)\s*'([^']*)'")
@@ -226,7 +226,7 @@ class LockedBuild(Struct, frozen=True, kw_only=True):
 
 
 def verify_lock(
-    lock: Lockfile, entries: Entries, view: ProjectView, catalog: Catalog, kept: tuple[Choice, ...] = ()
+    lock: Lockfile, entries: Entries, view: ProjectView, catalog: Catalog, kept: tuple[Route, ...] = ()
 ) -> tuple[LockedBuild, ...]:
     """Every routed package at every point, for every choice that the project offers.
 

@@ -26,7 +26,7 @@ from torchinstall.project.choices import (
 )
 from torchinstall.project.edit import drop, edit_text, value_at
 from torchinstall.project.foreign import Foreign, plain_name, read_hatch, read_pixi
-from torchinstall.project.model import ALWAYS, Choice, Index, Listed, Point, Scope, points_of
+from torchinstall.project.model import ALWAYS, Index, Listed, Point, Route, Scope, points_of
 from torchinstall.project.poetry import read_poetry
 from torchinstall.project.pyproject import ProjectView, is_requirement, mapping, project_view, tables, texts
 from torchinstall.project.write import write_entries
@@ -66,7 +66,7 @@ class Legacy(Struct, frozen=True, kw_only=True):
 
     kinds: tuple[str, ...]
     blocking: tuple[str, ...]
-    unread: tuple[Choice, ...]
+    unread: tuple[Route, ...]
 
     def accept(self, *, chosen: bool) -> tuple[Message, ...]:
         """What to tell where the file is left as it is; `chosen`: the user says anew which builds it has.
@@ -151,7 +151,7 @@ def migrate_text(
     Raises:
         UsageError: it is written in a way that cannot be edited, or another tool's list cannot be moved.
     """
-    seen: list[Choice] = []
+    seen: list[Route] = []
     more = more or Foreign()
 
     def change(data: dict[str, Any]) -> tuple[Message, ...]:

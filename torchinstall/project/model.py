@@ -89,7 +89,7 @@ class Index(Struct, frozen=True):
     default: bool = False
 
 
-class Choice(Struct, frozen=True, kw_only=True):
+class Route(Struct, frozen=True, kw_only=True):
     """A package that comes from one index of PyTorch: for whom, and where.
 
     Attributes:
@@ -115,7 +115,7 @@ class Choice(Struct, frozen=True, kw_only=True):
         """The platforms of its points."""
         return frozenset(platform for platform, _ in self.points)
 
-    def on(self, platforms: Iterable[str]) -> Choice:
+    def on(self, platforms: Iterable[str]) -> Route:
         """The same on these platforms only."""
         kept = frozenset(platforms)
         return structs.replace(self, points=frozenset(point for point in self.points if point[0] in kept))
@@ -151,11 +151,11 @@ class Layout(Struct, frozen=True, kw_only=True):
     channel: str = "stable"
     caps: tuple[tuple[str, str], ...] = ()
     torch: str | None = None
-    kept: tuple[Choice, ...] = ()
+    kept: tuple[Route, ...] = ()
     split: bool = True
     replaces: bool = False
     wording: tuple[tuple[str, str], ...] = ()
-    companions: tuple[Choice, ...] = ()
+    companions: tuple[Route, ...] = ()
 
     @property
     def offers_choice(self) -> bool:
@@ -194,7 +194,7 @@ class Entries(Struct, frozen=True, kw_only=True):
         conflicts: pairs that must not be active together.
     """
 
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[Route, ...] = ()
     packages: tuple[str, ...] = ()
     dependencies: tuple[Dependency, ...] = ()
     default_group: str | None = None
@@ -204,15 +204,15 @@ class Entries(Struct, frozen=True, kw_only=True):
     notes: tuple[Message, ...] = ()
 
     @property
-    def routes(self) -> tuple[Choice, ...]:
+    def routes(self) -> tuple[Route, ...]:
         """One choice for each index and scope: torch's where it has one."""
-        found: dict[tuple[Scope, str], Choice] = {}
+        found: dict[tuple[Scope, str], Route] = {}
         for item in self.choices:
             found.setdefault((item.scope, item.url), item)
         return tuple(found.values())
 
 
-def rivals(choices: Iterable[Choice], kept: tuple[Choice, ...] = ()) -> tuple[tuple[Scope, Scope], ...]:
+def rivals(choices: Iterable[Route], kept: tuple[Route, ...] = ()) -> tuple[tuple[Scope, Scope], ...]:
     """The extras or groups of which only one may be active, since they take torch from different indexes."""
     chosen = [item for item in choices if item.scope != ALWAYS]
     if all(item in kept for item in chosen):
@@ -326,9 +326,7 @@ def _clause(platform: str, name: str, operator: str = "==") -> str:
     return f"{name} {operator} '{marker_environment(platform, '3.12')[name]}'"
 
 
-def separation(
-    choices: Iterable[Choice], pythons: tuple[str, ...], *, others: bool = True
-) -> tuple[str, ...]:
+def separation(choices: Iterable[Route], pythons: tuple[str, ...], *, others: bool = True) -> tuple[str, ...]:
     """Disjoint markers that cover every platform: each choice holds on all of one, or on nothing of it.
 
     uv lets the index of an extra or group leak to platforms where its source does not hold when the same

@@ -17,7 +17,7 @@ from torchinstall.planner.builds import version_key
 from torchinstall.project.choices import routed_in
 from torchinstall.project.layouts import plan_platform
 from torchinstall.project.lock import read_lock
-from torchinstall.project.model import ALWAYS, Choice, Scope, points_of
+from torchinstall.project.model import ALWAYS, Route, Scope, points_of
 from torchinstall.project.pyproject import ProjectView, below, view_in, workspace_root
 
 
@@ -32,7 +32,7 @@ class Selection(Struct, frozen=True, kw_only=True):
         platform: platform key that it was chosen for.
     """
 
-    route: Choice | None
+    route: Route | None
     flags: tuple[str, ...]
     reason: str
     version: str | None = None
@@ -106,7 +106,7 @@ def choose(
     )
 
 
-def offers_of(view: ProjectView, plan: Plan, catalog: Catalog, locked: Mapping[Scope, str]) -> list[Choice]:
+def offers_of(view: ProjectView, plan: Plan, catalog: Catalog, locked: Mapping[Scope, str]) -> list[Route]:
     """The extras and groups that choose a build on the plan's platform.
 
     One that conflicts with such an extra or group and requires torch without a source of its own takes the
@@ -122,7 +122,7 @@ def offers_of(view: ProjectView, plan: Plan, catalog: Catalog, locked: Mapping[S
             backend = _default_backend(platform, locked.get(scope, ""), catalog)
             if backend is not None:
                 points = points_of([platform], view.versions)
-                here.append(Choice(backend=backend, url="", points=points, scope=scope))
+                here.append(Route(backend=backend, url="", points=points, scope=scope))
     return here
 
 
@@ -135,7 +135,7 @@ def _default_backend(platform: str, version: str, catalog: Catalog) -> str | Non
     return mine[-1].backend if mine else None
 
 
-def _without_choice(routes: tuple[Choice, ...], plan: Plan, locked: Mapping[Scope, str]) -> Selection:
+def _without_choice(routes: tuple[Route, ...], plan: Plan, locked: Mapping[Scope, str]) -> Selection:
     """A project with one build a platform: nothing to choose, but something to say where it does not fit."""
     names = [route.backend for route in routes]
     notes: tuple[Message, ...] = ()
@@ -164,7 +164,7 @@ def _vendor(backend: str, catalog: Catalog) -> str | None:
     return info.kind.vendor if info is not None else None
 
 
-def _accepted(route: Choice, plan: Plan, locked: Mapping[Scope, str]) -> bool:
+def _accepted(route: Route, plan: Plan, locked: Mapping[Scope, str]) -> bool:
     """Whether the locked build runs here; where that is not known, whether any build of the backend does."""
     mine = [item for item in plan.candidates if item.backend == route.backend]
     version = locked.get(route.scope, "").partition("+")[0]

@@ -22,7 +22,7 @@ from torchinstall.project.migrate import without_local
 from torchinstall.project.model import (
     ALWAYS,
     PLATFORMS,
-    Choice,
+    Route,
     Scope,
     marker_at,
     required_marker,
@@ -95,7 +95,7 @@ def _replayed(old: str, new: str, now: str) -> str | None:
     return "".join(lines)
 
 
-def written_here(view: ProjectView, catalog: Catalog, *, plainly: bool) -> tuple[Choice, ...]:
+def written_here(view: ProjectView, catalog: Catalog, *, plainly: bool) -> tuple[Route, ...]:
     """The choices of torch whose index, and extra or group, have the names that configure gives.
 
     `plainly`: only where hardly anyone writes such a file by hand: each choice has one row, whose marker and
@@ -116,9 +116,7 @@ def _requires_platforms(view: ProjectView) -> bool:
     return bool(required) and {*(required or ())} <= {required_marker(item) for item in PLATFORMS}
 
 
-def strip(
-    text: str, gone: tuple[Choice, ...], catalog: Catalog
-) -> tuple[Edited, tuple[tuple[str, str], ...]]:
+def strip(text: str, gone: tuple[Route, ...], catalog: Catalog) -> tuple[Edited, tuple[tuple[str, str], ...]]:
     """Take choices out of a file: sources, indexes that nothing else uses, conflicts, lists of their own.
 
     Returns:
@@ -140,7 +138,7 @@ def strip(
     return edit_text(text, change), tuple(wording.items())
 
 
-def _sources(data: dict[str, Any], gone: tuple[Choice, ...], view: ProjectView, catalog: Catalog) -> None:
+def _sources(data: dict[str, Any], gone: tuple[Route, ...], view: ProjectView, catalog: Catalog) -> None:
     ours = {(route.url, route.scope.key) for route in gone}
     scopes = {route.scope.key for route in gone if route.scope != ALWAYS}
     stay = {route.url for route in routed_in(view, catalog) if (route.url, route.scope.key) not in ours}
@@ -209,7 +207,7 @@ def _named_by_others(view: ProjectView) -> set[tuple[str, str]]:
 
 
 def _uv_lists(
-    data: dict[str, Any], scopes: set[tuple[str, str]], gone: tuple[Choice, ...], view: ProjectView
+    data: dict[str, Any], scopes: set[tuple[str, str]], gone: tuple[Route, ...], view: ProjectView
 ) -> None:
     """Without the extras and groups that are gone; a key goes where uv does the same without it."""
     if view.conflicts:

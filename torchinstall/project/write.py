@@ -18,7 +18,7 @@ from torchinstall.core.messages import Message, redact
 from torchinstall.core.request import canonical_name
 from torchinstall.index.urls import LINKS, pytorch_index
 from torchinstall.project.edit import value_at
-from torchinstall.project.model import ALWAYS, Choice, Dependency, Entries, Index, Point, Scope, marker_at
+from torchinstall.project.model import ALWAYS, Dependency, Entries, Index, Point, Route, Scope, marker_at
 from torchinstall.project.pyproject import ProjectView, below, same_url, scope_in
 
 
@@ -58,9 +58,7 @@ def write_entries(
     return tuple(dict.fromkeys(notes))
 
 
-def _index_names(
-    choices: tuple[Choice, ...], rows: tuple[Index, ...]
-) -> tuple[dict[str, str], list[Message]]:
+def _index_names(choices: tuple[Route, ...], rows: tuple[Index, ...]) -> tuple[dict[str, str], list[Message]]:
     """URL -> name: that of the entry with the same URL, else the usual one, or a free one like it."""
     names: dict[str, str] = {}
     notes = []
@@ -79,7 +77,7 @@ def _index_names(
 
 
 def _merged_sources(
-    package: str, choices: list[Choice], names: Mapping[str, str], view: ProjectView, catalog: Catalog
+    package: str, choices: list[Route], names: Mapping[str, str], view: ProjectView, catalog: Catalog
 ) -> tuple[list[dict[str, Any]], list[Message]]:
     """A package's entries afterwards; equal to those that are there when nothing has to change.
 
