@@ -189,16 +189,14 @@ def _report(session: Session, seen: Environment, found: tuple[Diagnosis, ...]) -
     console = session.console
     faults = [item for item in found if item.severity == "error"]
     console.partial.update(status="faults" if faults else "healthy", **_data(seen, found))
-    if not (faults and console.json):  # then the error brings the data along
-        console.answer(envelope(**console.partial), _report_text(seen, found))
-    if not faults:
-        return 0
-    raise VerifyFailedError(
+    error = VerifyFailedError(
         "faults-found",
         f"the doctor found {counted('fault', len(faults))}: "
         + ", ".join(dict.fromkeys(item.slug for item in faults)),
         hints=tuple(remedy.command for item in faults for remedy in item.remedies)[:1],
     )
+    console.answer(envelope(**console.partial), _report_text(seen, found), error if faults else None)
+    return 0
 
 
 def _data(seen: Environment, found: tuple[Diagnosis, ...]) -> dict[str, Any]:

@@ -117,9 +117,8 @@ def several_machines(session: Session, options: PlanOptions) -> int:
     """`plan` for every `--machine`: who gets which build, one for all or the fewest that do."""
     context, console = session.context, session.console
     one_each = {name: structs.replace(options, machine=(name,)) for name in options.machine}
-    planned = plan_machines(
-        context, options, [(name, machine_of(context, one)) for name, one in one_each.items()]
-    )
+    machines = [(name, machine_of(context, one)) for name, one in one_each.items()]
+    planned = plan_machines(context, options, machines)
     fleet = planned.fleet
     console.warn_all(planned.warnings)
     _warn(console, fleet, "machine")
@@ -141,11 +140,10 @@ def _planned(machine: tuple[str, Plan]) -> dict[str, Any]:
 def _warn(console: Console, fleet: Fleet, word: str) -> None:
     """Each warning once, with the machine or the number of machines that it is about."""
     names: dict[tuple[str, str], list[str]] = {}
+    flag = "--assume driver=" if word == "node" else "--target-driver "
     for kind, made in [pair for group in fleet.groups for pair in group.kinds]:
         for row in made.warnings:
-            text = (
-                row.message.replace("--target-driver ", "--assume driver=") if word == "node" else row.message
-            )
+            text = row.message.replace("--target-driver ", flag)
             names.setdefault((row.slug, text), []).extend(kind.names)
     for (slug, message), about in names.items():
         console.warn(slug, f"{_one_or_count(word, about)}: {message}")

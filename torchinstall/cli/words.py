@@ -50,19 +50,18 @@ _VERBS: Words = (
     ("exec shell", ("run python",)),
     ("version", ("--version",)),
 )
+_CUDA = ("--cuda", "--cu", "--cuda-version", "--toolkit", "--cudatoolkit", "--pytorch-cuda")
+_INDEX = ("--index-url", "--extra-index-url", "--index", "--default-index", "-i")
 _FLAGS: Words = (
     ("--cpu --cpu-only --cpuonly --no-cuda --no-gpu", ("--backend cpu",)),
-    (
-        "--cuda --cu --cuda-version --toolkit --cudatoolkit --pytorch-cuda",
-        ("--backend cu126", "--backend auto"),
-    ),
+    (" ".join(_CUDA), ("--backend cu126", "--backend auto")),
     ("--rocm --hip --amd", ("--backend rocm6.4", "--backend auto")),
     ("--xpu --intel", ("--backend xpu",)),
     ("--torch-backend --variant", ("--backend auto",)),
     ("--gpu --gpus --nvidia --require-cuda", ("--require-gpu",)),
     ("--pre --prerelease --nightly --dev --night", ("--channel nightly", "--channel test")),
     ("--rc --test --beta", ("--channel test",)),
-    ("--index-url --index --default-index --extra-index-url --mirror -i", ("--index-base URL",)),
+    (" ".join((*_INDEX, "--mirror")), ("--index-base URL",)),
     ("--force --force-reinstall --reinstall --ignore-installed -I", ("-- --reinstall",)),
     ("--user --target --prefix --env --environment --virtualenv -t", ("--venv .venv",)),
     ("--simulate --what-if --noop --check --preview", ("--dry-run",)),
@@ -92,8 +91,6 @@ _TOOLS = (
     *("pip", "pip3", "uv", "uvx", "conda", "mamba", "micromamba", "poetry", "pdm", "pixi", "torchinstall"),
 )
 _OF_CONDA = ("-c", "--channel", "-n", "--name")
-_CUDA = ("--cuda", "--cu", "--cuda-version", "--toolkit", "--cudatoolkit", "--pytorch-cuda")
-_INDEX = ("--index-url", "--extra-index-url", "--index", "--default-index", "-i")
 _LINKS = ("-f", "--find-links")
 _VALUED = ("--extra", "--group", "--target", "-t", "--prefix")
 _CARRIED = (

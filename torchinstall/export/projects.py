@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 from torchinstall.core.files import quoted
 from torchinstall.core.messages import is_url
+from torchinstall.core.versions import version_text
 from torchinstall.export.inputs import ExportInput, Pin, not_exportable
 from torchinstall.index.urls import file_path
 from torchinstall.project.files import array, inline
@@ -121,7 +122,7 @@ def conda(export: ExportInput) -> str:
     ]
     packages = [f"python={export.python}.*"]
     if toolkit:
-        packages += [f"__cuda>={toolkit[0]}", "cuda-version=" + ".".join(map(str, toolkit))]
+        packages += [f"__cuda>={toolkit[0]}", f"cuda-version={version_text(toolkit)}"]
     # conda-forge's builds bring triton, the runtime package of the wheels, themselves.
     for pin in pins:
         release, build = (pin.version or "").partition("+")[0], "*cuda*" if toolkit else "cpu*"
@@ -172,12 +173,9 @@ def pixi(export: ExportInput) -> str:
 
 
 def _override(toolkit: tuple[int, ...] | None) -> list[str]:
-    value = ".".join(map(str, toolkit or ()))
-    return (
-        [f"# A machine that solves or locks without a GPU needs: CONDA_OVERRIDE_CUDA={value}"]
-        if value
-        else []
-    )
+    value = version_text(toolkit or ())
+    line = f"# A machine that solves or locks without a GPU needs: CONDA_OVERRIDE_CUDA={value}"
+    return [line] if value else []
 
 
 def _pixi_row(row: Requirement, pin: Pin | None = None) -> str:

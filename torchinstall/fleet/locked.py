@@ -14,7 +14,7 @@ from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.files import parse_toml
 from torchinstall.core.request import canonical_name
 from torchinstall.fleet.requires import PinnedBuild
-from torchinstall.index.urls import pytorch_index
+from torchinstall.index.urls import backend_in
 from torchinstall.index.wheels import version_at
 
 _PIN = re.compile(
@@ -75,21 +75,16 @@ def _of_tables(data: dict[str, Any], catalog: Catalog) -> Iterator[Pinned]:
         urls += [entry.get("url") for entry in entries if isinstance(entry, dict)]
         version = row.get("version") or next((version_at(url) for url in urls if isinstance(url, str)), None)
         if isinstance(version, str):
-            backend = _backend_of([url for url in urls if isinstance(url, str)], catalog)
+            backend = backend_in((url for url in urls if isinstance(url, str)), catalog.backend)
             yield Pinned(canonical_name(row["name"]), version, backend)
 
 
 def _of_text(text: str, catalog: Catalog) -> Iterator[Pinned]:
-    backend = _backend_of(_INDEX.findall(text), catalog)
+    backend = backend_in(_INDEX.findall(text), catalog.backend)
     for name, version, url, listed in _PIN.findall(text):
         exact = version or listed or version_at(url)
         if exact:
-            yield Pinned(canonical_name(name), exact, _backend_of([url], catalog) or backend)
-
-
-def _backend_of(urls: Iterable[str], catalog: Catalog) -> str | None:
-    indexes = (pytorch_index(url, catalog.backend) for url in urls)
-    return next((index.backend for index in indexes if index is not None and index.backend), None)
+            yield Pinned(canonical_name(name), exact, backend_in([url], catalog.backend) or backend)
 
 
 def builds_of(pinned: Iterable[Pinned], catalog: Catalog, backend: str | None = None) -> list[PinnedBuild]:

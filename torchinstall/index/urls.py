@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -51,9 +51,7 @@ class Origin(Struct, frozen=True):
     @property
     def official(self) -> bool:
         """Whether this is PyTorch's own index."""
-        return (
-            self.host in _OFFICIAL_HOSTS and self.scheme == "https" and self.port == _DEFAULT_PORTS["https"]
-        )
+        return self.host in _OFFICIAL_HOSTS and (self.scheme, self.port) == ("https", 443)
 
     def owns(self, url: str) -> bool:
         """Whether a URL lies on the index's own host; a step from https down to http never does."""
@@ -127,6 +125,12 @@ def pytorch_index(
     if not segments or not is_backend(segments[-1]):
         return None
     return PyTorchIndex(segments[-1], channel, certain=False)
+
+
+def backend_in(urls: Iterable[str], is_backend: Callable[[str], object]) -> str | None:
+    """The backend of the first of these URLs that is of a PyTorch index with one backend."""
+    indexes = (pytorch_index(url, is_backend) for url in urls)
+    return next((index.backend for index in indexes if index is not None and index.backend), None)
 
 
 _AFTER_BACKEND = frozenset({"simple", "+simple", "stable", "test", "nightly", "torch_stable.html"})

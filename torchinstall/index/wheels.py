@@ -213,18 +213,14 @@ def _folder(folder: Path | str) -> Path:
     path = file_path(text)
     if re.match(r"https?:/", text) or not path.is_dir():
         web = text.startswith("http")
+        parent, wanted = shlex.quote(str(path.parent)), shlex.quote(text)
+        hint = f"--find-links {parent}" if path.exists() else f"mkdir -p {wanted}"
         raise UsageError(
             "find-links-not-a-folder",
             "--find-links takes a folder of wheels",
             wanted="a folder that exists",
             found="a web page" if web else text,
-            hints=(
-                "--index-base URL takes an index on the web"
-                if web
-                else f"--find-links {shlex.quote(str(path.parent))}"
-                if path.exists()
-                else f"mkdir -p {shlex.quote(text)}",
-            ),
+            hints=("--index-base URL takes an index on the web" if web else hint,),
         )
     return path
 

@@ -169,12 +169,8 @@ def _by_words(text: str, catalog: Catalog, *, within: bool) -> _Product | None:
 
 def _product_gpu(vendor: Vendor, fact: GpuFact) -> Gpu | None:
     """None: chips with different code are sold under that name."""
-    if fact.code is None and vendor != "intel":
-        return None
-    coded = gpu_with_code(fact.code) if fact.code is not None and vendor != "intel" else None
-    return structs.replace(
-        coded or Gpu(vendor=vendor), name=fact.name, pci_id=fact.pci_id, integrated=fact.integrated
-    )
+    gpu = Gpu(vendor=vendor) if vendor == "intel" else gpu_with_code(fact.code or "")
+    return gpu and structs.replace(gpu, name=fact.name, pci_id=fact.pci_id, integrated=fact.integrated)
 
 
 def _unknown(text: str, source: str, catalog: Catalog) -> UsageError:

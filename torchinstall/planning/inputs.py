@@ -153,9 +153,7 @@ def collect_inputs(
     if lock is not None and folder is not None:
         lock.take_if_writable(folder)
     located = _begin_to_locate(context, options, catalog)
-    seen, distribution = (
-        (machine, None) if machine is not None else _machine_and_name(context, options, folder)
-    )
+    seen, distribution = (machine, None) if machine else _machine_and_name(context, options, folder)
     request, asked = request_of(options, context, seen, catalog)
     catalog.wheels("torch", "any")  # the largest table, read while the interpreter answers
     described = machine is not None or bool(options.machine) or options.root is not None
@@ -198,9 +196,7 @@ def catalog_of(context: Context) -> Catalog:
 
 def _with_wheels(catalog: Catalog, request: Request, context: Context) -> Catalog:
     """The catalog with the wheels of `--find-links`, and those asked for by path or URL, on top."""
-    named = [
-        item.url for item in request.requirements if item.url and catalog.family(item.package) is not None
-    ]
+    named = [item.url for item in request.requirements if item.url and catalog.family(item.package)]
     if not (request.find_links or named):
         return catalog
     return Catalog(catalog.tables, local=local_wheels(request.find_links, named, context.detail))
@@ -219,11 +215,7 @@ def probed(
     """
     env = {**context.env, "VIRTUAL_ENV": str(prefix)} if prefix is not None else context.env
     here = context.system(env) if root is None else None
-    from torchinstall.probe import (
-        detect,
-        host,
-        recording,
-    )  # a machine in a file needs neither, the web page has none
+    from torchinstall.probe import detect, host, recording  # a machine in a file needs none of them
 
     system = here or recording.folder_system(context.path(root or ""))
     if record is not None:

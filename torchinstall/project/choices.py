@@ -19,11 +19,10 @@ from torchinstall.core.errors import NoCompatibleBuildError, UsageError
 from torchinstall.core.messages import Message
 from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.core.target import python_tags
-from torchinstall.index.urls import index_url, pytorch_index
+from torchinstall.index.urls import backend_in, index_url, pytorch_index
 from torchinstall.planner.builds import version_key
 from torchinstall.project.foreign import (
     Offer,
-    backend_of,
     hatch_offers,
     pixi_offers,
     source_offers,
@@ -238,9 +237,9 @@ def _serving(
         return []
     found = [*more, *(offer for reader in _READERS for offer in reader(view, item.package))]
     found += map(Offer, texts(view.uv.get("find-links")))
-    served = [offer for offer in found if backend_of(offer.url, catalog)]
+    served = [offer for offer in found if backend_in([offer.url], catalog.backend)]
     if pinned := pinned_backend(item, catalog):
-        urls = (offer.url for offer in served if backend_of(offer.url, catalog) == pinned)
+        urls = (offer.url for offer in served if backend_in([offer.url], catalog.backend) == pinned)
         return [Offer(next(urls, index_url(index_base, "stable", pinned)))]
     exact = [offer for offer in found if item.package in offer.packages]
     open_ = [offer for offer in served if any(fnmatch(item.package, glob) for glob in offer.packages)]
@@ -256,7 +255,7 @@ def routed_in(view: ProjectView, catalog: Catalog, package: str = "torch") -> tu
     found: dict[tuple[str, Scope], Route] = {}
     for row in view.sources.get(package, []):
         url, scope, points = view.index_url(row), scope_in(row), view.points(row.get("marker"))
-        if (backend := backend_of(url, catalog)) is not None:
+        if (backend := backend_in([url], catalog.backend)) is not None:
             points |= found[url, scope].points if (url, scope) in found else points
             index = str(row["index"])
             found[url, scope] = Route(

@@ -165,9 +165,8 @@ class _Draft:
             return found.on(())
         required = self.view.required_at("torch", torch.scope) or found.points
         nowhere = torch.platforms - self.published.platforms("torch", torch.backend)
-        if (
-            torch.backend not in family.runtime_of
-        ):  # where a person's own source has no torch, it goes with torch
+        # Where a person's own source has no torch, it goes with torch.
+        if torch.backend not in family.runtime_of:
             found = found.on(self.published.platforms(package, torch.backend) | nowhere)
         return structs.replace(found, points=found.points & required)
 

@@ -18,7 +18,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.files import real_path
 from torchinstall.core.request import canonical_name, extras_text
-from torchinstall.index.urls import pytorch_index
+from torchinstall.index.urls import backend_in
 from torchinstall.install.command import options_in
 from torchinstall.planning.requirements import Reader
 from torchinstall.project.model import ALWAYS, Index, Scope, all_of
@@ -84,12 +84,6 @@ class Foreign(Struct):
             rows += [found] if found not in rows else []
 
 
-def backend_of(url: str, catalog: Catalog) -> str | None:
-    """The backend of an index of PyTorch; None where the URL is of another index, or serves several."""
-    index = pytorch_index(url, catalog.backend)
-    return index.backend if index is not None else None
-
-
 def source_offers(view: ProjectView, package: str) -> Iterator[Offer]:
     """A source of PDM serves what it includes and does not exclude, else (as Rye's) every package."""
     for row in (*tables(view.tool("pdm").get("source")), *tables(view.tool("rye").get("sources"))):
@@ -123,10 +117,8 @@ def read_hatch(view: ProjectView, catalog: Catalog) -> Foreign:
         scope, table = Scope("group", str(name)), mapping(env)
         items = [text for key in ("dependencies", "extra-dependencies") for text in texts(table.get(key))]
         torch = [text for text in items if (row := catalog.family(plain_name(text))) and row.routed]
-        if torch and (
-            any(offer.scope == scope and backend_of(offer.url, catalog) for offer in hatch_offers(view, ""))
-            or "+" in "".join(torch)
-        ):
+        urls = (offer.url for offer in hatch_offers(view, "") if offer.scope == scope)
+        if torch and (backend_in(urls, catalog.backend) or "+" in "".join(torch)):
             found.lists[scope] = items
     return found
 
@@ -166,7 +158,7 @@ def read_pixi(view: ProjectView, catalog: Catalog) -> Foreign:
             item = {"version": row, **mapping(row)}
             if item.get("path") == ".":
                 continue  # the project itself
-            if backend_of(str(item.get("index")), catalog):
+            if backend_in([str(item.get("index"))], catalog.backend):
                 del item["index"]
             elif url := item.get("index"):
                 item["index"] = str(name)
@@ -204,7 +196,7 @@ def read_requirements(
             options = [pair for pair in options_in(reader.uv_args) if pair[0] != "--no-index"]
             options += [("--find-links", page) for page in (*reader.torch_indexes, *reader.find_links)]
             for option, value in options:
-                if backend_of(value, catalog):
+                if backend_in([value], catalog.backend):
                     found.offers += (Offer(value, scope=scope),)
                 elif option in ("--default-index", "--index"):
                     is_default = option == "--default-index"

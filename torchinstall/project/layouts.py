@@ -8,9 +8,9 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import canonical_name
+from torchinstall.index.urls import backend_in
 from torchinstall.planner.builds import version_key
 from torchinstall.project.choices import Availability, routed_in
-from torchinstall.project.foreign import backend_of
 from torchinstall.project.model import PLATFORMS, Layout, LayoutName, Route, points_of
 from torchinstall.project.pyproject import ProjectView
 
@@ -28,10 +28,9 @@ def current_layout(view: ProjectView, catalog: Catalog) -> Layout | None:
     """
     routes = routed_in(view, catalog)
     if not routes:
-        open_ = [row.url for row in view.indexes if not row.explicit] + list(
-            view.texts("extra-index-url") or ()
-        )
-        backend = next((name for url in open_ if (name := backend_of(url, catalog))), None)
+        open_ = [row.url for row in view.indexes if not row.explicit]
+        open_ += view.texts("extra-index-url") or ()
+        backend = backend_in(open_, catalog.backend)
         asks = view.scopes_of("torch") and "torch" not in view.sources
         return Layout(name="this-machine", backends=(backend,)) if backend and asks else None
     backends = tuple(dict.fromkeys(route.backend for route in routes))

@@ -11,7 +11,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.errors import UsageError
 from torchinstall.core.request import canonical_name, extras_text
-from torchinstall.project.foreign import Foreign, Offer, backend_of, plain_name
+from torchinstall.index.urls import backend_in
+from torchinstall.project.foreign import Foreign, Offer, plain_name
 from torchinstall.project.model import ALWAYS, Index, Scope, all_of
 from torchinstall.project.pyproject import ProjectView, mapping, tables, texts
 
@@ -42,7 +43,7 @@ def read_poetry(view: ProjectView, catalog: Catalog) -> Foreign:
         found.project["requires-python"] = specifier(python) or ""
     rows, urls = tables(poetry.get("source")), _sources(view)
     explicit = {str(row.get("name")) for row in rows if row.get("priority") == "explicit"}
-    others = {name: url for name, url in urls.items() if url and not backend_of(url, catalog)}
+    others = {name: url for name, url in urls.items() if url and not backend_in([url], catalog.backend)}
     found.indexes = [Index(url, name, explicit=name in explicit) for name, url in others.items()]
     extras = _extras(view)
     found.lists = {Scope("extra", name): [] for name in extras}

@@ -14,10 +14,10 @@ from torchinstall.core.decoding import load, store
 from torchinstall.core.files import real_path, sha256
 from torchinstall.core.messages import Message
 from torchinstall.core.request import canonical_name
+from torchinstall.index.urls import backend_in
 from torchinstall.project.choices import routed_in
 from torchinstall.project.edit import Edited, drop, edit_text, value_at
 from torchinstall.project.files import changed_lines
-from torchinstall.project.foreign import backend_of
 from torchinstall.project.migrate import without_local
 from torchinstall.project.model import (
     ALWAYS,
@@ -148,7 +148,7 @@ def _sources(data: dict[str, Any], gone: tuple[Route, ...], view: ProjectView, c
         if scope in scopes or catalog.family(package) is None:
             return scope not in scopes
         # A companion goes with torch, whichever list asks for it.
-        return (url, scope) not in ours and (url in stay or backend_of(url, catalog) is None)
+        return (url, scope) not in ours and (url in stay or backend_in([url], catalog.backend) is None)
 
     used = set()
     for package, rows in view.sources.items():

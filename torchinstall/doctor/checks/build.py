@@ -181,9 +181,8 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
     here = Here(machine=seen.machine, target=seen.target, flags=seen.flags, certain=True)
     failed: dict[str, Check] = {}
     for check in seen.report.failed if seen.report is not None else ():
-        if not check.name.endswith(
-            ("-pins-torch", "-build")
-        ):  # other checks compare what is installed, with better words
+        # Other checks compare what is installed, with better words.
+        if not check.name.endswith(("-pins-torch", "-build")):
             failed.setdefault(check.found, check)
     for check in failed.values():
         last = check.detail.strip().splitlines()[-_LAST_LINES:]
