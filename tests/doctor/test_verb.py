@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,37 @@ def test_a_healthy_environment(place: Place) -> None:
     assert "computes     yes" in said.out
     assert "no problems found" in said.out
     assert "error" not in said.err
+
+
+@pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
+def test_what_is_no_damage(place: Place) -> None:
+    """Conda puts its own name over that of the installer, and an image that must be small has no tests."""
+    put(place, wheel("networkx", "3.5", files={"networkx/tests/test_a.py": "", "networkx/a.py": ""}))
+    put(
+        place, torch_wheel("2.8.0+cpu", TAG, requires=("networkx",)), wheel("torchvision", "0.23.0a0+1b2c3d4")
+    )
+    (site,) = place.folder.glob("lib/python3*/site-packages")
+    shutil.rmtree(site / "networkx/tests")
+    for info in site.glob("torch*.dist-info"):
+        (info / "INSTALLER").write_text("conda")
+    said = doctor(place, "--no-verify", machine=linux())
+    assert said.code == 0, said.out
+
+    (site / "networkx/a.py").unlink()
+    assert "missing: networkx/a.py\n" in doctor(place, "--no-verify", machine=linux()).out
+
+
+@pytest.mark.e2e
+@pytest.mark.only_on(LINUX_X86, "the wheels that it installs are built for it")
+def test_numpy_of_the_path_is_no_fault_where_none_is_installed(place: Place) -> None:
+    folder = place.folder.parent / "modules/numpy"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    place.env["PYTHONPATH"] = str(folder.parent)
+    assert doctor(place, "--no-verify", machine=linux()).code == 0
+    put(place, wheel("numpy", "2.3.0"))
+    assert "error[shadowed-package]: PYTHONPATH" in doctor(place, "--no-verify", machine=linux()).out
 
 
 @pytest.mark.e2e
@@ -255,7 +287,8 @@ def test_what_lies_around_is_read(tmp_path: Path) -> None:
     (tmp_path / "torch.py").touch()
     (tmp_path / "lib/torchvision").mkdir(parents=True)
     (tmp_path / "lib/torchvision/__init__.py").touch()
-    cuda, own = tmp_path / "cuda/lib64", tmp_path / ".venv/site/nvidia/cudnn/lib"
+    # The prefix of a system's Python is /usr, and CUDA lies below it, too.
+    cuda, own = tmp_path / ".venv/local/cuda/lib64", tmp_path / ".venv/site/nvidia/cudnn/lib"
     for folder, name in ((cuda, "libcublas.so.12"), (own, "libcudnn.so.9")):
         folder.mkdir(parents=True)
         (folder / name).touch()

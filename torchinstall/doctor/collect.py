@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from msgspec import structs
@@ -85,18 +85,20 @@ def collect(
     uv = inputs.uv.path
     context.detail(f"examining Python {target.python_version} in {target.prefix} ({target.why})")
     python, prefix = str(target.python), str(target.prefix)
+    inventory = take_inventory(inputs.place, [row.package for row in catalog.families])
     # torch imports NumPy, too.
-    names = dict.fromkeys(("torch", "numpy", *(item.name.replace("-", "_") for item in target.installed)))
+    names = {dist.name for dist in inventory.dists if dist.name == "numpy"}
+    names |= {"torch", *(item.name.replace("-", "_") for item in target.installed)}
     seen = Environment(
         machine=inputs.machine,
         target=target,
-        inventory=take_inventory(inputs.place, [row.package for row in catalog.families]),
+        inventory=inventory,
         surroundings=surroundings(
             env=context.env,
             cwd=context.cwd,
             prefix=prefix,
             uv=uv,
-            packages=tuple(names),
+            packages=names,
             sites=inputs.place.site_packages,
         ),
         catalog=catalog,
@@ -161,7 +163,7 @@ def surroundings(
     cwd: Path,
     prefix: str,
     uv: str,
-    packages: Iterable[str],
+    packages: Collection[str],
     sites: Iterable[str] = (),
 ) -> Surroundings:
     """Read what the checks need; what cannot be read is omitted.
@@ -169,16 +171,16 @@ def surroundings(
     uv is asked for what it would do to this environment (`prefix`, whose packages are in `sites`); `packages`
     are import names that must not be shadowed.
     """
-    path, names = env.get("PATH", ""), tuple(packages)
+    path, ours = env.get("PATH", ""), set(map(Path, sites))
     on_path = dict.fromkeys(Path(cwd, item) for item in env.get("PYTHONPATH", "").split(os.pathsep) if item)
-    ours = {cwd, *map(Path, sites)}
-    own = (folder for site in ours - {cwd} for folder in (site / "torch/lib", *site.glob("nvidia/*/lib")))
+    others = (folder for folder in on_path if folder not in {*ours, cwd})
+    own = (folder for site in ours for folder in (site / "torch/lib", *site.glob("nvidia/*/lib")))
     return Surroundings(
         env={name: value for name, value in env.items() if _VARIABLES.match(name)},
         path_python=shutil.which("python", path=path) or shutil.which("python3", path=path),
-        shadows=tuple(_shadows(cwd, names)),
-        on_path=tuple(row for folder in on_path if folder not in ours for row in _shadows(folder, names)),
-        libraries=tuple(_libraries(env, prefix)),
+        shadows=tuple(_shadows(cwd, packages)),
+        on_path=tuple(row for folder in others for row in _shadows(folder, packages)),
+        libraries=tuple(_libraries(env, {*ours, Path(prefix, "lib")})),
         own_libraries=frozenset(name for folder in own for name in names_in(folder)),
         project=_project(env, cwd, prefix, uv),
     )
@@ -192,12 +194,12 @@ def _shadows(folder: Path, packages: Iterable[str]) -> Iterable[str]:
                 yield str(candidate)
 
 
-def _libraries(env: Mapping[str, str], prefix: str) -> Iterable[tuple[str, tuple[str, ...]]]:
-    """CUDA libraries of others in `LD_LIBRARY_PATH`; those of the environment are torch's own."""
-    for text in dict.fromkeys(env.get("LD_LIBRARY_PATH", "").split(os.pathsep)):
-        own = not text or Path(prefix) in Path(text).parents
-        names = () if own else tuple(name for name in names_in(Path(text)) if _CUDA_LIBRARY.match(name))
-        if names:
+def _libraries(env: Mapping[str, str], ours: set[Path]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """CUDA libraries in `LD_LIBRARY_PATH` that are not the environment's own."""
+    for text in dict.fromkeys(filter(None, env.get("LD_LIBRARY_PATH", "").split(os.pathsep))):
+        place = Path(text)
+        names = tuple(name for name in names_in(place) if _CUDA_LIBRARY.match(name))
+        if names and ours.isdisjoint((place, *place.parents)):
             yield text, names
 
 

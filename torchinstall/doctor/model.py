@@ -206,9 +206,10 @@ def misfits(seen: Environment) -> Iterator[tuple[Installed, Companion | None]]:
         family, row = seen.catalog.family(item.name), seen.catalog.companion(seen.release or "", item.name)
         if item.name in ("torch", *seen.twice) or family is None or family.own_cuda:
             continue
+        public = item.version.partition("+")[0].removesuffix("a0")  # a checkout of 0.18.0 is 0.18.0a0+6043bc2
         if None not in (item.backend, seen.backend) and item.backend != seen.backend:
             yield item, None
-        elif row is not None and not family.runtime_of and row.version != item.version.partition("+")[0]:
+        elif row is not None and not family.runtime_of and row.version != public:
             yield item, row
 
 

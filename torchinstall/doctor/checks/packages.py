@@ -100,12 +100,10 @@ def _doubled(seen: Environment) -> tuple[list[Dist], set[str], list[Dist]]:
     """CUDA libraries of several major versions, the idle ones, and those whose files these have, too."""
     majors: dict[str, dict[str, Dist]] = defaultdict(dict)
     for dist in seen.inventory.dists:
-        if match := _SUFFIX.fullmatch(dist.name):
-            majors[match["stem"]][match["major"]] = dist
-    for dist in seen.inventory.dists:
         # From CUDA 13 on most of NVIDIA's packages have no suffix, and a folder of their own.
-        if dist.name in majors and dist.version.split(".")[0].isdigit():
-            majors[dist.name][""] = dist
+        match = _SUFFIX.fullmatch(dist.name)
+        stem, major = match.groups() if match else (dist.name, "")
+        majors[stem][major] = dist
     asked = (re.match(r"[A-Za-z0-9][\w.-]*", text) for row in seen.inventory.dists for text in row.requires)
     used = {canonical_name(match[0]) for match in asked if match}
     groups = [found for found in majors.values() if len(found) > 1]
@@ -155,8 +153,8 @@ def _missing(seen: Environment, slug: str, found: Sequence[_Unmet], who: str) ->
     message += f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
     rows = zip(found, states, strict=True)
     evidence = tuple(f"{dist.name} {dist.version}: {needed}: {state}" for (dist, needed, _), state in rows)
-    families = (seen.catalog.family(needed.package) for _, needed, _ in found)
-    routed = any(family is not None and family.routed for family in families)
+    families = filter(None, (seen.catalog.family(needed.package) for _, needed, _ in found))
+    routed = any(family.routed for family in families)
     severity: Severity = "warning" if slug == "triton-missing" else "error"
     remedy = reinstall(seen, "torch") if routed else uv_pip(seen, "install", *texts)
     return Diagnosis(slug, severity, message, evidence, (remedy,))
