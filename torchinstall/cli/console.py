@@ -311,9 +311,8 @@ def error_text(error: TorchInstallError) -> str:
         lines.append(f"  needed: {_indented(error.wanted, 10)}")
     if error.found:
         lines.append(f"  found:  {_indented(error.found, 10)}")
-    lines.extend(
-        click.style("hint:", fg="cyan", bold=True) + f" {_indented(hint, 6)}" for hint in error.hints
-    )
+    head = click.style("hint:", fg="cyan", bold=True)
+    lines += [f"{head} {_indented(hint, 6)}" for hint in error.hints]
     return "\n".join(lines)
 
 

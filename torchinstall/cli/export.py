@@ -46,15 +46,13 @@ def run(session: Session, options: _ExportOptions) -> int:
     """Plan and write; an impossible plan is raised."""
     console, context, name = session.console, session.context, options.format
     if name is None:
+        meant = next((word for word in options.reqs if word in FORMATS), "requirements")
         raise UsageError(
             "no-format",
             "no format was named",
             wanted="--format " + "|".join(FORMATS),
             found="nothing",
-            hints=tuple(
-                f"torchinstall export --format {word}"
-                for word in [*(word for word in options.reqs if word in FORMATS), "requirements"][:1]
-            ),
+            hints=(f"torchinstall export --format {meant}",),
         )
     project = None
     if name in LOCKED and not (options.reqs or options.requirement):

@@ -165,3 +165,8 @@ class Request(Struct, frozen=True, kw_only=True):
     need: str | None = None
     wanted: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+
+    @property
+    def describes(self) -> bool:
+        """Whether GPUs or their driver were declared in place of the machine's."""
+        return bool(self.target_gpus or self.target_driver) or self.target_cuda is not None

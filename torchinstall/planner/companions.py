@@ -13,13 +13,7 @@ from msgspec import Struct, structs
 
 from torchinstall.core.request import Requirement, requirement, specifiers
 from torchinstall.planner.builds import Build, Pick, Rejection, can_hold, pick_packages
-from torchinstall.planner.companion_lines import (
-    Choice,
-    Wanted,
-    choices_of,
-    installed_lines,
-    pick_of,
-)
+from torchinstall.planner.companion_lines import Choice, Wanted, choices_of, installed_lines, pick_of
 from torchinstall.planner.situation import Situation
 
 if TYPE_CHECKING:
@@ -150,9 +144,8 @@ class _Search:
         if own is not None:
             # Everything comes from the place of a companion that brings its own torch.
             index = pick_of(own, self.build, situation).index
-            brought = [
-                Pick(name, None, asked=name == "torch", routed=True, index=index) for name in own.line.brings
-            ]
+            mine = Pick("torch", None, routed=True, index=index)
+            brought = (structs.replace(mine, package=name, asked=name == "torch") for name in own.line.brings)
             return Stack((*brought, *self._picks(done)), done)
         bounds, family = dict(requirements.bounds), dict.fromkeys(requirements.family)
         for name, needed in needs.items():

@@ -148,11 +148,10 @@ def _assumed_glibc(chosen: EvaluatedBuild) -> Iterator[Message]:
     target, catalog = chosen.situation.target, chosen.situation.catalog
     rows = (pick.wheels for pick in chosen.picks if pick.wheels is not None)
     for row in (row for row in rows if row.platform_tag.startswith("linux_")):
-        same = (
-            other for other in catalog.wheels(row.package, target.platform) if other.version == row.version
-        )
-        told = [other for other in same if oldest_system(other.platform_tag)]
-        if told and all(wheel_fits(other.platform_tag, target) for other in told):
+        files = catalog.wheels(row.package, target.platform)
+        tags = (other.platform_tag for other in files if other.version == row.version)
+        told = list(filter(oldest_system, tags))
+        if told and all(wheel_fits(tag, target) for tag in told):
             here = target.libc.version if target.libc else None
             yield Message(
                 "glibc-assumed",

@@ -91,9 +91,7 @@ class Situation(Memo, frozen=True, kw_only=True):
     @cached_property
     def unreadable(self) -> tuple[Finding, ...]:
         """Findings of vendors whose hardware is there and cannot be read; none, where it was declared."""
-        request = self.request
-        declared = request.target_gpus or request.target_driver or request.target_cuda is not None
-        return () if declared else tuple(_unreadable(self))
+        return () if self.request.describes else tuple(_unreadable(self))
 
     @property
     def kernel(self) -> str | None:

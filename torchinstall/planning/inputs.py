@@ -68,9 +68,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
     @property
     def elsewhere(self) -> bool:
         """Whether the machine or its GPUs were described: those need not be here."""
-        asked = self.request
-        declared = asked.target_gpus or asked.target_driver or asked.target_cuda is not None
-        return self.described or bool(declared)
+        return self.described or self.request.describes
 
 
 class Prepared(Inputs, frozen=True, kw_only=True):

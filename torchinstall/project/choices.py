@@ -21,12 +21,7 @@ from torchinstall.core.request import DEFAULT_INDEX_BASE
 from torchinstall.core.target import python_tags
 from torchinstall.index.urls import backend_in, index_url, pytorch_index
 from torchinstall.planner.builds import version_key
-from torchinstall.project.foreign import (
-    Offer,
-    hatch_offers,
-    pixi_offers,
-    source_offers,
-)
+from torchinstall.project.foreign import Offer, hatch_offers, pixi_offers, source_offers
 from torchinstall.project.model import (
     ALWAYS,
     PLATFORMS,
@@ -211,7 +206,7 @@ def choices(
             index = pytorch_index(offer.url, catalog.backend, index_base=index_base)
             if index is not None and index.backend and (points := mine & view.points(offer.marker)):
                 page = offer.url.endswith(".html")  # of links, beside the index with the same files
-                choice = Route(
+                route = Route(
                     scope=item.scope,
                     package=item.package,
                     backend=index.backend,
@@ -220,7 +215,7 @@ def choices(
                     bounds=public_bounds(item.requirement.specifier),
                     unsaid=unsaid,
                 )
-                found.append(choice)
+                found.append(route)
     return tuple(found)
 
 

@@ -292,10 +292,8 @@ class _Draft:
             for platform in torch.platforms
         }
         for family in self.catalog.families:
-            entry, mine = (
-                runtime_entry(family, info, "stable"),
-                structs.replace(torch, package=family.package),
-            )
+            entry = runtime_entry(family, info, "stable")
+            mine = structs.replace(torch, package=family.package)
             listed = torch in self.layout.kept and self.view.scopes_of(family.package)
             own = routed_in(self.view, self.catalog, family.package) if listed else ()
             if entry is None or torch.url in {item.url for item in own}:
@@ -303,9 +301,7 @@ class _Draft:
             if entry == info.name != info.kind.kind:
                 # Its files are only linked from the index: no table of wheels lists them.
                 yield mine
-            elif any(
-                version and self.catalog.companion(str(version), family.package) for version in versions
-            ):
+            elif any(self.catalog.companion(str(version), family.package) for version in versions):
                 yield mine.on(self.published.platforms(family.package, torch.backend) or torch.platforms)
 
     def default_group(self, dependencies: list[Dependency]) -> str | None:

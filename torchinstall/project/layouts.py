@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import structs
 
 from torchinstall.catalog.catalog import Catalog
@@ -247,19 +249,18 @@ def complete(asked: Layout, plan: Plan, catalog: Catalog) -> Layout:
         caps=() if asked.kept and asked.offers_choice else plan_caps(plan),
         split=not (asked.kept and set(backends) <= {route.backend for route in asked.kept}),
         torch=plan.chosen.torch if plan.chosen else None,
-        companions=_companions(plan, catalog, platform, asked.packages) if planned in backends else (),
+        companions=tuple(_companions(plan, catalog, platform, asked.packages) if planned in backends else ()),
     )
 
 
 def _companions(
     plan: Plan, catalog: Catalog, platform: str | None, asked: tuple[str, ...]
-) -> tuple[Route, ...]:
+) -> Iterator[Route]:
     """What the plan says of packages that are built against torch, on the platform that it is for.
 
     One file is for one Python; an index may have others.
     """
     python = plan.target.python_minor
-    found = []
     for item in plan.packages:
         family, exact = catalog.family(item.name), item.url or item.index_url
         if (family and family.routed) or not catalog.companion_builds(item.name) or platform is None:
@@ -269,7 +270,7 @@ def _companions(
         pythons = (python,) if item.url else (f"3.{minor}" for minor in range(6, 30))
         digest = f"#sha256={item.sha256}" if item.url and item.sha256 else ""
         bound = "" if item.url or not item.version else f"{'==' if exact else '>='}{item.version}"
-        choice = Route(
+        yield Route(
             package=item.name,
             backend=plan.backend or "",
             url=f"{item.url}{digest}" if item.url else item.index_url or "",
@@ -277,5 +278,3 @@ def _companions(
             points=points_of([platform], pythons),
             bounds=item.name + bound,
         )
-        found.append(choice)
-    return tuple(found)

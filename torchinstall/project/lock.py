@@ -317,35 +317,30 @@ def _wrong_build(wrong: list[LockedBuild]) -> VerifyFailedError:
 
 def uv_command_notes(
     builds: tuple[LockedBuild, ...], entries: Entries, view: ProjectView, catalog: Catalog
-) -> tuple[Message, ...]:
+) -> Iterator[Message]:
     """Where a later `uv add`, `uv sync` or `uv run` would take another build, or finds none."""
-    notes = []
     if lacking := {item.platform: item for item in builds if item.locked and not item.installable}:
         rows = (
             f"{name} ({item.package} {item.locked.version})" for name, item in lacking.items() if item.locked
         )
         message = f"nothing in uv.lock can be installed on {', '.join(rows)}; to have it resolved for a "
         message += "platform too, name each one that you need: --require-platform " + next(iter(lacking))
-        notes.append(Message(slug="platform-without-file", message=message))
+        yield Message(slug="platform-without-file", message=message)
     scopes = [item.scope for item in entries.routes if item.package == "torch"]
     names = {kind: [scope.name for scope in scopes if scope.kind == kind] for kind in _KINDS}
     defaults = {canonical_name(name) for name in view.default_groups}
     active = [name for name in names["group"] if canonical_name(name) in defaults]
     use = "use `torchinstall run -- …` and `torchinstall sync`"
     if names["extra"]:
-        message = (
-            "`uv run`, `uv sync` and `uv add` without `--extra` take the default index's torch, or none; "
-        )
-        message += f"{use}, or `--extra {names['extra'][-1]}` each time, or the layout groups"
-        notes.append(Message(slug="bare-uv-run-drops-extra", message=message))
+        message = "`uv run`, `uv sync` and `uv add` without `--extra` take the default index's torch, or "
+        message += f"none; {use}, or `--extra {names['extra'][-1]}` each time, or the layout groups"
+        yield Message(slug="bare-uv-run-drops-extra", message=message)
     if active:
-        message = (
-            f"`uv run`, `uv sync` and `uv add` take the group {active[0]} on every machine; on one that "
-        )
-        notes.append(Message(slug="default-group", message=f"{message}needs another, {use}"))
+        message = f"`uv run`, `uv sync` and `uv add` take the group {active[0]} on every machine; on one "
+        yield Message(slug="default-group", message=f"{message}that needs another, {use}")
     elif names["group"]:
         message = f"no backend's group is in default-groups, so `uv run` and `uv sync` install none; {use}"
-        notes.append(Message(slug="bare-uv-run-drops-group", message=message))
+        yield Message(slug="bare-uv-run-drops-group", message=message)
     torch = (build.locked for build in builds if build.package == "torch" and build.locked is not None)
     releases = {locked.version.partition("+")[0] for locked in torch}
     unrouted = sorted(
@@ -357,5 +352,4 @@ def uv_command_notes(
     if unrouted:
         message = f"a later `uv add` of {', '.join(unrouted)} takes it from the default index; run "
         message += "`torchinstall configure` again after it"
-        notes.append(Message(slug="later-companions", message=message))
-    return tuple(notes)
+        yield Message(slug="later-companions", message=message)
