@@ -39,7 +39,7 @@ pytestmark = pytest.mark.follow_hints
         ("--allow-build --target-gpu=sm_90", "bad-usage", "torchinstall plan --help"),
         (
             "--index-base download.pytorch.org/whl",
-            "bad-value",
+            "bad-index-base",
             "--index-base https://download.pytorch.org/whl",
         ),
         ("--find-links wheel.whl", "find-links-not-a-folder", "--find-links {here}"),
