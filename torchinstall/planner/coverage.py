@@ -343,10 +343,12 @@ def _about(row: Limit, gpu: Gpu) -> bool:
 
 def _settled(names: str, asked: set[str], situation: Situation) -> bool:
     """Whether a package of a row was asked for, and not in one of the versions that the row names with it."""
+    if asked.isdisjoint(re.split(r"[<>=!~]", names)):
+        return False  # its bounds need not be parsed, which costs as much as a plan
     named, request = requirement(names), situation.request
     rows = (row for row in (*request.requirements, *request.constraints) if row.package == named.package)
     bounds = specifiers(",".join((named.specifier, *(row.specifier for row in rows if row.specifier))))
-    return named.package in asked and not (named.specifier and can_hold(bounds))
+    return not (named.specifier and can_hold(bounds))
 
 
 def _here(row: Limit, situation: Situation, driver: DriverFacts | None) -> Limit | None:
