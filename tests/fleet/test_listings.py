@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from tests.fleet.made import kube_list, kube_node, read, read_text
 from tests.fleet.test_inventories import codes, driver
+from tests.support.planning import shipped
 from torchinstall.core.errors import UsageError
-from torchinstall.fleet.nodes import Node
+from torchinstall.fleet.nodes import Node, gpu_of, names_of
 
 TABLE = """\
 +-----------------------------------------------------------------------------------------+
@@ -393,3 +395,104 @@ def test_musl_and_old_kernels_of_red_hat_show(tmp_path: Path) -> None:
     assert old is not None
     assert old.libc is not None
     assert old.libc.version == "2.17"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GPU 0: NVIDIA GeForce RTX 5090 with CUDA capability sm_120 is not compatible with this PyTorch\n",
+        "RuntimeError: GPU 0: out of memory\n",
+        "GPU 0: 80% busy\nGPU 1: 24 GB free\n",
+        "System Information\n\tProduct Name: DGX A100 920-23687\n",
+        "Device Name: printer\n",
+        "name,driver_version\na100-01,535.104.05\n",
+        "host,cpu,count\na,EPYC,2\n",
+        "host,part,qty\na,NVIDIA A100,2\n",
+        json.dumps({"kind": "Pod", "spec": {"limits": {"nvidia.com/gpu": 1}}}),
+    ],
+)
+def test_what_is_no_machine_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="inventory"):
+        read_text(tmp_path, text, "a.txt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Name:     a\nCapacity:\n  nvidia.com/gpu:  8\nAllocatable:\n  nvidia.com/gpu:  8\n",
+        "name,gpus,driver\na,8,535.104.05\n",
+        json.dumps([{"host": "a", "gpu": {"vendor": "nvidia"}}]),
+    ],
+)
+def test_gpus_without_a_name_are_still_there(tmp_path: Path, text: str) -> None:
+    assert "gpu=h100" in str(read_text(tmp_path, text, "b.txt")["a"].unusable)
+    hosts = "name,gpus,driver\na100-01,8,535.1\nt4-01,1,535.1\n"
+    assert {node.machine for node in read_text(tmp_path, hosts, "c.csv").values()} == {None}
+
+
+ROW = {"name": "b", "gpu": "T4"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host,product,gpu,card\na,ThinkStation P620,A100,ConnectX-6\nb,Precision T5000,T4,HBA\n",
+        "host,gpu,gpu model\na,0,A100\nb,0,T4\n",
+        "+---+------+\n| host | gpu  |\n+---+------+\n| a | A100 |\n| b | T4 |\n+---+------+\n",
+        json.dumps({"nodes": [{"name": "a", "gpu": "A100"}, {"name": "b", "gpu": "T4"}]}),
+        json.dumps(
+            {"items": [{"name": "a", "gpu": {"model": "A100", "count": 1}}, {"name": "b", "gpu": "T4"}]}
+        ),
+        json.dumps(
+            {"tags": ["x"], "hosts": [{"host": "a", "gpus": [{"type": "A100"}]}, {"host": "b", "gpu": "T4"}]}
+        ),
+    ],
+)
+def test_the_gpu_is_found_beside_other_things(tmp_path: Path, text: str) -> None:
+    assert gpus(read_text(tmp_path, text, "a.txt")) == {"a": ["sm_80"], "b": ["sm_75"]}
+    both = "host,gpu\nc,A100/T4\n"
+    assert gpus(read_text(tmp_path, both, "b.csv")) == {"c": ["sm_80", "sm_75"]}
+    mac = read_text(tmp_path, "host,os,gpu\nm,,Apple M3 Max\n", "c.csv")["m"].machine
+    assert mac is not None
+    assert mac.os == "macos"
+
+
+def test_yaml_that_somebody_wrote(tmp_path: Path, yaml_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    show = "import pathlib, yaml; print(pathlib.Path(yaml.__file__).parent.parent)"
+    found = subprocess.run([yaml_python, "-c", show], capture_output=True, text=True, check=True)
+    monkeypatch.syspath_prepend(found.stdout.strip())
+    for number, text in enumerate(
+        (
+            "- host: a\n  gpu: RTX A5000\n  count: 2\n- host: b\n  gpu: RTX 2080 Ti\n",
+            "# fleet\na:\n  gpu: RTX A5000\n  count: 2\nb:\n  gpu: RTX 2080 Ti\n",
+            "machines:\n  - name: a\n    gpus: [RTX A5000, RTX A5000]\n  - name: b\n    gpu: RTX 2080 Ti\n",
+        )
+    ):
+        assert gpus(read_text(tmp_path, text, f"{number}.yaml")) == ROWS
+    with pytest.raises(UsageError, match="inventory"):
+        read_text(tmp_path, "name: app\nservices:\n  - image: x\n", "compose.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name, driver_version\nTesla T4, 535.104.05\n",
+        "driver_version, name\n535.104.05, Tesla T4\n",
+        "index, name, memory.total [MiB]\n0, Tesla T4, 15360 MiB\n",
+        "n1: uuid, name, driver_version\nn1: GPU-1, Tesla T4, 535.104.05\n",
+    ],
+)
+def test_what_nvidia_smi_prints_as_csv_is_of_its_format(tmp_path: Path, text: str) -> None:
+    (node,) = read_text(tmp_path, text, "n1.csv").values()
+    assert (node.name, node.format, codes(node)) == ("n1", "nvidia-smi", ["sm_75"])
+    (other,) = read_text(tmp_path, "name, gpu, driver_version\nn2, T4, 535.1\n", "fleet.csv").values()
+    assert (other.name, other.format) == ("n2", "csv")
+
+
+def test_facts_of_clouds_and_distributions_have_a_source_and_a_confidence() -> None:
+    for table in ("instances", "libc"):
+        for pattern, row in names_of(table).items():
+            assert row["source"], pattern
+            assert row["confidence"] in ("high", "medium"), pattern
+            if table == "instances":
+                assert gpu_of(shipped(), product=row["means"]) is not None, row

@@ -108,12 +108,17 @@ class _Top(Struct, rename={"resources": "NodeResources", "attributes": "Attribut
     attributes: Raw = Raw()
 
 
+def _have(rows: list[Raw] | None, key: bytes) -> bool:
+    """Whether an item has a key; those of an empty list have every one."""
+    return rows is not None and (not rows or any(key in bytes(row) for row in rows))
+
+
 _KINDS: dict[str, Callable[[_Top], bool]] = {
     "machine": lambda top: top.schema_version is not None,
-    "slurm": lambda top: top.nodes is not None,
+    "slurm": lambda top: _have(top.nodes, b'"gres"'),
     "prometheus": lambda top: top.data is not None and top.status == "success",
     "ansible": lambda top: bool(top.ansible_facts or top.ansible_architecture or top.plays),
-    "kubernetes": lambda top: top.items is not None or top.kind in ("Node", "ResourceSlice"),
+    "kubernetes": lambda top: _have(top.items, b'"metadata"') or top.kind in ("Node", "ResourceSlice"),
     "nomad": lambda top: bool(top.resources or top.attributes),
 }
 """How the JSON of each kind of inventory is known."""
@@ -126,8 +131,9 @@ _TEXTS: dict[str, Callable[[str], object]] = {
     "kubernetes": re.compile(r"(?:---\s*\n)?(?:#.*\n)*(?:apiVersion|items|kind):").match,
     "prometheus": re.compile(r"^(?:# (?:HELP|TYPE) |\w+\{)", re.MULTILINE).search,
     "slurm": SLURM.match,
-    "nvidia-smi": is_printed,
+    "nvidia-smi": lambda text: is_printed(text, "queried"),
     "labels": LABELS.search,
+    "yaml": re.compile(r"(?:---\s*\n)?(?:#.*\n)*(?:- \w+: |[\w.-]+:\s*\n\s*(?:- )?\w+: )").match,
 }
 """How their texts are known."""
 
@@ -185,6 +191,9 @@ class _Reader:
         kind = self._forced or next((kind for kind, test in _TEXTS.items() if test(text)), "csv")
         if kind in ("kubernetes", "labels"):
             self._collect(_yaml(text) if kind == "kubernetes" else labels(text, name), source)
+        elif kind == "yaml":
+            rows = listed(_yaml(text), name, self._catalog)
+            self._add(rows or printed(text, name, self._catalog), source, "csv")
         elif kind in _TEXT_READERS:
             self._add(_TEXT_READERS[kind](text, name, self._catalog), source, kind)
         else:
@@ -203,10 +212,11 @@ class _Reader:
         if kind == "kubernetes":
             self._collect(rows, source)
         elif kind == "machine":
-            self._add(_machines(rows, source, name), source, kind)
+            machines = (decode_machine(bytes(row).decode(), source) for row in rows)
+            self._add((Entry(name, Facts(machine=machine)) for machine in machines), source, kind)
         elif kind in _HOSTS:
             self._add(_HOSTS[kind](rows, name, self._catalog), source, kind)
-        elif LABELS.search(text := data.decode(errors="replace")):
+        elif LABELS.search(text := data.decode(errors="replace")) and top.kind is None:
             self._collect(labels(text, name), source)
         elif found := listed(rows, name, self._catalog):
             self._add(found, source, "csv")
@@ -215,11 +225,6 @@ class _Reader:
         else:
             hint = f"name its kind: --format {'|'.join(INVENTORIES)}"
             raise OddEntryError("nothing shows what kind of inventory it is", hint=hint)
-
-
-def _machines(rows: Iterable[Raw], source: str, name: str) -> Iterator[Entry]:
-    for row in rows:
-        yield Entry(name, Facts(machine=decode_machine(bytes(row).decode(), source)))
 
 
 def _joined(one: Node, other: Node) -> Node | None:
@@ -234,20 +239,19 @@ def _joined(one: Node, other: Node) -> Node | None:
 
 
 def _yaml(text: str) -> list[Any]:
-    """The objects of YAML, which is read where PyYAML happens to be installed."""
+    """The objects or rows of YAML, which is read where PyYAML happens to be installed."""
     try:
         import yaml
     except ImportError:
-        hint = "kubectl get nodes,resourceslices -o json > nodes.json"
+        hint = "install PyYAML beside torchinstall, or: kubectl get nodes,resourceslices -o json > nodes.json"
         raise OddEntryError("it is YAML, and PyYAML is not installed; give its JSON", hint=hint) from None
     try:
         documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (yaml.YAMLError, RecursionError) as error:
         raise _broken(text.encode(), error) from error
-    lists = [item.get("items", [item]) if isinstance(item, dict) else None for item in documents if item]
-    if not all(isinstance(rows, list) for rows in lists):
-        raise OddEntryError("it is no list of objects of Kubernetes")
-    return [row for rows in lists for row in rows or ()]
+    lists = (item.get("items") if isinstance(item, dict) else item for item in documents)
+    pairs = zip(documents, lists, strict=True)
+    return [row for item, rows in pairs if item for row in (rows if isinstance(rows, list) else [item])]
 
 
 _NAMES = re.compile(

@@ -240,4 +240,5 @@ def labels(text: str, name: str) -> Iterator[dict[str, Any]]:
     parts = re.split(r"(?m)^Name: +(\S+)", text)
     described = list(zip(parts[1::2], parts[2::2], strict=True))
     for node, found in _SHOWN.findall(text) or described or [(name, text)]:
-        yield {"kind": "Node", "metadata": {"name": node, "labels": dict(_LABEL.findall(found))}}
+        pairs = dict(_LABEL.findall(found))  # of resources, too: what is allocatable comes last
+        yield {"kind": "Node", "metadata": {"name": node, "labels": pairs}, "status": {"allocatable": pairs}}

@@ -25,6 +25,7 @@ from torchinstall.fleet.nodes import (
     names_of,
     number_of,
 )
+from torchinstall.planning.gpus import gpu_named
 
 _SAID: dict[str, list[re.Pattern[str]]] = {
     what: [re.compile(pattern, re.M | re.I) for pattern in patterns]
@@ -50,13 +51,13 @@ _ROW = re.compile(r"\b\d{3}\.\d{2,3}(?:\.\d{2})?\b")
 _CUT = "..."
 """Where nvidia-smi before R535 cuts a name that is longer than its column."""
 
-_NOTHING = ("none", "<none>", "no", "-", "n/a", "na", "null", "cpu")
+_NOTHING = ("none", "<none>", "no", "false", "-", "n/a", "na", "null", "cpu")
 """What people write into a cell of a table to say that there is nothing."""
 
 
-def is_printed(text: str) -> bool:
-    """Whether a tool printed this."""
-    known = (*_SAID["known"], *_SAID["code"], *_SAID["product"])
+def is_printed(text: str, *more: str) -> bool:
+    """Whether a tool printed this, by its patterns, and by what `more` of those of `fields.json` says."""
+    known = chain(*(_SAID[what] for what in ("known", "code", "product", *more)))
     return _FAILED.match(text) is not None or any(pattern.search(text) for pattern in known)
 
 
@@ -108,9 +109,8 @@ def _machine(text: str, catalog: Catalog) -> Facts:
     if failed := _FAILED.match(text):
         return Facts(unusable=f"it printed: {failed[1]}")
     if "(nvgpu)" in text:
-        return Facts(
-            unusable="nvidia-smi says too little of a Jetson; torchinstall probe --json says it there"
-        )
+        little = "nvidia-smi says too little of a Jetson; torchinstall probe --json says it there"
+        return Facts(unusable=little)
     numbers = dict(re.findall(r"\b(GPU (\d+): .+ \(UUID: .*)", text))
     if len(drivers) > 1 or len(numbers) > len({*numbers.values()}):
         hint = "write the name of each host above what it printed: == gpu1 =="
@@ -159,33 +159,25 @@ def _rows(text: str, name: str, catalog: Catalog) -> list[_Row]:
 
     What stands above the line of names is left out; lines without one are those of the machine `name`.
     """
-    lines = [line for line in text.splitlines() if line.strip() and not re.match(r"#|sep=", line)]
-    lines = [line.strip().strip("|") if line.lstrip()[0] == "|" else line for line in lines]
-    pairs = [re.match(r"(\w[\w ]*?) *: ?(.*)", line) for line in lines]
-    if len(lines) > 1 and all(pairs):  # PowerShell's Format-List
-        blocks = re.split(r"\n\s*\n", text)
-        return [
-            {_key(key): value.strip() for key, value in re.findall(r"(?m)^(\w[\w ]*?) *: ?(.*)", block)}
-            for block in blocks
-        ]
+    lines = [line for line in text.splitlines() if not re.match(r"#|sep=|[-\s:|+=,;]*$", line)]
+    lines = [re.sub(r"^\s*\|(.*?)\|?\s*$", r"\1", line) for line in lines]
+    pair = re.compile(r"(\w[\w ]*?) *: ?(.*)")
+    if len(lines) > 1 and all(map(pair.match, lines)):  # PowerShell's Format-List
+        blocks = (map(pair.match, block.splitlines()) for block in re.split(r"\n\s*\n", text))
+        return [{_key(match[1]): match[2].strip() for match in block if match} for block in blocks]
     columns = {*names_of("table")["node"], *_gpu_columns(), *chain(*names_of("table")["facts"].values())}
-    header: list[str] = []
-    rows: list[list[str]] = []
-    for place, line in enumerate(lines[:10]):
-        header, *rows = _cells(lines[place:], line)
-        if len({*map(_key, header)} & columns) > (re.search(r"[,;\t|]", line) is None):
+    start: _Row = {}
+    for place, line in enumerate(lines[:10], 1):
+        header = [*map(_key, _cells([line], line)[0])]
+        if len({*header} & columns) > (re.search(r"[,;\t|]", line) is None):
+            lines = lines[place:]
             break
-        header = []
-    start = {}
-    if not header and lines:
-        rows, start = _cells(lines, lines[0]), {"node": name}
-        header = _unnamed_columns(rows[0], catalog)
-        rows = rows if header else []
+    else:
+        line, start = lines[0] if lines else "", {"node": name}
+        header = _unnamed_columns(_cells([line], line)[0], catalog)
     found = []
-    for cells in rows:
-        row = {**start, **dict(zip(map(_key, header), map(str.strip, cells), strict=False))}
-        if re.fullmatch(r"[\s:-]*", "".join(cells)):
-            continue
+    for cells in _cells(lines, line) if header else ():
+        row = {**start, **dict(zip(header, map(str.strip, cells), strict=False))}
         if len(cells) < len(header) or any(cells[len(header) :]):
             what = f"the line needs {len(header)} cells"
             node = first_of(row, names_of("table")["node"]) or ""
@@ -208,7 +200,7 @@ def _cells(lines: list[str], first: str) -> list[list[str]]:
 
 def _gpu_columns() -> set[str]:
     names = names_of("table")
-    return {*names["count"], *chain(*names["gpu"].values())}
+    return {*filter(re.compile("gpu").search, names["count"]), *chain(*names["gpu"].values())}
 
 
 def _unnamed_columns(cells: list[str], catalog: Catalog) -> list[str]:
@@ -223,7 +215,7 @@ def _unnamed_columns(cells: list[str], catalog: Catalog) -> list[str]:
     return header if {"driver", "gpu"} <= set(header) else []
 
 
-def listed(items: Sequence[Raw], name: str, catalog: Catalog) -> list[Entry]:
+def listed(items: Sequence[Raw | Any], name: str, catalog: Catalog) -> list[Entry]:
     """The machines of JSON that somebody wrote: tables in a list, on lines, or by the names of machines."""
     values = [decoded(item, Any) for item in items]
     tables = values if len(values) > 1 else _tables(values[0]) if values else []
@@ -238,8 +230,9 @@ def _tables(value: Any) -> list[Any]:
         return [value]
     value = value.get("_meta", {}).get("hostvars", value)  # ansible-inventory --list
     lists = (inside for inside in value.values() if isinstance(inside, list))
+    tables = ([row for row in rows if isinstance(row, dict)] for rows in lists)
     named = [{"node": key, **inside} for key, inside in value.items() if isinstance(inside, dict)]
-    return next(lists, named)
+    return next(filter(None, tables), named)
 
 
 def _tells(row: _Row) -> bool:
@@ -249,8 +242,11 @@ def _tells(row: _Row) -> bool:
 
 
 def _text(value: object) -> str:
+    """What would stand in a cell; of `{"model": "H100", "count": 8}`, `8x H100`."""
     if isinstance(value, dict):
-        return _text(value.get("name", ""))
+        row, names = {_key(key): _text(inside) for key, inside in value.items()}, names_of("table")
+        said, count = first_of(row, names["inside"]), first_of(row, names["count"])
+        return f"{count}x {said}" if count and said else said or ", ".join(map(" ".join, row.items()))
     return ", ".join(map(_text, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
@@ -262,8 +258,8 @@ def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
     places = [key for key in names["node"] if key in keys]
     facts_of = {what: [key for key in found if key in keys] for what, found in names["facts"].items()}
     words = [row.get("name", "") for row in rows]
-    named = any(" " in word or gpu_of(catalog, product=word) for word in words)
-    if named and not keys & {*names["gpu"]["product"]}:  # of GPUs, as nvidia-smi and Windows call the column
+    named = any(gpu_named(word, catalog, within=" " in word) or word.startswith("NVIDIA ") for word in words)
+    if named and not keys & {*_gpu_columns()} - {*names["gpu"]["code"]}:  # as nvidia-smi and Windows call it
         start = {} if len(places) > 1 else {"node": name, "count": ""}  # nvidia-smi counts on each line
         rows = [{**row, "name": "", **start, "gpu": word} for row, word in zip(rows, words, strict=True)]
         places, keys = ["node", *places], keys | {"gpu"}
@@ -272,10 +268,12 @@ def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
         raise OddEntryError(what, hint="name the columns: node,gpu,gpus,driver,libc")
     nodes: dict[str, Facts] = {}
     node = ""
+    products = [name for name in names["gpu"]["product"] if name != "gpu"]
+    first = any(row.get("gpu") == "0" and first_of(row, products) for row in rows)  # numbers, not how many
     for row in rows:
         count = first_of(row, names["count"])
         if count is None and re.fullmatch(r"\d{1,2}", row.get("gpu", "")):
-            count, row["gpu"] = row["gpu"], ""
+            count, row["gpu"] = None if first else row["gpu"], ""
         facts, gpu = by_our_names(row, facts_of), by_our_names(row, names["gpu"])
         node = first_of(row, places) or (node if any(gpu.values()) else "")  # cells that were merged
         found = _gpus(gpu, count, node, catalog)
@@ -306,7 +304,7 @@ def _gpus(
     product = said["product"] or ""
     if count and not product and not count.replace(".", "").isdecimal():
         product, count = count, None
-    parts = [_counted(part) for part in re.split(r"\s*[,;+&]\s*|\s+and\s+", product)]
+    parts = [_counted(part) for part in re.split(r"\s*[,;+&/]\s*|\s+and\s+", product)]
     if len(parts) == 1 or not all(gpu_of(catalog, product=text) for _, text in parts):
         number, text = _counted(product)
         parts = [(count or number or ("1" if product or any(said.values()) else "0"), text)]

@@ -32,7 +32,7 @@ _ON_ARM = re.compile(r"\b(?:G(?:H200|B[23]00|B10)|T4G|Thor)\b", re.IGNORECASE)
 """Products that are one with an Arm processor, or are rented with one only."""
 _LIBC = re.compile(r"(?:(glibc|musl)[ =-]?)?([0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?)")
 _SYSTEMS: dict[str, Os | None] = {
-    "win|microsoft": "windows",
+    r"win(?:dows|\b|[\d_])|microsoft": "windows",
     "mac|darwin|os x": "macos",
     ".*(?:bsd|android|solaris|aix)": None,
     "": "linux",
@@ -249,7 +249,7 @@ class Nodes:
             taken.append(Assumption(fact, other, why or f"--assume {fact}={_ASSUMABLE[fact]} would say it"))
             return other
 
-        name = facts.os or "linux"
+        name = facts.os or ("macos" if any(gpu and gpu.vendor == "apple" for gpu in facts.gpus) else "linux")
         os = next(os for start, os in _SYSTEMS.items() if re.match(start, name.strip().lower()))
         arch = machine_arch(value("arch", facts.arch, *_usual_arch(os, facts.gpus)) or "")
         if os is None or arch not in ARCHES:
@@ -268,7 +268,10 @@ class Nodes:
         version = said and said[0]
         libc = None
         if os == "linux":
-            text = value("libc", facts.libc, *self._usual_libc(name, facts))
+            release = f"{name} {facts.os_version or ''}".strip()
+            usual = self._image if facts.in_image else _of_pattern("libc", release)
+            why = "the container image" if facts.in_image else f"that of {_printable(release)}"
+            text = value("libc", facts.libc, usual, why if usual else "")
             libc = None if text is None else _libc(text)
             if text is not None and libc is None:
                 raise OddEntryError("that is no C library", found=text)
@@ -290,14 +293,6 @@ class Nodes:
             gpus=gpus,
         )
 
-    def _usual_libc(self, system: str, facts: Facts) -> tuple[str | None, str]:
-        """The C library where nothing says it, and why."""
-        if facts.in_image:
-            return self._image, "the container image"
-        system = f"{system} {facts.os_version or ''}".strip()
-        known = _of_pattern("libc", system)
-        return known, f"that of {_printable(system)}" if known else ""
-
 
 def _usual_arch(os: Os | None, gpus: Iterable[Gpu | None]) -> tuple[str, str]:
     """The processor where nothing says it, and why."""
@@ -311,8 +306,8 @@ def _unnamed(called: str | None) -> str:
     """Why nothing can be planned for a node: which GPUs it has is not known."""
     if called is None:
         return "it has GPUs, and nothing says which; --assume gpu=h100 would"
-    whole = called.endswith("...")
-    hint = "nvidia-smi -L prints whole names" if whole else "--assume gpu=h100 would say which it is"
+    cut = called.endswith("...")
+    hint = "nvidia-smi -L prints whole names" if cut else "--assume gpu=h100 would say which it is"
     return f"no GPU is called {_printable(called)!r}; {hint}"
 
 
@@ -353,6 +348,6 @@ def gpu_of(
 
 @cache
 def _of_pattern(table: str, text: str) -> str | None:
-    """What the first row of a table of `fields.json` says whose pattern is in a text."""
-    rows: dict[str, str] = names_of(table)
-    return next((value for pattern, value in rows.items() if re.search(pattern, text.lower())), None)
+    """What the first fact of a table of `fields.json` says whose pattern is in a text."""
+    rows: dict[str, dict[str, str]] = names_of(table)
+    return next((row["means"] for pattern, row in rows.items() if re.search(pattern, text.lower())), None)
