@@ -174,9 +174,8 @@ def _answer(
     on = {"machine": name, "build": build.name, "runs": made.error is None, "by": by}
     text = f"no: {build.name} does not run on {name}"
     if made.error is None:
-        text = (
-            f"yes: {build.name} runs on {name} ({by or 'on the processor'}), Python {target.python_version}"
-        )
+        how = by or "on the processor"
+        text = f"yes: {build.name} runs on {name} ({how}), Python {target.python_version}"
     console.answer({**console.partial, "on": on}, text, made.error)
     return 0
 

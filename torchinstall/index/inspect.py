@@ -41,17 +41,7 @@ _GFX_FOLDERS = {
     "MIOpen": "miopen/db/",
 }
 """Folders of AMD's libraries; the names of the files there say which GPUs have kernels."""
-_TOOLKIT = (
-    "cuda-toolkit",
-    "cuda-bindings",
-    "nvidia-",
-    "triton",
-    "pytorch-triton",
-    "rocm",
-    "intel-",
-    "onemkl",
-)
-_PINS = re.compile(rf"(?:{'|'.join(_TOOLKIT)}|torch\b)")
+_PINS = re.compile(r"cuda-(?:toolkit|bindings)|nvidia-|(?:pytorch-)?triton|rocm|intel-|onemkl|torch\b")
 
 
 class LibraryReport(Struct, frozen=True, kw_only=True):

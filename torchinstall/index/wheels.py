@@ -321,9 +321,8 @@ def provider_env(properties: Iterable[Properties], gpus: Iterable[Gpu]) -> dict[
     best = max((gpu.compute_capability for gpu in gpus if gpu.compute_capability), default=None)
     if not bounds or best is None:
         return {}
+    newest = max(bounds, key=lambda text: dotted_or_none(text) or ())
     return {
-        "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION": max(
-            bounds, key=lambda text: dotted_or_none(text) or ()
-        ),
+        "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION": newest,
         "NV_VARIANT_PROVIDER_FORCE_SM_ARCH": capability_text(best),
     }

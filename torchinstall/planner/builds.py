@@ -79,9 +79,8 @@ def builds(catalog: Catalog, target: Target, channel: str) -> tuple[Build, ...]:
 def can_hold(bounds: SpecifierSet) -> bool:
     """Whether some version lies within bounds: the lowest, a bound, or the next one above a bound."""
     ends = [item.version.removesuffix(".*") for item in bounds if item.operator != "==="]
-    return any(
-        map(bounds.contains, ("0", *ends, *(f"{version_key(end).base_version}.0.0.1" for end in ends)))
-    )
+    above = (f"{version_key(end).base_version}.0.0.1" for end in ends)
+    return any(map(bounds.contains, ("0", *ends, *above)))
 
 
 def matching_wheels(rows: tuple[Wheels, ...], target: Target) -> tuple[Wheels, ...]:

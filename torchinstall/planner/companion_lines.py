@@ -224,10 +224,8 @@ def _build_faults(line: CompanionBuild, build: Build, situation: Situation) -> I
         yield _fault("torch", name, f"{name} for torch {build.name}", f"files for torch {line.torch}")
     gpus = [item.gpu for item in cover_gpus(build, situation) if item.covered]
     if line.code and gpus and not any(has_code(line, gpu, build, situation) for gpu in gpus):
-        code = sm_text(gpus[0].code or "unknown")
-        yield _fault(
-            "code", name, _needed(line.code, gpus[0]), f"{gpus[0].label} ({code})", "companion-no-code"
-        )
+        found = f"{gpus[0].label} ({sm_text(gpus[0].code or 'unknown')})"
+        yield _fault("code", name, _needed(line.code, gpus[0]), found, "companion-no-code")
 
 
 def _of_maker(line: CompanionBuild, build: Build) -> bool:

@@ -87,14 +87,11 @@ def _of_default(
 
     One that says nothing of torch counts only if it is not `alone`: what needs it names a torch.
     """
-    listed = sorted({row.version for row in page.wheels}, key=version_key, reverse=True)
     named = {version for line in lines for version in line.versions.split()}
+    versions = sorted({row.version for row in page.wheels}, key=version_key, reverse=True)
+    listed = [text for text in versions if text in named or not version_key(text).is_prerelease]
     for line in lines:
-        there = [
-            version
-            for version in listed
-            if has_version(line, version) and (version in named or not version_key(version).is_prerelease)
-        ]
+        there = [version for version in listed if has_version(line, version)]
         if not (_says_itself(line) and line.versions):
             yield line
         elif there:

@@ -191,10 +191,8 @@ def _unknown(text: str, source: str, catalog: Catalog) -> UsageError:
         holding = [key for key in names if {*words.split()} <= {*key.split()} and key != words]
         plain = _tight(words).removeprefix("radeon")
         # One slip is in the letters or in the number: what differs in both is another thing.
-        kinds = ("[a-z ]", r"[\d ]")
-        alike = (
-            key for key in names if any(re.sub(kind, "", key) == re.sub(kind, "", words) for kind in kinds)
-        )
+        parts = [(kind, re.sub(kind, "", words)) for kind in ("[a-z ]", r"[\d ]")]
+        alike = (key for key in names if any(re.sub(kind, "", key) == part for kind, part in parts))
         spelled = {_tight(key).removeprefix("radeon"): key for key in alike}
         close = [spelled[key] for key in close_matches(plain, spelled, most=4)]
         near = [repr(names[key]) for key in sorted(holding, key=len) or close]

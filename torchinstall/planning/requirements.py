@@ -233,12 +233,8 @@ def _nearly(text: str) -> Iterator[str]:
     """What may be typed for what is nearly a requirement: a sign too many, or one in the place of another."""
     plain = text.strip("'\"`;,. ")
     local = re.sub(r"(?<=\d)[-_ ]?(cpu|xpu|cu\d+|rocm[\d.]+)$", r"+\1", plain)
-    for words in (
-        [plain],
-        [local],
-        [re.sub(r"([<>~]=?[\d.]+)\.\*", r"\1", plain)],
-        re.split(r"[,\s]+", plain),
-    ):
+    without_star = re.sub(r"([<>~]=?[\d.]+)\.\*", r"\1", plain)
+    for words in ([plain], [local], [without_star], re.split(r"[,\s]+", plain)):
         with contextlib.suppress(ValueError):
             yield f"torchinstall auto {shlex.join(str(requirement(word)) for word in words)}"
     quoted = "quote it, so that the shell does not interpret < and >: 'torch<2.10'"

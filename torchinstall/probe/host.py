@@ -301,10 +301,8 @@ def _windows_runtime(system: System) -> Iterator[Finding]:
     if system.library("vcruntime140_1.dll") is None or system.library("msvcp140.dll") is None:
         yield _host(system, "vc-runtime-missing")
         return
-    key = r"SOFTWARE\Microsoft\VisualStudio\14.0\VC\Runtimes" + (
-        "\\ARM64" if machine_arch(system.machine) == "aarch64" else "\\X64"
-    )
-    minor = system.registry(key, "Minor")
+    arch = "ARM64" if machine_arch(system.machine) == "aarch64" else "X64"
+    minor = system.registry(rf"SOFTWARE\Microsoft\VisualStudio\14.0\VC\Runtimes\{arch}", "Minor")
     if isinstance(minor, int) and minor < _VC_RUNTIME_MINOR:
         yield _host(system, "vc-runtime-old", found=f"14.{minor}", needed=f"14.{_VC_RUNTIME_MINOR}")
 

@@ -88,9 +88,8 @@ def _rows(view: ProjectView, package: str = "") -> Iterator[tuple[Scope, str, An
         for row in rows if isinstance(rows, list) else [rows]:
             asks = extras if mapping(row).get("optional") else [scope]
             for extra, marker in _by_extra(_marker(mapping(row))):
-                yield from (
-                    (home, name, row, marker) for home in ([Scope("extra", extra)] if extra else asks)
-                )
+                homes = [Scope("extra", extra)] if extra else asks
+                yield from ((home, name, row, marker) for home in homes)
 
 
 def _marker(row: Mapping[str, Any]) -> str:

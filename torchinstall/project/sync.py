@@ -129,9 +129,8 @@ def offers_of(view: ProjectView, plan: Plan, catalog: Catalog, locked: Mapping[S
 def _default_backend(platform: str, version: str, catalog: Catalog) -> str | None:
     """The backend of a torch of the default index; of its newest one where the version is not known."""
     rows = [row for row in catalog.wheels("torch", platform) if row.origin == "default"]
-    mine = [row for row in rows if row.version == version] or sorted(
-        rows, key=lambda row: version_key(row.version)
-    )
+    rows.sort(key=lambda row: version_key(row.version))
+    mine = [row for row in rows if row.version == version] or rows
     return mine[-1].backend if mine else None
 
 

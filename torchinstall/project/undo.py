@@ -161,9 +161,8 @@ def _sources(data: dict[str, Any], gone: tuple[Route, ...], view: ProjectView, c
         for row in view.indexes
     ]
     rows = view.uv.get("index", [])[: len(idle)]
-    _set_list(
-        data, ("tool", "uv", "index"), [row for row, out in zip(rows, idle, strict=True) if not out], rows
-    )
+    left = [row for row, out in zip(rows, idle, strict=True) if not out]
+    _set_list(data, ("tool", "uv", "index"), left, rows)
 
 
 def _set_list(data: dict[str, Any], path: tuple[str, ...], left: list[Any], there: list[Any]) -> None:
