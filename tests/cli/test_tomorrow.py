@@ -26,7 +26,7 @@ LINUX = "cp312-cp312-manylinux_2_28_x86_64"
 
 def doors_after(days: int) -> Mapping[str, Any]:
     """The doors of a run so many days after the shipped tables were made."""
-    made = datetime.combine(date.fromisoformat(shipped().snapshot), datetime.min.time(), timezone.utc)
+    made = datetime.combine(date.fromisoformat(shipped().tables.snapshot), datetime.min.time(), timezone.utc)
     return {"now": lambda: made.timestamp() + days * 86400 + 3600}
 
 

@@ -60,8 +60,8 @@ def test_only_the_file_that_is_needed_is_read(tmp_path: Path) -> None:
 def test_a_folder_replaces_the_shipped_tables(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     edit(folder, "wheels.json", lambda raw: raw.update(as_of="2027-01-01"))
-    assert load_catalog(folder).snapshot == "2027-01-01"
-    assert load_catalog().snapshot != "2027-01-01"
+    assert load_catalog(folder).tables.snapshot == "2027-01-01"
+    assert load_catalog().tables.snapshot != "2027-01-01"
 
 
 def test_hashes_are_looked_up_by_place_and_name() -> None:

@@ -62,6 +62,7 @@ def test_certificates_are_checked_unless_the_host_is_named() -> None:
     assert plain.get_ca_certs() == []
 
 
-def test_the_system_store_is_used_when_asked_for() -> None:
-    system = NetworkEnv({"UV_SYSTEM_CERTS": "1"}).context(URL, trusted=False)
+@pytest.mark.parametrize("said", ["1", "true", "Y"])
+def test_the_system_store_is_used_when_asked_for(said: str) -> None:
+    system = NetworkEnv({"UV_SYSTEM_CERTS": said}).context(URL, trusted=False)
     assert system.verify_mode is ssl.CERT_REQUIRED

@@ -71,11 +71,6 @@ class Catalog(Memo, frozen=True, eq=False):
         """The same catalog with more live pages."""
         return structs.replace(self, live={**self.live, **live}, hashes={**self.hashes, **hashes})
 
-    @property
-    def snapshot(self) -> str:
-        """Date of the shipped tables."""
-        return self.tables.snapshot
-
     @cached_property
     def vendor_ranks(self) -> Mapping[str, int]:
         """Vendor -> its place among the vendors of one machine; the lowest wins."""

@@ -21,7 +21,7 @@ from torchinstall.cli.console import Console, Session
 from torchinstall.cli.verb import FlagOption
 from torchinstall.core.errors import TorchInstallError, UsageError
 from torchinstall.core.files import cannot_write, real_path
-from torchinstall.core.messages import close_matches
+from torchinstall.core.messages import close_matches, is_on
 from torchinstall.install.signals import leave_on_signals
 from torchinstall.planning.context import Context
 
@@ -53,8 +53,7 @@ def main(
     console = Console(context.stdout, context.stderr, context.env)
     # A failure before any flag was read must speak JSON too.
     before_rest = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    variable = context.env.get("TORCHINSTALL_JSON", "").lower()
-    console.json = "--json" in before_rest or variable in ("1", "true", "t", "yes", "y", "on")
+    console.json = "--json" in before_rest or is_on(context.env.get("TORCHINSTALL_JSON"))
     try:
         # A signal asks us to leave, and on the way out everything is put right.
         with leave_on_signals():

@@ -98,6 +98,11 @@ def redacted(value: Any) -> Any:
     return [redacted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def is_on(text: str | None) -> bool:
+    """Whether the text of a variable switches something on, as click and uv read it."""
+    return (text or "").lower() in ("1", "true", "t", "yes", "y", "on")
+
+
 def size_text(size: int) -> str:
     """`3.0 GB`, `192 MB`, `0.2 MB`."""
     if size >= 999_500_000:

@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from torchinstall import __version__
 from torchinstall.core.errors import UsageError
-from torchinstall.core.messages import redact
+from torchinstall.core.messages import is_on, redact
 from torchinstall.index.faults import MOST_BYTES, FetchError
 from torchinstall.index.urls import check_secure, names_host, origin_of, without_credentials
 
@@ -282,7 +282,6 @@ def _unreachable(url: str, error: Exception) -> FetchError:
 
 
 _NOT_IN_NAMES = re.compile(r"[^A-Z0-9]+")
-_TRUE = frozenset({"1", "true", "yes", "on"})
 
 
 class NetworkEnv:
@@ -346,8 +345,7 @@ class NetworkEnv:
             # No certificate authority at all: costs nothing, and any https step would fail closed.
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         file, folder = self._env.get("SSL_CERT_FILE") or None, self._env.get("SSL_CERT_DIR") or None
-        names = ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")
-        system = any(self._env.get(name, "").lower() in _TRUE for name in names)
+        system = any(is_on(self._env.get(name)) for name in ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS"))
         if file is None and folder is None and not system:
             file = certifi.where()
         try:

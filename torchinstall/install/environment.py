@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 
 from torchinstall.core.errors import TargetError
 from torchinstall.core.files import names_in, user_path
+from torchinstall.core.messages import is_on
 from torchinstall.install.interpreter import PythonEnvironment, inspect_python
 from torchinstall.install.uv import run_uv
 
@@ -257,7 +258,7 @@ def require_changeable(
     Raises:
         TargetError: `externally-managed`.
     """
-    forced = env.get("UV_BREAK_SYSTEM_PACKAGES", "").lower() in ("1", "true", "yes", "on", "t", "y")
+    forced = is_on(env.get("UV_BREAK_SYSTEM_PACKAGES"))
     if environment.externally_managed and not forced and "--break-system-packages" not in uv_args:
         why = environment.target.why
         place = f"{why} " if why.startswith("--") else ""

@@ -58,7 +58,7 @@ def plan(
     made = _without_wanted(request, machine, target, catalog)
     if made.error is not None or today is None or catalog.live:
         return made
-    return structs.replace(made, warnings=(*made.warnings, *old_tables(catalog.snapshot, today)))
+    return structs.replace(made, warnings=(*made.warnings, *old_tables(catalog.tables.snapshot, today)))
 
 
 def _without_wanted(request: Request, machine: Machine, target: Target, catalog: Catalog) -> Plan:
@@ -244,7 +244,7 @@ def _made(
         warnings=tuple(dict.fromkeys((*situation.assumptions, *vendor_indexes(situation)))),
         settings=request.settings,
         catalog=CatalogUse(
-            snapshot=catalog.snapshot,
+            snapshot=catalog.tables.snapshot,
             live=tuple(f"{backend}/{package}" for package, backend in catalog.live),
         ),
         find_links=request.find_links,

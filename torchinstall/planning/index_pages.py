@@ -84,7 +84,7 @@ class Reading:
     def read(self, keys: tuple[PageKey, ...], asking: Callable[[], object] = bool) -> None:
         """Read pages; `asking` is called before the index is asked."""
         context, first = self._run.context, not self._asked
-        age = (context.today() - date.fromisoformat(self.catalog.snapshot)).days
+        age = (context.today() - date.fromisoformat(self.catalog.tables.snapshot)).days
         # The tables hold the stable channel only: what another one has, it must say itself.
         discover = first and (age > _DISCOVER_AFTER_DAYS or self._run.options.channel != "stable")
         result = self._run.read(keys, discover=discover, asking=asking)
