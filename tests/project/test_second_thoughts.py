@@ -9,7 +9,7 @@ import pytest
 
 from tests.project.conftest import Place
 from tests.project.test_cases import configure, extra, text_of, torch, unchanged_twice
-from tests.project.test_sync import GPU, HEAD, NONE, uv
+from tests.project.test_sync import GPU, HEAD, NONE, PROJECT, uv
 from tests.support.systems import POSIX
 from torchinstall.project.model import Scope
 
@@ -173,3 +173,30 @@ def test_a_script_gets_its_sources(place: Place) -> None:
         assert (script.read_text("utf-8") == once) == ("--backend" in argv)
     assert configure(place, place.folder, "--script", "train.py", "--remove", *NONE).code == 0
     assert script.read_text("utf-8") == start
+
+
+PDM = (
+    HEAD
+    + 'dependencies = ["torch>=2.8"]\n\n[tool.pdm.dev-dependencies]\ntest = ["pytest"]  # tests\n\n'
+    + '[[tool.pdm.source]]\nname = "pt"\nurl = "https://download.pytorch.org/whl/cu126"\n'
+)
+
+
+@pytest.mark.parametrize("layout", ["this-machine", "markers"])
+def test_a_second_run_does_not_migrate_what_the_first_left(place: Place, layout: str) -> None:
+    folder = place.project(PDM)
+    argv = ("--no-lock", "--offline", *LAYOUTS[layout], *NONE)
+    assert configure(place, folder, *argv).code == 0
+    once = text_of(folder)
+    assert "[tool.pdm.dev-dependencies]" in once
+    assert configure(place, folder, *argv).code == 0
+    assert text_of(folder) == once
+
+
+def test_a_choice_becomes_another_backend_for_every_platform(place: Place) -> None:
+    folder = place.project(PROJECT)
+    assert configure(place, folder, *LAYOUTS["extras"], *NONE).code == 0
+    said = configure(place, folder, "--layout", "markers", "--with", "cu126", *NONE)
+    assert said.code == 0, said.err
+    found = torch(folder)
+    assert {found[key] for key in ("linux_x86_64", "linux_aarch64", "win_amd64")} == {"2.10.0+cu126"}

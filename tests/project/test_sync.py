@@ -260,6 +260,38 @@ def test_bad_words(place: Place) -> None:
         assert (folder / "pyproject.toml").read_text("utf-8") == PROJECT
 
 
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (("--with", "12.8"), "--with cu128"),
+        (("--on", "linux=12.9"), "--on linux_x86_64=cu129"),
+        (("--with", "auto"), "torchinstall catalog show"),
+        (("--with", "default"), "torchinstall catalog show"),
+    ],
+)
+def test_no_such_backend(place: Place, argv: tuple[str, ...], hint: str) -> None:
+    folder = place.project(PROJECT)
+    said = configure(place, folder, "--no-lock", "--offline", *argv, *NONE)
+    assert said.code == 2
+    assert "error[unknown-backend]" in said.err
+    assert f"hint: {hint}\n" in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("torchvison", "write torchvision in place of torchvison"),
+        ("pytorch-geometric", "torchinstall configure torch-geometric"),
+        ("torchmetrics", "check the spelling; a package of your own index needs [[tool.uv.index]]"),
+    ],
+)
+def test_a_name_that_is_nearly_one_of_torchs(place: Place, name: str, hint: str) -> None:
+    said = configure(place, place.project(PROJECT), name, "--backend", "cpu", *NONE)
+    assert said.code != 0
+    hints = [line for line in said.err.splitlines() if line.startswith("hint: ")]
+    assert hints[0].startswith(f"hint: {hint}")
+
+
 def test_a_backend_that_is_asked_for_and_not_offered(place: Place) -> None:
     folder = place.project(PROJECT)
     assert configure(place, folder, "--layout", "groups", "--with", "cpu", "--with", "cu128", *GPU).code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 
 from msgspec import structs, to_builtins
@@ -12,7 +13,7 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.cli.console import Session, envelope
 from torchinstall.cli.sync import Project, ProjectOptions, open_project, project_plan
 from torchinstall.cli.verb import Argument, Verb
-from torchinstall.core.errors import UsageError
+from torchinstall.core.errors import InstallFailedError, UsageError
 from torchinstall.core.plan import Plan
 from torchinstall.core.request import DEFAULT_INDEX_BASE, Channel
 from torchinstall.planning.inputs import catalog_of
@@ -66,8 +67,7 @@ def run(session: Session, options: _ConfigureOptions) -> int:
         path = script or project.folder / "pyproject.toml"
         base = memory.before(path, read_text(path)) if _chosen(options) and path.exists() else None
         view = project.view if base is None else project_view(metadata(base) if script else base)
-        requirements = _requirements(view, catalog, options.reqs)
-        prepared = project_plan(session, options, project, requirements)
+        prepared = project_plan(session, options, project, _requirements(view, catalog, options.reqs))
         plan, catalog = prepared.plan, prepared.catalog
         change = _change(options, plan, catalog)
     change = structs.replace(change, script=script, python=project.python)
@@ -99,28 +99,29 @@ def _change(options: _ConfigureOptions, plan: Plan, catalog: Catalog) -> Project
     """What was asked for; what was not asked for stays as the file has it, unless a backend was named."""
     asked = Layout(
         name=options.layout or "this-machine",
-        backends=tuple(_backend("--with", name, catalog) for name in options.with_),
-        on=tuple((at, _backend("--on", name, catalog)) for at, name in map(parse_on, options.on)),
-        default=_backend("--default", options.default_backend, catalog) or None,
+        backends=tuple(_backend("--with ", name, catalog) for name in options.with_),
+        on=tuple((at, _backend(f"--on {at}=", name, catalog)) for at, name in map(parse_on, options.on)),
+        default=_backend("--default ", options.default_backend, catalog) if options.default_backend else None,
         packages=tuple(_package(name, catalog) for name in options.reqs),
         required=_required(options.require_platform),
         index_base=options.index_base,
     )
-    without = tuple(_backend("--without", name, catalog) for name in options.without)
-    named, planned = options.layout is not None, options.is_set("backend")
+    without = tuple(_backend("--without ", name, catalog) for name in options.without)
+    chosen, named, planned = _chosen(options), options.layout is not None, options.is_set("backend")
 
     def layout_of(view: ProjectView) -> Layout:
         return layout_for(view, asked, plan, catalog, without=without, named=named, planned=planned)
 
-    chosen = _chosen(options)
     # A script has no older ways to keep: nothing but uv reads its metadata.
     migrate = options.migrate or options.script is not None
     return ProjectChange(layout_of=layout_of, chosen=chosen, migrate=migrate, index_base=options.index_base)
 
 
-def _backend(flag: str, name: str | None, catalog: Catalog) -> str:
-    """A backend as the tables call it; the default index as it is."""
-    return backend_called(name, flag, catalog) if name and name != DEFAULT_INDEX else name or ""
+def _backend(flag: str, name: str, catalog: Catalog) -> str:
+    """A backend as the tables call it; the default index as it is, but it is not added to others."""
+    if name == DEFAULT_INDEX and flag != "--with ":
+        return name
+    return backend_called(name, flag.strip(" ="), catalog, flag)
 
 
 def _chosen(options: _ConfigureOptions) -> bool:
@@ -168,19 +169,18 @@ def _required(names: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def _package(name: str, catalog: Catalog) -> str:
-    meant, package = package_meant(name, catalog), ""
-    with contextlib.suppress(InvalidName):
-        package = canonicalize_name(name, validate=True)
-    if meant or not package:
-        otherwise = (f"uv add {name!r}", "then: torchinstall configure")
-        raise UsageError(
-            "bad-package",
-            f"{name!r} is not the plain name of a package",
-            wanted=meant or "a name such as torchvision",
-            found=name,
-            hints=(f"torchinstall configure {meant}",) if meant else otherwise,
-        )
-    return package
+    meant = package_meant(name, catalog)
+    if meant is None:
+        with contextlib.suppress(InvalidName):
+            return canonicalize_name(name, validate=True)
+    otherwise = (f"uv add {name!r}", "then: torchinstall configure")
+    raise UsageError(
+        "bad-package",
+        f"{name!r} is not the plain name of a package",
+        wanted=meant or "a name such as torchvision",
+        found=name,
+        hints=(f"torchinstall configure {meant}",) if meant else otherwise,
+    )
 
 
 def _locker(session: Session, options: _ConfigureOptions, script: Path | None = None) -> Locker:
@@ -189,7 +189,13 @@ def _locker(session: Session, options: _ConfigureOptions, script: Path | None = 
     def lock(folder: Path) -> None:
         session.console.working("uv lock" if script is None else f"uv lock --script {script.name}")
         root = folder if script is None else script.parent
-        lock_project(uv.path, root, session.context.env, offline=options.offline, script=script)
+        try:
+            lock_project(uv.path, root, session.context.env, offline=options.offline, script=script)
+        except InstallFailedError as error:
+            gone = re.search(r"([\w.-]+) was not found in the package registry", error.found or "")
+            if gone and (meant := package_meant(gone[1], catalog_of(session.context), guess=True)):
+                error.hints = (f"write {meant} in place of {gone[1]}", *error.hints)
+            raise
 
     return lock
 

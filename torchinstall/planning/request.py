@@ -107,14 +107,15 @@ def package_meant(name: str, catalog: Catalog, *, guess: bool = False) -> str | 
     known |= {row.package for row in catalog.tables.companion_builds}
     if canonical_name(name) in known:
         return None
-    spelled = {_without_marks(package): package for package in known}
-    close = close_matches(_without_marks(name), spelled, most=1, cutoff=0.8) if guess else ()
-    return spelled.get(_without_marks(name)) or next((spelled[text] for text in close), None)
+    word, spelled = _without_marks(name), {_without_marks(package): package for package in known}
+    near = [text for text in spelled if guess and abs(len(text) - len(word)) <= 1]
+    close = close_matches(word, near, most=1, cutoff=1 - 1 / max(len(word), 1))
+    return spelled.get(word) or next((spelled[text] for text in close), None)
 
 
 def _without_marks(name: str) -> str:
-    """`flashattn` of `Flash_Attention`."""
-    return re.sub(r"[-_.]+", "", name).lower().replace("attention", "attn")
+    """`flashattn` of `Flash_Attention`, `torchscatter` of `pytorch-scatter`."""
+    return re.sub(r"[-_.]+", "", name).lower().replace("attention", "attn").replace("pytorch", "torch")
 
 
 def _check_only_versions(asked: Reader, before: tuple[int, int, int], options: PlanOptions) -> None:
@@ -170,24 +171,24 @@ def plain_backend(name: str) -> str:
     return re.sub(r"^(?:rocm|hip)[-_ ]?(?=\d)", "rocm", name)
 
 
-def backend_called(text: str, source: str, catalog: Catalog) -> str:
-    """The name of a backend, or `auto`, that somebody spelled in some way.
+def backend_called(text: str, source: str, catalog: Catalog, flag: str = "--backend ") -> str:
+    """The name of a backend that somebody spelled in some way; behind `--backend` it may be `auto`.
 
     Raises:
         UsageError: `unknown-backend`.
     """
-    name = text.strip().lower()
+    name, auto = text.strip().lower(), ("auto",) if flag == "--backend " else ()
     for spelling in (name, plain_backend(name)):
-        if spelling == "auto" or catalog.backend(spelling) is not None:
+        if spelling in auto or catalog.backend(spelling) is not None:
             return spelling
-    known = ("auto", *catalog.known_backends())
+    known = (*auto, *catalog.known_backends())
     close = () if name in ANY_GPU else close_matches(name, known, most=4, cutoff=0.5)
     raise UsageError(
         "unknown-backend",
         f"no backend is called {name!r}",
-        wanted="auto, cpu, xpu, or a name such as cu128 or rocm6.4",
+        wanted=", ".join((*auto, "cpu, xpu, or a name such as cu128 or rocm6.4")),
         found=f"{name} ({source})",
-        hints=tuple(f"--backend {item}" for item in close) or ("--backend auto",),
+        hints=tuple(flag + item for item in close or auto) or ("torchinstall catalog show",),
     )
 
 

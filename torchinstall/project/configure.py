@@ -276,8 +276,10 @@ def edit_files(
     if layout.replaces:
         base = file.toml(file.base, change.python) if file.base else text
         was = recognise(project_view(base), catalog, more[1])
-        if was.blocking or was.unread:  # it was migrated before, too
-            base = migrate_text(base, catalog, change.index_base, more[1]).text
+        if was.blocking or was.unread:
+            again = migrate_text(text, catalog, change.index_base, more[0])
+            if again.moved == text:  # it was migrated before, too
+                base = migrate_text(base, catalog, change.index_base, more[1]).text
         text, layout, told = _afresh(base, layout, catalog)
         notes = (*notes, *told)
     entries = ours = project_entries(layout, below(project_view(text), *roots), catalog)

@@ -77,8 +77,7 @@ def edit_text(text: str, change: Callable[[dict[str, Any]], tuple[Message, ...]]
 def _commented(text: str) -> set[tuple[str, str]]:
     """Each comment on lines of its own, and the header below it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    headers = {at for at, line in enumerate(lines) if at and line.startswith("[")}
-    return {(lines[at - 1], lines[at]) for at in headers if lines[at - 1].startswith("#")}
+    return {(lines[at], line) for at, line in enumerate(lines[1:]) if (lines[at][0], line[0]) == ("#", "[")}
 
 
 def _gathered(text: str) -> str:

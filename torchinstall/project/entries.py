@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import reduce
-from operator import and_
 
 from msgspec import structs
 from packaging.requirements import Requirement
@@ -190,9 +188,8 @@ class _Draft:
 
     def bounds(self, scope: Scope) -> SpecifierSet:
         """What a list and the project's own say of torch on every platform."""
-        mine = (item for item in self.listed if item.scope.key in (ALWAYS.key, scope.key))
-        found = (item.requirement.specifier for item in mine if item.requirement.marker is None)
-        return reduce(and_, found, SpecifierSet())
+        mine = (item.requirement for item in self.listed if item.scope.key in (ALWAYS.key, scope.key))
+        return SpecifierSet(",".join(str(item.specifier) for item in mine if item.marker is None))
 
     def cap(self, backend: str) -> SpecifierSet:
         """The bound that the planned machine sets on a backend's torch."""

@@ -181,7 +181,7 @@ def _changed(
         base = (*asked.backends, *((there,) if there else left[::-1]))[:1]
         routes = {item: backend for item, backend in routes.items() if backend in base}
     if asked.backends and not asked.on:
-        routes = dict.fromkeys(routes, asked.backends[0])
+        routes = dict.fromkeys(known.platforms("torch", asked.backends[0]), asked.backends[0])
     on = dict.fromkeys(PLATFORMS[:3], DEFAULT_INDEX)
     on |= {item: backend for item, backend in routes.items() if backend not in without}
     return structs.replace(made, backends=(), on=tuple({**on, **dict(asked.on)}.items()), replaces=True)

@@ -36,10 +36,7 @@ _UNREACHABLE = (
     "check the network, HTTPS_PROXY and --index-base",
     "add --no-lock to write the entries now, and lock where the index can be reached: uv lock",
 )
-_HINTS = {
-    "index-unreachable": _UNREACHABLE,
-    "offline": _UNREACHABLE,
-}
+_HINTS = dict.fromkeys(("index-unreachable", "offline"), _UNREACHABLE)
 """Slug of a failure -> what to do about it in a project."""
 
 _KINDS = ("extra", "group")

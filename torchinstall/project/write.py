@@ -100,11 +100,11 @@ def _merged_sources(
     notes: list[Message] = []
     for key, row in zip(keys, rows, strict=True):
         url, scope = view.index_url(row), scope_in(row)
-        stays = key in right or not ({scope.key, ALWAYS.key} & scopes or scope == ALWAYS)
-        apart = key not in wanted and (scope.key in scopes or scope == ALWAYS)
-        if stays or (apart and not new & view.points(row.get("marker"))):
+        mine = scope == ALWAYS or scope.key in scopes
+        stays = key in right or not (mine or ALWAYS.key in scopes)
+        if stays or (mine and key not in wanted and not new & view.points(row.get("marker"))):
             kept.append(row)
-        elif scope.key in scopes or scope == ALWAYS:
+        elif mine:
             ours = row.get("index") in names.values() or pytorch_index(url, catalog.backend)
             if "index" not in row or not ours:
                 raise _from_elsewhere(package, row, url)
