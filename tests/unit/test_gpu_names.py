@@ -7,7 +7,7 @@ import pytest
 from tests.support.planning import amd, decide, linux, mac, nvidia, rejection, shipped
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import Finding, Machine, capability
-from torchinstall.planning.gpus import declared_gpus
+from torchinstall.planning.gpus import declared_gpus, gpu_named
 from torchinstall.planning.request import plain_backend
 
 
@@ -91,6 +91,14 @@ def test_apples_chips_are_no_others_product(text: str) -> None:
     elsewhere = decide(linux(), target_gpus=gpus)
     assert elsewhere.backend == "cpu"
     assert any("PyTorch publishes nothing for it on linux" in row.message for row in elsewhere.warnings)
+
+
+@pytest.mark.parametrize("text", ["AMD Radeon HD 5500 Series", "ATI Radeon HD 4600", "Radeon HD 6000"])
+def test_an_old_radeon_is_no_graphics_of_intel_with_that_number(text: str) -> None:
+    assert gpu_named(text, shipped(), within=True) is None
+    beside = gpu_named("Intel(R) HD Graphics 5500, driver 20.19", shipped(), within=True)
+    assert beside is not None
+    assert beside.vendor == "intel"
 
 
 @pytest.mark.parametrize(

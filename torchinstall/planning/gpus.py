@@ -163,6 +163,8 @@ def _by_words(text: str, catalog: Catalog, *, within: bool) -> _Product | None:
         same = [row for row in products if longer.search(row.words)]
     if not same and within:
         same = [row for row in products if row.words in wanted and row.words.count(" ") > 2]
+        if " radeon " in wanted:  # AMD and Intel each have an HD 5500
+            same = [row for row in same if row.vendor != "intel"]
     one_code = len({(row.vendor, row.fact.code) for row in same}) == 1
     return min(same, key=lambda row: len(row.words)) if one_code else None
 
@@ -204,8 +206,6 @@ def _unknown(text: str, source: str, catalog: Catalog) -> UsageError:
 
 
 _REQUIRED_CUDA = r"(?:^|[\s,])cuda>=(\d+\.\d+)"
-_CUDA = r"(\d+\.\d+)"
-_NO_DEVICES = ("none", "void")
 
 
 class ImageHint(Struct, frozen=True):
@@ -217,11 +217,11 @@ class ImageHint(Struct, frozen=True):
 
 def image_hint(env: Mapping[str, str]) -> ImageHint | None:
     """Read the hint from an image's variables; None where there is none, or the image wants no GPU."""
-    if env.get("NVIDIA_VISIBLE_DEVICES") in _NO_DEVICES:
+    if env.get("NVIDIA_VISIBLE_DEVICES") in ("none", "void"):
         return None
     if match := re.search(_REQUIRED_CUDA, env.get("NVIDIA_REQUIRE_CUDA", "")):
         return ImageHint(match[1], "NVIDIA_REQUIRE_CUDA")
-    if match := re.match(_CUDA, env.get("CUDA_VERSION", "")):
+    if match := re.match(r"(\d+\.\d+)", env.get("CUDA_VERSION", "")):
         return ImageHint(match[1], "CUDA_VERSION")
     return None
 
