@@ -14,6 +14,7 @@ import pytest
 from tests.cli.support import RunResult, run
 from tests.support.installing import Place, an_environment, here
 from tests.support.planning import linux
+from tests.support.sdists import sdist
 from tests.support.systems import LINUX_X86
 from tests.support.wheelhouse import TinyWheel, torch_wheel, wheel, write_wheels
 from torchinstall.core.machine import machine_to_json
@@ -142,6 +143,7 @@ def test_a_right_torch_is_kept_and_what_fits_it_is_added(old: Place) -> None:
         assert old.versions()["torchvision"] == "0.23.0+cpu"
     assert old.versions()["torchaudio"] == "2.8.0+cpu"
     assert "nothing was changed" in auto(old).out
+    assert "installs" not in auto(old, "torch", "torchvision", "six").err
 
 
 def test_what_is_beside_torch_changes_with_it_or_stops_it(old: Place) -> None:
@@ -240,16 +242,32 @@ def _zeros(info: Path) -> None:
         (info / name).write_bytes(b"\0" * 900)
 
 
+def _hole(info: Path, hole: bytes) -> None:
+    """Other bytes in the middle of the list."""
+    whole = (info / "RECORD").read_bytes()
+    (info / "RECORD").write_bytes(whole[:200] + hole + whole[200 + len(hole) :])
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         _copied_list,
         _silent_list,
         _zeros,
+        lambda info: _hole(info, b"\0" * 100),
+        lambda info: _hole(info, b"\xff\xfe\x80"),
         lambda info: (info / ".DS_Store").write_bytes(b"1"),
         lambda info: (info / "RECORD").write_bytes((info / "RECORD").read_bytes()[:-9]),
     ],
-    ids=["the list of another", "a list without itself", "zeros", "a file of nobody", "cut off"],
+    ids=[
+        "the list of another",
+        "a list without itself",
+        "zeros",
+        "zeros in the list",
+        "no text in the list",
+        "a file of nobody",
+        "cut off",
+    ],
 )
 def test_metadata_that_no_installer_takes_away_is_no_obstacle(
     old: Place, damage: Callable[[Path], object]
@@ -265,6 +283,20 @@ def test_metadata_that_no_installer_takes_away_is_no_obstacle(
         assert (found.version, found.lacking) == (torch, None)
 
 
+def test_a_torch_of_the_operating_system_is_left_to_it(old: Place) -> None:
+    """Its list lies elsewhere. A right one is kept; nobody writes another one over it."""
+    (info,) = site(old).glob("torch-*.dist-info")
+    (info / "RECORD").unlink()
+    (info / "INSTALLER").write_text("rpm\n")
+    before = files(old.folder)
+    kept = auto(old, "torch")
+    assert kept.code == 0, kept.err
+    assert "already installed: torch" in kept.out
+    refused = auto(old, "torch==2.9.1")
+    assert refused.code == 1, refused.err
+    assert files(old.folder) == before
+
+
 def test_what_uv_cannot_take_away_is_named(old: Place) -> None:
     """As `python setup.py install` leaves it: a file of metadata, and no list."""
     (site(old) / "torch-2.7.0.egg-info").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.7.0\n")
@@ -278,6 +310,11 @@ def test_what_uv_cannot_take_away_is_named(old: Place) -> None:
 
 @pytest.mark.may_skip(reason="root that may not mount cannot be kept from writing")
 def test_a_right_environment_need_not_be_writable(old: Place) -> None:
+    """What is yet to be built is no less missing, though all that the build needs is there."""
+    tools = ("setuptools", "wheel", "packaging", "ninja", "numpy")
+    built = [*(wheel(name, "80.0.0") for name in tools), sdist("ownops", "1.0")]
+    write_wheels(old.folder.parent / "house", built)
+    assert auto(old, "torch", *tools).code == 0
     if os.geteuid() == 0:
         bind = ["mount", "--bind", str(old.folder), str(old.folder)]
         if subprocess.run(bind, check=False).returncode != 0:
@@ -287,7 +324,8 @@ def test_a_right_environment_need_not_be_writable(old: Place) -> None:
         old.folder.chmod(0o555)
     try:
         kept = auto(old, "torch")
-        asked = (("torch==2.9.1",), ("torch==2.9.1", "--dry-run"), ("six",))
+        source = ("torch", "ownops", "--allow-build", "ownops")
+        asked = (("torch==2.9.1",), ("torch==2.9.1", "--dry-run"), ("six",), source)
         refused = [auto(old, *words) for words in asked]
     finally:
         if os.geteuid() == 0:

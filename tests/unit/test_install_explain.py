@@ -103,6 +103,16 @@ def test_a_wheel_that_is_not_what_it_says_is_no_lost_environment(said: str) -> N
     assert explain(said, 1)[0] == "bad-wheel"
 
 
+@pytest.mark.parametrize(
+    "place", ["/house/torch-2.9.1-py3-none-any.whl", "/c/archive-v0/X", "/c/.tmpX/torch/x.py"]
+)
+def test_a_file_that_may_not_be_read_is_not_called_damaged(place: str) -> None:
+    refused = explain(f"error: failed to open file `{place}`: Permission denied (os error 13)", 1)
+    assert refused[0] == "permission-denied"
+    broken_disk = explain(f"error: failed to open file `{place}`: Input/output error (os error 5)", 1)
+    assert broken_disk[0] == "uv-failed"
+
+
 def test_every_row_has_words_a_source_and_a_pattern_that_compiles() -> None:
     for row in TABLE["rows"]:
         assert row["slug"] in SAID

@@ -170,10 +170,8 @@ def chosen_text(plan: Plan) -> str:
     if plan.status == "impossible":
         return ""
     there = plan.status == "satisfied"
-    rows = [
-        ("installed" if there or (plan.kept and text.startswith("torch ")) else "installs", text)
-        for text in package_texts(plan)
-    ]
+    stay = {f"{item.name} {item.version}" for item in plan.target.installed if plan.kept}
+    rows = [("installed" if there or text in stay else "installs", text) for text in package_texts(plan)]
     rows.append(("from", _origin(plan)))
     for gpu in plan.gpus:
         verdict = f"runs on {gpu.by}" if gpu.covered else f"not used: {gpu.by}"

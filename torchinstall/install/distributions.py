@@ -58,14 +58,19 @@ class DistInfo(Struct, frozen=True, array_like=True):
         return metadata_values(self.text("METADATA"), key)
 
     @property
+    def _whole(self) -> bool:
+        """Whether its list of files came to its end, and all of it is text that an installer can read."""
+        text = text_in(self.site / self.info / "RECORD", errors="replace")
+        return text.endswith("\n") and not any(mark in text for mark in "\0\ufffd")
+
+    @property
     def listed(self) -> bool:
         """Whether it has a list of its files that is whole and its own: one that names itself."""
-        text = self.text("RECORD")
-        return f"{self.info}/RECORD" in text and text.endswith("\n")
+        return self._whole and f"{self.info}/RECORD" in self.text("RECORD")
 
-    def _rows(self, text: str) -> Iterator[tuple[str, str, str]]:
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
         """Path relative to `site`, hash and size of each of its files, as `RECORD` lists them."""
-        for line in text.splitlines():
+        for line in self.text("RECORD").splitlines():
             name, digest, size = [*line.rsplit(",", 2), "", ""][:3]
             name = name[1:-1].replace('""', '"') if name.startswith('"') else name
             # A path that leads out of the environment is none that an installer wrote.
@@ -78,12 +83,14 @@ class DistInfo(Struct, frozen=True, array_like=True):
         return any(wanted.match(text) for text in self.metadata("requires-dist"))
 
     @property
-    def orphaned(self) -> bool:
-        """Whether it lost its list, so that its installer cannot take it away any more.
+    def foreign(self) -> bool:
+        """Whether an operating system put it there, which keeps no list with it: no business of ours."""
+        return not self.text("RECORD") and self.text("INSTALLER").strip() not in ("", "uv", "pip")
 
-        Packages of an operating system have none, and no business of ours.
-        """
-        return not self.listed and self.text("INSTALLER").strip() in ("", "uv", "pip")
+    @property
+    def orphaned(self) -> bool:
+        """Whether it lost its list, so that its installer cannot take it away any more."""
+        return not self.listed and not self.foreign
 
     def files(self) -> Iterator[Path]:
         """Its files, as its list names them and as they lie in its metadata; links as they are named.
@@ -91,14 +98,13 @@ class DistInfo(Struct, frozen=True, array_like=True):
         Without a list, all that lies in its folders.
         """
         yield from self.named()
-        yield self.site / self.info / "RECORD"
         tops = (self.text("top_level.txt") or self.name.replace("-", "_")).split()
         for top in (self.info, *(tops if self.orphaned else ())):
             yield from walk((self.site / top,))
 
     def named(self) -> Iterator[Path]:
         """The files that its list names."""
-        return (Path(os.path.normpath(self.site / name)) for name, *_ in self._rows(self.text("RECORD")))
+        return (Path(os.path.normpath(self.site / name)) for name, *_ in self._rows())
 
     def scripts(self) -> Iterator[str]:
         """The names of the commands that it declares, also before its list names their files."""
@@ -116,9 +122,8 @@ class DistInfo(Struct, frozen=True, array_like=True):
         `INSTALLER` and then their list as the last of all: without that row nobody came to the end. With
         `content` the bytes of small files are compared too, not only the size.
         """
-        text = self.text("RECORD")
-        rows = list(self._rows(text))
-        if not rows or not text.endswith("\n"):
+        rows = list(self._rows())
+        if not self._whole:
             yield f"{self.info}/RECORD", True
         elif not any(name == f"{self.info}/INSTALLER" for name, *_ in rows):
             yield f"{self.info}/INSTALLER", True
@@ -135,6 +140,15 @@ class DistInfo(Struct, frozen=True, array_like=True):
                 continue
             if other or (size.isdecimal() and int(size) != found):
                 yield name, False
+
+    def damage(self) -> Iterator[tuple[str, bool]]:
+        """Those of its faults that somebody should mend.
+
+        Conda's lists are of the machine that built the package; small images do without the tests of packages.
+        """
+        for name, missing in self.faults() if self.text("INSTALLER").strip() != "conda" else ():
+            if not re.search(r"/tests?/", name):
+                yield name, missing
 
     @property
     def lacking(self) -> str | None:
@@ -156,7 +170,9 @@ def distributions(sites: Iterable[Path], names: Collection[str] | None = None) -
                 continue
             name = canonical_name(match["name"])
             if names is None or name in names:
-                found.append(DistInfo(name, match["version"], site, entry, _direct_url(site / entry)))
+                origin = _origin(site / entry)
+                url = None if origin.dir_info.get("editable") else origin.url or None
+                found.append(DistInfo(name, match["version"], site, entry, url))
     return tuple(found)
 
 
@@ -165,16 +181,16 @@ def broken(sites: Iterable[Path], names: Collection[str]) -> tuple[str, ...]:
 
     A file that somebody has changed is his affair.
     """
-    found = distributions(sites, names)
+    found = [dist for dist in distributions(sites, names) if not dist.foreign]
     count = Counter(dist.name for dist in found)
-    faulty = (dist for dist in found if count[dist.name] > 1 or any(missing for _, missing in dist.faults()))
+    faulty = (dist for dist in found if count[dist.name] > 1 or any(missing for _, missing in dist.damage()))
     return tuple(sorted({dist.name for dist in faulty}))
 
 
 def remains(sites: Iterable[Path], names: Collection[str]) -> Iterator[Path]:
     """Files of these packages that no installer takes away: the metadata of the old version would stay."""
     found = distributions(sites)
-    mine = [dist for dist in found if dist.name in names]
+    mine = [dist for dist in found if dist.name in names and not dist.foreign]
     lost = [dist for dist in mine if dist.orphaned]
     listed = {path for dist in found if dist not in lost for path in dist.files()} if lost else set()
     for dist in mine:
@@ -214,11 +230,6 @@ class _Origin(Struct):
 
 def _origin(info: Path) -> _Origin:
     return load(info / "direct_url.json", _Origin) or _Origin()
-
-
-def _direct_url(info: Path) -> str | None:
-    found = _origin(info)
-    return None if found.dir_info.get("editable") else found.url or None
 
 
 def sites_of(prefix: Path) -> list[Path]:

@@ -155,11 +155,9 @@ def take_inventory(place: PythonEnvironment, family: Iterable[str]) -> Inventory
 def _dist(found: DistInfo, family: Collection[str]) -> Dist:
     watched = found.name in family or found.name.startswith(_LIBRARIES)
     # What has no list and was never installed by those who write one is no damage; without metadata it is.
-    # Conda's lists are of the machine that built the package; small images do without the tests of packages.
-    installer = found.text("INSTALLER").strip()
-    known = found.listed or not found.text("METADATA") or installer in ("uv", "pip")
-    rows = found.faults() if watched and known and installer != "conda" else ()
-    faults = [row for row in rows if not re.search(r"/tests?/", row[0])]
+    text = found.text
+    known = text("RECORD") or not text("METADATA") or text("INSTALLER").strip() in ("uv", "pip")
+    faults = list(found.damage()) if watched and known else []
     version = _version(found)
     return Dist(
         name=found.name,

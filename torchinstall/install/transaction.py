@@ -134,10 +134,7 @@ class Transaction(Struct, frozen=True, kw_only=True):
             if (wider := widen((heard.due or {}).keys())) is not None:
                 job = wider
                 heard = self.rehearse(job, environment)
-            if heard.due == {} and job.plan.builds:
-                heard = self._execute(job.rehearsal, io.BytesIO())  # it can be built already, or was
-            due = heard.due
-            if due == {}:
+            if (due := heard.due) == {}:
                 return None
             self.announce(heard)
             sites = _sites(environment)
@@ -174,6 +171,8 @@ class Transaction(Struct, frozen=True, kw_only=True):
             if known is not None:
                 heard.write(known.stderr.encode())
             result = self._execute(rehearsal, heard) if known is None else _result(known)
+            if result.due == {} and job.plan.builds:
+                result = self._execute(job.rehearsal, heard)  # it can be built already, or was
         except InstallFailedError:
             self.sink.write(heard.getvalue())
             self.sink.flush()
