@@ -297,6 +297,13 @@ def test_a_torch_of_the_operating_system_is_left_to_it(old: Place) -> None:
     assert files(old.folder) == before
 
 
+def test_what_images_leave_out_is_not_installed_again(old: Place) -> None:
+    write_wheels(old.folder.parent / "house", [torch_wheel(NEW, TAG, files={"torch/test/a.py": "x = 1\n"})])
+    assert auto(old, "torch==2.9.1").code == 0
+    (site(old) / "torch/test/a.py").unlink()
+    assert "nothing was changed" in auto(old, "torch").out
+
+
 def test_what_uv_cannot_take_away_is_named(old: Place) -> None:
     """As `python setup.py install` leaves it: a file of metadata, and no list."""
     (site(old) / "torch-2.7.0.egg-info").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.7.0\n")

@@ -93,10 +93,7 @@ class DistInfo(Struct, frozen=True, array_like=True):
         return not self.listed and not self.foreign
 
     def files(self) -> Iterator[Path]:
-        """Its files, as its list names them and as they lie in its metadata; links as they are named.
-
-        Without a list, all that lies in its folders.
-        """
+        """Its files: what its list names, its metadata, and without a list all that lies in its folders."""
         yield from self.named()
         tops = (self.text("top_level.txt") or self.name.replace("-", "_")).split()
         for top in (self.info, *(tops if self.orphaned else ())):
@@ -141,14 +138,10 @@ class DistInfo(Struct, frozen=True, array_like=True):
             if other or (size.isdecimal() and int(size) != found):
                 yield name, False
 
-    def damage(self) -> Iterator[tuple[str, bool]]:
-        """Those of its faults that somebody should mend.
-
-        Conda's lists are of the machine that built the package; small images do without the tests of packages.
-        """
-        for name, missing in self.faults() if self.text("INSTALLER").strip() != "conda" else ():
-            if not re.search(r"/tests?/", name):
-                yield name, missing
+    def damage(self) -> list[tuple[str, bool]]:
+        """Its faults, but for lists of conda (true where it was built) and tests (small images omit them)."""
+        rows = self.faults() if self.text("INSTALLER").strip() != "conda" else ()
+        return [row for row in rows if not re.search(r"/tests?/", row[0])]
 
     @property
     def lacking(self) -> str | None:

@@ -152,21 +152,20 @@ def take_inventory(place: PythonEnvironment, family: Iterable[str]) -> Inventory
     )
 
 
-def _dist(found: DistInfo, family: Collection[str]) -> Dist:
-    watched = found.name in family or found.name.startswith(_LIBRARIES)
+def _dist(row: DistInfo, family: Collection[str]) -> Dist:
+    watched = row.name in family or row.name.startswith(_LIBRARIES)
     # What has no list and was never installed by those who write one is no damage; without metadata it is.
-    text = found.text
-    known = text("RECORD") or not text("METADATA") or text("INSTALLER").strip() in ("uv", "pip")
-    faults = list(found.damage()) if watched and known else []
-    version = _version(found)
+    known = row.text("RECORD") or not row.text("METADATA") or row.text("INSTALLER").strip() in ("uv", "pip")
+    faults = row.damage() if watched and known else []
+    version = _version(row)
     return Dist(
-        name=found.name,
+        name=row.name,
         version=version,
-        requires=tuple(found.metadata("requires-dist")),
-        site=str(found.site),
+        requires=tuple(row.metadata("requires-dist")),
+        site=str(row.site),
         missing=tuple(name for name, missing in faults if missing)[:_FILES_AT_MOST],
         altered=tuple(name for name, missing in faults if not missing)[:_FILES_AT_MOST],
-        built_for=_built_for(found, version),
+        built_for=_built_for(row, version),
     )
 
 
