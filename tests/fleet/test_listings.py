@@ -489,6 +489,33 @@ def test_what_nvidia_smi_prints_as_csv_is_of_its_format(tmp_path: Path, text: st
     assert (other.name, other.format) == ("n2", "csv")
 
 
+def test_a_version_of_cuda_is_no_driver(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no NVIDIA driver has that version") as caught:
+        read_text(tmp_path, "host,gpu,driver\na,A100,12.4\n", "a.csv")
+    assert "CUDA" in caught.value.message
+    other = read_text(tmp_path, "host,gpu,driver\na,MI210,6.10.5\n", "b.csv")["a"]
+    assert driver(other, "amd") == "6.10.5"
+
+
+def test_values_within_values(tmp_path: Path) -> None:
+    inside = {
+        "os": {"name": "Ubuntu", "version": "22.04"},
+        "driver": {"name": "nvidia", "version": "535.104"},
+    }
+    node = read_text(tmp_path, json.dumps([{"host": "a", "gpu": "T4", **inside}]), "a.json")["a"]
+    assert node.machine is not None
+    assert node.machine.libc is not None
+    assert (driver(node), node.machine.libc.version) == ("535.104", "2.35")
+    odd = json.dumps({"_meta": None, "a": {"gpu": "T4"}})
+    assert gpus(read_text(tmp_path, odd, "b.json")) == {"a": ["sm_75"]}
+
+
+def test_what_a_shell_prints_around_csv_is_left_out(tmp_path: Path) -> None:
+    text = "ann@gpu3:~$ nvidia-smi --query-gpu=name,driver_version --format=csv\nname, driver_version\n"
+    found = read_text(tmp_path, f"{text}Tesla T4, 535.104.05\nann@gpu3:~$ \n", "gpu3.txt")
+    assert gpus(found) == {"gpu3": ["sm_75"]}
+
+
 def test_facts_of_clouds_and_distributions_have_a_source_and_a_confidence() -> None:
     for table in ("instances", "libc"):
         for pattern, row in names_of(table).items():

@@ -121,8 +121,7 @@ def _machine(text: str, catalog: Catalog) -> Facts:
     products = products if len(products) == many else []
     rows = list(zip_longest(products, codes[:many], ids[:many] if not codes else ()))
     found = [(product, _gpu(catalog, product, code, pci_id)) for product, code, pci_id in rows]
-    there = any(gpu for _, gpu in found)
-    kept = [(name, gpu) for name, gpu in found if gpu or not (there and _DISPLAY.search(name or ""))]
+    kept = [(name, gpu) for name, gpu in found if gpu or not _DISPLAY.search(name or "")] or found
     mac = bool(_all("macos", text))
     return Facts(
         os="windows" if _all("windows", text) else "macos" if mac else "linux",
@@ -137,13 +136,12 @@ def _machine(text: str, catalog: Catalog) -> Facts:
 
 def _gpu(catalog: Catalog, product: str | None, code: str | None, pci_id: str | None = None) -> Gpu | None:
     """A GPU by its name, whole or cut; None: products with different code have such a name."""
-    name, cut = (product or "").removesuffix(_CUT), (product or "").endswith(_CUT)
+    name = (product or "").removesuffix(_CUT)
     found = gpu_of(catalog, product=name or None, code=code, pci_id=pci_id)
-    if found is None and cut:
-        start = name.removeprefix("NVIDIA ").lower()
-        like = [fact for fact in catalog.tables.gpus("nvidia") if (fact.name or "").lower().startswith(start)]
-        if len({fact.code for fact in like}) == 1:
-            found = gpu_of(catalog, product=name, code=like[0].code)
+    if found is None and product and name != product:
+        start, known = name.removeprefix("NVIDIA ").lower(), catalog.tables.gpus("nvidia")
+        codes = {fact.code for fact in known if (fact.name or "").lower().startswith(start)}
+        found = gpu_of(catalog, product=name, code=codes.pop()) if len(codes) == 1 else None
     return found
 
 
@@ -179,9 +177,10 @@ def _rows(text: str, name: str, catalog: Catalog) -> list[_Row]:
     for cells in _cells(lines, line) if header else ():
         row = {**start, **dict(zip(header, map(str.strip, cells), strict=False))}
         if len(cells) < len(header) or any(cells[len(header) :]):
-            what = f"the line needs {len(header)} cells"
+            if any(pattern.search(text) for pattern in _SAID["queried"]):
+                continue  # a shell printed it, or nvidia-smi of a GPU that it cannot ask
             node = first_of(row, names_of("table")["node"]) or ""
-            raise OddEntryError(what, node=node, found=",".join(cells))
+            raise OddEntryError(f"the line needs {len(header)} cells", node=node, found=",".join(cells))
         found.append(row)
     return found
 
@@ -228,7 +227,8 @@ def listed(items: Sequence[Raw | Any], name: str, catalog: Catalog) -> list[Entr
 def _tables(value: Any) -> list[Any]:
     if not isinstance(value, dict) or _tells({_key(key): "" for key in value}):
         return [value]
-    value = value.get("_meta", {}).get("hostvars", value)  # ansible-inventory --list
+    for key in ("_meta", "hostvars"):  # ansible-inventory --list
+        value = value[key] if isinstance(value.get(key), dict) else value
     lists = (inside for inside in value.values() if isinstance(inside, list))
     tables = ([row for row in rows if isinstance(row, dict)] for rows in lists)
     named = [{"node": key, **inside} for key, inside in value.items() if isinstance(inside, dict)]
@@ -245,7 +245,8 @@ def _text(value: object) -> str:
     """What would stand in a cell; of `{"model": "H100", "count": 8}`, `8x H100`."""
     if isinstance(value, dict):
         row, names = {_key(key): _text(inside) for key, inside in value.items()}, names_of("table")
-        said, count = first_of(row, names["inside"]), first_of(row, names["count"])
+        said = f"{first_of(row, names['inside']) or ''} {row.get('version', '')}".strip()
+        count = first_of(row, names["count"])
         return f"{count}x {said}" if count and said else said or ", ".join(map(" ".join, row.items()))
     return ", ".join(map(_text, value)) if isinstance(value, list) else "" if value is None else str(value)
 
@@ -286,9 +287,7 @@ def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
             both = f"{known.driver}, {facts['driver']}"
             raise OddEntryError("its lines name different drivers", node=node, found=both)
         told = {
-            what: value
-            for what, value in facts.items()
-            if value is not None and (nvidia or getattr(known, what) is None)
+            what: value for what, value in facts.items() if value and (nvidia or not getattr(known, what))
         }
         called = next((text for text, one in found if one is None), known.called)
         gpus = (*known.gpus, *(one for _, one in found))

@@ -15,8 +15,9 @@ from torchinstall.catalog.catalog import Catalog
 from torchinstall.core.decoding import convert, decoder, own_data
 from torchinstall.core.errors import UsageError
 from torchinstall.core.machine import ARCHES, PCI_VENDORS, Driver, Gpu, Libc, Machine, Os, machine_arch
-from torchinstall.core.versions import unprefixed
+from torchinstall.core.versions import dotted, unprefixed
 from torchinstall.planning.gpus import gpu_named, gpu_with_code, numbered
+from torchinstall.planning.request import OLDEST_DRIVER
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ _ON_ARM = re.compile(r"\b(?:G(?:H200|B[23]00|B10)|T4G|Thor)\b", re.IGNORECASE)
 """Products that are one with an Arm processor, or are rented with one only."""
 _LIBC = re.compile(r"(?:(glibc|musl)[ =-]?)?([0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?)")
 _SYSTEMS: dict[str, Os | None] = {
-    r"win(?:dows|\b|[\d_])|microsoft": "windows",
+    r"win(?:dows|server|\b|[\d_])|microsoft": "windows",
     "mac|darwin|os x": "macos",
     ".*(?:bsd|android|solaris|aix)": None,
     "": "linux",
@@ -225,6 +226,9 @@ class Nodes:
         """A node."""
         if not _NAME.fullmatch(said.name):
             raise OddEntryError("a node's name is empty or cannot be printed", found=ascii(said.name))
+        if len(said.facts.gpus) > _MOST_GPUS:
+            found = f"more than {_MOST_GPUS}"
+            raise OddEntryError("no machine has that many GPUs", node=said.name, found=found)
         key = (format_name, said.facts)
         if key not in self._made:
             taken: list[Assumption] = []
@@ -254,14 +258,12 @@ class Nodes:
         arch = machine_arch(value("arch", facts.arch, *_usual_arch(os, facts.gpus)) or "")
         if os is None or arch not in ARCHES:
             return f"PyTorch publishes nothing for {_printable(name)} on {_printable(arch)}"
-        if len(facts.gpus) > _MOST_GPUS:
-            raise OddEntryError("no machine has that many GPUs", found=f"more than {_MOST_GPUS}")
         there = facts.gpus
         if os == "macos":
             there = (Gpu(vendor="apple", integrated=True),) if arch == "aarch64" else ()
         unnamed = gpu_of(self._catalog, product=value("gpu", None)) if None in there else None
         known = [gpu or unnamed for gpu in there]
-        gpus = numbered(gpu for gpu in known if gpu is not None)
+        gpus = numbered(filter(None, known))
         if None in known:
             return _unnamed(facts.called)
         said = _WITHIN.search(facts.os_version or (name if os == "macos" else ""))
@@ -282,6 +284,8 @@ class Nodes:
             mine, cuda = driver if len(vendors) == 1 else None, None  # of several, an inventory says NVIDIA's
             if vendor == "nvidia":
                 mine = value("driver", driver)
+                if mine and dotted(mine)[0] < OLDEST_DRIVER:
+                    raise OddEntryError("no NVIDIA driver has that version, but perhaps its CUDA", found=mine)
                 cuda = _version(facts.cuda, "the CUDA version of its driver")
             drivers.append(Driver(vendor=vendor, version=mine, cuda_version=cuda))
         return Machine(

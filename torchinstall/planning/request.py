@@ -192,7 +192,7 @@ def backend_called(text: str, source: str, catalog: Catalog, flag: str = "--back
     )
 
 
-_OLDEST_DRIVER, _NEWEST_CUDA = 100, 20
+OLDEST_DRIVER, _NEWEST_CUDA = 100, 20
 """Major versions: no driver is below the one, and CUDA is far from the other."""
 
 
@@ -203,7 +203,7 @@ def _version(options: PlanOptions, name: str) -> str | None:
         return cast("str | None", text)
     said: str = unprefixed(text)
     major = dotted(said)[0] if re.fullmatch(r"\d+(\.\d+)*([-+ ].*)?", said) else -1
-    if major >= _OLDEST_DRIVER if driver else 0 <= major <= _NEWEST_CUDA:
+    if major >= OLDEST_DRIVER if driver else 0 <= major <= _NEWEST_CUDA:
         return said
     digits = re.sub(r"\D", "", said)
     meant = "--target-driver 580.95" if driver else "--target-cuda 12.8"
