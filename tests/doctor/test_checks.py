@@ -549,9 +549,10 @@ def test_failure_with_known_words_names_the_cause() -> None:
 
 
 def test_a_torch_that_is_imported_from_elsewhere_is_not_reinstalled() -> None:
-    item = of_slug(
-        examine(healthy(report=failed("torch-origin", "/old/torch/__init__.py"))), "does-not-compute"
-    )
+    """What else fails is of that torch, too."""
+    origin, files = failed("torch-origin", "/old/torch/__init__.py"), failed("torch-files", "1.0")
+    report = structs.replace(origin, checks=(*origin.checks, *files.checks))
+    (item,) = examine(healthy(report=report))
     assert item.remedies == ()
     assert ".pth" in str(item.advice)
 

@@ -98,7 +98,7 @@ def collect(
             cwd=context.cwd,
             prefix=prefix,
             uv=uv,
-            packages=names,
+            names=names,
             sites=inputs.place.site_packages,
         ),
         catalog=catalog,
@@ -158,18 +158,12 @@ _REQUIREMENTS = re.compile(r"[\w.-]*requirements[\w.-]*\.(txt|in)")
 
 
 def surroundings(
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    prefix: str,
-    uv: str,
-    packages: Collection[str],
-    sites: Iterable[str] = (),
+    *, env: Mapping[str, str], cwd: Path, prefix: str, uv: str, names: Collection[str], sites: Iterable[str]
 ) -> Surroundings:
     """Read what the checks need; what cannot be read is omitted.
 
-    uv is asked for what it would do to this environment (`prefix`, whose packages are in `sites`); `packages`
-    are import names that must not be shadowed.
+    uv is asked for what it would do to this environment (`prefix`, whose packages are in `sites`); `names` of
+    imports must not be shadowed.
     """
     path, ours = env.get("PATH", ""), set(map(Path, sites))
     on_path = dict.fromkeys(Path(cwd, item) for item in env.get("PYTHONPATH", "").split(os.pathsep) if item)
@@ -178,8 +172,8 @@ def surroundings(
     return Surroundings(
         env={name: value for name, value in env.items() if _VARIABLES.match(name)},
         path_python=shutil.which("python", path=path) or shutil.which("python3", path=path),
-        shadows=tuple(_shadows(cwd, packages)),
-        on_path=tuple(row for folder in others for row in _shadows(folder, packages)),
+        shadows=tuple(_shadows(cwd, names)),
+        on_path=tuple(row for folder in others for row in _shadows(folder, names)),
         libraries=tuple(_libraries(env, {*ours, Path(prefix, "lib")})),
         own_libraries=frozenset(name for folder in own for name in names_in(folder)),
         project=_project(env, cwd, prefix, uv),

@@ -135,7 +135,8 @@ class DistInfo(Struct, frozen=True, array_like=True):
             except OSError:
                 yield name, True
                 continue
-            if other or (size.isdecimal() and int(size) != found):
+            wiped = name == f"{self.info}/METADATA" and not self.text("METADATA")
+            if other or wiped or (size.isdecimal() and int(size) != found):
                 yield name, False
 
     def damage(self) -> list[tuple[str, bool]]:

@@ -190,7 +190,8 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
         message = f"the check {check.name} failed"
         package = check.name.removeprefix("import-") if check.name.startswith("import-") else "torch"
         remedies, advice = [reinstall(seen, package)], None
-        if check.name == "torch-origin":  # a reinstall writes where nobody looks
+        elsewhere = check.name == "torch-origin" and not check.detail
+        if elsewhere:  # a reinstall writes where nobody looks, and what else failed is of that torch
             remedies, advice = [], "a .pth file or sitecustomize of this environment puts that folder first"
         for cause in explain(f"{check.found}\n{check.detail}", seen.catalog, lambda _: here)[:1]:
             message += f": {cause.cause}"
@@ -200,3 +201,5 @@ def does_not_compute(seen: Environment) -> Iterator[Diagnosis]:
             typed = (re.sub(r"^uv pip (un)?install\b", here_only, text) for text in cause.commands)
             remedies, advice = list(map(Remedy, typed)), cause.advice
         yield Diagnosis("does-not-compute", "error", message, tuple(evidence), tuple(remedies), advice)
+        if elsewhere:
+            return
