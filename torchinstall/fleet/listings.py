@@ -179,6 +179,8 @@ def _rows(text: str, name: str, catalog: Catalog) -> list[_Row]:
         if len(cells) < len(header) or any(cells[len(header) :]):
             if any(pattern.search(text) for pattern in _SAID["queried"]):
                 continue  # a shell printed it, or nvidia-smi of a GPU that it cannot ask
+            if re.fullmatch(r"[^\s,;|]+(?: [^\s,;|]+)*", line):
+                return []  # sentences
             node = first_of(row, names_of("table")["node"]) or ""
             raise OddEntryError(f"the line needs {len(header)} cells", node=node, found=",".join(cells))
         found.append(row)

@@ -227,8 +227,7 @@ class Nodes:
         if not _NAME.fullmatch(said.name):
             raise OddEntryError("a node's name is empty or cannot be printed", found=ascii(said.name))
         if len(said.facts.gpus) > _MOST_GPUS:
-            found = f"more than {_MOST_GPUS}"
-            raise OddEntryError("no machine has that many GPUs", node=said.name, found=found)
+            raise OddEntryError("no machine has that many GPUs", node=said.name, found=len(said.facts.gpus))
         key = (format_name, said.facts)
         if key not in self._made:
             taken: list[Assumption] = []
