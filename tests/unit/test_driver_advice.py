@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from tests.support.planning import amd, decide, intel, linux, mac, nvidia, windows
-from torchinstall.core.machine import Gpu, Machine
+from torchinstall.core.machine import Driver, Gpu, Machine
 from torchinstall.core.plan import Plan
+
+
+def jetson(l4t: str) -> Machine:
+    """A board whose GPU nothing describes further; its driver is part of the system."""
+    board = linux(Gpu(vendor="nvidia", index=0, name="Jetson"), arch="aarch64", l4t=l4t)
+    return structs.replace(board, drivers=(Driver(vendor="nvidia"),))
 
 
 def said(plan: Plan) -> str:
@@ -150,3 +157,18 @@ def test_a_build_that_the_pins_exclude_is_no_way_out() -> None:
     plan = decide(kepler, "torch>=2.9", python="3.14")
     assert plan.backend == "cpu"
     assert "could, with" not in said(plan)
+
+
+@pytest.mark.parametrize(
+    ("machine", "python"),
+    [
+        # Jetson Linux 32 to 36 runs only NVIDIA's own builds, whatever the Python.
+        (jetson("32.7.1"), "3.10"),
+        (jetson("36.4.3"), "3.9"),
+        # It would need another Python and another glibc.
+        (linux(nvidia("NVIDIA B200", "10.0"), driver="580.95.05", glibc="2.17"), "3.8"),
+    ],
+)
+def test_another_python_is_no_way_out_where_it_is_not_enough(machine: Machine, python: str) -> None:
+    plan = decide(machine, python=python)
+    assert "could, with Python" not in said(plan)

@@ -6,13 +6,14 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 
+from torchinstall.catalog.model import Wheels
 from torchinstall.core.errors import GpuUnavailableError, NoCompatibleBuildError, TorchInstallError
 from torchinstall.core.machine import Gpu
 from torchinstall.core.plan import Plan
-from torchinstall.core.target import Target
+from torchinstall.core.target import Target, wheel_fits
 from torchinstall.planner.coverage import UNRANKED
 from torchinstall.planner.drivers import driver_advice, usable_drivers
-from torchinstall.planner.rules import REQUEST_RULES, RULES, EvaluatedBuild, driver_too_old, pinned_out
+from torchinstall.planner.rules import HARDWARE_RULES, REQUEST_RULES, RULES, EvaluatedBuild, pinned_out
 from torchinstall.planner.situation import Situation
 
 _SYSTEM_HINTS = {
@@ -246,12 +247,19 @@ def _nearest_python(item: EvaluatedBuild) -> str:
     return f"3.{min(minors, key=lambda minor: abs(minor - here), default=12)}"
 
 
+def _for_system(item: EvaluatedBuild) -> list[Wheels]:
+    return [row for row in item.build.wheels if wheel_fits(row.platform_tag, item.situation.target) is None]
+
+
 def _elsewhere(own: Iterable[EvaluatedBuild], gpu: Gpu) -> str | None:
-    """Which build could use a GPU with the driver that is there, and with which Python or system."""
-    kept_out = (item for item in own if item.rejected_by("python-not-published", "system-too-old"))
-    seen = (item for item in kept_out if any(row.confidence != "low" for row in item.build.wheels))
-    asked = (item for item in seen if item.torch_allowed and driver_too_old(item) is None)
-    able = [item for item in asked if gpu in item.covered]
+    """Which build could use a GPU of this machine as it is, but for the Python or else the system."""
+    able = [
+        item
+        for item in own
+        if item.rejected_by("python-not-published", "system-too-old") and item.torch_allowed
+        if gpu in item.covered and not any(rule(item) for _, rule in HARDWARE_RULES)
+        if any(row.confidence != "low" for row in item.wheels or _for_system(item))
+    ]
     newest = max(able, key=lambda item: item.build.order, default=None)
     if newest is None or newest.rejection is None:
         return None
