@@ -77,6 +77,11 @@ def test_a_gpu_that_is_full_is_no_fault_of_the_installation() -> None:
     assert [cause.slug for cause in causes] == ["nccl-cuda-error", "gpu-memory-full"]
 
 
+def test_an_indented_answer_below_a_quotation_is_no_code() -> None:
+    (match,) = explain("> I typed\n>    python a.py\n\n    torch: no kernel image is available for execution")
+    assert match.slug == "no-kernel-image"
+
+
 def test_every_rule_has_a_text() -> None:
     assert {heading.split()[0] for heading, _ in ERRORS} == {rule.slug for rule in rules()}
 

@@ -129,7 +129,10 @@ def clean(text: str) -> Cleaned:
     text = _DRAWN.sub(" ", text.replace("\u2771", "-->")).translate(_SIGNS_ALIKE)
     text = re.sub(r"\\+(?=')", "", text)
     text = printable(re.sub(r"\\+", "/", text))
-    joined = _joined(_without_code([line.rstrip() for line in text.split("\n")], *_IN_A_TEST))
+    lines = [line.rstrip() for line in text.split("\n")]
+    # Without such a line it is a quotation, and what is indented below it an answer.
+    tested = any(line.startswith("E   ") for line in lines)
+    joined = _joined(_without_code(lines, *_IN_A_TEST) if tested else lines)
     return Cleaned("\n".join(_without_code(joined.split("\n"), *_IN_A_NOTEBOOK)))
 
 
