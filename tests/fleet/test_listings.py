@@ -507,6 +507,8 @@ def test_values_within_values(tmp_path: Path) -> None:
     assert node.machine is not None
     assert node.machine.libc is not None
     assert (driver(node), node.machine.libc.version) == ("535.104", "2.35")
+    deep = f'[{{"host": "a", "gpu": "T4", "disks": {"[" * 900}{"]" * 900}}}]'
+    assert gpus(read_text(tmp_path, deep, "c.json")) == {"a": ["sm_75"]}
     odd = json.dumps({"_meta": None, "a": {"gpu": "T4"}})
     assert gpus(read_text(tmp_path, odd, "b.json")) == {"a": ["sm_75"]}
 

@@ -48,8 +48,6 @@ _DISPLAY = re.compile("intel|amd|advanced micro|radeon|microsoft|aspeed|matrox",
 """Makers of displays that count for nothing beside a GPU, where nobody knows them."""
 
 _ROW = re.compile(r"\b\d{3}\.\d{2,3}(?:\.\d{2})?\b")
-_CUT = "..."
-"""Where nvidia-smi before R535 cuts a name that is longer than its column."""
 
 _NOTHING = ("none", "<none>", "no", "false", "-", "n/a", "na", "null", "cpu")
 """What people write into a cell of a table to say that there is nothing."""
@@ -136,7 +134,7 @@ def _machine(text: str, catalog: Catalog) -> Facts:
 
 def _gpu(catalog: Catalog, product: str | None, code: str | None, pci_id: str | None = None) -> Gpu | None:
     """A GPU by its name, whole or cut; None: products with different code have such a name."""
-    name = (product or "").removesuffix(_CUT)
+    name = (product or "").removesuffix("...")  # so nvidia-smi before R535 cuts names to its column
     found = gpu_of(catalog, product=name or None, code=code, pci_id=pci_id)
     if found is None and product and name != product:
         start, known = name.removeprefix("NVIDIA ").lower(), catalog.tables.gpus("nvidia")
@@ -220,9 +218,7 @@ def listed(items: Sequence[Raw | Any], name: str, catalog: Catalog) -> list[Entr
     """The machines of JSON that somebody wrote: tables in a list, on lines, or by the names of machines."""
     values = [decoded(item, Any) for item in items]
     tables = values if len(values) > 1 else _tables(values[0]) if values else []
-    rows = [
-        {_key(key): _text(value) for key, value in row.items()} for row in tables if isinstance(row, dict)
-    ]
+    rows = [{_key(key): _text(cell) for key, cell in row.items()} for row in tables if isinstance(row, dict)]
     return list(_nodes(rows, name, catalog)) if any(map(_tells, rows)) else []
 
 
@@ -243,14 +239,17 @@ def _tells(row: _Row) -> bool:
     return bool(places and {*row} & _gpu_columns()) or {"name"} < places
 
 
-def _text(value: object) -> str:
-    """What would stand in a cell; of `{"model": "H100", "count": 8}`, `8x H100`."""
-    if isinstance(value, dict):
-        row, names = {_key(key): _text(inside) for key, inside in value.items()}, names_of("table")
+def _text(value: object, levels: int = 3) -> str:
+    """What would stand in a cell; of `{"model": "H100", "count": 8}`, `8x H100`; nothing from far within."""
+    if isinstance(value, dict) and levels:
+        row = {_key(key): _text(inside, levels - 1) for key, inside in value.items()}
+        names = names_of("table")
         said = f"{first_of(row, names['inside']) or ''} {row.get('version', '')}".strip()
         count = first_of(row, names["count"])
         return f"{count}x {said}" if count and said else said or ", ".join(map(" ".join, row.items()))
-    return ", ".join(map(_text, value)) if isinstance(value, list) else "" if value is None else str(value)
+    if isinstance(value, list) and levels:
+        return ", ".join(_text(inside, levels - 1) for inside in value)
+    return "" if value is None or isinstance(value, dict | list) else str(value)
 
 
 def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
@@ -294,8 +293,7 @@ def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
         called = next((text for text, one in found if one is None), known.called)
         gpus = (*known.gpus, *(one for _, one in found))
         nodes[node] = structs.replace(known, **told, gpus=gpus, called=called)
-    for node, machine in nodes.items():
-        yield Entry(node, machine)
+    yield from (Entry(node, machine) for node, machine in nodes.items())
 
 
 def _gpus(
