@@ -24,6 +24,14 @@ pytestmark = pytest.mark.follow_hints
 
 
 @pytest.mark.parametrize(
+    ("word", "hint"), [("torch 2.9", "torchinstall auto 'torch==2.9.*'"), (" ", "torchinstall auto --help")]
+)
+def test_a_word_with_a_space_or_nothing_in_it(tmp_path: Path, word: str, hint: str) -> None:
+    error = run(tmp_path, "plan", word, "--json").json["error"]
+    assert (error["slug"], error["hint"]) == ("bad-requirement", hint)
+
+
+@pytest.mark.parametrize(
     ("argv", "slug", "hint"),
     [
         ("--target-cuda 128", "bad-value", "--target-cuda 12.8"),

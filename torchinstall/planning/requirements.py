@@ -221,7 +221,7 @@ def _parse(text: str, source: str) -> Requirement:
             _ = urlsplit(found.url).port  # looked at here, so that whoever reads it later need not doubt it
     except ValueError as error:  # packaging's InvalidRequirement is one
         said, ours = str(error).splitlines()[0].rstrip("."), from_conda(text)
-        hint = f"torchinstall auto {ours if ours[0] == '-' else shlex.quote(ours)}"
+        hint = f"torchinstall auto {ours if ours[:1] == '-' else shlex.quote(ours)}"
         hint = next(_nearly(text)) if ours == text else hint
         raise _bad_requirement(repr(text), source, said, hint) from error
     if found.url is None:
@@ -234,7 +234,8 @@ def _nearly(text: str) -> Iterator[str]:
     plain = text.strip("'\"`;,. ")
     local = re.sub(r"(?<=\d)[-_ ]?(cpu|xpu|cu\d+|rocm[\d.]+)$", r"+\1", plain)
     without_star = re.sub(r"([<>~]=?[\d.]+)\.\*", r"\1", plain)
-    for words in ([plain], [local], [without_star], re.split(r"[,\s]+", plain)):
+    with_sign = re.sub(r"^([A-Za-z][\w-]*) +v?(\d[\d.]*)$", r"\1==\2.*", plain)
+    for words in ([plain], [local], [without_star], [with_sign], re.split(r"[,\s]+", plain)):
         with contextlib.suppress(ValueError):
             yield f"torchinstall auto {shlex.join(str(requirement(word)) for word in words)}"
     quoted = "quote it, so that the shell does not interpret < and >: 'torch<2.10'"
