@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from tests.support.planning import amd, decide, intel, linux, mac, nvidia, windows
-from torchinstall.core.machine import Driver, Gpu, Machine
+from torchinstall.core.machine import Driver, Gpu, Libc, Machine
 from torchinstall.core.plan import Plan
 
 
@@ -172,3 +172,18 @@ def test_a_build_that_the_pins_exclude_is_no_way_out() -> None:
 def test_another_python_is_no_way_out_where_it_is_not_enough(machine: Machine, python: str) -> None:
     plan = decide(machine, python=python)
     assert "could, with Python" not in said(plan)
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        linux(nvidia("NVIDIA B200", "10.0"), driver="580.95.05", glibc="2.17"),
+        structs.replace(
+            linux(nvidia("NVIDIA H100", "9.0"), driver="580.95.05"), libc=Libc(family="musl", version="1.2")
+        ),
+    ],
+)
+def test_the_system_is_blamed_where_it_is_the_system(machine: Machine) -> None:
+    (gpu,) = decide(machine, allow_cpu=True).gpus
+    assert "with any driver" not in gpu.by
+    assert "glibc" in gpu.by

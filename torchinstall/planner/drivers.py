@@ -85,7 +85,7 @@ def usable_drivers(
             yield item, window
 
 
-def driver_advice(evaluated: Iterable[EvaluatedBuild], gpu: Gpu, situation: Situation) -> str | None:
+def driver_advice(evaluated: tuple[EvaluatedBuild, ...], gpu: Gpu, situation: Situation) -> str | None:
     """What to do about the driver, in one clause; None where the driver is not what is wrong."""
     driver = situation.drivers.get(gpu.vendor)
     if gpu.compute_capability is None or situation.tegra:
@@ -93,6 +93,9 @@ def driver_advice(evaluated: Iterable[EvaluatedBuild], gpu: Gpu, situation: Situ
     usable = tuple(usable_drivers(evaluated, gpu, situation))
     code = capability_text(gpu.compute_capability)
     if not usable:
+        too_old = (item for item in evaluated if item.rejected_by("system-too-old") and item.torch_allowed)
+        if any(item.build.backend.kind.vendor == gpu.vendor and gpu in item.covered for item in too_old):
+            return None  # the system is what is wrong
         asked = " ".join(f"{name}{bound}" for name, bound in situation.requirements.bounds.items() if bound)
         named = "" if situation.request.backend == "auto" else f" of {situation.request.backend}"
         named += f" that meets {asked}" if asked else ""
