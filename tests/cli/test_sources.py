@@ -103,6 +103,12 @@ def test_a_folder_of_pips_configuration_comes_first_and_torchvision_never_stops_
     assert (named.code, "error[offline]" in named.err) == (1, True), named.err
     assert "hint: add --find-links" not in named.err, "that folder has no torchvision either"
 
+    next(place.folder.glob("lib/python3*/site-packages/torch/version.py")).unlink()
+    damaged = auto(place, "torch", "--no-verify", env=env)
+    assert (damaged.code, "hint: add --find-links" in damaged.err) == (1, True), damaged.err
+    mended = auto(place, "torch", "--no-verify", "--find-links", f"{tmp_path}/site wheels", env=env)
+    assert mended.code == 0, mended.err
+
 
 def test_a_login_node_takes_the_build_of_the_compute_nodes(place: Place, tmp_path: Path) -> None:
     """A site's own build says inside what it is for; on a node without a GPU it computes on the CPU."""

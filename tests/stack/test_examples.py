@@ -310,9 +310,9 @@ def test_look_and_do_not_compute() -> None:
     assert error.found == "Python 3.13 (cp313)"
 
 
-def installed_beside(torch: str, *others: str, ask: str = "torch", **more: Any) -> Plan:
+def installed_beside(torch: str, *others: str, ask: str = "torch", box: str = "rtx4090", **more: Any) -> Plan:
     """The plan for an environment that has these packages already."""
-    machine = MACHINES["rtx4090"]
+    machine = MACHINES[box]
     rows = [text.split("==") for text in (torch, *others)]
     there = tuple(Installed(name=name, version=version, backend=None) for name, version in rows)
     there = (structs.replace(there[0], backend=there[0].version.partition("+")[2]), *there[1:])
@@ -440,6 +440,14 @@ def test_an_installed_torch_is_not_moved_for_what_did_not_go_with_it_before(
     (message,) = [item.message for item in made.warnings if item.slug == "companion-breaks"]
     assert (instead or "torch 2.11.0+cu130; to update both") in message
     assert message.startswith(f"{other.split('==')[0]} {other.split()[0].split('==')[1]} is installed")
+
+
+@pytest.mark.parametrize("other", ["bitsandbytes==0.48.2", "xformers==0.0.33.post2"])
+def test_a_torch_for_the_cpu_is_not_moved_for_what_needs_a_gpu_that_is_not_there(other: str) -> None:
+    made = installed_beside("torch==2.9.1+cpu", other, box="no-gpu")
+    assert (made.status, versions(made)["torch"]) == ("satisfied", "2.9.1+cpu")
+    (message,) = [item.message for item in made.warnings if item.slug == "companion-breaks"]
+    assert message.startswith(other.replace("==", " "))
 
 
 def test_an_installed_torch_is_moved_to_what_an_installed_package_pins() -> None:

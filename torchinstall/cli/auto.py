@@ -66,7 +66,7 @@ def run(session: Session, options: _AutoOptions) -> int:
         try:
             return work()
         except InstallFailedError as error:
-            if error.slug == "offline":
+            if error.slug in ("offline", "index-unreachable"):
                 error.hints = (*work.folders_of_wheels(), *error.hints)
             if error.slug == "package-not-found":
                 error.hints = (*work.spelled_otherwise(), *error.hints)

@@ -81,10 +81,10 @@ def unfit_companions(build: Build, situation: Situation) -> tuple[Wanted, ...]:
 
 
 def shares_only_cuda(item: Wanted, build: Build, situation: Situation) -> bool:
-    """Whether an installed companion does not go with a build for its CUDA alone, whatever the torch."""
+    """Whether an installed companion does not go with a build for its CUDA alone, which the CPU has not."""
     found = find_stack(build, situation, frozenset({item.name}))
-    lines = installed_lines(item.name, item.kept or "", situation)
-    return isinstance(found, Rejection) and found.kind == "backend" and not any(row.torch for row in lines)
+    bound = any(row.torch for row in installed_lines(item.name, item.kept or "", situation))
+    return isinstance(found, Rejection) and found.kind == "backend" and not (bound and build.backend.toolkit)
 
 
 class _Search:
