@@ -23,7 +23,6 @@ _SYSTEM_HINTS = {
     "glibc-too-old": "use a newer distribution, or an older Python, for which older releases were published",
     "macos-too-old": "update macOS, or use an older Python, for which older releases were published",
 }
-_PLAIN_ABI = r"cp3(\d+)m?"
 _DEPTH = {slug: depth for depth, (slug, _) in enumerate(RULES)}
 
 
@@ -241,8 +240,8 @@ def _depth(item: EvaluatedBuild) -> int:
 def _nearest_python(item: EvaluatedBuild) -> str:
     """Of the Python versions that a build has wheels for, the one nearest to the target's."""
     # Old wheels for macOS have the ABI none.
-    tags = {part for row in item.build.wheels for tag in row.tags for part in tag.split("-")[:2]}
-    minors = [int(match[1]) for abi in tags if (match := re.fullmatch(_PLAIN_ABI, abi))]
+    tags = " ".join(tag for row in item.build.wheels for tag in row.tags)
+    minors = map(int, re.findall(r"\bcp3(\d+)m?\b", tags))
     here = int(item.situation.target.python_minor.partition(".")[2])
     return f"3.{min(minors, key=lambda minor: abs(minor - here), default=12)}"
 

@@ -34,9 +34,6 @@ _GFX = r"(gfx[0-9a-f]+)(?::[a-z]+[+-])*"
 _GENERIC = r"gfx(\d+)(?:-(\d))?-generic"
 """LLVM's names for code that a whole family runs: `gfx11-generic`, `gfx10-3-generic`."""
 
-_LONGEST = 200
-"""Of what can be a name."""
-
 _APPLE = r"(?:apple )?(m[1-9](?: pro| max| ultra)?)"
 """Apple's chips; the first generation of NVIDIA's Tesla M has such names, too."""
 
@@ -88,7 +85,7 @@ def gpu_named(text: str, catalog: Catalog, *, within: bool = False) -> Gpu | Non
     None: nothing is called so, or products with different code are. With `within` a product's name may
     also be a part of the text, as in what clouds and drivers print.
     """
-    if len(text) > _LONGEST:
+    if len(text) > 200:  # no name is that long
         return None
     return catalog.once(("gpu", text, within), lambda: _find(text.strip(), catalog, within=within))
 
@@ -205,9 +202,6 @@ def _unknown(text: str, source: str, catalog: Catalog) -> UsageError:
     return UsageError("unknown-gpu", f"no GPU {what} {text!r}", wanted=wanted, found=found, hints=hints)
 
 
-_REQUIRED_CUDA = r"(?:^|[\s,])cuda>=(\d+\.\d+)"
-
-
 class ImageHint(Struct, frozen=True):
     """The driver CUDA version that an image counts on, and the variable that says so."""
 
@@ -219,7 +213,7 @@ def image_hint(env: Mapping[str, str]) -> ImageHint | None:
     """Read the hint from an image's variables; None where there is none, or the image wants no GPU."""
     if env.get("NVIDIA_VISIBLE_DEVICES") in ("none", "void"):
         return None
-    if match := re.search(_REQUIRED_CUDA, env.get("NVIDIA_REQUIRE_CUDA", "")):
+    if match := re.search(r"(?:^|[\s,])cuda>=(\d+\.\d+)", env.get("NVIDIA_REQUIRE_CUDA", "")):
         return ImageHint(match[1], "NVIDIA_REQUIRE_CUDA")
     if match := re.match(r"(\d+\.\d+)", env.get("CUDA_VERSION", "")):
         return ImageHint(match[1], "CUDA_VERSION")
