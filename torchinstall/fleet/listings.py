@@ -260,8 +260,10 @@ def _nodes(rows: list[_Row], name: str, catalog: Catalog) -> Iterator[Entry]:
     places = [key for key in names["node"] if key in keys]
     facts_of = {what: [key for key in found if key in keys] for what, found in names["facts"].items()}
     words = [row.get("name", "") for row in rows]
-    named = any(gpu_named(word, catalog, within=" " in word) or word.startswith("NVIDIA ") for word in words)
-    if named and not keys & {*_gpu_columns()} - {*names["gpu"]["code"]}:  # as nvidia-smi and Windows call it
+    coded = keys & {*names["gpu"]["code"]}
+    named = any(gpu_named(text, catalog, within=" " in text) or (coded and " " in text) for text in words)
+    named = named or any(text.startswith("NVIDIA ") for text in words)
+    if named and not keys & _gpu_columns() - coded:  # as nvidia-smi and Windows call it
         start = {} if len(places) > 1 else {"node": name, "count": ""}  # nvidia-smi counts on each line
         rows = [{**row, "name": "", **start, "gpu": word} for row, word in zip(rows, words, strict=True)]
         places, keys = ["node", *places], keys | {"gpu"}
