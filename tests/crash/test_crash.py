@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 import pty
-import select
 import shutil
 import signal
 import subprocess
@@ -396,42 +394,6 @@ def test_a_signal_leaves_no_child_wherever_it_strikes(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
-
-
-_TERMINAL = """
-import os, sys
-from torchinstall.install import signals, stream
-
-with signals.leave_on_signals():
-    try:
-        print("ended", stream.attach(sys.argv[1:], env=dict(os.environ)).returncode)
-    except BaseException as leaving:
-        print("left", type(leaving).__name__)
-"""
-
-
-def typed_at(command: list[str], *keys: bytes) -> str:
-    """What a terminal shows while these are typed, each at a prompt of the command."""
-    number, terminal = pty.fork()
-    if number == 0:
-        os.environ["PYTHONPATH"] = str(ROOT)
-        os.execv(sys.executable, [sys.executable, "-c", _TERMINAL, *command])  # noqa: S606  the terminal is its
-    shown, left = b"", list(keys)
-    with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
-        while select.select([terminal], [], [], 30)[0] and (piece := os.read(terminal, 4096)):
-            shown += piece
-            if left and shown.count(b">>> ") > len(keys) - len(left):
-                os.write(terminal, left.pop(0))
-    os.close(terminal)
-    os.waitpid(number, 0)
-    return shown.decode()
-
-
-def test_a_ctrl_c_is_the_affair_of_the_command_that_runs() -> None:
-    """Python's prompt survives any number of them; another program ends of the first."""
-    said = typed_at([sys.executable, "-q"], b"\x03", b"\x03", b"exit(5)\n")
-    assert "ended 5" in said
-    assert "left KeyboardInterrupt" in typed_at(["sh", "-c", "echo '>>> '; exec sleep 30"], b"\x03")
 
 
 def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:

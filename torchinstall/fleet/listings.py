@@ -218,7 +218,8 @@ def listed(items: Sequence[Raw | Any], name: str, catalog: Catalog) -> list[Entr
     """The machines of JSON that somebody wrote: tables in a list, on lines, or by the names of machines."""
     values = [decoded(item, Any) for item in items]
     tables = values if len(values) > 1 else _tables(values[0]) if values else []
-    rows = [{_key(key): _text(cell) for key, cell in row.items()} for row in tables if isinstance(row, dict)]
+    dicts = (row for row in tables if isinstance(row, dict))
+    rows = [{_key(key): _text(value) for key, value in row.items()} for row in dicts]
     return list(_nodes(rows, name, catalog)) if any(map(_tells, rows)) else []
 
 

@@ -41,20 +41,18 @@ def plain(text: str) -> str:
 
 
 def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None) -> Completed:
-    """Run a command on our own streams; what a Ctrl-C means is its affair, since it reaches it too.
+    """Run a command on our own streams; a Ctrl-C reaches it too, and it is waited for.
 
     Raises:
         OSError: it does not start.
-        KeyboardInterrupt: it has ended of one.
     """
     with ExitStack() as stack:
         process = _started(stack, _GRACE, argv, env=env, cwd=cwd)
-        while process.returncode is None:
-            with suppress(KeyboardInterrupt):
-                _printed(process)
-        if process.returncode == -signal.SIGINT:
-            raise KeyboardInterrupt
-        return Completed(returncode=process.returncode)
+        try:
+            return Completed(returncode=process.wait())
+        except KeyboardInterrupt:
+            process.wait()
+            raise
 
 
 def stream(
@@ -92,7 +90,7 @@ def _started(stack: ExitStack, grace: float, argv: Sequence[str], **how: Any) ->
 
 
 def _printed(process: subprocess.Popen[bytes]) -> bytes:
-    """What a child prints to us until it ends.
+    """What a child prints until it ends.
 
     A signal that comes right before a wait is only seen when that returns, so no wait is long.
     """
